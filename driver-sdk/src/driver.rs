@@ -1,0 +1,215 @@
+//! The trait a driver author implements.
+
+use crate::protocol::{
+    AbortRestore, BackupInfo, CloseSnapshot, CreateBackup, CreateSnapshot, CreateVolume, CreatedBackup,
+    DeleteBackup, DeleteSnapshot, DeleteVolume, Description, Extents, FinishRestore, GetSnapshot, GetVolume,
+    InspectBackup, ListBackups, ListExtents, ListSnapshots, ListVolumes, ListedBackups, ListedSnapshots,
+    ListedVolumes, MountVolume, Mounted, Open, OpenSnapshot, Opened, OpenedSnapshot, PrepareRestore,
+    PreparedRestore, Probed, ResizeVolume, Snapshot, UnmountVolume, Volume,
+};
+use crate::{Context, DriverError, Result};
+use std::collections::BTreeMap;
+
+/// One kind of storage.
+///
+/// Methods block; the host calls them from threads that may wait, several at once. It never has two changing
+/// calls on one volume in flight, so a driver needs locks only for what its volumes share. Every method may be
+/// repeated after a crash or a lost answer and says in its request's documentation what a repetition answers.
+/// Methods of capabilities that are not declared need not be implemented.
+pub trait Driver: Send + Sync + Sized + 'static {
+    /// Who this is, what it can do and which options it knows. Touches nothing.
+    fn describe() -> Description;
+
+    /// Takes the options, reconciles what a crash left (finish or undo every operation that was cut off) and is
+    /// ready for calls.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for options; whatever keeps the storage from being used.
+    fn open(request: Open, context: &Context) -> Result<(Self, Opened)>;
+
+    /// What `convoy info` shows.
+    ///
+    /// # Errors
+    /// Whatever keeps it from being found out.
+    fn info(&self, context: &Context) -> Result<BTreeMap<String, String>>;
+
+    /// Whether the storage is well.
+    ///
+    /// # Errors
+    /// A failure of the probe itself.
+    fn probe(&self, _context: &Context) -> Result<Probed> {
+        Ok(Probed { healthy: true, message: None })
+    }
+
+    /// No more calls follow.
+    ///
+    /// # Errors
+    /// What could not be brought to rest.
+    fn close(&self, _context: &Context) -> Result<()> {
+        Ok(())
+    }
+
+    /// See [`CreateVolume`].
+    ///
+    /// # Errors
+    /// `AlreadyExists`, `InvalidArgument`, `Exhausted` and others.
+    fn create_volume(&self, request: CreateVolume, context: &Context) -> Result<Volume>;
+
+    /// See [`DeleteVolume`].
+    ///
+    /// # Errors
+    /// `NotFound`, `InUse` and others.
+    fn delete_volume(&self, request: DeleteVolume, context: &Context) -> Result<()>;
+
+    /// See [`MountVolume`].
+    ///
+    /// # Errors
+    /// `NotFound`, `DataLoss`, `Unsupported` for a mountpoint, and others.
+    fn mount_volume(&self, request: MountVolume, context: &Context) -> Result<Mounted>;
+
+    /// See [`UnmountVolume`].
+    ///
+    /// # Errors
+    /// `NotFound`, `Busy` while the kernel holds it, and others.
+    fn unmount_volume(&self, request: UnmountVolume, context: &Context) -> Result<()>;
+
+    /// See [`ListVolumes`].
+    ///
+    /// # Errors
+    /// Only if nothing at all can be listed.
+    fn list_volumes(&self, request: ListVolumes, context: &Context) -> Result<ListedVolumes>;
+
+    /// See [`GetVolume`].
+    ///
+    /// # Errors
+    /// `NotFound`, `DataLoss` for a damaged record.
+    fn get_volume(&self, request: GetVolume, context: &Context) -> Result<Volume>;
+
+    /// See [`ResizeVolume`].
+    ///
+    /// # Errors
+    /// `Unsupported` unless declared.
+    fn resize_volume(&self, _request: ResizeVolume, _context: &Context) -> Result<Volume> {
+        Err(DriverError::unsupported("resizing a volume"))
+    }
+
+    /// See [`CreateSnapshot`].
+    ///
+    /// # Errors
+    /// `Unsupported` unless declared; `NotFound`, `AlreadyExists`, `Exhausted`.
+    fn create_snapshot(&self, _request: CreateSnapshot, _context: &Context) -> Result<Snapshot> {
+        Err(DriverError::unsupported("snapshots"))
+    }
+
+    /// See [`DeleteSnapshot`].
+    ///
+    /// # Errors
+    /// `Unsupported` unless declared; `NotFound`, `InUse`.
+    fn delete_snapshot(&self, _request: DeleteSnapshot, _context: &Context) -> Result<()> {
+        Err(DriverError::unsupported("snapshots"))
+    }
+
+    /// See [`ListSnapshots`]. The default takes them from the volume.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    fn list_snapshots(&self, request: ListSnapshots, context: &Context) -> Result<ListedSnapshots> {
+        let mut snapshots = self.get_volume(GetVolume { name: request.volume }, context)?.snapshots;
+        snapshots.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(ListedSnapshots { snapshots })
+    }
+
+    /// See [`GetSnapshot`]. The default takes it from the volume.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    fn get_snapshot(&self, request: GetSnapshot, context: &Context) -> Result<Snapshot> {
+        let volume = self.get_volume(GetVolume { name: request.volume.clone() }, context)?;
+        volume.snapshots.into_iter().find(|snapshot| snapshot.name == request.snapshot).ok_or_else(|| {
+            DriverError::new(
+                crate::ErrorKind::NotFound,
+                format!("volume {} has no snapshot {}", request.volume, request.snapshot),
+            )
+        })
+    }
+
+    /// See [`OpenSnapshot`].
+    ///
+    /// # Errors
+    /// `Unsupported` unless declared; `NotFound`.
+    fn open_snapshot(&self, _request: OpenSnapshot, _context: &Context) -> Result<OpenedSnapshot> {
+        Err(DriverError::unsupported("reading snapshots"))
+    }
+
+    /// See [`ListExtents`].
+    ///
+    /// # Errors
+    /// `Unsupported` unless `read_block` is declared; `NotFound` for an unknown handle.
+    fn list_extents(&self, _request: ListExtents, _context: &Context) -> Result<Extents> {
+        Err(DriverError::unsupported("extents"))
+    }
+
+    /// See [`CloseSnapshot`].
+    ///
+    /// # Errors
+    /// `Unsupported` unless declared.
+    fn close_snapshot(&self, _request: CloseSnapshot, _context: &Context) -> Result<()> {
+        Err(DriverError::unsupported("reading snapshots"))
+    }
+
+    /// See [`PrepareRestore`].
+    ///
+    /// # Errors
+    /// `Unsupported` unless declared for that kind; `AlreadyExists`, `Exhausted`.
+    fn prepare_restore(&self, _request: PrepareRestore, _context: &Context) -> Result<PreparedRestore> {
+        Err(DriverError::unsupported("restoring"))
+    }
+
+    /// See [`FinishRestore`].
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown handle; `AlreadyExists` if the name was taken meanwhile.
+    fn finish_restore(&self, _request: FinishRestore, _context: &Context) -> Result<Volume> {
+        Err(DriverError::unsupported("restoring"))
+    }
+
+    /// See [`AbortRestore`].
+    ///
+    /// # Errors
+    /// What could not be removed.
+    fn abort_restore(&self, _request: AbortRestore, _context: &Context) -> Result<()> {
+        Err(DriverError::unsupported("restoring"))
+    }
+
+    /// See [`CreateBackup`].
+    ///
+    /// # Errors
+    /// `Unsupported` unless `native_backup` is declared.
+    fn create_backup(&self, _request: CreateBackup, _context: &Context) -> Result<CreatedBackup> {
+        Err(DriverError::unsupported("backups of its own"))
+    }
+
+    /// See [`DeleteBackup`].
+    ///
+    /// # Errors
+    /// `Unsupported` unless `native_backup` is declared; `NotFound`.
+    fn delete_backup(&self, _request: DeleteBackup, _context: &Context) -> Result<()> {
+        Err(DriverError::unsupported("backups of its own"))
+    }
+
+    /// See [`InspectBackup`].
+    ///
+    /// # Errors
+    /// `Unsupported` unless `native_backup` is declared; `NotFound`.
+    fn inspect_backup(&self, _request: InspectBackup, _context: &Context) -> Result<BackupInfo> {
+        Err(DriverError::unsupported("backups of its own"))
+    }
+
+    /// See [`ListBackups`].
+    ///
+    /// # Errors
+    /// `Unsupported` unless `native_backup` is declared.
+    fn list_backups(&self, _request: ListBackups, _context: &Context) -> Result<ListedBackups> {
+        Err(DriverError::unsupported("backups of its own"))
+    }
+}

@@ -1,0 +1,123 @@
+//! Names of volumes, snapshots and backups.
+
+use serde::{Deserialize, Serialize};
+
+/// The longest name, in bytes: it becomes part of file names, which end at 255.
+pub const MAX_NAME_BYTES: usize = 200;
+
+/// A name that is safe as one component of a path.
+///
+/// The rule is the one convoy has always had, `^[a-zA-Z0-9][a-zA-Z0-9_.-]+$`, with an upper bound of
+/// [`MAX_NAME_BYTES`]. It is checked when the value is made and when it is deserialised, so that a driver need
+/// not check again.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Name(String);
+
+/// A text that is no name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "invalid name {0:?}: expected 2 to {MAX_NAME_BYTES} of letters, digits, dash(-), underscore(_) and dot(.), \
+     beginning with a letter or digit"
+)]
+pub struct InvalidName(pub String);
+
+impl Name {
+    /// Checks a text against the rule.
+    ///
+    /// # Errors
+    /// [`InvalidName`] with the text.
+    pub fn parse(text: impl Into<String>) -> Result<Self, InvalidName> {
+        let text = text.into();
+        let bytes = text.as_bytes();
+        let allowed = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
+        let good = (2..=MAX_NAME_BYTES).contains(&bytes.len())
+            && bytes.first().is_some_and(u8::is_ascii_alphanumeric)
+            && bytes.iter().all(allowed);
+        if good { Ok(Self(text)) } else { Err(InvalidName(text)) }
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for Name {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::ops::Deref for Name {
+    type Target = str;
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::borrow::Borrow<str> for Name {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Name {
+    type Error = InvalidName;
+    fn try_from(text: String) -> Result<Self, InvalidName> {
+        Self::parse(text)
+    }
+}
+
+impl std::str::FromStr for Name {
+    type Err = InvalidName;
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        Self::parse(text)
+    }
+}
+
+impl From<Name> for String {
+    fn from(name: Name) -> Self {
+        name.0
+    }
+}
+
+impl From<InvalidName> for crate::DriverError {
+    fn from(error: InvalidName) -> Self {
+        Self::new(crate::ErrorKind::InvalidArgument, error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accepts_what_convoy_always_accepted() {
+        for good in ["vol1", "aa", "A.b-c_d", "0x", &"v".repeat(MAX_NAME_BYTES)] {
+            assert_eq!(Name::parse(good).unwrap().as_str(), good);
+        }
+    }
+
+    #[test]
+    fn refuses_what_is_no_single_safe_component() {
+        for bad in [
+            "",
+            "x",
+            ".",
+            "..",
+            "../x",
+            "-a",
+            "_a",
+            ".a",
+            "a/b",
+            "a b",
+            "a\n",
+            "ä1",
+            &"v".repeat(MAX_NAME_BYTES + 1),
+        ] {
+            assert_eq!(Name::parse(bad), Err(InvalidName(bad.to_owned())));
+            assert!(serde_json::from_value::<Name>(bad.into()).is_err());
+        }
+    }
+}
