@@ -1,1 +1,16 @@
-//! (in the making)
+//! The admin API of `convoy daemon`, from the client's side, and the types both sides share.
+//!
+//! - [`types`]: requests and answers, with the field names convoy has always used.
+//! - [`gojson`]: JSON printed and read as convoy 0.5 did, byte for byte where scripts look.
+//! - [`client`]: calls over the daemon's unix socket; [`stream`]: calls that report progress, and events.
+//! - [`error`]: what can go wrong, with the way out.
+
+pub mod client;
+pub mod error;
+pub mod gojson;
+pub mod stream;
+pub mod types;
+
+pub use client::{Client, DEFAULT_SOCKET};
+pub use error::{Error, Result, ServerError};
+pub use stream::Stream;

@@ -1,0 +1,411 @@
+//! Calls of the admin API.
+
+use crate::error::{Error, Result, ServerError};
+use crate::stream::Stream;
+use crate::types::{
+    BackupInfo, BackupRef, CancelJob, CreateBackup, CreateSnapshot, CreateVolume, CreatedBackup,
+    DeleteVolume, DriverStatus, Info, Job, ListBackups, MountVolume, Pairs, PruneBackups, PruneReport,
+    ResizeVolume, Snapshot, SnapshotRef, VerifyBackups, VerifyReport, Volume, VolumeRef,
+};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper::{Method, Request, Response, StatusCode, header};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Where the daemon listens unless told otherwise.
+pub const DEFAULT_SOCKET: &str = "/var/run/convoy/convoy.sock";
+
+/// What a client says it is: the daemon refuses another version.
+pub const USER_AGENT: &str = "Convoy-Client/1";
+
+/// The media type of progress and events: a JSON value per line.
+pub const NDJSON: &str = "application/x-ndjson";
+
+/// The header in which the daemon names the kind of an error.
+pub const KIND_HEADER: &str = "convoy-error-kind";
+
+/// The header in which the daemon says what to do about an error, percent-encoded.
+pub const HINT_HEADER: &str = "convoy-hint";
+
+/// A call: what to send where. Made by the constructors, sent by a [`Client`].
+#[derive(Debug, Clone)]
+pub struct Call {
+    method: Method,
+    path: &'static str,
+    body: Option<Vec<u8>>,
+}
+
+impl Call {
+    fn bare(method: Method, path: &'static str) -> Self {
+        Self { method, path, body: None }
+    }
+
+    fn with<T: Serialize>(method: Method, path: &'static str, body: &T) -> Self {
+        // The requests are structures with text keys: serialising them cannot fail. An empty body, which the
+        // daemon refuses by name, is the honest answer if one ever could.
+        Self { method, path, body: Some(serde_json::to_vec(body).unwrap_or_default()) }
+    }
+
+    /// Method and path, for messages.
+    pub fn name(&self) -> String {
+        format!("{} {}", self.method, self.path)
+    }
+
+    /// `GET /info`.
+    pub fn info() -> Self {
+        Self::bare(Method::GET, "/v1/info")
+    }
+    /// `GET /volumes/list`; with `driver_form`, what the drivers say of their volumes and nothing else.
+    pub fn list_volumes(driver_form: bool) -> Self {
+        Self::bare(Method::GET, if driver_form { "/v1/volumes/list?driver=1" } else { "/v1/volumes/list" })
+    }
+    /// `GET /volumes/`.
+    pub fn inspect_volume(body: &VolumeRef) -> Self {
+        Self::with(Method::GET, "/v1/volumes/", body)
+    }
+    /// `POST /volumes/create`.
+    pub fn create_volume(body: &CreateVolume) -> Self {
+        Self::with(Method::POST, "/v1/volumes/create", body)
+    }
+    /// `DELETE /volumes/`.
+    pub fn delete_volume(body: &DeleteVolume) -> Self {
+        Self::with(Method::DELETE, "/v1/volumes/", body)
+    }
+    /// `POST /volumes/mount`.
+    pub fn mount_volume(body: &MountVolume) -> Self {
+        Self::with(Method::POST, "/v1/volumes/mount", body)
+    }
+    /// `POST /volumes/umount`.
+    pub fn unmount_volume(body: &VolumeRef) -> Self {
+        Self::with(Method::POST, "/v1/volumes/umount", body)
+    }
+    /// `POST /volumes/resize`.
+    pub fn resize_volume(body: &ResizeVolume) -> Self {
+        Self::with(Method::POST, "/v1/volumes/resize", body)
+    }
+    /// `POST /snapshots/create`.
+    pub fn create_snapshot(body: &CreateSnapshot) -> Self {
+        Self::with(Method::POST, "/v1/snapshots/create", body)
+    }
+    /// `GET /snapshots/`.
+    pub fn inspect_snapshot(body: &SnapshotRef) -> Self {
+        Self::with(Method::GET, "/v1/snapshots/", body)
+    }
+    /// `DELETE /snapshots/`.
+    pub fn delete_snapshot(body: &SnapshotRef) -> Self {
+        Self::with(Method::DELETE, "/v1/snapshots/", body)
+    }
+    /// `POST /backups/create`.
+    pub fn create_backup(body: &CreateBackup) -> Self {
+        Self::with(Method::POST, "/v1/backups/create", body)
+    }
+    /// `DELETE /backups`.
+    pub fn delete_backup(body: &BackupRef) -> Self {
+        Self::with(Method::DELETE, "/v1/backups", body)
+    }
+    /// `GET /backups/inspect`.
+    pub fn inspect_backup(body: &BackupRef) -> Self {
+        Self::with(Method::GET, "/v1/backups/inspect", body)
+    }
+    /// `GET /backups/list`.
+    pub fn list_backups(body: &ListBackups) -> Self {
+        Self::with(Method::GET, "/v1/backups/list", body)
+    }
+    /// `POST /backups/verify`.
+    pub fn verify_backups(body: &VerifyBackups) -> Self {
+        Self::with(Method::POST, "/v1/backups/verify", body)
+    }
+    /// `POST /backups/prune`.
+    pub fn prune_backups(body: &PruneBackups) -> Self {
+        Self::with(Method::POST, "/v1/backups/prune", body)
+    }
+    /// `GET /jobs`.
+    pub fn list_jobs() -> Self {
+        Self::bare(Method::GET, "/v1/jobs")
+    }
+    /// `POST /jobs/cancel`.
+    pub fn cancel_job(body: &CancelJob) -> Self {
+        Self::with(Method::POST, "/v1/jobs/cancel", body)
+    }
+    /// `GET /drivers`.
+    pub fn list_drivers() -> Self {
+        Self::bare(Method::GET, "/v1/drivers")
+    }
+    /// `GET /events`.
+    pub fn events() -> Self {
+        Self::bare(Method::GET, "/v1/events")
+    }
+}
+
+/// A client of one daemon. Cheap to make and to clone: every call has a connection of its own.
+#[derive(Debug, Clone)]
+pub struct Client {
+    socket: PathBuf,
+}
+
+impl Client {
+    /// A client of the daemon that listens at this socket. Nothing is connected yet.
+    pub fn new(socket: impl Into<PathBuf>) -> Self {
+        Self { socket: socket.into() }
+    }
+
+    /// The daemon's socket.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// The answer's body as it is: a name, a mount point, JSON, or nothing.
+    ///
+    /// # Errors
+    /// Any [`Error`] but `Answer`.
+    pub async fn text(&self, call: Call) -> Result<String> {
+        let name = call.name();
+        let response = self.send(&call, None).await?;
+        self.body(&name, response).await
+    }
+
+    /// The same call with progress, where the daemon has any to tell.
+    ///
+    /// # Errors
+    /// Any [`Error`] but `Answer`.
+    pub async fn stream(&self, call: Call) -> Result<Stream> {
+        let name = call.name();
+        let response = self.send(&call, Some(NDJSON)).await?;
+        let streams = response
+            .headers()
+            .get(header::CONTENT_TYPE)
+            .is_some_and(|kind| kind.as_bytes().starts_with(NDJSON.as_bytes()));
+        if streams {
+            return Ok(Stream::new(self.socket.clone(), name, response.into_body()));
+        }
+        Ok(Stream::finished(self.socket.clone(), name.clone(), self.body(&name, response).await?))
+    }
+
+    async fn json<T: DeserializeOwned>(&self, call: Call) -> Result<T> {
+        let name = call.name();
+        let text = self.text(call).await?;
+        serde_json::from_str(&text).map_err(|source| Error::Answer { call: name, source })
+    }
+
+    /// Sends a call and checks the answer's status.
+    async fn send(&self, call: &Call, accept: Option<&'static str>) -> Result<Response<Incoming>> {
+        let connection = tokio::net::UnixStream::connect(&self.socket)
+            .await
+            .map_err(|source| Error::connect(&self.socket, source))?;
+        let broken = |source: Box<dyn std::error::Error + Send + Sync>| self.broken(&call.name(), source);
+        let io = hyper_util::rt::TokioIo::new(connection);
+        let (mut sender, driver) = http1::handshake(io).await.map_err(|error| broken(error.into()))?;
+        tokio::spawn(driver);
+        let mut request = Request::builder()
+            .method(call.method.clone())
+            .uri(call.path)
+            .header(header::HOST, "convoy")
+            .header(header::USER_AGENT, USER_AGENT);
+        if call.body.is_some() {
+            request = request.header(header::CONTENT_TYPE, "application/json");
+        }
+        if let Some(accept) = accept {
+            request = request.header(header::ACCEPT, accept);
+        }
+        let body = Full::new(Bytes::from(call.body.clone().unwrap_or_default()));
+        let request = request.body(body).map_err(|error| broken(error.into()))?;
+        let response = sender.send_request(request).await.map_err(|error| broken(error.into()))?;
+        if response.status().is_success() { Ok(response) } else { Err(self.refusal(call, response).await) }
+    }
+
+    async fn body(&self, name: &str, response: Response<Incoming>) -> Result<String> {
+        let collected = response.into_body().collect().await;
+        let bytes = collected.map_err(|error| self.broken(name, error.into()))?.to_bytes();
+        String::from_utf8(bytes.into()).map_err(|error| self.broken(name, error.into()))
+    }
+
+    /// Turns an answer that is no success into an error.
+    async fn refusal(&self, call: &Call, response: Response<Incoming>) -> Error {
+        let status = response.status();
+        let header = |name| response.headers().get(name).map(|value| decode(value.as_bytes()));
+        let (kind, hint) = (header(KIND_HEADER).unwrap_or_default(), header(HINT_HEADER));
+        let mut message = match self.body(&call.name(), response).await {
+            Ok(message) => message,
+            Err(error) => return error,
+        };
+        if message.ends_with('\n') {
+            message.pop();
+        }
+        if status == StatusCode::NOT_FOUND && message.starts_with("Handler not found") {
+            return Error::UnknownCall { call: call.name() };
+        }
+        if status == StatusCode::NOT_FOUND && message.starts_with("client version ") {
+            return Error::Version(message);
+        }
+        if message.is_empty() {
+            message = format!("the daemon answered {status} to {} and did not say why", call.name());
+        }
+        Error::Server(ServerError { status: status.as_u16(), kind, message, hint })
+    }
+
+    fn broken(&self, call: &str, source: Box<dyn std::error::Error + Send + Sync>) -> Error {
+        Error::Broken { socket: self.socket.clone(), call: call.to_owned(), source }
+    }
+}
+
+/// The calls with typed answers. Each fails with any [`Error`].
+#[allow(clippy::missing_errors_doc)]
+impl Client {
+    /// The daemon's settings and its drivers'.
+    pub async fn info(&self) -> Result<Info> {
+        self.json(Call::info()).await
+    }
+    /// All volumes by name.
+    pub async fn list_volumes(&self) -> Result<BTreeMap<String, Volume>> {
+        self.json(Call::list_volumes(false)).await
+    }
+    /// What the drivers say of their volumes, by name.
+    pub async fn list_driver_info(&self) -> Result<BTreeMap<String, Pairs>> {
+        self.json(Call::list_volumes(true)).await
+    }
+    /// One volume.
+    pub async fn inspect_volume(&self, name: &str) -> Result<Volume> {
+        self.json(Call::inspect_volume(&VolumeRef { volume_name: name.to_owned() })).await
+    }
+    /// Creates a volume, or restores one when the request names a backup.
+    pub async fn create_volume(&self, request: &CreateVolume) -> Result<Volume> {
+        self.json(Call::create_volume(&CreateVolume { verbose: true, ..request.clone() })).await
+    }
+    /// Deletes a volume and its data, or only forgets it.
+    pub async fn delete_volume(&self, name: &str, reference_only: bool) -> Result<()> {
+        let request = DeleteVolume { volume_name: name.to_owned(), reference_only };
+        self.text(Call::delete_volume(&request)).await.map(drop)
+    }
+    /// Mounts a volume in the driver's own place and answers where.
+    pub async fn mount_volume(&self, name: &str) -> Result<String> {
+        let request = MountVolume { volume_name: name.to_owned(), ..MountVolume::default() };
+        self.text(Call::mount_volume(&request)).await
+    }
+    /// Takes back a mount made by [`Self::mount_volume`].
+    pub async fn unmount_volume(&self, name: &str) -> Result<()> {
+        self.text(Call::unmount_volume(&VolumeRef { volume_name: name.to_owned() })).await.map(drop)
+    }
+    /// Changes a volume's size, in bytes.
+    pub async fn resize_volume(&self, name: &str, size: u64) -> Result<Volume> {
+        let request = ResizeVolume { volume_name: name.to_owned(), size, verbose: true };
+        self.json(Call::resize_volume(&request)).await
+    }
+    /// Makes a snapshot; an empty name is generated.
+    pub async fn create_snapshot(&self, volume: &str, name: &str) -> Result<Snapshot> {
+        let request = CreateSnapshot { name: name.to_owned(), volume_name: volume.to_owned(), verbose: true };
+        self.json(Call::create_snapshot(&request)).await
+    }
+    /// One snapshot.
+    pub async fn inspect_snapshot(&self, name: &str) -> Result<Snapshot> {
+        self.json(Call::inspect_snapshot(&SnapshotRef { snapshot_name: name.to_owned() })).await
+    }
+    /// Deletes a snapshot.
+    pub async fn delete_snapshot(&self, name: &str) -> Result<()> {
+        self.text(Call::delete_snapshot(&SnapshotRef { snapshot_name: name.to_owned() })).await.map(drop)
+    }
+    /// Backs a snapshot up and answers the backup's URL, with a plain `&`.
+    pub async fn create_backup(&self, request: &CreateBackup) -> Result<String> {
+        let call = Call::create_backup(&CreateBackup { verbose: true, ..request.clone() });
+        self.json::<CreatedBackup>(call).await.map(|created| created.url)
+    }
+    /// Deletes a backup.
+    pub async fn delete_backup(&self, backup: &BackupRef) -> Result<()> {
+        self.text(Call::delete_backup(backup)).await.map(drop)
+    }
+    /// One backup.
+    pub async fn inspect_backup(&self, backup: &BackupRef) -> Result<BackupInfo> {
+        self.json(Call::inspect_backup(backup)).await
+    }
+    /// The backups at a destination, by URL.
+    pub async fn list_backups(&self, request: &ListBackups) -> Result<BTreeMap<String, BackupInfo>> {
+        self.json(Call::list_backups(request)).await
+    }
+    /// Checks backups; damage is found in the report, not in an error.
+    pub async fn verify_backups(&self, request: &VerifyBackups) -> Result<VerifyReport> {
+        self.json(Call::verify_backups(request)).await
+    }
+    /// Removes what no backup refers to.
+    pub async fn prune_backups(&self, request: &PruneBackups) -> Result<PruneReport> {
+        self.json(Call::prune_backups(request)).await
+    }
+    /// Running work by id.
+    pub async fn list_jobs(&self) -> Result<BTreeMap<String, Job>> {
+        self.json(Call::list_jobs()).await
+    }
+    /// Asks for a job to stop.
+    pub async fn cancel_job(&self, id: &str) -> Result<()> {
+        self.text(Call::cancel_job(&CancelJob { id: id.to_owned() })).await.map(drop)
+    }
+    /// The drivers by name.
+    pub async fn list_drivers(&self) -> Result<BTreeMap<String, DriverStatus>> {
+        self.json(Call::list_drivers()).await
+    }
+    /// What happens from now on: read [`crate::types::Event`]s with [`Stream::next_value`].
+    pub async fn events(&self) -> Result<Stream> {
+        self.stream(Call::events()).await
+    }
+}
+
+/// Percent-encodes what a header cannot carry, for [`HINT_HEADER`].
+pub fn encode_header(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b' '..=b'~' if byte != b'%' => out.push(char::from(byte)),
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}
+
+/// Undoes [`encode_header`]; what is no percent-encoding stays as it is.
+fn decode(bytes: &[u8]) -> String {
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while let [first, tail @ ..] = rest {
+        let escaped = match rest {
+            [b'%', high, low, after @ ..] => hex(*high).zip(hex(*low)).map(|pair| (pair, after)),
+            _ => None,
+        };
+        match escaped {
+            Some(((high, low), after)) => {
+                out.push(high << 4 | low);
+                rest = after;
+            }
+            None => {
+                out.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_hint_survives_a_header(text in "\\PC*") {
+            let encoded = encode_header(&text);
+            prop_assert!(hyper::header::HeaderValue::from_str(&encoded).is_ok());
+            prop_assert_eq!(decode(encoded.as_bytes()), text);
+        }
+    }
+
+    #[test]
+    fn a_lone_percent_sign_is_kept() {
+        assert_eq!(decode(b"50% of %4 %zz %C3%A4"), "50% of %4 %zz \u{e4}");
+    }
+}

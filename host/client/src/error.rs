@@ -1,0 +1,125 @@
+//! What can go wrong between a client and the daemon.
+//!
+//! `Display` says what happened; [`Error::hint`] says what to do about it.
+
+use std::path::{Path, PathBuf};
+
+/// What a call comes back with.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// A call that did not succeed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Nobody listens at the socket.
+    #[error("cannot connect to {}: is `convoy daemon` running? ({source})", socket.display())]
+    NotRunning {
+        /// Where.
+        socket: PathBuf,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
+    /// The socket may not be used by this user.
+    #[error("cannot connect to {}: permission denied", socket.display())]
+    PermissionDenied {
+        /// Where.
+        socket: PathBuf,
+    },
+    /// The socket is there and cannot be used for another reason.
+    #[error("cannot connect to {}: {source}", socket.display())]
+    Connect {
+        /// Where.
+        socket: PathBuf,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
+    /// The connection ended, or spoke no HTTP, before the answer was complete.
+    #[error("the connection to {} broke before the answer to {call} was complete: {source}", socket.display())]
+    Broken {
+        /// Where.
+        socket: PathBuf,
+        /// Method and path.
+        call: String,
+        /// What happened to it.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The daemon speaks another version of the API.
+    #[error("{0}")]
+    Version(String),
+    /// The daemon does not know this call.
+    #[error("the daemon does not know the call {call}")]
+    UnknownCall {
+        /// Method and path.
+        call: String,
+    },
+    /// The daemon refused, or failed.
+    #[error("{0}")]
+    Server(ServerError),
+    /// The answer is not what this call is answered with.
+    #[error("cannot understand the daemon's answer to {call}: {source}")]
+    Answer {
+        /// Method and path.
+        call: String,
+        /// Where it stops making sense.
+        source: serde_json::Error,
+    },
+}
+
+/// An error that the daemon answered.
+#[derive(Debug, Clone, Default, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct ServerError {
+    /// The HTTP status: 404 for an unknown volume, else 400.
+    pub status: u16,
+    /// The kind of failure, as in the driver protocol (`not_found`, `cancelled`); empty where it was not said.
+    pub kind: String,
+    /// What was expected and what was found.
+    pub message: String,
+    /// What to do, where the daemon knows.
+    pub hint: Option<String>,
+}
+
+impl Error {
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::NotRunning { .. } => {
+                "start it with `convoy daemon`, or name its socket with --socket or CONVOY_SOCKET"
+            }
+            Self::PermissionDenied { .. } => {
+                "the socket belongs to the user the daemon runs as: use sudo, or join the group that owns it"
+            }
+            Self::Connect { .. } => {
+                "check that --socket names the socket that `convoy daemon` was started with"
+            }
+            Self::Broken { .. } => {
+                "the daemon may have stopped: see its log; what it had not acknowledged can be repeated"
+            }
+            Self::Version(_) => "install the same version of convoy for the client and the daemon",
+            Self::UnknownCall { .. } => {
+                "the daemon is older than this command: install this version and start it again"
+            }
+            Self::Server(error) => return error.hint.clone(),
+            Self::Answer { .. } => {
+                "check with `convoy --version` that the client and the daemon are of one version"
+            }
+        };
+        Some(hint.to_owned())
+    }
+
+    /// Whether the daemon said that the work was cancelled.
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self, Self::Server(error) if error.kind == "cancelled")
+    }
+
+    pub(crate) fn connect(socket: &Path, source: std::io::Error) -> Self {
+        let socket = socket.to_owned();
+        match source.kind() {
+            std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => {
+                Self::NotRunning { socket, source }
+            }
+            std::io::ErrorKind::PermissionDenied => Self::PermissionDenied { socket },
+            _ => Self::Connect { socket, source },
+        }
+    }
+}

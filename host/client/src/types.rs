@@ -1,0 +1,30 @@
+//! What crosses the admin API, with the field names convoy has always used.
+//!
+//! The daemon serialises these types and the client reads them, or the other way round; neither has types of
+//! its own. Every field of a request has a default, as it had in 0.5: `{}` is a request. Times are text in the
+//! form `Mon Nov 23 08:38:07 +0000 2026`, sizes in requests are bytes.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+mod backup;
+mod driver;
+mod info;
+mod job;
+mod snapshot;
+mod volume;
+
+pub use backup::{
+    BackupInfo, BackupRef, CreateBackup, CreatedBackup, ListBackups, Problem, PruneBackups, PruneReport,
+    VerifyBackups, VerifyReport,
+};
+pub use driver::{DriverOption, DriverStatus};
+pub use info::{General, Info};
+pub use job::{CancelJob, Event, Job, Progress, StreamError, StreamLine};
+pub use snapshot::{CreateSnapshot, Snapshot, SnapshotEntry, SnapshotRef};
+pub use volume::{
+    CreateVolume, DeleteVolume, MountVolume, ResizeVolume, Volume, VolumeRef, driver_form_is_asked,
+};
+
+/// Keys and values as drivers give them, sorted by key.
+pub type Pairs = BTreeMap<String, String>;

@@ -1,0 +1,195 @@
+//! Backups.
+
+use super::{Deserialize, Pairs, Serialize};
+
+/// A backup, as `backup list` and `backup inspect` answer it: text under every key, sorted by key.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Pairs", into = "Pairs")]
+pub struct BackupInfo {
+    /// `backup-` and 16 hex digits.
+    pub backup_name: String,
+    /// What to give to `inspect`, `delete` and `create --backup`.
+    pub backup_url: String,
+    /// The driver of the volume.
+    pub driver_name: String,
+    /// The volume.
+    pub volume_name: String,
+    /// Its size in bytes, as text; "0" where the driver enforces none.
+    pub volume_size: String,
+    /// When the volume was created.
+    pub volume_created_at: String,
+    /// The snapshot.
+    pub snapshot_name: String,
+    /// When the snapshot was made.
+    pub snapshot_created_at: String,
+    /// When the backup was made.
+    pub created_time: String,
+    /// Further keys.
+    pub extra: Pairs,
+}
+
+macro_rules! known_keys {
+    ($($key:literal => $field:ident,)*) => {
+        impl From<Pairs> for BackupInfo {
+            fn from(mut pairs: Pairs) -> Self {
+                Self { $($field: pairs.remove($key).unwrap_or_default(),)* extra: pairs }
+            }
+        }
+        impl From<BackupInfo> for Pairs {
+            fn from(info: BackupInfo) -> Self {
+                let mut pairs = info.extra;
+                $(pairs.insert($key.to_owned(), info.$field);)*
+                pairs
+            }
+        }
+    };
+}
+
+known_keys! {
+    "BackupName" => backup_name,
+    "BackupURL" => backup_url,
+    "DriverName" => driver_name,
+    "VolumeName" => volume_name,
+    "VolumeSize" => volume_size,
+    "VolumeCreatedAt" => volume_created_at,
+    "SnapshotName" => snapshot_name,
+    "SnapshotCreatedAt" => snapshot_created_at,
+    "CreatedTime" => created_time,
+}
+
+/// `POST /backups/create`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct CreateBackup {
+    /// The destination: `vfs:///dir/` or `s3://bucket@region/path/`.
+    #[serde(rename = "URL")]
+    pub url: String,
+    /// A custom S3 endpoint.
+    pub endpoint: String,
+    /// Of which snapshot.
+    pub snapshot_name: String,
+    /// Answer [`CreatedBackup`] and not only the URL.
+    pub verbose: bool,
+    /// Empty: the present format; `v0`: the one convoy 0.5 can restore.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub format: String,
+    /// Trust nothing that an earlier backup left: read everything and check that the store has it.
+    #[serde(skip_serializing_if = "is_false")]
+    pub full: bool,
+}
+
+/// The answer to a verbose `POST /backups/create`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CreatedBackup {
+    /// The backup's URL.
+    #[serde(rename = "URL")]
+    pub url: String,
+}
+
+/// `GET /backups/list`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ListBackups {
+    /// The destination.
+    #[serde(rename = "URL")]
+    pub url: String,
+    /// A custom S3 endpoint.
+    pub endpoint: String,
+    /// Only of this volume; empty: of all.
+    pub volume_name: String,
+    /// Only of this snapshot; empty: of all.
+    pub snapshot_name: String,
+}
+
+/// `GET /backups/inspect`, `DELETE /backups`: one backup by URL.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct BackupRef {
+    /// Which.
+    #[serde(rename = "URL")]
+    pub url: String,
+    /// A custom S3 endpoint.
+    pub endpoint: String,
+}
+
+/// `POST /backups/verify`: is what a store holds whole?
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct VerifyBackups {
+    /// A backup's URL, or a destination: then all backups there.
+    #[serde(rename = "URL")]
+    pub url: String,
+    /// A custom S3 endpoint.
+    pub endpoint: String,
+    /// With a destination: only of this volume.
+    pub volume_name: String,
+    /// How much of the data to read and check, in percent; 0: only that it is there.
+    pub read_data: u8,
+}
+
+/// What a verification found.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct VerifyReport {
+    /// Backups looked at.
+    pub backups: u64,
+    /// Objects (blocks, packs, manifests) that were looked for.
+    pub objects: u64,
+    /// Objects that were read and checked.
+    pub objects_read: u64,
+    /// Bytes that were read.
+    pub bytes_read: u64,
+    /// What is missing or damaged; empty: all is well.
+    pub problems: Vec<Problem>,
+}
+
+/// Something that is missing or damaged.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Problem {
+    /// The backup that needs it; empty where none could be told.
+    #[serde(rename = "BackupURL")]
+    pub backup_url: String,
+    /// The object's key in the store.
+    pub object: String,
+    /// What is wrong with it.
+    pub message: String,
+}
+
+/// `POST /backups/prune`: remove what no backup refers to.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct PruneBackups {
+    /// The destination.
+    #[serde(rename = "URL")]
+    pub url: String,
+    /// A custom S3 endpoint.
+    pub endpoint: String,
+    /// Only of this volume; empty: of all.
+    pub volume_name: String,
+    /// Only say what would be removed.
+    pub dry_run: bool,
+}
+
+/// What a prune removed, or would remove.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct PruneReport {
+    /// Whether nothing was removed in fact.
+    pub dry_run: bool,
+    /// Volumes whose data was looked at.
+    pub volumes: u64,
+    /// Objects removed.
+    pub objects: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// What was left alone and why, one line each (a volume that a backup is running for).
+    pub skipped: Vec<String>,
+}
+
+/// For `skip_serializing_if`, which hands over a reference.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_false(value: &bool) -> bool {
+    !*value
+}

@@ -1,0 +1,37 @@
+//! `GET /info`.
+
+use super::{BTreeMap, Deserialize, Pairs, Serialize};
+
+/// The daemon's settings, and what each driver says of itself.
+///
+/// The daemon prints it with [`crate::gojson::info`], which keeps the layout of 0.5.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Info {
+    /// The daemon's settings.
+    #[serde(rename = "General", default)]
+    pub general: General,
+    /// By driver name.
+    #[serde(flatten)]
+    pub drivers: BTreeMap<String, Pairs>,
+}
+
+/// The daemon's settings, as they also stand in `convoy.cfg`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct General {
+    /// The directory of records.
+    pub root: String,
+    /// The drivers, in the order they were given.
+    pub driver_list: Vec<String>,
+    /// The driver of a create that names none.
+    pub default_driver: String,
+    /// The mount namespace to mount in; empty: the daemon's own.
+    #[serde(rename = "MountNamespaceFD")]
+    pub mount_namespace_fd: String,
+    /// Whether Docker's Remove does nothing.
+    pub ignore_docker_delete: bool,
+    /// Whether Docker's Mount of an unknown volume creates it.
+    pub create_on_docker_mount: bool,
+    /// How long an external command may take (`1m`); empty: the default.
+    pub cmd_timeout: String,
+}

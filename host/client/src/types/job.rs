@@ -1,0 +1,116 @@
+//! Long work: jobs, their progress, and events.
+
+use super::{Deserialize, Serialize};
+
+/// Running work, as `GET /jobs` answers it, by id.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Job {
+    /// What to give to `jobs cancel`.
+    #[serde(rename = "ID")]
+    pub id: String,
+    /// `backup create`, `restore`, `backup verify`, `backup prune`, `snapshot create`.
+    pub kind: String,
+    /// The volume it works on; empty where there is none.
+    pub volume: String,
+    /// The snapshot it works on; empty where there is none.
+    pub snapshot: String,
+    /// The destination or backup it works with; empty where there is none.
+    #[serde(rename = "URL")]
+    pub url: String,
+    /// `running` or `cancelling`.
+    pub state: String,
+    /// When it began.
+    pub started_at: String,
+    /// How far it is.
+    pub progress: Progress,
+}
+
+/// How far a job is. A total that is not known, or a thing that is not counted, is missing.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Progress {
+    /// What is being done: `scanning`, `reading`, `uploading`, `writing`, `finishing`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub phase: String,
+    /// Bytes of the volume dealt with.
+    pub bytes_done: u64,
+    /// Bytes of the volume to deal with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_total: Option<u64>,
+    /// Files dealt with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub files_done: Option<u64>,
+    /// Files to deal with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub files_total: Option<u64>,
+    /// Bytes moved to, or from, the store: less than `bytes_done` for what it has already or compresses.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_transferred: Option<u64>,
+    /// Bytes of the volume a second, lately.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_per_second: Option<u64>,
+    /// Seconds until the end at that rate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eta_seconds: Option<u64>,
+}
+
+/// `POST /jobs/cancel`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CancelJob {
+    /// Which.
+    #[serde(rename = "ID")]
+    pub id: String,
+}
+
+/// A line of the answer to a client that asked for progress.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StreamLine {
+    /// The first line: the id of the job that does the work.
+    Job(String),
+    /// How far it is.
+    Progress(Progress),
+    /// The last line of a success: what a client that asked for no progress gets as its answer.
+    Result(String),
+    /// The last line of a failure.
+    Error(StreamError),
+}
+
+/// A failure at the end of a stream, whose status line has long been sent.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct StreamError {
+    /// The HTTP status it would have been.
+    pub status: u16,
+    /// The kind of failure, as in the driver protocol: `not_found`, `cancelled`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub kind: String,
+    /// What was expected and what was found.
+    pub message: String,
+    /// What to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+/// Something that happened, a line of `GET /events`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Event {
+    /// When, RFC 3339.
+    pub time: String,
+    /// What: `volume.create`, `volume.mount`, `backup.create`, `driver.restart`.
+    pub kind: String,
+    /// The driver; empty where there is none.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub driver: String,
+    /// The volume; empty where there is none.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub volume: String,
+    /// The snapshot; empty where there is none.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub snapshot: String,
+    /// For a person.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub message: String,
+}

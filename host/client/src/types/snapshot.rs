@@ -1,0 +1,52 @@
+//! Snapshots.
+
+use super::{Deserialize, Pairs, Serialize};
+
+/// A snapshot as it stands in its volume's `Snapshots`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct SnapshotEntry {
+    /// Its name, unique among all volumes and snapshots.
+    pub name: String,
+    /// When it was made.
+    pub created_time: String,
+    /// What the driver says of it.
+    pub driver_info: Pairs,
+}
+
+/// A snapshot by itself: the answer to `snapshot inspect` and to a verbose create.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Snapshot {
+    /// Its name.
+    pub name: String,
+    /// The volume it was made of.
+    pub volume_name: String,
+    /// When that volume was created; the answer to a create does not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub volume_created_at: Option<String>,
+    /// When the snapshot was made.
+    pub created_time: String,
+    /// What the driver says of it.
+    pub driver_info: Pairs,
+}
+
+/// `POST /snapshots/create`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct CreateSnapshot {
+    /// Empty: a name is generated.
+    pub name: String,
+    /// Of which volume.
+    pub volume_name: String,
+    /// Answer the whole snapshot and not only its name.
+    pub verbose: bool,
+}
+
+/// `GET` and `DELETE /snapshots/`: one snapshot by name.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct SnapshotRef {
+    /// Which.
+    pub snapshot_name: String,
+}

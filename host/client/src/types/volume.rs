@@ -1,0 +1,102 @@
+//! Volumes.
+
+use super::{BTreeMap, Deserialize, Pairs, Serialize, SnapshotEntry};
+
+/// A volume, as `list`, `inspect` and a verbose create answer it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Volume {
+    /// Its name.
+    pub name: String,
+    /// The driver that keeps it; empty in the answer to a verbose mount.
+    pub driver: String,
+    /// Where it is mounted; empty when it is not.
+    pub mount_point: String,
+    /// When it was created; empty in the answer to a verbose mount.
+    pub created_time: String,
+    /// What the driver says of it; `null` in the answer to a verbose mount.
+    pub driver_info: Option<Pairs>,
+    /// Its snapshots by name; `null` in the answer to a verbose mount.
+    pub snapshots: Option<BTreeMap<String, SnapshotEntry>>,
+}
+
+/// `POST /volumes/create`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct CreateVolume {
+    /// Empty: a name is generated.
+    pub name: String,
+    /// Empty: the default driver.
+    pub driver_name: String,
+    /// Bytes; 0: the driver's default.
+    pub size: u64,
+    /// A backup to fill the volume from; empty: none.
+    #[serde(rename = "BackupURL")]
+    pub backup_url: String,
+    /// A custom S3 endpoint for the backup.
+    pub endpoint: String,
+    /// An existing volume of the storage system to take over.
+    #[serde(rename = "DriverVolumeID")]
+    pub driver_volume_id: String,
+    /// A kind of volume the storage system knows.
+    #[serde(rename = "Type")]
+    pub kind: String,
+    /// I/O operations per second to reserve; 0: the driver's default.
+    #[serde(rename = "IOPS")]
+    pub iops: u64,
+    /// Whether the volume is an image file for a virtual machine.
+    #[serde(rename = "PrepareForVM")]
+    pub prepare_for_vm: bool,
+    /// Answer the whole volume and not only its name.
+    pub verbose: bool,
+    /// Further options that the driver declares.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub options: Pairs,
+}
+
+/// `GET /volumes/`, `POST /volumes/umount`: one volume by name.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct VolumeRef {
+    /// Which.
+    pub volume_name: String,
+}
+
+/// `POST /volumes/mount`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct MountVolume {
+    /// Which.
+    pub volume_name: String,
+    /// Where; empty: the driver's own place.
+    pub mount_point: String,
+    /// Answer a volume and not only the mount point.
+    pub verbose: bool,
+}
+
+/// `DELETE /volumes/`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct DeleteVolume {
+    /// Which.
+    pub volume_name: String,
+    /// Forget the volume and keep its data.
+    pub reference_only: bool,
+}
+
+/// `POST /volumes/resize`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ResizeVolume {
+    /// Which.
+    pub volume_name: String,
+    /// The size to reach, in bytes.
+    pub size: u64,
+    /// Answer the whole volume and not only its name.
+    pub verbose: bool,
+}
+
+/// Whether the query of `GET /volumes/list?driver=1` asks for the drivers' own form.
+pub fn driver_form_is_asked(query: Option<&str>) -> bool {
+    query.is_some_and(|query| query.split('&').any(|pair| pair == "driver=1"))
+}
