@@ -48,6 +48,9 @@ pub enum ParseError {
     /// Nothing at all.
     #[error("EOF")]
     Empty,
+    /// JSON, and no object.
+    #[error("invalid request: expected a JSON object, found {0}")]
+    NoObject(&'static str),
     /// No JSON, or a value of another type than the field has.
     #[error("invalid request: {0}")]
     Json(#[from] serde_json::Error),
@@ -63,9 +66,21 @@ pub fn parse<T: Serialize + DeserializeOwned + Default>(body: &[u8]) -> Result<T
         Value::Object(fields) => Value::Object(known_spelling(fields, &T::default())?),
         // `null` is a request without fields.
         Value::Null => Value::Object(Map::new()),
-        other => other,
+        // Serde would take a sequence for a structure, field by field.
+        other => return Err(ParseError::NoObject(kind_of(&other))),
     };
     Ok(serde_json::from_value(value)?)
+}
+
+fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
 }
 
 /// Gives the keys of a request the spelling of its type and drops those without a value.
