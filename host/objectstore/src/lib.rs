@@ -1,1 +1,24 @@
-//! (in the making)
+//! Where convoy's backups live.
+//!
+//! - [`ObjectStore`] is the one small trait; what it promises is written there.
+//! - [`DirectoryStore`] keeps objects in a directory, local or NFS.
+//! - [`RetryStore`], [`LimitedStore`] and [`FaultStore`] wrap a store: they try again, keep a rate, or fail as told.
+//! - [`Destination`] and [`BackupUrl`] are what users write.
+
+mod destination;
+mod directory;
+mod error;
+mod faults;
+mod limit;
+mod retry;
+mod store;
+
+pub use destination::{BackupUrl, Destination, DestinationError, Place};
+pub use directory::DirectoryStore;
+pub use error::StoreError;
+pub use faults::{Call, Fault, FaultStore};
+pub use limit::LimitedStore;
+pub use retry::{RetryPolicy, RetryStore};
+pub use store::{
+    ByteStream, Depth, ObjectInfo, ObjectStore, Page, PutOutcome, check_dir, check_key, list_all,
+};

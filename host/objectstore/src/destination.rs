@@ -1,0 +1,340 @@
+//! Destinations and backup URLs, as users write them.
+//!
+//! A destination is `vfs:///dir/`, `s3://bucket@region/path/` or `s3://bucket/path/`; a backup is
+//! `<destination>?backup=<backup>&volume=<volume>`. Both are printed as they were given. Error texts are those of convoy 0.5
+//! where it had one.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// Why a text is not a destination or backup URL.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DestinationError {
+    /// Nothing was given.
+    #[error("Destination URL hasn't been specified")]
+    Missing,
+    /// A scheme nobody knows. The text is that of 0.5.
+    #[error("Driver {scheme} is not supported!")]
+    Scheme {
+        /// What stands before `://`.
+        scheme: String,
+    },
+    /// A directory with a host, or not absolute.
+    #[error("VFS path must follow: vfs:///path/ format")]
+    VfsForm,
+    /// Not the form of an S3 destination.
+    #[error("Invalid URL. Must be either s3://bucket@region/path/, or s3://bucket/path")]
+    S3Form,
+    /// A custom endpoint where it means nothing.
+    #[error("Driver {scheme} does not support custom endpoints")]
+    Endpoint {
+        /// The scheme.
+        scheme: String,
+    },
+    /// A character that URLs use otherwise, or a broken escape.
+    #[error("Invalid URL {url}: {why}")]
+    Malformed {
+        /// What was given.
+        url: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// A backup URL without its names.
+    #[error(
+        "Invalid name parsed, got {backup} and {volume}: expected <destination>?backup=<backup>&volume=<volume>"
+    )]
+    BackupForm {
+        /// What stands where the backup's name should.
+        backup: String,
+        /// What stands where the volume's name should.
+        volume: String,
+    },
+    /// A name that breaks the rule for names.
+    #[error(
+        "Invalid name {name}: expected letters, digits, '_', '.' and '-', two or more, the first a letter or digit"
+    )]
+    Name {
+        /// What was given.
+        name: String,
+    },
+}
+
+/// Where a store is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// In a directory.
+    Directory {
+        /// Absolute.
+        path: PathBuf,
+    },
+    /// In a bucket.
+    S3 {
+        /// The bucket.
+        bucket: String,
+        /// Its region; else that of the environment.
+        region: Option<String>,
+        /// What keys begin with: empty, or ending in `/`.
+        prefix: String,
+    },
+}
+
+/// A destination, with the text it was given as.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Destination {
+    text: String,
+    place: Place,
+}
+
+impl Destination {
+    /// Where it is.
+    #[must_use]
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// `vfs` or `s3`.
+    #[must_use]
+    pub fn scheme(&self) -> &'static str {
+        match self.place {
+            Place::Directory { .. } => "vfs",
+            Place::S3 { .. } => "s3",
+        }
+    }
+
+    /// The URL of a backup at this destination.
+    #[must_use]
+    pub fn backup_url(&self, backup: &str, volume: &str) -> String {
+        format!("{self}?backup={backup}&volume={volume}")
+    }
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl FromStr for Destination {
+    type Err = DestinationError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.is_empty() {
+            return Err(DestinationError::Missing);
+        }
+        let malformed = |why| DestinationError::Malformed { url: text.to_owned(), why };
+        let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
+        if !matches!(scheme, "vfs" | "s3") {
+            return Err(DestinationError::Scheme { scheme: scheme.to_owned() });
+        }
+        if rest.contains(['?', '#']) {
+            return Err(malformed("a destination has no '?' and no '#'"));
+        }
+        if rest.chars().any(char::is_control) {
+            return Err(malformed("it has control characters"));
+        }
+        let place = match scheme {
+            "vfs" => {
+                if !rest.starts_with('/') {
+                    return Err(DestinationError::VfsForm);
+                }
+                let path =
+                    unescape(rest).ok_or_else(|| malformed("'%' is followed by two hexadecimal digits"))?;
+                Place::Directory { path: PathBuf::from(path) }
+            }
+            _ => parse_s3(text, rest)?,
+        };
+        Ok(Self { text: text.to_owned(), place })
+    }
+}
+
+/// `bucket@region/path/` or `bucket/path`.
+fn parse_s3(text: &str, rest: &str) -> Result<Place, DestinationError> {
+    let (host, path) = rest.split_once('/').ok_or(DestinationError::S3Form)?;
+    let (bucket, region) = match host.split_once('@') {
+        Some((bucket, region)) => (bucket, Some(region)),
+        None => (host, None),
+    };
+    let plain =
+        |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+    if !plain(bucket) || region.is_some_and(|r| !plain(r)) {
+        return Err(DestinationError::S3Form);
+    }
+    let path = unescape(path).ok_or(DestinationError::Malformed {
+        url: text.to_owned(),
+        why: "'%' is followed by two hexadecimal digits",
+    })?;
+    let mut prefix = path.trim_matches('/').to_owned();
+    if !prefix.is_empty() {
+        prefix.push('/');
+    }
+    Ok(Place::S3 { bucket: bucket.to_owned(), region: region.map(str::to_owned), prefix })
+}
+
+/// Undoes `%xx`, as convoy 0.5 did. `None` if an escape is broken or the result is not UTF-8.
+fn unescape(text: &str) -> Option<String> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        if byte == b'%' {
+            let high = char::from(bytes.next()?).to_digit(16)?;
+            let low = char::from(bytes.next()?).to_digit(16)?;
+            out.push(u8::try_from(high * 16 + low).ok()?);
+        } else {
+            out.push(byte);
+        }
+    }
+    String::from_utf8(out).ok()
+}
+
+/// One backup: where it is and what it is called.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct BackupUrl {
+    /// Where.
+    pub destination: Destination,
+    /// The backup's name.
+    pub backup: String,
+    /// The name of the volume it was made of.
+    pub volume: String,
+}
+
+impl fmt::Display for BackupUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.destination.backup_url(&self.backup, &self.volume))
+    }
+}
+
+impl FromStr for BackupUrl {
+    type Err = DestinationError;
+
+    /// Between the two parameters stands `&`, `\u0026` (as JSON escapes it) or `u0026` (as a shell leaves that). The same
+    /// letters inside a name or a path are left alone: names have no `=`, so where the second parameter begins is not in doubt.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let part =
+            |key| text.split_once(key).map_or("", |(_, rest)| rest.split(['&', '\\']).next().unwrap_or(""));
+        let form = || DestinationError::BackupForm {
+            backup: part("backup=").into(),
+            volume: part("volume=").into(),
+        };
+        if text.is_empty() {
+            return Err(DestinationError::Missing);
+        }
+        let (destination, query) = text.split_once('?').ok_or_else(form)?;
+        let (first_key, rest) = query.split_once('=').ok_or_else(form)?;
+        let (middle, second) = rest.split_once('=').ok_or_else(form)?;
+        let second_key = match first_key {
+            "backup" => "volume",
+            "volume" => "backup",
+            _ => return Err(form()),
+        };
+        let middle = middle.strip_suffix(second_key).ok_or_else(form)?;
+        let first =
+            ["\\u0026", "&", "u0026"].iter().find_map(|sep| middle.strip_suffix(sep)).ok_or_else(form)?;
+        let (backup, volume) = if first_key == "backup" { (first, second) } else { (second, first) };
+        Ok(Self { destination: destination.parse()?, backup: name(backup)?, volume: name(volume)? })
+    }
+}
+
+/// Checks a name by the rule `^[a-zA-Z0-9][a-zA-Z0-9_.-]+$`.
+fn name(text: &str) -> Result<String, DestinationError> {
+    let mut bytes = text.bytes();
+    let first = bytes.next().is_some_and(|b| b.is_ascii_alphanumeric());
+    let rest = text.len() > 1 && bytes.all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
+    if first && rest { Ok(text.to_owned()) } else { Err(DestinationError::Name { name: text.to_owned() }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn error(text: &str) -> String {
+        text.parse::<Destination>().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn destinations_are_read_and_printed_as_given() {
+        for (text, bucket, region, prefix) in [
+            ("s3://rec@us-east-1/some/path/", "rec", Some("us-east-1"), "some/path/"),
+            ("s3://rec/some/path", "rec", None, "some/path/"),
+            ("s3://rec@us-east-1/", "rec", Some("us-east-1"), ""),
+        ] {
+            let dest: Destination = text.parse().unwrap();
+            assert_eq!(dest.to_string(), text);
+            let place =
+                Place::S3 { bucket: bucket.into(), region: region.map(Into::into), prefix: prefix.into() };
+            assert_eq!(dest.place(), &place);
+        }
+        let dest: Destination = "vfs:///srv/a%20b/".parse().unwrap();
+        assert_eq!(dest.place(), &Place::Directory { path: "/srv/a b/".into() });
+        assert_eq!(dest.to_string(), "vfs:///srv/a%20b/");
+    }
+
+    #[test]
+    fn errors_have_the_texts_scripts_know() {
+        assert_eq!(error(""), "Destination URL hasn't been specified");
+        assert_eq!(error("/srv/x"), "Driver  is not supported!");
+        assert_eq!(error("ftp://host/x"), "Driver ftp is not supported!");
+        assert_eq!(error("vfs://host/path"), "VFS path must follow: vfs:///path/ format");
+        let s3 = "Invalid URL. Must be either s3://bucket@region/path/, or s3://bucket/path";
+        for bad in [
+            "s3://rec@us-east-1",
+            "s3://rec",
+            "s3:///path",
+            "s3://@r/p",
+            "s3://b@/p",
+            "s3://a b/p",
+            "s3://a@b@c/p",
+        ] {
+            assert_eq!(error(bad), s3, "{bad}");
+        }
+        assert!(error("vfs:///a%2").contains('%'));
+        assert!(error("vfs:///a#b").contains('#'));
+    }
+
+    #[test]
+    fn all_three_separators_are_understood_and_names_left_alone() {
+        for sep in ["&", "\\u0026", "u0026"] {
+            let text = format!("vfs:///srv/bku0026x?backup=backup-1{sep}volume=au0026b");
+            let url: BackupUrl = text.parse().unwrap();
+            assert_eq!((url.backup.as_str(), url.volume.as_str()), ("backup-1", "au0026b"));
+            assert_eq!(url.destination.to_string(), "vfs:///srv/bku0026x");
+            assert_eq!(url.to_string(), "vfs:///srv/bku0026x?backup=backup-1&volume=au0026b");
+        }
+        let swapped: BackupUrl = "vfs:///d?volume=vol&backup=bak".parse().unwrap();
+        assert_eq!((swapped.backup.as_str(), swapped.volume.as_str()), ("bak", "vol"));
+    }
+
+    #[test]
+    fn what_is_no_backup_url_is_refused() {
+        for bad in [
+            "",
+            "vfs:///d",
+            "vfs:///d?backup=ab",
+            "vfs:///d?backup=ab&volume=",
+            "vfs:///d?backup=../x&volume=vol",
+            "vfs:///d?backup=ab&volume=../../x",
+            "vfs:///d?backup=ab&volume=v",
+            "vfs:///d?backup=abvolume=vol",
+            "vfs:///d?backup=ab&volume=vol&x=y",
+        ] {
+            assert!(bad.parse::<BackupUrl>().is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_names_survive(backup in "[a-zA-Z0-9][a-zA-Z0-9_.-]{1,20}(u0026)?", volume in "(u0026)?[a-zA-Z0-9][a-zA-Z0-9_.-]{1,20}", sep in 0usize..2) {
+            let text = format!("vfs:///d?backup={backup}{}volume={volume}", ["&", "\\u0026"][sep]);
+            let url: BackupUrl = text.parse().unwrap();
+            prop_assert_eq!(url.backup, backup);
+            prop_assert_eq!(url.volume, volume);
+        }
+
+        #[test]
+        fn no_text_panics(text in "\\PC{0,60}") {
+            let _ = text.parse::<Destination>();
+            let _ = text.parse::<BackupUrl>();
+        }
+    }
+}

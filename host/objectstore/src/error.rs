@@ -1,0 +1,148 @@
+//! What can go wrong with an object store, and whether trying again can help.
+
+use std::io;
+use std::time::Duration;
+
+/// A failed call to an object store.
+///
+/// Two texts are those of convoy 0.5, which scripts compare: [`StoreError::NotFound`] and [`StoreError::NoDirectory`].
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// There is no such object.
+    #[error("cannot find {key} in objectstore")]
+    NotFound {
+        /// The object.
+        key: String,
+    },
+    /// The directory a store was to be opened in is not there.
+    #[error("VFS path {path} doesn't exist or is not a directory")]
+    NoDirectory {
+        /// What was to be opened.
+        path: String,
+    },
+    /// The bucket is not there.
+    #[error(
+        "AWS Error: NoSuchBucket The specified bucket does not exist: {bucket}; create it, or correct the destination"
+    )]
+    NoBucket {
+        /// What was asked for.
+        bucket: String,
+    },
+    /// The store refuses these credentials, or the file system this user.
+    #[error("{op} {key}: access denied ({detail}); check the credentials and their permissions")]
+    Denied {
+        /// The call.
+        op: &'static str,
+        /// The object.
+        key: String,
+        /// What the store said.
+        detail: String,
+    },
+    /// The network, or the store for the moment. Trying again can help.
+    #[error("{op} {key}: {detail}")]
+    Transient {
+        /// The call.
+        op: &'static str,
+        /// The object.
+        key: String,
+        /// What was seen.
+        detail: String,
+    },
+    /// No answer in time. Trying again can help.
+    #[error("{op} {key}: no answer within {after:?}")]
+    Timeout {
+        /// The call.
+        op: &'static str,
+        /// The object.
+        key: String,
+        /// How long was waited.
+        after: Duration,
+    },
+    /// The object is larger than the caller is ready to hold.
+    #[error(
+        "{key} is {size} bytes, more than the {limit} expected at most: the store is damaged or not convoy's"
+    )]
+    TooLarge {
+        /// The object.
+        key: String,
+        /// Its size in bytes.
+        size: u64,
+        /// What the caller accepts, in bytes.
+        limit: u64,
+    },
+    /// Fewer bytes than promised came. Trying again can help.
+    #[error("{key}: expected {expected} bytes, found {found}")]
+    Truncated {
+        /// The object.
+        key: String,
+        /// Bytes asked for.
+        expected: u64,
+        /// Bytes that came.
+        found: u64,
+    },
+    /// Not a name an object can have.
+    #[error("{key:?} cannot name an object: {why}")]
+    InvalidKey {
+        /// The name.
+        key: String,
+        /// The rule it breaks.
+        why: &'static str,
+    },
+    /// The file system said no.
+    #[error("{op} {key}: {source}")]
+    Io {
+        /// The call.
+        op: &'static str,
+        /// The object.
+        key: String,
+        /// The reason.
+        source: io::Error,
+    },
+    /// The store said no for good.
+    #[error("{op} {key}: {detail}")]
+    Refused {
+        /// The call.
+        op: &'static str,
+        /// The object.
+        key: String,
+        /// What the store said.
+        detail: String,
+    },
+    /// The destination cannot be used as it is configured.
+    #[error("{0}")]
+    Config(String),
+}
+
+impl StoreError {
+    /// Whether the same call may succeed when repeated.
+    #[must_use]
+    pub fn retryable(&self) -> bool {
+        match self {
+            Self::Transient { .. } | Self::Timeout { .. } | Self::Truncated { .. } => true,
+            Self::Io { source, .. } => matches!(
+                source.kind(),
+                io::ErrorKind::Interrupted
+                    | io::ErrorKind::TimedOut
+                    | io::ErrorKind::WouldBlock
+                    | io::ErrorKind::StaleNetworkFileHandle
+            ),
+            _ => false,
+        }
+    }
+
+    /// Whether the object is simply not there.
+    #[must_use]
+    pub fn not_found(&self) -> bool {
+        matches!(self, Self::NotFound { .. })
+    }
+
+    /// A file system's answer about an object.
+    pub(crate) fn from_io(op: &'static str, key: &str, source: io::Error) -> Self {
+        let key = key.to_owned();
+        match source.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Self::NotFound { key },
+            io::ErrorKind::PermissionDenied => Self::Denied { op, key, detail: source.to_string() },
+            _ => Self::Io { op, key, source },
+        }
+    }
+}
