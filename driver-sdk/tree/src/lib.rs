@@ -1,1 +1,40 @@
-//! (in the making)
+//! Directory trees with every bit of their metadata.
+//!
+//! What a backup, a snapshot and a restore of a directory volume share:
+//!
+//! - [`Entry`]: one thing in a tree, with owner, mode, times in nanoseconds, extended attributes and ACLs; it can be
+//!   serialised, and its [`RelPath`] cannot point outside a tree, whoever wrote it;
+//! - [`walk`]: a tree in a fixed order, parents first, safe on a tree that changes underneath;
+//! - [`data_extents`] and [`copy_contents`]: file contents without their holes;
+//! - [`TreeWriter`]: makes entries below a root, and gives directories their times last;
+//! - [`copy_tree`]: a whole tree in parallel, with hard links to an earlier copy for what did not change;
+//! - [`remove_tree`]: removes a tree and nothing else;
+//! - [`sync_filesystem`]: puts what was written on stable storage.
+//!
+//! Everything works relative to open directories, one path component at a time and never through a symbolic link: a
+//! container that is root inside its volume cannot make the walker leave it. `/proc` must be mounted.
+
+mod contents;
+mod copy;
+mod dir;
+mod entry;
+mod error;
+mod extents;
+mod index;
+mod path;
+mod remove;
+mod stack;
+mod walk;
+mod writer;
+mod xattr;
+
+pub use contents::{Copied, CopyMethod, ReflinkHint, copy_contents};
+pub use copy::{CopyOptions, CopyReport, Observer, Previous, copy_tree};
+pub use dir::{Dir, NodeId};
+pub use entry::{Entry, Kind, Timestamp, Xattrs};
+pub use error::{TreeError, TreeResult};
+pub use extents::{DataExtents, data_extents};
+pub use path::{PathError, RawBytes, RelPath};
+pub use remove::remove_tree;
+pub use walk::{Found, Walk, WalkEntry, WalkOptions, walk};
+pub use writer::{NewFile, TreeWriter, sync_filesystem};

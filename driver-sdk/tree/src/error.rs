@@ -1,0 +1,70 @@
+//! What can go wrong with a tree.
+
+use std::io;
+use std::path::Path;
+
+use crate::path::{PathError, RelPath};
+
+/// The result of an operation on a tree.
+pub type TreeResult<T> = Result<T, TreeError>;
+
+/// An error about one place in a tree.
+#[derive(Debug, thiserror::Error)]
+pub enum TreeError {
+    /// The kernel refused an operation.
+    #[error("cannot {action} {path}: {source}")]
+    Io {
+        /// What was tried, as a verb: "open", "list".
+        action: &'static str,
+        /// Where, as far as it is known.
+        path: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A path that cannot be inside a tree.
+    #[error(transparent)]
+    Path(#[from] PathError),
+    /// Something is there, but not what was expected.
+    #[error("{path} is {found}, expected {expected}")]
+    WrongKind {
+        /// Where.
+        path: String,
+        /// What was found.
+        found: &'static str,
+        /// What should be there.
+        expected: &'static str,
+    },
+    /// A directory below the tree is a mount point.
+    #[error("{path} is a mount point of another file system: unmount it first")]
+    MountPoint {
+        /// Where.
+        path: String,
+    },
+    /// The caller asked to stop.
+    #[error("stopped on request")]
+    Cancelled,
+}
+
+impl TreeError {
+    pub(crate) fn io(action: &'static str, path: &RelPath, source: impl Into<io::Error>) -> Self {
+        Self::Io { action, path: path.to_string(), source: source.into() }
+    }
+
+    pub(crate) fn at(action: &'static str, path: &Path, source: impl Into<io::Error>) -> Self {
+        Self::Io { action, path: path.display().to_string(), source: source.into() }
+    }
+
+    /// The system's error, where there is one.
+    pub fn io_error(&self) -> Option<&io::Error> {
+        match self {
+            Self::Io { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+
+    /// Whether the disk, or a quota, is full.
+    pub fn is_full(&self) -> bool {
+        self.io_error()
+            .is_some_and(|e| matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
+    }
+}
