@@ -1,0 +1,182 @@
+//! File systems on block devices: find, make, mount, unmount, grow.
+
+use crate::command::{Command, CommandError};
+use crate::{Context, DriverError, ErrorKind, Result};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+use std::str::FromStr;
+
+mod mount;
+
+pub use mount::{Mount, mount, unmount};
+
+/// The file systems that convoy makes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FsKind {
+    /// ext4, the default.
+    #[default]
+    Ext4,
+    /// XFS. Two snapshots of one volume are mounted together only with `nouuid`.
+    Xfs,
+    /// btrfs. Two snapshots of one volume are never mounted together.
+    Btrfs,
+}
+
+impl FsKind {
+    /// As `mount -t` and `blkid` spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ext4 => "ext4",
+            Self::Xfs => "xfs",
+            Self::Btrfs => "btrfs",
+        }
+    }
+
+    /// The Debian package with its programs.
+    fn package(self) -> &'static str {
+        match self {
+            Self::Ext4 => "e2fsprogs",
+            Self::Xfs => "xfsprogs",
+            Self::Btrfs => "btrfs-progs",
+        }
+    }
+}
+
+impl std::fmt::Display for FsKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for FsKind {
+    type Err = DriverError;
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "ext4" => Ok(Self::Ext4),
+            "xfs" => Ok(Self::Xfs),
+            "btrfs" => Ok(Self::Btrfs),
+            _ => Err(DriverError::new(
+                ErrorKind::InvalidArgument,
+                format!("unknown file system {text:?}: expected ext4, xfs or btrfs"),
+            )),
+        }
+    }
+}
+
+/// What is on a device, as `blkid` names it: `ext4`, `xfs`, `LVM2_member`, `gpt`; `None` when nothing is known
+/// to be there. Reads the device itself, never a cache.
+///
+/// # Errors
+/// When the device cannot be read.
+pub fn signature(device: &Path, context: &Context) -> Result<Option<String>> {
+    // 2: nothing found. 8: more than one thing found, which `blkid` does not want to choose from.
+    let blkid = Command::new("blkid").package("util-linux").accept(2).accept(8);
+    let output = blkid.args(["-p", "-o", "export", "--"]).arg(device).run(context)?;
+    match output.code {
+        2 => {
+            // It says the same of a device that cannot be opened.
+            std::fs::File::open(device)
+                .map_err(|error| DriverError::io(format_args!("open {}", device.display()), &error))?;
+            Ok(None)
+        }
+        8 => Ok(Some("several signatures".to_owned())),
+        _ => {
+            let text = output.text();
+            let value = |key| text.lines().find_map(|line| line.strip_prefix(key)).map(str::to_owned);
+            Ok(value("TYPE=").or_else(|| value("PTTYPE=")).or(Some("an unknown signature".to_owned())))
+        }
+    }
+}
+
+/// Makes a file system on an empty device.
+///
+/// Fast: nothing is discarded (a thin device reads as zeros already) and tables are initialised when they are
+/// first used.
+///
+/// # Errors
+/// `AlreadyExists` if anything is on the device; `Exhausted` if it is too small; those of [`Command`].
+pub fn mkfs(kind: FsKind, device: &Path, context: &Context) -> Result<()> {
+    if let Some(found) = signature(device, context)? {
+        return Err(DriverError::new(
+            ErrorKind::AlreadyExists,
+            format!("expected an empty device, found {found} on {}", device.display()),
+        )
+        .hint("if what is on it may be lost, remove it with `wipefs -a`"));
+    }
+    mkfs_anew(kind, device, context)
+}
+
+/// Makes a file system on a device whatever is on it: for a device of one's own whose making was cut off.
+///
+/// # Errors
+/// As [`mkfs`], but for `AlreadyExists`.
+pub fn mkfs_anew(kind: FsKind, device: &Path, context: &Context) -> Result<()> {
+    let flags: &[&str] = match kind {
+        // -F: also on what is no block device.
+        FsKind::Ext4 => &["-q", "-F", "-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard"],
+        FsKind::Xfs => &["-q", "-f", "-K"],
+        FsKind::Btrfs => &["-q", "-f", "-K"],
+    };
+    let command = Command::new(format!("mkfs.{kind}")).package(kind.package());
+    command.args(flags).arg("--").arg(device).run(context)?;
+    Ok(())
+}
+
+/// Grows a file system to the size of its device.
+///
+/// `mountpoint` is where it is mounted now. An unmounted ext4 is checked and grown; XFS and btrfs grow only
+/// while mounted.
+///
+/// # Errors
+/// `InvalidArgument` for an unmounted XFS or btrfs; `PermissionDenied` for a mounted ext4 without
+/// `CAP_SYS_RESOURCE`; `DataLoss` if the check finds damage it cannot repair.
+pub fn grow(kind: FsKind, device: &Path, mountpoint: Option<&Path>, context: &Context) -> Result<()> {
+    let (program, package) = (Command::new, kind.package());
+    let command = match (kind, mountpoint) {
+        (FsKind::Ext4, None) => {
+            check_ext4(device, context)?;
+            program("resize2fs").arg(device)
+        }
+        (FsKind::Ext4, Some(_)) => program("resize2fs").arg(device),
+        (FsKind::Xfs, Some(mountpoint)) => program("xfs_growfs").arg("-d").arg(mountpoint),
+        (FsKind::Btrfs, Some(mountpoint)) => {
+            program("btrfs").args(["filesystem", "resize", "max"]).arg(mountpoint)
+        }
+        (FsKind::Xfs | FsKind::Btrfs, None) => {
+            return Err(DriverError::new(
+                ErrorKind::InvalidArgument,
+                format!("{kind} on {} can only grow while it is mounted", device.display()),
+            ));
+        }
+    };
+    command.package(package).run(context).map_err(|error| match &error {
+        CommandError::Failed { stderr, .. } if stderr.contains("Permission denied") => DriverError::new(
+            ErrorKind::PermissionDenied,
+            error.to_string(),
+        )
+        .hint(
+            "a mounted ext4 grows only with CAP_SYS_RESOURCE: give it to the daemon, or unmount the volume",
+        ),
+        _ => error.into(),
+    })?;
+    Ok(())
+}
+
+/// `resize2fs` insists on a check of an unmounted file system.
+fn check_ext4(device: &Path, context: &Context) -> Result<()> {
+    // 1: errors were repaired. 4 and above: not all of them.
+    let fsck = Command::new("e2fsck").package(FsKind::Ext4.package()).accept(1).accept(4);
+    let output = fsck.args(["-f", "-p", "--"]).arg(device).run(context)?;
+    if output.code < 4 {
+        return Ok(());
+    }
+    Err(DriverError::new(
+        ErrorKind::DataLoss,
+        format!("the ext4 on {} is damaged: {}", device.display(), output.text().trim()),
+    )
+    .hint("run e2fsck by hand, after copying the device"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,167 @@
+//! Mounting and unmounting, in this mount namespace or another, never longer than the call.
+
+use crate::{Context, DriverError, ErrorKind, Result};
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, UnmountFlags};
+use rustix::thread::{LinkNameSpaceType, UnshareFlags};
+use std::ffi::CString;
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
+
+/// How often a waiting call is asked whether to go on.
+const CHECK_EVERY: Duration = Duration::from_millis(20);
+
+/// What to mount where.
+#[derive(Debug, Clone, Default)]
+pub struct Mount {
+    /// A device, or whatever the file system takes instead.
+    pub source: PathBuf,
+    /// An existing directory.
+    pub target: PathBuf,
+    /// `ext4`, `xfs`, `btrfs`, `tmpfs`.
+    pub fs_type: String,
+    /// As after `mount -o`: `ro,noatime,nouuid`.
+    pub options: String,
+    /// The mount namespace to mount in (`/proc/<pid>/ns/mnt`).
+    pub namespace: Option<PathBuf>,
+}
+
+/// Mounts a file system. Mounting what is mounted already mounts it twice: look into
+/// [`crate::mountinfo::MountTable`] first.
+///
+/// # Errors
+/// By the kernel's answer; `DeadlineExceeded` or `Cancelled` when the call ends first, while the kernel goes on.
+pub fn mount(mount: &Mount, context: &Context) -> Result<()> {
+    let Mount { source, target, fs_type, options, namespace } = mount.clone();
+    let what = format!("mount {} ({fs_type}) at {}", source.display(), target.display());
+    let (flags, data) = split_options(&options);
+    let data = CString::new(data).map_err(|_| {
+        DriverError::new(ErrorKind::InvalidArgument, format!("{what}: a NUL byte in {options:?}"))
+    })?;
+    interruptible(what, namespace, context, move || {
+        rustix::mount::mount(&source, &target, fs_type.as_str(), flags, data.as_c_str())
+    })
+}
+
+/// Unmounts what is mounted last at a path. Succeeds when nothing is mounted there.
+///
+/// # Errors
+/// `Busy` while somebody uses it, by the kernel's answer otherwise; `DeadlineExceeded` or `Cancelled` when the
+/// call ends first, while the kernel goes on.
+pub fn unmount(target: &Path, namespace: Option<&Path>, context: &Context) -> Result<()> {
+    let what = format!("unmount {}", target.display());
+    let path = target.to_owned();
+    interruptible(what, namespace.map(Path::to_owned), context, move || {
+        match rustix::mount::unmount(&path, UnmountFlags::NOFOLLOW) {
+            Err(Errno::INVAL | Errno::NOENT) => Ok(()),
+            result => result,
+        }
+    })
+    .map_err(|error| match error.kind {
+        ErrorKind::Busy => error.hint(format!("see who uses it with: fuser -vm {}", target.display())),
+        _ => error,
+    })
+}
+
+/// Runs a system call that may block for ever on a thread of its own, so that the call can end before it.
+fn interruptible(
+    what: String,
+    namespace: Option<PathBuf>,
+    context: &Context,
+    call: impl FnOnce() -> rustix::io::Result<()> + Send + 'static,
+) -> Result<()> {
+    let (answer, answered) = channel();
+    std::thread::Builder::new()
+        .name("mount".to_owned())
+        .spawn(move || {
+            let entered = namespace.as_deref().map_or(Ok(()), enter);
+            let result = entered.and_then(|()| call().map_err(std::io::Error::from));
+            // Nobody listens any more if the call ended first.
+            let _ = answer.send(result);
+        })
+        .map_err(|error| DriverError::io(format_args!("start a thread to {what}"), &error))?;
+    loop {
+        match answered.recv_timeout(CHECK_EVERY) {
+            Ok(result) => return result.map_err(|error| failure(&what, &error)),
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(DriverError::new(ErrorKind::Internal, format!("{what}: the thread ended")));
+            }
+            Err(RecvTimeoutError::Timeout) => context.check().map_err(|mut error| {
+                error.message = format!("{what}: {}", error.message);
+                error.hint("the kernel may still finish it: try again, or see the kernel log if it does not")
+            })?,
+        }
+    }
+}
+
+/// Moves this thread alone into a mount namespace.
+fn enter(namespace: &Path) -> std::io::Result<()> {
+    let file = File::open(namespace)?;
+    // SAFETY: only the root and working directory cease to be shared with the other threads; no descriptors do.
+    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::FS)? };
+    rustix::thread::move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Mount))?;
+    Ok(())
+}
+
+fn failure(what: &str, error: &std::io::Error) -> DriverError {
+    let built = DriverError::io(what, error);
+    match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::NODEV) => DriverError::new(ErrorKind::Unavailable, built.message)
+            .retryable(false)
+            .hint("this kernel does not know the file system: load its module"),
+        // The superblock is not there or not whole.
+        Some(Errno::INVAL | Errno::UCLEAN | Errno::BADMSG) => {
+            DriverError::new(ErrorKind::DataLoss, built.message)
+                .hint("the kernel log (dmesg) says what it did not accept")
+        }
+        _ => built,
+    }
+}
+
+/// Options that are flags of the system call, and whether they set or clear; all others go to the file system.
+const FLAGS: &[(&str, MountFlags, bool)] = &[
+    ("ro", MountFlags::RDONLY, true),
+    ("rw", MountFlags::RDONLY, false),
+    ("nosuid", MountFlags::NOSUID, true),
+    ("suid", MountFlags::NOSUID, false),
+    ("nodev", MountFlags::NODEV, true),
+    ("dev", MountFlags::NODEV, false),
+    ("noexec", MountFlags::NOEXEC, true),
+    ("exec", MountFlags::NOEXEC, false),
+    ("sync", MountFlags::SYNCHRONOUS, true),
+    ("async", MountFlags::SYNCHRONOUS, false),
+    ("dirsync", MountFlags::DIRSYNC, true),
+    ("noatime", MountFlags::NOATIME, true),
+    ("atime", MountFlags::NOATIME, false),
+    ("nodiratime", MountFlags::NODIRATIME, true),
+    ("diratime", MountFlags::NODIRATIME, false),
+    ("relatime", MountFlags::RELATIME, true),
+    ("strictatime", MountFlags::STRICTATIME, true),
+    ("lazytime", MountFlags::LAZYTIME, true),
+];
+
+fn split_options(options: &str) -> (MountFlags, String) {
+    let mut flags = MountFlags::empty();
+    let mut data = Vec::new();
+    for option in options.split(',').filter(|option| !option.is_empty() && *option != "defaults") {
+        match FLAGS.iter().find(|(name, ..)| *name == option) {
+            Some((_, flag, set)) => flags.set(*flag, *set),
+            None => data.push(option),
+        }
+    }
+    (flags, data.join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_and_data_are_told_apart() {
+        let (flags, data) = split_options("defaults,ro,noatime,nouuid,size=1m,rw");
+        assert_eq!((flags, data.as_str()), (MountFlags::NOATIME, "nouuid,size=1m"));
+    }
+}

@@ -1,0 +1,197 @@
+//! On real loop devices and the real kernel; run as root.
+
+use super::*;
+use crate::freeze::{Frozen, thaw};
+use crate::mountinfo::MountTable;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// A sparse file, its loop device and a mountpoint, all gone when dropped.
+struct Disk {
+    dir: tempfile::TempDir,
+    device: PathBuf,
+}
+
+impl Disk {
+    fn new(size: u64) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let image = dir.path().join("image");
+        std::fs::File::create(&image).unwrap().set_len(size).unwrap();
+        std::fs::create_dir(dir.path().join("mnt")).unwrap();
+        let losetup = Command::new("losetup").args(["--find", "--show"]).arg(&image);
+        let device = losetup.run(&Context::default()).unwrap().text().trim().into();
+        Self { dir, device }
+    }
+
+    fn mountpoint(&self) -> PathBuf {
+        self.dir.path().join("mnt")
+    }
+
+    fn mount(&self, kind: FsKind) {
+        let spec = Mount {
+            source: self.device.clone(),
+            target: self.mountpoint(),
+            fs_type: kind.to_string(),
+            options: "noatime".to_owned(),
+            namespace: None,
+        };
+        mount(&spec, &Context::default()).unwrap();
+    }
+
+    fn enlarge(&self, size: u64) {
+        std::fs::File::options()
+            .write(true)
+            .open(self.dir.path().join("image"))
+            .unwrap()
+            .set_len(size)
+            .unwrap();
+        Command::new("losetup").arg("-c").arg(&self.device).run(&Context::default()).unwrap();
+    }
+
+    fn capacity(&self) -> u64 {
+        let stat = rustix::fs::statvfs(self.mountpoint()).unwrap();
+        stat.f_blocks * stat.f_frsize
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = thaw(&self.mountpoint());
+        let _ = unmount(&self.mountpoint(), None, &Context::default());
+        let _ = Command::new("losetup").arg("-d").arg(&self.device).run(&Context::default());
+    }
+}
+
+const MIB: u64 = 1 << 20;
+
+fn make_mount_grow(kind: FsKind, small: u64, large: u64) {
+    let disk = Disk::new(small);
+    let context = Context::default();
+    assert_eq!(signature(&disk.device, &context).unwrap(), None);
+    mkfs(kind, &disk.device, &context).unwrap();
+    assert_eq!(signature(&disk.device, &context).unwrap().as_deref(), Some(kind.as_str()));
+    assert_eq!(mkfs(kind, &disk.device, &context).unwrap_err().kind, ErrorKind::AlreadyExists);
+    mkfs_anew(kind, &disk.device, &context).unwrap();
+
+    disk.mount(kind);
+    let table = MountTable::read().unwrap();
+    let mounted = table.at(&disk.mountpoint()).unwrap();
+    assert_eq!((mounted.fs_type.as_str(), &mounted.source), (kind.as_str(), &disk.device));
+    assert!(mounted.options.iter().any(|option| option == "noatime"));
+    let before = disk.capacity();
+    disk.enlarge(large);
+    let grown = grow(kind, &disk.device, Some(&disk.mountpoint()), &context);
+    let may = rustix::thread::capabilities(None).unwrap().effective;
+    if kind == FsKind::Ext4 && !may.contains(rustix::thread::CapabilitySet::SYS_RESOURCE) {
+        // In a container, for example. It grows after it is unmounted.
+        assert_eq!(grown.unwrap_err().kind, ErrorKind::PermissionDenied);
+    } else {
+        grown.unwrap();
+        assert!(disk.capacity() > before + (large - small) / 2, "{before} {}", disk.capacity());
+    }
+
+    let file = std::fs::File::create(disk.mountpoint().join("file")).unwrap();
+    let busy = unmount(&disk.mountpoint(), None, &context).unwrap_err();
+    assert_eq!(busy.kind, ErrorKind::Busy, "{busy}");
+    drop(file);
+    unmount(&disk.mountpoint(), None, &context).unwrap();
+    unmount(&disk.mountpoint(), None, &context).unwrap();
+    match kind {
+        FsKind::Ext4 => {
+            grow(kind, &disk.device, None, &context).unwrap();
+            disk.mount(kind);
+            assert!(disk.capacity() > before + (large - small) / 2, "{before} {}", disk.capacity());
+        }
+        _ => {
+            assert_eq!(grow(kind, &disk.device, None, &context).unwrap_err().kind, ErrorKind::InvalidArgument)
+        }
+    }
+}
+
+#[test]
+fn ext4() {
+    make_mount_grow(FsKind::Ext4, 32 * MIB, 64 * MIB);
+}
+
+#[test]
+fn xfs() {
+    make_mount_grow(FsKind::Xfs, 320 * MIB, 512 * MIB);
+}
+
+#[test]
+fn btrfs() {
+    make_mount_grow(FsKind::Btrfs, 128 * MIB, 256 * MIB);
+}
+
+#[test]
+fn a_device_without_file_system_is_not_mounted() {
+    let disk = Disk::new(8 * MIB);
+    let spec = Mount {
+        source: disk.device.clone(),
+        target: disk.mountpoint(),
+        fs_type: "ext4".to_owned(),
+        ..Mount::default()
+    };
+    let error = mount(&spec, &Context::default()).unwrap_err();
+    assert_eq!(error.kind, ErrorKind::DataLoss, "{error}");
+    assert!(signature(&disk.dir.path().join("none"), &Context::default()).is_err());
+}
+
+#[test]
+fn another_namespace_sees_the_mount_and_this_one_does_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut inside = std::process::Command::new("unshare")
+        .args(["--mount", "--propagation", "private", "sleep", "60"])
+        .spawn()
+        .unwrap();
+    let namespace = PathBuf::from(format!("/proc/{}/ns/mnt", inside.id()));
+    let own = std::fs::read_link("/proc/self/ns/mnt").unwrap();
+    let entered = Instant::now() + Duration::from_secs(5);
+    while std::fs::read_link(&namespace).unwrap() == own && Instant::now() < entered {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let spec = Mount {
+        source: "none".into(),
+        target: dir.path().to_owned(),
+        fs_type: "tmpfs".to_owned(),
+        options: "size=1m".to_owned(),
+        namespace: Some(namespace.clone()),
+    };
+    let result = mount(&spec, &Context::default());
+    let there = MountTable::in_namespace(Some(&namespace)).map(|table| table.is_mounted(dir.path()));
+    let cat = Command::new("grep").arg(dir.path()).arg("/proc/self/mountinfo").namespace(Some(&namespace));
+    let listed = cat.run(&Context::default());
+    let undone = unmount(dir.path(), Some(&namespace), &Context::default());
+    inside.kill().unwrap();
+    inside.wait().unwrap();
+    result.unwrap();
+    assert!(there.unwrap());
+    assert!(!MountTable::read().unwrap().is_mounted(dir.path()));
+    assert!(listed.unwrap().text().contains("tmpfs"));
+    undone.unwrap();
+}
+
+#[test]
+fn a_frozen_file_system_holds_writers_and_thaws_by_itself() {
+    let disk = Disk::new(32 * MIB);
+    mkfs(FsKind::Ext4, &disk.device, &Context::default()).unwrap();
+    disk.mount(FsKind::Ext4);
+    let path = disk.mountpoint();
+    let write = || {
+        let path = path.join("file");
+        std::thread::spawn(move || std::fs::write(path, "x").unwrap())
+    };
+
+    let frozen = Frozen::freeze(&path, Duration::from_secs(30)).unwrap();
+    assert_eq!(Frozen::freeze(&path, Duration::from_secs(1)).unwrap_err().kind, ErrorKind::Busy);
+    let writer = write();
+    std::thread::sleep(Duration::from_millis(100));
+    assert!(!writer.is_finished());
+    frozen.thaw().unwrap();
+    writer.join().unwrap();
+
+    let frozen = Frozen::freeze(&path, Duration::from_millis(50)).unwrap();
+    write().join().unwrap();
+    assert_eq!(frozen.thaw().unwrap_err().kind, ErrorKind::Busy);
+    thaw(&path).unwrap();
+}
