@@ -7,7 +7,7 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 /// Everything about one entry that a copy must keep.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 pub(crate) struct Seen {
     mode: u32,
     owner: (u32, u32),
@@ -16,8 +16,17 @@ pub(crate) struct Seen {
     content: Vec<u8>,
     holes: bool,
     xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
-    /// The first path with the same inode.
+    /// The first path of this tree with the same inode, if it is another one.
     linked_to: Option<PathBuf>,
+}
+
+impl std::fmt::Debug for Seen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { mode, owner, mtime, rdev, content, holes, xattrs, linked_to } = self;
+        let start = String::from_utf8_lossy(&content[..content.len().min(20)]);
+        write!(f, "{mode:o} {owner:?} {mtime:?} {rdev} {start:?}..{} holes={holes} ", content.len())?;
+        write!(f, "{xattrs:?} {linked_to:?}")
+    }
 }
 
 /// All of `root`, by relative path.
@@ -46,7 +55,8 @@ fn visit(
         Vec::new()
     };
     let linked_to = (meta.nlink() > 1 && !kind.is_dir())
-        .then(|| first.entry((meta.dev(), meta.ino())).or_insert_with(|| at.to_owned()).clone());
+        .then(|| first.entry((meta.dev(), meta.ino())).or_insert_with(|| at.to_owned()).clone())
+        .filter(|first| first != at);
     seen.insert(
         at.to_owned(),
         Seen {
