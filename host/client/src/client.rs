@@ -5,7 +5,7 @@ use crate::stream::Stream;
 use crate::types::{
     BackupInfo, BackupRef, CancelJob, CreateBackup, CreateSnapshot, CreateVolume, CreatedBackup,
     DeleteVolume, DriverStatus, Info, Job, ListBackups, MountVolume, Pairs, PruneBackups, PruneReport,
-    ResizeVolume, Snapshot, SnapshotRef, VerifyBackups, VerifyReport, Volume, VolumeRef,
+    ResizeVolume, Snapshot, SnapshotRef, UnmountVolume, VerifyBackups, VerifyReport, Volume, VolumeRef,
 };
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -81,7 +81,7 @@ impl Call {
         Self::with(Method::POST, "/v1/volumes/mount", body)
     }
     /// `POST /volumes/umount`.
-    pub fn unmount_volume(body: &VolumeRef) -> Self {
+    pub fn unmount_volume(body: &UnmountVolume) -> Self {
         Self::with(Method::POST, "/v1/volumes/umount", body)
     }
     /// `POST /volumes/resize`.
@@ -286,9 +286,10 @@ impl Client {
         let request = MountVolume { volume_name: name.to_owned(), ..MountVolume::default() };
         self.text(Call::mount_volume(&request)).await
     }
-    /// Takes back a mount made by [`Self::mount_volume`].
-    pub async fn unmount_volume(&self, name: &str) -> Result<()> {
-        self.text(Call::unmount_volume(&VolumeRef { volume_name: name.to_owned() })).await.map(drop)
+    /// Takes back a mount made by [`Self::mount_volume`]; with `force`, those of Docker as well.
+    pub async fn unmount_volume(&self, name: &str, force: bool) -> Result<()> {
+        let request = UnmountVolume { volume_name: name.to_owned(), force };
+        self.text(Call::unmount_volume(&request)).await.map(drop)
     }
     /// Changes a volume's size, in bytes.
     pub async fn resize_volume(&self, name: &str, size: u64) -> Result<Volume> {
@@ -297,16 +298,21 @@ impl Client {
     }
     /// Makes a snapshot; an empty name is generated.
     pub async fn create_snapshot(&self, volume: &str, name: &str) -> Result<Snapshot> {
-        let request = CreateSnapshot { name: name.to_owned(), volume_name: volume.to_owned(), verbose: true };
+        let request = CreateSnapshot {
+            name: name.to_owned(),
+            volume_name: volume.to_owned(),
+            verbose: true,
+            freeze: false,
+        };
         self.json(Call::create_snapshot(&request)).await
     }
     /// One snapshot.
     pub async fn inspect_snapshot(&self, name: &str) -> Result<Snapshot> {
-        self.json(Call::inspect_snapshot(&SnapshotRef { snapshot_name: name.to_owned() })).await
+        self.json(Call::inspect_snapshot(&snapshot_ref(name))).await
     }
     /// Deletes a snapshot.
     pub async fn delete_snapshot(&self, name: &str) -> Result<()> {
-        self.text(Call::delete_snapshot(&SnapshotRef { snapshot_name: name.to_owned() })).await.map(drop)
+        self.text(Call::delete_snapshot(&snapshot_ref(name))).await.map(drop)
     }
     /// Backs a snapshot up and answers the backup's URL, with a plain `&`.
     pub async fn create_backup(&self, request: &CreateBackup) -> Result<String> {
@@ -349,6 +355,10 @@ impl Client {
     pub async fn events(&self) -> Result<Stream> {
         self.stream(Call::events()).await
     }
+}
+
+fn snapshot_ref(name: &str) -> SnapshotRef {
+    SnapshotRef { snapshot_name: name.to_owned(), ..SnapshotRef::default() }
 }
 
 /// Percent-encodes what a header cannot carry, for [`HINT_HEADER`].

@@ -51,7 +51,15 @@ pub enum ParseError {
     /// JSON, and no object.
     #[error("invalid request: expected a JSON object, found {0}")]
     NoObject(&'static str),
-    /// No JSON, or a value of another type than the field has.
+    /// A value of another type than the field has.
+    #[error("invalid request: field {field:?}: {source}")]
+    Field {
+        /// The field.
+        field: String,
+        /// What was expected and what was found.
+        source: serde_json::Error,
+    },
+    /// No JSON.
     #[error("invalid request: {0}")]
     Json(#[from] serde_json::Error),
 }
@@ -69,7 +77,24 @@ pub fn parse<T: Serialize + DeserializeOwned + Default>(body: &[u8]) -> Result<T
         // Serde would take a sequence for a structure, field by field.
         other => return Err(ParseError::NoObject(kind_of(&other))),
     };
-    Ok(serde_json::from_value(value)?)
+    read(value)
+}
+
+/// Reads the fields one at a time when the whole fails, to say which of them is wrong.
+fn read<T: DeserializeOwned>(value: Value) -> Result<T, ParseError> {
+    let whole = match T::deserialize(&value) {
+        Ok(request) => return Ok(request),
+        Err(error) => error,
+    };
+    if let Value::Object(fields) = value {
+        for (field, value) in fields {
+            if let Err(source) = T::deserialize(Value::Object([(field.clone(), value)].into_iter().collect()))
+            {
+                return Err(ParseError::Field { field, source });
+            }
+        }
+    }
+    Err(ParseError::Json(whole))
 }
 
 fn kind_of(value: &Value) -> &'static str {

@@ -23,8 +23,15 @@ pub use info::{General, Info};
 pub use job::{CancelJob, Event, Job, Progress, StreamError, StreamLine};
 pub use snapshot::{CreateSnapshot, Snapshot, SnapshotEntry, SnapshotRef};
 pub use volume::{
-    CreateVolume, DeleteVolume, MountVolume, ResizeVolume, Volume, VolumeRef, driver_form_is_asked,
+    CreateVolume, DeleteVolume, MountVolume, ResizeVolume, UnmountVolume, Volume, VolumeRef,
+    driver_form_is_asked,
 };
 
 /// Keys and values as drivers give them, sorted by key.
 pub type Pairs = BTreeMap<String, String>;
+
+/// For `skip_serializing_if`, which hands over a reference.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_false(value: &bool) -> bool {
+    !*value
+}

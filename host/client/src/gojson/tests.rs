@@ -33,6 +33,8 @@ fn refuses_what_is_no_request() {
         let error = parse::<CreateVolume>(bad).unwrap_err().to_string();
         assert!(error.starts_with("invalid request: "), "{error}");
     }
+    let error = parse::<CreateVolume>(br#"{"Name": "dv1", "size": "10G"}"#).unwrap_err().to_string();
+    assert_eq!(error, "invalid request: field \"Size\": invalid type: string \"10G\", expected u64");
 }
 
 proptest! {

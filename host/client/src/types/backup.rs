@@ -1,6 +1,6 @@
 //! Backups.
 
-use super::{Deserialize, Pairs, Serialize};
+use super::{Deserialize, Pairs, Serialize, is_false};
 
 /// A backup, as `backup list` and `backup inspect` answer it: text under every key, sorted by key.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,6 +76,12 @@ pub struct CreateBackup {
     /// Trust nothing that an earlier backup left: read everything and check that the store has it.
     #[serde(skip_serializing_if = "is_false")]
     pub full: bool,
+    /// Of which volume; needed only where two volumes have a snapshot of that name.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub volume_name: String,
+    /// The file, on the daemon's host, with the key of encrypted backups; empty: not encrypted.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub encryption_key_file: String,
 }
 
 /// The answer to a verbose `POST /backups/create`.
@@ -100,6 +106,9 @@ pub struct ListBackups {
     pub volume_name: String,
     /// Only of this snapshot; empty: of all.
     pub snapshot_name: String,
+    /// The file, on the daemon's host, with the key of encrypted backups; empty: not encrypted.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub encryption_key_file: String,
 }
 
 /// `GET /backups/inspect`, `DELETE /backups`: one backup by URL.
@@ -111,6 +120,9 @@ pub struct BackupRef {
     pub url: String,
     /// A custom S3 endpoint.
     pub endpoint: String,
+    /// The file, on the daemon's host, with the key of encrypted backups; empty: not encrypted.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub encryption_key_file: String,
 }
 
 /// `POST /backups/verify`: is what a store holds whole?
@@ -126,6 +138,9 @@ pub struct VerifyBackups {
     pub volume_name: String,
     /// How much of the data to read and check, in percent; 0: only that it is there.
     pub read_data: u8,
+    /// The file, on the daemon's host, with the key of encrypted backups; empty: not encrypted.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub encryption_key_file: String,
 }
 
 /// What a verification found.
@@ -170,6 +185,9 @@ pub struct PruneBackups {
     pub volume_name: String,
     /// Only say what would be removed.
     pub dry_run: bool,
+    /// The file, on the daemon's host, with the key of encrypted backups; empty: not encrypted.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub encryption_key_file: String,
 }
 
 /// What a prune removed, or would remove.
@@ -186,10 +204,4 @@ pub struct PruneReport {
     pub bytes: u64,
     /// What was left alone and why, one line each (a volume that a backup is running for).
     pub skipped: Vec<String>,
-}
-
-/// For `skip_serializing_if`, which hands over a reference.
-#[allow(clippy::trivially_copy_pass_by_ref)]
-fn is_false(value: &bool) -> bool {
-    !*value
 }

@@ -51,4 +51,6 @@ pub struct DriverOption {
     pub default: Option<String>,
     /// Whether it must be given.
     pub required: bool,
+    /// Whether its value is never logged, stored or shown.
+    pub secret: bool,
 }

@@ -110,6 +110,12 @@ pub struct Event {
     /// The snapshot; empty where there is none.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub snapshot: String,
+    /// The backup or destination; empty where there is none.
+    #[serde(rename = "URL", skip_serializing_if = "String::is_empty")]
+    pub url: String,
+    /// The job; empty where there is none.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub job: String,
     /// For a person.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub message: String,

@@ -1,6 +1,6 @@
 //! Snapshots.
 
-use super::{Deserialize, Pairs, Serialize};
+use super::{Deserialize, Pairs, Serialize, is_false};
 
 /// A snapshot as it stands in its volume's `Snapshots`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +41,9 @@ pub struct CreateSnapshot {
     pub volume_name: String,
     /// Answer the whole snapshot and not only its name.
     pub verbose: bool,
+    /// Hold writes to the volume's file system back while the snapshot is made.
+    #[serde(skip_serializing_if = "is_false")]
+    pub freeze: bool,
 }
 
 /// `GET` and `DELETE /snapshots/`: one snapshot by name.
@@ -49,4 +52,7 @@ pub struct CreateSnapshot {
 pub struct SnapshotRef {
     /// Which.
     pub snapshot_name: String,
+    /// Of which volume; needed only where two volumes have a snapshot of that name.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub volume_name: String,
 }

@@ -1,6 +1,6 @@
 //! Volumes.
 
-use super::{BTreeMap, Deserialize, Pairs, Serialize, SnapshotEntry};
+use super::{BTreeMap, Deserialize, Pairs, Serialize, SnapshotEntry, is_false};
 
 /// A volume, as `list`, `inspect` and a verbose create answer it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,14 +52,28 @@ pub struct CreateVolume {
     /// Further options that the driver declares.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub options: Pairs,
+    /// The file, on the daemon's host, with the key of an encrypted backup.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub encryption_key_file: String,
 }
 
-/// `GET /volumes/`, `POST /volumes/umount`: one volume by name.
+/// `GET /volumes/`: one volume by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct VolumeRef {
     /// Which.
     pub volume_name: String,
+}
+
+/// `POST /volumes/umount`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct UnmountVolume {
+    /// Which.
+    pub volume_name: String,
+    /// Unmount it although Docker still uses it.
+    #[serde(skip_serializing_if = "is_false")]
+    pub force: bool,
 }
 
 /// `POST /volumes/mount`.
