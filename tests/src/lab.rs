@@ -1,0 +1,161 @@
+//! One test's own directory, and the rule that a test leaves nothing behind.
+
+use std::cell::Cell;
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::error::{Context, Error, Result};
+use crate::leaks;
+
+/// Set in the environment of every process a lab starts, to the lab's directory: so its processes are found.
+pub const MARK: &str = "CONVOY_LAB";
+
+/// Keeps the directories of failed tests when set.
+pub const KEEP: &str = "CONVOY_KEEP_LAB";
+
+/// How many lines of each log are shown when a test fails.
+const SHOWN: usize = 60;
+
+/// How processes of a lab are started.
+#[derive(Debug, Clone)]
+pub struct Origin {
+    directory: PathBuf,
+    apart: bool,
+}
+
+impl Origin {
+    /// Marks a command as one of the lab.
+    pub fn mark(&self, command: &mut Command) {
+        command.env(MARK, &self.directory);
+        if self.apart {
+            command.process_group(0);
+        }
+    }
+}
+
+/// A directory with everything of one test below it.
+#[derive(Debug)]
+pub struct Lab {
+    directory: PathBuf,
+    apart: bool,
+    next: Cell<u32>,
+    finished: Cell<bool>,
+}
+
+impl Lab {
+    /// Runs a test in a lab of its own. The test fails also for a mount, a loop device or a process it leaves.
+    ///
+    /// # Errors
+    /// What the test fails with; or what it left behind.
+    pub fn run(test: impl FnOnce(&Self) -> Result<()>) -> Result<()> {
+        let lab = Self::new()?;
+        let result = test(&lab);
+        if result.is_err() {
+            lab.show_logs();
+        }
+        let left = lab.finish();
+        result.and(left)
+    }
+
+    /// Makes a lab under the directory for temporary files.
+    ///
+    /// # Errors
+    /// When the directory cannot be made, or the caller is not root.
+    pub fn new() -> Result<Self> {
+        if !nix::unistd::geteuid().is_root() {
+            return Err(Error::Unexpected("mounts and containers need root: run it with sudo".to_owned()));
+        }
+        let name = format!("{}{}-", leaks::PREFIX, std::process::id());
+        let directory = tempfile::Builder::new()
+            .prefix(&name)
+            .tempdir()
+            .during(|| "cannot make a directory for the test".to_owned())?
+            .keep();
+        Ok(Self { directory, apart: false, next: Cell::new(1), finished: Cell::new(false) })
+    }
+
+    /// The lab's directory.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// A path in the lab.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    /// Makes a directory in the lab.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn make(&self, name: &str) -> Result<PathBuf> {
+        let path = self.path(name);
+        fs::create_dir_all(&path).during(|| format!("cannot make {}", path.display()))?;
+        Ok(path)
+    }
+
+    /// A number that is new with each call.
+    pub fn number(&self) -> u32 {
+        self.next.replace(self.next.get() + 1)
+    }
+
+    /// Makes a lab whose background processes a Ctrl-C in the terminal does not reach: they are ended in order, by
+    /// their guards. A test runner that kills a whole process group would miss them: not for tests.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn apart() -> Result<Self> {
+        let mut lab = Self::new()?;
+        lab.apart = true;
+        Ok(lab)
+    }
+
+    /// How processes of this lab are started.
+    pub fn origin(&self) -> Origin {
+        Origin { directory: self.directory.clone(), apart: self.apart }
+    }
+
+    /// Ends the lab: clears what is left and says what it was.
+    ///
+    /// # Errors
+    /// [`Error::Unexpected`] with the list of what was left.
+    pub fn finish(&self) -> Result<()> {
+        self.finished.set(true);
+        let left = leaks::clear(&self.directory)?;
+        if left.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::Unexpected(format!("left behind: {}", left.join("; "))))
+        }
+    }
+
+    /// Shows the last lines of every log in the lab.
+    pub fn show_logs(&self) {
+        let Ok(entries) = fs::read_dir(&self.directory) else { return };
+        for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+            if path.extension().is_none_or(|extension| extension != "log") {
+                continue;
+            }
+            let text = fs::read(&path).unwrap_or_default();
+            let text = String::from_utf8_lossy(&text);
+            let lines: Vec<_> = text.lines().collect();
+            let start = lines.len().saturating_sub(SHOWN);
+            eprintln!("--- {}, last {} of {} lines", path.display(), lines.len() - start, lines.len());
+            for line in lines.iter().skip(start) {
+                eprintln!("{line}");
+            }
+        }
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if !self.finished.get() {
+            // A panic: the assertion has spoken, the rest is to clean up and to help whoever reads.
+            self.show_logs();
+            let _ = leaks::clear(&self.directory);
+        }
+    }
+}
