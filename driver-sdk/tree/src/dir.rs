@@ -33,7 +33,8 @@ pub struct Dir {
     mount: u64,
 }
 
-pub(crate) const STAT_MASK: StatxFlags = StatxFlags::BASIC_STATS.union(StatxFlags::MNT_ID);
+pub(crate) const STAT_MASK: StatxFlags =
+    StatxFlags::BASIC_STATS.union(StatxFlags::BTIME).union(StatxFlags::MNT_ID);
 
 /// The mount something is on: its id, or on kernels before 5.8 its device.
 pub(crate) fn mount_of(stat: &Statx) -> u64 {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rustix::fs::{FileType, Statx, StatxTimestamp};
+use rustix::fs::{FileType, Statx, StatxFlags, StatxTimestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::path::{RawBytes, RelPath};
@@ -103,7 +103,7 @@ impl Kind {
 
 /// One thing in a tree.
 ///
-/// `ctime`, `dev`, `ino` and `nlink` say which file it was and whether it changed; they cannot be given back to a copy.
+/// `ctime`, `btime`, `dev`, `ino` and `nlink` say which file it was and whether it changed; they cannot be given back to a copy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     /// Where, from the root of the tree.
@@ -124,6 +124,10 @@ pub struct Entry {
     pub atime: Timestamp,
     /// Last change of contents or metadata, by the kernel's clock: no program can set it.
     pub ctime: Timestamp,
+    /// When the inode was made, where the file system says so. With `ino` it names a file for good: numbers are reused, and
+    /// `ctime` moves whenever a name is added.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub btime: Option<Timestamp>,
     /// The device the inode is on.
     pub dev: u64,
     /// The inode.
@@ -159,6 +163,7 @@ impl Entry {
             mtime: stat.stx_mtime.into(),
             atime: stat.stx_atime.into(),
             ctime: stat.stx_ctime.into(),
+            btime: (stat.stx_mask & StatxFlags::BTIME.bits() != 0).then(|| stat.stx_btime.into()),
             dev: rustix::fs::makedev(stat.stx_dev_major, stat.stx_dev_minor),
             ino: stat.stx_ino,
             nlink: stat.stx_nlink,

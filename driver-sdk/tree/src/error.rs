@@ -24,16 +24,9 @@ pub enum TreeError {
     /// A path that cannot be inside a tree.
     #[error(transparent)]
     Path(#[from] PathError),
-    /// Something is there, but not what was expected.
-    #[error("{path} is {found}, expected {expected}")]
-    WrongKind {
-        /// Where.
-        path: String,
-        /// What was found.
-        found: &'static str,
-        /// What should be there.
-        expected: &'static str,
-    },
+    /// An archive that is damaged, or holds what cannot be in a tree.
+    #[error("the archive is damaged: {0}")]
+    Archive(String),
     /// A directory below the tree is a mount point.
     #[error("{path} is a mount point of another file system: unmount it first")]
     MountPoint {

@@ -8,6 +8,7 @@
 //! - [`data_extents`] and [`copy_contents`]: file contents without their holes;
 //! - [`TreeWriter`]: makes entries below a root, and gives directories their times last;
 //! - [`copy_tree`]: a whole tree in parallel, with hard links to an earlier copy for what did not change;
+//! - `unpack_tar` (feature `tar`): a tar archive into a [`TreeWriter`];
 //! - [`remove_tree`]: removes a tree and nothing else;
 //! - [`sync_filesystem`]: puts what was written on stable storage.
 //!
@@ -24,6 +25,8 @@ mod index;
 mod path;
 mod remove;
 mod stack;
+#[cfg(feature = "tar")]
+mod untar;
 mod walk;
 mod writer;
 mod xattr;
@@ -36,5 +39,7 @@ pub use error::{TreeError, TreeResult};
 pub use extents::{DataExtents, data_extents};
 pub use path::{PathError, RawBytes, RelPath};
 pub use remove::remove_tree;
+#[cfg(feature = "tar")]
+pub use untar::unpack_tar;
 pub use walk::{Found, Walk, WalkEntry, WalkOptions, walk};
 pub use writer::{NewFile, TreeWriter, sync_filesystem};

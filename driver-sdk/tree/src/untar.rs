@@ -1,0 +1,184 @@
+//! Tar archives, as convoy 0.5 wrote them for snapshots and backups of directories, into a tree.
+//!
+//! An archive is foreign input: its names are checked ([`RelPath`]), and what it makes is made by [`TreeWriter`], which
+//! follows no links.
+
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt as _;
+
+use tar::{Archive, EntryType};
+
+use crate::entry::{Entry, Kind, Timestamp, Xattrs};
+use crate::error::{TreeError, TreeResult};
+use crate::path::{RawBytes, RelPath};
+use crate::writer::TreeWriter;
+
+/// Runs of zeros of this length become holes: such archives do not tell them from data.
+const BLOCK: usize = 4096;
+const BUFFER: usize = 64 * BLOCK;
+
+/// Unpacks an uncompressed tar stream (old, GNU or PAX, with sparse files and `SCHILY.xattr` attributes) into `writer`, and
+/// returns the number of entries. Call [`TreeWriter::finish`] afterwards. `keep_going` is asked now and then.
+///
+/// # Errors
+/// [`TreeError::Archive`] when the stream is damaged, ends early, or names something outside the tree;
+/// [`TreeError::Cancelled`] when `keep_going` said no; what the kernel says when something cannot be made.
+pub fn unpack_tar(stream: impl Read, writer: &TreeWriter, keep_going: &dyn Fn() -> bool) -> TreeResult<u64> {
+    let mut archive = Archive::new(stream);
+    let mut count = 0;
+    for entry in archive.entries().map_err(damaged)? {
+        if !keep_going() {
+            return Err(TreeError::Cancelled);
+        }
+        unpack(&mut entry.map_err(damaged)?, writer, keep_going)?;
+        count += 1;
+    }
+    if count == 0 {
+        return Err(TreeError::Archive("it is empty".to_owned()));
+    }
+    Ok(count)
+}
+
+fn damaged(error: io::Error) -> TreeError {
+    TreeError::Archive(error.to_string())
+}
+
+/// `./a/b/` as tar writes it, to `a/b`.
+fn rel_path(bytes: &[u8]) -> TreeResult<RelPath> {
+    if bytes.starts_with(b"/") {
+        return Err(
+            RelPath::new(bytes).map_or_else(TreeError::from, |path| TreeError::Archive(path.to_string()))
+        );
+    }
+    let plain: Vec<_> = bytes.split(|b| *b == b'/').filter(|c| !matches!(*c, b"" | b".")).collect();
+    Ok(RelPath::new(plain.join(&b'/'))?)
+}
+
+fn unpack(
+    from: &mut tar::Entry<'_, impl Read>,
+    writer: &TreeWriter,
+    keep_going: &dyn Fn() -> bool,
+) -> TreeResult<()> {
+    let path = rel_path(&from.path_bytes())?;
+    let header = from.header();
+    let device = || -> io::Result<(u32, u32)> {
+        Ok((header.device_major()?.unwrap_or(0), header.device_minor()?.unwrap_or(0)))
+    };
+    let link = || {
+        let target = from.link_name_bytes().map(|name| name.into_owned());
+        target.ok_or_else(|| TreeError::Archive(format!("{path} is a link to nothing")))
+    };
+    let kind = match header.entry_type() {
+        EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => Kind::File,
+        EntryType::Directory => Kind::Dir,
+        EntryType::Link => return writer.hard_link(&rel_path(&link()?)?, &path),
+        EntryType::Symlink => Kind::Symlink { target: RawBytes::from(link()?) },
+        EntryType::Char => {
+            device().map(|(major, minor)| Kind::CharDevice { major, minor }).map_err(damaged)?
+        }
+        EntryType::Block => {
+            device().map(|(major, minor)| Kind::BlockDevice { major, minor }).map_err(damaged)?
+        }
+        EntryType::Fifo => Kind::Fifo,
+        EntryType::XGlobalHeader => return Ok(()),
+        other => return Err(TreeError::Archive(format!("{path} is of the unknown type {other:?}"))),
+    };
+    let mut entry = describe(from, path, kind)?;
+    let Some(file) = writer.create(&entry)? else { return Ok(()) };
+    entry.size = fill(from, file.file(), &entry.path, keep_going)?;
+    file.finish(writer, &entry)
+}
+
+fn describe(from: &mut tar::Entry<'_, impl Read>, path: RelPath, kind: Kind) -> TreeResult<Entry> {
+    let header = from.header();
+    let narrow = |number: io::Result<u64>, what| {
+        let number = number.map_err(damaged)?;
+        u32::try_from(number)
+            .map_err(|_| TreeError::Archive(format!("{path} has the impossible {what} {number}")))
+    };
+    let mode = narrow(header.mode().map(u64::from), "mode")? & 0o7777;
+    let (uid, gid) = (narrow(header.uid(), "owner")?, narrow(header.gid(), "group")?);
+    let sec = i64::try_from(header.mtime().map_err(damaged)?).unwrap_or(0);
+    let mut mtime = Timestamp { sec, nsec: 0 };
+    let mut xattrs = Xattrs::new();
+    if let Some(extensions) = from.pax_extensions().map_err(damaged)? {
+        for extension in extensions {
+            let extension = extension.map_err(damaged)?;
+            match extension.key_bytes() {
+                b"mtime" => mtime = pax_time(extension.value_bytes()).unwrap_or(mtime),
+                key => {
+                    if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
+                        xattrs.insert(RawBytes::from(name), RawBytes::from(extension.value_bytes()));
+                    }
+                }
+            }
+        }
+    }
+    Ok(Entry {
+        path,
+        kind,
+        mode: u16::try_from(mode).unwrap_or(0),
+        uid,
+        gid,
+        size: 0,
+        mtime,
+        atime: mtime,
+        ctime: mtime,
+        btime: None,
+        dev: 0,
+        ino: 0,
+        nlink: 1,
+        xattrs,
+    })
+}
+
+/// `1700000000.123`, the sign of a negative time on the seconds.
+fn pax_time(text: &[u8]) -> Option<Timestamp> {
+    let text = std::str::from_utf8(text).ok()?;
+    let (sec, fraction) = text.split_once('.').unwrap_or((text, ""));
+    if !fraction.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let nsec: u32 = format!("{fraction:0<9}").get(..9)?.parse().ok()?;
+    let whole: i64 = sec.parse().ok()?;
+    if sec.starts_with('-') && nsec > 0 {
+        return Some(Timestamp { sec: whole - 1, nsec: 1_000_000_000 - nsec });
+    }
+    Some(Timestamp { sec: whole, nsec })
+}
+
+fn fill(
+    from: &mut impl Read,
+    to: &std::fs::File,
+    path: &RelPath,
+    keep_going: &dyn Fn() -> bool,
+) -> TreeResult<u64> {
+    let mut buffer = vec![0; BUFFER];
+    let mut at = 0;
+    loop {
+        if !keep_going() {
+            return Err(TreeError::Cancelled);
+        }
+        let read = read_full(from, &mut buffer).map_err(damaged)?;
+        let Some(data) = buffer.get(..read).filter(|data| !data.is_empty()) else { return Ok(at) };
+        for block in data.chunks(BLOCK) {
+            if block.iter().any(|b| *b != 0) {
+                to.write_all_at(block, at).map_err(|e| TreeError::io("write", path, e))?;
+            }
+            at += block.len() as u64;
+        }
+    }
+}
+
+fn read_full(from: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match from.read(rest) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(filled)
+}
