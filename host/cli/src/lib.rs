@@ -1,1 +1,112 @@
-//! (in the making)
+//! convoy's command line.
+//!
+//! - [`args`]: every command and flag, as clap derives; [`spelling`] takes the spellings convoy 0.5 took besides.
+//! - `commands`: what each does, in a few lines over [`convoy_client`].
+//! - [`output`]: two forms of everything, one for scripts (byte for byte what 0.5 printed) and one for people.
+//! - `progress`: long work, with a bar, and Ctrl-C.
+//! - [`error`]: what can go wrong, with the way out; `documents`: completions and man pages.
+//!
+//! [`main`] is the whole program but for the daemon, which it is handed.
+
+use crate::args::{Cli, Command, DaemonArgs, OutputForm};
+use crate::error::Failure;
+use crate::output::Output;
+use clap::error::ErrorKind;
+use clap::{CommandFactory, FromArgMatches};
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+pub mod args;
+mod commands;
+mod documents;
+pub mod error;
+pub mod output;
+mod progress;
+pub mod spelling;
+
+/// The whole program: parses the arguments of the process, runs the client, or hands over to the daemon.
+///
+/// No thread and no runtime is started before `daemon` is called.
+pub fn main(daemon: impl FnOnce(DaemonArgs) -> ExitCode) -> ExitCode {
+    match parse(std::env::args_os()) {
+        Parsed::Client(cli) => run(cli),
+        Parsed::Daemon(args) => daemon(args),
+        Parsed::Done(code) => code,
+    }
+}
+
+/// What the arguments say is to be done.
+#[derive(Debug)]
+pub enum Parsed {
+    /// Something for [`run`].
+    Client(Cli),
+    /// Start the daemon.
+    Daemon(DaemonArgs),
+    /// Nothing any more: help, the version, or what is wrong with the arguments, has been printed.
+    Done(ExitCode),
+}
+
+/// Parses arguments, the program's name first.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Parsed {
+    let mut command = command();
+    let arguments = spelling::normalise(&command, arguments);
+    let form = spelling::output_form(&arguments);
+    let cli = command
+        .try_get_matches_from_mut(arguments)
+        .and_then(|matches| Cli::from_arg_matches(&matches))
+        .map_err(|error| error.format(&mut command));
+    let cli = match cli {
+        Ok(cli) => cli,
+        Err(error) => return Parsed::Done(refuse(&error, form)),
+    };
+    match cli.command {
+        Command::Daemon(mut args) => {
+            args.socket = cli.global.socket;
+            args.debug = cli.global.debug;
+            match args.add_environment() {
+                Ok(()) => Parsed::Daemon(args),
+                Err(message) => Parsed::Done(fail(&message, None)),
+            }
+        }
+        command => Parsed::Client(Cli { command, ..cli }),
+    }
+}
+
+/// Runs anything but the daemon.
+pub fn run(cli: Cli) -> ExitCode {
+    let mut output = Output::new(cli.global.output, cli.global.debug);
+    let result = commands::run(cli, &mut output).and_then(|code| output.finish().map(|()| code));
+    match result {
+        Ok(code) => code,
+        Err(failure) => output.fail(&failure),
+    }
+}
+
+/// Says that something failed, in the form that fits where it is printed, and answers the exit code.
+///
+/// For what fails outside of [`run`], such as the start of the daemon.
+pub fn fail(message: &str, hint: Option<&str>) -> ExitCode {
+    let failure = Failure::Other { message: message.to_owned(), hint: hint.map(str::to_owned) };
+    Output::new(None, false).fail(&failure)
+}
+
+/// The definition of every command and flag, for completions, man pages and tests.
+pub fn command() -> clap::Command {
+    Cli::command().version(concat!("v", env!("CARGO_PKG_VERSION")))
+}
+
+/// Prints help, the version, or what is wrong with the arguments.
+fn refuse(error: &clap::Error, form: Option<OutputForm>) -> ExitCode {
+    let mut output = Output::new(form, false);
+    let printed = match error.kind() {
+        ErrorKind::DisplayVersion => output.line(concat!("Convoy version v", env!("CARGO_PKG_VERSION"))),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            output.styled(&error.render().ansi().to_string())
+        }
+        _ => Err(Failure::usage(error)),
+    };
+    match printed.and_then(|()| output.finish()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => output.fail(&failure),
+    }
+}

@@ -1,0 +1,339 @@
+//! The command line: every command and flag, and nothing about what they do.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+mod backup;
+mod daemon;
+
+pub use backup::{
+    BackupArgs, BackupCommand, CreateBackupArgs, Format, ListBackupsArgs, PruneArgs, VerifyArgs,
+};
+pub use daemon::{DEFAULT_ROOT, DaemonArgs};
+
+const ABOUT: &str = "Volumes for containers: snapshots, incremental backups, any storage";
+
+const EXAMPLES: &str = "\
+Examples:
+  convoy create data --size 10G
+  convoy snapshot create data --name monday
+  convoy backup create monday --dest s3://bucket@eu-west-1/convoy/
+  convoy create copy --backup 's3://bucket@eu-west-1/convoy/?backup=backup-...&volume=data'
+  docker run -v data:/data --volume-driver=convoy busybox ls /data
+
+Piped, every command prints what scripts of convoy 0.5 read; in a terminal, what people read.";
+
+/// What was typed after `convoy`.
+#[derive(Debug, Parser)]
+#[command(name = "convoy", bin_name = "convoy", about = ABOUT, after_help = EXAMPLES)]
+#[command(disable_version_flag = true, propagate_version = false, version, max_term_width = 100)]
+#[command(subcommand_required = true, arg_required_else_help = true, subcommand_value_name = "COMMAND")]
+pub struct Cli {
+    /// What holds for every command.
+    #[command(flatten)]
+    pub global: GlobalArgs,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What holds for every command; may stand before and after it.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct GlobalArgs {
+    /// The unix socket between client and daemon
+    #[arg(long, short, global = true, env = "CONVOY_SOCKET", value_name = "PATH")]
+    #[arg(default_value = convoy_client::DEFAULT_SOCKET)]
+    pub socket: PathBuf,
+    /// Log every call, on standard error
+    #[arg(long, short, global = true, env = "CONVOY_DEBUG")]
+    #[arg(value_parser = clap::builder::BoolishValueParser::new())]
+    pub debug: bool,
+    /// Print the whole volume, snapshot or backup that was made, and not only its name
+    #[arg(long, global = true)]
+    pub verbose: bool,
+    /// What to print: what scripts read or what people read [default: by whether it goes to a terminal]
+    #[arg(long, global = true, env = "CONVOY_OUTPUT", value_name = "FORM")]
+    pub output: Option<OutputForm>,
+    /// Print the version
+    #[arg(long, short = 'v', action = clap::ArgAction::Version)]
+    version: Option<bool>,
+}
+
+/// Who reads what is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OutputForm {
+    /// Names and tab-indented JSON, as convoy 0.5 printed them
+    Json,
+    /// Tables and sentences
+    Table,
+}
+
+/// How to show the progress of long work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ProgressForm {
+    /// A line of JSON an event, on standard error
+    Json,
+    /// A bar, on standard error
+    Bar,
+    /// Nothing
+    None,
+}
+
+/// For commands that take long.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ProgressArgs {
+    /// How to show progress [default: a bar in a terminal, else nothing]
+    #[arg(long, value_name = "FORM")]
+    pub progress: Option<ProgressForm>,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start the daemon
+    Daemon(DaemonArgs),
+    /// Show the daemon's settings and its drivers'
+    Info,
+    /// Create a volume, empty or from a backup
+    Create(CreateArgs),
+    /// Delete volumes and their data
+    Delete(DeleteArgs),
+    /// Mount a volume and print where
+    Mount(MountArgs),
+    /// Unmount a volume
+    #[command(visible_alias = "unmount")]
+    Umount(UmountArgs),
+    /// List all volumes
+    List(ListArgs),
+    /// Show one volume
+    Inspect(NameArgs),
+    /// Change the size of a volume and of the file system on it
+    Resize(ResizeArgs),
+    /// Make, delete and inspect snapshots
+    Snapshot(SnapshotArgs),
+    /// Make, delete, inspect, list and verify backups
+    Backup(BackupArgs),
+    /// List and cancel running work
+    Jobs(JobsArgs),
+    /// See what drivers there are and what they can do
+    #[command(visible_alias = "drivers")]
+    Driver(DriverArgs),
+    /// Print what happens, as it happens
+    Events,
+    /// Print a script that completes convoy's commands in a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the man pages into a directory
+    #[command(hide = true)]
+    Man {
+        /// Where; made if missing
+        directory: PathBuf,
+    },
+}
+
+/// `create`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  convoy create data
+  convoy create data --driver devicemapper --size 10G
+  convoy create copy --backup 'vfs:///srv/backups?backup=backup-0123456789abcdef&volume=data'")]
+pub struct CreateArgs {
+    /// The volume's name: letters, digits, '-', '_' and '.' [default: a generated one]
+    #[arg(value_name = "NAME")]
+    pub name: Option<String>,
+    /// The driver [default: the daemon's first]
+    #[arg(long, value_name = "DRIVER")]
+    pub driver: Option<String>,
+    /// The size in bytes, or in K, M, G or T [default: the driver's]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub size: Option<u64>,
+    /// Fill the volume from this backup
+    #[arg(long, value_name = "URL")]
+    pub backup: Option<String>,
+    /// The S3 server of the backup, like http://minio.example.com:9000 [default: Amazon's]
+    #[arg(long, value_name = "URL")]
+    pub s3_endpoint: Option<String>,
+    /// The file with the key of an encrypted backup
+    #[arg(long, value_name = "FILE")]
+    pub encryption_key_file: Option<PathBuf>,
+    /// Take over an existing volume of the storage system, by its own id
+    #[arg(long, value_name = "ID")]
+    pub id: Option<String>,
+    /// The storage system's kind of volume
+    #[arg(long = "type", value_name = "TYPE")]
+    pub kind: Option<String>,
+    /// I/O operations per second to reserve
+    #[arg(long, value_name = "NUMBER")]
+    pub iops: Option<u64>,
+    /// Make an image file for a virtual machine instead of a file system
+    #[arg(long)]
+    pub vm: bool,
+    /// An option that the driver declares (see `convoy driver list`); may be repeated
+    #[arg(long = "opt", value_name = "KEY=VALUE", value_parser = key_value)]
+    pub options: Vec<(String, String)>,
+    /// Progress of a restore.
+    #[command(flatten)]
+    pub progress: ProgressArgs,
+}
+
+/// `delete`.
+#[derive(Debug, Args)]
+pub struct DeleteArgs {
+    /// The volumes
+    #[arg(required = true, value_name = "NAME")]
+    pub names: Vec<String>,
+    /// Forget the volumes and keep their data
+    #[arg(long, short)]
+    pub reference: bool,
+}
+
+/// `mount`.
+#[derive(Debug, Args)]
+pub struct MountArgs {
+    /// The volume
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// Where to mount it, where the driver can [default: the driver's own place]
+    #[arg(long, value_name = "DIR")]
+    pub mountpoint: Option<PathBuf>,
+}
+
+/// `umount`.
+#[derive(Debug, Args)]
+pub struct UmountArgs {
+    /// The volume
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// Unmount it although Docker still uses it
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// `list`.
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// Show what the drivers say of their volumes
+    #[arg(long)]
+    pub driver: bool,
+}
+
+/// A command about one volume.
+#[derive(Debug, Args)]
+pub struct NameArgs {
+    /// The volume
+    #[arg(value_name = "NAME")]
+    pub name: String,
+}
+
+/// `resize`.
+#[derive(Debug, Args)]
+pub struct ResizeArgs {
+    /// The volume
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// The size to reach, in bytes or in K, M, G or T
+    #[arg(value_name = "SIZE", value_parser = size)]
+    pub size: u64,
+}
+
+/// `snapshot`.
+#[derive(Debug, Args)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+pub struct SnapshotArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: SnapshotCommand,
+}
+
+/// The commands under `snapshot`.
+#[derive(Debug, Subcommand)]
+pub enum SnapshotCommand {
+    /// Make a snapshot of a volume
+    Create {
+        /// The volume
+        volume: String,
+        /// The snapshot's name [default: a generated one]
+        #[arg(long, value_name = "NAME")]
+        name: Option<String>,
+        /// Hold writes to the volume back while the snapshot is made
+        #[arg(long)]
+        freeze: bool,
+    },
+    /// Delete a snapshot
+    Delete(SnapshotNameArgs),
+    /// Show one snapshot
+    Inspect(SnapshotNameArgs),
+}
+
+/// A command about one snapshot.
+#[derive(Debug, Args)]
+pub struct SnapshotNameArgs {
+    /// The snapshot
+    #[arg(value_name = "SNAPSHOT")]
+    pub name: String,
+    /// Its volume; needed only where two volumes have a snapshot of that name
+    #[arg(long, value_name = "NAME")]
+    pub volume: Option<String>,
+}
+
+/// `jobs`.
+#[derive(Debug, Args)]
+pub struct JobsArgs {
+    /// What to do; `list` when nothing is said.
+    #[command(subcommand)]
+    pub command: Option<JobsCommand>,
+}
+
+/// The commands under `jobs`.
+#[derive(Debug, Subcommand)]
+pub enum JobsCommand {
+    /// List running work
+    List,
+    /// Stop a running job and undo what it began
+    Cancel {
+        /// The job, as `jobs list` names it
+        #[arg(value_name = "ID")]
+        id: String,
+    },
+}
+
+/// `driver`.
+#[derive(Debug, Args)]
+pub struct DriverArgs {
+    /// What to do; `list` when nothing is said.
+    #[command(subcommand)]
+    pub command: Option<DriverCommand>,
+}
+
+/// The commands under `driver`.
+#[derive(Debug, Subcommand)]
+pub enum DriverCommand {
+    /// List the drivers, what they can do and the options they take
+    List,
+}
+
+/// Parses `KEY=VALUE`; the value may be empty and may contain `=`.
+fn key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("expected KEY=VALUE".to_owned()),
+    }
+}
+
+/// Parses a size and hands clap the part of the error that it does not say itself.
+fn size(text: &str) -> Result<u64, String> {
+    use convoy_driver_sdk::size::InvalidSize;
+    convoy_driver_sdk::size::parse(text).map_err(|error| match error {
+        InvalidSize::Malformed(_) => {
+            "expected bytes, or a whole number followed by K, M, G or T (10G)".to_owned()
+        }
+        InvalidSize::TooLarge(_) => "more than the 9223372036854775807 bytes a device can have".to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,133 @@
+//! `backup` and what stands under it.
+
+use super::ProgressArgs;
+use clap::{Args, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// `backup`.
+#[derive(Debug, Args)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+#[command(after_help = "\
+A destination is a URL: vfs:///directory/ or s3://bucket@region/path/ (s3://bucket/path/ takes the region from
+the environment). Put a backup's URL in quotes: it contains '&'. The forms \\u0026 and u0026 are understood too.")]
+pub struct BackupArgs {
+    /// The S3 server, like http://minio.example.com:9000 [default: Amazon's]
+    #[arg(long, global = true, value_name = "URL")]
+    pub s3_endpoint: Option<String>,
+    /// The file with the key that encrypts the backups
+    #[arg(long, global = true, env = "CONVOY_ENCRYPTION_KEY_FILE", value_name = "FILE")]
+    pub encryption_key_file: Option<PathBuf>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: BackupCommand,
+}
+
+/// The commands under `backup`.
+#[derive(Debug, Subcommand)]
+pub enum BackupCommand {
+    /// Back a snapshot up and print the backup's URL
+    Create(CreateBackupArgs),
+    /// Delete a backup and the data that no other backup needs
+    Delete {
+        /// The backup
+        #[arg(value_name = "URL")]
+        url: String,
+    },
+    /// Show one backup
+    Inspect {
+        /// The backup
+        #[arg(value_name = "URL")]
+        url: String,
+    },
+    /// List the backups at a destination
+    List(ListBackupsArgs),
+    /// Check that backups are whole
+    Verify(VerifyArgs),
+    /// Remove the data at a destination that no backup needs
+    Prune(PruneArgs),
+}
+
+/// `backup create`.
+#[derive(Debug, Args)]
+pub struct CreateBackupArgs {
+    /// The snapshot
+    #[arg(value_name = "SNAPSHOT")]
+    pub snapshot: String,
+    /// Its volume; needed only where two volumes have a snapshot of that name
+    #[arg(long, value_name = "NAME")]
+    pub volume: Option<String>,
+    /// Where to: vfs:///directory/ or s3://bucket@region/path/ [default: the driver's own store, if it has one]
+    #[arg(long, value_name = "URL")]
+    pub dest: Option<String>,
+    /// The form of the backup [default: the newest]
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<Format>,
+    /// Read everything and check that the store has it, whatever earlier backups say
+    #[arg(long)]
+    pub full: bool,
+    /// Progress.
+    #[command(flatten)]
+    pub progress: ProgressArgs,
+}
+
+/// The forms of a backup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// What convoy 0.5 can restore
+    V0,
+    /// Deduplicated, compressed, optionally encrypted
+    V1,
+}
+
+/// `backup list`.
+#[derive(Debug, Args)]
+pub struct ListBackupsArgs {
+    /// The destination
+    #[arg(value_name = "DEST")]
+    pub dest: String,
+    /// Only the backups of this volume
+    #[arg(long, alias = "volume-uuid", value_name = "NAME")]
+    pub volume_name: Option<String>,
+    /// Only the backups of this snapshot
+    #[arg(long, value_name = "NAME")]
+    pub snapshot_name: Option<String>,
+}
+
+/// `backup verify`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Exit codes: 0 all is well, 3 something is missing or damaged, 1 it could not be checked."
+)]
+pub struct VerifyArgs {
+    /// A backup, or a destination to check all its backups
+    #[arg(value_name = "URL")]
+    pub url: String,
+    /// Only the backups of this volume
+    #[arg(long, value_name = "NAME")]
+    pub volume_name: Option<String>,
+    /// Read the data and check every byte, or only so many percent of it, chosen at random
+    #[arg(long, value_name = "PERCENT", num_args = 0..=1, default_value = "0", default_missing_value = "100")]
+    #[arg(require_equals = true)]
+    #[arg(value_parser = clap::value_parser!(u8).range(0..=100), hide_default_value = true)]
+    pub read_data: u8,
+    /// Progress.
+    #[command(flatten)]
+    pub progress: ProgressArgs,
+}
+
+/// `backup prune`.
+#[derive(Debug, Args)]
+pub struct PruneArgs {
+    /// The destination
+    #[arg(value_name = "DEST")]
+    pub dest: String,
+    /// Only the data of this volume
+    #[arg(long, value_name = "NAME")]
+    pub volume_name: Option<String>,
+    /// Say what would be removed and remove nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Progress.
+    #[command(flatten)]
+    pub progress: ProgressArgs,
+}

@@ -1,0 +1,129 @@
+//! What each command does: a call, and how its answer is shown.
+
+use crate::args::{Cli, Command, DriverCommand, JobsCommand};
+use crate::documents;
+use crate::error::{Failure, Result};
+use crate::output::{Output, views};
+use convoy_client::Client;
+use convoy_client::client::Call;
+use convoy_client::types::{CancelJob, Event};
+use convoy_driver_sdk::Name;
+use std::path::Path;
+use std::process::ExitCode;
+
+mod backup;
+mod snapshot;
+mod volume;
+
+/// What every command works with.
+struct Session<'a> {
+    client: Client,
+    verbose: bool,
+    output: &'a mut Output,
+}
+
+/// Runs a command to its end.
+pub(crate) fn run(cli: Cli, output: &mut Output) -> Result<ExitCode> {
+    match cli.command {
+        Command::Completions { shell } => documents::completions(shell, output)?,
+        Command::Man { directory } => documents::man(&directory, output)?,
+        command => {
+            let session =
+                Session { client: Client::new(cli.global.socket), verbose: cli.global.verbose, output };
+            // One thread is enough for one call, and quick to start.
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            return runtime.block_on(Box::pin(session.run(command)));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Session<'_> {
+    async fn run(mut self, command: Command) -> Result<ExitCode> {
+        match command {
+            Command::Info => self.show(Call::info(), views::info).await?,
+            Command::Create(args) => self.create(args).await?,
+            Command::Delete(args) => self.delete(args).await?,
+            Command::Mount(args) => self.mount(args).await?,
+            Command::Umount(args) => self.unmount(args).await?,
+            Command::List(args) if args.driver => {
+                self.show(Call::list_volumes(true), views::driver_form).await?;
+            }
+            Command::List(_) => self.show(Call::list_volumes(false), views::volumes).await?,
+            Command::Inspect(args) => self.inspect(args).await?,
+            Command::Resize(args) => self.resize(args).await?,
+            Command::Snapshot(args) => self.snapshot(args.command).await?,
+            Command::Backup(args) => return self.backup(args).await,
+            Command::Jobs(args) => match args.command.unwrap_or(JobsCommand::List) {
+                JobsCommand::List => self.show(Call::list_jobs(), views::jobs).await?,
+                JobsCommand::Cancel { id } => {
+                    self.text(Call::cancel_job(&CancelJob { id: id.clone() })).await?;
+                    self.output.done(format_args!("Job {id} was told to stop"))?;
+                }
+            },
+            Command::Driver(args) => match args.command.unwrap_or(DriverCommand::List) {
+                DriverCommand::List => self.show(Call::list_drivers(), views::drivers).await?,
+            },
+            Command::Events => self.events().await?,
+            Command::Daemon(_) | Command::Completions { .. } | Command::Man { .. } => {
+                return Err(Failure::Other {
+                    message: "this command makes no call to the daemon".to_owned(),
+                    hint: None,
+                });
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// Makes a call whose answer is shown as it is.
+    async fn text(&self, call: Call) -> Result<String> {
+        self.output.debug(&call.name());
+        Ok(self.client.text(call).await?)
+    }
+
+    /// Makes a call and shows its JSON answer.
+    async fn show<T: serde::de::DeserializeOwned>(
+        &mut self,
+        call: Call,
+        view: fn(&T) -> String,
+    ) -> Result<()> {
+        let text = self.text(call).await?;
+        self.output.answer(&text, view)
+    }
+
+    /// Prints events until the daemon stops or the user does.
+    async fn events(&mut self) -> Result<()> {
+        let call = Call::events();
+        self.output.debug(&call.name());
+        let mut stream = self.client.stream(call).await?;
+        while let Some(line) = stream.next_line().await? {
+            if self.output.is_for_people() {
+                let event: Event = serde_json::from_slice(&line)?;
+                self.output.line(views::event(&event))?;
+            } else {
+                self.output.bytes(&line)?;
+                self.output.bytes(b"\n")?;
+            }
+            self.output.finish()?;
+        }
+        Ok(())
+    }
+}
+
+/// Checks a name before it is sent, as 0.5 did.
+fn name(text: String) -> Result<String> {
+    match Name::parse(text) {
+        Ok(name) => Ok(name.into()),
+        Err(source) => Err(Failure::Name { name: source.0.clone(), source }),
+    }
+}
+
+/// A path as the daemon is to see it: absolute, since the daemon runs in another directory.
+fn path(path: Option<&Path>) -> Result<String> {
+    let Some(path) = path else { return Ok(String::new()) };
+    let absolute = std::path::absolute(path)?;
+    absolute.into_os_string().into_string().map_err(|path| Failure::Other {
+        message: format!("the path {} is not UTF-8", path.display()),
+        hint: Some("name it by a path in UTF-8, such as a symbolic link".to_owned()),
+    })
+}

@@ -1,0 +1,116 @@
+//! Commands about backups.
+
+use super::{Session, name, path};
+use crate::args::{BackupArgs, BackupCommand, CreateBackupArgs, Format, ProgressArgs};
+use crate::error::Result;
+use crate::output::views;
+use crate::progress;
+use convoy_client::client::Call;
+use convoy_client::types::{
+    BackupRef, CreateBackup, CreatedBackup, ListBackups, PruneBackups, VerifyBackups, VerifyReport,
+};
+use std::process::ExitCode;
+
+/// `backup verify` found damage: a check that was made, unlike one that could not be (1).
+const DAMAGED: u8 = 3;
+
+/// What stands between `backup` and its command.
+struct Store {
+    endpoint: String,
+    encryption_key_file: String,
+}
+
+impl Session<'_> {
+    pub(super) async fn backup(&mut self, args: BackupArgs) -> Result<ExitCode> {
+        let store = Store {
+            endpoint: args.s3_endpoint.unwrap_or_default(),
+            encryption_key_file: path(args.encryption_key_file.as_deref())?,
+        };
+        let Store { endpoint, encryption_key_file } = store;
+        match args.command {
+            BackupCommand::Create(args) => {
+                self.create_backup(args, Store { endpoint, encryption_key_file }).await?;
+            }
+            BackupCommand::Delete { url } => {
+                self.text(Call::delete_backup(&BackupRef { url, endpoint, encryption_key_file })).await?;
+                self.output.done(format_args!("Deleted the backup"))?;
+            }
+            BackupCommand::Inspect { url } => {
+                let request = BackupRef { url, endpoint, encryption_key_file };
+                self.show(Call::inspect_backup(&request), views::backup).await?;
+            }
+            BackupCommand::List(args) => {
+                let request = ListBackups {
+                    url: args.dest,
+                    endpoint,
+                    volume_name: args.volume_name.unwrap_or_default(),
+                    snapshot_name: args.snapshot_name.unwrap_or_default(),
+                    encryption_key_file,
+                };
+                self.show(Call::list_backups(&request), views::backups).await?;
+            }
+            BackupCommand::Verify(args) => {
+                let request = VerifyBackups {
+                    url: args.url,
+                    endpoint,
+                    volume_name: args.volume_name.unwrap_or_default(),
+                    read_data: args.read_data,
+                    encryption_key_file,
+                };
+                return self.verify(&request, &args.progress).await;
+            }
+            BackupCommand::Prune(args) => {
+                let request = PruneBackups {
+                    url: args.dest,
+                    endpoint,
+                    volume_name: args.volume_name.unwrap_or_default(),
+                    dry_run: args.dry_run,
+                    encryption_key_file,
+                };
+                let answer = self.follow(Call::prune_backups(&request), &args.progress).await?;
+                self.output.answer(&answer, views::pruned)?;
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    async fn create_backup(&mut self, args: CreateBackupArgs, store: Store) -> Result<()> {
+        let request = CreateBackup {
+            url: args.dest.unwrap_or_default(),
+            endpoint: store.endpoint,
+            snapshot_name: name(args.snapshot)?,
+            verbose: self.verbose,
+            format: args.format.map(format).unwrap_or_default(),
+            full: args.full,
+            volume_name: args.volume.map(name).transpose()?.unwrap_or_default(),
+            encryption_key_file: store.encryption_key_file,
+        };
+        let answer = self.follow(Call::create_backup(&request), &args.progress).await?;
+        if self.verbose {
+            self.output.answer::<CreatedBackup>(&answer, views::created_backup)
+        } else if self.output.is_for_people() {
+            self.output.line(views::backup_url(&answer))
+        } else {
+            self.output.line(answer)
+        }
+    }
+
+    async fn verify(&mut self, request: &VerifyBackups, progress: &ProgressArgs) -> Result<ExitCode> {
+        let answer = self.follow(Call::verify_backups(request), progress).await?;
+        let report: VerifyReport = serde_json::from_str(&answer)?;
+        self.output.answer(&answer, views::verified)?;
+        Ok(if report.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(DAMAGED) })
+    }
+
+    async fn follow(&self, call: Call, args: &ProgressArgs) -> Result<String> {
+        progress::follow(&self.client, call, args.progress, self.output).await
+    }
+}
+
+fn format(format: Format) -> String {
+    match format {
+        Format::V0 => "v0",
+        Format::V1 => "v1",
+    }
+    .to_owned()
+}

@@ -1,0 +1,123 @@
+//! What can go wrong in the command line, with the way out.
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+/// A command that did not succeed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Failure {
+    /// The arguments make no sense.
+    #[error("{message}")]
+    Usage {
+        /// What is wrong, in one line.
+        message: String,
+        /// What clap would tell a person, with colours.
+        rendered: clap::builder::StyledStr,
+    },
+    /// The name can be no name; nothing was sent.
+    #[error("Invalid name {name}")]
+    Name {
+        /// What was given.
+        name: String,
+        /// What a name is.
+        source: convoy_driver_sdk::name::InvalidName,
+    },
+    /// The daemon refused, failed, or cannot be reached.
+    #[error("{0}")]
+    Call(#[from] convoy_client::Error),
+    /// The user pressed Ctrl-C.
+    #[error("{message}")]
+    Interrupted {
+        /// What became of the work.
+        message: String,
+    },
+    /// What was to be printed cannot be.
+    #[error("cannot write the output: {0}")]
+    Output(#[from] std::io::Error),
+    /// An answer that is not what it should be.
+    #[error("cannot understand the daemon's answer: {0}")]
+    Answer(#[from] serde_json::Error),
+    /// Anything else.
+    #[error("{message}")]
+    Other {
+        /// What was expected and what was found.
+        message: String,
+        /// What to do.
+        hint: Option<String>,
+    },
+}
+
+/// What a command comes back with.
+pub type Result<T> = std::result::Result<T, Failure>;
+
+impl Failure {
+    /// From clap's error about the arguments.
+    pub(crate) fn usage(error: &clap::Error) -> Self {
+        let context = |kind| match error.get(kind) {
+            Some(ContextValue::String(text)) => Some(text.clone()),
+            Some(ContextValue::Strings(texts)) => Some(texts.join(", ")),
+            _ => None,
+        };
+        let message = match (error.kind(), context(ContextKind::InvalidSubcommand)) {
+            (ErrorKind::InvalidSubcommand, Some(command)) => format!("Unrecognized command: {command}"),
+            _ => one_line(&error.to_string()),
+        };
+        Self::Usage { message, rendered: error.render() }
+    }
+
+    /// The text under `Error` in the answer for scripts.
+    pub fn for_scripts(&self) -> String {
+        match self {
+            // The newline is the one at the end of the daemon's answer, which 0.5 kept.
+            Self::Call(convoy_client::Error::Server(error)) => {
+                format!("Error response from server, {}\n", error.message)
+            }
+            other => other.to_string(),
+        }
+    }
+
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Call(error) => error.hint(),
+            Self::Name { source, .. } => {
+                let text = source.to_string();
+                Some(text.split_once(": ").map_or(text.clone(), |(_, expected)| expected.to_owned()))
+            }
+            Self::Answer(_) => {
+                Some("install the same version of convoy for the client and the daemon".to_owned())
+            }
+            Self::Other { hint, .. } => hint.clone(),
+            Self::Usage { .. } | Self::Interrupted { .. } | Self::Output(_) => None,
+        }
+    }
+
+    /// 130 for Ctrl-C, as shells have it; else 1, as 0.5 had it.
+    pub fn exit_code(&self) -> u8 {
+        if matches!(self, Self::Interrupted { .. }) { 130 } else { 1 }
+    }
+}
+
+/// What clap says, without its usage and its colours: the sentences before the first tip or usage.
+fn one_line(text: &str) -> String {
+    let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
+    let said: Vec<&str> = lines
+        .filter(|line| !line.is_empty() && !line.starts_with("tip:"))
+        .filter(|line| !line.starts_with("For more information"))
+        .collect();
+    let said = said.join(" ");
+    said.strip_prefix("error: ").map_or(said.clone(), str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_usage_error_is_one_line() {
+        let text = "error: invalid value '10X' for '--size <SIZE>': expected bytes\n\nFor more information, try '--help'.\n";
+        assert_eq!(one_line(text), "invalid value '10X' for '--size <SIZE>': expected bytes");
+        let text = "error: the following required arguments were not provided:\n  <NAME>...\n\nUsage: convoy delete\n";
+        assert_eq!(one_line(text), "the following required arguments were not provided: <NAME>...");
+    }
+}

@@ -1,0 +1,159 @@
+//! Two forms of everything that is printed: for scripts, and for people.
+
+use crate::args::OutputForm;
+use crate::error::{Failure, Result};
+use anstyle::{AnsiColor, Style};
+use convoy_client::gojson;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
+mod log;
+pub mod table;
+mod values;
+pub mod views;
+
+const ERROR: Style = AnsiColor::Red.on_default().bold();
+const HINT: Style = AnsiColor::Cyan.on_default();
+const BOLD: Style = Style::new().bold();
+
+/// Where a command prints.
+pub struct Output {
+    people: bool,
+    debug: bool,
+    colours: bool,
+    /// Printed and not yet written.
+    pending: Vec<u8>,
+}
+
+impl Output {
+    /// The form asked for, or the one that fits standard output.
+    pub fn new(form: Option<OutputForm>, debug: bool) -> Self {
+        let terminal = std::io::stdout().is_terminal();
+        let people = form.map_or(terminal, |form| form == OutputForm::Table);
+        // Honours NO_COLOR and its kin.
+        let colours = anstream::AutoStream::choice(&std::io::stdout()) != anstream::ColorChoice::Never;
+        Self { people, debug, colours, pending: Vec::new() }
+    }
+
+    /// Whether people read it.
+    pub fn is_for_people(&self) -> bool {
+        self.people
+    }
+
+    /// Prints a line in either form.
+    ///
+    /// # Errors
+    /// Standard output cannot be written to.
+    pub fn line(&mut self, text: impl std::fmt::Display) -> Result<()> {
+        Ok(writeln!(self.pending, "{text}")?)
+    }
+
+    /// Prints a text that has colours and line ends of its own.
+    ///
+    /// # Errors
+    /// As [`Self::line`].
+    pub fn styled(&mut self, text: &str) -> Result<()> {
+        if self.colours {
+            return self.bytes(text.as_bytes());
+        }
+        Ok(write!(self.pending, "{}", anstream::adapter::strip_str(text))?)
+    }
+
+    /// Prints bytes as they are.
+    ///
+    /// # Errors
+    /// As [`Self::line`].
+    pub fn bytes(&mut self, bytes: &[u8]) -> Result<()> {
+        Ok(self.pending.write_all(bytes)?)
+    }
+
+    /// Prints an answer: to scripts as it is, to people as `view` has it.
+    ///
+    /// # Errors
+    /// As [`Self::line`]; an answer that is no `T`.
+    pub fn answer<T: DeserializeOwned>(&mut self, text: &str, view: impl FnOnce(&T) -> String) -> Result<()> {
+        if !self.people {
+            return self.line(text);
+        }
+        let view = view(&serde_json::from_str(text)?);
+        self.styled(&view)
+    }
+
+    /// Prints the answer to something that has none: an empty line to scripts, a sentence to people.
+    ///
+    /// # Errors
+    /// As [`Self::line`].
+    pub fn done(&mut self, sentence: std::fmt::Arguments<'_>) -> Result<()> {
+        if self.people { self.line(sentence) } else { self.line("") }
+    }
+
+    /// A detail, with `--debug`, on standard error.
+    pub fn debug(&self, message: &str) {
+        if self.debug {
+            self.log("debug", message, None);
+        }
+    }
+
+    /// Hands everything to the kernel.
+    ///
+    /// # Errors
+    /// As [`Self::line`].
+    pub fn finish(&mut self) -> Result<()> {
+        let pending = std::mem::take(&mut self.pending);
+        let mut out = std::io::stdout().lock();
+        out.write_all(&pending)?;
+        Ok(out.flush()?)
+    }
+
+    /// Says that a command failed and answers the exit code.
+    pub fn fail(&mut self, failure: &Failure) -> ExitCode {
+        let code = ExitCode::from(failure.exit_code());
+        if matches!(failure, Failure::Output(error) if error.kind() == std::io::ErrorKind::BrokenPipe) {
+            // Whoever read has seen enough (`convoy list | head -1`).
+            return code;
+        }
+        // What was printed before stays before; a failure to print is reported once, by the caller.
+        let _ = self.finish();
+        if self.people {
+            self.fail_for_people(failure)
+        } else {
+            self.fail_for_scripts(failure)
+        }
+        code
+    }
+
+    fn fail_for_people(&mut self, failure: &Failure) {
+        let mut err = anstream::stderr();
+        // Nobody is left to tell when standard error cannot be written to.
+        let _ = match failure {
+            Failure::Usage { rendered, .. } => write!(err, "{}", rendered.ansi()),
+            failure => writeln!(err, "{ERROR}error:{ERROR:#} {failure}"),
+        };
+        if let Some(hint) = failure.hint() {
+            let _ = writeln!(err, "{HINT}hint:{HINT:#} {hint}");
+        }
+    }
+
+    fn fail_for_scripts(&mut self, failure: &Failure) {
+        let message = failure.for_scripts();
+        self.log("error", &message, failure.hint().as_deref());
+        if let Ok(text) = gojson::to_string(&ErrorAnswer { error: &message }) {
+            // As above; the exit code tells in any case.
+            let _ = self.line(text).and_then(|()| self.finish());
+        }
+    }
+
+    fn log(&self, level: &str, message: &str, hint: Option<&str>) {
+        let mut err = anstream::stderr();
+        let _ = writeln!(err, "{}", log::line(level, message, hint));
+    }
+}
+
+/// `{"Error": "..."}`.
+#[derive(Serialize)]
+struct ErrorAnswer<'a> {
+    #[serde(rename = "Error")]
+    error: &'a str,
+}

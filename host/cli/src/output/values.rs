@@ -1,0 +1,43 @@
+//! Sizes, times and URLs, for people.
+
+use convoy_driver_sdk::Timestamp;
+use indicatif::HumanBytes;
+
+/// A size that an answer has as text; a dash where there is none.
+pub(super) fn size(bytes: Option<&String>) -> String {
+    match bytes.and_then(|text| text.parse().ok()) {
+        Some(0) | None => "-".to_owned(),
+        Some(bytes) => self::bytes(bytes),
+    }
+}
+
+/// A number of bytes, in a unit that fits.
+pub(super) fn bytes(bytes: u64) -> String {
+    HumanBytes(bytes).to_string()
+}
+
+/// A time in the user's own time zone; what is no time stays as it is.
+pub(super) fn time(text: &str) -> String {
+    let Ok(time) = Timestamp::parse(text) else { return text.to_owned() };
+    match jiff::Timestamp::from_second(time.unix()) {
+        Ok(time) => {
+            time.to_zoned_datetime(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()
+        }
+        Err(_) => text.to_owned(),
+    }
+}
+
+/// Seconds since the epoch, to sort by; what is no time comes first.
+pub(super) fn seconds(text: &str) -> i64 {
+    Timestamp::parse(text).map_or(i64::MIN, Timestamp::unix)
+}
+
+/// A dash for nothing.
+pub(super) fn or_dash(text: &str) -> String {
+    if text.is_empty() { "-".to_owned() } else { text.to_owned() }
+}
+
+/// A text quoted for a shell, to be copied as it stands.
+pub(super) fn shell(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "'\\''"))
+}

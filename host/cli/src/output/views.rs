@@ -1,0 +1,247 @@
+//! What people see of each kind of answer.
+
+use super::table::{heading, pairs, printable, table};
+use super::values::{bytes, or_dash, seconds, shell, size, time};
+use convoy_client::types::{
+    BackupInfo, CreatedBackup, DriverOption, DriverStatus, Event, Info, Job, Pairs, Progress, PruneReport,
+    Snapshot, VerifyReport, Volume,
+};
+use std::collections::BTreeMap;
+
+/// `list`.
+pub fn volumes(volumes: &BTreeMap<String, Volume>) -> String {
+    let rows = volumes.values().map(|volume| {
+        vec![
+            volume.name.clone(),
+            volume.driver.clone(),
+            size(volume.driver_info.as_ref().and_then(|info| info.get("Size"))),
+            volume.snapshots.as_ref().map_or(0, BTreeMap::len).to_string(),
+            time(&volume.created_time),
+            or_dash(&volume.mount_point),
+        ]
+    });
+    table(&["NAME", "DRIVER", "SIZE", "SNAPSHOTS", "CREATED", "MOUNTED AT"], rows)
+}
+
+/// `list --driver`.
+pub fn driver_form(volumes: &BTreeMap<String, Pairs>) -> String {
+    let section = |(name, info): (&String, &Pairs)| heading(name) + &all(info);
+    volumes.iter().map(section).collect::<String>().trim_start().to_owned()
+}
+
+/// `inspect`, and a verbose create.
+pub fn volume(volume: &Volume) -> String {
+    let mut text = pairs(
+        [
+            ("Name", volume.name.clone()),
+            ("Driver", volume.driver.clone()),
+            ("Created", time(&volume.created_time)),
+            ("Mounted at", or_dash(&volume.mount_point)),
+        ]
+        .into_iter()
+        .filter(|(_, value)| !value.is_empty()),
+    );
+    if let Some(info) = &volume.driver_info {
+        let own = info.iter().filter(|(key, _)| !SHOWN_ABOVE.contains(&key.as_str()));
+        text += &heading("What the driver says");
+        text += &pairs(own.map(|(key, value)| (key.as_str(), value.clone())));
+    }
+    if let Some(snapshots) = volume.snapshots.as_ref().filter(|snapshots| !snapshots.is_empty()) {
+        let mut snapshots: Vec<_> = snapshots.values().collect();
+        snapshots.sort_by_key(|snapshot| seconds(&snapshot.created_time));
+        let rows = snapshots.into_iter().map(|snapshot| {
+            vec![snapshot.name.clone(), time(&snapshot.created_time), size(snapshot.driver_info.get("Size"))]
+        });
+        text += "\n";
+        text += &table(&["SNAPSHOT", "CREATED", "SIZE"], rows);
+    }
+    text
+}
+
+/// Keys of `DriverInfo` that repeat what the volume says itself.
+const SHOWN_ABOVE: [&str; 4] = ["Driver", "MountPoint", "VolumeName", "VolumeCreatedAt"];
+
+/// `snapshot inspect`, and a verbose create.
+pub fn snapshot(snapshot: &Snapshot) -> String {
+    let mut text = pairs([
+        ("Name", snapshot.name.clone()),
+        ("Volume", snapshot.volume_name.clone()),
+        ("Created", time(&snapshot.created_time)),
+    ]);
+    text += &heading("What the driver says");
+    text + &all(&snapshot.driver_info)
+}
+
+/// `backup list`: the newest of a volume last.
+pub fn backups(backups: &BTreeMap<String, BackupInfo>) -> String {
+    let mut backups: Vec<_> = backups.values().collect();
+    backups.sort_by_key(|backup| (&backup.volume_name, seconds(&backup.created_time)));
+    let rows = backups.into_iter().map(|backup| {
+        vec![
+            backup.volume_name.clone(),
+            backup.snapshot_name.clone(),
+            time(&backup.created_time),
+            size(Some(&backup.volume_size)),
+            shell(&backup.backup_url),
+        ]
+    });
+    table(&["VOLUME", "SNAPSHOT", "CREATED", "SIZE", "BACKUP"], rows)
+}
+
+/// `backup inspect`.
+pub fn backup(backup: &BackupInfo) -> String {
+    let known = [
+        ("Backup", shell(&backup.backup_url)),
+        ("Created", time(&backup.created_time)),
+        ("Volume", backup.volume_name.clone()),
+        ("Volume created", time(&backup.volume_created_at)),
+        ("Size", size(Some(&backup.volume_size))),
+        ("Driver", backup.driver_name.clone()),
+        ("Snapshot", backup.snapshot_name.clone()),
+        ("Snapshot created", time(&backup.snapshot_created_at)),
+    ];
+    pairs(known.into_iter().chain(backup.extra.iter().map(|(key, value)| (key.as_str(), value.clone()))))
+}
+
+/// A verbose `backup create`.
+pub fn created_backup(created: &CreatedBackup) -> String {
+    pairs([("Backup", shell(&created.url))])
+}
+
+/// A backup's URL as `backup create` answers it.
+pub fn backup_url(escaped: &str) -> String {
+    shell(&convoy_client::gojson::unescape_url(escaped))
+}
+
+/// `backup verify`.
+pub fn verified(report: &VerifyReport) -> String {
+    let looked = format!(
+        "{} backups, {} objects; {} objects with {} read and checked",
+        report.backups,
+        report.objects,
+        report.objects_read,
+        bytes(report.bytes_read)
+    );
+    if report.problems.is_empty() {
+        return format!("All is well: {looked}.\n");
+    }
+    let rows = report.problems.iter().map(|problem| {
+        let backup = if problem.backup_url.is_empty() { "-".to_owned() } else { shell(&problem.backup_url) };
+        vec![problem.message.clone(), problem.object.clone(), backup]
+    });
+    let damage = table(&["WHAT", "OBJECT", "BACKUP"], rows);
+    format!("{damage}\nDamage found ({} problems): {looked}.\n", report.problems.len())
+}
+
+/// `backup prune`.
+pub fn pruned(report: &PruneReport) -> String {
+    let verb = if report.dry_run { "Would remove" } else { "Removed" };
+    let skipped: String =
+        report.skipped.iter().map(|line| format!("Left alone: {}\n", printable(line))).collect();
+    let (objects, volumes) = (report.objects, report.volumes);
+    format!("{skipped}{verb} {objects} objects with {} of {volumes} volumes.\n", bytes(report.bytes))
+}
+
+/// `info`.
+pub fn info(info: &Info) -> String {
+    let general = &info.general;
+    let yes_or_no = |value| if value { "yes" } else { "no" }.to_owned();
+    let mut text = pairs([
+        ("Root", general.root.clone()),
+        ("Drivers", general.driver_list.join(", ")),
+        ("Default driver", general.default_driver.clone()),
+        ("Mount namespace", or_dash(&general.mount_namespace_fd)),
+        ("Docker's delete is ignored", yes_or_no(general.ignore_docker_delete)),
+        ("Docker's mount creates", yes_or_no(general.create_on_docker_mount)),
+        ("Command timeout", or_dash(&general.cmd_timeout)),
+    ]);
+    for (name, info) in &info.drivers {
+        text += &heading(&format!("Driver {name}"));
+        text += &all(info);
+    }
+    text
+}
+
+/// `jobs list`.
+pub fn jobs(jobs: &BTreeMap<String, Job>) -> String {
+    let rows = jobs.values().map(|job| {
+        vec![
+            job.id.clone(),
+            job.kind.clone(),
+            or_dash(&job.volume),
+            or_dash(&job.snapshot),
+            time(&job.started_at),
+            job.state.clone(),
+            progress(&job.progress),
+        ]
+    });
+    table(&["ID", "WHAT", "VOLUME", "SNAPSHOT", "STARTED", "STATE", "PROGRESS"], rows)
+}
+
+fn progress(progress: &Progress) -> String {
+    let mut parts = vec![match progress.bytes_total {
+        Some(total) => format!("{} of {}", bytes(progress.bytes_done), bytes(total)),
+        None => bytes(progress.bytes_done),
+    }];
+    match (progress.files_done, progress.files_total) {
+        (Some(done), Some(total)) => parts.push(format!("{done} of {total} files")),
+        (Some(done), None) => parts.push(format!("{done} files")),
+        (None, _) => {}
+    }
+    parts.extend(progress.bytes_per_second.map(|rate| format!("{}/s", bytes(rate))));
+    parts.extend(progress.eta_seconds.map(|seconds| format!("{seconds} s left")));
+    parts.join(", ")
+}
+
+/// `driver list`.
+pub fn drivers(drivers: &BTreeMap<String, DriverStatus>) -> String {
+    let rows = drivers.values().map(|driver| {
+        let state = if driver.healthy { "ready" } else { "not ready" };
+        let state = match driver.message.as_str() {
+            "" => state.to_owned(),
+            message => format!("{state}: {message}"),
+        };
+        let name = if driver.default { format!("{} (default)", driver.name) } else { driver.name.clone() };
+        let carrier = driver.pid.map_or(driver.carrier.clone(), |pid| format!("{} {pid}", driver.carrier));
+        vec![name, driver.version.clone(), carrier, state]
+    });
+    let mut text = table(&["NAME", "VERSION", "REACHED AS", "STATE"], rows);
+    for driver in drivers.values() {
+        text += &heading(&driver.name);
+        let rows = [
+            ("What", driver.summary.clone()),
+            ("From", driver.path.clone()),
+            ("Can", driver.capabilities.join(", ")),
+        ];
+        text += &pairs(rows.into_iter().filter(|(_, value)| !value.is_empty()));
+        text += &options("--driver-opts", &driver.options);
+        text += &options("create --opt", &driver.create_options);
+    }
+    text
+}
+
+fn options(title: &str, options: &[DriverOption]) -> String {
+    if options.is_empty() {
+        return String::new();
+    }
+    let rows = options.iter().map(|option| {
+        let default = match (&option.default, option.required) {
+            (_, true) => "required".to_owned(),
+            (Some(default), false) => default.clone(),
+            (None, false) => "-".to_owned(),
+        };
+        vec![option.name.clone(), default, option.help.clone()]
+    });
+    table(&[title, "DEFAULT", ""], rows)
+}
+
+/// A line of `events`.
+pub fn event(event: &Event) -> String {
+    let about = [&event.volume, &event.snapshot, &event.url, &event.driver, &event.message];
+    let about: Vec<&str> = about.into_iter().map(String::as_str).filter(|part| !part.is_empty()).collect();
+    printable(&format!("{}  {:<16} {}", time(&event.time), event.kind, about.join("  ")))
+}
+
+fn all(info: &Pairs) -> String {
+    pairs(info.iter().map(|(key, value)| (key.as_str(), value.clone())))
+}
