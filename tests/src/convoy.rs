@@ -133,6 +133,7 @@ impl Setup {
             .args(["daemon", "--root"])
             .arg(&self.root)
             .args(&self.flags);
+        without_settings(&mut command);
         self.origin.mark(&mut command);
         Ok(command)
     }
@@ -144,6 +145,7 @@ impl Setup {
     pub fn client(&self, words: &[&str]) -> Result<Command> {
         let mut command = Command::new(programs::convoy()?);
         command.arg("--socket").arg(&self.socket).args(words);
+        without_settings(&mut command);
         Ok(command)
     }
 }
@@ -283,6 +285,15 @@ impl Convoy {
             }
             Ok(answers(&socket))
         })
+    }
+}
+
+/// What a person has set for the convoy of this machine is not for the one under test.
+fn without_settings(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("CONVOY_") {
+            command.env_remove(name);
+        }
     }
 }
 

@@ -164,6 +164,17 @@ impl Engine {
         }
     }
 
+    /// Kills the engine without warning.
+    ///
+    /// # Errors
+    /// When it is already gone.
+    pub fn kill(&mut self) -> Result<()> {
+        match self.child.take() {
+            Some(mut child) => child.kill(),
+            None => Err(Error::Unexpected("the engine does not run".to_owned())),
+        }
+    }
+
     /// The command line of Docker's client for this engine.
     pub fn client(&self, words: &[&str]) -> Command {
         let mut command = Command::new("docker");

@@ -1,2 +1,53 @@
-//! (in the making)
-fn main() {}
+//! `cargo xtask`: the one door for building, testing, showing and measuring convoy.
+
+mod bench;
+mod cargo;
+mod demo;
+mod dependencies;
+mod package;
+mod test;
+
+use std::process::ExitCode;
+
+use convoy_tests::{Error, Result};
+
+const HELP: &str = "\
+cargo xtask demo           show the main job with a real Docker engine: write, snapshot, back up, restore, read
+cargo xtask test [ARGS]    check the style and run every test; with ARGS, run `cargo nextest run ARGS` alone
+cargo xtask bench [NAMES]  measure, and compare with the goals; with NAMES, only those
+cargo xtask package        make an archive of the program, its drivers, completions and manual pages
+cargo xtask ci             all of it: test, documentation, demo, package
+cargo xtask install-deps   install what the above need (each does it by itself)";
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let rest = words.get(1..).unwrap_or_default();
+    let result = match words.first().map(String::as_str) {
+        Some("demo") => dependencies::install().and_then(|()| demo::run()),
+        Some("test") => dependencies::install().and_then(|()| test::run(rest)),
+        Some("bench") => dependencies::install().and_then(|()| bench::run(rest)),
+        Some("package") => package::run(),
+        Some("ci") => ci(),
+        Some("install-deps") => dependencies::install(),
+        None | Some("help" | "--help" | "-h") => {
+            println!("{HELP}");
+            Ok(())
+        }
+        Some(other) => Err(Error::Unexpected(format!("no command {other:?}; there are:\n{HELP}"))),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn ci() -> Result<()> {
+    dependencies::install()?;
+    test::run(&[])?;
+    cargo::run(&["doc", "--no-deps"])?;
+    demo::run()?;
+    package::run()
+}

@@ -1,0 +1,55 @@
+//! `cargo xtask bench`: what convoy takes, beside what convoy 0.5 took and what it is meant to take.
+
+mod calls;
+mod many;
+mod snapshots;
+mod table;
+
+use std::fs;
+
+use convoy_tests::error::Context;
+use convoy_tests::{Error, Lab, Result, leaks, programs};
+
+use crate::cargo;
+use table::Row;
+
+/// One measurement: what it is called on the command line, and what does it.
+struct Bench {
+    name: &'static str,
+    run: fn(&Lab) -> Result<Vec<Row>>,
+}
+
+const BENCHES: [Bench; 3] = [
+    Bench { name: "calls", run: calls::run },
+    Bench { name: "many", run: many::run },
+    Bench { name: "snapshots", run: snapshots::run },
+];
+
+/// Runs the measurements with the given names, or all, on a release build.
+///
+/// # Errors
+/// When a name is unknown, a step fails, or a goal is missed.
+pub(crate) fn run(names: &[String]) -> Result<()> {
+    if let Some(unknown) = names.iter().find(|name| BENCHES.iter().all(|bench| bench.name != name.as_str())) {
+        let known: Vec<_> = BENCHES.iter().map(|bench| bench.name).collect();
+        return Err(Error::Unexpected(format!("no benchmark {unknown:?}; there are: {}", known.join(", "))));
+    }
+    programs::choose(cargo::build_programs(true)?);
+    leaks::sweep()?;
+    let mut rows = Vec::new();
+    for bench in
+        BENCHES.iter().filter(|bench| names.is_empty() || names.iter().any(|name| name == bench.name))
+    {
+        eprintln!("measuring {}", bench.name);
+        Lab::run(|lab| {
+            rows.extend((bench.run)(lab)?);
+            Ok(())
+        })?;
+    }
+    println!("\n{}", table::text(&rows));
+    let file = cargo::target().join("bench.json");
+    fs::write(&file, table::json(&rows)).during(|| format!("cannot write {}", file.display()))?;
+    println!("written to {}", file.display());
+    let missed = rows.iter().filter(|row| row.missed()).count();
+    if missed == 0 { Ok(()) } else { Err(Error::Unexpected(format!("{missed} goals are missed"))) }
+}

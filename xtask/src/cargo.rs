@@ -1,0 +1,53 @@
+//! Running cargo.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use convoy_tests::error::Context;
+use convoy_tests::{Error, Result};
+
+/// The root of the repository.
+pub(crate) fn root() -> PathBuf {
+    let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    here.parent().map_or_else(|| here.clone(), PathBuf::from)
+}
+
+/// Where cargo builds: where the user says, or one place for every clone of this user.
+pub(crate) fn target() -> PathBuf {
+    if let Some(directory) = std::env::var_os("CARGO_TARGET_DIR") {
+        return root().join(directory);
+    }
+    match std::env::var_os("HOME") {
+        Some(home) => PathBuf::from(home).join(".cache/convoy/target"),
+        None => root().join("target"),
+    }
+}
+
+/// A cargo command in the root of the repository.
+pub(crate) fn command(words: &[&str]) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(words).current_dir(root()).env("CARGO_TARGET_DIR", target()).stdin(Stdio::null());
+    command
+}
+
+/// Runs cargo, its output going where ours goes.
+///
+/// # Errors
+/// When it fails.
+pub(crate) fn run(words: &[&str]) -> Result<()> {
+    let line = format!("cargo {}", words.join(" "));
+    let status = command(words).status().during(|| format!("cannot start {line}"))?;
+    if status.success() { Ok(()) } else { Err(Error::Unexpected(format!("{line}: {status}"))) }
+}
+
+/// Builds the program and every driver, and gives the directory they are in.
+///
+/// # Errors
+/// When something does not compile.
+pub(crate) fn build_programs(release: bool) -> Result<PathBuf> {
+    // Of the default members: a driver is a library (cdylib) and a program of its own.
+    let mut words = vec!["build", "--lib", "--bins"];
+    words.extend(release.then_some("--release"));
+    run(&words)?;
+    Ok(target().join(if release { "release" } else { "debug" }))
+}

@@ -1,0 +1,102 @@
+//! `cargo xtask demo`: the main job, with a real Docker engine, shown step by step.
+
+mod narrator;
+
+use std::path::Path;
+use std::time::Instant;
+
+use convoy_tests::error::check;
+use convoy_tests::{Engine, Lab, Result, Setup, leaks, programs};
+
+use crate::cargo;
+use narrator::Narrator;
+
+/// What the first container writes.
+const NOTE: &str = "written by a container on Monday";
+
+/// Shows the job. Everything happens in a directory of its own, which is gone afterwards.
+///
+/// # Errors
+/// When any step does not do what it must; the logs are shown.
+pub(crate) fn run() -> Result<()> {
+    eprintln!("building convoy (a few minutes the first time)");
+    programs::choose(cargo::build_programs(false)?);
+    let start = Instant::now();
+    leaks::sweep()?;
+    let lab = Lab::apart()?;
+    let narrator = Narrator::new(lab.directory())?;
+    let shown = show(&lab, &narrator);
+    if let Err(error) = &shown
+        && !narrator.interrupted()
+    {
+        eprintln!("\n{error}\n");
+        lab.show_logs();
+    }
+    shown.and(lab.finish())?;
+    let seconds = start.elapsed().as_secs_f64();
+    narrator.done(&format!("OK: written, snapshotted, backed up, restored and read back in {seconds:.1} s"));
+    Ok(())
+}
+
+fn show(lab: &Lab, narrator: &Narrator) -> Result<()> {
+    narrator.title(
+        "One container writes to a convoy volume. The volume is snapshotted and backed up, a second volume is \
+         restored\nfrom the backup, and another container reads the file back.",
+    );
+    narrator.note(&format!(
+        "DEMO={} holds everything, and is removed in the end.\nconvoy and docker are called with the sockets in it.",
+        lab.directory().display()
+    ));
+
+    narrator.step("A convoy daemon with its default driver, and a Docker engine of our own");
+    let setup = Setup::bare(lab);
+    narrator.command("convoy daemon --root $DEMO/root &");
+    let convoy = setup.start()?;
+    narrator.command("dockerd --data-root $DEMO/docker ... &");
+    let engine = Engine::start_as(lab, &setup.socket, &plugin_name(), false)?;
+    let plugin = engine.plugin().to_owned();
+    narrator.answer(&format!("convoy is known to this engine as {plugin}"));
+    let docker = |words: &[&str]| narrator.run("docker", words, || engine.run(words));
+    let client = |words: &[&str]| narrator.run("convoy", words, || convoy.run(words));
+    let container = |volume: &str, shell: &str| {
+        let mount = format!("{volume}:/data");
+        docker(&["run", "--rm", "--network", "none", "-v", &mount, "convoy-busybox", "sh", "-c", shell])
+    };
+
+    narrator.step("A container writes to a volume");
+    docker(&["volume", "create", "--driver", &plugin, "notes"])?;
+    container("notes", &format!("echo {NOTE} > /data/note; mkdir -m 750 /data/dir"))?;
+
+    narrator.step("The volume is snapshotted, then changed, then snapshotted again");
+    client(&["snapshot", "create", "notes", "--name", "monday"])?;
+    container("notes", "echo added on Tuesday >> /data/note")?;
+    client(&["snapshot", "create", "notes", "--name", "tuesday"])?;
+
+    narrator.step("Both snapshots are backed up; the second backup stores only what changed");
+    let store = format!("vfs://{}", lab.make("store")?.display());
+    let monday = client(&["backup", "create", "monday", "--dest", &store])?;
+    let tuesday = client(&["backup", "create", "tuesday", "--dest", &store])?;
+    client(&["backup", "list", &store, "--volume-name", "notes"])?;
+
+    narrator.step("The volume is lost");
+    docker(&["volume", "rm", "notes"])?;
+    client(&["list"])?;
+
+    narrator.step("New volumes are restored from the backups, and other containers read the file");
+    client(&["create", "from-monday", "--backup", &monday])?;
+    docker(&["volume", "create", "--driver", &plugin, "-o", &format!("backup={tuesday}"), "from-tuesday"])?;
+    docker(&["volume", "create", "--driver", &plugin, "from-monday"])?;
+    let first = container("from-monday", "cat /data/note; stat -c '%A %n' /data/dir")?;
+    let second = container("from-tuesday", "cat /data/note")?;
+    check(first == format!("{NOTE}\ndrwxr-x--- /data/dir"), || format!("restored wrongly: {first:?}"))?;
+    check(second == format!("{NOTE}\nadded on Tuesday"), || format!("restored wrongly: {second:?}"))
+}
+
+/// The plain name when it is free on this machine.
+fn plugin_name() -> String {
+    let plain = "convoy-demo";
+    if Path::new(leaks::PLUGINS).join(format!("{plain}.spec")).exists() {
+        return format!("{plain}-{}", std::process::id());
+    }
+    plain.to_owned()
+}

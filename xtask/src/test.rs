@@ -1,0 +1,87 @@
+//! `cargo xtask test`: style, lints, every test, and a summary anybody can read.
+
+use std::time::Instant;
+
+use convoy_tests::{Error, Result, leaks, programs};
+
+use crate::cargo;
+
+struct Step {
+    name: &'static str,
+    seconds: f64,
+    result: Result<()>,
+}
+
+/// Runs every check; or with arguments, the tests they choose.
+///
+/// # Errors
+/// When a check fails. All are run before that is said.
+pub(crate) fn run(arguments: &[String]) -> Result<()> {
+    sweep()?;
+    if !arguments.is_empty() {
+        cargo::build_programs(false)?;
+        let words = ["nextest", "run"].into_iter().chain(arguments.iter().map(String::as_str));
+        return tests(&words.collect::<Vec<_>>());
+    }
+    let start = Instant::now();
+    let mut steps = vec![
+        step("style (cargo fmt)", || cargo::run(&["fmt", "--all", "--check"])),
+        step("lints (cargo clippy)", || cargo::run(&["clippy", "--all-targets", "--quiet"])),
+    ];
+    let build = step("programs and drivers", || cargo::build_programs(false).map(|_| ()));
+    let built = build.result.is_ok();
+    steps.push(build);
+    if built {
+        steps.push(step("tests (cargo nextest)", || {
+            tests(&["nextest", "run", "--profile", "ci", "--no-fail-fast"])
+        }));
+        steps.push(step("examples in the documentation", || cargo::run(&["test", "--doc", "--quiet"])));
+    }
+    steps.push(step("nothing left behind", sweep));
+    summary(&steps, start.elapsed().as_secs_f64())
+}
+
+fn tests(words: &[&str]) -> Result<()> {
+    let mut command = cargo::command(words);
+    command.env(programs::DIRECTORY, cargo::target().join("debug"));
+    let status = command
+        .status()
+        .map_err(|source| Error::Io { what: "cannot start cargo nextest".to_owned(), source })?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(Error::Unexpected(format!("cargo {}: {status}", words.join(" "))))
+    }
+}
+
+/// Clears what tests left that were killed before they could clean up.
+fn sweep() -> Result<()> {
+    for found in leaks::sweep()? {
+        eprintln!("cleared what a killed test had left: {found}");
+    }
+    Ok(())
+}
+
+fn step(name: &'static str, action: impl FnOnce() -> Result<()>) -> Step {
+    eprintln!("\n=== {name}");
+    let start = Instant::now();
+    let result = action();
+    if let Err(error) = &result {
+        eprintln!("{error}");
+    }
+    Step { name, seconds: start.elapsed().as_secs_f64(), result }
+}
+
+fn summary(steps: &[Step], seconds: f64) -> Result<()> {
+    println!("\n{:<34} {:>8}", "check", "seconds");
+    for step in steps {
+        let verdict = if step.result.is_ok() { "passed" } else { "FAILED" };
+        println!("{:<34} {:>8.1}  {verdict}", step.name, step.seconds);
+    }
+    let failed = steps.iter().filter(|step| step.result.is_err()).count();
+    if failed == 0 {
+        println!("\nOK: every check passed in {seconds:.0} s");
+        return Ok(());
+    }
+    Err(Error::Unexpected(format!("{failed} of {} checks failed", steps.len())))
+}
