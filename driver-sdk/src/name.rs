@@ -37,6 +37,16 @@ impl Name {
         if good { Ok(Self(text)) } else { Err(InvalidName(text)) }
     }
 
+    /// A name written in the source, as a driver's own.
+    ///
+    /// # Panics
+    /// If it breaks the rule.
+    pub fn from_static(text: &'static str) -> Self {
+        let name = Self::parse(text);
+        assert!(name.is_ok(), "{text:?} is no name");
+        name.unwrap_or_else(|InvalidName(text)| Self(text))
+    }
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0

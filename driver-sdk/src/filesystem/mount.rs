@@ -29,19 +29,23 @@ pub struct Mount {
     pub namespace: Option<PathBuf>,
 }
 
-/// Mounts a file system. Mounting what is mounted already mounts it twice: look into
-/// [`crate::mountinfo::MountTable`] first.
+/// Mounts a file system; with the option `remount`, changes the options of one that is mounted. Mounting what is
+/// mounted already mounts it twice: look into [`crate::mountinfo::MountTable`] first.
 ///
 /// # Errors
 /// By the kernel's answer; `DeadlineExceeded` or `Cancelled` when the call ends first, while the kernel goes on.
 pub fn mount(mount: &Mount, context: &Context) -> Result<()> {
     let Mount { source, target, fs_type, options, namespace } = mount.clone();
     let what = format!("mount {} ({fs_type}) at {}", source.display(), target.display());
+    let remount = options.split(',').any(|option| option == "remount");
     let (flags, data) = split_options(&options);
     let data = CString::new(data).map_err(|_| {
         DriverError::new(ErrorKind::InvalidArgument, format!("{what}: a NUL byte in {options:?}"))
     })?;
     interruptible(what, namespace, context, move || {
+        if remount {
+            return rustix::mount::mount_remount(&target, flags, data.as_c_str());
+        }
         rustix::mount::mount(&source, &target, fs_type.as_str(), flags, data.as_c_str())
     })
 }
@@ -146,7 +150,9 @@ const FLAGS: &[(&str, MountFlags, bool)] = &[
 fn split_options(options: &str) -> (MountFlags, String) {
     let mut flags = MountFlags::empty();
     let mut data = Vec::new();
-    for option in options.split(',').filter(|option| !option.is_empty() && *option != "defaults") {
+    for option in
+        options.split(',').filter(|option| !option.is_empty() && !matches!(*option, "defaults" | "remount"))
+    {
         match FLAGS.iter().find(|(name, ..)| *name == option) {
             Some((_, flag, set)) => flags.set(*flag, *set),
             None => data.push(option),

@@ -1,1 +1,186 @@
-//! (in the making)
+//! A convoy driver for volumes in memory: scratch space and secrets that must never reach a disk.
+//!
+//! A volume is a tmpfs, mounted at `<root>/mounts/<name>` for as long as the volume exists. What is in it is gone
+//! after a reboot; that the volume exists, and its size, is remembered in a record.
+
+use convoy_driver_sdk::filesystem::{Mount, mount, unmount};
+use convoy_driver_sdk::mountinfo::MountTable;
+use convoy_driver_sdk::protocol::{
+    Capability, CreateVolume, DeleteVolume, Description, GetVolume, Health, ListVolumes, ListedVolumes,
+    MountVolume, Mounted, Open, Opened, OptionSpec, ResizeVolume, UnmountVolume, Volume,
+};
+use convoy_driver_sdk::records::{RecordError, RecordStore};
+use convoy_driver_sdk::{
+    Context, Driver, DriverError, ErrorKind, Name, PROTOCOL_VERSION, Result, Timestamp, options, size,
+};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+convoy_driver_sdk::export!(Tmpfs);
+
+const SIZE: &str = "tmpfs.size";
+
+#[derive(Serialize, Deserialize)]
+struct Record {
+    size: u64,
+    created: Timestamp,
+    /// A delete has begun; it is finished at the next start if it was cut off.
+    deleting: bool,
+}
+
+/// The driver.
+pub struct Tmpfs {
+    root: PathBuf,
+    default_size: u64,
+    records: RecordStore<Record>,
+}
+
+impl Tmpfs {
+    fn record(&self, name: &Name) -> Result<Record> {
+        let missing = || DriverError::new(ErrorKind::NotFound, format!("there is no volume {name}"));
+        self.records.load(name)?.filter(|record| !record.deleting).ok_or_else(missing)
+    }
+
+    fn mountpoint(&self, name: &Name) -> PathBuf {
+        self.root.join("mounts").join(name.as_str())
+    }
+
+    fn mount_tmpfs(&self, name: &Name, options: &str, context: &Context) -> Result<()> {
+        let target = self.mountpoint(name);
+        convoy_driver_sdk::atomic::create_dir(&target, 0o711)
+            .map_err(|error| DriverError::io(format_args!("make {}", target.display()), &error))?;
+        let (source, fs_type, options) = ("tmpfs".into(), "tmpfs".to_owned(), options.to_owned());
+        mount(&Mount { source, target, fs_type, options, namespace: None }, context)
+    }
+
+    fn remove(&self, name: &Name, context: &Context) -> Result<()> {
+        unmount(&self.mountpoint(name), None, context)?;
+        match std::fs::remove_dir(self.mountpoint(name)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(DriverError::io(format_args!("remove the directory of {name}"), &error))
+            }
+            _ => Ok(self.records.delete(name)?),
+        }
+    }
+
+    fn volume(&self, name: &Name, record: &Record, mounts: &MountTable) -> Volume {
+        let mountpoint = Some(self.mountpoint(name)).filter(|path| mounts.is_mounted(path));
+        let (name, size, created) = (name.clone(), record.size, record.created);
+        let health = Health::Good;
+        Volume { name, size, created, mountpoint, health, info: BTreeMap::new(), snapshots: Vec::new() }
+    }
+}
+
+impl Driver for Tmpfs {
+    fn describe() -> Description {
+        let size = OptionSpec::new(SIZE, "size of a volume that is created without one").default_value("64M");
+        Description {
+            name: Name::from_static("tmpfs"),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            protocol: PROTOCOL_VERSION.to_owned(),
+            summary: "volumes in memory".to_owned(),
+            capabilities: [Capability::Sized, Capability::ResizeOffline, Capability::ResizeOnline].into(),
+            options: vec![size],
+            create_options: Vec::new(),
+        }
+    }
+
+    fn open(request: Open, context: &Context) -> Result<(Self, Opened)> {
+        options::check(&Self::describe().options, &request.options)?;
+        let default_size = request.options.get(SIZE).map_or("64M", String::as_str);
+        let default_size = size::parse(default_size)
+            .map_err(|error| DriverError::new(ErrorKind::InvalidArgument, format!("{SIZE}: {error}")))?;
+        let records = RecordStore::volumes(&request.root, "tmpfs")?;
+        let driver = Self { root: request.root, default_size, records };
+        let mut opened = Opened::default();
+        let mounts = MountTable::read()?;
+        for (name, record) in driver.records.load_all()?.records {
+            match record {
+                Err(damaged) => opened.warnings.push(damaged.to_string()),
+                Ok(record) if record.deleting => {
+                    driver.remove(&name, context)?;
+                    opened.recovered.push(format!("finished deleting {name}"));
+                }
+                Ok(record) if !mounts.is_mounted(&driver.mountpoint(&name)) => {
+                    driver.mount_tmpfs(&name, &format!("size={}", record.size), context)?;
+                    opened.recovered.push(format!("mounted {name} anew: it is empty"));
+                }
+                Ok(_) => {}
+            }
+        }
+        Ok((driver, opened))
+    }
+
+    fn info(&self, _: &Context) -> Result<BTreeMap<String, String>> {
+        Ok(BTreeMap::from([("DefaultSize".to_owned(), self.default_size.to_string())]))
+    }
+
+    fn create_volume(&self, request: CreateVolume, context: &Context) -> Result<Volume> {
+        options::check(&[], &request.options)?;
+        let name = request.name;
+        let size = request.size.unwrap_or(self.default_size);
+        let record = Record { size, created: Timestamp::now(), deleting: false };
+        self.records.insert(&name, &record).map_err(|error| match error {
+            RecordError::Exists { .. } => {
+                DriverError::new(ErrorKind::AlreadyExists, format!("the volume {name} exists already"))
+            }
+            other => other.into(),
+        })?;
+        // What a delete with `reference_only` kept is taken back.
+        let kept = MountTable::read()?.is_mounted(&self.mountpoint(&name));
+        let option = if kept { "remount,size=" } else { "size=" };
+        if let Err(error) = self.mount_tmpfs(&name, &format!("{option}{size}"), context) {
+            self.records.delete(&name)?;
+            return Err(error);
+        }
+        Ok(self.volume(&name, &record, &MountTable::read()?))
+    }
+
+    fn delete_volume(&self, request: DeleteVolume, context: &Context) -> Result<()> {
+        let record = self.record(&request.name)?;
+        if request.reference_only {
+            return Ok(self.records.delete(&request.name)?);
+        }
+        self.records.save(&request.name, &Record { deleting: true, ..record })?;
+        self.remove(&request.name, context)
+    }
+
+    fn mount_volume(&self, request: MountVolume, _: &Context) -> Result<Mounted> {
+        self.record(&request.name)?;
+        Ok(Mounted { mountpoint: self.mountpoint(&request.name) })
+    }
+
+    fn unmount_volume(&self, request: UnmountVolume, _: &Context) -> Result<()> {
+        // The memory is the volume: it stays mounted.
+        self.record(&request.name).map(drop)
+    }
+
+    fn list_volumes(&self, request: ListVolumes, _: &Context) -> Result<ListedVolumes> {
+        let mounts = MountTable::read()?;
+        let mut listed = ListedVolumes::default();
+        for (name, record) in self.records.load_all()?.records {
+            match record {
+                _ if request.after.as_ref().is_some_and(|after| name <= *after) => {}
+                Ok(record) if record.deleting => {}
+                Ok(record) => listed.volumes.push(self.volume(&name, &record, &mounts)),
+                Err(damaged) => listed.warnings.push(damaged.to_string()),
+            }
+        }
+        let limit = request.limit.map_or(usize::MAX, |limit| limit.try_into().unwrap_or(usize::MAX));
+        listed.more = listed.volumes.len() > limit;
+        listed.volumes.truncate(limit);
+        Ok(listed)
+    }
+
+    fn get_volume(&self, request: GetVolume, _: &Context) -> Result<Volume> {
+        Ok(self.volume(&request.name, &self.record(&request.name)?, &MountTable::read()?))
+    }
+
+    fn resize_volume(&self, request: ResizeVolume, context: &Context) -> Result<Volume> {
+        let record = Record { size: request.size, ..self.record(&request.name)? };
+        self.mount_tmpfs(&request.name, &format!("remount,size={}", request.size), context)?;
+        self.records.save(&request.name, &record)?;
+        Ok(self.volume(&request.name, &record, &MountTable::read()?))
+    }
+}

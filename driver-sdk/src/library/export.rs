@@ -1,0 +1,152 @@
+//! The driver's side of the boundary: safe, since it only looks numbers up.
+
+use super::abi::{Call, DriverModule, DriverModuleRef, Host};
+use crate::context::{CancelFlag, Context};
+use crate::dispatch::{Dispatch, Dispatcher};
+use crate::wire::{LogLevel, LogRecord};
+use crate::{Driver, DriverError, ErrorKind, PROTOCOL_VERSION, logging};
+use abi_stable::library::{__call_root_module_loader, CheckTypeLayout, LibHeader, RootModuleResult};
+use abi_stable::prefix_type::PrefixTypeTrait;
+use abi_stable::std_types::{RResult, RStr, RVec};
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+struct Instance {
+    driver: Arc<dyn Dispatch>,
+    host: Host,
+    calls: Mutex<HashMap<u64, CancelFlag>>,
+}
+
+/// The instances of this library, by number. Numbers are not used again.
+#[derive(Default)]
+struct Instances {
+    last: u64,
+    by_number: HashMap<u64, Arc<Instance>>,
+    /// Who gets the logs.
+    newest: Option<Host>,
+}
+
+fn instances() -> &'static RwLock<Instances> {
+    static INSTANCES: OnceLock<RwLock<Instances>> = OnceLock::new();
+    INSTANCES.get_or_init(RwLock::default)
+}
+
+/// What [`crate::export`] exports.
+pub const fn header<D: Driver>() -> LibHeader {
+    // SAFETY: `construct` returns a `DriverModuleRef`, the type named here.
+    unsafe { LibHeader::from_constructor::<DriverModuleRef>(construct::<D>, CheckTypeLayout::Yes) }
+}
+
+extern "C" fn construct<D: Driver>() -> RootModuleResult {
+    __call_root_module_loader(module::<D>)
+}
+
+fn module<D: Driver>() -> DriverModuleRef {
+    DriverModule {
+        protocol_version: RStr::from_str(PROTOCOL_VERSION),
+        sdk_version: RStr::from_str(env!("CARGO_PKG_VERSION")),
+        create: create::<D>,
+        call,
+        cancel,
+        destroy,
+    }
+    .leak_into_prefix()
+}
+
+extern "C" fn create<D: Driver>(host: Host) -> u64 {
+    guarded(0, || {
+        let driver: Arc<dyn Dispatch> = Arc::new(Dispatcher::<D>::new());
+        let mut all = instances().write().unwrap_or_else(PoisonError::into_inner);
+        all.last += 1;
+        all.newest = Some(host);
+        let number = all.last;
+        all.by_number.insert(number, Arc::new(Instance { driver, host, calls: Mutex::default() }));
+        drop(all);
+        logging::install(log);
+        logging::set_level(level(host.log_level));
+        number
+    })
+}
+
+extern "C" fn call(driver: u64, call: Call<'_>) -> RResult<RVec<u8>, RVec<u8>> {
+    let outcome = guarded(None, || Some(answer(driver, &call)));
+    match outcome.unwrap_or_else(|| Err(DriverError::new(ErrorKind::Internal, "the driver panicked"))) {
+        Ok(reply) => RResult::ROk(reply.into()),
+        Err(error) => RResult::RErr(serde_json::to_vec(&error).unwrap_or_default().into()),
+    }
+}
+
+extern "C" fn cancel(driver: u64, call: u64) {
+    guarded((), || {
+        if let Some(flag) = find(driver).and_then(|driver| driver.calls().get(&call).cloned()) {
+            flag.cancel();
+        }
+    });
+}
+
+extern "C" fn destroy(driver: u64) {
+    guarded((), || {
+        let mut all = instances().write().unwrap_or_else(PoisonError::into_inner);
+        let forgotten = all.by_number.remove(&driver);
+        drop(all);
+        // Its own destructor may take a while, and may panic.
+        drop(forgotten);
+    });
+}
+
+impl Instance {
+    fn calls(&self) -> MutexGuard<'_, HashMap<u64, CancelFlag>> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn find(driver: u64) -> Option<Arc<Instance>> {
+    instances().read().unwrap_or_else(PoisonError::into_inner).by_number.get(&driver).cloned()
+}
+
+fn answer(driver: u64, call: &Call<'_>) -> crate::Result<Vec<u8>> {
+    let instance = find(driver).ok_or_else(|| {
+        DriverError::new(ErrorKind::Unavailable, "the driver was destroyed before the call")
+    })?;
+    let (host, id) = (instance.host, call.id);
+    let deadline = call.deadline_ms.into_option().map(|ms| Instant::now() + Duration::from_millis(ms));
+    let cancel = CancelFlag::default();
+    let context = Context::new(call.request_id.as_str())
+        .with_deadline(deadline)
+        .with_cancel(cancel.clone())
+        .with_progress(move |progress| {
+            if let Ok(json) = serde_json::to_vec(&progress) {
+                (host.progress)(id, json.as_slice().into());
+            }
+        });
+    instance.calls().insert(id, cancel);
+    let result = logging::in_call(context.request_id(), || {
+        instance.driver.dispatch(call.method.as_str(), call.request.as_slice(), &context)
+    });
+    instance.calls().remove(&id);
+    result
+}
+
+fn log(record: LogRecord) {
+    let newest = instances().read().unwrap_or_else(PoisonError::into_inner).newest;
+    if let (Some(host), Ok(json)) = (newest, serde_json::to_vec(&record)) {
+        (host.log)(host.token, json.as_slice().into());
+    }
+}
+
+fn level(number: u8) -> LogLevel {
+    match number {
+        0 | 1 => LogLevel::Error,
+        2 => LogLevel::Warn,
+        3 => LogLevel::Info,
+        4 => LogLevel::Debug,
+        _ => LogLevel::Trace,
+    }
+}
+
+/// Nothing unwinds into the host. [`Dispatch`] catches the panics of the driver itself; this is for the rest.
+fn guarded<T>(otherwise: T, action: impl FnOnce() -> T) -> T {
+    catch_unwind(AssertUnwindSafe(action)).unwrap_or(otherwise)
+}
