@@ -1,1 +1,25 @@
-//! (in the making)
+//! convoy volumes as directories, on a local file system or on one that several hosts share (NFS).
+//!
+//! A volume is a directory under `vfs.path`, its record a small JSON file in `<vfs.path>/config`, so that hosts which share the
+//! directory share the volumes. Snapshots are frozen directory trees beside the records: files that did not change since
+//! the snapshot before are hard links to it.
+//!
+//! - [`driver`]: the [`Driver`](convoy_driver_sdk::Driver) itself;
+//! - `volumes`, `snapshots`, `restore`: its calls;
+//! - `record`, `layout`, `options`: what is on disk, where, and what may be asked for;
+//! - `workspace`: the place for what is not finished, and what becomes of it after a crash.
+
+pub mod driver;
+mod error;
+mod layout;
+mod listing;
+mod options;
+mod record;
+mod restore;
+mod snapshots;
+mod volumes;
+mod workspace;
+
+pub use driver::VfsDriver;
+
+convoy_driver_sdk::export!(VfsDriver);

@@ -1,0 +1,224 @@
+//! The driver: what the protocol asks, handed to the parts that do it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use convoy_driver_sdk::mountinfo::MountTable;
+use convoy_driver_sdk::protocol::{
+    AbortRestore, Capability, CloseSnapshot, CreateSnapshot, CreateVolume, DeleteSnapshot, DeleteVolume,
+    Description, FinishRestore, GetVolume, ListVolumes, ListedVolumes, MountVolume, Mounted, Open,
+    OpenSnapshot, Opened, OpenedSnapshot, PrepareRestore, PreparedRestore, Probed, ResizeVolume, Snapshot,
+    UnmountVolume, Volume,
+};
+use convoy_driver_sdk::records::RecordStore;
+use convoy_driver_sdk::{Context, Driver, DriverError, Name, PROTOCOL_VERSION, Result};
+
+use crate::error::{VfsError, VfsResult, io_error};
+use crate::layout::Layout;
+use crate::listing::Seen;
+use crate::options::{DriverOptions, create_options, driver_options};
+use crate::record::VolumeRecord;
+use crate::restore::Restore;
+use crate::snapshots::OpenedHere;
+use crate::workspace::{Reconciler, Workspace};
+
+/// Below this part of free space (a hundredth) a probe says so.
+const LOW: u64 = 100;
+
+/// Volumes as directories.
+#[derive(Debug)]
+pub struct VfsDriver {
+    pub(crate) layout: Layout,
+    pub(crate) default_size: u64,
+    pub(crate) records: RecordStore<VolumeRecord>,
+    /// Records of volumes that were deleted but for their data.
+    pub(crate) kept: RecordStore<VolumeRecord>,
+    pub(crate) workspace: Workspace,
+    pub(crate) open: Mutex<HashMap<String, OpenedHere>>,
+    pub(crate) restores: Mutex<HashMap<String, Restore>>,
+    pub(crate) seen: Mutex<Option<Seen>>,
+    numbers: AtomicU64,
+}
+
+impl VfsDriver {
+    fn start(request: Open) -> VfsResult<(Self, Opened)> {
+        let DriverOptions { layout, default_size, unsaved } =
+            DriverOptions::parse(request.root, &request.options)?;
+        let config = layout.config();
+        let driver = Self {
+            default_size,
+            records: RecordStore::volumes(&config, "vfs")?,
+            kept: RecordStore::open(&config, "vfs_kept_", ".json")?,
+            workspace: Workspace::new(&layout),
+            open: Mutex::default(),
+            restores: Mutex::default(),
+            seen: Mutex::default(),
+            numbers: AtomicU64::new(1),
+            layout,
+        };
+        // Only when the place has proved to be usable.
+        if let Some(state) = unsaved {
+            state.save(&Layout::state_file(&driver.layout.root))?;
+        }
+        let mut reconciler = Reconciler {
+            layout: &driver.layout,
+            records: &driver.records,
+            workspace: &driver.workspace,
+            done: Vec::new(),
+            warnings: Vec::new(),
+        };
+        reconciler.run();
+        let Reconciler { done, mut warnings, .. } = reconciler;
+        warnings.extend(driver.no_locks());
+        let opened = Opened { recovered: done, warnings };
+        Ok((driver, opened))
+    }
+
+    /// A share without locks must not be shared.
+    fn no_locks(&self) -> Option<String> {
+        let path = std::fs::canonicalize(&self.layout.path).ok()?;
+        let table = MountTable::read().ok()?;
+        let mount = table.containing(&path)?;
+        let unlocked =
+            |option: &String| matches!(option.as_str(), "nolock" | "local_lock=all" | "local_lock=flock");
+        mount.super_options.iter().chain(&mount.options).any(unlocked).then(|| {
+            format!(
+                "{} is mounted without locks between hosts: no other host may use these volumes",
+                mount.mountpoint.display()
+            )
+        })
+    }
+
+    /// A number no other handle has.
+    pub(crate) fn number(&self) -> u64 {
+        self.numbers.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn look(&self) -> VfsResult<Probed> {
+        let path = &self.layout.path;
+        if !self.layout.config().is_dir() {
+            return Err(VfsError::PathGone(path.clone()));
+        }
+        let space = rustix::fs::statvfs(path).map_err(io_error("look at", path))?;
+        let low = space.f_bavail < space.f_blocks / LOW;
+        let message = low.then(|| {
+            format!(
+                "{} of {} bytes are free",
+                space.f_bavail * space.f_frsize,
+                space.f_blocks * space.f_frsize
+            )
+        });
+        Ok(Probed { healthy: true, message })
+    }
+}
+
+impl Driver for VfsDriver {
+    fn describe() -> Description {
+        Description {
+            name: Name::from_static("vfs"),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            protocol: PROTOCOL_VERSION.to_owned(),
+            summary: "volumes as directories, local or on NFS".to_owned(),
+            capabilities: BTreeSet::from([
+                Capability::Snapshots,
+                Capability::ReadTree,
+                Capability::RestoreTree,
+                Capability::ResizeOffline,
+                Capability::ResizeOnline,
+                Capability::VmImages,
+                Capability::Shared,
+            ]),
+            options: driver_options(),
+            create_options: create_options(),
+        }
+    }
+
+    fn open(request: Open, _context: &Context) -> Result<(Self, Opened)> {
+        Ok(Self::start(request)?)
+    }
+
+    fn info(&self, _context: &Context) -> Result<BTreeMap<String, String>> {
+        Ok(BTreeMap::from([
+            ("DefaultVolumeSize".to_owned(), self.default_size.to_string()),
+            ("Path".to_owned(), self.layout.path.display().to_string()),
+            ("Root".to_owned(), self.layout.root.display().to_string()),
+        ]))
+    }
+
+    fn probe(&self, _context: &Context) -> Result<Probed> {
+        Ok(self.look().unwrap_or_else(|error| {
+            let error = DriverError::from(error);
+            let hint = error.hint.map(|hint| format!(": {hint}")).unwrap_or_default();
+            Probed { healthy: false, message: Some(format!("{}{hint}", error.message)) }
+        }))
+    }
+
+    fn close(&self, _context: &Context) -> Result<()> {
+        // What was open is removed with its handles; restores that were not finished are undone.
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.restores.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.workspace.close();
+        Ok(())
+    }
+
+    fn create_volume(&self, request: CreateVolume, context: &Context) -> Result<Volume> {
+        Ok(self.create(request, context)?)
+    }
+
+    fn delete_volume(&self, request: DeleteVolume, context: &Context) -> Result<()> {
+        Ok(self.delete(&request, context)?)
+    }
+
+    fn mount_volume(&self, request: MountVolume, _context: &Context) -> Result<Mounted> {
+        Ok(self.mount(&request)?)
+    }
+
+    fn unmount_volume(&self, request: UnmountVolume, _context: &Context) -> Result<()> {
+        // A directory needs no unmounting.
+        self.load(&request.name)?;
+        Ok(())
+    }
+
+    fn list_volumes(&self, request: ListVolumes, _context: &Context) -> Result<ListedVolumes> {
+        Ok(self.list(&request)?)
+    }
+
+    fn get_volume(&self, request: GetVolume, _context: &Context) -> Result<Volume> {
+        Ok(self.load(&request.name).map(|record| self.volume(&record))?)
+    }
+
+    fn resize_volume(&self, request: ResizeVolume, context: &Context) -> Result<Volume> {
+        Ok(self.resize(&request, context)?)
+    }
+
+    fn create_snapshot(&self, request: CreateSnapshot, context: &Context) -> Result<Snapshot> {
+        Ok(self.take_snapshot(&request, context)?)
+    }
+
+    fn delete_snapshot(&self, request: DeleteSnapshot, context: &Context) -> Result<()> {
+        Ok(self.drop_snapshot(&request, context)?)
+    }
+
+    fn open_snapshot(&self, request: OpenSnapshot, context: &Context) -> Result<OpenedSnapshot> {
+        Ok(self.open_for_reading(&request, context)?)
+    }
+
+    fn close_snapshot(&self, request: CloseSnapshot, _context: &Context) -> Result<()> {
+        self.close_reading(&request);
+        Ok(())
+    }
+
+    fn prepare_restore(&self, request: PrepareRestore, context: &Context) -> Result<PreparedRestore> {
+        Ok(self.prepare(request, context)?)
+    }
+
+    fn finish_restore(&self, request: FinishRestore, context: &Context) -> Result<Volume> {
+        Ok(self.finish(&request, context)?)
+    }
+
+    fn abort_restore(&self, request: AbortRestore, _context: &Context) -> Result<()> {
+        self.abort(&request);
+        Ok(())
+    }
+}

@@ -1,0 +1,138 @@
+//! What can go wrong with volumes that are directories.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use convoy_driver_sdk::flock::LockError;
+use convoy_driver_sdk::mountinfo::MountinfoError;
+use convoy_driver_sdk::records::RecordError;
+use convoy_driver_sdk::tree::TreeError;
+use convoy_driver_sdk::{DriverError, ErrorKind, Name};
+
+pub(crate) type VfsResult<T> = Result<T, VfsError>;
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum VfsError {
+    #[error("volume {0} does not exist")]
+    NoVolume(Name),
+    #[error("volume {0} exists already")]
+    VolumeExists(Name),
+    #[error("'config' is reserved: the driver keeps its records there")]
+    Reserved,
+    #[error("volume {volume} has no snapshot {snapshot}")]
+    NoSnapshot { volume: Name, snapshot: Name },
+    #[error("volume {volume} has a snapshot {snapshot} already")]
+    SnapshotExists { volume: Name, snapshot: Name },
+    #[error("the data of volume {volume} is not at {}", path.display())]
+    DataMissing { volume: Name, path: PathBuf },
+    #[error("the data of snapshot {snapshot} of volume {volume} is not at {}", path.display())]
+    SnapshotMissing { volume: Name, snapshot: Name, path: PathBuf },
+    #[error("snapshot {snapshot} of volume {volume} is being read")]
+    SnapshotOpen { volume: Name, snapshot: Name },
+    #[error("expected a directory at {}, found something else", .0.display())]
+    NotADirectory(PathBuf),
+    #[error("data is kept at {} from an earlier volume of that name", .0.display())]
+    KeptData(PathBuf),
+    #[error("{} is mounted inside the volume", .0.display())]
+    MountedInside(PathBuf),
+    #[error("option {name} is {value:?}: expected {expected}")]
+    BadOption { name: &'static str, value: String, expected: &'static str },
+    #[error("{option} was {saved:?} until now, according to {}, and is {given:?} on the command line", file.display())]
+    ConfigDiffers { option: &'static str, saved: String, given: String, file: PathBuf },
+    #[error("{} has no records though it was used before", .0.display())]
+    PathGone(PathBuf),
+    /// 0.5's words, which scripts know.
+    #[error("VFS doesn't support specified mount point")]
+    MountPoint,
+    #[error("volume {0} has no size that could be changed: it is a directory")]
+    NoSize(Name),
+    #[error("volume {volume} has {size} bytes, which cannot become fewer ({wanted})")]
+    Shrink { volume: Name, size: u64, wanted: u64 },
+    #[error("a restore into a vfs volume is a restore of a directory tree, not of a block device")]
+    BlockRestore,
+    #[error("the restored tree has no file disk.img, which a volume for a virtual machine must have")]
+    NoImage,
+    #[error("{0:?} is not an open restore")]
+    NoRestore(String),
+    #[error("the file {} is damaged: {reason}", path.display())]
+    BadState { path: PathBuf, reason: String },
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io { action: &'static str, path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    #[error(transparent)]
+    Mounts(#[from] MountinfoError),
+    /// Cancelled, or out of time.
+    #[error(transparent)]
+    Call(#[from] DriverError),
+}
+
+/// For `map_err`: what was being done, and where.
+pub(crate) fn io_error<E: Into<io::Error>>(action: &'static str, path: &Path) -> impl Fn(E) -> VfsError {
+    move |source| VfsError::Io { action, path: path.to_owned(), source: source.into() }
+}
+
+impl From<VfsError> for DriverError {
+    fn from(error: VfsError) -> Self {
+        let text = error.to_string();
+        let new = |kind| Self::new(kind, text.clone());
+        match error {
+            VfsError::NoVolume(_) | VfsError::NoSnapshot { .. } | VfsError::NoRestore(_) => new(ErrorKind::NotFound),
+            VfsError::VolumeExists(_) | VfsError::SnapshotExists { .. } => new(ErrorKind::AlreadyExists),
+            VfsError::KeptData(path) => new(ErrorKind::AlreadyExists).hint(format!(
+                "create the volume without a backup to use that data again, or move {} away, or restore under another name",
+                path.display()
+            )),
+            VfsError::DataMissing { .. } => {
+                new(ErrorKind::DataLoss).hint("is the file system with the volumes mounted?")
+            }
+            VfsError::SnapshotMissing { .. } => new(ErrorKind::DataLoss)
+                .hint("delete the snapshot if its data is gone for good"),
+            VfsError::PathGone(_) => new(ErrorKind::Unavailable)
+                .hint("is the file system with the volumes mounted?"),
+            VfsError::SnapshotOpen { .. } => {
+                new(ErrorKind::InUse).hint("wait until the backup that reads it is done")
+            }
+            VfsError::MountedInside(path) => {
+                new(ErrorKind::InUse).hint(format!("unmount {} first", path.display()))
+            }
+            VfsError::ConfigDiffers { option, file, .. } => new(ErrorKind::InvalidArgument).hint(format!(
+                "leave {option} out or give the value used until now; to use another, move {} away",
+                file.display()
+            )),
+            VfsError::MountPoint => new(ErrorKind::Unsupported)
+                .hint("a vfs volume is used where it is: mount it without a mount point"),
+            VfsError::NoSize(_) => new(ErrorKind::Unsupported)
+                .hint("only a volume made for a virtual machine (--vm) has a size; others use what the file system has"),
+            VfsError::BlockRestore => new(ErrorKind::Unsupported),
+            VfsError::Reserved
+            | VfsError::NotADirectory(_)
+            | VfsError::BadOption { .. }
+            | VfsError::Shrink { .. } => new(ErrorKind::InvalidArgument),
+            VfsError::NoImage | VfsError::BadState { .. } => new(ErrorKind::DataLoss),
+            VfsError::Io { action, path, source } => {
+                Self::io(format_args!("cannot {action} {}", path.display()), &source)
+            }
+            VfsError::Record(error) => error.into(),
+            VfsError::Lock(error) => error.into(),
+            VfsError::Tree(error) => tree_error(error, text),
+            VfsError::Mounts(_) => new(ErrorKind::Internal),
+            VfsError::Call(error) => error,
+        }
+    }
+}
+
+fn tree_error(error: TreeError, text: String) -> DriverError {
+    match error {
+        TreeError::Io { action, path, source } => {
+            DriverError::io(format_args!("cannot {action} {path}"), &source)
+        }
+        TreeError::Path(_) | TreeError::Archive(_) => DriverError::new(ErrorKind::DataLoss, text),
+        TreeError::MountPoint { .. } => DriverError::new(ErrorKind::InUse, text),
+        TreeError::Cancelled => DriverError::new(ErrorKind::Cancelled, text),
+    }
+}

@@ -1,0 +1,65 @@
+//! Where things are.
+//!
+//! ```text
+//! <root>/vfs.cfg                          what the driver was told at its first start
+//! <root>/snapshots/<vol>_<snap>.tar.gz    snapshots of convoy 0.5
+//! <vfs.path>/<volume>/                    a volume
+//! <vfs.path>/config/vfs_volume_<volume>.json         its record
+//! <vfs.path>/config/vfs_kept_<volume>.json           the record of one that was deleted but for its data
+//! <vfs.path>/config/snapshots/<volume>/<snapshot>/   tree/, index and snapshot.json
+//! <vfs.path>/config/work/<process>/                  what is not finished: see `workspace`
+//! ```
+
+use std::path::{Path, PathBuf};
+
+use convoy_driver_sdk::Name;
+
+/// The name no volume can have.
+pub(crate) const CONFIG: &str = "config";
+pub(crate) const TREE: &str = "tree";
+pub(crate) const INDEX: &str = "index";
+pub(crate) const SNAPSHOT_FILE: &str = "snapshot.json";
+pub(crate) const IMAGE: &str = "disk.img";
+
+#[derive(Debug, Clone)]
+pub(crate) struct Layout {
+    /// The driver's own root on this host.
+    pub(crate) root: PathBuf,
+    /// `vfs.path`.
+    pub(crate) path: PathBuf,
+}
+
+impl Layout {
+    pub(crate) fn state_file(root: &Path) -> PathBuf {
+        root.join("vfs.cfg")
+    }
+
+    pub(crate) fn config(&self) -> PathBuf {
+        self.path.join(CONFIG)
+    }
+
+    pub(crate) fn work(&self) -> PathBuf {
+        self.config().join("work")
+    }
+
+    pub(crate) fn volume(&self, name: &Name) -> PathBuf {
+        self.path.join(name.as_str())
+    }
+
+    pub(crate) fn snapshots(&self, volume: &Name) -> PathBuf {
+        self.config().join("snapshots").join(volume.as_str())
+    }
+
+    pub(crate) fn snapshot(&self, volume: &Name, snapshot: &Name) -> PathBuf {
+        self.snapshots(volume).join(snapshot.as_str())
+    }
+
+    /// A snapshot file of 0.5: where its record says, or where this root has it now.
+    pub(crate) fn archive(&self, recorded: &Path) -> PathBuf {
+        let here = recorded.file_name().map(|file| self.root.join("snapshots").join(file));
+        match here {
+            Some(here) if !recorded.exists() && here.exists() => here,
+            _ => recorded.to_owned(),
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Listing volumes, which other hosts may change at any moment.
+
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt as _;
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
+
+use convoy_driver_sdk::protocol::{Health, ListVolumes, ListedVolumes, Volume};
+use convoy_driver_sdk::{DriverError, Name, Timestamp};
+
+use crate::driver::VfsDriver;
+use crate::error::{VfsError, VfsResult, io_error};
+
+/// As long as the coarsest clock of a file system ticks (FAT: two seconds), and a little.
+const SETTLED: Duration = Duration::from_millis(2100);
+
+/// The state of the directory of records, and since when it is known.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    state: String,
+    since: Instant,
+}
+
+impl VfsDriver {
+    pub(crate) fn list(&self, request: &ListVolumes) -> VfsResult<ListedVolumes> {
+        // Before the reading: what changes meanwhile makes the next listing differ.
+        let generation = self.generation()?;
+        if generation.is_some() && generation == request.generation && request.after.is_none() {
+            return Ok(ListedVolumes { unchanged: true, generation, ..ListedVolumes::default() });
+        }
+        let mut listed = ListedVolumes { generation, ..ListedVolumes::default() };
+        let mut names = self.names(&mut listed.warnings)?;
+        if let Some(after) = &request.after {
+            names.retain(|name| name > after);
+            // They were on the first page.
+            listed.warnings.clear();
+        }
+        let limit = request.limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
+        listed.more = names.len() > limit;
+        names.truncate(limit);
+        for name in names {
+            match self.records.load(&name) {
+                Ok(Some(record)) => listed.volumes.push(self.volume(&record)),
+                // Deleted since the directory was read.
+                Ok(None) => {}
+                Err(error) => listed.volumes.push(damaged(name, error.into())),
+            }
+        }
+        Ok(listed)
+    }
+
+    /// The names of all records, sorted.
+    fn names(&self, warnings: &mut Vec<String>) -> VfsResult<Vec<Name>> {
+        let config = self.layout.config();
+        let failed = io_error("read the directory", &config);
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&config).map_err(|e| self.gone(e))? {
+            let file = entry.map_err(&failed)?.file_name();
+            let stem = file.to_str().and_then(|f| f.strip_prefix("vfs_volume_")?.strip_suffix(".json"));
+            match stem.map(Name::parse) {
+                None => {}
+                Some(Ok(name)) => names.push(name),
+                Some(Err(error)) => warnings.push(format!(
+                    "{}: {error}: rename the directory and the record (its file and its \"Name\") to use the volume",
+                    config.join(&file).display()
+                )),
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    fn gone(&self, error: std::io::Error) -> VfsError {
+        if error.kind() == std::io::ErrorKind::NotFound {
+            VfsError::PathGone(self.layout.path.clone())
+        } else {
+            io_error("read the directory", &self.layout.config())(error)
+        }
+    }
+
+    /// Names the state of the directory of records: each change of a record changes its times. `None` while the clock of the file
+    /// system could give a further change the same times.
+    fn generation(&self) -> VfsResult<Option<String>> {
+        // Opening, not only looking, makes an NFS client ask its server.
+        let meta =
+            File::open(self.layout.config()).and_then(|dir| dir.metadata()).map_err(|e| self.gone(e))?;
+        let state = format!(
+            "{}-{}.{:09}-{}.{:09}",
+            meta.ino(),
+            meta.mtime(),
+            meta.mtime_nsec(),
+            meta.ctime(),
+            meta.ctime_nsec()
+        );
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*seen {
+            Some(Seen { state: known, since }) if *known == state => {
+                Ok((since.elapsed() > SETTLED).then_some(state))
+            }
+            _ => {
+                *seen = Some(Seen { state, since: Instant::now() });
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// A volume whose record cannot be read: listed, so that it is not taken for free.
+fn damaged(name: Name, error: DriverError) -> Volume {
+    let text = match error.hint {
+        Some(hint) => format!("{}: {hint}", error.message),
+        None => error.message,
+    };
+    Volume {
+        name,
+        size: 0,
+        created: Timestamp::from_unix(0),
+        mountpoint: None,
+        info: std::collections::BTreeMap::new(),
+        snapshots: Vec::new(),
+        health: Health::Damaged(text),
+    }
+}

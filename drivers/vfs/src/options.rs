@@ -1,0 +1,178 @@
+//! What may be asked for: of the driver at its start, and of a volume at its creation.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use convoy_driver_sdk::protocol::OptionSpec;
+use convoy_driver_sdk::{options, size};
+
+use crate::error::{VfsError, VfsResult};
+use crate::layout::Layout;
+use crate::record::StateFile;
+
+/// Of an image for a virtual machine, where nothing is said: 100 GiB, as always.
+const DEFAULT_SIZE: u64 = 100 << 30;
+
+const PATH: &str = "vfs.path";
+const SIZE: &str = "vfs.defaultvolumesize";
+const VM: &str = "vm";
+const UID: &str = "uid";
+const GID: &str = "gid";
+const MODE: &str = "mode";
+
+pub(crate) fn driver_options() -> Vec<OptionSpec> {
+    vec![
+        OptionSpec::new(PATH, "directory that holds the volumes; hosts that share it share them")
+            .default_value("<driver root>/volumes"),
+        OptionSpec::new(SIZE, "size of an image made with --vm").default_value("100G"),
+    ]
+}
+
+pub(crate) fn create_options() -> Vec<OptionSpec> {
+    vec![
+        OptionSpec::new(VM, "make an image for a virtual machine (disk.img) in the volume")
+            .default_value("false"),
+        OptionSpec::new(UID, "owner of the volume's directory, as a number").default_value("0"),
+        OptionSpec::new(GID, "group of the volume's directory, as a number").default_value("0"),
+        OptionSpec::new(MODE, "permissions of the volume's directory, octal").default_value("0700"),
+    ]
+}
+
+/// The driver's options, the saved ones and the defaults, in one.
+#[derive(Debug)]
+pub(crate) struct DriverOptions {
+    pub(crate) layout: Layout,
+    pub(crate) default_size: u64,
+    /// What is to be saved, if it is not saved yet.
+    pub(crate) unsaved: Option<StateFile>,
+}
+
+impl DriverOptions {
+    pub(crate) fn parse(root: PathBuf, given: &BTreeMap<String, String>) -> VfsResult<Self> {
+        options::check(&driver_options(), given)?;
+        let file = Layout::state_file(&root);
+        let saved = StateFile::load(&file)?;
+        let given_path = given.get(PATH).map(PathBuf::from);
+        if let Some(path) = given_path.as_ref().filter(|path| !path.is_absolute()) {
+            return Err(VfsError::BadOption {
+                name: PATH,
+                value: path.display().to_string(),
+                expected: "an absolute path",
+            });
+        }
+        let given_size = given
+            .get(SIZE)
+            .map(|text| {
+                size::parse(text).ok().filter(|size| *size > 0).ok_or_else(|| VfsError::BadOption {
+                    name: SIZE,
+                    value: text.clone(),
+                    expected: "bytes, or a whole number followed by K, M, G or T (10G)",
+                })
+            })
+            .transpose()?;
+        let Some(saved) = saved else {
+            let path = given_path.unwrap_or_else(|| root.join("volumes"));
+            let default_size = given_size.unwrap_or(DEFAULT_SIZE);
+            let layout = Layout { root, path };
+            let unsaved = StateFile {
+                root: layout.root.clone(),
+                path: layout.path.clone(),
+                config_path: layout.config(),
+                default_volume_size: default_size,
+            };
+            return Ok(Self { layout, default_size, unsaved: Some(unsaved) });
+        };
+        let differs = |option, saved: String, given: String| {
+            Err(VfsError::ConfigDiffers { option, saved, given, file: file.clone() })
+        };
+        if let Some(path) = given_path.filter(|path| *path != saved.path) {
+            return differs(PATH, saved.path.display().to_string(), path.display().to_string());
+        }
+        if let Some(size) = given_size.filter(|size| *size != saved.default_volume_size) {
+            return differs(SIZE, saved.default_volume_size.to_string(), size.to_string());
+        }
+        if !saved.path.join(crate::layout::CONFIG).is_dir() {
+            return Err(VfsError::PathGone(saved.path));
+        }
+        Ok(Self {
+            layout: Layout { root, path: saved.path },
+            default_size: saved.default_volume_size,
+            unsaved: None,
+        })
+    }
+}
+
+/// What a create asks for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct CreateOptions {
+    pub(crate) vm: bool,
+    pub(crate) uid: Option<u32>,
+    pub(crate) gid: Option<u32>,
+    pub(crate) mode: Option<u32>,
+}
+
+impl CreateOptions {
+    pub(crate) fn parse(given: &BTreeMap<String, String>) -> VfsResult<Self> {
+        options::check(&create_options(), given)?;
+        let bad = |name, expected| {
+            move |value: &String| VfsError::BadOption { name, value: value.clone(), expected }
+        };
+        let id = |name| {
+            given
+                .get(name)
+                // The highest number means "leave as it is" to the kernel.
+                .map(|text| text.parse::<u32>().ok().filter(|id| *id != u32::MAX).ok_or(text))
+                .transpose()
+                .map_err(bad(name, "a number from 0 to 4294967294"))
+        };
+        let vm = match given.get(VM).map(String::as_str) {
+            None | Some("false") => false,
+            Some("true") => true,
+            Some(other) => return Err(bad(VM, "true or false")(&other.to_owned())),
+        };
+        let mode = given
+            .get(MODE)
+            .map(|text| u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o7777).ok_or(text))
+            .transpose()
+            .map_err(bad(MODE, "octal permissions such as 0750"))?;
+        Ok(Self { vm, uid: id(UID)?, gid: id(GID)?, mode })
+    }
+
+    /// What a restore has to be told again.
+    pub(crate) fn for_restore(vm: bool) -> BTreeMap<String, String> {
+        vm.then(|| (VM.to_owned(), "true".to_owned())).into_iter().collect()
+    }
+
+    pub(crate) fn changes_directory(&self) -> bool {
+        self.uid.is_some() || self.gid.is_some() || self.mode.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+    }
+
+    #[test]
+    fn create_options_are_parsed_or_refused() {
+        let options =
+            CreateOptions::parse(&map(&[("vm", "true"), ("uid", "1000"), ("mode", "02775")])).unwrap();
+        assert_eq!(options, CreateOptions { vm: true, uid: Some(1000), gid: None, mode: Some(0o2775) });
+        for bad in [
+            ("uid", "root"),
+            ("uid", "-1"),
+            ("gid", "4294967295"),
+            ("mode", "rwx"),
+            ("mode", "10000"),
+            ("vm", "1"),
+        ] {
+            assert!(matches!(CreateOptions::parse(&map(&[bad])), Err(VfsError::BadOption { .. })), "{bad:?}");
+        }
+        let error = CreateOptions::parse(&map(&[("sise", "1G")])).unwrap_err();
+        let error = convoy_driver_sdk::DriverError::from(error);
+        assert_eq!(error.hint.unwrap(), "known options: vm, uid, gid, mode");
+    }
+}

@@ -1,0 +1,135 @@
+//! Restoring: a directory that is no volume until everything is in it.
+
+use std::fs;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::sync::PoisonError;
+
+use convoy_driver_sdk::protocol::{
+    AbortRestore, FinishRestore, PrepareRestore, PreparedRestore, SourceKind, TargetLocation, Volume,
+};
+use convoy_driver_sdk::tree::sync_filesystem;
+use convoy_driver_sdk::{Context, Name};
+
+use crate::driver::VfsDriver;
+use crate::error::{VfsError, VfsResult, io_error};
+use crate::layout::{CONFIG, IMAGE};
+use crate::options::CreateOptions;
+use crate::record::VolumeRecord;
+use crate::volumes::{open_image, set_owner};
+use crate::workspace::{DATA, Kind, Parcel, exists};
+
+/// A restore between its beginning and its end.
+#[derive(Debug)]
+pub(crate) enum Restore {
+    /// Being written.
+    Open(Box<Target>),
+    /// It has become this volume: a repeated finish answers it again.
+    Finished(Name),
+}
+
+#[derive(Debug)]
+pub(crate) struct Target {
+    name: Name,
+    parcel: Parcel,
+    options: CreateOptions,
+    size: u64,
+}
+
+impl VfsDriver {
+    pub(crate) fn prepare(&self, request: PrepareRestore, context: &Context) -> VfsResult<PreparedRestore> {
+        if request.kind != SourceKind::Tree {
+            return Err(VfsError::BlockRestore);
+        }
+        let options = CreateOptions::parse(&request.options)?;
+        let name = request.name;
+        if name.as_str() == CONFIG {
+            return Err(VfsError::Reserved);
+        }
+        self.locked(&name, context, || self.refuse_taken(&name))?;
+        let parcel = self.workspace.parcel(Kind::Volume, &name)?;
+        let data = parcel.join(DATA);
+        fs::DirBuilder::new().mode(0o700).create(&data).map_err(io_error("make the directory", &data))?;
+        let handle = format!("restore-{}", self.number());
+        let target = Target { name, parcel, options, size: request.size.unwrap_or(0) };
+        self.restores
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(handle.clone(), Restore::Open(Box::new(target)));
+        Ok(PreparedRestore { handle, location: TargetLocation::Tree { path: data } })
+    }
+
+    /// A restore never goes over anything: not over a volume, and not over data that an earlier one left.
+    fn refuse_taken(&self, name: &Name) -> VfsResult<()> {
+        if self.records.exists(name)? {
+            return Err(VfsError::VolumeExists(name.clone()));
+        }
+        for path in [self.layout.volume(name), self.layout.snapshots(name)] {
+            if exists(&path) {
+                return Err(VfsError::KeptData(path));
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn finish(&self, request: &FinishRestore, context: &Context) -> VfsResult<Volume> {
+        let lock = || self.restores.lock().unwrap_or_else(PoisonError::into_inner);
+        let target = match lock().remove(&request.handle) {
+            None => return Err(VfsError::NoRestore(request.handle.clone())),
+            Some(Restore::Open(target)) => target,
+            Some(Restore::Finished(name)) => {
+                lock().insert(request.handle.clone(), Restore::Finished(name.clone()));
+                return Ok(self.volume(&self.load(&name)?));
+            }
+        };
+        let published = self.seal(&target).and_then(|record| {
+            self.locked(&target.name, context, || {
+                self.refuse_taken(&target.name)?;
+                self.publish(&record, &target.parcel)
+            })?;
+            Ok(self.volume(&record))
+        });
+        match &published {
+            Ok(volume) => {
+                lock().insert(request.handle.clone(), Restore::Finished(volume.name.clone()));
+                self.workspace.discard(target.parcel);
+            }
+            // What failed for want of space, say, can be finished later.
+            Err(_) => drop(lock().insert(request.handle.clone(), Restore::Open(target))),
+        }
+        published
+    }
+
+    /// Puts what was restored on stable storage, and says what its record will be.
+    fn seal(&self, target: &Target) -> VfsResult<VolumeRecord> {
+        let data = target.parcel.join(DATA);
+        let mut record = VolumeRecord::new(target.name.clone(), self.layout.volume(&target.name));
+        if target.options.vm {
+            let path = data.join(IMAGE);
+            let image = match open_image(&path) {
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(VfsError::NoImage),
+                other => other.map_err(io_error("open", &path))?,
+            };
+            let length = image.metadata().map_err(io_error("read", &path))?.len();
+            if length < target.size {
+                image.set_len(target.size).map_err(io_error("resize", &path))?;
+            }
+            record.prepare_for_vm = true;
+            record.size = length.max(target.size);
+        }
+        if target.options.changes_directory() {
+            set_owner(&data, &target.options)?;
+        }
+        sync_filesystem(&data)?;
+        Ok(record)
+    }
+
+    pub(crate) fn abort(&self, request: &AbortRestore) {
+        let mut restores = self.restores.lock().unwrap_or_else(PoisonError::into_inner);
+        // A finished one is a volume now, and stays.
+        let Some(Restore::Open(_)) = restores.get(&request.handle) else { return };
+        if let Some(Restore::Open(target)) = restores.remove(&request.handle) {
+            drop(restores);
+            self.workspace.discard(target.parcel);
+        }
+    }
+}

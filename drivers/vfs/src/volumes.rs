@@ -1,0 +1,363 @@
+//! Creating, deleting, using and resizing volumes.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use convoy_driver_sdk::flock::LockFile;
+use convoy_driver_sdk::mountinfo::MountTable;
+use convoy_driver_sdk::protocol::{
+    CreateVolume, DeleteVolume, Health, MountVolume, Mounted, ResizeVolume, Snapshot, Volume,
+};
+use convoy_driver_sdk::tree::remove_tree;
+use convoy_driver_sdk::{Context, Name, atomic};
+
+use crate::driver::VfsDriver;
+use crate::error::{VfsError, VfsResult, io_error};
+use crate::layout::{CONFIG, IMAGE};
+use crate::options::CreateOptions;
+use crate::record::{SnapshotRecord, VolumeRecord};
+use crate::workspace::{DATA, Kind, Parcel, SNAPSHOTS, exists, lock_volume, place};
+
+impl VfsDriver {
+    /// Runs `change` under the volume's lock, which no other process on any host has meanwhile.
+    pub(crate) fn locked<T>(
+        &self,
+        name: &Name,
+        context: &Context,
+        change: impl FnOnce() -> VfsResult<T>,
+    ) -> VfsResult<T> {
+        let lock = lock_volume(&self.records, name, context)?;
+        let result = change();
+        unlock(lock);
+        result
+    }
+
+    pub(crate) fn load(&self, name: &Name) -> VfsResult<VolumeRecord> {
+        match self.records.load(name)? {
+            Some(record) => Ok(record),
+            None if self.layout.config().is_dir() => Err(VfsError::NoVolume(name.clone())),
+            None => Err(VfsError::PathGone(self.layout.path.clone())),
+        }
+    }
+
+    /// Where a volume's data is: in `vfs.path` as this host has it, or (a link or a move by the administrator) where the
+    /// record says.
+    pub(crate) fn data(&self, record: &VolumeRecord) -> PathBuf {
+        let here = self.layout.volume(&record.name);
+        if !exists(&here) && record.path.is_absolute() && record.path.is_dir() {
+            record.path.clone()
+        } else {
+            here
+        }
+    }
+
+    pub(crate) fn volume(&self, record: &VolumeRecord) -> Volume {
+        let path = self.data(record);
+        let health = if path.is_dir() {
+            Health::Good
+        } else {
+            Health::Damaged(format!(
+                "the data is not at {}: is the file system with the volumes mounted?",
+                path.display()
+            ))
+        };
+        Volume {
+            name: record.name.clone(),
+            size: record.size,
+            created: record.created_time,
+            mountpoint: None,
+            info: BTreeMap::from([
+                ("Path".to_owned(), path.display().to_string()),
+                ("PrepareForVM".to_owned(), record.prepare_for_vm.to_string()),
+            ]),
+            snapshots: record.snapshots.values().map(|snapshot| self.snapshot(record, snapshot)).collect(),
+            health,
+        }
+    }
+
+    pub(crate) fn snapshot(&self, volume: &VolumeRecord, snapshot: &SnapshotRecord) -> Snapshot {
+        Snapshot {
+            name: snapshot.name.clone(),
+            volume: volume.name.clone(),
+            created: snapshot.created_time,
+            info: BTreeMap::from([
+                ("FilePath".to_owned(), self.snapshot_path(volume, snapshot).display().to_string()),
+                ("VolumeUUID".to_owned(), snapshot.volume_uuid.clone()),
+            ]),
+        }
+    }
+
+    pub(crate) fn create(&self, request: CreateVolume, context: &Context) -> VfsResult<Volume> {
+        let options = CreateOptions::parse(&request.options)?;
+        let name = request.name;
+        if name.as_str() == CONFIG {
+            return Err(VfsError::Reserved);
+        }
+        self.locked(&name, context, || {
+            if self.records.exists(&name)? {
+                return Err(VfsError::VolumeExists(name.clone()));
+            }
+            let target = self.layout.volume(&name);
+            let mut record = VolumeRecord::new(name.clone(), target.clone());
+            let kept = self.kept.load(&name)?;
+            if let Some(kept) = &kept {
+                record.snapshots = kept.snapshots.clone();
+                record.prepare_for_vm = kept.prepare_for_vm;
+                record.size = kept.size;
+            }
+            if options.vm && !record.prepare_for_vm {
+                record.prepare_for_vm = true;
+                record.size = request.size.filter(|size| *size > 0).unwrap_or(self.default_size);
+            }
+            match fs::symlink_metadata(&target) {
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => self.make(&mut record, &options)?,
+                Err(e) => return Err(io_error("look at", &target)(e)),
+                Ok(_) if target.is_dir() => self.adopt(&mut record, &options)?,
+                Ok(_) => return Err(VfsError::NotADirectory(target)),
+            }
+            if kept.is_some() {
+                self.kept.delete(&name)?;
+            }
+            Ok(self.volume(&record))
+        })
+    }
+
+    /// A volume where nothing is yet.
+    fn make(&self, record: &mut VolumeRecord, options: &CreateOptions) -> VfsResult<()> {
+        let target = record.path.clone();
+        if record.prepare_for_vm {
+            let parcel = self.workspace.parcel(Kind::Volume, &record.name)?;
+            let data = parcel.join(DATA);
+            make_dir(&data, options)?;
+            make_image(&data, record.size)?;
+            self.publish(record, &parcel)?;
+            self.workspace.discard(parcel);
+            return Ok(());
+        }
+        // Empty so far, and so made in its place: the parcel says that it was us.
+        let parcel = self.workspace.parcel(Kind::Create, &record.name)?;
+        let made = make_dir(&target, options)
+            .and_then(|()| Ok(self.records.insert(&record.name, record)?))
+            .and_then(|()| self.sync_path().inspect_err(|_| self.undo_insert(&record.name)));
+        if made.is_err() {
+            // Nobody has put anything there: the volume was never announced.
+            let _ = fs::remove_dir(&target);
+        }
+        self.workspace.discard(parcel);
+        made
+    }
+
+    /// Makes a volume of a parcel whose contents are on stable storage.
+    pub(crate) fn publish(&self, record: &VolumeRecord, parcel: &Parcel) -> VfsResult<()> {
+        self.records.insert(&record.name, record)?;
+        let target = self.layout.volume(&record.name);
+        place(&parcel.join(DATA), &target).inspect_err(|_| self.undo_insert(&record.name))
+    }
+
+    fn undo_insert(&self, name: &Name) {
+        if let Err(error) = self.records.delete(name) {
+            tracing::warn!(%name, %error, "cannot take back the record of a volume that could not be made");
+        }
+    }
+
+    /// A volume of a directory that is there: what a reference-only delete kept, or what the administrator brought.
+    fn adopt(&self, record: &mut VolumeRecord, options: &CreateOptions) -> VfsResult<()> {
+        let target = record.path.clone();
+        if options.changes_directory() {
+            set_owner(&target, options)?;
+        }
+        if record.prepare_for_vm {
+            let image = target.join(IMAGE);
+            match fs::symlink_metadata(&image) {
+                Ok(meta) if meta.is_file() => record.size = meta.len(),
+                Ok(_) => return Err(VfsError::NotADirectory(image)),
+                Err(_) => make_image(&target, record.size)?,
+            }
+        }
+        self.records.insert(&record.name, record)?;
+        self.sync_path()
+    }
+
+    pub(crate) fn sync_path(&self) -> VfsResult<()> {
+        let path = &self.layout.path;
+        atomic::sync_dir(path).map_err(io_error("sync the directory", path))
+    }
+
+    pub(crate) fn delete(&self, request: &DeleteVolume, context: &Context) -> VfsResult<()> {
+        let name = &request.name;
+        let trash = self.locked(name, context, || {
+            let record = self.load(name)?;
+            if request.reference_only {
+                self.forget(name).map(|()| None)
+            } else {
+                self.take_down(&record).map(Some)
+            }
+        })?;
+        if let Some(parcel) = trash {
+            self.workspace.discard(parcel);
+        }
+        Ok(())
+    }
+
+    /// The record becomes that of a kept volume: a create brings it back, snapshots and all.
+    fn forget(&self, name: &Name) -> VfsResult<()> {
+        let (from, to) = (self.records.path(name), self.kept.path(name));
+        fs::rename(&from, &to).map_err(io_error("move", &from))?;
+        let config = self.layout.config();
+        atomic::sync_dir(&config).map_err(io_error("sync the directory", &config))
+    }
+
+    /// Takes a volume and its snapshots out of sight; what is left to remove is in the parcel.
+    fn take_down(&self, record: &VolumeRecord) -> VfsResult<Parcel> {
+        let name = &record.name;
+        let data = self.data(record);
+        self.refuse_mounts(&data)?;
+        let _claims =
+            record.snapshots.values().map(|s| self.claim(record, s)).collect::<VfsResult<Vec<_>>>()?;
+        for archive in record.snapshots.values().filter(|s| !s.is_tree()) {
+            let path = self.snapshot_path(record, archive);
+            atomic::remove(&path).map_err(io_error("remove", &path))?;
+        }
+        let parcel = self.workspace.parcel(Kind::Volume, name)?;
+        let moves = [(data, parcel.join(DATA)), (self.layout.snapshots(name), parcel.join(SNAPSHOTS))];
+        let moved = moves
+            .iter()
+            .filter(|(from, _)| exists(from))
+            .try_for_each(|(from, to)| match fs::rename(from, to) {
+                // Outside `vfs.path`, where the record said: removed where it is.
+                Err(e) if e.kind() == std::io::ErrorKind::CrossesDevices => Ok(remove_tree(from)?),
+                other => other.map_err(io_error("move", from)),
+            })
+            .and_then(|()| if self.kept.exists(name)? { Ok(self.kept.delete(name)?) } else { Ok(()) })
+            .and_then(|()| Ok(self.records.delete(name)?))
+            .and_then(|()| self.sync_path());
+        if let Err(error) = moved {
+            self.put_back(&moves, name);
+            return Err(error);
+        }
+        Ok(parcel)
+    }
+
+    fn put_back(&self, moves: &[(PathBuf, PathBuf)], name: &Name) {
+        if !self.records.exists(name).unwrap_or(true) {
+            return;
+        }
+        for (from, to) in moves.iter().filter(|(from, to)| exists(to) && !exists(from)) {
+            if let Err(error) = fs::rename(to, from) {
+                tracing::error!(from = %to.display(), to = %from.display(), %error, "cannot undo a delete");
+            }
+        }
+    }
+
+    fn refuse_mounts(&self, data: &Path) -> VfsResult<()> {
+        // The mount table has paths without links.
+        let real = fs::canonicalize(data).unwrap_or_else(|_| data.to_owned());
+        match MountTable::read()?.under(&real).next() {
+            Some(mount) => Err(VfsError::MountedInside(mount.mountpoint.clone())),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn mount(&self, request: &MountVolume) -> VfsResult<Mounted> {
+        if request.mountpoint.is_some() {
+            return Err(VfsError::MountPoint);
+        }
+        let path = self.present(&self.load(&request.name)?)?;
+        Ok(Mounted { mountpoint: path })
+    }
+
+    /// The data of a volume, which must be there.
+    pub(crate) fn present(&self, record: &VolumeRecord) -> VfsResult<PathBuf> {
+        let path = self.data(record);
+        if path.is_dir() {
+            Ok(path)
+        } else {
+            Err(VfsError::DataMissing { volume: record.name.clone(), path })
+        }
+    }
+
+    pub(crate) fn resize(&self, request: &ResizeVolume, context: &Context) -> VfsResult<Volume> {
+        let name = &request.name;
+        self.locked(name, context, || {
+            let mut record = self.load(name)?;
+            if !record.prepare_for_vm {
+                return Err(VfsError::NoSize(name.clone()));
+            }
+            if request.size < record.size {
+                return Err(VfsError::Shrink {
+                    volume: name.clone(),
+                    size: record.size,
+                    wanted: request.size,
+                });
+            }
+            let image = self.present(&record)?.join(IMAGE);
+            let grow = || {
+                let file = open_image(&image)?;
+                if file.metadata()?.len() < request.size {
+                    file.set_len(request.size)?;
+                }
+                file.sync_all()
+            };
+            grow().map_err(io_error("resize", &image))?;
+            if request.size != record.size {
+                record.size = request.size;
+                self.records.save(name, &record)?;
+            }
+            Ok(self.volume(&record))
+        })
+    }
+}
+
+/// Gives a lock up and removes its file; if that fails the next start does.
+pub(crate) fn unlock(lock: LockFile) {
+    if let Err(error) = lock.remove() {
+        tracing::debug!(%error, "cannot remove a lock file");
+    }
+}
+
+/// The image of a volume, which what runs in the volume can replace by a link: that is not followed.
+pub(crate) fn open_image(path: &Path) -> std::io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .custom_flags(i32::try_from(flags.bits()).unwrap_or_default())
+        .open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(std::io::ErrorKind::InvalidInput.into()) }
+}
+
+fn make_dir(path: &Path, options: &CreateOptions) -> VfsResult<()> {
+    fs::DirBuilder::new().mode(0o700).create(path).map_err(io_error("make the directory", path))?;
+    if options.changes_directory() { set_owner(path, options) } else { Ok(()) }
+}
+
+/// Gives a volume's directory the owner and permissions asked for, durably.
+pub(crate) fn set_owner(path: &Path, options: &CreateOptions) -> VfsResult<()> {
+    let change = || {
+        if options.uid.is_some() || options.gid.is_some() {
+            std::os::unix::fs::chown(path, options.uid, options.gid)?;
+        }
+        if let Some(mode) = options.mode {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+        }
+        File::open(path)?.sync_all()
+    };
+    change().map_err(io_error("set the owner and mode of", path))
+}
+
+fn make_image(dir: &Path, size: u64) -> VfsResult<()> {
+    let path = dir.join(IMAGE);
+    let make = || {
+        let file = File::create_new(&path)?;
+        file.set_len(size)?;
+        file.sync_all()?;
+        atomic::sync_dir(dir)
+    };
+    make().map_err(io_error("make the image", &path)).inspect_err(|_| {
+        // Half an image is none.
+        let _ = fs::remove_file(&path);
+    })
+}
