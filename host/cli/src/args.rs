@@ -236,7 +236,7 @@ pub struct ResizeArgs {
     #[arg(value_name = "NAME")]
     pub name: String,
     /// The size to reach, in bytes or in K, M, G or T
-    #[arg(value_name = "SIZE", value_parser = size)]
+    #[arg(value_name = "SIZE", value_parser = size_to_reach)]
     pub size: u64,
 }
 
@@ -324,15 +324,27 @@ fn key_value(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// Parses a size and hands clap the part of the error that it does not say itself.
+/// Parses a size and hands clap the part of the error that it does not say itself. Nothing is 0, the driver's
+/// own size, as it was in 0.5 (`--size "$SIZE"`).
 fn size(text: &str) -> Result<u64, String> {
     use convoy_driver_sdk::size::InvalidSize;
+    if text.is_empty() {
+        return Ok(0);
+    }
     convoy_driver_sdk::size::parse(text).map_err(|error| match error {
         InvalidSize::Malformed(_) => {
             "expected bytes, or a whole number followed by K, M, G or T (10G)".to_owned()
         }
         InvalidSize::TooLarge(_) => "more than the 9223372036854775807 bytes a device can have".to_owned(),
     })
+}
+
+/// The same for a resize, where nothing is no size.
+fn size_to_reach(text: &str) -> Result<u64, String> {
+    match size(text)? {
+        0 => Err("expected a size greater than 0".to_owned()),
+        bytes => Ok(bytes),
+    }
 }
 
 #[cfg(test)]

@@ -118,6 +118,14 @@ fn name(text: String) -> Result<String> {
     }
 }
 
+/// The same for a name that may be missing; an empty one is (`convoy create "$NAME"`).
+fn name_or_empty(text: Option<String>) -> Result<String> {
+    match text.filter(|text| !text.is_empty()) {
+        Some(text) => name(text),
+        None => Ok(String::new()),
+    }
+}
+
 /// A path as the daemon is to see it: absolute, since the daemon runs in another directory.
 fn path(path: Option<&Path>) -> Result<String> {
     let Some(path) = path else { return Ok(String::new()) };

@@ -51,10 +51,11 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Parsed {
     let mut command = command();
     let arguments = spelling::normalise(&command, arguments);
     let form = spelling::output_form(&arguments);
-    let cli = command
-        .try_get_matches_from_mut(arguments)
-        .and_then(|matches| Cli::from_arg_matches(&matches))
-        .map_err(|error| error.format(&mut command));
+    let mut cli = understand(&mut command, arguments.clone());
+    if cli.as_ref().is_err_and(|error| error.kind() == ErrorKind::MissingSubcommand) {
+        // `convoy` and `convoy backup` alone: say what there is, as 0.5 did.
+        cli = understand(&mut command, arguments.into_iter().chain(["--help".into()]).collect());
+    }
     let cli = match cli {
         Ok(cli) => cli,
         Err(error) => return Parsed::Done(refuse(&error, form)),
@@ -70,6 +71,11 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Parsed {
         }
         command => Parsed::Client(Cli { command, ..cli }),
     }
+}
+
+fn understand(command: &mut clap::Command, arguments: Vec<OsString>) -> Result<Cli, clap::Error> {
+    let matches = command.try_get_matches_from_mut(arguments)?;
+    Cli::from_arg_matches(&matches).map_err(|error| error.format(command))
 }
 
 /// Runs anything but the daemon.

@@ -4,6 +4,9 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     convoy_cli::main(|_| {
-        convoy_cli::fail("convoy-cli is the client alone and has no daemon", Some("run `convoy daemon` instead"))
+        convoy_cli::fail(
+            "convoy-cli is the client alone and has no daemon",
+            Some("run `convoy daemon` instead"),
+        )
     })
 }

@@ -1,6 +1,6 @@
 //! Commands about backups.
 
-use super::{Session, name, path};
+use super::{Session, name, name_or_empty, path};
 use crate::args::{BackupArgs, BackupCommand, CreateBackupArgs, Format, ProgressArgs};
 use crate::error::Result;
 use crate::output::views;
@@ -82,7 +82,7 @@ impl Session<'_> {
             verbose: self.verbose,
             format: args.format.map(format).unwrap_or_default(),
             full: args.full,
-            volume_name: args.volume.map(name).transpose()?.unwrap_or_default(),
+            volume_name: name_or_empty(args.volume)?,
             encryption_key_file: store.encryption_key_file,
         };
         let answer = self.follow(Call::create_backup(&request), &args.progress).await?;

@@ -1,6 +1,6 @@
 //! Commands about snapshots.
 
-use super::{Session, name};
+use super::{Session, name, name_or_empty};
 use crate::args::{SnapshotCommand, SnapshotNameArgs};
 use crate::error::Result;
 use crate::output::views;
@@ -12,7 +12,7 @@ impl Session<'_> {
         match command {
             SnapshotCommand::Create { volume, name: own, freeze } => {
                 let request = CreateSnapshot {
-                    name: own.map(name).transpose()?.unwrap_or_default(),
+                    name: name_or_empty(own)?,
                     volume_name: name(volume)?,
                     verbose: self.verbose,
                     freeze,
@@ -33,8 +33,5 @@ impl Session<'_> {
 }
 
 fn which(args: SnapshotNameArgs) -> Result<SnapshotRef> {
-    Ok(SnapshotRef {
-        snapshot_name: name(args.name)?,
-        volume_name: args.volume.map(name).transpose()?.unwrap_or_default(),
-    })
+    Ok(SnapshotRef { snapshot_name: name(args.name)?, volume_name: name_or_empty(args.volume)? })
 }

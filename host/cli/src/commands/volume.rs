@@ -1,6 +1,6 @@
 //! Commands about volumes.
 
-use super::{Session, name, path};
+use super::{Session, name, name_or_empty, path};
 use crate::args::{CreateArgs, DeleteArgs, MountArgs, NameArgs, ResizeArgs, UmountArgs};
 use crate::error::{Failure, Result};
 use crate::output::views;
@@ -14,7 +14,7 @@ use convoy_client::types::{
 impl Session<'_> {
     pub(super) async fn create(&mut self, args: CreateArgs) -> Result<()> {
         let request = CreateVolume {
-            name: args.name.map(name).transpose()?.unwrap_or_default(),
+            name: name_or_empty(args.name)?,
             driver_name: args.driver.unwrap_or_default(),
             size: args.size.unwrap_or_default(),
             backup_url: args.backup.unwrap_or_default(),

@@ -30,8 +30,9 @@ pub fn pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, String)>) -> String {
     let width = pairs.iter().map(|(key, _)| key.chars().count()).max().unwrap_or_default() + 2;
     let mut text = String::new();
     for (key, value) in pairs {
-        let space = " ".repeat(width.saturating_sub(key.chars().count() + 1));
-        let _ = writeln!(text, "{BOLD}{}:{BOLD:#}{space}{}", printable(key), printable(&value));
+        let space = " ".repeat(width.saturating_sub(key.chars().count()));
+        let value = format!("{space}{}", printable(&value));
+        let _ = writeln!(text, "{BOLD}{}:{BOLD:#}{}", printable(key), value.trim_end());
     }
     text
 }
@@ -66,6 +67,6 @@ mod tests {
     #[test]
     fn values_are_aligned() {
         let text = pairs([("Name", "v".to_owned()), ("MountPoint", String::new())]);
-        assert_eq!(plain(&text), "Name:       v\nMountPoint: \n");
+        assert_eq!(plain(&text), "Name:        v\nMountPoint:\n");
     }
 }
