@@ -42,7 +42,7 @@ fn everything_recorded_can_be_shown() {
         "{volume}"
     );
     let snapshot = seen(&["snapshot", "inspect", "snap3"], &recorded("snapshot inspect snap3"));
-    assert!(snapshot.contains("Volume:    vol3\n"), "{snapshot}");
+    assert!(snapshot.contains("Volume:   vol3\n"), "{snapshot}");
     let backups = seen(&["backup", "list", "d"], &recorded("backup list vfs:///srv/backups"));
     assert_eq!(backups.lines().count(), 5);
     assert!(
