@@ -1,1 +1,13 @@
-//! (in the making)
+//! The daemon of convoy: volumes for containers, behind Docker's plugin protocol and an admin API.
+//!
+//! - [`daemon`]: from arguments to a running daemon, and to its end.
+//! - [`api`]: HTTP on the socket.
+//! - [`volumes`]: the volume service; [`backups`]: their backups.
+//! - [`jobs`]: what takes long; [`events`]: what happened.
+
+pub mod api;
+pub mod backups;
+pub mod daemon;
+pub mod events;
+pub mod jobs;
+pub mod volumes;

@@ -1,0 +1,74 @@
+//! HTTP on the daemon's socket: bodies to the calls of the services, and their results to the answers scripts and
+//! Docker know. No logic.
+//!
+//! - [`front`]: what every request passes first: versions, prefixes, the id of the request.
+//! - [`answer`]: the forms of answers; [`stream`]: answers that report progress; [`view`]: volumes as JSON.
+//! - `docker`: the volume plugin protocol; `admin`: everything else.
+
+mod admin;
+mod answer;
+mod docker;
+mod front;
+mod stream;
+mod view;
+
+use crate::backups::Backups;
+use crate::jobs::Jobs;
+use crate::volumes::Volumes;
+use axum::Router;
+use axum::extract::Request;
+use convoy_client::types::General;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::Layer;
+
+/// What the handlers work with.
+#[derive(Debug, Clone)]
+pub struct App {
+    /// The volumes.
+    pub volumes: Arc<Volumes>,
+    /// Their backups.
+    pub backups: Arc<Backups>,
+    /// What takes long.
+    pub jobs: Jobs,
+    /// The daemon's settings.
+    pub settings: Arc<General>,
+    /// Everything that was begun and has to be brought to an end before the daemon stops.
+    pub tasks: TaskTracker,
+    /// Set when the daemon stops: what has no end of its own ends.
+    pub stopping: CancellationToken,
+}
+
+impl App {
+    /// Runs work to its end, also when whoever asked for it goes away.
+    pub(crate) async fn detached<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = crate::volumes::Result<T>> + Send + 'static,
+    ) -> crate::volumes::Result<T> {
+        use tracing::Instrument;
+        match self.tasks.spawn(work.in_current_span()).await {
+            Ok(result) => result,
+            Err(error) => {
+                let text = format!("the daemon failed in this call: {error}");
+                Err(convoy_driver_sdk::DriverError::new(convoy_driver_sdk::ErrorKind::Internal, text).into())
+            }
+        }
+    }
+}
+
+/// The whole API as a service.
+pub fn service(
+    app: App,
+) -> impl tower::Service<
+    Request,
+    Response = axum::response::Response,
+    Error = std::convert::Infallible,
+    Future: Send,
+> + Clone
++ Send
++ 'static {
+    let routes: Router = docker::routes().merge(admin::routes()).fallback(front::not_found).with_state(app);
+    let routes = routes.method_not_allowed_fallback(front::not_found);
+    axum::middleware::from_fn(front::front).layer(routes)
+}

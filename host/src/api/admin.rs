@@ -1,0 +1,46 @@
+//! The admin API: what the command line and scripts use.
+
+mod backups;
+mod daemon;
+mod snapshots;
+mod volumes;
+
+use super::{App, front};
+use axum::Router;
+use axum::extract::Request;
+use axum::routing::{delete, get, post};
+use convoy_driver_sdk::context::Context;
+
+pub(super) fn routes() -> Router<App> {
+    Router::new()
+        .route("/info", get(daemon::info))
+        .route("/drivers", get(daemon::drivers))
+        .route("/jobs", get(daemon::jobs))
+        .route("/jobs/cancel", post(daemon::cancel))
+        .route("/jobs/{id}", delete(daemon::cancel_by_path))
+        .route("/events", get(daemon::events))
+        .route("/volumes/list", get(volumes::list))
+        .route("/volumes/", get(volumes::inspect).delete(volumes::delete))
+        .route("/volumes/create", post(volumes::create))
+        .route("/volumes/mount", post(volumes::mount))
+        .route("/volumes/umount", post(volumes::unmount))
+        .route("/volumes/resize", post(volumes::resize))
+        .route("/snapshots/", get(snapshots::inspect).delete(snapshots::delete))
+        .route("/snapshots/create", post(snapshots::create))
+        .route("/backups", delete(backups::delete))
+        .route("/backups/list", get(backups::list))
+        .route("/backups/inspect", get(backups::inspect))
+        .route("/backups/create", post(backups::create))
+        .route("/backups/verify", post(backups::verify))
+        .route("/backups/prune", post(backups::prune))
+}
+
+/// The context of what a request starts.
+fn context(request: &Request) -> Context {
+    Context::new(front::request_id(request))
+}
+
+/// An optional text of a request.
+fn given(text: &str) -> Option<&str> {
+    (!text.is_empty()).then_some(text)
+}

@@ -1,0 +1,122 @@
+//! `/backups/...`
+
+use super::super::answer::{Failure, body, json, text};
+use super::super::{App, front, stream};
+use super::context;
+use crate::jobs::About;
+use crate::volumes::Error;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use convoy_client::gojson;
+use convoy_client::types::{
+    BackupRef, CreateBackup, CreatedBackup, ListBackups, PruneBackups, VerifyBackups,
+};
+use convoy_driver_sdk::ErrorKind;
+
+type Answer = Result<Response, Failure>;
+
+pub(super) async fn create(State(app): State<App>, request: Request) -> Response {
+    let (id, lines) = (front::request_id(&request), stream::is_asked(&request));
+    let asked: CreateBackup = match body(request).await {
+        Ok(asked) => asked,
+        Err(failure) => return failure.into_response(),
+    };
+    let about = About {
+        kind: "backup create",
+        volume: asked.volume_name.clone(),
+        snapshot: asked.snapshot_name.clone(),
+        url: asked.url.clone(),
+    };
+    let work = app.clone();
+    stream::respond(&app, lines, about, move |job| async move {
+        let url = work.backups.back_up(&asked, &job, &id).await.map_err(|error| match error {
+            Error::SnapshotNotFound(name) => {
+                Failure::new(ErrorKind::NotFound, format!("Cannot find volume of snapshot {name}"))
+            }
+            other => other.into(),
+        })?;
+        if asked.verbose { json(&CreatedBackup { url }) } else { Ok(gojson::escape_url(&url)) }
+    })
+    .await
+}
+
+pub(super) async fn list(State(app): State<App>, request: Request) -> Answer {
+    let context = context(&request);
+    let asked: ListBackups = body(request).await?;
+    if asked.url.is_empty() {
+        return Err(Failure::new(ErrorKind::InvalidArgument, "Destination URL hasn't been specified"));
+    }
+    Ok(text(json(&app.backups.list(&asked, &context).await?)?))
+}
+
+/// The text for an URL that is missing.
+fn require_url(asked: &BackupRef) -> Result<(), Failure> {
+    if asked.url.is_empty() {
+        let text = "Cannot find driver  for restoring";
+        return Err(Failure {
+            hint: Some("the URL of the backup is missing".to_owned()),
+            ..Failure::new(ErrorKind::InvalidArgument, text)
+        });
+    }
+    Ok(())
+}
+
+pub(super) async fn inspect(State(app): State<App>, request: Request) -> Answer {
+    let context = context(&request);
+    let asked: BackupRef = body(request).await?;
+    require_url(&asked)?;
+    Ok(text(json(&app.backups.inspect(&asked, &context).await?)?))
+}
+
+pub(super) async fn delete(State(app): State<App>, request: Request) -> Answer {
+    let context = context(&request);
+    let asked: BackupRef = body(request).await?;
+    require_url(&asked)?;
+    let backups = app.backups.clone();
+    app.detached(async move { backups.delete(&asked, &context).await }).await?;
+    Ok(text(String::new()))
+}
+
+pub(super) async fn verify(State(app): State<App>, request: Request) -> Response {
+    let lines = stream::is_asked(&request);
+    let asked: VerifyBackups = match body(request).await {
+        Ok(asked) => asked,
+        Err(failure) => return failure.into_response(),
+    };
+    let about = About {
+        kind: "backup verify",
+        url: asked.url.clone(),
+        volume: asked.volume_name.clone(),
+        ..About::default()
+    };
+    let work = app.clone();
+    stream::respond(
+        &app,
+        lines,
+        about,
+        move |job| async move { json(&work.backups.verify(&asked, &job).await?) },
+    )
+    .await
+}
+
+pub(super) async fn prune(State(app): State<App>, request: Request) -> Response {
+    let lines = stream::is_asked(&request);
+    let asked: PruneBackups = match body(request).await {
+        Ok(asked) => asked,
+        Err(failure) => return failure.into_response(),
+    };
+    let about = About {
+        kind: "backup prune",
+        url: asked.url.clone(),
+        volume: asked.volume_name.clone(),
+        ..About::default()
+    };
+    let work = app.clone();
+    stream::respond(
+        &app,
+        lines,
+        about,
+        move |job| async move { json(&work.backups.prune(&asked, &job).await?) },
+    )
+    .await
+}

@@ -1,0 +1,70 @@
+//! `/snapshots/...`
+
+use super::super::answer::{Failure, body, json, text};
+use super::super::{App, front, stream, view};
+use super::{context, given};
+use crate::jobs::About;
+use crate::volumes::Error;
+use crate::volumes::create::generated_name;
+use crate::volumes::lookup::check_name;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use convoy_client::types::{CreateSnapshot, SnapshotRef};
+use convoy_driver_sdk::Name;
+
+type Answer = Result<Response, Failure>;
+
+pub(super) async fn create(State(app): State<App>, request: Request) -> Response {
+    let (id, lines) = (front::request_id(&request), stream::is_asked(&request));
+    let asked: CreateSnapshot = match body(request).await {
+        Ok(asked) => asked,
+        Err(failure) => return failure.into_response(),
+    };
+    let name = match read_name(&asked) {
+        Ok(name) => name,
+        Err(error) => return Failure::from(error).into_response(),
+    };
+    let about = About {
+        kind: "snapshot create",
+        volume: asked.volume_name.clone(),
+        snapshot: name.to_string(),
+        ..About::default()
+    };
+    let work = app.clone();
+    stream::respond(&app, lines, about, move |job| async move {
+        let context = job.context(&id);
+        let made = work.volumes.create_snapshot(&asked.volume_name, &name, asked.freeze, &context).await;
+        let (entry, snapshot) = made?;
+        if asked.verbose { json(&view::snapshot(&entry, &snapshot, false)) } else { Ok(name.to_string()) }
+    })
+    .await
+}
+
+fn read_name(asked: &CreateSnapshot) -> Result<Name, Error> {
+    check_name(&asked.volume_name)?;
+    match given(&asked.name) {
+        Some(name) => Name::parse(name).map_err(|error| Error::InvalidName(error.0)),
+        None => generated_name("snapshot"),
+    }
+}
+
+pub(super) async fn inspect(State(app): State<App>, request: Request) -> Answer {
+    let context = context(&request);
+    let asked: SnapshotRef = body(request).await?;
+    check_name(&asked.snapshot_name)?;
+    let (entry, snapshot) =
+        app.volumes.inspect_snapshot(&asked.snapshot_name, given(&asked.volume_name), &context).await?;
+    Ok(text(json(&view::snapshot(&entry, &snapshot, true))?))
+}
+
+pub(super) async fn delete(State(app): State<App>, request: Request) -> Answer {
+    let context = context(&request);
+    let asked: SnapshotRef = body(request).await?;
+    check_name(&asked.snapshot_name)?;
+    let volumes = app.volumes.clone();
+    app.detached(async move {
+        volumes.delete_snapshot(&asked.snapshot_name, given(&asked.volume_name), &context).await
+    })
+    .await?;
+    Ok(text(String::new()))
+}

@@ -1,0 +1,172 @@
+//! `/volumes/...`
+
+use super::super::answer::{Failure, body, json, text};
+use super::super::{App, front, stream, view};
+use super::{context, given};
+use crate::jobs::About;
+use crate::volumes::Error;
+use crate::volumes::create::generated_name;
+use crate::volumes::ledger::BY_HAND;
+use crate::volumes::lookup::check_name;
+use crate::volumes::spec::CreateSpec;
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use convoy_client::types::{
+    CreateVolume, DeleteVolume, MountVolume, Pairs, ResizeVolume, UnmountVolume, Volume, VolumeRef,
+    driver_form_is_asked,
+};
+use convoy_driver_sdk::Name;
+use convoy_driver_sdk::context::Context;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+type Answer = Result<Response, Failure>;
+
+/// The text that inspect and delete have for a name without a volume.
+fn missing(error: Error) -> Failure {
+    match error {
+        Error::VolumeNotFound(_) => Failure {
+            message: "Volume not found.".to_owned(),
+            status: StatusCode::NOT_FOUND,
+            ..Failure::from(error)
+        },
+        other => other.into(),
+    }
+}
+
+pub(super) async fn list(State(app): State<App>, request: Request) -> Answer {
+    if driver_form_is_asked(request.uri().query()) {
+        let mut all: BTreeMap<String, Pairs> = BTreeMap::new();
+        app.volumes.index.each(|entry| {
+            all.insert(entry.volume.name.to_string(), view::driver_info(&app.volumes, entry, None));
+        });
+        return Ok(text(json(&all)?));
+    }
+    let mut all: BTreeMap<String, Volume> = BTreeMap::new();
+    app.volumes.index.each(|entry| {
+        all.insert(entry.volume.name.to_string(), view::volume(&app.volumes, entry, None));
+    });
+    Ok(text(json(&all)?))
+}
+
+pub(super) async fn inspect(State(app): State<App>, request: Request) -> Answer {
+    let context = context(&request);
+    let asked: VolumeRef = body(request).await?;
+    check_name(&asked.volume_name)?;
+    let fresh = app.volumes.inspect(&asked.volume_name, &context).await.map_err(missing)?;
+    Ok(text(json(&view::volume(&app.volumes, &fresh.entry, fresh.stale.as_ref()))?))
+}
+
+pub(super) async fn delete(State(app): State<App>, request: Request) -> Answer {
+    let context = context(&request);
+    let asked: DeleteVolume = body(request).await?;
+    check_name(&asked.volume_name)?;
+    let volumes = app.volumes.clone();
+    app.detached(async move { volumes.delete(&asked.volume_name, asked.reference_only, &context).await })
+        .await
+        .map_err(missing)?;
+    Ok(text(String::new()))
+}
+
+pub(super) async fn create(State(app): State<App>, request: Request) -> Response {
+    let (id, lines) = (front::request_id(&request), stream::is_asked(&request));
+    let asked: CreateVolume = match body(request).await {
+        Ok(asked) => asked,
+        Err(failure) => return failure.into_response(),
+    };
+    let (name, spec, verbose) = match read_create(asked) {
+        Ok(read) => read,
+        Err(error) => return Failure::from(error).into_response(),
+    };
+    let kind = if spec.backup.is_empty() { "volume create" } else { "restore" };
+    let about = About { kind, volume: name.to_string(), url: spec.backup.clone(), ..About::default() };
+    let work = app.clone();
+    stream::respond(&app, lines, about, move |job| async move {
+        let entry = work.backups.create(&name, &spec, &job, &id).await?;
+        if verbose { json(&view::volume(&work.volumes, &entry, None)) } else { Ok(name.to_string()) }
+    })
+    .await
+}
+
+fn read_create(asked: CreateVolume) -> Result<(Name, CreateSpec, bool), Error> {
+    let name = match given(&asked.name) {
+        Some(name) => Name::parse(name).map_err(|error| Error::InvalidVolumeName(error.0))?,
+        None => generated_name("volume")?,
+    };
+    if i64::try_from(asked.size).is_err() {
+        let text =
+            format!("invalid size {}: more than the 9223372036854775807 bytes a device can have", asked.size);
+        return Err(Error::InvalidRequest(text));
+    }
+    let mut options = asked.options;
+    for (option, value) in [("id", asked.driver_volume_id), ("type", asked.kind)] {
+        if !value.is_empty() {
+            options.insert(option.to_owned(), value);
+        }
+    }
+    if asked.iops > 0 {
+        options.insert("iops".to_owned(), asked.iops.to_string());
+    }
+    if asked.prepare_for_vm {
+        options.insert("vm".to_owned(), "true".to_owned());
+    }
+    let spec = CreateSpec {
+        driver: asked.driver_name,
+        size: (asked.size > 0).then_some(asked.size),
+        backup: asked.backup_url,
+        endpoint: asked.endpoint,
+        encryption_key_file: asked.encryption_key_file,
+        options,
+    };
+    Ok((name, spec, asked.verbose))
+}
+
+pub(super) async fn mount(State(app): State<App>, request: Request) -> Answer {
+    let context = context(&request);
+    let asked: MountVolume = body(request).await?;
+    check_name(&asked.volume_name)?;
+    let name = asked.volume_name.clone();
+    let at = given(&asked.mount_point).map(PathBuf::from);
+    if let Some(at) = at.as_ref().filter(|at| !at.is_absolute()) {
+        let text = format!("invalid mount point {:?}: expected an absolute path", at.display().to_string());
+        return Err(Error::InvalidRequest(text).into());
+    }
+    let mountpoint = mount_by_hand(&app, name.clone(), at, context).await?.display().to_string();
+    if !asked.verbose {
+        return Ok(text(mountpoint));
+    }
+    Ok(text(json(&Volume { name, mount_point: mountpoint, ..Volume::default() })?))
+}
+
+async fn mount_by_hand(
+    app: &App,
+    name: String,
+    at: Option<PathBuf>,
+    context: Context,
+) -> Result<PathBuf, Failure> {
+    let volumes = app.volumes.clone();
+    let mounted = app.detached(async move { volumes.mount(&name, BY_HAND, at.as_deref(), &context).await });
+    mounted.await.map_err(Failure::from)
+}
+
+pub(super) async fn unmount(State(app): State<App>, request: Request) -> Answer {
+    let context = context(&request);
+    let asked: UnmountVolume = body(request).await?;
+    check_name(&asked.volume_name)?;
+    let volumes = app.volumes.clone();
+    app.detached(async move { volumes.unmount_by_hand(&asked.volume_name, asked.force, &context).await })
+        .await?;
+    Ok(text(String::new()))
+}
+
+pub(super) async fn resize(State(app): State<App>, request: Request) -> Answer {
+    let context = context(&request);
+    let asked: ResizeVolume = body(request).await?;
+    check_name(&asked.volume_name)?;
+    let (volumes, name) = (app.volumes.clone(), asked.volume_name.clone());
+    let entry = app.detached(async move { volumes.resize(&name, asked.size, &context).await }).await?;
+    let answer =
+        if asked.verbose { json(&view::volume(&app.volumes, &entry, None))? } else { asked.volume_name };
+    Ok(text(answer))
+}

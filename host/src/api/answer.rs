@@ -1,0 +1,124 @@
+//! The forms of answers.
+
+use crate::volumes::Error;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use convoy_client::client::{HINT_HEADER, KIND_HEADER};
+use convoy_client::gojson;
+use convoy_driver_sdk::ErrorKind;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::fmt::Write;
+
+/// The most a request may say, in bytes.
+pub(super) const MAX_BODY_BYTES: usize = 1 << 20;
+
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+
+/// A text, as all answers are, JSON among them.
+pub(super) fn text(text: String) -> Response {
+    // An answer without a body has no type.
+    if text.is_empty() {
+        return StatusCode::OK.into_response();
+    }
+    ([(header::CONTENT_TYPE, TEXT)], text).into_response()
+}
+
+/// Prints an answer as scripts know it.
+///
+/// # Errors
+/// None for the types of this crate, whose keys are texts.
+pub(super) fn json(value: &impl Serialize) -> Result<String, Failure> {
+    gojson::to_string(value).map_err(|error| Failure::internal(&error))
+}
+
+/// An error of the admin API.
+#[derive(Debug, Clone)]
+pub(super) struct Failure {
+    pub(super) status: StatusCode,
+    pub(super) kind: String,
+    pub(super) message: String,
+    pub(super) hint: Option<String>,
+}
+
+impl Failure {
+    pub(super) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { status: StatusCode::BAD_REQUEST, kind: kind_name(kind), message: message.into(), hint: None }
+    }
+
+    pub(super) fn internal(error: &dyn std::fmt::Display) -> Self {
+        Self::new(ErrorKind::Internal, format!("cannot write the answer: {error}"))
+    }
+
+    pub(super) fn status(mut self, status: StatusCode) -> Self {
+        self.status = status;
+        self
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let mut failure = Self::new(error.kind(), error.to_string());
+        failure.hint = error.hint();
+        failure
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let mut response = (
+            self.status,
+            [
+                (header::CONTENT_TYPE, TEXT),
+                (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+            ],
+            format!("{}\n", self.message),
+        )
+            .into_response();
+        let headers = response.headers_mut();
+        if let Ok(kind) = HeaderValue::from_str(&self.kind) {
+            headers.insert(KIND_HEADER, kind);
+        }
+        if let Some(Ok(hint)) = self.hint.map(|hint| HeaderValue::from_str(&percent_encoded(&hint))) {
+            headers.insert(HINT_HEADER, hint);
+        }
+        response
+    }
+}
+
+/// The name of a kind, as in the driver protocol.
+pub(super) fn kind_name(kind: ErrorKind) -> String {
+    match serde_json::to_value(kind) {
+        Ok(serde_json::Value::String(name)) => name,
+        _ => String::new(),
+    }
+}
+
+fn percent_encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if matches!(byte, b' '..=b'~') && byte != b'%' {
+            encoded.push(char::from(byte));
+        } else {
+            // Writing to a text cannot fail.
+            let _ = write!(encoded, "%{byte:02X}");
+        }
+    }
+    encoded
+}
+
+/// Reads the body of a request, whatever its method.
+pub(super) async fn body<T: Serialize + DeserializeOwned + Default>(request: Request) -> Result<T, Failure> {
+    let bytes = raw_body(request.into_body()).await?;
+    gojson::parse(&bytes).map_err(|error| Failure::new(ErrorKind::InvalidArgument, error.to_string()))
+}
+
+async fn raw_body(body: Body) -> Result<bytes::Bytes, Failure> {
+    axum::body::to_bytes(body, MAX_BODY_BYTES).await.map_err(|error| {
+        let text =
+            format!("cannot read the request, of which at most {MAX_BODY_BYTES} bytes are accepted: {error}");
+        Failure::new(ErrorKind::InvalidArgument, text).status(StatusCode::PAYLOAD_TOO_LARGE)
+    })
+}

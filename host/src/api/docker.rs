@@ -1,0 +1,232 @@
+//! Docker's volume plugin protocol. The status is always 200; an error is `{"Err": "..."}`.
+
+use super::answer::{MAX_BODY_BYTES, text};
+use super::{App, front, view};
+use crate::volumes::Error;
+use crate::volumes::index::Entry;
+use crate::volumes::spec::CreateSpec;
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, header};
+use axum::response::Response;
+use axum::routing::post;
+use convoy_client::gojson;
+use convoy_driver_sdk::context::Context;
+use convoy_driver_sdk::{ErrorKind, Name};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// What an engine that speaks the plugin protocol names in `Accept`; to others the answers are those of 0.5.
+const PLUGIN_PROTOCOL: &str = "application/vnd.docker.plugins";
+
+pub(super) fn routes() -> Router<App> {
+    Router::new()
+        .route("/Plugin.Activate", post(activate))
+        .route("/VolumeDriver.Capabilities", post(capabilities))
+        .route("/VolumeDriver.Create", post(create))
+        .route("/VolumeDriver.Remove", post(remove))
+        .route("/VolumeDriver.Mount", post(mount))
+        .route("/VolumeDriver.Unmount", post(unmount))
+        .route("/VolumeDriver.Path", post(path))
+        .route("/VolumeDriver.Get", post(get))
+        .route("/VolumeDriver.List", post(list))
+}
+
+/// The body of every call.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Call {
+    name: String,
+    opts: BTreeMap<String, String>,
+    #[serde(rename = "ID")]
+    id: String,
+}
+
+/// The answer to every call: what is empty is left out.
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Answer {
+    #[serde(skip_serializing_if = "String::is_empty")]
+    mountpoint: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    err: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    volumes: Vec<Volume>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    volume: Option<Volume>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    capabilities: Option<Scope>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    implements: Option<[&'static str; 1]>,
+}
+
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Volume {
+    name: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    mountpoint: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    created_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Scope {
+    scope: &'static str,
+}
+
+fn answer(answer: &Answer) -> Response {
+    text(gojson::to_string(answer).unwrap_or_else(|error| format!("{{\"Err\": \"{error}\"}}")))
+}
+
+fn finish(result: Result<Answer, String>) -> Response {
+    answer(&result.unwrap_or_else(|err| Answer { err, ..Answer::default() }))
+}
+
+/// The body of a call and the context of what it starts.
+async fn read(request: Request) -> Result<(Call, Context), String> {
+    let context = Context::new(front::request_id(&request));
+    let bytes = axum::body::to_bytes(request.into_body(), MAX_BODY_BYTES)
+        .await
+        .map_err(|error| format!("cannot read the request: {error}"))?;
+    let call: Call = gojson::parse(&bytes).map_err(|error| error.to_string())?;
+    Ok((call, context))
+}
+
+async fn activate() -> Response {
+    answer(&Answer { implements: Some(["VolumeDriver"]), ..Answer::default() })
+}
+
+async fn capabilities() -> Response {
+    answer(&Answer { capabilities: Some(Scope { scope: "local" }), ..Answer::default() })
+}
+
+async fn create(State(app): State<App>, request: Request) -> Response {
+    finish(async { create_volume(&app, read(request).await?).await.map(|()| Answer::default()) }.await)
+}
+
+async fn create_volume(app: &App, (call, context): (Call, Context)) -> Result<(), String> {
+    let name = Name::parse(call.name).map_err(|error| Error::InvalidVolumeName(error.0).full_text())?;
+    let spec = CreateSpec::from_docker(call.opts).map_err(|error| error.full_text())?;
+    let made = app.clone();
+    app.detached(async move { made.backups.create_or_get(&name, &spec, &made.jobs, &context).await })
+        .await
+        .map(drop)
+        .map_err(|error| error.full_text())
+}
+
+async fn remove(State(app): State<App>, request: Request) -> Response {
+    finish(
+        async {
+            let (call, context) = read(request).await?;
+            if app.settings.ignore_docker_delete {
+                tracing::info!(volume = call.name, "ignored Docker's Remove, as configured");
+                return Ok(Answer::default());
+            }
+            let volumes = app.volumes.clone();
+            // The data is kept: that of a volume which Docker removes is deleted by `convoy delete`.
+            let removed = app.detached(async move { volumes.delete(&call.name, true, &context).await }).await;
+            match removed {
+                Ok(()) | Err(Error::VolumeNotFound(_)) => Ok(Answer::default()),
+                Err(error) => Err(error.full_text()),
+            }
+        }
+        .await,
+    )
+}
+
+async fn mount(State(app): State<App>, request: Request) -> Response {
+    finish(
+        async {
+            let (call, context) = read(request).await?;
+            if app.settings.create_on_docker_mount && app.volumes.find(&call.name, &context).await.is_err() {
+                create_volume(&app, (call.clone(), context.clone())).await?;
+            }
+            let volumes = app.volumes.clone();
+            let mounted = app
+                .detached(async move { volumes.mount(&call.name, &call.id, None, &context).await })
+                .await
+                .map_err(unknown)?;
+            Ok(Answer { mountpoint: mounted.display().to_string(), ..Answer::default() })
+        }
+        .await,
+    )
+}
+
+async fn unmount(State(app): State<App>, request: Request) -> Response {
+    finish(
+        async {
+            let (call, context) = read(request).await?;
+            let volumes = app.volumes.clone();
+            let unmounted =
+                app.detached(async move { volumes.unmount(&call.name, &call.id, &context).await }).await;
+            match unmounted {
+                Ok(()) | Err(Error::VolumeNotFound(_)) => Ok(Answer::default()),
+                Err(error) => Err(error.full_text()),
+            }
+        }
+        .await,
+    )
+}
+
+async fn path(State(app): State<App>, request: Request) -> Response {
+    finish(
+        async {
+            let (call, context) = read(request).await?;
+            let entry = app.volumes.find(&call.name, &context).await.map_err(unknown)?;
+            Ok(Answer { mountpoint: mountpoint(&app, &entry), ..Answer::default() })
+        }
+        .await,
+    )
+}
+
+async fn get(State(app): State<App>, headers: HeaderMap, request: Request) -> Response {
+    finish(
+        async {
+            let (call, context) = read(request).await?;
+            let entry = app.volumes.find(&call.name, &context).await.map_err(|error| match error {
+                Error::VolumeNotFound(name) => format!("Could not find volume {name}."),
+                other => other.full_text(),
+            })?;
+            let mut volume = listed(&app, &entry);
+            if speaks_plugin_protocol(&headers) {
+                volume.created_at = Some(entry.volume.created.to_string());
+                volume.status = Some(view::driver_info(&app.volumes, &entry, None));
+            }
+            Ok(Answer { volume: Some(volume), ..Answer::default() })
+        }
+        .await,
+    )
+}
+
+async fn list(State(app): State<App>) -> Response {
+    let mut volumes = Vec::with_capacity(app.volumes.index.len());
+    app.volumes.index.each(|entry| volumes.push(listed(&app, entry)));
+    answer(&Answer { volumes, ..Answer::default() })
+}
+
+fn listed(app: &App, entry: &Entry) -> Volume {
+    Volume { name: entry.volume.name.to_string(), mountpoint: mountpoint(app, entry), ..Volume::default() }
+}
+
+fn mountpoint(app: &App, entry: &Entry) -> String {
+    let path = app.volumes.ledger.mountpoint(&entry.volume.name);
+    path.map(|path| path.display().to_string()).unwrap_or_default()
+}
+
+fn speaks_plugin_protocol(headers: &HeaderMap) -> bool {
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    accept.is_some_and(|accept| accept.contains(PLUGIN_PROTOCOL))
+}
+
+fn unknown(error: Error) -> String {
+    match error.kind() {
+        ErrorKind::NotFound if matches!(error, Error::VolumeNotFound(_)) => {
+            "Couldn't find volume.".to_owned()
+        }
+        _ => error.full_text(),
+    }
+}

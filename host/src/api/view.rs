@@ -1,0 +1,69 @@
+//! Volumes and snapshots as JSON.
+
+use crate::volumes::Volumes;
+use crate::volumes::index::Entry;
+use convoy_client::types::{Pairs, Snapshot, SnapshotEntry, Volume};
+use convoy_driver_sdk::DriverError;
+use convoy_driver_sdk::protocol::{Health, Snapshot as DriverSnapshot};
+
+/// A volume, as `list` and `inspect` show it.
+pub(super) fn volume(volumes: &Volumes, entry: &Entry, stale: Option<&DriverError>) -> Volume {
+    let known = &entry.volume;
+    let driver = entry.driver.name().as_str();
+    let info = driver_info(volumes, entry, stale);
+    Volume {
+        name: known.name.to_string(),
+        driver: driver.to_owned(),
+        mount_point: info.get("MountPoint").cloned().unwrap_or_default(),
+        created_time: known.created.to_legacy(),
+        driver_info: Some(info),
+        snapshots: Some(
+            known.snapshots.iter().map(|one| (one.name.to_string(), in_volume(driver, one))).collect(),
+        ),
+    }
+}
+
+/// What the driver says of a volume, and what the host adds.
+pub(super) fn driver_info(volumes: &Volumes, entry: &Entry, stale: Option<&DriverError>) -> Pairs {
+    let known = &entry.volume;
+    let mut info = known.info.clone();
+    let mountpoint = volumes.ledger.mountpoint(&known.name).map(|path| path.display().to_string());
+    info.insert("Driver".to_owned(), entry.driver.name().to_string());
+    info.insert("MountPoint".to_owned(), mountpoint.unwrap_or_default());
+    info.insert("VolumeName".to_owned(), known.name.to_string());
+    info.insert("VolumeCreatedAt".to_owned(), known.created.to_legacy());
+    info.insert("Size".to_owned(), known.size.to_string());
+    if let Some(problem) = problem(entry, stale) {
+        info.insert("Error".to_owned(), problem);
+    }
+    info
+}
+
+/// Why a volume cannot be used, if it cannot.
+pub(super) fn problem(entry: &Entry, stale: Option<&DriverError>) -> Option<String> {
+    match (&entry.volume.health, stale) {
+        (Health::Damaged(why), _) => Some(why.clone()),
+        (Health::Good, stale) => stale.map(|error| format!("as last known: {error}")),
+    }
+}
+
+/// A snapshot by itself.
+pub(super) fn snapshot(entry: &Entry, snapshot: &DriverSnapshot, with_volume_time: bool) -> Snapshot {
+    let SnapshotEntry { name, created_time, driver_info } = in_volume(entry.driver.name(), snapshot);
+    Snapshot {
+        name,
+        volume_name: entry.volume.name.to_string(),
+        volume_created_at: with_volume_time.then(|| entry.volume.created.to_legacy()),
+        created_time,
+        driver_info,
+    }
+}
+
+fn in_volume(driver: &str, snapshot: &DriverSnapshot) -> SnapshotEntry {
+    let created = snapshot.created.to_legacy();
+    let mut info = snapshot.info.clone();
+    info.insert("Driver".to_owned(), driver.to_owned());
+    info.insert("SnapshotName".to_owned(), snapshot.name.to_string());
+    info.insert("SnapshotCreatedAt".to_owned(), created.clone());
+    SnapshotEntry { name: snapshot.name.to_string(), created_time: created, driver_info: info }
+}

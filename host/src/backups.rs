@@ -1,0 +1,213 @@
+//! Backups: of which driver or store an URL speaks, and what goes where.
+//!
+//! - [`provider`]: backups that a storage system keeps itself, by the driver whose name is the URL's scheme.
+//!
+//! Everything else is the backup engine's: the driver says where a snapshot's bytes are, the engine moves them.
+
+mod provider;
+
+use crate::jobs::{About, Jobs, Running};
+use crate::volumes::Volumes;
+use crate::volumes::error::{Error, Result};
+use crate::volumes::index::Entry;
+use crate::volumes::spec::CreateSpec;
+use convoy_client::types::{
+    BackupInfo, BackupRef, CreateBackup, ListBackups, PruneBackups, PruneReport, VerifyBackups, VerifyReport,
+};
+use convoy_driver_sdk::context::Context;
+use convoy_driver_sdk::{ErrorKind, Name};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The backup service.
+#[derive(Debug)]
+pub struct Backups {
+    volumes: Arc<Volumes>,
+}
+
+impl Backups {
+    /// Of these volumes.
+    pub fn new(volumes: Arc<Volumes>) -> Self {
+        Self { volumes }
+    }
+
+    /// Makes a volume, empty or from a backup.
+    ///
+    /// # Errors
+    /// Those of [`Volumes::create`]; those of the backup.
+    pub async fn create(
+        &self,
+        name: &Name,
+        spec: &CreateSpec,
+        job: &Running,
+        request_id: &str,
+    ) -> Result<Entry> {
+        if spec.backup.is_empty() && !spec.endpoint.is_empty() {
+            let text = "Endpoint option can only be used when creating a volume from a backup.";
+            return Err(Error::InvalidRequest(text.to_owned()));
+        }
+        if spec.backup.is_empty() {
+            return self.volumes.create(name, spec, &job.context(request_id)).await;
+        }
+        let url = plain_url(&spec.backup);
+        let scheme = scheme(&url);
+        if !spec.endpoint.is_empty() && scheme != "s3" {
+            let text = format!(
+                "Unsupported backup protocol for custom endpoint: {scheme}. Only s3:// is supported."
+            );
+            return Err(Error::InvalidRequest(text));
+        }
+        if let Some(driver) = self.provider(scheme) {
+            let spec = CreateSpec { driver: driver.name().to_string(), backup: url, ..spec.clone() };
+            return self.volumes.create(name, &spec, &job.context(request_id)).await;
+        }
+        Err(unsupported(scheme))
+    }
+
+    /// Makes a volume unless there is one of that name: Docker's Create.
+    ///
+    /// # Errors
+    /// As [`Self::create`], but for a volume that exists.
+    pub async fn create_or_get(
+        &self,
+        name: &Name,
+        spec: &CreateSpec,
+        jobs: &Jobs,
+        context: &Context,
+    ) -> Result<Entry> {
+        if spec.backup.is_empty() && spec.endpoint.is_empty() {
+            return self.volumes.create_or_get(name, spec, context).await;
+        }
+        if let Ok(entry) = self.volumes.find(name, context).await {
+            return Ok(entry);
+        }
+        let about =
+            About { kind: "restore", volume: name.to_string(), url: spec.backup.clone(), ..About::default() };
+        let job = jobs.begin(about);
+        match self.create(name, spec, &job, context.request_id()).await {
+            Err(Error::VolumeExists(_)) => self.volumes.find(name, context).await,
+            result => result,
+        }
+    }
+
+    /// Backs a snapshot up and answers the backup's URL.
+    ///
+    /// # Errors
+    /// [`Error::SnapshotNotFound`] and the like; the driver's; those of the store.
+    pub async fn back_up(&self, asked: &CreateBackup, job: &Running, request_id: &str) -> Result<String> {
+        let volume = (!asked.volume_name.is_empty()).then_some(asked.volume_name.as_str());
+        let (entry, snapshot) = self.volumes.index.snapshot(&asked.snapshot_name, volume)?;
+        let url = plain_url(&asked.url);
+        if entry.driver.can(convoy_driver_sdk::protocol::Capability::NativeBackup)
+            && (url.is_empty() || scheme(&url) == entry.driver.name().as_str())
+        {
+            return self.back_up_at_provider(&entry, &snapshot.name, &job.context(request_id)).await;
+        }
+        Err(unsupported(scheme(&url)))
+    }
+
+    /// The backups at a destination, by URL.
+    ///
+    /// # Errors
+    /// Those of the store or the driver.
+    pub async fn list(&self, asked: &ListBackups, context: &Context) -> Result<BTreeMap<String, BackupInfo>> {
+        let url = plain_url(&asked.url);
+        match self.provider(scheme(&url)) {
+            Some(driver) => self.list_at_provider(driver, &url, asked, context).await,
+            None => Err(unsupported(scheme(&url))),
+        }
+    }
+
+    /// One backup.
+    ///
+    /// # Errors
+    /// Those of the store or the driver.
+    pub async fn inspect(&self, asked: &BackupRef, context: &Context) -> Result<BackupInfo> {
+        let url = plain_url(&asked.url);
+        match self.provider(scheme(&url)) {
+            Some(driver) => self.inspect_at_provider(driver, &url, context).await,
+            None => Err(unsupported(scheme(&url))),
+        }
+    }
+
+    /// Deletes a backup.
+    ///
+    /// # Errors
+    /// Those of the store or the driver.
+    pub async fn delete(&self, asked: &BackupRef, context: &Context) -> Result<()> {
+        let url = plain_url(&asked.url);
+        match self.provider(scheme(&url)) {
+            Some(driver) => self.delete_at_provider(driver, &url, context).await,
+            None => Err(unsupported(scheme(&url))),
+        }
+    }
+
+    /// Checks backups.
+    ///
+    /// # Errors
+    /// Those of the store; damage is in the report.
+    pub async fn verify(&self, asked: &VerifyBackups, _job: &Running) -> Result<VerifyReport> {
+        Err(unsupported(scheme(&asked.url)))
+    }
+
+    /// Removes what no backup refers to.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn prune(&self, asked: &PruneBackups, _job: &Running) -> Result<PruneReport> {
+        Err(unsupported(scheme(&asked.url)))
+    }
+}
+
+/// What stands before `://`.
+fn scheme(url: &str) -> &str {
+    url.split_once("://").map_or("", |(scheme, _)| scheme)
+}
+
+fn unsupported(scheme: &str) -> Error {
+    Error::Backup {
+        kind: ErrorKind::InvalidArgument,
+        message: format!("Driver {scheme} is not supported!"),
+        hint: Some("destinations are vfs:///dir/ and s3://bucket@region/path/".to_owned()),
+    }
+}
+
+/// An URL as it was before it was printed as JSON: in what separates its parameters, `\u0026` and `u0026` (a shell took
+/// the backslash) are `&`. A volume or a directory may have `u0026` in its name: nothing else is touched.
+fn plain_url(url: &str) -> String {
+    let url = url.replace("\\u0026", "&");
+    let Some((destination, query)) = url.split_once('?') else { return url };
+    if query.contains('&') {
+        return url;
+    }
+    let query = ["volume=", "backup="]
+        .iter()
+        .find_map(|key| {
+            let (before, after) = query.split_once(&format!("u0026{key}"))?;
+            Some(format!("{before}&{key}{after}"))
+        })
+        .unwrap_or_else(|| query.to_owned());
+    format!("{destination}?{query}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_three_forms_of_an_ampersand() {
+        let plain = "vfs:///b?backup=backup-1&volume=vol1";
+        for form in
+            [plain, "vfs:///b?backup=backup-1\\u0026volume=vol1", "vfs:///b?backup=backup-1u0026volume=vol1"]
+        {
+            assert_eq!(plain_url(form), plain);
+        }
+        for untouched in ["vfs:///bku0026x/", "vfs:///b?backup=backup-1&volume=au0026b", "vfs:///b", ""] {
+            assert_eq!(plain_url(untouched), untouched);
+        }
+        assert_eq!(
+            plain_url("vfs:///bu0026x?backup=backup-1u0026volume=au0026b"),
+            "vfs:///bu0026x?backup=backup-1&volume=au0026b"
+        );
+    }
+}

@@ -1,0 +1,111 @@
+//! Backups that a storage system keeps itself: its driver's name is the scheme of their URLs.
+
+use super::Backups;
+use crate::events::about;
+use crate::volumes::backend::Backend;
+use crate::volumes::error::{Error, Result};
+use crate::volumes::index::Entry;
+use crate::volumes::{CHANGE, QUICK, within};
+use convoy_client::types::{BackupInfo, Event, ListBackups};
+use convoy_driver_sdk::Name;
+use convoy_driver_sdk::context::Context;
+use convoy_driver_sdk::protocol::{self, Capability};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+impl Backups {
+    /// The driver that keeps backups of this scheme.
+    pub(super) fn provider(&self, scheme: &str) -> Option<&Arc<Backend>> {
+        self.volumes
+            .drivers
+            .iter()
+            .find(|driver| **driver.name() == *scheme && driver.can(Capability::NativeBackup))
+    }
+
+    pub(super) async fn back_up_at_provider(
+        &self,
+        entry: &Entry,
+        snapshot: &Name,
+        context: &Context,
+    ) -> Result<String> {
+        let volume = &entry.volume.name;
+        let _reading = self.volumes.reading(volume);
+        let request = protocol::CreateBackup {
+            volume: volume.clone(),
+            snapshot: snapshot.clone(),
+            options: BTreeMap::new(),
+        };
+        let created = entry.driver.call(request, context).await?;
+        let event = about("backup.create", entry.driver.name(), volume);
+        self.volumes.events.send(Event {
+            snapshot: snapshot.to_string(),
+            message: created.url.clone(),
+            ..event
+        });
+        Ok(created.url)
+    }
+
+    pub(super) async fn list_at_provider(
+        &self,
+        driver: &Backend,
+        url: &str,
+        asked: &ListBackups,
+        context: &Context,
+    ) -> Result<BTreeMap<String, BackupInfo>> {
+        let volume = match asked.volume_name.as_str() {
+            "" => None,
+            name => Some(Name::parse(name).map_err(|error| Error::InvalidName(error.0))?),
+        };
+        let request = protocol::ListBackups { destination: Some(url.to_owned()), volume };
+        let listed = driver.call(request, &within(context, CHANGE)).await?;
+        let wanted = |backup: &protocol::BackupInfo| {
+            asked.snapshot_name.is_empty() || asked.snapshot_name == backup.snapshot
+        };
+        Ok(listed
+            .backups
+            .into_iter()
+            .filter(wanted)
+            .map(|backup| (backup.url.clone(), shown(driver.name(), backup)))
+            .collect())
+    }
+
+    pub(super) async fn inspect_at_provider(
+        &self,
+        driver: &Backend,
+        url: &str,
+        context: &Context,
+    ) -> Result<BackupInfo> {
+        let request = protocol::InspectBackup { url: url.to_owned() };
+        Ok(shown(driver.name(), driver.call(request, &within(context, QUICK)).await?))
+    }
+
+    pub(super) async fn delete_at_provider(
+        &self,
+        driver: &Backend,
+        url: &str,
+        context: &Context,
+    ) -> Result<()> {
+        let request = protocol::DeleteBackup { url: url.to_owned() };
+        driver.call(request, &within(context, CHANGE)).await?;
+        let event = about("backup.delete", driver.name(), "");
+        self.volumes.events.send(Event { message: url.to_owned(), ..event });
+        Ok(())
+    }
+}
+
+fn shown(driver: &str, backup: protocol::BackupInfo) -> BackupInfo {
+    let created = backup.created.to_legacy();
+    BackupInfo {
+        // The last part of the URL is what the provider calls it.
+        backup_name: backup.url.rsplit('/').next().unwrap_or_default().to_owned(),
+        backup_url: backup.url,
+        driver_name: driver.to_owned(),
+        volume_name: backup.volume,
+        volume_size: backup.size.to_string(),
+        volume_created_at: backup.info.get("VolumeCreatedAt").cloned().unwrap_or_default(),
+        snapshot_name: backup.snapshot,
+        snapshot_created_at: backup.info.get("SnapshotCreatedAt").cloned().unwrap_or_else(|| created.clone()),
+        created_time: created,
+        extra: backup.info,
+    }
+}

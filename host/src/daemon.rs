@@ -1,0 +1,106 @@
+//! From arguments to a running daemon, and to its end.
+//!
+//! - [`config`]: settings, saved and given; [`duration`] and [`options`]: values in them.
+//! - [`root`]: the directory, one daemon at a time; [`socket`]: the socket, likewise.
+//! - [`drivers`]: opens the drivers; [`serve`]: answers until told to stop.
+//! - [`logging`], [`notify`]: telling the world.
+
+pub mod config;
+pub mod drivers;
+pub mod duration;
+pub mod logging;
+pub mod notify;
+pub mod options;
+pub mod root;
+pub mod serve;
+pub mod socket;
+
+use convoy_cli::args::{DEFAULT_ROOT, DaemonArgs};
+use root::Root;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// A daemon that cannot start, or had to stop.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// The log.
+    #[error(transparent)]
+    Log(#[from] logging::LogError),
+    /// The directory.
+    #[error(transparent)]
+    Root(#[from] root::RootError),
+    /// The settings.
+    #[error(transparent)]
+    Config(#[from] config::ConfigError),
+    /// A driver option.
+    #[error(transparent)]
+    Option(#[from] options::OptionError),
+    /// The socket.
+    #[error(transparent)]
+    Socket(#[from] socket::SocketError),
+    /// The drivers.
+    #[error(transparent)]
+    Drivers(#[from] drivers::DriversError),
+    /// The mount ledger.
+    #[error(transparent)]
+    Ledger(#[from] crate::volumes::ledger::OpenError),
+    /// The operating system.
+    #[error("cannot {what}: {source}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+}
+
+/// Runs the daemon until it is told to stop.
+pub fn run(args: DaemonArgs) -> ExitCode {
+    match start(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            // After the log, what every failed command prints.
+            let told = std::collections::BTreeMap::from([("Error", error.to_string())]);
+            if let Ok(text) = convoy_client::gojson::to_string(&told) {
+                println!("{text}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(args: &DaemonArgs) -> Result<(), DaemonError> {
+    logging::init(args.log.as_deref(), args.debug)?;
+    let given = options::parse(&args.driver_opts)?;
+    let root = Root::open(&args.root.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_ROOT)))?;
+    let config = config::load(root.path(), args)?;
+    let (listener, _socket) = socket::listen(&args.socket)?;
+    let boot_id =
+        root::boot_id().map_err(|source| DaemonError::System { what: "read the boot id", source })?;
+    runtime()?.block_on(serve::serve(serve::Start {
+        root: root.path(),
+        config,
+        options: given,
+        listener,
+        socket: &args.socket,
+        boot_id: &boot_id,
+    }))
+}
+
+/// Few threads: the daemon's own work is small, and what blocks has threads that come and go.
+fn runtime() -> Result<tokio::runtime::Runtime, DaemonError> {
+    let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(cores.clamp(2, 4))
+        .max_blocking_threads(256)
+        .thread_name("convoy")
+        .enable_all()
+        .build()
+        .map_err(|source| DaemonError::System { what: "start threads", source })
+}
+
+/// The directory of the mount ledger.
+fn ledger_dir(root: &Path) -> PathBuf {
+    root.join("mounts")
+}

@@ -1,0 +1,118 @@
+use super::*;
+use proptest::prelude::*;
+
+/// As convoy 0.5.2 wrote it.
+const SAVED: &str = concat!(
+    r#"{"Root":"/var/lib/rancher/convoy","DriverList":["vfs"],"DefaultDriver":"vfs","MountNamespaceFD":"","#,
+    r#""IgnoreDockerDelete":false,"CreateOnDockerMount":false,"CmdTimeout":""}"#,
+    "\n"
+);
+
+fn root_with(saved: &str) -> tempfile::TempDir {
+    let root = tempfile::tempdir().unwrap();
+    std::fs::write(root.path().join(FILE), saved).unwrap();
+    root
+}
+
+fn args() -> DaemonArgs {
+    DaemonArgs::default()
+}
+
+#[test]
+fn the_file_of_0_5_is_read_and_written_to_the_byte() {
+    let root = root_with(SAVED);
+    let mut general = load(root.path(), &args()).unwrap().general;
+    assert_eq!(general.root, root.path().display().to_string(), "a root that was moved is where it is");
+    general.root = "/var/lib/rancher/convoy".to_owned();
+    general.default_driver = "vfs".to_owned();
+    std::fs::remove_file(root.path().join(FILE)).unwrap();
+    save(root.path(), &general).unwrap();
+    assert_eq!(std::fs::read_to_string(root.path().join(FILE)).unwrap(), SAVED);
+}
+
+#[test]
+fn a_first_start_takes_the_command_line() {
+    let root = tempfile::tempdir().unwrap();
+    let config = load(root.path(), &args()).unwrap();
+    assert_eq!(config.general.driver_list, ["vfs"]);
+    let all = DaemonArgs {
+        drivers: vec!["a1".to_owned(), "process:b1".to_owned()],
+        cmd_timeout: Some("2m".to_owned()),
+        ignore_docker_delete: Some(true),
+        mnt_ns: Some("/proc/self/ns/mnt".to_owned()),
+        ..args()
+    };
+    let config = load(root.path(), &all).unwrap();
+    assert_eq!(config.general.driver_list, all.drivers);
+    assert_eq!(config.command_timeout, Some(Duration::from_secs(120)));
+    assert_eq!(config.mount_namespace, Some("/proc/self/ns/mnt".into()));
+    assert!(config.general.ignore_docker_delete && !config.general.create_on_docker_mount);
+}
+
+#[test]
+fn a_flag_that_differs_is_refused_with_both_values() {
+    let root = root_with(SAVED);
+    let given = DaemonArgs {
+        drivers: vec!["devicemapper".to_owned()],
+        create_on_docker_mount: Some(true),
+        ignore_docker_delete: Some(false),
+        ..args()
+    };
+    let error = load(root.path(), &given).unwrap_err().to_string();
+    for part in
+        ["--drivers", "\"vfs\"", "\"devicemapper\"", "--create-on-docker-mount", "--ignore-config-file"]
+    {
+        assert!(error.contains(part), "{part} in {error}");
+    }
+    assert!(!error.contains("--ignore-docker-delete"), "{error}");
+    let ignoring = DaemonArgs { ignore_config_file: true, ..given };
+    let taken = load(root.path(), &ignoring).unwrap().general;
+    assert_eq!((taken.driver_list, taken.create_on_docker_mount), (vec!["devicemapper".to_owned()], true));
+}
+
+#[test]
+fn what_cannot_be_is_refused() {
+    for saved in ["", "{", "[]", r#"{"DriverList": 5}"#] {
+        let root = root_with(saved);
+        assert!(matches!(load(root.path(), &args()), Err(ConfigError::Unreadable { .. })), "{saved}");
+        assert!(load(root.path(), &DaemonArgs { ignore_config_file: true, ..args() }).is_ok());
+    }
+    let root = tempfile::tempdir().unwrap();
+    for timeout in ["30s", "soon", ""] {
+        let given = DaemonArgs { cmd_timeout: Some(timeout.to_owned()), ..args() };
+        assert_eq!(load(root.path(), &given).is_ok(), timeout.is_empty(), "{timeout}");
+    }
+    let nowhere = DaemonArgs { mnt_ns: Some("/nonexistent/mnt".to_owned()), ..args() };
+    assert!(matches!(load(root.path(), &nowhere), Err(ConfigError::MountNamespace { .. })));
+}
+
+fn any_args() -> impl Strategy<Value = DaemonArgs> {
+    let names = prop::collection::vec("[a-z]{2,4}", 0..3);
+    let flag = || prop::option::of(any::<bool>());
+    let timeout = prop::option::of(prop::sample::select(vec!["1m", "90s", "1h"]));
+    (names, flag(), flag(), timeout).prop_map(|(drivers, ignore, create, timeout)| DaemonArgs {
+        drivers,
+        ignore_docker_delete: ignore,
+        create_on_docker_mount: create,
+        cmd_timeout: timeout.map(str::to_owned),
+        ..DaemonArgs::default()
+    })
+}
+
+proptest! {
+    /// Whatever the first start was given: nothing, or the same, starts it again alike; and no start ever has
+    /// settings that were neither saved nor given.
+    #[test]
+    fn what_was_saved_is_never_overridden_in_silence(first in any_args(), second in any_args()) {
+        let root = tempfile::tempdir().unwrap();
+        let saved = load(root.path(), &first).unwrap();
+        save(root.path(), &saved.general).unwrap();
+        prop_assert_eq!(&load(root.path(), &DaemonArgs::default()).unwrap(), &saved);
+        prop_assert_eq!(&load(root.path(), &first).unwrap(), &saved);
+        if let Ok(again) = load(root.path(), &second) {
+            prop_assert_eq!(&again, &saved);
+            prop_assert!(second.drivers.is_empty() || second.drivers == saved.general.driver_list);
+            prop_assert!(second.ignore_docker_delete.is_none_or(|flag| flag == saved.general.ignore_docker_delete));
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! The daemon's life: drivers, volumes, ready, drain.
+
+use super::config::{self, Config};
+use super::notify::notify;
+use super::options::Options;
+use super::{DaemonError, drivers, ledger_dir};
+use crate::api::{self, App};
+use crate::backups::Backups;
+use crate::events::Events;
+use crate::jobs::Jobs;
+use crate::volumes::Volumes;
+use crate::volumes::ledger::{Ledger, Opened};
+use axum::ServiceExt;
+use axum::extract::Request;
+use convoy_driver_sdk::context::Context;
+use convoy_driver_sdk::protocol::Close;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// How long, when the daemon is told to stop, running calls may take to end by themselves; and how long, once they
+/// are cancelled, to undo what they began. Together less than the 90 s after which systemd kills.
+const DRAIN: [Duration; 2] = [Duration::from_secs(15), Duration::from_secs(30)];
+
+/// How long a driver may take to close.
+const CLOSE: Duration = Duration::from_secs(10);
+
+/// What a daemon is started with.
+#[derive(Debug)]
+pub struct Start<'a> {
+    /// Its directory.
+    pub root: &'a Path,
+    /// Its settings.
+    pub config: Config,
+    /// The drivers' options.
+    pub options: Options,
+    /// Its socket.
+    pub listener: UnixListener,
+    /// Where that is.
+    pub socket: &'a Path,
+    /// Names the boot.
+    pub boot_id: &'a str,
+}
+
+/// Serves until told to stop.
+///
+/// # Errors
+/// Whatever keeps it from starting.
+pub async fn serve(start: Start<'_>) -> Result<(), DaemonError> {
+    let began = Instant::now();
+    let stopping = CancellationToken::new();
+    tokio::spawn(wait_for_signals(stopping.clone()));
+    let drivers = drivers::open(start.root, &start.config, &start.options).await?;
+    let mut general = start.config.general;
+    general.default_driver = drivers.default_driver().name().to_string();
+    config::save(start.root, &general)?;
+    let Opened { ledger, first } = Ledger::open(&ledger_dir(start.root), start.boot_id)?;
+    let volumes = Arc::new(Volumes::new(drivers, ledger, Events::default()));
+    load(&volumes, first).await;
+
+    let app = App {
+        backups: Arc::new(Backups::new(Arc::clone(&volumes))),
+        volumes: Arc::clone(&volumes),
+        jobs: Jobs::default(),
+        settings: Arc::new(general),
+        tasks: TaskTracker::new(),
+        stopping: stopping.clone(),
+    };
+    let listener = tokio::net::UnixListener::from_std(start.listener)
+        .map_err(|source| DaemonError::System { what: "listen at the socket", source })?;
+    let looking_after = tokio::spawn({
+        let volumes = Arc::clone(&volumes);
+        async move { volumes.look_after().await }
+    });
+    let make = ServiceExt::<Request>::into_make_service(api::service(app.clone()));
+    let serving = axum::serve(listener, make).with_graceful_shutdown(stopping.clone().cancelled_owned());
+    let mut serving = tokio::spawn(async move { serving.await });
+    tracing::info!(
+        socket = %start.socket.display(),
+        volumes = volumes.index.len(),
+        millis = began.elapsed().as_millis(),
+        "convoy {} is ready", env!("CARGO_PKG_VERSION")
+    );
+    notify("READY=1");
+
+    tokio::select! {
+        () = stopping.cancelled() => {}
+        ended = &mut serving => tracing::error!(?ended, "the socket is no longer served"),
+    }
+    notify("STOPPING=1");
+    looking_after.abort();
+    drain(&app).await;
+    serving.abort();
+    close(&volumes).await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Reads what the drivers have, and brings the mount ledger in line with it.
+async fn load(volumes: &Volumes, first: bool) {
+    let context = Context::new("start");
+    for driver in volumes.drivers.iter().filter(|driver| driver.failure().is_none()) {
+        if let Err(error) = volumes.refresh(driver, &context).await {
+            tracing::error!(driver = %driver.name(), %error, "cannot list the volumes of a driver: trying again");
+            driver.suspect();
+        }
+    }
+    volumes.reconcile_mounts(first, &context).await;
+}
+
+/// Lets what runs come to an end, and cancels what does not.
+async fn drain(app: &App) {
+    app.tasks.close();
+    let [patience, undo] = DRAIN;
+    if !app.tasks.is_empty() {
+        tracing::info!(calls = app.tasks.len(), seconds = patience.as_secs(), "waiting for running calls");
+    }
+    if tokio::time::timeout(patience, app.tasks.wait()).await.is_ok() {
+        return;
+    }
+    tracing::warn!(calls = app.tasks.len(), seconds = undo.as_secs(), "cancelling what still runs");
+    app.jobs.cancel_all();
+    if tokio::time::timeout(undo, app.tasks.wait()).await.is_err() {
+        tracing::error!(calls = app.tasks.len(), "stopping although calls still run");
+    }
+}
+
+async fn close(volumes: &Volumes) {
+    let closing =
+        volumes.drivers.iter().filter(|driver| driver.failure().is_none()).map(|driver| async move {
+            let context = crate::volumes::within(&Context::new("stop"), CLOSE);
+            let closed = tokio::time::timeout(CLOSE, driver.call(Close {}, &context)).await;
+            match closed {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => tracing::warn!(driver = %driver.name(), %error, "a driver did not close"),
+                Err(_) => tracing::warn!(driver = %driver.name(), "a driver did not close in time"),
+            }
+        });
+    futures::future::join_all(closing).await;
+}
+
+/// The first signal stops the daemon in order, the second at once.
+async fn wait_for_signals(stopping: CancellationToken) {
+    let (terminate, interrupt) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    let (Ok(mut terminate), Ok(mut interrupt)) = (terminate, interrupt) else {
+        tracing::error!("cannot wait for signals: only SIGKILL will stop this daemon");
+        return;
+    };
+    for first in [true, false] {
+        let name = tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        };
+        if first {
+            tracing::info!(signal = name, "stopping; a second signal stops at once");
+            stopping.cancel();
+        } else {
+            tracing::warn!(signal = name, "stopping at once");
+            std::process::exit(1);
+        }
+    }
+}

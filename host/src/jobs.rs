@@ -1,0 +1,201 @@
+//! Long work: what runs, how far it is, and how it is stopped.
+
+use crate::volumes::locks::unpoisoned;
+use convoy_client::types::{Job, Progress};
+use convoy_driver_sdk::Timestamp;
+use convoy_driver_sdk::context::{CancelFlag, Context, Progress as DriverProgress};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+use tokio::sync::watch;
+
+/// Everything that runs.
+#[derive(Debug, Clone, Default)]
+pub struct Jobs(Arc<Mutex<BTreeMap<String, Arc<State>>>>);
+
+/// What a job is about.
+#[derive(Debug, Clone, Default)]
+pub struct About {
+    /// `backup create`, `restore`, `snapshot create` and the like.
+    pub kind: &'static str,
+    /// The volume; empty where there is none.
+    pub volume: String,
+    /// The snapshot; empty where there is none.
+    pub snapshot: String,
+    /// The destination or backup; empty where there is none.
+    pub url: String,
+}
+
+#[derive(Debug)]
+struct State {
+    id: String,
+    about: About,
+    started_at: Timestamp,
+    started: Instant,
+    progress: watch::Sender<Progress>,
+    cancel: CancelFlag,
+}
+
+/// A job that runs; dropping it ends it.
+#[derive(Debug)]
+pub struct Running {
+    jobs: Jobs,
+    state: Arc<State>,
+}
+
+impl Jobs {
+    /// Begins a job.
+    pub fn begin(&self, about: About) -> Running {
+        let state = Arc::new(State {
+            id: format!("job-{:016x}", rand::random::<u64>()),
+            about,
+            started_at: Timestamp::now(),
+            started: Instant::now(),
+            progress: watch::Sender::default(),
+            cancel: CancelFlag::default(),
+        });
+        unpoisoned(self.0.lock()).insert(state.id.clone(), Arc::clone(&state));
+        tracing::debug!(job = state.id, kind = state.about.kind, volume = state.about.volume, "began");
+        Running { jobs: self.clone(), state }
+    }
+
+    /// What runs, by id.
+    pub fn list(&self) -> BTreeMap<String, Job> {
+        let all = unpoisoned(self.0.lock());
+        all.iter().map(|(id, state)| (id.clone(), state.describe())).collect()
+    }
+
+    /// Asks a job to stop. Whether there is one of that id.
+    pub fn cancel(&self, id: &str) -> bool {
+        let all = unpoisoned(self.0.lock());
+        all.get(id).inspect(|state| state.cancel.cancel()).is_some()
+    }
+
+    /// Asks everything to stop.
+    pub fn cancel_all(&self) {
+        unpoisoned(self.0.lock()).values().for_each(|state| state.cancel.cancel());
+    }
+}
+
+impl State {
+    fn describe(&self) -> Job {
+        Job {
+            id: self.id.clone(),
+            kind: self.about.kind.to_owned(),
+            volume: self.about.volume.clone(),
+            snapshot: self.about.snapshot.clone(),
+            url: self.about.url.clone(),
+            state: if self.cancel.is_cancelled() { "cancelling" } else { "running" }.to_owned(),
+            started_at: self.started_at.to_legacy(),
+            progress: self.progress.borrow().clone(),
+        }
+    }
+
+    /// Adds what follows from the bytes and the time they took.
+    fn with_rate(&self, mut progress: Progress) -> Progress {
+        let elapsed = self.started.elapsed().as_secs();
+        if progress.bytes_per_second.is_none() && elapsed > 0 && progress.bytes_done > 0 {
+            let rate = progress.bytes_done / elapsed;
+            progress.bytes_per_second = Some(rate);
+            progress.eta_seconds = progress
+                .bytes_total
+                .and_then(|total| total.saturating_sub(progress.bytes_done).checked_div(rate));
+        }
+        progress
+    }
+}
+
+impl Running {
+    /// Names the job.
+    pub fn id(&self) -> &str {
+        &self.state.id
+    }
+
+    /// Set when the job is to stop.
+    pub fn cancel_flag(&self) -> CancelFlag {
+        self.state.cancel.clone()
+    }
+
+    /// How far the job is, as it goes on.
+    pub fn watch(&self) -> watch::Receiver<Progress> {
+        self.state.progress.subscribe()
+    }
+
+    /// A place to report progress to, from any thread.
+    pub fn reporter(&self) -> impl Fn(Progress) + Send + Sync + 'static {
+        let state = Arc::clone(&self.state);
+        move |progress| {
+            let progress = state.with_rate(progress);
+            state.progress.send_replace(progress);
+        }
+    }
+
+    /// A context for calls of drivers in this job.
+    pub fn context(&self, request_id: &str) -> Context {
+        let report = self.reporter();
+        Context::new(request_id)
+            .with_cancel(self.cancel_flag())
+            .with_progress(move |progress| report(from_driver(progress)))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        unpoisoned(self.jobs.0.lock()).remove(&self.state.id);
+        tracing::debug!(job = self.state.id, kind = self.state.about.kind, "ended");
+    }
+}
+
+fn from_driver(progress: DriverProgress) -> Progress {
+    let mut wire = Progress { phase: progress.note.unwrap_or_default(), ..Progress::default() };
+    match progress.unit.as_str() {
+        "files" => {
+            wire.files_done = Some(progress.done);
+            wire.files_total = progress.total;
+        }
+        "bytes" => {
+            wire.bytes_done = progress.done;
+            wire.bytes_total = progress.total;
+        }
+        unit => {
+            let total = progress.total.map(|total| format!(" of {total}")).unwrap_or_default();
+            let counted = format!("{}{total} {unit}", progress.done);
+            wire.phase = if wire.phase.is_empty() { counted } else { format!("{} ({counted})", wire.phase) };
+        }
+    }
+    wire
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_is_listed_while_it_runs_and_can_be_cancelled() {
+        let jobs = Jobs::default();
+        let about = About { kind: "restore", volume: "vol1".to_owned(), ..About::default() };
+        let running = jobs.begin(about);
+        let context = running.context("r1");
+        context.progress(DriverProgress {
+            done: 5,
+            total: Some(10),
+            unit: "bytes".to_owned(),
+            note: Some("copying".to_owned()),
+        });
+        let listed = jobs.list().remove(running.id()).unwrap();
+        assert_eq!((listed.kind.as_str(), listed.state.as_str()), ("restore", "running"));
+        assert_eq!((listed.progress.bytes_done, listed.progress.bytes_total), (5, Some(10)));
+        assert!(context.check().is_ok());
+        assert!(jobs.cancel(running.id()));
+        assert!(context.check().is_err());
+        assert_eq!(jobs.list()[running.id()].state, "cancelling");
+        drop(running);
+        assert!(jobs.list().is_empty() && !jobs.cancel("job-1"));
+    }
+
+    #[test]
+    fn other_units_become_text() {
+        let percent = DriverProgress { done: 40, total: Some(100), unit: "percent".to_owned(), note: None };
+        assert_eq!(from_driver(percent).phase, "40 of 100 percent");
+    }
+}

@@ -1,0 +1,7 @@
+//! convoy: one program, the daemon and the command line.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    convoy_cli::main(convoy::daemon::run)
+}

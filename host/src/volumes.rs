@@ -1,0 +1,95 @@
+//! The volume service: what Docker's calls and the admin API's come down to.
+//!
+//! - [`backend`]: one driver; [`set`]: all of them, with the default one.
+//! - [`index`]: every volume and snapshot by name, in memory; [`refresh`]: keeps it true to the drivers.
+//! - [`ledger`]: who uses which volume; [`locks`]: one changing call a volume at a time.
+//! - [`spec`]: what a create asks for, checked against what the driver knows.
+//! - [`create`], `mount`, `remove`, `snapshot`: the operations; [`lookup`]: volumes by name.
+//! - [`error`]: what can go wrong.
+//!
+//! Every changing operation takes its volume's lock for the call to the driver and for nothing longer: data of
+//! a backup is read without it. No lock of one volume is ever waited for while that of another is held.
+
+pub mod backend;
+pub mod create;
+pub mod error;
+pub mod index;
+pub mod ledger;
+pub mod locks;
+pub mod lookup;
+mod mount;
+pub mod refresh;
+mod remove;
+pub mod set;
+mod snapshot;
+pub mod spec;
+
+pub use error::{Error, Result};
+
+use crate::events::Events;
+use convoy_driver_sdk::context::Context;
+use convoy_driver_sdk::{DriverError, Name};
+use index::Index;
+use ledger::Ledger;
+use locks::{Held, Locks, PATIENCE};
+use set::DriverSet;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// How long a driver may take to say something: list, get, info.
+pub const QUICK: Duration = Duration::from_secs(30);
+
+/// How long a driver may take to change something. Clouds take minutes to attach; whoever waits has given up by
+/// then, and what was begun is found by the next [`refresh`].
+pub const CHANGE: Duration = Duration::from_secs(600);
+
+/// The volume service.
+#[derive(Debug)]
+pub struct Volumes {
+    /// The drivers.
+    pub drivers: DriverSet,
+    /// All volumes.
+    pub index: Index,
+    /// Who uses them.
+    pub ledger: Ledger,
+    /// What happens to them.
+    pub events: Events,
+    changing: Arc<Locks>,
+    /// Volumes whose snapshots are open for reading, and how often.
+    reading: Arc<Mutex<HashMap<Name, usize>>>,
+}
+
+impl Volumes {
+    /// A service of these drivers that knows no volume yet: see [`refresh`].
+    pub fn new(drivers: DriverSet, ledger: Ledger, events: Events) -> Self {
+        Self {
+            drivers,
+            index: Index::default(),
+            ledger,
+            events,
+            changing: Arc::default(),
+            reading: Arc::default(),
+        }
+    }
+
+    /// Waits for a volume's turn to be changed.
+    pub(crate) async fn turn(&self, volume: &Name, what: &'static str) -> Result<Held> {
+        self.changing.acquire(volume, what, PATIENCE).await
+    }
+}
+
+/// The same context with a deadline, unless it has an earlier one.
+pub(crate) fn within(context: &Context, limit: Duration) -> Context {
+    let limit = context.remaining().map_or(limit, |remaining| remaining.min(limit));
+    context.clone().with_deadline(Some(Instant::now() + limit))
+}
+
+/// Whether, after this error, the driver may have done what it was asked all the same.
+pub(crate) fn is_ambiguous(error: &DriverError) -> bool {
+    use convoy_driver_sdk::ErrorKind::{Cancelled, DeadlineExceeded, Internal, Unavailable};
+    matches!(error.kind, Cancelled | DeadlineExceeded | Internal | Unavailable)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,203 @@
+//! What can go wrong with a volume, in the words scripts have always been given where they were given any.
+
+use convoy_driver_sdk::{DriverError, ErrorKind, Name};
+
+/// What a call of the volume service comes back with.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// A call that did not succeed. Whatever it says, nothing has changed unless it says so.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No volume of that name. The APIs have texts of their own for it.
+    #[error("volume {0} doesn't exist")]
+    VolumeNotFound(String),
+    /// The name is that of a volume, which is not what was asked for.
+    #[error("Volume {0} already exists ")]
+    VolumeExists(Name),
+    /// Another request is making, or restoring, a volume of that name.
+    #[error("Volume {0} is being created by another request")]
+    BeingCreated(Name),
+    /// The name is that of a snapshot: volumes and snapshots share their names.
+    #[error("Volume name {0} is taken by a snapshot")]
+    NameOfSnapshot(Name),
+    /// The name is that of a snapshot or of a volume.
+    #[error("Snapshot name {0} already exists")]
+    SnapshotExists(Name),
+    /// No snapshot of that name.
+    #[error("cannot find volume for snapshot {0}")]
+    SnapshotNotFound(String),
+    /// Several volumes have a snapshot of that name, and the request did not say of which volume.
+    #[error("several volumes have a snapshot {snapshot}: {}", .volumes.join(", "))]
+    AmbiguousSnapshot {
+        /// The snapshot.
+        snapshot: String,
+        /// The volumes.
+        volumes: Vec<String>,
+    },
+    /// A text that is no name, where a volume was to be made.
+    #[error("Invalid volume name {0}. Can only contain 0-9, a-z, dash(-), underscore(_) and dot(.)")]
+    InvalidVolumeName(String),
+    /// A text that is no name.
+    #[error("Invalid name {0}")]
+    InvalidName(String),
+    /// The volume is in use.
+    #[error("Cannot delete volume {0}. It is still mounted")]
+    StillMounted(Name),
+    /// Its bytes are being read for a backup.
+    #[error("volume {0} is being backed up")]
+    BeingRead(Name),
+    /// `umount` by hand of a volume that containers use.
+    #[error("volume {volume} is used by {} container(s): {}", .users.len(), .users.join(", "))]
+    UsedByContainers {
+        /// The volume.
+        volume: Name,
+        /// The ids that Docker gave with its mounts.
+        users: Vec<String>,
+    },
+    /// No driver of that name is loaded.
+    #[error("Cannot find driver {0}")]
+    UnknownDriver(String),
+    /// An option that the driver does not know.
+    #[error("unknown option {option:?} for driver {driver}: known options are {known}")]
+    UnknownOption {
+        /// The driver.
+        driver: Name,
+        /// The option.
+        option: String,
+        /// The ones it knows, with commas.
+        known: String,
+    },
+    /// A value that an option cannot have.
+    #[error("{0}")]
+    InvalidRequest(String),
+    /// The driver mounts where it wants.
+    #[error("{} doesn't support specified mount point", .0.to_uppercase())]
+    FixedMountPoint(Name),
+    /// The volume is mounted, and somewhere else than asked.
+    #[error("volume {volume} is mounted at {at} already")]
+    MountedElsewhere {
+        /// The volume.
+        volume: Name,
+        /// Where.
+        at: String,
+    },
+    /// The driver of the volume does not declare what was asked for.
+    #[error("driver {driver} does not support {what}")]
+    Unsupported {
+        /// The driver.
+        driver: Name,
+        /// What.
+        what: &'static str,
+    },
+    /// Another call holds the volume for too long.
+    #[error("volume {volume} is busy: {holder} has been running for {seconds} s")]
+    Busy {
+        /// The volume.
+        volume: Name,
+        /// What holds it.
+        holder: &'static str,
+        /// For how long.
+        seconds: u64,
+    },
+    /// The record of who uses a volume cannot be written.
+    #[error("cannot record the mount of volume {volume}: {error}")]
+    Ledger {
+        /// The volume.
+        volume: Name,
+        /// Why.
+        error: String,
+    },
+    /// The daemon is stopping, or the caller no longer waits.
+    #[error("{0}")]
+    Cancelled(String),
+    /// The backup, or its destination.
+    #[error("{message}")]
+    Backup {
+        /// What kind of failure.
+        kind: ErrorKind,
+        /// What was expected and what was found.
+        message: String,
+        /// What to do.
+        hint: Option<String>,
+    },
+    /// The driver refused or failed.
+    #[error("{0}")]
+    Driver(DriverError),
+}
+
+impl From<DriverError> for Error {
+    fn from(error: DriverError) -> Self {
+        Self::Driver(error)
+    }
+}
+
+impl Error {
+    /// The kind, as in the driver protocol.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::VolumeNotFound(_) | Self::SnapshotNotFound(_) | Self::UnknownDriver(_) => {
+                ErrorKind::NotFound
+            }
+            Self::VolumeExists(_) | Self::NameOfSnapshot(_) | Self::SnapshotExists(_) => {
+                ErrorKind::AlreadyExists
+            }
+            Self::StillMounted(_)
+            | Self::BeingRead(_)
+            | Self::UsedByContainers { .. }
+            | Self::MountedElsewhere { .. } => ErrorKind::InUse,
+            Self::BeingCreated(_) | Self::Busy { .. } => ErrorKind::Busy,
+            Self::AmbiguousSnapshot { .. }
+            | Self::InvalidVolumeName(_)
+            | Self::InvalidName(_)
+            | Self::UnknownOption { .. }
+            | Self::InvalidRequest(_) => ErrorKind::InvalidArgument,
+            Self::FixedMountPoint(_) | Self::Unsupported { .. } => ErrorKind::Unsupported,
+            Self::Ledger { .. } => ErrorKind::Internal,
+            Self::Cancelled(_) => ErrorKind::Cancelled,
+            Self::Backup { kind, .. } => *kind,
+            Self::Driver(error) => error.kind,
+        }
+    }
+
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::Driver(error) => return error.hint.clone(),
+            Self::Backup { hint, .. } => return hint.clone(),
+            Self::BeingCreated(_) => "wait for it: `convoy jobs` shows what is running",
+            Self::NameOfSnapshot(_) | Self::SnapshotExists(_) => {
+                "volumes and snapshots share their names: choose another"
+            }
+            Self::AmbiguousSnapshot { .. } => "say of which volume (--volume, VolumeName in the API)",
+            Self::InvalidVolumeName(_) | Self::InvalidName(_) => {
+                "a name has 2 to 200 characters and begins with a letter or a digit"
+            }
+            Self::StillMounted(_) => {
+                "stop the containers that use it; `convoy umount` takes a mount by hand back"
+            }
+            Self::BeingRead(_) => "wait for the backup, or cancel it: `convoy jobs`",
+            Self::UsedByContainers { .. } => {
+                "stop them, or take their mounts back with `convoy umount --force` if they are gone"
+            }
+            Self::UnknownDriver(_) => "`convoy info` lists the drivers",
+            Self::MountedElsewhere { .. } => "take that mount back first",
+            Self::Busy { .. } => "try again; `convoy jobs` shows what is running",
+            Self::Ledger { .. } => "make room on, or repair, the file system of the daemon's root",
+            _ => return None,
+        };
+        Some(hint.to_owned())
+    }
+
+    /// Message and hint in one text, for those who get no more than a text.
+    pub fn full_text(&self) -> String {
+        match self {
+            // Known to the byte by those who read it.
+            Self::InvalidVolumeName(_) | Self::StillMounted(_) | Self::UnknownDriver(_) => self.to_string(),
+            _ => match self.hint() {
+                Some(hint) => format!("{self} ({hint})"),
+                None => self.to_string(),
+            },
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! Who uses which volume: in memory, and in a file per volume under `<root>/mounts/`.
+//!
+//! The files have to outlive the daemon (`kill -9` included) and not the machine, since no mount does: they are
+//! written atomically, carry the boot id and are not synced. What is found with another boot id, or cannot be
+//! read because the machine went down in the midst of a write, is dropped.
+
+mod usage;
+
+pub use usage::{ADOPTED, BY_HAND, Release, Usage};
+
+use super::error::{Error, Result};
+use super::locks::{Locks, PATIENCE, unpoisoned};
+use convoy_driver_sdk::Name;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+/// The ledger.
+#[derive(Debug)]
+pub struct Ledger {
+    dir: PathBuf,
+    boot_id: String,
+    usage: Mutex<HashMap<Name, Usage>>,
+    /// Held from a change in memory until its file is written, so that files follow memory in order.
+    writing: Arc<Locks>,
+}
+
+/// A file of the ledger.
+#[derive(Debug, Serialize, Deserialize)]
+struct Record {
+    volume: Name,
+    boot_id: String,
+    #[serde(flatten)]
+    usage: Usage,
+}
+
+/// Why the ledger cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot use the mount ledger: {what} {}: {source}", path.display())]
+pub struct OpenError {
+    what: &'static str,
+    path: PathBuf,
+    source: io::Error,
+}
+
+/// What [`Ledger::open`] found.
+#[derive(Debug)]
+pub struct Opened {
+    /// The ledger.
+    pub ledger: Ledger,
+    /// Whether there was none: what is mounted now was mounted by convoy 0.5 and is adopted.
+    pub first: bool,
+}
+
+impl Ledger {
+    /// Reads the ledger of this boot from a directory, which is made if missing.
+    ///
+    /// # Errors
+    /// A directory that can be neither made nor read. Single files that cannot be read are dropped.
+    pub fn open(dir: &Path, boot_id: &str) -> Result<Opened, OpenError> {
+        let failed = |what| move |source| OpenError { what, path: dir.to_owned(), source };
+        let first = !dir.exists();
+        convoy_driver_sdk::atomic::create_dir(dir, 0o700).map_err(failed("make"))?;
+        let mut usage = HashMap::new();
+        for entry in std::fs::read_dir(dir).map_err(failed("read"))? {
+            let path = entry.map_err(failed("read"))?.path();
+            match read(&path, boot_id) {
+                Some(record) => drop(usage.insert(record.volume, record.usage)),
+                None => {
+                    if let Err(error) = std::fs::remove_file(&path) {
+                        tracing::warn!(path = %path.display(), %error, "cannot remove a stale file of the mount ledger");
+                    }
+                }
+            }
+        }
+        let ledger = Self {
+            dir: dir.to_owned(),
+            boot_id: boot_id.to_owned(),
+            usage: Mutex::new(usage),
+            writing: Arc::default(),
+        };
+        Ok(Opened { ledger, first })
+    }
+
+    /// Where a volume is mounted; `None` when it is not.
+    pub fn mountpoint(&self, volume: &str) -> Option<PathBuf> {
+        unpoisoned(self.usage.lock()).get(volume).map(|usage| usage.mountpoint.clone())
+    }
+
+    /// Who uses a volume.
+    pub fn usage(&self, volume: &str) -> Usage {
+        unpoisoned(self.usage.lock()).get(volume).cloned().unwrap_or_default()
+    }
+
+    /// All volumes with users, or with an unmount to be done.
+    pub fn volumes(&self) -> Vec<Name> {
+        unpoisoned(self.usage.lock()).keys().cloned().collect()
+    }
+
+    /// Adds a claim to a volume that is used already and says where it is mounted; `None` when nobody uses it, and
+    /// the driver has to be asked.
+    ///
+    /// # Errors
+    /// [`Error::Ledger`]; nothing has changed.
+    pub async fn join(&self, volume: &Name, user: &str) -> Result<Option<PathBuf>> {
+        let mut mountpoint = None;
+        self.change(volume, |usage| {
+            if usage.is_used() {
+                usage.claim(user);
+                mountpoint = Some(usage.mountpoint.clone());
+            }
+        })
+        .await?;
+        Ok(mountpoint)
+    }
+
+    /// Adds a claim to a volume the driver has mounted.
+    ///
+    /// # Errors
+    /// [`Error::Ledger`]; nothing has changed.
+    pub async fn claim(&self, volume: &Name, user: &str, mountpoint: &Path) -> Result<()> {
+        self.change(volume, |usage| {
+            mountpoint.clone_into(&mut usage.mountpoint);
+            usage.claim(user);
+        })
+        .await
+    }
+
+    /// Takes a claim back, unless that would leave the volume without users: then nothing happens.
+    ///
+    /// # Errors
+    /// [`Error::Ledger`]; nothing has changed.
+    pub async fn leave_to_others(&self, volume: &Name, user: &str) -> Result<Release> {
+        let mut release = Release::Nothing;
+        self.change(volume, |usage| {
+            let mut after = usage.clone();
+            release = after.release(user);
+            if release == Release::StillUsed {
+                *usage = after;
+            }
+        })
+        .await?;
+        Ok(release)
+    }
+
+    /// Takes a claim, or all of them, back. After [`Release::Last`] the driver unmounts and [`Self::forget`] follows.
+    ///
+    /// # Errors
+    /// [`Error::Ledger`]; nothing has changed.
+    pub async fn release(&self, volume: &Name, user: Option<&str>) -> Result<Release> {
+        let mut release = Release::Nothing;
+        self.change(volume, |usage| {
+            release = match user {
+                Some(user) => usage.release(user),
+                None => usage.release_all(),
+            };
+        })
+        .await?;
+        Ok(release)
+    }
+
+    /// The driver confirmed that the volume is not mounted any more.
+    ///
+    /// # Errors
+    /// [`Error::Ledger`]; nothing has changed.
+    pub async fn forget(&self, volume: &Name) -> Result<()> {
+        self.change(volume, |usage| *usage = Usage::default()).await
+    }
+
+    /// Applies a change in memory and in the file, or in neither.
+    async fn change(&self, volume: &Name, change: impl FnOnce(&mut Usage)) -> Result<()> {
+        let _turn = self.writing.acquire(volume, "the mount ledger", PATIENCE).await?;
+        let before = self.usage(volume);
+        let mut after = before.clone();
+        change(&mut after);
+        if after == before {
+            return Ok(());
+        }
+        self.write(volume, &after).await?;
+        let mut all = unpoisoned(self.usage.lock());
+        if after == Usage::default() {
+            all.remove(volume);
+        } else {
+            all.insert(volume.clone(), after);
+        }
+        Ok(())
+    }
+
+    async fn write(&self, volume: &Name, usage: &Usage) -> Result<()> {
+        let failed = |error: String| Error::Ledger { volume: volume.clone(), error };
+        let path = self.path(volume);
+        let bytes = if *usage == Usage::default() {
+            None
+        } else {
+            let record =
+                Record { volume: volume.clone(), boot_id: self.boot_id.clone(), usage: usage.clone() };
+            Some(serde_json::to_vec(&record).map_err(|error| failed(error.to_string()))?)
+        };
+        let written = tokio::task::spawn_blocking(move || match bytes {
+            Some(bytes) => replace(&path, &bytes),
+            None => remove(&path),
+        });
+        match written.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(failed(error.to_string())),
+            Err(error) => Err(failed(error.to_string())),
+        }
+    }
+
+    fn path(&self, volume: &Name) -> PathBuf {
+        self.dir.join(format!("{volume}.json"))
+    }
+}
+
+fn read(path: &Path, boot_id: &str) -> Option<Record> {
+    let record: Record = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+    let file = path.file_name()?.to_str()?;
+    (record.boot_id == boot_id && file == format!("{}.json", record.volume)).then_some(record)
+}
+
+/// Replaces a file without waiting for the disk.
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temporary = path.with_extension("json.new");
+    let written = std::fs::write(&temporary, bytes).and_then(|()| std::fs::rename(&temporary, path));
+    if written.is_err() {
+        // Nothing more can be done about it; the next start removes it.
+        let _ = std::fs::remove_file(&temporary);
+    }
+    written
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

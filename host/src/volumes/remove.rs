@@ -1,0 +1,53 @@
+//! Deleting volumes.
+
+use super::error::{Error, Result};
+use super::locks::unpoisoned;
+use super::{CHANGE, Volumes, is_ambiguous, within};
+use crate::events::about;
+use convoy_driver_sdk::context::Context;
+use convoy_driver_sdk::protocol::DeleteVolume;
+use convoy_driver_sdk::{ErrorKind, Name};
+
+impl Volumes {
+    /// Forgets a volume and, unless `reference_only`, deletes its data and its snapshots.
+    ///
+    /// # Errors
+    /// [`Error::VolumeNotFound`], [`Error::StillMounted`], [`Error::BeingRead`]; the driver's.
+    pub async fn delete(&self, name: &str, reference_only: bool, context: &Context) -> Result<()> {
+        let entry = self.find(name, context).await?;
+        let volume = &entry.volume.name;
+        self.refuse_if_used(volume)?;
+        let _turn = self.turn(volume, "delete").await?;
+        // Somebody may have come, or have deleted it and made another, while this call waited for its turn.
+        let entry = self.index.get(volume).ok_or_else(|| Error::VolumeNotFound(name.to_owned()))?;
+        self.refuse_if_used(volume)?;
+        if self.ledger.usage(volume).unmount_pending && self.finish_unmount(&entry, context).await.is_err() {
+            return Err(Error::StillMounted(volume.clone()));
+        }
+        let request = DeleteVolume { name: volume.clone(), reference_only };
+        match entry.driver.call(request, &within(context, CHANGE)).await {
+            Ok(_) => {}
+            // It is gone: by another host, or by a request whose answer was lost.
+            Err(error) if error.kind == ErrorKind::NotFound => {}
+            Err(error) => {
+                if is_ambiguous(&error) {
+                    entry.driver.suspect();
+                }
+                return Err(error.into());
+            }
+        }
+        self.index.remove(volume);
+        self.events.send(about("volume.delete", entry.driver.name(), volume));
+        Ok(())
+    }
+
+    fn refuse_if_used(&self, volume: &Name) -> Result<()> {
+        if self.ledger.usage(volume).is_used() {
+            return Err(Error::StillMounted(volume.clone()));
+        }
+        if unpoisoned(self.reading.lock()).contains_key(volume) {
+            return Err(Error::BeingRead(volume.clone()));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,42 @@
+//! The daemon's drivers, in the order they were given.
+
+use super::backend::Backend;
+use super::error::{Error, Result};
+use std::sync::Arc;
+
+/// At least one driver; the first is the default.
+#[derive(Debug)]
+pub struct DriverSet {
+    first: Arc<Backend>,
+    others: Vec<Arc<Backend>>,
+}
+
+impl DriverSet {
+    /// These drivers.
+    pub fn new(first: Arc<Backend>, others: Vec<Arc<Backend>>) -> Self {
+        Self { first, others }
+    }
+
+    /// All of them, the default one first.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Backend>> {
+        std::iter::once(&self.first).chain(&self.others)
+    }
+
+    /// The one for creates that name none.
+    pub fn default_driver(&self) -> &Arc<Backend> {
+        &self.first
+    }
+
+    /// The driver of that name; the default one for no name.
+    ///
+    /// # Errors
+    /// [`Error::UnknownDriver`].
+    pub fn get(&self, name: &str) -> Result<&Arc<Backend>> {
+        if name.is_empty() {
+            return Ok(&self.first);
+        }
+        self.iter()
+            .find(|driver| **driver.name() == *name)
+            .ok_or_else(|| Error::UnknownDriver(name.to_owned()))
+    }
+}

@@ -1,0 +1,147 @@
+//! What a create asks for.
+
+use super::backend::Backend;
+use super::error::{Error, Result};
+use convoy_driver_sdk::Name;
+use convoy_driver_sdk::size;
+use std::collections::BTreeMap;
+
+/// The create options every driver has always been sent, and which one that does not know them ignores.
+pub const STANDARD: [&str; 4] = ["id", "type", "iops", "vm"];
+
+/// A volume to be made.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CreateSpec {
+    /// The driver; empty: the default one.
+    pub driver: String,
+    /// Bytes; `None`: the driver's default.
+    pub size: Option<u64>,
+    /// A backup to restore; empty: none.
+    pub backup: String,
+    /// A custom S3 endpoint for it; empty: none.
+    pub endpoint: String,
+    /// The file with the key of an encrypted backup; empty: none.
+    pub encryption_key_file: String,
+    /// Every other option by name, the standard ones among them.
+    pub options: BTreeMap<String, String>,
+}
+
+impl CreateSpec {
+    /// Reads Docker's `-o` options.
+    ///
+    /// # Errors
+    /// [`Error::InvalidRequest`] for a value that its option cannot have.
+    pub fn from_docker(options: BTreeMap<String, String>) -> Result<Self> {
+        let mut spec = Self::default();
+        for (option, value) in options {
+            match option.as_str() {
+                "driver" => spec.driver = value,
+                "size" => {
+                    let bytes =
+                        size::parse(&value).map_err(|error| Error::InvalidRequest(error.to_string()))?;
+                    spec.size = (bytes > 0).then_some(bytes);
+                }
+                "backup" => spec.backup = value,
+                "endpoint" => spec.endpoint = value,
+                "vm" => {
+                    if truth(&value).ok_or_else(|| invalid("vm", &value, "true or false"))? {
+                        spec.options.insert(option, "true".to_owned());
+                    }
+                }
+                "iops" => match value.parse::<u64>() {
+                    Ok(0) => {}
+                    Ok(_) => drop(spec.options.insert(option, value)),
+                    Err(_) => return Err(invalid("iops", &value, "a whole number")),
+                },
+                _ => drop(spec.options.insert(option, value)),
+            }
+        }
+        Ok(spec)
+    }
+
+    /// The options to give to a driver: those it declares. Standard ones that it does not declare are left out and
+    /// logged.
+    ///
+    /// # Errors
+    /// [`Error::UnknownOption`] for any other, with the known ones.
+    pub fn options_for(&self, driver: &Backend, volume: &Name) -> Result<BTreeMap<String, String>> {
+        let Some(description) = driver.description() else { return Ok(self.options.clone()) };
+        let declared = |name: &str| description.create_options.iter().any(|option| option.name == name);
+        let mut options = BTreeMap::new();
+        for (option, value) in &self.options {
+            if declared(option) {
+                options.insert(option.clone(), value.clone());
+            } else if STANDARD.contains(&option.as_str()) {
+                tracing::warn!(%volume, driver = %driver.name(), option, "the driver has no such option: ignored");
+            } else {
+                let mut known: Vec<&str> =
+                    description.create_options.iter().map(|option| option.name.as_str()).collect();
+                known.extend(["driver", "size", "backup", "endpoint"]);
+                known.extend(STANDARD);
+                known.sort_unstable();
+                known.dedup();
+                return Err(Error::UnknownOption {
+                    driver: driver.name().clone(),
+                    option: option.clone(),
+                    known: known.join(", "),
+                });
+            }
+        }
+        Ok(options)
+    }
+}
+
+fn invalid(option: &str, value: &str, expected: &str) -> Error {
+    Error::InvalidRequest(format!("invalid value {value:?} of option {option}: expected {expected}"))
+}
+
+/// The spellings of truth that convoy has always understood.
+fn truth(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(options: &[(&str, &str)]) -> Result<CreateSpec> {
+        CreateSpec::from_docker(options.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect())
+    }
+
+    #[test]
+    fn every_option_of_docker() {
+        let all = spec(&[
+            ("driver", "vfs"),
+            ("size", "10G"),
+            ("backup", "vfs:///b"),
+            ("endpoint", "http://e"),
+            ("id", "vol-1"),
+            ("type", "io1"),
+            ("iops", "100"),
+            ("vm", "1"),
+            ("own.option", "a=b"),
+        ])
+        .unwrap();
+        assert_eq!((all.driver.as_str(), all.size), ("vfs", Some(10 << 30)));
+        let options: Vec<_> = all.options.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        assert_eq!(
+            options,
+            [("id", "vol-1"), ("iops", "100"), ("own.option", "a=b"), ("type", "io1"), ("vm", "true")]
+        );
+        assert_eq!(spec(&[("vm", "false"), ("size", "0"), ("iops", "0")]).unwrap(), CreateSpec::default());
+    }
+
+    #[test]
+    fn nonsense_is_refused_with_what_was_expected() {
+        for (option, value) in
+            [("size", "ten"), ("size", "1.5G"), ("vm", "maybe"), ("iops", "x"), ("iops", "-1")]
+        {
+            let error = spec(&[(option, value)]).unwrap_err().to_string();
+            assert!(error.contains(value) && error.contains("expected"), "{error}");
+        }
+    }
+}
