@@ -33,7 +33,7 @@ const SERVICE: &str = "\
 [Unit]
 Description=convoy, volumes for containers
 Before=docker.service
-RequiresMountsFor=/var/lib/convoy
+RequiresMountsFor=/var/lib/rancher/convoy
 
 [Service]
 ExecStart=/usr/local/bin/convoy daemon
