@@ -1,0 +1,344 @@
+//! The records of all volumes: on disk, and in memory so that no call reads them all.
+
+use crate::error::{Error, Result};
+use crate::kernel::Kernel;
+use crate::state::{SnapshotRecord, ThinId, VolumeRecord};
+use convoy_driver_sdk::protocol::{Health, Snapshot, Volume};
+use convoy_driver_sdk::records::RecordStore;
+use convoy_driver_sdk::{DriverError, ErrorKind, Name, Timestamp, atomic};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+/// The driver's name, and what its files begin with.
+pub const DRIVER: &str = "devicemapper";
+
+/// A volume as far as its record is known.
+#[derive(Debug, Clone)]
+enum Slot {
+    /// Its record, and why it cannot be used if so.
+    Known { record: VolumeRecord, damage: Option<String> },
+    /// Its record cannot be read.
+    Unreadable(String),
+}
+
+/// The records, below one root.
+#[derive(Debug)]
+pub struct Store {
+    volumes: RecordStore<VolumeRecord>,
+    kept: RecordStore<VolumeRecord>,
+    index: RwLock<Index>,
+}
+
+#[derive(Debug, Default)]
+struct Index {
+    volumes: BTreeMap<Name, Slot>,
+    kept: BTreeMap<Name, VolumeRecord>,
+}
+
+/// A page of volumes, and whether more follow.
+pub struct Page {
+    /// Records, with why they cannot be used if so.
+    pub records: Vec<(VolumeRecord, Option<String>)>,
+    /// Volumes whose records cannot be read.
+    pub unreadable: Vec<(Name, String)>,
+    /// Whether names follow.
+    pub more: bool,
+}
+
+impl Store {
+    /// Reads all records. What cannot be read is told, one line each.
+    ///
+    /// # Errors
+    /// When the directory itself cannot be read.
+    pub fn open(root: &Path) -> Result<(Self, Vec<String>)> {
+        let volumes = RecordStore::volumes(root, DRIVER)?;
+        let kept = RecordStore::open(root, format!("{DRIVER}_kept_"), ".json")?;
+        let (mut index, mut warnings) = (Index::default(), Vec::new());
+        let listing = volumes.load_all()?;
+        for (name, record) in listing.records {
+            let slot = match record.map_err(|error| error.to_string()).and_then(|found| named(found, &name)) {
+                Ok(record) => Slot::Known { record, damage: None },
+                Err(damage) => {
+                    warnings.push(damage.clone());
+                    Slot::Unreadable(damage)
+                }
+            };
+            index.volumes.insert(name, slot);
+        }
+        let listing_kept = kept.load_all()?;
+        for (name, record) in listing_kept.records {
+            match record.map_err(|error| error.to_string()).and_then(|found| named(found, &name)) {
+                Ok(record) => drop(index.kept.insert(name, record)),
+                Err(damage) => warnings.push(damage),
+            }
+        }
+        let misnamed = listing.misnamed.iter().chain(&listing_kept.misnamed);
+        warnings
+            .extend(misnamed.map(|path| format!("{} has a name that no volume can have", path.display())));
+        Ok((Self { volumes, kept, index: RwLock::new(index) }, warnings))
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Index> {
+        self.index.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Index> {
+        self.index.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether there are any records, damaged or not.
+    pub fn is_empty(&self) -> bool {
+        let index = self.read();
+        index.volumes.is_empty() && index.kept.is_empty()
+    }
+
+    /// Whether some record cannot be read, so that it is not known which ids it names.
+    pub fn has_unreadable(&self) -> bool {
+        self.read().volumes.values().any(|slot| matches!(slot, Slot::Unreadable(_)))
+    }
+
+    /// Every id a record names.
+    pub fn ids(&self) -> BTreeSet<ThinId> {
+        let index = self.read();
+        let known = index.volumes.values().filter_map(|slot| match slot {
+            Slot::Known { record, .. } => Some(record),
+            Slot::Unreadable(_) => None,
+        });
+        known.chain(index.kept.values()).flat_map(VolumeRecord::ids).collect()
+    }
+
+    /// Every readable record of a volume.
+    pub fn all(&self) -> Vec<VolumeRecord> {
+        let index = self.read();
+        let known = index.volumes.values().filter_map(|slot| match slot {
+            Slot::Known { record, .. } => Some(record.clone()),
+            Slot::Unreadable(_) => None,
+        });
+        known.collect()
+    }
+
+    /// A volume's record, and why the volume cannot be used if so. One that could not be read is read again:
+    /// somebody may have mended it.
+    ///
+    /// # Errors
+    /// `NotFound`; `DataLoss` while the record cannot be read.
+    pub fn get(&self, name: &Name) -> Result<(VolumeRecord, Option<String>)> {
+        match self.read().volumes.get(name) {
+            Some(Slot::Known { record, damage }) => return Ok((record.clone(), damage.clone())),
+            Some(Slot::Unreadable(_)) => {}
+            None => return Err(not_found(format!("there is no volume {name}")).into()),
+        }
+        let record =
+            self.volumes.load(name)?.ok_or_else(|| not_found(format!("there is no volume {name}")))?;
+        let record = named(record, name).map_err(|text| DriverError::new(ErrorKind::DataLoss, text))?;
+        self.write().volumes.insert(name.clone(), Slot::Known { record: record.clone(), damage: None });
+        Ok((record, None))
+    }
+
+    /// A volume's record, if the volume can be used.
+    ///
+    /// # Errors
+    /// `NotFound`; `DataLoss` if it is damaged.
+    pub fn usable(&self, name: &Name) -> Result<VolumeRecord> {
+        match self.get(name)? {
+            (record, None) => Ok(record),
+            (_, Some(damage)) => Err(DriverError::new(
+                ErrorKind::DataLoss,
+                format!("the volume {name} cannot be used: {damage}"),
+            )
+            .into()),
+        }
+    }
+
+    /// A volume's snapshot.
+    ///
+    /// # Errors
+    /// `NotFound`, `DataLoss`.
+    pub fn snapshot(&self, volume: &Name, snapshot: &Name) -> Result<(VolumeRecord, SnapshotRecord)> {
+        let (record, _) = self.get(volume)?;
+        let found = record.snapshots.get(snapshot).cloned();
+        let found = found.ok_or_else(|| not_found(format!("volume {volume} has no snapshot {snapshot}")))?;
+        Ok((record, found))
+    }
+
+    /// Up to `limit` volumes after a name.
+    pub fn page(&self, after: Option<&Name>, limit: usize) -> Page {
+        let index = self.read();
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut slots = index.volumes.range::<Name, _>((from, Bound::Unbounded));
+        let mut page = Page { records: Vec::new(), unreadable: Vec::new(), more: false };
+        for (name, slot) in slots.by_ref().take(limit) {
+            match slot {
+                Slot::Known { record, damage } => page.records.push((record.clone(), damage.clone())),
+                Slot::Unreadable(text) => page.unreadable.push((name.clone(), text.clone())),
+            }
+        }
+        page.more = slots.next().is_some();
+        page
+    }
+
+    /// Refuses the name of a volume, or of one whose data a reference-only delete kept.
+    ///
+    /// # Errors
+    /// `AlreadyExists`.
+    pub fn check_free(&self, name: &Name) -> Result<()> {
+        if self.read().volumes.contains_key(name) {
+            let text = format!("a volume {name} exists already");
+            return Err(DriverError::new(ErrorKind::AlreadyExists, text).into());
+        }
+        if self.kept(name).is_some() {
+            let text = format!("the data of a volume {name} was kept when it was deleted by reference");
+            let hint = format!(
+                "`convoy create {name}` brings it back; then it can be used, or deleted with its data"
+            );
+            return Err(DriverError::new(ErrorKind::AlreadyExists, text).hint(hint).into());
+        }
+        Ok(())
+    }
+
+    /// The record of a volume whose data was kept.
+    pub fn kept(&self, name: &Name) -> Option<VolumeRecord> {
+        self.read().kept.get(name).cloned()
+    }
+
+    /// How many volumes' data is kept.
+    pub fn kept_count(&self) -> usize {
+        self.read().kept.len()
+    }
+
+    /// A new volume.
+    ///
+    /// # Errors
+    /// `AlreadyExists`; [`Error::Record`].
+    pub fn insert(&self, record: VolumeRecord) -> Result<()> {
+        self.volumes.insert(&record.name, &record)?;
+        self.remember(record);
+        Ok(())
+    }
+
+    /// A volume's new record.
+    ///
+    /// # Errors
+    /// [`Error::Record`]; the old one is still there.
+    pub fn update(&self, record: VolumeRecord) -> Result<()> {
+        self.volumes.save(&record.name, &record)?;
+        self.remember(record);
+        Ok(())
+    }
+
+    fn remember(&self, record: VolumeRecord) {
+        self.write().volumes.insert(record.name.clone(), Slot::Known { record, damage: None });
+    }
+
+    /// Says why a volume cannot be used.
+    pub fn mark(&self, name: &Name, why: String) {
+        if let Some(Slot::Known { damage, .. }) = self.write().volumes.get_mut(name) {
+            *damage = Some(why);
+        }
+    }
+
+    /// Forgets a volume.
+    ///
+    /// # Errors
+    /// [`Error::Record`].
+    pub fn delete(&self, name: &Name) -> Result<()> {
+        self.volumes.delete(name)?;
+        self.write().volumes.remove(name);
+        Ok(())
+    }
+
+    /// Forgets a volume but keeps its data: the record moves aside.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn keep(&self, record: VolumeRecord) -> Result<()> {
+        let name = record.name.clone();
+        self.move_record(self.volumes.path(&name), self.kept.path(&name))?;
+        let mut index = self.write();
+        index.volumes.remove(&name);
+        index.kept.insert(name, record);
+        Ok(())
+    }
+
+    /// Makes a volume again of data that was kept.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn adopt(&self, record: VolumeRecord) -> Result<()> {
+        let name = record.name.clone();
+        self.move_record(self.kept.path(&name), self.volumes.path(&name))?;
+        self.write().kept.remove(&name);
+        self.remember(record);
+        Ok(())
+    }
+
+    fn move_record(&self, from: PathBuf, to: PathBuf) -> Result<()> {
+        std::fs::rename(&from, &to)
+            .and_then(|()| atomic::sync_dir(self.volumes.dir()))
+            .map_err(Error::io(format_args!("rename {} to {}", from.display(), to.display())))
+    }
+}
+
+/// A record under another volume's name is a copy made by hand; two records must not name the same ids.
+fn named(record: VolumeRecord, name: &Name) -> Result<VolumeRecord, String> {
+    if record.name == *name {
+        return Ok(record);
+    }
+    Err(format!("the record of the volume {name} is damaged: it says that it is {}'s", record.name))
+}
+
+fn not_found(text: String) -> DriverError {
+    DriverError::new(ErrorKind::NotFound, text)
+}
+
+/// A volume as `inspect` shows it: the keys of 0.5.
+pub fn volume(record: &VolumeRecord, mountpoint: Option<PathBuf>, damage: Option<String>) -> Volume {
+    let info = [
+        ("DevID", record.dev_id.to_string()),
+        ("Device", Kernel::node(&record.name).display().to_string()),
+        ("Filesystem", record.filesystem.to_string()),
+    ];
+    Volume {
+        name: record.name.clone(),
+        size: record.size,
+        created: record.created_time,
+        mountpoint,
+        info: info.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
+        snapshots: record.snapshots.values().map(|found| snapshot(record, found)).collect(),
+        health: damage.map_or(Health::Good, Health::Damaged),
+    }
+}
+
+/// A volume whose record cannot be read.
+pub fn unreadable(name: Name, why: String) -> Volume {
+    Volume {
+        name,
+        size: 0,
+        created: Timestamp::from_unix(0),
+        mountpoint: None,
+        info: BTreeMap::new(),
+        snapshots: Vec::new(),
+        health: Health::Damaged(why),
+    }
+}
+
+/// A snapshot as `inspect` shows it: the keys of 0.5.
+pub fn snapshot(volume: &VolumeRecord, record: &SnapshotRecord) -> Snapshot {
+    let info = [
+        ("DevID", record.dev_id.to_string()),
+        ("Size", record.size.unwrap_or(volume.size).to_string()),
+        ("UUID", record.name.to_string()),
+        ("VolumeUUID", volume.name.to_string()),
+    ];
+    Snapshot {
+        name: record.name.clone(),
+        volume: volume.name.clone(),
+        created: record.created_time,
+        info: info.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,203 @@
+//! The programs of thin-provisioning-tools. They read the pool's metadata, always from a metadata snapshot or of a
+//! pool that does not run.
+
+use crate::delta::{Delta, Wanted};
+use crate::error::{Error, Result};
+use crate::pool::Pool;
+use crate::state::ThinId;
+use convoy_driver_sdk::command::{Command, CommandError};
+use convoy_driver_sdk::{Context, DriverError, ErrorKind};
+use rustix::fs::{Mode, OFlags};
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{BufReader, Seek};
+use std::os::fd::AsRawFd;
+use std::path::Path;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+/// The Debian package of the tools.
+const PACKAGE: &str = "thin-provisioning-tools";
+/// How long to wait for a metadata snapshot that another program keeps.
+const SNAPSHOT_WAIT: Duration = Duration::from_secs(10);
+
+/// Loads the kernel's thin target.
+///
+/// # Errors
+/// [`Error::Command`]: no `modprobe`, or no such module.
+pub fn load_module(context: &Context) -> Result<()> {
+    Command::new("modprobe").package("kmod").arg("dm-thin-pool").run(context)?;
+    Ok(())
+}
+
+/// Checks the metadata of a pool that does not run, and clears the mark that asks for it. Without the tool, and when
+/// there is no time for it, the kernel's own checks must do.
+///
+/// # Errors
+/// [`Error::Setup`] with `DataLoss` if the metadata is damaged.
+pub fn thin_check(metadata: &Path, context: &Context) -> Result<()> {
+    let check = Command::new("thin_check").package(PACKAGE).accept(1);
+    match check.args(["-q", "--clear-needs-check-flag"]).arg(metadata).run(context) {
+        Ok(output) if output.code == 0 => Ok(()),
+        Ok(output) => Err(Error::Setup {
+            message: format!(
+                "the pool's metadata on {} is damaged: {}",
+                metadata.display(),
+                String::from_utf8_lossy(&output.stderr).trim()
+            ),
+            hint: format!(
+                "copy the device, then `thin_repair -i {} -o <another device>` and start with that as dm.metadatadev",
+                metadata.display()
+            ),
+            kind: ErrorKind::DataLoss,
+        }),
+        Err(error @ (CommandError::NotInstalled { .. } | CommandError::Ended { .. })) => {
+            tracing::warn!(%error, "the pool's metadata was not checked");
+            Ok(())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What of the tools is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tools {
+    /// Their version, if they are installed.
+    pub version: Option<String>,
+    /// Why changes since another snapshot are not asked of them; empty if they are.
+    pub no_delta: String,
+}
+
+impl Tools {
+    /// Asks the tools for their version.
+    pub fn find(context: &Context) -> Self {
+        match Command::new("thin_delta").package(PACKAGE).arg("-V").run(context) {
+            Ok(output) => {
+                let text = output.text();
+                let version = text.split_whitespace().last().unwrap_or_default().to_owned();
+                let no_delta = if trusted(&version) {
+                    String::new()
+                } else {
+                    format!("thin_delta {version} is known to miss changed blocks")
+                };
+                Self { version: Some(version), no_delta }
+            }
+            Err(error) => Self { version: None, no_delta: error.to_string() },
+        }
+    }
+}
+
+/// Versions 1.0.0 to 1.0.5 join neighbouring blocks without looking where their data is, so that a changed block in
+/// the midst of unchanged ones is not seen; those before 0.6.2 miss blocks at the end of a device.
+fn trusted(version: &str) -> bool {
+    let numbers: Vec<u32> = version.split(['.', '-']).map_while(|part| part.parse().ok()).collect();
+    match numbers.as_slice() {
+        [1, 0, patch, ..] => *patch >= 6,
+        [0, minor, patch, ..] => (*minor, *patch) >= (6, 2),
+        [major, ..] => *major >= 1,
+        [] => false,
+    }
+}
+
+/// Reads the metadata of a running pool. There is one metadata snapshot a pool, so one reader at a time.
+#[derive(Debug, Default)]
+pub struct MetadataReader {
+    one: Mutex<()>,
+}
+
+impl MetadataReader {
+    /// The ids of all thin devices of the pool.
+    ///
+    /// # Errors
+    /// [`Error::Command`], [`Error::Output`], [`Error::Message`].
+    pub fn ids(&self, pool: &Pool, context: &Context) -> Result<BTreeSet<ThinId>> {
+        let args = ["thin_ls", "--metadata-snap", "--no-headers", "-o", "DEV"];
+        let mut out = self.run(&args, pool, &std::env::temp_dir(), context)?;
+        let text = std::io::read_to_string(&mut out).map_err(Error::io("read what thin_ls wrote"))?;
+        text.split_whitespace()
+            .map(|id| {
+                id.parse().map_err(|_| Error::Output {
+                    tool: "thin_ls",
+                    reason: format!("expected device ids, found {id:?}"),
+                })
+            })
+            .collect()
+    }
+
+    /// The blocks of a device that are in use or, with an older device to compare with, those that changed. The
+    /// tool's answer goes through a nameless file in `scratch`, since it can be large.
+    ///
+    /// # Errors
+    /// [`Error::Command`], [`Error::Output`], [`Error::Message`].
+    pub fn delta(
+        &self,
+        pool: &Pool,
+        base: Option<ThinId>,
+        id: ThinId,
+        size: u64,
+        scratch: &Path,
+        context: &Context,
+    ) -> Result<Delta> {
+        // Compared with itself, everything that is in use is the same: joined ranges, in one form for both questions.
+        let (left, wanted) = base.map_or((id, Wanted::InUse), |base| (base, Wanted::Changed));
+        let (left, right) = (left.to_string(), id.to_string());
+        let args = ["thin_delta", "--metadata-snap", "--snap1", &left, "--snap2", &right];
+        let out = self.run(&args, pool, scratch, context)?;
+        Delta::parse(BufReader::new(out), wanted, pool.block_bytes(), size)
+    }
+
+    fn run(&self, args: &[&str], pool: &Pool, scratch: &Path, context: &Context) -> Result<File> {
+        let _one = self.one.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut out = nameless(scratch)?;
+        reserve(pool, context)?;
+        // The shell only sets standard output, which the SDK would keep in memory, and becomes the tool.
+        let target = format!("/proc/{}/fd/{}", std::process::id(), out.as_raw_fd());
+        let command = Command::new("sh").package("dash").args(["-c", "exec \"$@\" > \"$0\"", &target]);
+        let done = command.args(args).arg(pool.metadata()).run(context);
+        let released = pool.release_metadata_snapshot();
+        done?;
+        released?;
+        out.rewind().map_err(Error::io("read what a tool wrote"))?;
+        Ok(out)
+    }
+}
+
+fn reserve(pool: &Pool, context: &Context) -> Result<()> {
+    let deadline = Instant::now() + SNAPSHOT_WAIT;
+    loop {
+        match pool.reserve_metadata_snapshot() {
+            Err(error) if error.is(rustix::io::Errno::BUSY) && Instant::now() < deadline => {
+                context.check()?;
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            Err(error) if error.is(rustix::io::Errno::BUSY) => {
+                return Err(DriverError::new(ErrorKind::Busy, error.to_string())
+                    .hint("another program keeps a metadata snapshot of the pool: wait for it, or release it with `dmsetup message <pool> 0 release_metadata_snap`")
+                    .into());
+            }
+            done => return done,
+        }
+    }
+}
+
+fn nameless(dir: &Path) -> Result<File> {
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    rustix::fs::open(dir, flags, Mode::RUSR | Mode::WUSR)
+        .map(File::from)
+        .map_err(|error| Error::io(format_args!("make a temporary file in {}", dir.display()))(error.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_that_miss_changes_are_not_trusted() {
+        for good in ["0.9.0", "0.6.2", "0.7.5", "1.0.6", "1.0.12", "1.1.0", "1.3.1", "2.0"] {
+            assert!(trusted(good), "{good}");
+        }
+        for bad in ["1.0.0", "1.0.5", "0.6.1", "0.4.1", "", "none"] {
+            assert!(!trusted(bad), "{bad}");
+        }
+    }
+}
