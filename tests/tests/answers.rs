@@ -51,7 +51,6 @@ fn the_recorded_answers_are_given(carrier: Carrier) -> Result<()> {
             ("/var/lib/rancher/convoy", &setup.root.to_string_lossy()),
             ("/srv/volumes", &setup.volumes.to_string_lossy()),
             ("/srv/backups", &store.to_string_lossy()),
-            ("library:vfs", "library:vfs"),
         ]);
         let mut differences = Vec::new();
         let exchanges = recording::parse(RECORDING)?;
@@ -124,9 +123,9 @@ fn failure(exchange: &Exchange, status: i32, answer: &str) -> bool {
     }
 }
 
-/// An answer without what is convoy's own affair.
+/// An answer without what is convoy's own affair: where snapshots are, and how the driver is reached.
 fn general(text: &str) -> String {
     let kept: Vec<_> =
         text.lines().filter(|line| !OWN_PLACES.iter().any(|place| line.contains(place))).collect();
-    kept.join("\n")
+    kept.join("\n").replace("library:vfs", "vfs").replace("process:vfs", "vfs")
 }

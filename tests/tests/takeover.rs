@@ -8,6 +8,16 @@ use std::process::Command;
 use convoy_tests::error::{Context, check};
 use convoy_tests::{Carrier, Convoy, Lab, Result, Setup, each_carrier, run, tree};
 
+#[test]
+fn a_start_without_any_option_finds_everything() -> Result<()> {
+    Lab::run(|lab| {
+        let (mut setup, _) = old_host(lab, Carrier::Builtin)?;
+        setup.flags.clear();
+        let convoy = setup.start()?;
+        same_json(&convoy, &["list"], "list.json")
+    })
+}
+
 each_carrier!(volumes_snapshots_and_backups_are_taken_over, a_volume_of_old_goes_on);
 
 fn fixture(name: &str) -> PathBuf {
@@ -25,7 +35,7 @@ fn old_host(lab: &Lab, carrier: Carrier) -> Result<(Setup, PathBuf)> {
     let script = "mount -t tmpfs none /srv && mkdir /srv/volumes /srv/backups && mount --bind \"$0/volumes\" /srv/volumes \
                   && mount --bind \"$0/store\" /srv/backups && mount -t tmpfs none /var/lib && mkdir -p \
                   /var/lib/rancher/convoy && mount --bind \"$0/root\" /var/lib/rancher/convoy && exec \"$@\"";
-    let mut setup = Setup::bare(lab).with(&["--drivers", &carrier.driver("vfs")]);
+    let mut setup = Setup::bare(lab).with(&["--drivers", &carrier.driver("vfs"), "--ignore-config-file"]);
     setup.root = PathBuf::from("/var/lib/rancher/convoy");
     setup.wrapper = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", script]
         .map(str::to_owned)

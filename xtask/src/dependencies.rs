@@ -68,10 +68,19 @@ pub(crate) fn install() -> Result<()> {
         status(Command::new("rustup").args(["component", "add", component]))?;
     }
     if !capture(&mut cargo::command(&["nextest", "--version"])).is_ok_and(|output| output.success()) {
-        say("cargo install cargo-nextest --locked");
-        cargo::run(&["install", "cargo-nextest", "--locked"])?;
+        nextest()?;
     }
     Ok(())
+}
+
+/// The test runner, without what updates it over the network and without optimisation: it has to be built here, and
+/// it spends its time waiting for tests.
+fn nextest() -> Result<()> {
+    let words = "install cargo-nextest --locked --no-default-features --features default-no-update";
+    say(&format!("cargo {words}"));
+    let mut command = cargo::command(&words.split(' ').collect::<Vec<_>>());
+    command.env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1").env("CARGO_PROFILE_RELEASE_LTO", "off");
+    status(command.env_remove("CARGO_TARGET_DIR"))
 }
 
 fn apt(packages: &[&str]) -> Result<()> {
