@@ -1,1 +1,32 @@
-//! (in the making)
+//! How the host finds, loads, supervises and calls drivers.
+//!
+//! - [`spec`]: what a user writes (`vfs`, `process:vfs`, a path); [`search`]: where drivers are looked for;
+//!   [`trust`]: which files are refused.
+//! - [`registry`]: from a spec to a [`DriverHandle`], by whichever carrier is installed.
+//! - [`handle`]: calling a driver, the same through every carrier; [`options`]: what goes with a call.
+//! - `local` (calls in this program), `library` (shared libraries) and `process` (supervised programs): the
+//!   carriers, seen by nobody else; `wait`: deadlines;
+//!   `logs`: from a driver's log to the host's.
+//! - [`status`]: what `convoy driver list` shows; [`error`]: why a driver could not be loaded.
+
+pub mod error;
+pub mod handle;
+mod library;
+mod local;
+mod logs;
+pub mod options;
+mod process;
+pub mod registry;
+pub mod search;
+pub mod spec;
+pub mod status;
+pub mod trust;
+mod wait;
+
+pub use error::LoadError;
+pub use handle::DriverHandle;
+pub use options::CallOptions;
+pub use registry::{Drivers, Installed};
+pub use search::SearchPath;
+pub use spec::{Carrier, DriverSpec};
+pub use status::{DriverHealth, DriverStatus};

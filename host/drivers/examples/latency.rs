@@ -1,0 +1,106 @@
+//! What a call costs through each carrier: `cargo run --release -p convoy-drivers --example latency`.
+//!
+//! Prints a JSON object a line: `name`, `p50_us`, `p99_us` of one call after another, or `calls_per_s` of many at
+//! once. The call does nothing (`driver.probe` of the tmpfs example).
+
+use convoy_driver_sdk::Name;
+use convoy_driver_sdk::dispatch::Dispatcher;
+use convoy_driver_sdk::protocol::{Open, Probe};
+use convoy_driver_tmpfs::Tmpfs;
+use convoy_drivers::{CallOptions, DriverHandle, DriverSpec, Drivers, SearchPath};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+type Failure = Box<dyn std::error::Error>;
+
+const CALLS: usize = 20_000;
+const AT_ONCE: usize = 32;
+
+#[tokio::main(flavor = "multi_thread")]
+async fn main() -> Result<(), Failure> {
+    let dir = built_drivers()?;
+    let root = std::env::temp_dir().join(format!("convoy-latency-{}", std::process::id()));
+    std::fs::create_dir_all(&root)?;
+    let drivers = Drivers::new(SearchPath::only(&[dir]))
+        .builtin(Name::from_static("tmpfs"), || Arc::new(Dispatcher::<Tmpfs>::new()));
+    for carrier in ["builtin", "library", "process"] {
+        let driver = drivers.load(&format!("{carrier}:tmpfs").parse::<DriverSpec>()?).await?;
+        let open = Open { root: root.join(carrier), ..Open::default() };
+        driver.open(open, CallOptions::new("open")).await?;
+        // On a thread of the runtime, as the handlers of the host are.
+        tokio::spawn({
+            let driver = driver.clone();
+            async move { measure(carrier, &driver).await.map_err(|error| error.to_string()) }
+        })
+        .await??;
+        driver.stop(Duration::from_secs(5)).await;
+    }
+    std::fs::remove_dir_all(&root)?;
+    Ok(())
+}
+
+async fn measure(carrier: &str, driver: &DriverHandle) -> Result<(), Failure> {
+    if carrier != "process" {
+        // The carrier itself: serialise, cross, dispatch, and back, on the caller's thread.
+        let mut times = Vec::with_capacity(CALLS);
+        for _ in 0..CALLS {
+            let begun = Instant::now();
+            driver.call_blocking(&Probe {}, &CallOptions::new("x"))?;
+            times.push(begun.elapsed());
+        }
+        report(&format!("{carrier}_call"), times);
+    }
+    let mut times = Vec::with_capacity(CALLS);
+    for _ in 0..CALLS {
+        let begun = Instant::now();
+        driver.call(Probe {}, CallOptions::new("x").timeout(Duration::from_secs(5))).await?;
+        times.push(begun.elapsed());
+    }
+    report(&format!("{carrier}_async_call"), times);
+
+    let begun = Instant::now();
+    let callers: Vec<_> = (0..AT_ONCE)
+        .map(|_| {
+            let driver = driver.clone();
+            tokio::spawn(async move {
+                for _ in 0..CALLS / AT_ONCE {
+                    driver.call(Probe {}, CallOptions::new("x")).await?;
+                }
+                Ok::<_, convoy_driver_sdk::DriverError>(())
+            })
+        })
+        .collect();
+    for caller in callers {
+        caller.await??;
+    }
+    let rate = f64::from(u32::try_from(CALLS)?) / begun.elapsed().as_secs_f64();
+    println!(r#"{{"name":"{carrier}_{AT_ONCE}_at_once","calls_per_s":{rate:.0}}}"#);
+    Ok(())
+}
+
+fn report(name: &str, mut times: Vec<Duration>) {
+    times.sort_unstable();
+    let at =
+        |percent: usize| times.get(times.len() * percent / 100).map_or(0.0, |time| time.as_secs_f64() * 1e6);
+    println!(r#"{{"name":"{name}","p50_us":{:.2},"p99_us":{:.2}}}"#, at(50), at(99));
+}
+
+/// Where the tmpfs example was built beside this program; builds it if it was not.
+fn built_drivers() -> Result<PathBuf, Failure> {
+    let own = std::env::current_exe()?;
+    let dir = own.parent().and_then(Path::parent).ok_or("this program is in no build directory")?.to_owned();
+    let there = |file: &str| dir.join(file).exists();
+    if !there("libconvoy_driver_tmpfs.so") || !there("convoy-driver-tmpfs") {
+        let mut cargo =
+            std::process::Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo.args(["build", "--quiet", "--package", "convoy-driver-tmpfs"]);
+        if !cfg!(debug_assertions) {
+            cargo.arg("--release");
+        }
+        if !cargo.status()?.success() {
+            return Err("the tmpfs example could not be built".into());
+        }
+    }
+    Ok(dir)
+}

@@ -1,0 +1,126 @@
+//! Calls of drivers in this program, on threads that may block.
+
+use crate::options::CallOptions;
+use crate::wait::wait;
+use convoy_driver_sdk::context::{CancelFlag, Context};
+use convoy_driver_sdk::dispatch::Dispatch;
+use convoy_driver_sdk::{DriverError, ErrorKind, Name, Result};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use tokio::sync::Semaphore;
+
+/// How many calls of one driver run at once; more wait. A driver that hangs keeps so many threads at most.
+const MAX_CALLS: usize = 64;
+
+/// A driver in this program.
+pub(crate) trait Local: Send + Sync + 'static {
+    /// Carries out a call, blocking.
+    fn call(&self, id: u64, method: &str, request: &[u8], context: &Context) -> Result<Vec<u8>>;
+
+    /// Asks a call to end, beside the flag in its context.
+    fn cancel(&self, id: u64);
+}
+
+/// A driver that is compiled in.
+pub(crate) struct Builtin(pub(crate) Arc<dyn Dispatch>);
+
+impl Local for Builtin {
+    fn call(&self, _: u64, method: &str, request: &[u8], context: &Context) -> Result<Vec<u8>> {
+        self.0.dispatch(method, request, context)
+    }
+
+    fn cancel(&self, _: u64) {}
+}
+
+/// The async side of a [`Local`].
+#[derive(Clone)]
+pub(crate) struct LocalDriver {
+    name: Name,
+    driver: Arc<dyn Local>,
+    slots: Arc<Semaphore>,
+    calls: Arc<AtomicUsize>,
+}
+
+impl LocalDriver {
+    pub(crate) fn new(name: Name, driver: Arc<dyn Local>) -> Self {
+        Self { name, driver, slots: Arc::new(Semaphore::new(MAX_CALLS)), calls: Arc::default() }
+    }
+
+    /// Calls under way.
+    pub(crate) fn calls(&self) -> usize {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    /// A call on a thread of the runtime's pool for blocking work.
+    pub(crate) async fn call(
+        &self,
+        method: &'static str,
+        request: Box<str>,
+        options: CallOptions,
+    ) -> Result<Vec<u8>> {
+        let (deadline, cancel) = (options.deadline, options.cancel.clone());
+        let counted = Counted::new(&self.calls);
+        let waiting = Arc::clone(&self.slots).acquire_owned();
+        let slot = wait(&self.name, method, deadline, cancel.clone(), waiting, || {}).await?;
+        let slot = slot.map_err(|_| DriverError::new(ErrorKind::Unavailable, "the driver was stopped"))?;
+
+        let id = next_id();
+        let flag = CancelFlag::default();
+        let context = context(&options, flag.clone());
+        let (driver, hold) = (Arc::clone(&self.driver), options.hold);
+        let span =
+            tracing::debug_span!("driver", driver = self.name.as_str(), request_id = options.request_id);
+        let running = tokio::task::spawn_blocking(move || {
+            let result = span.in_scope(|| driver.call(id, method, request.as_bytes(), &context));
+            drop((slot, counted, hold));
+            result
+        });
+        let tell = || {
+            flag.cancel();
+            self.driver.cancel(id);
+        };
+        wait(&self.name, method, deadline, cancel, running, tell)
+            .await?
+            .unwrap_or_else(|error| Err(DriverError::new(ErrorKind::Internal, format!("{method}: {error}"))))
+    }
+
+    /// A call on this thread: for callers that may block.
+    pub(crate) fn call_blocking(
+        &self,
+        method: &'static str,
+        request: &[u8],
+        options: &CallOptions,
+    ) -> Result<Vec<u8>> {
+        let _counted = Counted::new(&self.calls);
+        self.driver.call(next_id(), method, request, &context(options, CancelFlag::default()))
+    }
+}
+
+fn context(options: &CallOptions, flag: CancelFlag) -> Context {
+    let context = Context::new(options.request_id.as_str()).with_deadline(options.deadline).with_cancel(flag);
+    match options.progress.clone() {
+        Some(sink) => context.with_progress(move |progress| sink(progress)),
+        None => context,
+    }
+}
+
+/// Unique in this program, as the ABI of libraries wants it.
+fn next_id() -> u64 {
+    static IDS: AtomicU64 = AtomicU64::new(1);
+    IDS.fetch_add(1, Ordering::Relaxed)
+}
+
+struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,210 @@
+//! Drivers in programs of their own.
+//!
+//! - [`spawn`]: starting the program; [`output`]: what it writes beside the protocol.
+//! - [`connection`]: calls over its socket; [`messages`]: JSON-RPC.
+//! - [`launch`]: hello, describe and open; [`supervise`]: when it ends, start it again.
+
+use crate::error::LoadError;
+use crate::options::CallOptions;
+use crate::status::DriverHealth;
+use crate::wait::wait;
+use connection::Connection;
+use convoy_driver_sdk::protocol::{CallContext, Description, Open, Opened};
+use convoy_driver_sdk::wire::Envelope;
+use convoy_driver_sdk::{DriverError, ErrorKind, Name, Result};
+use serde_json::value::RawValue;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::{Notify, watch};
+
+mod connection;
+mod launch;
+mod messages;
+mod output;
+mod spawn;
+mod supervise;
+
+pub(crate) use launch::check_name;
+
+/// How long a call waits for a process that is being started again.
+const WAIT_FOR_RESTART: Duration = Duration::from_secs(10);
+
+/// A driver's process, whichever one it is at the moment.
+pub(crate) struct Process {
+    shared: Arc<Shared>,
+}
+
+/// What the supervisor and the callers share.
+struct Shared {
+    name: Name,
+    path: PathBuf,
+    phase: watch::Sender<Phase>,
+    record: Mutex<Record>,
+    /// The supervisor is asked to stop (`Some`: how long to drain) or to start again after a failure.
+    wish: Mutex<Option<Wish>>,
+    wished: Notify,
+}
+
+#[derive(Clone)]
+enum Phase {
+    Starting,
+    Ready(Arc<Connection>),
+    Waiting { until: Instant },
+    Failed,
+    Stopped,
+}
+
+/// What is told of the process.
+#[derive(Default)]
+struct Record {
+    open: Option<Open>,
+    pid: Option<u32>,
+    restarts: u32,
+    last_error: Option<String>,
+}
+
+#[derive(Clone, Copy)]
+enum Wish {
+    Stop { drain: Duration },
+    Restart,
+}
+
+impl Shared {
+    fn record(&self) -> MutexGuard<'_, Record> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wish(&self, wish: Wish) {
+        *self.wish.lock().unwrap_or_else(PoisonError::into_inner) = Some(wish);
+        self.wished.notify_one();
+    }
+
+    fn take_wish(&self) -> Option<Wish> {
+        self.wish.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl Process {
+    /// Starts a driver and supervises it from now on. The first start is not repeated when it fails.
+    ///
+    /// # Errors
+    /// [`LoadError`].
+    pub(crate) async fn load(
+        path: &Path,
+        expected: Option<&Name>,
+    ) -> std::result::Result<(Self, Description), LoadError> {
+        let (running, description) = launch::launch(path, expected).await?;
+        let shared = Arc::new(Shared {
+            name: description.name.clone(),
+            path: path.to_owned(),
+            phase: watch::Sender::new(Phase::Ready(Arc::clone(&running.connection))),
+            record: Mutex::new(Record { pid: running.child.id(), ..Record::default() }),
+            wish: Mutex::default(),
+            wished: Notify::new(),
+        });
+        tokio::spawn(supervise::supervise(Arc::clone(&shared), running));
+        Ok((Self { shared }, description))
+    }
+
+    /// Makes a call over the process that runs, or over the next one.
+    pub(crate) async fn call(
+        &self,
+        method: &'static str,
+        request: Box<RawValue>,
+        options: CallOptions,
+    ) -> Result<Vec<u8>> {
+        let connection = self.ready(options.deadline).await?;
+        let id = connection.next_id();
+        let request_id = connection::request_id(&options.request_id, id);
+        let millis = |deadline: Instant| {
+            u64::try_from(deadline.saturating_duration_since(Instant::now()).as_millis()).unwrap_or(u64::MAX)
+        };
+        let context =
+            CallContext { request_id: request_id.clone(), deadline_ms: options.deadline.map(millis) };
+        let params = Envelope { request, context };
+        let answered = connection.call(id, method, &params, options.progress, options.hold)?;
+        let tell = || connection.cancel(&request_id);
+        let answer =
+            wait(&self.shared.name, method, options.deadline, options.cancel, answered, tell).await?;
+        answer.unwrap_or_else(|_| Err(DriverError::new(ErrorKind::Unavailable, "the connection was dropped")))
+    }
+
+    /// Remembers how the driver was opened, for its restarts. Called when that succeeded.
+    pub(crate) fn opened(&self, open: Open, _: &Opened) {
+        self.shared.record().open = Some(open);
+    }
+
+    /// Drains and stops it: what is under way may take so long to finish.
+    pub(crate) async fn stop(&self, drain: Duration) {
+        self.shared.wish(Wish::Stop { drain });
+        let mut phase = self.shared.phase.subscribe();
+        // An error means that the supervisor is gone already.
+        let _ = phase.wait_for(|phase| matches!(phase, Phase::Stopped)).await;
+    }
+
+    /// Starts it again after it was given up.
+    pub(crate) fn restart(&self) {
+        self.shared.wish(Wish::Restart);
+    }
+
+    pub(crate) fn health(&self) -> DriverHealth {
+        match &*self.shared.phase.borrow() {
+            Phase::Starting => DriverHealth::Starting,
+            Phase::Ready(_) => DriverHealth::Ready,
+            Phase::Waiting { until } => {
+                let left = until.saturating_duration_since(Instant::now()).as_millis();
+                DriverHealth::Restarting { in_ms: u64::try_from(left).unwrap_or(u64::MAX) }
+            }
+            Phase::Failed => DriverHealth::Failed,
+            Phase::Stopped => DriverHealth::Stopped,
+        }
+    }
+
+    pub(crate) fn calls(&self) -> usize {
+        match &*self.shared.phase.borrow() {
+            Phase::Ready(connection) => connection.calls(),
+            _ => 0,
+        }
+    }
+
+    /// Pid, restarts and last error.
+    pub(crate) fn facts(&self) -> (Option<u32>, u32, Option<String>) {
+        let record = self.shared.record();
+        (record.pid, record.restarts, record.last_error.clone())
+    }
+
+    /// Waits until there is a process to talk to.
+    async fn ready(&self, deadline: Option<Instant>) -> Result<Arc<Connection>> {
+        if let Phase::Ready(connection) = &*self.shared.phase.borrow() {
+            return Ok(Arc::clone(connection));
+        }
+        let patience = Instant::now() + WAIT_FOR_RESTART;
+        let end = deadline.map_or(patience, |deadline| deadline.min(patience));
+        let mut phase = self.shared.phase.subscribe();
+        let settled =
+            phase.wait_for(|phase| matches!(phase, Phase::Ready(_) | Phase::Failed | Phase::Stopped));
+        let settled = match tokio::time::timeout_at(end.into(), settled).await {
+            Ok(Ok(phase)) => Some(phase.clone()),
+            Ok(Err(_)) => Some(Phase::Stopped),
+            Err(_) => None,
+        };
+        let name = &self.shared.name;
+        let error = self.shared.record().last_error.clone().unwrap_or_default();
+        let unavailable = |text| DriverError::new(ErrorKind::Unavailable, text);
+        match settled {
+            Some(Phase::Ready(connection)) => Ok(connection),
+            Some(Phase::Stopped) => Err(unavailable(format!("driver {name} was stopped")).retryable(false)),
+            Some(_) => Err(unavailable(format!("driver {name} ended too often and was given up: {error}"))
+                .retryable(false)
+                .hint("see its log, correct the cause, and restart the driver or the daemon")),
+            None => Err(unavailable(format!("driver {name} is being started again: {error}"))),
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.shared.wish(Wish::Stop { drain: Duration::ZERO });
+    }
+}

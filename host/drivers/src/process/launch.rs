@@ -1,0 +1,140 @@
+//! From a file to a driver that can be called: start, hello, describe.
+
+use super::connection::{Connection, request_id};
+use super::output::{LastLines, follow};
+use super::spawn;
+use crate::error::LoadError;
+use crate::logs;
+use convoy_driver_sdk::protocol::{CallContext, Describe, Description, Request};
+use convoy_driver_sdk::wire::{Envelope, Hello, method};
+use convoy_driver_sdk::{DriverError, ErrorKind, Name, Result};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::process::Child;
+
+/// How long a program may take to say hello, and to describe itself.
+const HELLO: Duration = Duration::from_secs(10);
+/// How long the last lines of a program that ended are waited for.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+
+/// A process that said hello.
+pub(super) struct Running {
+    pub(super) child: Child,
+    pub(super) connection: Arc<Connection>,
+    pub(super) last: LastLines,
+}
+
+/// Starts a program and learns who it is.
+pub(super) async fn launch(
+    path: &Path,
+    expected: Option<&Name>,
+) -> std::result::Result<(Running, Description), LoadError> {
+    let provisional = expected.cloned().unwrap_or_else(|| Name::from_static("unnamed"));
+    let cannot_start = |error: std::io::Error| LoadError::Start {
+        action: "start",
+        path: path.to_owned(),
+        reason: error.to_string(),
+    };
+    let mut started = spawn::start(path, &provisional).await.map_err(cannot_start)?;
+    let last = LastLines::default();
+    let mut readers = Vec::new();
+    if let Some(pipe) = started.child.stdout.take() {
+        readers.push(tokio::spawn(follow(provisional.clone(), "stdout", pipe, last.clone())));
+    }
+    if let Some(pipe) = started.child.stderr.take() {
+        readers.push(tokio::spawn(follow(provisional.clone(), "stderr", pipe, last.clone())));
+    }
+    let connection = Connection::new(provisional, started.socket).map_err(cannot_start)?;
+    let mut running = Running { child: started.child, connection, last };
+    match introduce(&running.connection, path, expected).await {
+        Ok(description) => Ok((running, description)),
+        Err(mut error) => {
+            let reason = how_it_ended(&mut running).await;
+            let _ = running.child.kill().await;
+            running.connection.end("it was ended");
+            for reader in readers {
+                let _ = tokio::time::timeout(LAST_WORDS, reader).await;
+            }
+            if let LoadError::Hello { reason: told, output, .. } = &mut error {
+                *output = running.last.get();
+                if let Some(reason) = reason {
+                    *told = reason;
+                }
+            }
+            Err(error)
+        }
+    }
+}
+
+/// If the program ended by itself: how.
+async fn how_it_ended(running: &mut Running) -> Option<String> {
+    let status = tokio::time::timeout(LAST_WORDS, running.child.wait()).await.ok()?.ok()?;
+    Some(format!("it ended ({status}) before its hello"))
+}
+
+async fn introduce(
+    connection: &Connection,
+    path: &Path,
+    expected: Option<&Name>,
+) -> std::result::Result<Description, LoadError> {
+    let mut own = Hello::new(concat!("convoy ", env!("CARGO_PKG_VERSION")));
+    own.log_level = Some(logs::level());
+    let theirs: Hello = ask(connection, method::HELLO, &own).await.map_err(|error| match error.kind {
+        ErrorKind::Unsupported => LoadError::Protocol { path: path.to_owned(), reason: error.message },
+        _ => LoadError::Hello { path: path.to_owned(), reason: error.message, output: Vec::new() },
+    })?;
+    theirs
+        .check()
+        .map_err(|error| LoadError::Protocol { path: path.to_owned(), reason: error.to_string() })?;
+
+    let context = CallContext { request_id: request_id("describe", 0), deadline_ms: None };
+    let describe = Envelope { request: Describe::default(), context };
+    let description: Description = ask(connection, Describe::METHOD, &describe)
+        .await
+        .map_err(|error| LoadError::Describe { what: path.display().to_string(), error })?;
+    check_name(path, expected, &description)?;
+    Ok(description)
+}
+
+/// A driver answers to the name of its file, where dashes and underscores are the same.
+pub(crate) fn check_name(
+    path: &Path,
+    expected: Option<&Name>,
+    description: &Description,
+) -> std::result::Result<(), LoadError> {
+    let found = &description.name;
+    match expected {
+        Some(expected) if expected.replace('_', "-") != found.replace('_', "-") => {
+            Err(LoadError::WrongName {
+                path: path.to_owned(),
+                expected: expected.to_string(),
+                found: found.to_string(),
+            })
+        }
+        _ => Ok(()),
+    }
+}
+
+async fn ask<T: DeserializeOwned>(
+    connection: &Connection,
+    method: &'static str,
+    params: &impl Serialize,
+) -> Result<T> {
+    let answered = connection.call(connection.next_id(), method, params, None, None)?;
+    let silent = || {
+        DriverError::new(
+            ErrorKind::DeadlineExceeded,
+            format!("no answer to {method} within {} s", HELLO.as_secs()),
+        )
+    };
+    let json = tokio::time::timeout(HELLO, answered)
+        .await
+        .map_err(|_| silent())?
+        .unwrap_or_else(|_| Err(DriverError::new(ErrorKind::Unavailable, "it closed its socket")))?;
+    serde_json::from_slice(&json).map_err(|error| {
+        DriverError::new(ErrorKind::Internal, format!("its answer to {method} cannot be read: {error}"))
+    })
+}

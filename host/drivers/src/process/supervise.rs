@@ -1,0 +1,192 @@
+//! Keeping a driver's process running.
+
+use super::launch::{Running, launch};
+use super::{Phase, Shared, Wish};
+use convoy_driver_sdk::protocol::{CallContext, Open, Opened, Request};
+use convoy_driver_sdk::wire::{Envelope, method};
+use rustix::process::{Pid, Signal};
+use std::process::ExitStatus;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The pause before the first restart; doubled for each that follows soon.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// The longest pause.
+const LAST_PAUSE: Duration = Duration::from_secs(30);
+/// A process that ran this long was well: the counting begins anew.
+const WELL: Duration = Duration::from_secs(60);
+/// After so many ends in a row the driver is given up.
+const GIVE_UP: u32 = 8;
+/// How long a process may take to reconcile when it is opened again.
+const OPEN: Duration = Duration::from_secs(300);
+/// How long a process has after SIGTERM, and to be gone after SIGKILL.
+const TERM: Duration = Duration::from_secs(2);
+
+/// Runs until the driver is stopped.
+pub(super) async fn supervise(shared: Arc<Shared>, first: Running) {
+    let mut running = Some(first);
+    let mut failures = 0;
+    loop {
+        if let Some(process) = running.take() {
+            let since = Instant::now();
+            match watch(&shared, process).await {
+                Watched::Stopped => return stopped(&shared),
+                Watched::Ended(reason) => {
+                    failures = if since.elapsed() >= WELL { 1 } else { failures + 1 };
+                    failed(&shared, reason);
+                }
+            }
+        }
+        if !pause(&shared, &mut failures).await {
+            return stopped(&shared);
+        }
+        shared.phase.send_replace(Phase::Starting);
+        match start_again(&shared).await {
+            Ok(process) => running = Some(process),
+            Err(reason) => {
+                failures += 1;
+                failed(&shared, reason);
+            }
+        }
+    }
+}
+
+enum Watched {
+    Stopped,
+    Ended(String),
+}
+
+/// Until the process ends, or is to be stopped.
+async fn watch(shared: &Shared, mut process: Running) -> Watched {
+    shared.record().pid = process.child.id();
+    shared.phase.send_replace(Phase::Ready(Arc::clone(&process.connection)));
+    let reason = loop {
+        tokio::select! {
+            status = process.child.wait() => break ended(status),
+            reason = process.connection.ended() => {
+                // Its end is the better reason, if that is why.
+                break match tokio::time::timeout(TERM / 10, process.child.wait()).await {
+                    Ok(status) => ended(status),
+                    Err(_) => reason,
+                };
+            }
+            () = shared.wished.notified() => {
+                if let Some(Wish::Stop { drain }) = shared.take_wish() {
+                    drain_and_stop(shared, &mut process, drain).await;
+                    return Watched::Stopped;
+                }
+            }
+        }
+    };
+    // Nobody calls it any more before its calls fail.
+    shared.phase.send_replace(Phase::Starting);
+    process.connection.end(&reason);
+    let _ = process.child.kill().await;
+    Watched::Ended(reason)
+}
+
+fn ended(status: std::io::Result<ExitStatus>) -> String {
+    match status {
+        Ok(status) => format!("the driver process ended ({status})"),
+        Err(error) => format!("the driver process is lost: {error}"),
+    }
+}
+
+fn failed(shared: &Shared, reason: String) {
+    tracing::error!(driver = %shared.name, reason, "a driver process failed");
+    let mut record = shared.record();
+    record.pid = None;
+    record.last_error = Some(reason);
+}
+
+fn stopped(shared: &Shared) {
+    shared.record().pid = None;
+    shared.phase.send_replace(Phase::Stopped);
+}
+
+/// Waits before the next start; `false` when there shall be none.
+async fn pause(shared: &Shared, failures: &mut u32) -> bool {
+    loop {
+        let end = if *failures >= GIVE_UP {
+            shared.phase.send_replace(Phase::Failed);
+            tracing::error!(driver = %shared.name, failures = *failures, "a driver was given up");
+            None
+        } else {
+            let doubled = FIRST_PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(16));
+            let until = Instant::now() + doubled.min(LAST_PAUSE);
+            shared.phase.send_replace(Phase::Waiting { until });
+            Some(until)
+        };
+        let sleep = async {
+            match end {
+                Some(end) => tokio::time::sleep_until(end.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = sleep => return true,
+            () = shared.wished.notified() => match shared.take_wish() {
+                Some(Wish::Stop { .. }) => return false,
+                Some(Wish::Restart) => {
+                    *failures = 0;
+                    return true;
+                }
+                None => {}
+            }
+        }
+    }
+}
+
+/// Starts the program anew and opens the driver as it was open.
+async fn start_again(shared: &Shared) -> Result<Running, String> {
+    shared.record().restarts += 1;
+    let (process, _) = launch(&shared.path, Some(&shared.name)).await.map_err(|error| error.to_string())?;
+    let open = shared.record().open.clone();
+    if let Some(open) = open {
+        let opened =
+            reopen(&process, open).await.inspect_err(|_| process.connection.end("it could not be opened"))?;
+        for line in opened.recovered {
+            tracing::info!(driver = %shared.name, "recovered after a restart: {line}");
+        }
+        for line in opened.warnings {
+            tracing::warn!(driver = %shared.name, "{line}");
+        }
+    }
+    tracing::info!(driver = %shared.name, pid = process.child.id(), "started a driver process again");
+    Ok(process)
+}
+
+async fn reopen(process: &Running, request: Open) -> Result<Opened, String> {
+    let deadline_ms = u64::try_from(OPEN.as_millis()).ok();
+    let context = CallContext { request_id: "restart.0".to_owned(), deadline_ms };
+    let id = process.connection.next_id();
+    let params = Envelope { request, context };
+    let answered =
+        process.connection.call(id, Open::METHOD, &params, None, None).map_err(|error| error.to_string())?;
+    match tokio::time::timeout(OPEN, answered).await {
+        Ok(Ok(Ok(json))) => {
+            serde_json::from_slice(&json).map_err(|error| format!("its answer to driver.open: {error}"))
+        }
+        Ok(Ok(Err(error))) => Err(format!("it could not be opened: {error}")),
+        Ok(Err(_)) => Err("it ended while it was opened".to_owned()),
+        Err(_) => Err(format!("it could not be opened within {} s", OPEN.as_secs())),
+    }
+}
+
+/// Goodbye, then SIGTERM, then SIGKILL.
+async fn drain_and_stop(shared: &Shared, process: &mut Running, drain: Duration) {
+    process.connection.notify(method::GOODBYE, &serde_json::Map::new());
+    let mut gone = tokio::time::timeout(drain, process.child.wait()).await.is_ok();
+    if !gone {
+        tracing::warn!(driver = %shared.name, ?drain, "a driver did not finish in time");
+        if let Some(pid) = process.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw) {
+            let _ = rustix::process::kill_process(pid, Signal::TERM);
+        }
+        gone = tokio::time::timeout(TERM, process.child.wait()).await.is_ok();
+    }
+    if !gone {
+        let _ = process.child.start_kill();
+        let _ = tokio::time::timeout(TERM, process.child.wait()).await;
+    }
+    process.connection.end("the driver was stopped");
+}

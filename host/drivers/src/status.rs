@@ -1,0 +1,54 @@
+//! What `convoy driver list` shows of a loaded driver.
+
+use crate::spec::Carrier;
+use convoy_driver_sdk::Name;
+use convoy_driver_sdk::protocol::Capability;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+/// Whether calls can be made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "state")]
+pub enum DriverHealth {
+    /// They can.
+    Ready,
+    /// The process is starting.
+    Starting,
+    /// The process ended and is started again soon.
+    Restarting {
+        /// Milliseconds until then.
+        in_ms: u64,
+    },
+    /// The process ended too often and is left alone until somebody asks for a restart.
+    Failed,
+    /// It was stopped.
+    Stopped,
+}
+
+/// A loaded driver.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DriverStatus {
+    /// Its name.
+    pub name: Name,
+    /// How it is reached.
+    pub carrier: Carrier,
+    /// Its file; none for a builtin.
+    pub path: Option<PathBuf>,
+    /// Its own version.
+    pub version: String,
+    /// The protocol version it was built with.
+    pub protocol: String,
+    /// What it declares.
+    pub capabilities: BTreeSet<Capability>,
+    /// Whether calls can be made.
+    pub health: DriverHealth,
+    /// Calls that are under way, those nobody waits for any more among them.
+    pub calls: usize,
+    /// Of a process.
+    pub pid: Option<u32>,
+    /// How often the process was started again.
+    pub restarts: u32,
+    /// Why the process ended last.
+    pub last_error: Option<String>,
+}
