@@ -23,7 +23,7 @@ pub(crate) struct VolumeRecord {
     #[serde(default)]
     pub(crate) path: PathBuf,
     /// Always empty: who uses a volume is each host's own affair.
-    #[serde(default, skip_deserializing)]
+    #[serde(default, deserialize_with = "forget")]
     pub(crate) mount_point: String,
     #[serde(default, rename = "PrepareForVM")]
     pub(crate) prepare_for_vm: bool,
@@ -153,6 +153,10 @@ mod time {
             text => Timestamp::parse(text).map_err(de::Error::custom),
         }
     }
+}
+
+fn forget<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    de::IgnoredAny::deserialize(deserializer).map(|_| String::new())
 }
 
 fn none_is_empty<'de, D: Deserializer<'de>>(

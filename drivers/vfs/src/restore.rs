@@ -73,7 +73,8 @@ impl VfsDriver {
 
     pub(crate) fn finish(&self, request: &FinishRestore, context: &Context) -> VfsResult<Volume> {
         let lock = || self.restores.lock().unwrap_or_else(PoisonError::into_inner);
-        let target = match lock().remove(&request.handle) {
+        let found = lock().remove(&request.handle);
+        let target = match found {
             None => return Err(VfsError::NoRestore(request.handle.clone())),
             Some(Restore::Open(target)) => target,
             Some(Restore::Finished(name)) => {

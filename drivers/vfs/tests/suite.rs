@@ -1,0 +1,47 @@
+//! The driver through its protocol. Each test runs through every carrier.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+#[path = "../../../driver-sdk/tree/tests/common/mod.rs"]
+mod compare;
+#[path = "suite/legacy.rs"]
+mod legacy;
+#[path = "suite/restore.rs"]
+mod restore;
+#[path = "suite/snapshots.rs"]
+mod snapshots;
+mod support;
+#[path = "suite/volumes.rs"]
+mod volumes;
+
+/// One test per carrier and function.
+macro_rules! battery {
+    ($($module:ident: $($test:ident),* $(,)?;)*) => {
+        mod builtin {
+            $(mod $module {
+                $(#[test]
+                fn $test() {
+                    crate::$module::$test(crate::support::builtin);
+                })*
+            })*
+        }
+    };
+}
+
+battery! {
+    volumes:
+        a_volume_lives_and_dies, options_shape_the_directory, bad_input_changes_nothing,
+        names_do_not_meet_our_own, kept_data_comes_back, an_image_has_a_size, images_are_not_followed_out,
+        something_mounted_inside_is_not_deleted, damage_hides_nothing, missing_data_is_said,
+        listing_in_pages_and_generations, settings_are_kept_and_not_overridden, two_hosts_see_each_other,
+        one_of_many_creators_wins, a_full_disk_is_an_error_and_nothing_else,
+        a_read_only_place_still_serves_what_it_has;
+    snapshots:
+        a_snapshot_is_frozen_and_whole, the_unchanged_costs_nothing, snapshots_come_and_go,
+        what_is_read_is_not_deleted, a_stopped_snapshot_leaves_nothing, volumes_take_their_snapshots_along;
+    restore:
+        a_restore_becomes_a_volume, a_restore_goes_over_nothing, an_aborted_restore_leaves_nothing,
+        images_keep_their_flag_and_size;
+    legacy:
+        what_0_5_left_is_taken_over, its_snapshots_are_read_and_deleted, a_hostile_archive_stays_inside;
+}

@@ -1,0 +1,198 @@
+//! What the tests of the driver share: a place for its files, and a client of its protocol over any carrier.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use convoy_driver_sdk::dispatch::{Dispatch, Dispatcher};
+use convoy_driver_sdk::protocol::{
+    Close, CloseSnapshot, CreateSnapshot, CreateVolume, DeleteSnapshot, DeleteVolume, GetVolume, ListVolumes,
+    ListedVolumes, Open, OpenSnapshot, Opened, OpenedSnapshot, PrepareRestore, PreparedRestore, Request,
+    Snapshot, SourceKind, SourceLocation, TargetLocation, Volume,
+};
+use convoy_driver_sdk::{Context, DriverError, Name, Result};
+use convoy_driver_vfs::VfsDriver;
+use tempfile::TempDir;
+
+/// Gives a driver that is not open yet.
+pub(crate) type Carrier = fn() -> Arc<dyn Dispatch>;
+
+/// The driver in this process.
+pub(crate) fn builtin() -> Arc<dyn Dispatch> {
+    Arc::new(Dispatcher::<VfsDriver>::new())
+}
+
+pub(crate) fn name(text: &str) -> Name {
+    Name::parse(text).unwrap()
+}
+
+pub(crate) fn options(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+}
+
+/// A root and a `vfs.path`.
+pub(crate) struct Bed {
+    dir: TempDir,
+    pub(crate) carrier: Carrier,
+}
+
+impl Bed {
+    pub(crate) fn new(carrier: Carrier) -> Self {
+        Self::on(carrier, &std::env::temp_dir())
+    }
+
+    /// On another file system.
+    pub(crate) fn on(carrier: Carrier, place: &Path) -> Self {
+        Self { dir: TempDir::new_in(place).unwrap(), carrier }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub(crate) fn root(&self) -> PathBuf {
+        self.dir.path().join("root/vfs")
+    }
+
+    pub(crate) fn volumes(&self) -> PathBuf {
+        self.dir.path().join("volumes")
+    }
+
+    pub(crate) fn config(&self) -> PathBuf {
+        self.volumes().join("config")
+    }
+
+    pub(crate) fn volume(&self, name: &str) -> PathBuf {
+        self.volumes().join(name)
+    }
+
+    pub(crate) fn request(&self) -> Open {
+        let options = options(&[("vfs.path", self.volumes().to_str().unwrap())]);
+        Open { root: self.root(), options, ..Open::default() }
+    }
+
+    pub(crate) fn open(&self) -> Client {
+        self.open_with(self.request()).unwrap().0
+    }
+
+    pub(crate) fn open_with(&self, request: Open) -> Result<(Client, Opened)> {
+        let client = Client((self.carrier)());
+        let opened = client.call(request)?;
+        Ok((client, opened))
+    }
+
+    /// All files of the driver's own, for "nothing unknown is left".
+    pub(crate) fn own_files(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        list(&self.config(), Path::new(""), &mut found);
+        found.sort();
+        found
+    }
+
+    pub(crate) fn volume_dirs(&self) -> Vec<String> {
+        let mut names: Vec<_> = fs::read_dir(self.volumes())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name != "config")
+            .collect();
+        names.sort();
+        names
+    }
+}
+
+fn list(root: &Path, at: &Path, found: &mut Vec<String>) {
+    for entry in fs::read_dir(root.join(at)).unwrap() {
+        let entry = entry.unwrap();
+        let path = at.join(entry.file_name());
+        // What is in a snapshot is the volume's business.
+        if entry.file_type().unwrap().is_dir() && entry.file_name() != "tree" {
+            list(root, &path, found);
+        }
+        found.push(path.to_str().unwrap().to_owned());
+    }
+}
+
+/// A client of an open driver.
+#[derive(Clone)]
+pub(crate) struct Client(Arc<dyn Dispatch>);
+
+impl Client {
+    pub(crate) fn call<R: Request>(&self, request: R) -> Result<R::Reply> {
+        self.call_in(request, &Context::new("test"))
+    }
+
+    pub(crate) fn call_in<R: Request>(&self, request: R, context: &Context) -> Result<R::Reply> {
+        let json = serde_json::to_vec(&request).unwrap();
+        let reply = self.0.dispatch(R::METHOD, &json, context)?;
+        Ok(serde_json::from_slice(&reply).unwrap())
+    }
+
+    pub(crate) fn create(&self, volume: &str) -> Result<Volume> {
+        self.create_with(volume, None, &[])
+    }
+
+    pub(crate) fn create_with(
+        &self,
+        volume: &str,
+        size: Option<u64>,
+        pairs: &[(&str, &str)],
+    ) -> Result<Volume> {
+        self.call(CreateVolume { name: name(volume), size, options: options(pairs) })
+    }
+
+    pub(crate) fn delete(&self, volume: &str, reference_only: bool) -> Result<()> {
+        self.call(DeleteVolume { name: name(volume), reference_only }).map(drop)
+    }
+
+    pub(crate) fn get(&self, volume: &str) -> Result<Volume> {
+        self.call(GetVolume { name: name(volume) })
+    }
+
+    pub(crate) fn list(&self) -> ListedVolumes {
+        self.call(ListVolumes::default()).unwrap()
+    }
+
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.list().volumes.into_iter().map(|volume| volume.name.to_string()).collect()
+    }
+
+    pub(crate) fn snapshot(&self, volume: &str, snapshot: &str) -> Result<Snapshot> {
+        self.call(CreateSnapshot { volume: name(volume), snapshot: name(snapshot), freeze: false })
+    }
+
+    pub(crate) fn drop_snapshot(&self, volume: &str, snapshot: &str) -> Result<()> {
+        self.call(DeleteSnapshot { volume: name(volume), snapshot: name(snapshot) }).map(drop)
+    }
+
+    pub(crate) fn open_snapshot(&self, volume: &str, snapshot: &str) -> Result<(OpenedSnapshot, PathBuf)> {
+        let opened =
+            self.call(OpenSnapshot { volume: name(volume), snapshot: name(snapshot), base: None })?;
+        let SourceLocation::Tree { path } = opened.location.clone() else { panic!("not a tree") };
+        Ok((opened, path))
+    }
+
+    pub(crate) fn close_snapshot(&self, opened: OpenedSnapshot) {
+        self.call(CloseSnapshot { handle: opened.handle }).unwrap();
+    }
+
+    pub(crate) fn prepare(&self, volume: &str, pairs: &[(&str, &str)]) -> Result<(PreparedRestore, PathBuf)> {
+        let prepared = self.call(PrepareRestore {
+            name: name(volume),
+            kind: SourceKind::Tree,
+            size: None,
+            options: options(pairs),
+        })?;
+        let TargetLocation::Tree { path } = prepared.location.clone() else { panic!("not a tree") };
+        Ok((prepared, path))
+    }
+
+    pub(crate) fn close(&self) {
+        self.call(Close {}).unwrap();
+    }
+}
+
+/// The error, whose kind the caller compares.
+pub(crate) fn refused<T: std::fmt::Debug>(result: Result<T>) -> DriverError {
+    result.unwrap_err()
+}
