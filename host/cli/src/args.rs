@@ -158,7 +158,7 @@ pub struct CreateArgs {
     #[arg(long, value_name = "URL")]
     pub s3_endpoint: Option<String>,
     /// The file with the key of an encrypted backup
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, env = "CONVOY_ENCRYPTION_KEY_FILE", value_name = "FILE")]
     pub encryption_key_file: Option<PathBuf>,
     /// Take over an existing volume of the storage system, by its own id
     #[arg(long, value_name = "ID")]
@@ -262,6 +262,9 @@ pub enum SnapshotCommand {
         /// Hold writes to the volume back while the snapshot is made
         #[arg(long)]
         freeze: bool,
+        /// Progress.
+        #[command(flatten)]
+        progress: ProgressArgs,
     },
     /// Delete a snapshot
     Delete(SnapshotNameArgs),

@@ -1,9 +1,10 @@
 //! What each command does: a call, and how its answer is shown.
 
-use crate::args::{Cli, Command, DriverCommand, JobsCommand};
+use crate::args::{Cli, Command, DriverCommand, JobsCommand, ProgressArgs};
 use crate::documents;
 use crate::error::{Failure, Result};
 use crate::output::{Output, views};
+use crate::progress;
 use convoy_client::Client;
 use convoy_client::client::Call;
 use convoy_client::types::{CancelJob, Event};
@@ -79,6 +80,11 @@ impl Session<'_> {
     async fn text(&self, call: Call) -> Result<String> {
         self.output.debug(&call.name());
         Ok(self.client.text(call).await?)
+    }
+
+    /// Makes a call that may take long, and shows how far it is.
+    async fn follow(&self, call: Call, args: &ProgressArgs) -> Result<String> {
+        progress::follow(&self.client, call, args.progress, self.output).await
     }
 
     /// Makes a call and shows its JSON answer.

@@ -123,3 +123,23 @@ impl Error {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::ErrorKind;
+
+    #[test]
+    fn each_way_of_not_connecting_has_its_way_out() {
+        let failed = |kind: ErrorKind| Error::connect(Path::new("/run/s"), kind.into());
+        for kind in [ErrorKind::NotFound, ErrorKind::ConnectionRefused] {
+            let error = failed(kind);
+            assert!(error.to_string().starts_with("cannot connect to /run/s: is `convoy daemon` running? ("));
+            assert!(error.hint().unwrap().contains("CONVOY_SOCKET"));
+        }
+        let error = failed(ErrorKind::PermissionDenied);
+        assert_eq!(error.to_string(), "cannot connect to /run/s: permission denied");
+        assert!(error.hint().unwrap().contains("sudo"));
+        assert!(failed(ErrorKind::NotADirectory).hint().unwrap().contains("--socket"));
+    }
+}

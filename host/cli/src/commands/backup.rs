@@ -4,7 +4,6 @@ use super::{Session, name, name_or_empty, path};
 use crate::args::{BackupArgs, BackupCommand, CreateBackupArgs, Format, ProgressArgs};
 use crate::error::Result;
 use crate::output::views;
-use crate::progress;
 use convoy_client::client::Call;
 use convoy_client::types::{
     BackupRef, CreateBackup, CreatedBackup, ListBackups, PruneBackups, VerifyBackups, VerifyReport,
@@ -100,10 +99,6 @@ impl Session<'_> {
         let report: VerifyReport = serde_json::from_str(&answer)?;
         self.output.answer(&answer, views::verified)?;
         Ok(if report.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(DAMAGED) })
-    }
-
-    async fn follow(&self, call: Call, args: &ProgressArgs) -> Result<String> {
-        progress::follow(&self.client, call, args.progress, self.output).await
     }
 }
 

@@ -10,14 +10,14 @@ use convoy_client::types::{CreateSnapshot, SnapshotRef};
 impl Session<'_> {
     pub(super) async fn snapshot(&mut self, command: SnapshotCommand) -> Result<()> {
         match command {
-            SnapshotCommand::Create { volume, name: own, freeze } => {
+            SnapshotCommand::Create { volume, name: own, freeze, progress } => {
                 let request = CreateSnapshot {
                     name: name_or_empty(own)?,
                     volume_name: name(volume)?,
                     verbose: self.verbose,
                     freeze,
                 };
-                let answer = self.text(Call::create_snapshot(&request)).await?;
+                let answer = self.follow(Call::create_snapshot(&request), &progress).await?;
                 self.name_or(&answer, views::snapshot)
             }
             SnapshotCommand::Delete(args) => {

@@ -4,7 +4,6 @@ use super::{Session, name, name_or_empty, path};
 use crate::args::{CreateArgs, DeleteArgs, MountArgs, NameArgs, ResizeArgs, UmountArgs};
 use crate::error::{Failure, Result};
 use crate::output::views;
-use crate::progress;
 use convoy_client::Error;
 use convoy_client::client::Call;
 use convoy_client::types::{
@@ -31,7 +30,7 @@ impl Session<'_> {
         let answer = if request.backup_url.is_empty() {
             self.text(call).await?
         } else {
-            progress::follow(&self.client, call, args.progress.progress, self.output).await?
+            self.follow(call, &args.progress).await?
         };
         self.name_or(&answer, views::volume)
     }

@@ -7,9 +7,11 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod daemon;
+mod documents;
 mod failures;
 mod people;
 mod progress;
 mod requests;
 mod run;
 mod transcripts;
+mod types;

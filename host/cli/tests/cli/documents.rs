@@ -1,0 +1,123 @@
+//! The documents say what the program does: `docs/cli.md` ends with a reference made from the definition of the
+//! command line. To renew it: `CONVOY_UPDATE_DOCS=1 cargo nextest run -p convoy-cli documents`.
+
+use crate::daemon::nobody;
+use crate::run::run;
+use std::fmt::Write;
+
+const MARK: &str = "<!-- Made from the definition of the command line; do not edit below. -->\n";
+
+fn reference() -> String {
+    let mut command = convoy_cli::command().term_width(0);
+    command.build();
+    let mut text = String::from(MARK);
+    section(&mut text, &command);
+    text
+}
+
+fn section(text: &mut String, command: &clap::Command) {
+    if command.is_hide_set() || command.get_name() == "help" {
+        return;
+    }
+    let name = command.get_bin_name().unwrap_or("convoy");
+    write!(text, "\n### `{name}`\n\n{}.\n", command.get_about().unwrap().to_string().trim_end_matches('.'))
+        .unwrap();
+    let aliases: Vec<_> = command.get_visible_aliases().map(|alias| format!("`{alias}`")).collect();
+    if !aliases.is_empty() {
+        writeln!(text, "Also written {}.", aliases.join(", ")).unwrap();
+    }
+    let usage = command.clone().render_usage().to_string();
+    write!(text, "\n    {}\n", usage.trim_start_matches("Usage: ").trim_end()).unwrap();
+    let top = !name.contains(' ');
+    let arguments: Vec<_> = command
+        .get_arguments()
+        .filter(|argument| !argument.is_hide_set() && argument.get_id() != "help")
+        .filter(|argument| top || !is_global(argument))
+        .collect();
+    if !arguments.is_empty() {
+        text.push_str("\n| argument | meaning |\n| --- | --- |\n");
+        arguments.into_iter().for_each(|argument| row(text, argument));
+    }
+    command.get_subcommands().for_each(|subcommand| section(text, subcommand));
+}
+
+/// Those of `convoy` itself are told once.
+fn is_global(argument: &clap::Arg) -> bool {
+    convoy_cli::command().get_arguments().any(|global| global.get_id() == argument.get_id())
+}
+
+fn row(text: &mut String, argument: &clap::Arg) {
+    let value = argument.get_value_names().filter(|_| argument.get_action().takes_values());
+    let value = value.map(|names| names.join(" ")).unwrap_or_default();
+    let optional = argument.get_num_args().is_some_and(|range| range.min_values() == 0);
+    let value = match (value.as_str(), optional) {
+        ("", _) => String::new(),
+        (value, true) => format!("[={value}]"),
+        (value, false) => format!(" {value}"),
+    };
+    let spelling = match (argument.get_long(), argument.get_short()) {
+        (Some(long), Some(short)) => format!("`--{long}{value}`, `-{short}`"),
+        (Some(long), None) => format!("`--{long}{value}`"),
+        (None, _) => format!("`{}`", value.trim()),
+    };
+    let mut meaning = argument.get_help().map(ToString::to_string).unwrap_or_default();
+    if let Some(variable) = argument.get_env() {
+        write!(meaning, " (`{}`)", variable.display()).unwrap();
+    }
+    writeln!(text, "| {spelling} | {} |", meaning.replace('|', "\\|").replace('<', "&lt;")).unwrap();
+}
+
+#[test]
+fn the_reference_is_up_to_date() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/cli.md");
+    let document = std::fs::read_to_string(path).unwrap();
+    let (written_by_hand, _) = document.split_once(MARK).unwrap();
+    let renewed = format!("{written_by_hand}{}", reference());
+    if std::env::var_os("CONVOY_UPDATE_DOCS").is_some() {
+        std::fs::write(path, &renewed).unwrap();
+        return;
+    }
+    assert!(document == renewed, "docs/cli.md is behind: run this test once with CONVOY_UPDATE_DOCS=1");
+}
+
+#[test]
+fn examples_in_the_documents_are_understood() {
+    let document = include_str!("../../../../docs/cli.md").split_once(MARK).unwrap().0;
+    let lines: Vec<&str> = document.lines().filter_map(|line| line.trim().strip_prefix("convoy ")).collect();
+    assert!(lines.len() > 15, "{lines:?}");
+    for line in lines {
+        let words = crate::run::words(line.split(" #").next().unwrap().trim());
+        let parsed =
+            convoy_cli::parse(std::iter::once("convoy".into()).chain(words.into_iter().map(Into::into)));
+        assert!(!matches!(parsed, convoy_cli::Parsed::Done(_)), "{line}");
+    }
+}
+
+#[test]
+fn man_pages_and_completions_are_made() {
+    let (directory, socket) = nobody();
+    let pages = directory.path().join("man/man1");
+    let ran = run(&socket, &["man", pages.to_str().unwrap()]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "\n"), "{ran:?}");
+    for page in ["convoy.1", "convoy-backup-create.1", "convoy-daemon.1"] {
+        let text = std::fs::read_to_string(pages.join(page)).unwrap();
+        assert!(text.contains(".SH NAME") && text.contains("convoy"), "{page}");
+    }
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let ran = run(&socket, &["completions", shell]);
+        assert!(ran.code == Some(0) && ran.stdout.contains("s3-endpoint"), "{shell}");
+    }
+    let ran = run(&socket, &["man", "/proc/nowhere"]);
+    assert!(ran.code == Some(1) && ran.stdout.contains("cannot write man pages to /proc/nowhere"), "{ran:?}");
+}
+
+#[test]
+fn bash_takes_the_completions() {
+    let (directory, socket) = nobody();
+    let script = directory.path().join("convoy.bash");
+    std::fs::write(&script, run(&socket, &["completions", "bash"]).stdout).unwrap();
+    let completed = "source \"$1\"; COMP_WORDS=(convoy backup cr); COMP_CWORD=2; _convoy convoy cr backup; echo \"${COMPREPLY[@]}\"";
+    let output =
+        std::process::Command::new("bash").args(["-c", completed, "bash"]).arg(&script).output().unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "create\n");
+}
