@@ -48,7 +48,7 @@ pub enum Parsed {
 
 /// Parses arguments, the program's name first.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Parsed {
-    let mut command = command();
+    let mut command = without_empty_variables(command());
     let arguments = spelling::normalise(&command, arguments);
     let form = spelling::output_form(&arguments);
     let mut cli = understand(&mut command, arguments.clone());
@@ -94,6 +94,16 @@ pub fn run(cli: Cli) -> ExitCode {
 pub fn fail(message: &str, hint: Option<&str>) -> ExitCode {
     let failure = Failure::Other { message: message.to_owned(), hint: hint.map(str::to_owned) };
     Output::new(None, false).fail(&failure)
+}
+
+/// An environment variable that is set to nothing says nothing (`CONVOY_OUTPUT= convoy list`).
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let is_empty = |argument: &clap::Arg| {
+        argument.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty())
+    };
+    command
+        .mut_args(|argument| if is_empty(&argument) { argument.env(None) } else { argument })
+        .mut_subcommands(without_empty_variables)
 }
 
 /// The definition of every command and flag, for completions, man pages and tests.

@@ -126,3 +126,21 @@ fn the_arguments() {
     let ran = run(&socket, &["daemon"]);
     assert!(ran.stdout.contains("the client alone"), "{ran:?}");
 }
+
+#[test]
+fn variables_count_unless_they_are_empty() {
+    let daemon = Daemon::new([answer("{}"), answer("{}")]);
+    let with = |pairs: &[(&str, &str)]| -> crate::run::Ran {
+        convoy(&daemon.socket()).envs(pairs.iter().copied()).arg("list").output().unwrap().into()
+    };
+    let empty = ["CONVOY_DEBUG", "CONVOY_OUTPUT", "CONVOY_ENCRYPTION_KEY_FILE", "CONVOY_IGNORE_CONFIG_FILE"];
+    let ran = with(&empty.map(|name| (name, "")));
+    assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (Some(0), "{}\n", ""));
+    let ran = with(&[("CONVOY_DEBUG", "yes"), ("CONVOY_OUTPUT", "table")]);
+    assert!(
+        ran.stdout.starts_with("NAME ") && ran.stderr.contains("level=debug msg=\"GET /v1/volumes/list\""),
+        "{ran:?}"
+    );
+    let ran = with(&[("CONVOY_OUTPUT", "xml")]);
+    assert!(ran.code == Some(1) && ran.stdout.contains("invalid value 'xml'"), "{ran:?}");
+}
