@@ -4,12 +4,18 @@
 
 #[path = "../../../driver-sdk/tree/tests/common/mod.rs"]
 mod compare;
+#[path = "suite/crash.rs"]
+mod crash;
+#[path = "suite/filesystems.rs"]
+mod filesystems;
 #[path = "suite/legacy.rs"]
 mod legacy;
 #[path = "suite/restore.rs"]
 mod restore;
 #[path = "suite/snapshots.rs"]
 mod snapshots;
+#[path = "suite/speed.rs"]
+mod speed;
 mod support;
 #[path = "suite/volumes.rs"]
 mod volumes;

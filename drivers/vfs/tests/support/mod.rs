@@ -31,6 +31,11 @@ pub(crate) fn options(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
 }
 
+thread_local! {
+    /// Where this thread's next [`Bed`] is made; under `/tmp` when nothing is said.
+    pub(crate) static PLACE: std::cell::Cell<Option<PathBuf>> = const { std::cell::Cell::new(None) };
+}
+
 /// A root and a `vfs.path`.
 pub(crate) struct Bed {
     dir: TempDir,
@@ -39,7 +44,7 @@ pub(crate) struct Bed {
 
 impl Bed {
     pub(crate) fn new(carrier: Carrier) -> Self {
-        Self::on(carrier, &std::env::temp_dir())
+        Self::on(carrier, &PLACE.take().unwrap_or_else(std::env::temp_dir))
     }
 
     /// On another file system.
@@ -118,6 +123,10 @@ fn list(root: &Path, at: &Path, found: &mut Vec<String>) {
 pub(crate) struct Client(Arc<dyn Dispatch>);
 
 impl Client {
+    pub(crate) fn new(driver: Arc<dyn Dispatch>) -> Self {
+        Self(driver)
+    }
+
     pub(crate) fn call<R: Request>(&self, request: R) -> Result<R::Reply> {
         self.call_in(request, &Context::new("test"))
     }
