@@ -154,7 +154,7 @@ pub struct CreateArgs {
     /// Fill the volume from this backup
     #[arg(long, value_name = "URL")]
     pub backup: Option<String>,
-    /// The S3 server of the backup, like http://minio.example.com:9000 [default: Amazon's]
+    /// The S3 server of the backup, like `http://minio.example.com:9000` [default: Amazon's]
     #[arg(long, value_name = "URL")]
     pub s3_endpoint: Option<String>,
     /// The file with the key of an encrypted backup

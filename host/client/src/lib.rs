@@ -4,6 +4,18 @@
 //! - [`gojson`]: JSON printed and read as convoy 0.5 did, byte for byte where scripts look.
 //! - [`client`]: calls over the daemon's unix socket; [`stream`]: calls that report progress, and events.
 //! - [`error`]: what can go wrong, with the way out.
+//!
+//! ```no_run
+//! use convoy_client::{Client, DEFAULT_SOCKET, types::CreateVolume};
+//!
+//! # async fn example() -> convoy_client::Result<()> {
+//! let client = Client::new(DEFAULT_SOCKET);
+//! let request = CreateVolume { name: "data".to_owned(), size: 10 << 30, ..CreateVolume::default() };
+//! let volume = client.create_volume(&request).await?;
+//! println!("{} is at {}", volume.name, client.mount_volume(&volume.name).await?);
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod client;
 pub mod error;

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 A destination is a URL: vfs:///directory/ or s3://bucket@region/path/ (s3://bucket/path/ takes the region from
 the environment). Put a backup's URL in quotes: it contains '&'. The forms \\u0026 and u0026 are understood too.")]
 pub struct BackupArgs {
-    /// The S3 server, like http://minio.example.com:9000 [default: Amazon's]
+    /// The S3 server, like `http://minio.example.com:9000` [default: Amazon's]
     #[arg(long, global = true, value_name = "URL")]
     pub s3_endpoint: Option<String>,
     /// The file with the key that encrypts the backups
