@@ -266,8 +266,7 @@ impl Kernel {
     pub fn remove(&self, name: &str, context: &Context) -> Result<()> {
         let deadline =
             Instant::now() + context.remaining().map_or(REMOVE_LIMIT, |left| left.min(REMOVE_LIMIT));
-        loop {
-            let Some(state) = self.state(name)? else { break };
+        while let Some(state) = self.state(name)? {
             if state.open_count == 0 {
                 match self.try_remove(name, DmFlags::empty()) {
                     Ok(()) => break,

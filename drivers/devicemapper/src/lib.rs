@@ -1,6 +1,15 @@
-//! The devicemapper driver.
+//! The devicemapper driver: thin-provisioned block volumes, instant snapshots, backups of changed blocks only.
+//!
+//! - [`driver`]: the trait's methods: volumes, mounts, snapshots, reading, restoring, health, and opening, which
+//!   settles what a crash left.
+//! - [`options`]: what the user sets; [`state`]: what is kept on disk, as convoy 0.5 wrote it; [`store`]: all records.
+//! - [`journal`]: ids of thin devices, on disk before the kernel is asked.
+//! - [`pool`]: the thin pool and its devices; [`superblock`]: what is on a metadata device; [`kernel`]: device-mapper
+//!   itself; [`tools`], [`delta`]: thin-provisioning-tools and what they write.
+//! - [`error`]: what can go wrong.
 
 pub mod delta;
+pub mod driver;
 pub mod error;
 pub mod journal;
 pub mod kernel;
@@ -10,3 +19,7 @@ pub mod state;
 pub mod store;
 pub mod superblock;
 pub mod tools;
+
+pub use driver::DeviceMapper;
+
+convoy_driver_sdk::export!(DeviceMapper);

@@ -208,6 +208,19 @@ impl Pool {
         }
     }
 
+    /// Whether a name is that of this thin device, or of one that was never finished.
+    ///
+    /// # Errors
+    /// [`Error::Kernel`].
+    pub fn is(&self, name: &str, id: ThinId) -> Result<bool> {
+        let owner = self.kernel.state(name)?.map(|state| self.owner(&state));
+        Ok(owner.is_some_and(|owner| match owner {
+            Owner::Thin { id: found, .. } => found == id,
+            Owner::Unfinished => true,
+            Owner::Foreign => false,
+        }))
+    }
+
     /// Refuses a name that is taken by a device which is not ours.
     ///
     /// # Errors

@@ -7,7 +7,6 @@ use crate::pool::Pool;
 use crate::state::ThinId;
 use convoy_driver_sdk::command::{Command, CommandError};
 use convoy_driver_sdk::{Context, DriverError, ErrorKind};
-use rustix::fs::{Mode, OFlags};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufReader, Seek};
@@ -110,9 +109,9 @@ impl MetadataReader {
     ///
     /// # Errors
     /// [`Error::Command`], [`Error::Output`], [`Error::Message`].
-    pub fn ids(&self, pool: &Pool, context: &Context) -> Result<BTreeSet<ThinId>> {
+    pub fn ids(&self, pool: &Pool, scratch: &Path, context: &Context) -> Result<BTreeSet<ThinId>> {
         let args = ["thin_ls", "--metadata-snap", "--no-headers", "-o", "DEV"];
-        let mut out = self.run(&args, pool, &std::env::temp_dir(), context)?;
+        let mut out = self.run(&args, pool, scratch, context)?;
         let text = std::io::read_to_string(&mut out).map_err(Error::io("read what thin_ls wrote"))?;
         text.split_whitespace()
             .map(|id| {
@@ -148,7 +147,8 @@ impl MetadataReader {
 
     fn run(&self, args: &[&str], pool: &Pool, scratch: &Path, context: &Context) -> Result<File> {
         let _one = self.one.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let mut out = nameless(scratch)?;
+        let mut out = tempfile::tempfile_in(scratch)
+            .map_err(Error::io(format_args!("make a temporary file in {}", scratch.display())))?;
         reserve(pool, context)?;
         // The shell only sets standard output, which the SDK would keep in memory, and becomes the tool.
         let target = format!("/proc/{}/fd/{}", std::process::id(), out.as_raw_fd());
@@ -178,13 +178,6 @@ fn reserve(pool: &Pool, context: &Context) -> Result<()> {
             done => return done,
         }
     }
-}
-
-fn nameless(dir: &Path) -> Result<File> {
-    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    rustix::fs::open(dir, flags, Mode::RUSR | Mode::WUSR)
-        .map(File::from)
-        .map_err(|error| Error::io(format_args!("make a temporary file in {}", dir.display()))(error.into()))
 }
 
 #[cfg(test)]

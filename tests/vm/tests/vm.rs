@@ -1,0 +1,1 @@
+//! Placeholder for the moment the launcher is built.
