@@ -1,4 +1,6 @@
 //! Killed at any moment: what was acknowledged is there, what was not is there whole or not at all, and nothing else is left.
+//!
+//! Two ways: a storm of operations killed at some moment, and single operations killed at each of their system calls.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -12,7 +14,8 @@ use convoy_driver_sdk::protocol::FinishRestore;
 
 use crate::support::{Bed, Client, builtin};
 
-const PLACE: &str = "CONVOY_TEST_STORM";
+const PLACE: &str = "CONVOY_TEST_PLACE";
+const STEP: &str = "CONVOY_TEST_STEP";
 const THREADS: usize = 4;
 const VOLUMES: usize = 3;
 
@@ -110,6 +113,120 @@ fn perform(bed: &Path, client: &Client, volume: &str, step: Step) {
             client.call(FinishRestore { handle: prepared.handle }).unwrap();
         }
     }
+}
+
+/// The child of the other test: one step, or only the opening.
+#[test]
+#[ignore = "run by the other test, as a process to kill"]
+fn single() {
+    let Some(bed) = std::env::var_os(PLACE).map(PathBuf::from) else { return };
+    let open = serde_json::from_slice(&fs::read(bed.join("open.json")).unwrap()).unwrap();
+    let client = Client::new(builtin());
+    client.call::<convoy_driver_sdk::protocol::Open>(open).unwrap();
+    if let Ok(step) = std::env::var(STEP) {
+        let (word, n) = step.split_once(' ').unwrap();
+        perform(&bed, &client, "vol1", decode(word, n.parse().unwrap()));
+    }
+}
+
+/// Calls that change what is on disk. (A name that a machine does not have is preceded by `?`.)
+const CALLS: [&str; 16] = [
+    "?rename",
+    "renameat",
+    "?unlink",
+    "unlinkat",
+    "?rmdir",
+    "?mkdir",
+    "mkdirat",
+    "linkat",
+    "?mknodat",
+    "fsync",
+    "syncfs",
+    "ftruncate",
+    "copy_file_range",
+    "fchown",
+    "utimensat",
+    "flock",
+];
+
+/// Runs [`single`] and kills it as it enters its `at`th `call`. Whether it was killed.
+fn killed_at(bed: &Bed, step: Option<Step>, call: &str, at: usize) -> bool {
+    use std::os::unix::process::ExitStatusExt as _;
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}")]);
+    command.args(["-e", &format!("inject={call}:signal=KILL:when={at}")]);
+    command.arg(std::env::current_exe().unwrap());
+    command.args(["--exact", "crash::single", "--ignored", "--nocapture"]);
+    command.env(PLACE, bed.path()).stdout(Stdio::null());
+    if let Some(step) = step {
+        command.env(STEP, encode(step));
+    }
+    let out = command.output().unwrap();
+    // strace ends as what it traced.
+    let killed = out.status.signal() == Some(9) || out.status.code() == Some(137);
+    assert!(killed || out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    killed
+}
+
+/// One operation after others, killed at one point; whether it came to that.
+fn survive(before: &[Step], step: Step, call: &str, at: usize) -> bool {
+    let bed = Bed::new(builtin);
+    fs::write(bed.path().join("open.json"), serde_json::to_vec(&bed.request()).unwrap()).unwrap();
+    let client = bed.open();
+    let mut state = State::default();
+    for done in before {
+        perform(bed.path(), &client, "vol1", *done);
+        state = state.after(*done).unwrap();
+    }
+    client.close();
+    let killed = killed_at(&bed, Some(step), call, at);
+    // Putting things right is cut off as well.
+    if killed {
+        killed_at(&bed, None, "?rename,?unlink,unlinkat,?rmdir,?mkdir,fsync", 1 + at % 3);
+    }
+    let next = state.after(step).unwrap();
+    let (client, opened) = bed.open_with(bed.request()).unwrap();
+    assert_eq!(opened.warnings, Vec::<String>::new());
+    let found = observed(&bed, &client, "vol1");
+    let allowed = if killed { vec![state, next] } else { vec![next] };
+    assert!(allowed.contains(&found), "{step:?} killed at {call} {at}: {found:?} of {allowed:?}");
+    nothing_unknown(&bed, &client, &["vol1".to_owned()]);
+    killed
+}
+
+#[test]
+fn every_point_of_every_operation() {
+    if Command::new("strace").arg("-V").output().is_err() {
+        println!("skipped: strace is not installed");
+        return;
+    }
+    let existing = [Step::Create, Step::Write(1), Step::Snapshot(0), Step::Write(2), Step::Snapshot(1)];
+    let kept = [&existing[..], &[Step::Forget]].concat();
+    let image = [Step::CreateImage, Step::Snapshot(0)];
+    let operations: [(&[Step], Step); 10] = [
+        (&[], Step::Create),
+        (&[], Step::CreateImage),
+        (&[], Step::Restore(5)),
+        (&existing, Step::Snapshot(2)),
+        (&existing, Step::DropSnapshot(1)),
+        (&existing, Step::Forget),
+        (&existing, Step::Delete),
+        (&kept, Step::Create),
+        (&image, Step::Snapshot(1)),
+        (&image, Step::Delete),
+    ];
+    // Each on a thread of its own: they wait for the disk most of the time.
+    std::thread::scope(|scope| {
+        for (before, step) in &operations {
+            scope.spawn(move || {
+                let points: usize = CALLS
+                    .iter()
+                    .map(|call| (1..).take_while(|at| survive(before, *step, call, *at)).count())
+                    .sum();
+                assert!(points > 4, "{step:?} was killed at {points} points only");
+            });
+        }
+    });
 }
 
 /// The child: steps until it is killed, and a line in the log before and after each.
@@ -224,6 +341,23 @@ fn observed(bed: &Bed, client: &Client, name: &str) -> State {
     state
 }
 
+/// Nothing is on disk that nobody knows of.
+fn nothing_unknown(bed: &Bed, client: &Client, names: &[String]) {
+    client.close();
+    let client = bed.open();
+    for dir in bed.volume_dirs() {
+        assert!(names.contains(&dir), "{dir}");
+    }
+    for file in bed.own_files() {
+        assert!(!file.starts_with("work/") && !file.ends_with(".lock") && !file.contains(".tmp"), "{file}");
+    }
+    for volume in fs::read_dir(bed.config().join("snapshots")).into_iter().flatten().flatten() {
+        let name = volume.file_name().into_string().unwrap();
+        let known = observed(bed, &client, &name).snapshots.len();
+        assert_eq!(fs::read_dir(volume.path()).unwrap().count(), known, "{name}");
+    }
+}
+
 struct Killed(Child);
 
 impl Drop for Killed {
@@ -264,23 +398,7 @@ fn nothing_is_lost_and_nothing_left() {
             let found = observed(&bed, &client, name);
             assert!(allowed.contains(&found), "{name}: {found:?} of {allowed:?}, {:?}", opened.recovered);
         }
-        // Nothing that nobody knows of.
-        client.close();
-        let client = bed.open();
-        for dir in bed.volume_dirs() {
-            assert!(expected.contains_key(&dir), "{dir}");
-        }
-        for file in bed.own_files() {
-            assert!(
-                !file.starts_with("work/") && !file.ends_with(".lock") && !file.contains(".tmp"),
-                "{file}"
-            );
-        }
-        for volume in fs::read_dir(bed.config().join("snapshots")).into_iter().flatten().flatten() {
-            let name = volume.file_name().into_string().unwrap();
-            let known = observed(&bed, &client, &name).snapshots.len();
-            assert_eq!(fs::read_dir(volume.path()).unwrap().count(), known, "{name}");
-        }
+        nothing_unknown(&bed, &client, &expected.into_keys().collect::<Vec<_>>());
     }
     assert!(steps > 200, "only {steps} lines: the storm was too small to mean anything");
 }
