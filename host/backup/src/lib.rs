@@ -1,1 +1,34 @@
-//! (in the making)
+//! convoy's backup engine: incremental, deduplicated, parallel, verified.
+//!
+//! - [`Engine`] does everything: [`Engine::prepare`] and [`Preparation::run`] (or [`Engine::backup`]), [`Engine::restore`], [`Engine::list`],
+//!   [`Engine::inspect`], [`Engine::delete`], [`Engine::verify`], [`Engine::prune`].
+//! - [`Source`] says where the bytes are that a driver hands over, [`Target`] where they go.
+//! - [`Progress`] can be read while something runs; a `CancellationToken` stops it.
+//!
+//! docs/backup-format.md describes what is stored. Inside: `format` is the new format, `v0` that of convoy 0.5, `engine` moves the data, `lock` keeps
+//! deletions away from what is in use.
+
+mod api;
+mod crypt;
+mod engine;
+mod error;
+mod format;
+mod layout;
+mod lock;
+mod progress;
+mod record;
+pub mod timestamp;
+mod v0;
+
+pub use api::{
+    BackupInfo, BackupMeta, BackupOptions, BackupSummary, DeleteSummary, ExtentStream, Extents, Fault,
+    Format, Listing, ParentInfo, PruneOptions, PruneSummary, RestoreOptions, RestoreSummary, SameFile,
+    Source, SourceExtent, Target, VerifyOptions, VerifySummary,
+};
+pub use crypt::{KeySource, StoreKey, add_key, list_keys, remove_key};
+pub use engine::backup::Preparation;
+pub use engine::{Engine, EngineOptions};
+pub use error::{BackupError, BackupResult};
+pub use format::manifest::BackupKind;
+pub use progress::{Phase, Progress, ProgressSnapshot};
+pub use record::BackupStats;

@@ -42,7 +42,7 @@ pub enum PutOutcome {
 }
 
 /// How deep a listing goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Depth {
     /// What is directly in the directory: its objects and its directories.
     One,

@@ -1,0 +1,337 @@
+//! What callers say and are told.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use futures::stream::BoxStream;
+
+use crate::crypt::StoreKey;
+use crate::error::BackupError;
+use crate::format::manifest::BackupKind;
+use crate::record::BackupStats;
+
+/// What a backup is of. Times are texts like `Mon Nov 23 08:38:07 +0000 2026`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BackupMeta {
+    /// The backup's name, which must be new in its volume.
+    pub backup: String,
+    /// The volume's name.
+    pub volume: String,
+    /// The driver's name.
+    pub driver: String,
+    /// Bytes of the volume; 0 if it has no size.
+    pub volume_size: u64,
+    /// When the volume was made.
+    pub volume_created: String,
+    /// The snapshot that is backed up.
+    pub snapshot: String,
+    /// When the snapshot was made.
+    pub snapshot_created: String,
+    /// When the backup is made; now, if empty.
+    pub created: String,
+    /// What a restore must be told (the driver's `restore_options`). Given back by `inspect`.
+    pub options: BTreeMap<String, String>,
+}
+
+/// A stretch of a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SourceExtent {
+    /// Where it begins, in bytes.
+    pub offset: u64,
+    /// How long it is, in bytes.
+    pub length: u64,
+    /// It holds nothing any more and reads as zeros.
+    pub discarded: bool,
+}
+
+/// Extents in order of their offset; an error ends the backup with that text.
+pub type ExtentStream = BoxStream<'static, Result<SourceExtent, String>>;
+
+/// Which parts of a device matter.
+pub enum Extents {
+    /// Nobody knows: all of it is read.
+    All,
+    /// These are in use; the rest reads as zeros and is not read.
+    InUse(ExtentStream),
+    /// These differ from an older snapshot, that of the parent backup ([`crate::Preparation::parent`]).
+    Changed {
+        /// The older snapshot.
+        base: String,
+        /// What differs.
+        extents: ExtentStream,
+    },
+}
+
+impl std::fmt::Debug for Extents {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::All => f.write_str("All"),
+            Self::InUse(_) => f.write_str("InUse(..)"),
+            Self::Changed { base, .. } => write!(f, "Changed {{ base: {base:?}, .. }}"),
+        }
+    }
+}
+
+/// How to tell that a file is the one of the parent backup, unchanged, without reading it. Inode, size and modification time must
+/// be the same in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SameFile {
+    /// The change time too: no program can set it. Right for snapshots that keep inodes (btrfs, LVM, ZFS) and for copies.
+    #[default]
+    ChangeTime,
+    /// The time of birth in place of the change time. Right for snapshots that share unchanged files by hard links and whose files nobody writes to once they
+    /// are made: every new link changes the change time, but not the file. Where the file system keeps no time of birth, the change time is
+    /// compared all the same.
+    BirthTime,
+}
+
+/// What is backed up: something that nobody writes to meanwhile.
+#[derive(Debug)]
+pub enum Source {
+    /// A directory tree.
+    Tree {
+        /// Absolute path.
+        path: PathBuf,
+        /// How to tell unchanged files.
+        same: SameFile,
+    },
+    /// A block device, or a file used as one.
+    Block {
+        /// Absolute path.
+        device: PathBuf,
+        /// Bytes.
+        size: u64,
+        /// Which parts matter.
+        extents: Extents,
+    },
+}
+
+/// In which form a backup is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Format {
+    /// The new one.
+    #[default]
+    V1,
+    /// That of convoy 0.5, which it can restore: slower, larger, without what 0.5 could not keep.
+    V0,
+}
+
+/// How to make a backup.
+#[derive(Debug, Clone)]
+pub struct BackupOptions {
+    /// In which form.
+    pub format: Format,
+    /// Use the last backup of the volume: what it has is neither read nor stored again.
+    pub incremental: bool,
+    /// Trust nothing that is in the store: read all of the source, read and verify what the store has before it is used again, and repair what is
+    /// damaged and still there in the source.
+    pub recheck: bool,
+    /// Level of zstd, 1 to 19; `None` stores everything uncompressed.
+    pub level: Option<i32>,
+    /// Encrypt with this key: [`crate::Engine::new_key`].
+    pub key: Option<StoreKey>,
+}
+
+impl Default for BackupOptions {
+    fn default() -> Self {
+        Self { format: Format::V1, incremental: true, recheck: false, level: Some(1), key: None }
+    }
+}
+
+/// The backup on which the next one builds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParentInfo {
+    /// Its name.
+    pub backup: String,
+    /// The snapshot it was made of: ask the driver for what changed since.
+    pub snapshot: String,
+}
+
+/// A backup was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackupSummary {
+    /// Its name.
+    pub backup: String,
+    /// What it holds.
+    pub kind: BackupKind,
+    /// The backup it was built on.
+    pub parent: Option<String>,
+    /// What it cost.
+    pub stats: BackupStats,
+}
+
+/// Where a backup goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// An empty directory. When a restore fails its content is removed; the directory is the caller's to remove.
+    Tree {
+        /// Absolute path.
+        path: PathBuf,
+    },
+    /// A block device, or a file used as one.
+    Block {
+        /// Absolute path.
+        device: PathBuf,
+        /// Bytes.
+        size: u64,
+        /// It is known to read as zeros: what is zero in the backup need not be written.
+        zeroed: bool,
+    },
+}
+
+/// How to restore.
+#[derive(Debug, Clone, Default)]
+pub struct RestoreOptions {
+    /// The key of an encrypted backup: [`crate::Engine::unlock`].
+    pub key: Option<StoreKey>,
+}
+
+/// A backup was restored, every byte of it verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RestoreSummary {
+    /// What it held.
+    pub kind: BackupKind,
+    /// Regular files; 0 for devices.
+    pub files: u64,
+    /// Bytes written.
+    pub bytes: u64,
+    /// Bytes that were read from the store.
+    pub bytes_read: u64,
+    /// What could not be kept, in words: attributes the file system cannot hold.
+    pub warnings: Vec<String>,
+}
+
+/// What is known of a backup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackupInfo {
+    /// The backup.
+    pub backup: String,
+    /// The volume.
+    pub volume: String,
+    /// What it holds.
+    pub kind: BackupKind,
+    /// 0 for the format of 0.5, else the version of the new one.
+    pub format: u64,
+    /// The driver of the volume.
+    pub driver: String,
+    /// Bytes of the volume; 0 if it has no size.
+    pub volume_size: u64,
+    /// When the volume was made.
+    pub volume_created: String,
+    /// The snapshot.
+    pub snapshot: String,
+    /// When the snapshot was made.
+    pub snapshot_created: String,
+    /// When the backup was made.
+    pub created: String,
+    /// Whether a key is needed.
+    pub encrypted: bool,
+    /// What a restore must tell the driver.
+    pub options: BTreeMap<String, String>,
+    /// What it cost; of 0.5's nothing is known.
+    pub stats: Option<BackupStats>,
+}
+
+impl BackupInfo {
+    /// The keys and values of `backup list` and `backup inspect`, as 0.5 named them. `url` is the backup's.
+    #[must_use]
+    pub fn to_map(&self, url: &str) -> BTreeMap<String, String> {
+        let pairs = [
+            ("BackupName", self.backup.clone()),
+            ("BackupURL", url.to_owned()),
+            ("DriverName", self.driver.clone()),
+            ("VolumeName", self.volume.clone()),
+            ("VolumeSize", self.volume_size.to_string()),
+            ("VolumeCreatedAt", self.volume_created.clone()),
+            ("SnapshotName", self.snapshot.clone()),
+            ("SnapshotCreatedAt", self.snapshot_created.clone()),
+            ("CreatedTime", self.created.clone()),
+        ];
+        pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+    }
+}
+
+/// A listing: one bad record does not hide the others.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// What could be read.
+    pub backups: Vec<BackupInfo>,
+    /// What could not: volume, backup (or the volume's own record), why.
+    pub unreadable: Vec<(String, String, BackupError)>,
+}
+
+/// A backup was deleted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DeleteSummary {
+    /// Objects removed beside its record.
+    pub objects: u64,
+    /// Bytes they had.
+    pub bytes: u64,
+    /// Its data is still there because of other work on this volume, which is named: `prune`, or the next delete, removes it.
+    pub deferred: Option<String>,
+}
+
+/// How to prune.
+#[derive(Debug, Clone)]
+pub struct PruneOptions {
+    /// Say what would be done and do nothing.
+    pub dry_run: bool,
+    /// A pack of which less than this percentage is in use is rewritten without the rest; 0 rewrites none.
+    pub repack_below: u8,
+    /// The key of encrypted backups; without it their packs are removed when nothing uses them, but not rewritten.
+    pub key: Option<StoreKey>,
+}
+
+impl Default for PruneOptions {
+    fn default() -> Self {
+        Self { dry_run: false, repack_below: 50, key: None }
+    }
+}
+
+/// What pruning did, or would do.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PruneSummary {
+    /// Objects nothing referred to.
+    pub objects: u64,
+    /// Bytes they had.
+    pub bytes: u64,
+    /// Packs rewritten.
+    pub repacked: u64,
+    /// Bytes gained by that.
+    pub repacked_bytes: u64,
+    /// Unfinished writes removed.
+    pub partial: u64,
+}
+
+/// How to verify.
+#[derive(Debug, Clone, Default)]
+pub struct VerifyOptions {
+    /// Read and check this percentage of the data, 0 to 100; structure is always checked. Which part is random, another each time.
+    pub read_data: u8,
+    /// The key of encrypted backups.
+    pub key: Option<StoreKey>,
+}
+
+/// What verification found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct VerifySummary {
+    /// Backups looked at.
+    pub backups: u64,
+    /// Bytes of data read and checked.
+    pub bytes_read: u64,
+    /// Every fault: of which backup, and what.
+    pub faults: Vec<Fault>,
+    /// Objects nothing refers to, left by interrupted runs: `prune` removes them.
+    pub garbage: u64,
+}
+
+/// Something wrong in a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// The volume.
+    pub volume: String,
+    /// The backup that cannot be restored because of it.
+    pub backup: String,
+    /// What is wrong.
+    pub what: String,
+}

@@ -1,0 +1,236 @@
+//! The key objects of a store: `convoy-objectstore/keys/<id>.json`, each the master key wrapped by one secret.
+//!
+//! Several secrets may open a store: to change one, add the new and remove the old. To change the master key itself, after
+//! it leaked, use a new destination.
+
+use argon2::{Algorithm, Argon2, Params, Version};
+use chacha20poly1305::aead::{Aead, KeyInit, Payload};
+use chacha20poly1305::{XChaCha20Poly1305, XNonce};
+use convoy_objectstore::{Depth, ObjectStore, PutOutcome, list_all};
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::StoreKey;
+use crate::error::{BackupError, BackupResult};
+use crate::layout::ROOT;
+use crate::record::json;
+
+const PLACE: &[u8] = b"convoy store key v1";
+const KEY_LIMIT: u64 = 64 << 10;
+/// A key file is random bytes; fewer than this are not.
+const KEY_FILE_MIN: usize = 32;
+
+/// What opens a store. Never printed.
+#[derive(Clone)]
+pub enum KeySource {
+    /// What a person knows. Stretched by argon2id.
+    Passphrase(Zeroizing<String>),
+    /// The content of a file: at least 32 random bytes.
+    File(Zeroizing<Vec<u8>>),
+}
+
+impl std::fmt::Debug for KeySource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Passphrase(_) => "Passphrase(..)",
+            Self::File(_) => "File(..)",
+        })
+    }
+}
+
+/// How a secret is stretched.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", tag = "Kdf")]
+enum Kdf {
+    #[serde(rename = "argon2id", rename_all = "PascalCase")]
+    Argon2id { salt: String, memory_kib: u32, passes: u32, lanes: u32 },
+    #[serde(rename = "blake3", rename_all = "PascalCase")]
+    Blake3 { salt: String },
+}
+
+/// A key object.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct KeyObject {
+    version: u32,
+    /// Of the master key.
+    key_id: String,
+    #[serde(flatten)]
+    kdf: Kdf,
+    /// Nonce and sealed master key, hexadecimal.
+    wrapped: String,
+}
+
+impl KeySource {
+    /// A way to stretch this secret, with a new salt.
+    fn new_kdf(&self) -> Kdf {
+        let salt = hex::encode(rand::random::<[u8; 16]>());
+        match self {
+            Self::Passphrase(_) => Kdf::Argon2id { salt, memory_kib: 64 << 10, passes: 3, lanes: 1 },
+            Self::File(_) => Kdf::Blake3 { salt },
+        }
+    }
+
+    /// The key that wraps, or `None` if the object is for the other kind of secret.
+    fn stretch(&self, kdf: &Kdf) -> BackupResult<Option<Zeroizing<[u8; 32]>>> {
+        let unusable = |e: &dyn std::fmt::Display| {
+            BackupError::KeyUnusable(format!("a key of this store cannot be used: {e}"))
+        };
+        let mut out = Zeroizing::new([0u8; 32]);
+        match (self, kdf) {
+            (Self::Passphrase(secret), Kdf::Argon2id { salt, memory_kib, passes, lanes }) => {
+                if *memory_kib > 1 << 20 || *passes > 64 || *lanes > 64 {
+                    return Err(unusable(&"it asks for more work than convoy is ready to do"));
+                }
+                let salt = hex::decode(salt).map_err(|e| unusable(&e))?;
+                let params = Params::new(*memory_kib, *passes, *lanes, Some(32)).map_err(|e| unusable(&e))?;
+                Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+                    .hash_password_into(secret.as_bytes(), &salt, &mut out[..])
+                    .map_err(|e| unusable(&e))?;
+            }
+            (Self::File(secret), Kdf::Blake3 { salt }) => {
+                let mut material = Zeroizing::new(hex::decode(salt).map_err(|e| unusable(&e))?);
+                material.extend_from_slice(secret);
+                *out = blake3::derive_key("convoy backup 2026 key file", &material);
+            }
+            _ => return Ok(None),
+        }
+        Ok(Some(out))
+    }
+
+    /// Whether it can be used at all.
+    fn check(&self) -> BackupResult<()> {
+        match self {
+            Self::Passphrase(secret) if secret.is_empty() => {
+                Err(BackupError::KeyUnusable("the passphrase is empty".into()))
+            }
+            Self::File(secret) if secret.len() < KEY_FILE_MIN => Err(BackupError::KeyUnusable(format!(
+                "the key file has {} bytes, at least {KEY_FILE_MIN} random ones are needed: make it with `head -c 32 /dev/urandom`",
+                secret.len()
+            ))),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn dir() -> String {
+    format!("{ROOT}keys/")
+}
+
+fn wrap(source: &KeySource, master: &Zeroizing<[u8; 32]>) -> BackupResult<KeyObject> {
+    source.check()?;
+    let kdf = source.new_kdf();
+    let unusable = || BackupError::KeyUnusable("the store's key cannot be wrapped".into());
+    let wrapping = source.stretch(&kdf)?.ok_or_else(unusable)?;
+    let nonce: [u8; 24] = rand::random();
+    let cipher = XChaCha20Poly1305::new(&(*wrapping).into());
+    let sealed = cipher
+        .encrypt(&XNonce::from(nonce), Payload { msg: &master[..], aad: PLACE })
+        .map_err(|_| unusable())?;
+    let mut wrapped = hex::encode(nonce);
+    wrapped.push_str(&hex::encode(sealed));
+    Ok(KeyObject { version: 1, key_id: StoreKey::from_master(master).id().to_owned(), kdf, wrapped })
+}
+
+/// The master key, if this secret opens this object.
+fn unwrap(source: &KeySource, object: &KeyObject) -> BackupResult<Option<Zeroizing<[u8; 32]>>> {
+    let Some(wrapping) = source.stretch(&object.kdf)? else { return Ok(None) };
+    let Ok(wrapped) = hex::decode(&object.wrapped) else { return Ok(None) };
+    let Some((nonce, sealed)) = wrapped.split_first_chunk::<24>() else { return Ok(None) };
+    let cipher = XChaCha20Poly1305::new(&(*wrapping).into());
+    let Ok(master) = cipher.decrypt(&XNonce::from(*nonce), Payload { msg: sealed, aad: PLACE }) else {
+        return Ok(None);
+    };
+    let master = Zeroizing::new(master);
+    Ok(<[u8; 32]>::try_from(&master[..]).ok().map(Zeroizing::new))
+}
+
+/// Every key object of a store, with its key.
+async fn load_all(store: &dyn ObjectStore) -> BackupResult<Vec<(String, KeyObject)>> {
+    let mut keys = Vec::new();
+    for info in list_all(store, &dir(), Depth::One).await?.objects {
+        let bytes = store.get(&info.key, KEY_LIMIT).await?;
+        let object: KeyObject =
+            serde_json::from_slice(&bytes).map_err(|e| BackupError::damaged(&info.key, e))?;
+        if object.version != 1 {
+            return Err(BackupError::Version { key: info.key, found: object.version.into(), known: 1 });
+        }
+        keys.push((info.key, object));
+    }
+    Ok(keys)
+}
+
+/// The master key behind one of the objects.
+async fn open_any(source: &KeySource, keys: Vec<(String, KeyObject)>) -> BackupResult<Zeroizing<[u8; 32]>> {
+    let source = source.clone();
+    // Argon2 takes its time on purpose: not on an async thread.
+    let opened = tokio::task::spawn_blocking(move || {
+        for (_, object) in &keys {
+            if let Some(master) = unwrap(&source, object)? {
+                return Ok(master);
+            }
+        }
+        Err(BackupError::KeyWrong)
+    });
+    opened.await.unwrap_or_else(|e| Err(BackupError::KeyUnusable(e.to_string())))
+}
+
+/// Opens a store that has keys.
+pub(crate) async fn unlock(store: &dyn ObjectStore, source: &KeySource) -> BackupResult<StoreKey> {
+    let keys = load_all(store).await?;
+    Ok(StoreKey::from_master(&open_any(source, keys).await?))
+}
+
+/// Opens a store, or gives it its first key.
+pub(crate) async fn create_key(store: &dyn ObjectStore, source: &KeySource) -> BackupResult<StoreKey> {
+    let keys = load_all(store).await?;
+    if !keys.is_empty() {
+        return Ok(StoreKey::from_master(&open_any(source, keys).await?));
+    }
+    let master = Zeroizing::new(rand::random::<[u8; 32]>());
+    let wrapped = wrap_off_thread(source, &master).await?;
+    // Of two hosts that do this at once one wins; the other finds the winner's key.
+    match store.put_if_absent(&format!("{}first.json", dir()), json(&wrapped)?).await? {
+        PutOutcome::Created => Ok(StoreKey::from_master(&master)),
+        PutOutcome::Exists => unlock(store, source).await,
+    }
+}
+
+async fn wrap_off_thread(source: &KeySource, master: &Zeroizing<[u8; 32]>) -> BackupResult<KeyObject> {
+    let (source, master) = (source.clone(), master.clone());
+    let wrapped = tokio::task::spawn_blocking(move || wrap(&source, &master)).await;
+    wrapped.unwrap_or_else(|e| Err(BackupError::KeyUnusable(e.to_string())))
+}
+
+/// The names of a store's key objects.
+///
+/// # Errors
+/// What the store says.
+pub async fn list_keys(store: &dyn ObjectStore) -> BackupResult<Vec<String>> {
+    let dir = dir();
+    let name = |key: String| key.strip_prefix(&dir).and_then(|k| k.strip_suffix(".json")).map(str::to_owned);
+    Ok(list_all(store, &dir, Depth::One).await?.objects.into_iter().filter_map(|o| name(o.key)).collect())
+}
+
+/// Lets a further secret open a store. Gives the name of the new key object.
+///
+/// # Errors
+/// [`BackupError::KeyWrong`] if `known` does not open the store.
+pub async fn add_key(store: &dyn ObjectStore, known: &KeySource, new: &KeySource) -> BackupResult<String> {
+    let master = open_any(known, load_all(store).await?).await?;
+    let wrapped = wrap_off_thread(new, &master).await?;
+    let name = hex::encode(rand::random::<[u8; 8]>());
+    store.put_if_absent(&format!("{}{name}.json", dir()), json(&wrapped)?).await?;
+    Ok(name)
+}
+
+/// Takes the right to open a store from a secret. What it has seen it has seen: a leaked key asks for a new destination.
+///
+/// # Errors
+/// [`BackupError::KeyWrong`] if `remaining` would not open the store afterwards.
+pub async fn remove_key(store: &dyn ObjectStore, name: &str, remaining: &KeySource) -> BackupResult<()> {
+    let key = format!("{}{name}.json", dir());
+    let others = load_all(store).await?.into_iter().filter(|(k, _)| *k != key).collect();
+    open_any(remaining, others).await?;
+    Ok(store.delete(&[key]).await?)
+}

@@ -1,0 +1,643 @@
+//! Makes backups: order of writes, parent, record. What is read and how is in `tree_backup` and `block_backup`.
+//!
+//! Order: mark of the run, packs, manifest, `volume.cfg`, record, the mark is removed. Before the record nothing refers to what was
+//! written, and the mark tells the next run where it is.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use convoy_objectstore::{ObjectStore, PutOutcome, StoreError};
+use crossbeam_channel::bounded;
+use tokio_util::sync::CancellationToken;
+
+use super::ctx::{Ctx, Room};
+use super::index::Index;
+use super::manifest_writer::{ManifestWriter, Written};
+use super::moves::Moves;
+use super::segments::{Blocks, Items, ParentTree, Segments, load_root};
+use super::sink::{Lane, Sink};
+use super::tree_backup::{TreeBackup, scan};
+use super::{Budget, Engine, EngineOptions, block_backup, recheck, runs};
+use crate::api::{BackupMeta, BackupOptions, BackupSummary, Extents, Format, ParentInfo, Source};
+use crate::crypt::Crypt;
+use crate::error::{BackupError, BackupResult};
+use crate::format::chunk::Encoder;
+use crate::format::manifest::{BackupKind, Root};
+use crate::layout::{VolumeDir, valid_name};
+use crate::lock::{Lock, LockMode};
+use crate::progress::{Phase, Progress};
+use crate::record::{
+    BackupRecord, BackupStats, FORMAT_VERSION, ManifestRef, PLACEHOLDER, V0Block, V0File, VolumeConfig,
+};
+use crate::{timestamp, v0};
+
+/// The parent backup, as it was found.
+#[derive(Debug)]
+pub(crate) struct Parent {
+    pub(crate) record: BackupRecord,
+    /// Of a backup in the new format.
+    pub(crate) root: Option<Root>,
+}
+
+/// A backup about to be made: the volume is locked against deletions and the parent is chosen.
+#[derive(Debug)]
+pub struct Preparation {
+    options: EngineOptions,
+    backup: BackupOptions,
+    store: Arc<dyn ObjectStore>,
+    volume: VolumeDir,
+    lock: Lock,
+    parent: Option<Parent>,
+    moves: Moves,
+}
+
+/// What was written, before the record.
+struct Stored {
+    written: Written,
+    added: u64,
+    read: u64,
+    kind: BackupKind,
+    size: u64,
+    block_size: u32,
+}
+
+impl Engine {
+    /// Locks the volume at this store against deletions and chooses the backup to build on.
+    ///
+    /// # Errors
+    /// [`BackupError::Busy`] while something is being deleted; what the store says.
+    pub async fn prepare(
+        &self,
+        store: Arc<dyn ObjectStore>,
+        volume: &str,
+        backup: &BackupOptions,
+    ) -> BackupResult<Preparation> {
+        let volume = VolumeDir::new(volume)?;
+        let lock =
+            Lock::take(store.clone(), &volume, LockMode::Shared, "backup", self.options.lock_times()).await?;
+        let crypt = Crypt::new(backup.key.clone());
+        if backup.format == Format::V0 && !crypt.is_clear() {
+            return Err(BackupError::Invalid(
+                "the format of 0.5 knows no encryption: leave away the key or the format".into(),
+            ));
+        }
+        let moves = Moves::load(&*store, &volume, &crypt).await?;
+        let parent = if backup.incremental {
+            find_parent(&store, &volume, &crypt, backup.format).await?
+        } else {
+            None
+        };
+        Ok(Preparation { options: self.options, backup: backup.clone(), store, volume, lock, parent, moves })
+    }
+
+    /// Makes a backup: [`Engine::prepare`] and [`Preparation::run`] in one, for sources that need not know the parent.
+    ///
+    /// # Errors
+    /// As both.
+    pub async fn backup(
+        &self,
+        store: Arc<dyn ObjectStore>,
+        meta: BackupMeta,
+        source: Source,
+        options: &BackupOptions,
+        progress: &Progress,
+        cancel: &CancellationToken,
+    ) -> BackupResult<BackupSummary> {
+        self.prepare(store, &meta.volume, options).await?.run(meta, source, progress, cancel).await
+    }
+}
+
+/// The newest backup that can be built on. The hint in `volume.cfg` is tried first.
+async fn find_parent(
+    store: &Arc<dyn ObjectStore>,
+    volume: &VolumeDir,
+    crypt: &Crypt,
+    format: Format,
+) -> BackupResult<Option<Parent>> {
+    let config = match VolumeConfig::load(&**store, volume).await {
+        Ok(config) => Some(config),
+        Err(e) if e.not_found() => None,
+        Err(error) => {
+            tracing::warn!(%error, "volume.cfg is passed over");
+            None
+        }
+    };
+    let fits = |record: &BackupRecord| match format {
+        Format::V0 => record.format_version == 0 && !record.blocks.is_empty(),
+        Format::V1 => record.format_version == FORMAT_VERSION && record.key_id.as_deref() == crypt.key_id(),
+    };
+    let hint = config
+        .map(|c| if format == Format::V0 { c.last_backup_name } else { c.last_backup })
+        .filter(|n| !n.is_empty());
+    let mut candidates = Vec::new();
+    if let Some(name) = hint
+        && let Ok(record) = BackupRecord::load(&**store, volume, &name).await
+        && fits(&record)
+    {
+        candidates.push(record);
+    } else {
+        let listed = super::catalog::records(&**store, volume).await?;
+        candidates.extend(listed.into_iter().filter_map(|(_, record)| record.ok()).filter(fits));
+        candidates.sort_by_key(|record| std::cmp::Reverse(timestamp::parse(&record.created_time)));
+    }
+    for record in candidates {
+        if format == Format::V0 {
+            return Ok(Some(Parent { record, root: None }));
+        }
+        let ctx = Ctx::new(
+            store.clone(),
+            volume.clone(),
+            crypt.clone(),
+            Progress::new(),
+            &CancellationToken::new(),
+        );
+        let loaded = tokio::task::spawn_blocking(move || (load_root(&ctx, &record), record)).await;
+        match loaded {
+            Ok((Ok(root), record)) => return Ok(Some(Parent { record, root: Some(root) })),
+            Ok((
+                Err(error @ (BackupError::Damaged { .. } | BackupError::Store(StoreError::NotFound { .. }))),
+                record,
+            )) => {
+                tracing::warn!(backup = record.name, %error, "this backup cannot be built on");
+            }
+            Ok((Err(error), _)) => return Err(error),
+            Err(_) => return Err(BackupError::Cancelled),
+        }
+    }
+    Ok(None)
+}
+
+impl Preparation {
+    /// The backup that unchanged data is taken from. A driver that knows what changed since its snapshot can say so:
+    /// [`Extents::Changed`]. `None` too when everything is to be read again ([`BackupOptions::recheck`]).
+    #[must_use]
+    pub fn parent(&self) -> Option<ParentInfo> {
+        if self.backup.recheck {
+            return None;
+        }
+        let record = &self.parent.as_ref()?.record;
+        Some(ParentInfo { backup: record.name.clone(), snapshot: record.snapshot_name.clone() })
+    }
+
+    /// Makes the backup. When this fails, or is dropped or cancelled, there is no such backup, and what was stored for it is used by the next or removed by
+    /// `prune`.
+    ///
+    /// # Errors
+    /// [`BackupError::Exists`], [`BackupError::Cancelled`], [`BackupError::SourceChanged`], what the store or the source says.
+    pub async fn run(
+        self,
+        meta: BackupMeta,
+        source: Source,
+        progress: &Progress,
+        cancel: &CancellationToken,
+    ) -> BackupResult<BackupSummary> {
+        let started = Instant::now();
+        let record_key = self.volume.backup(&meta.backup)?;
+        if meta.volume != self.volume.name() || !valid_name(&meta.backup) {
+            return Err(BackupError::Invalid(format!(
+                "the backup was prepared for volume {}, not {}",
+                self.volume.name(),
+                meta.volume
+            )));
+        }
+        let exists = || BackupError::Exists { backup: meta.backup.clone(), volume: meta.volume.clone() };
+        match self.store.head(&record_key).await {
+            Ok(_) => return Err(exists()),
+            Err(e) if e.not_found() => {}
+            Err(e) => return Err(e.into()),
+        }
+        // A future that is dropped stops its threads.
+        let stop = cancel.child_token();
+        let _guard = stop.clone().drop_guard();
+
+        let mut record = new_record(&meta);
+        let summary =
+            |kind, parent, stats| BackupSummary { backup: meta.backup.clone(), kind, parent, stats };
+        let parent = self.parent.as_ref().map(|p| p.record.name.clone());
+        let (kind, mut stats, run) = if self.backup.format == Format::V0 {
+            let (kind, stats) = self.store_v0(&meta, source, &mut record, progress, &stop).await?;
+            (kind, stats, None)
+        } else {
+            let run: u64 = rand::random();
+            let stats = self.store_v1(&meta, source, &mut record, run, progress, &stop).await?;
+            (stats.0, stats.1, Some(run))
+        };
+        progress.phase(Phase::Finishing);
+        if cancel.is_cancelled() {
+            return Err(BackupError::Cancelled);
+        }
+        stats.millis = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        record.stats = Some(stats.clone());
+        self.refresh_config(&meta, run.is_some().then_some(meta.backup.as_str()), None).await?;
+        self.lock.check()?;
+        if self.store.put_if_absent(&record_key, record.to_bytes()?).await? == PutOutcome::Exists {
+            return Err(exists());
+        }
+        // From here on the backup is visible; a deletion that saw our lock expire may not have known of it.
+        if let Err(lost) = self.lock.confirm().await {
+            self.store.delete(&[record_key]).await?;
+            return Err(lost);
+        }
+        match run {
+            Some(run) => self.forget(&[self.volume.run(run)]).await,
+            None if kind == BackupKind::Block => self.refresh_config(&meta, None, Some(&meta.backup)).await?,
+            None => {}
+        }
+        self.lock.release().await;
+        progress.phase(Phase::Done);
+        Ok(summary(kind, parent, stats))
+    }
+
+    /// Removes what is of no use any more; that it stays harms nobody.
+    async fn forget(&self, keys: &[String]) {
+        if let Err(error) = self.store.delete(keys).await {
+            tracing::warn!(?keys, %error, "left over after a backup; prune removes it");
+        }
+    }
+
+    /// Brings `volume.cfg` up to date, keeping what earlier backups have from it.
+    async fn refresh_config(
+        &self,
+        meta: &BackupMeta,
+        v1: Option<&str>,
+        v0: Option<&str>,
+    ) -> BackupResult<()> {
+        let mut config = VolumeConfig {
+            name: meta.volume.clone(),
+            driver: meta.driver.clone(),
+            size: meta.volume_size,
+            created_time: meta.volume_created.clone(),
+            last_backup_name: String::new(),
+            last_backup: String::new(),
+        };
+        let before = match VolumeConfig::load(&*self.store, &self.volume).await {
+            Ok(before) => Some(before),
+            Err(BackupError::Damaged { .. }) => None,
+            Err(e) if e.not_found() => None,
+            Err(e) => return Err(e),
+        };
+        if let Some(before) = &before {
+            if !before.same_life(&config) {
+                before.keep(&*self.store, &self.volume).await?;
+            }
+            config.last_backup_name.clone_from(&before.last_backup_name);
+            config.last_backup.clone_from(&before.last_backup);
+        }
+        if let Some(name) = v1 {
+            name.clone_into(&mut config.last_backup);
+        }
+        if let Some(name) = v0 {
+            name.clone_into(&mut config.last_backup_name);
+        }
+        if before.as_ref() == Some(&config) { Ok(()) } else { config.store(&*self.store, &self.volume).await }
+    }
+
+    async fn store_v0(
+        &self,
+        meta: &BackupMeta,
+        source: Source,
+        record: &mut BackupRecord,
+        progress: &Progress,
+        stop: &CancellationToken,
+    ) -> BackupResult<(BackupKind, BackupStats)> {
+        progress.phase(Phase::Data);
+        let ctx = Ctx::new(self.store.clone(), self.volume.clone(), Crypt::default(), progress.clone(), stop);
+        match source {
+            Source::Tree { path, .. } => {
+                let stats = v0::write_file(&ctx, &path, &meta.backup).await?;
+                let file_path = self.volume.v0_file(&meta.backup);
+                record.single_file = Some(V0File { file_path });
+                Ok((BackupKind::Tree, stats))
+            }
+            Source::Block { device, size, extents } => {
+                let parent = if self.backup.recheck { None } else { self.parent.as_ref().map(|p| &p.record) };
+                check_base(&extents, parent)?;
+                let known = parent.map(|p| p.blocks.clone()).unwrap_or_default();
+                let (blocks, stats) =
+                    v0::write_blocks(&ctx, self.options, &device, size, extents, known).await?;
+                record.blocks = blocks;
+                Ok((BackupKind::Block, stats))
+            }
+        }
+    }
+
+    async fn store_v1(
+        &self,
+        meta: &BackupMeta,
+        source: Source,
+        record: &mut BackupRecord,
+        run: u64,
+        progress: &Progress,
+        stop: &CancellationToken,
+    ) -> BackupResult<(BackupKind, BackupStats)> {
+        progress.phase(Phase::Preparing);
+        let crypt = Crypt::new(self.backup.key.clone());
+        let budget = self.options.budget();
+        let index = Arc::new(Index::new(budget.index));
+        if !self.backup.recheck {
+            runs::adopt(&*self.store, &self.volume, &crypt, &index).await?;
+        }
+        runs::begin(&*self.store, &self.volume, run).await?;
+        let ctx = Ctx::new(self.store.clone(), self.volume.clone(), crypt.clone(), progress.clone(), stop);
+        let parent = self.parent.as_ref().filter(|p| p.root.is_some());
+        if let Source::Block { extents, .. } = &source {
+            check_base(extents, if self.backup.recheck { None } else { parent.map(|p| &p.record) })?;
+        }
+        let work = Work {
+            ctx: ctx.clone(),
+            options: self.options,
+            budget,
+            backup: self.backup.clone(),
+            root: parent.and_then(|p| p.root.clone()),
+            parent_stats: parent.and_then(|p| p.record.stats.clone()),
+            moves: self.moves.clone(),
+            index,
+            run,
+        };
+        let stored = tokio::task::spawn_blocking(move || work.run(source)).await;
+        let stored = stored.unwrap_or_else(|_| {
+            Err(BackupError::Invalid("the backup was broken off by a defect: see the log".into()))
+        })?;
+
+        let root = Root {
+            kind: stored.kind,
+            volume: meta.volume.clone(),
+            backup: meta.backup.clone(),
+            size: stored.size,
+            block_size: stored.block_size,
+            hard_links: stored.written.hard_links,
+            packs: Vec::new(),
+            segments: stored.written.segments,
+        };
+        let bytes = root.to_bytes(stored.written.packs, &crypt)?;
+        let (size, hash) = (bytes.len() as u64, blake3::hash(&bytes));
+        self.store.put(&self.volume.manifest(run), bytes.into()).await?;
+        record.format_version = FORMAT_VERSION;
+        record.kind = Some(stored.kind.as_str().to_owned());
+        record.key_id = crypt.key_id().map(str::to_owned);
+        record.manifest =
+            Some(ManifestRef { run: format!("{run:016x}"), size, blake3: hash.to_hex().to_string() });
+        record.blocks = vec![V0Block { offset: 0, block_checksum: PLACEHOLDER.to_owned() }];
+        record.single_file = Some(V0File { file_path: self.volume.v0_file(PLACEHOLDER) });
+        let stats = BackupStats {
+            files: stored.written.files,
+            bytes: stored.written.bytes,
+            bytes_read: stored.read,
+            bytes_added: stored.added + size,
+            millis: 0,
+        };
+        Ok((stored.kind, stats))
+    }
+}
+
+/// Changed extents must be those since the parent's snapshot.
+fn check_base(extents: &Extents, parent: Option<&BackupRecord>) -> BackupResult<()> {
+    let Extents::Changed { base, .. } = extents else { return Ok(()) };
+    match parent {
+        Some(parent) if parent.snapshot_name == *base => Ok(()),
+        Some(parent) => Err(BackupError::Invalid(format!(
+            "the driver says what changed since snapshot {base}, and the last backup is of snapshot {}",
+            parent.snapshot_name
+        ))),
+        None => Err(BackupError::Invalid(format!(
+            "the driver says what changed since snapshot {base}, and there is no backup of that"
+        ))),
+    }
+}
+
+fn new_record(meta: &BackupMeta) -> BackupRecord {
+    BackupRecord {
+        name: meta.backup.clone(),
+        driver: String::new(),
+        volume_name: meta.volume.clone(),
+        snapshot_name: meta.snapshot.clone(),
+        snapshot_created_at: meta.snapshot_created.clone(),
+        created_time: if meta.created.is_empty() { timestamp::now() } else { meta.created.clone() },
+        blocks: Vec::new(),
+        single_file: None,
+        format_version: 0,
+        driver_name: Some(meta.driver.clone()),
+        volume_size: Some(meta.volume_size),
+        volume_created_at: Some(meta.volume_created.clone()),
+        kind: None,
+        manifest: None,
+        key_id: None,
+        options: meta.options.clone(),
+        stats: None,
+    }
+}
+
+/// The part of a backup that runs on threads of its own.
+struct Work {
+    ctx: Ctx,
+    options: EngineOptions,
+    budget: Budget,
+    backup: BackupOptions,
+    root: Option<Root>,
+    parent_stats: Option<BackupStats>,
+    moves: Moves,
+    index: Arc<Index>,
+    run: u64,
+}
+
+impl Work {
+    fn encoder(&self) -> BackupResult<Encoder> {
+        Encoder::new(self.ctx.crypt.clone(), self.backup.level).map_err(|e| {
+            BackupError::Invalid(format!("compression level {:?} cannot be used: {e}", self.backup.level))
+        })
+    }
+
+    fn run(&self, source: Source) -> BackupResult<Stored> {
+        let ctx = &self.ctx;
+        let damaged = match &self.root {
+            Some(root) if self.backup.recheck => {
+                recheck::learn_verified(ctx, self.options.requests, root, &self.moves, &self.index)?
+            }
+            Some(root) => {
+                self.learn(root)?;
+                recheck::Damaged::default()
+            }
+            None => recheck::Damaged::default(),
+        };
+        ctx.progress.phase(Phase::Data);
+        let trusted = self.root.as_ref().filter(|_| !self.backup.recheck);
+        let stored = match source {
+            Source::Tree { path, same } => {
+                let parent = trusted.filter(|root| root.kind == BackupKind::Tree);
+                self.tree(&path, same, parent)?
+            }
+            Source::Block { device, size, extents } => {
+                let parent = trusted.filter(|root| root.kind == BackupKind::Block);
+                let block = self
+                    .root
+                    .as_ref()
+                    .filter(|r| r.kind == BackupKind::Block)
+                    .map_or_else(|| block_backup::block_size(size), |r| r.block_size);
+                self.block(&device, size, extents, parent, block)?
+            }
+        };
+        recheck::redirect(ctx, &damaged, &self.moves, &self.index)?;
+        Ok(stored)
+    }
+
+    /// Learns what the parent has.
+    fn learn(&self, root: &Root) -> BackupResult<()> {
+        for segment in Segments::new(&self.ctx, &self.moves, root)? {
+            segment?.pieces().for_each(|(_, chunk)| self.index.learn(chunk));
+        }
+        for (_, chunk) in &root.segments {
+            let mut chunk = *chunk;
+            self.moves.resolve(&mut chunk)?;
+            self.index.learn(&chunk);
+        }
+        Ok(())
+    }
+
+    fn tree(
+        &self,
+        path: &std::path::Path,
+        same: crate::api::SameFile,
+        parent: Option<&Root>,
+    ) -> BackupResult<Stored> {
+        let ctx = &self.ctx;
+        let (sink, packs) = Sink::new(ctx, &self.index, self.run, self.budget.pack);
+        let tree = TreeBackup {
+            ctx,
+            sink: &sink,
+            room: Room::new(self.budget.chunks),
+            same,
+            bytes_read: AtomicU64::new(0),
+        };
+        let written = std::thread::scope(|scope| {
+            for _ in 0..self.options.requests.max(1) {
+                let packs = packs.clone();
+                scope.spawn(|| ctx.part(|| sink_upload(&sink, packs)));
+            }
+            drop(packs);
+            let (units, in_order) = bounded(1024);
+            let (jobs, queue) = bounded(self.options.workers.max(1) * 2);
+            for _ in 0..self.options.workers.max(1) {
+                let queue = queue.clone();
+                let tree = &tree;
+                scope.spawn(move || ctx.part(|| tree.work(&queue, self.encoder()?)));
+            }
+            drop(queue);
+            match &self.parent_stats {
+                Some(stats) => ctx.progress.set_total(stats.bytes, stats.files),
+                None => {
+                    scope.spawn(|| scan(ctx, path));
+                }
+            }
+            let walk = &tree;
+            scope.spawn(move || {
+                ctx.part(|| {
+                    let parent = parent.map(|root| Segments::new(ctx, &self.moves, root)).transpose()?;
+                    walk.walk(
+                        path,
+                        parent.map(|segments| ParentTree::new(Items::new(segments))),
+                        &units,
+                        &jobs,
+                    )
+                })
+            });
+            let written = ctx.part(|| {
+                let mut writer = ManifestWriter::new(&sink, self.encoder()?, 0);
+                tree.assemble(&in_order, &mut writer)?;
+                drop(in_order);
+                finish(&sink, writer)
+            });
+            sink.close();
+            written
+        });
+        let read = tree.bytes_read.load(Ordering::Relaxed);
+        self.stored(written, &sink, read, BackupKind::Tree, 0, 0)
+    }
+
+    fn block(
+        &self,
+        device: &std::path::Path,
+        size: u64,
+        extents: Extents,
+        parent: Option<&Root>,
+        block_size: u32,
+    ) -> BackupResult<Stored> {
+        let ctx = &self.ctx;
+        let (sink, packs) = Sink::new(ctx, &self.index, self.run, self.budget.pack);
+        let blocks = block_backup::BlockBackup {
+            ctx,
+            sink: &sink,
+            room: Room::new(self.budget.chunks),
+            file: block_backup::open(device, size)?,
+            name: device.display().to_string(),
+            size,
+            block: block_size.into(),
+            bytes_read: AtomicU64::new(0),
+        };
+        let written = std::thread::scope(|scope| {
+            for _ in 0..self.options.requests.max(1) {
+                let packs = packs.clone();
+                scope.spawn(|| ctx.part(|| sink_upload(&sink, packs)));
+            }
+            drop(packs);
+            let (units, in_order) = bounded(1024);
+            let (jobs, queue) = bounded(self.options.workers.max(1) * 2);
+            // Reading waits for the device: twice as many workers keep the cores busy meanwhile.
+            for _ in 0..self.options.workers.max(1) * 2 {
+                let queue = queue.clone();
+                let blocks = &blocks;
+                scope.spawn(move || ctx.part(|| blocks.work(&queue, self.encoder()?)));
+            }
+            drop(queue);
+            let planner = &blocks;
+            scope.spawn(move || {
+                ctx.part(|| {
+                    let parent = parent.map(|root| Segments::new(ctx, &self.moves, root)).transpose()?;
+                    planner.plan(extents, parent.map(Blocks::new), &units, &jobs)
+                })
+            });
+            let written = ctx.part(|| {
+                let mut writer = ManifestWriter::new(&sink, self.encoder()?, block_size.into());
+                blocks.assemble(&in_order, &mut writer)?;
+                drop(in_order);
+                finish(&sink, writer)
+            });
+            sink.close();
+            written
+        });
+        let read = blocks.bytes_read.load(Ordering::Relaxed);
+        self.stored(written, &sink, read, BackupKind::Block, size, block_size)
+    }
+
+    /// Succeeds if every part has.
+    fn stored(
+        &self,
+        written: Option<Written>,
+        sink: &Sink<'_>,
+        read: u64,
+        kind: BackupKind,
+        size: u64,
+        block_size: u32,
+    ) -> BackupResult<Stored> {
+        match (written, self.ctx.check()) {
+            (Some(written), Ok(())) => {
+                Ok(Stored { written, added: sink.added(), read, kind, size, block_size })
+            }
+            _ => Err(self.ctx.reason()),
+        }
+    }
+}
+
+fn sink_upload(
+    sink: &Sink<'_>,
+    packs: crossbeam_channel::Receiver<crate::format::pack::PackBuilder>,
+) -> BackupResult<()> {
+    sink.upload(&packs)
+}
+
+fn finish(sink: &Sink<'_>, writer: ManifestWriter<'_>) -> BackupResult<Written> {
+    let written = writer.finish()?;
+    sink.flush(Lane::Data)?;
+    sink.flush(Lane::Manifest)?;
+    Ok(written)
+}

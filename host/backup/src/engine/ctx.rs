@@ -1,0 +1,169 @@
+//! What the threads of one operation share: the store, the wish to stop, and the first failure.
+
+use std::future::Future;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use convoy_objectstore::{ObjectStore, StoreError};
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+
+use crate::crypt::Crypt;
+use crate::error::{BackupError, BackupResult};
+use crate::format::{PackId, chunk};
+use crate::layout::VolumeDir;
+use crate::progress::Progress;
+
+/// Locks a mutex whose content is valid at every moment: a panic elsewhere does not spoil it.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// See the [module](self). Clones are of one operation.
+#[derive(Debug, Clone)]
+pub(crate) struct Ctx {
+    pub(crate) store: Arc<dyn ObjectStore>,
+    pub(crate) volume: VolumeDir,
+    pub(crate) crypt: Crypt,
+    pub(crate) progress: Progress,
+    runtime: Handle,
+    /// Cancelled by the caller, or by the first failure.
+    stop: CancellationToken,
+    failure: Arc<Mutex<Option<BackupError>>>,
+}
+
+impl Ctx {
+    /// Must be called on a runtime, which then carries the calls to the store.
+    pub(crate) fn new(
+        store: Arc<dyn ObjectStore>,
+        volume: VolumeDir,
+        crypt: Crypt,
+        progress: Progress,
+        cancel: &CancellationToken,
+    ) -> Self {
+        Self {
+            store,
+            volume,
+            crypt,
+            progress,
+            runtime: Handle::current(),
+            stop: cancel.child_token(),
+            failure: Arc::default(),
+        }
+    }
+
+    /// Makes a call to the store from a thread that may block. Ends at once when the operation does.
+    pub(crate) fn call<T, E: Into<BackupError>>(
+        &self,
+        call: impl Future<Output = Result<T, E>>,
+    ) -> BackupResult<T> {
+        self.runtime.block_on(async {
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => Err(BackupError::Cancelled),
+                result = call => result.map_err(Into::into),
+            }
+        })
+    }
+
+    /// Starts to read a range, to be waited for later.
+    pub(crate) fn read_ahead(
+        &self,
+        key: String,
+        range: std::ops::Range<u64>,
+    ) -> tokio::task::JoinHandle<Result<Bytes, StoreError>> {
+        let store = self.store.clone();
+        self.runtime.spawn(async move { store.get_range(&key, range).await })
+    }
+
+    /// Waits for what [`Ctx::read_ahead`] started.
+    pub(crate) fn wait_for(
+        &self,
+        reading: tokio::task::JoinHandle<Result<Bytes, StoreError>>,
+    ) -> BackupResult<Bytes> {
+        self.call(async {
+            match reading.await {
+                Ok(result) => result.map_err(BackupError::from),
+                Err(_) => Err(BackupError::Cancelled),
+            }
+        })
+    }
+
+    /// Fails when the operation is to end.
+    pub(crate) fn check(&self) -> BackupResult<()> {
+        if self.stop.is_cancelled() { Err(BackupError::Cancelled) } else { Ok(()) }
+    }
+
+    /// Runs a part of the operation. Its failure ends all others; the first one is kept as the reason.
+    pub(crate) fn part<T>(&self, work: impl FnOnce() -> BackupResult<T>) -> Option<T> {
+        match work() {
+            Ok(value) => Some(value),
+            Err(error) => {
+                lock(&self.failure).get_or_insert(error);
+                self.stop.cancel();
+                None
+            }
+        }
+    }
+
+    /// The reason why a part has failed; being stopped is one.
+    pub(crate) fn reason(&self) -> BackupError {
+        lock(&self.failure).take().unwrap_or(BackupError::Cancelled)
+    }
+
+    /// The key of a pack.
+    pub(crate) fn pack_key(&self, pack: PackId) -> String {
+        self.volume.pack(pack.run, pack.seq)
+    }
+
+    /// The plain bytes of a chunk, from its stored bytes.
+    pub(crate) fn decode(&self, chunk: &crate::format::ChunkRef, stored: &[u8]) -> BackupResult<Vec<u8>> {
+        chunk::decode(&self.crypt, chunk, stored)
+            .map_err(|e| BackupError::damaged(self.pack_key(chunk.place.pack), e))
+    }
+}
+
+/// Bytes that may be on their way at the same time.
+#[derive(Debug)]
+pub(crate) struct Room {
+    free: Mutex<usize>,
+    freed: Condvar,
+    all: usize,
+}
+
+/// Bytes taken from a [`Room`], given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    room: Arc<Room>,
+    bytes: usize,
+}
+
+impl Room {
+    pub(crate) fn new(bytes: usize) -> Arc<Self> {
+        Arc::new(Self { free: Mutex::new(bytes), freed: Condvar::new(), all: bytes })
+    }
+
+    /// Waits until so many bytes are free. More than there are at all are let pass alone.
+    pub(crate) fn take(self: &Arc<Self>, bytes: usize, ctx: &Ctx) -> BackupResult<Taken> {
+        let bytes = bytes.min(self.all);
+        let mut free = lock(&self.free);
+        while *free < bytes {
+            ctx.check()?;
+            // A stop does not wake us: look for it now and then.
+            free = self
+                .freed
+                .wait_timeout(free, std::time::Duration::from_millis(50))
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+        *free -= bytes;
+        Ok(Taken { room: self.clone(), bytes })
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        *lock(&self.room.free) += self.bytes;
+        self.room.freed.notify_all();
+    }
+}

@@ -1,0 +1,169 @@
+//! Deletes backups: first the record, then, under the exclusive lock, the data that nothing else needs.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use convoy_objectstore::{Depth, ObjectStore, StoreError, list_all};
+
+use super::Engine;
+use super::live::{Live, needs};
+use super::moves::Moves;
+use super::runs::marked;
+use crate::api::DeleteSummary;
+use crate::crypt::Crypt;
+use crate::error::{BackupError, BackupResult};
+use crate::layout::{VolumeDir, parse_pack};
+use crate::lock::{Lock, LockMode, LockTimes};
+use crate::record::BackupRecord;
+
+/// Objects deleted with one call; between calls the lock is looked at.
+const AT_ONCE: usize = 500;
+
+/// How long a deletion waits for others before it leaves the data to `prune`.
+const WAIT: Duration = Duration::from_secs(2);
+
+impl Engine {
+    /// Deletes a backup. Its data goes too, unless other work on the volume is under way: then it stays until `prune` or the next delete, and the summary says so.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] with the text of 0.5; what the store says.
+    pub async fn delete(
+        &self,
+        store: Arc<dyn ObjectStore>,
+        volume: &str,
+        backup: &str,
+    ) -> BackupResult<DeleteSummary> {
+        let volume = VolumeDir::new(volume)?;
+        let key = volume.backup(backup)?;
+        // A damaged record can be deleted; what it used is found by prune.
+        let record = match BackupRecord::load(&*store, &volume, backup).await {
+            Ok(record) => Some(record),
+            Err(BackupError::Damaged { .. }) => None,
+            Err(e) => return Err(e),
+        };
+        let needed = match &record {
+            Some(record) => needs(&*store, &volume, record).await.unwrap_or_default(),
+            None => Default::default(),
+        };
+        store.delete(&[key]).await?;
+        let mut summary = DeleteSummary::default();
+        let Some(record) = record else { return Ok(summary) };
+        let times = LockTimes { wait: WAIT.min(self.options.lock_wait), ttl: self.options.lock_ttl };
+        let lock =
+            match Lock::take(store.clone(), &volume, LockMode::Exclusive, "deletion of data", times).await {
+                Ok(lock) => lock,
+                Err(BackupError::Busy { holder, .. }) => {
+                    summary.deferred = Some(holder);
+                    return Ok(summary);
+                }
+                Err(e) => return Err(e),
+            };
+        let result = reclaim(&store, &volume, &lock, &record, needed, &mut summary).await;
+        lock.release().await;
+        match result {
+            // What is in use cannot be told while a record is damaged: the data waits for that to be settled.
+            Err(error @ (BackupError::Damaged { .. } | BackupError::Version { .. })) => {
+                summary.deferred = Some(error.to_string())
+            }
+            other => other?,
+        }
+        Ok(summary)
+    }
+}
+
+type Needs = (Vec<(crate::format::PackId, u64)>, Option<String>);
+
+async fn reclaim(
+    store: &Arc<dyn ObjectStore>,
+    volume: &VolumeDir,
+    lock: &Lock,
+    record: &BackupRecord,
+    (packs, manifest): Needs,
+    summary: &mut DeleteSummary,
+) -> BackupResult<()> {
+    // Moves are only followed: with or without a key what cannot be opened counts as not moved, so nothing may be deleted then.
+    let moves = if record.key_id.is_none() {
+        Moves::load(&**store, volume, &Crypt::default()).await?
+    } else {
+        Moves::default()
+    };
+    let any_moves = !list_all(&**store, &volume.moves(), Depth::One).await?.objects.is_empty();
+    if any_moves && record.key_id.is_some() {
+        summary.deferred =
+            Some("parts of its data were moved: prune, which has the key, removes them".into());
+        return Ok(());
+    }
+    let live = Live::find(&**store, volume, &moves).await?;
+    let mut keys: Vec<String> = manifest.filter(|key| !live.manifests.contains(key)).into_iter().collect();
+    keys.extend(
+        packs
+            .iter()
+            .filter(|(pack, _)| !live.packs.contains_key(pack))
+            .map(|(pack, _)| volume.pack(pack.run, pack.seq)),
+    );
+    for block in record.blocks.iter().filter(|_| record.format_version == 0) {
+        if !live.blocks.contains(&block.block_checksum) {
+            // A checksum that is none names no object of ours.
+            keys.extend(volume.v0_block(&block.block_checksum).ok());
+        }
+    }
+    if let Some(file) = record.single_file.iter().find(|_| record.format_version == 0)
+        && file.file_path == volume.v0_file(&record.name)
+        && !live.files.contains(&file.file_path)
+    {
+        keys.push(file.file_path.clone());
+    }
+    keys.sort_unstable();
+    keys.dedup();
+    summary.objects += keys.len() as u64;
+    summary.bytes += sizes(&**store, volume, &keys).await?;
+    // A mark would let a later backup use what is about to go.
+    let runs: HashSet<u64> = packs.iter().map(|(pack, _)| pack.run).collect();
+    let marks: Vec<String> = marked(&**store, volume)
+        .await?
+        .into_iter()
+        .filter(|run| runs.contains(run))
+        .map(|run| volume.run(run))
+        .collect();
+    store.delete(&marks).await?;
+    remove(&**store, lock, &keys).await
+}
+
+/// Deletes objects that nothing refers to any more, as long as the lock is good.
+pub(crate) async fn remove(store: &dyn ObjectStore, lock: &Lock, keys: &[String]) -> BackupResult<()> {
+    for part in keys.chunks(AT_ONCE) {
+        lock.check()?;
+        store.delete(part).await?;
+    }
+    Ok(())
+}
+
+/// Bytes of objects, asked directory by directory rather than one by one.
+async fn sizes(store: &dyn ObjectStore, volume: &VolumeDir, keys: &[String]) -> BackupResult<u64> {
+    let wanted: HashSet<&str> = keys.iter().map(String::as_str).collect();
+    let mut dirs: HashSet<(String, Depth)> = HashSet::new();
+    let mut total = 0;
+    for key in keys {
+        if let Some((run, _)) = parse_pack(key) {
+            dirs.insert((volume.packs_of(run), Depth::One));
+        } else if key.starts_with(&volume.v0_blocks()) {
+            dirs.insert((volume.v0_blocks(), Depth::All));
+        } else {
+            match store.head(key).await {
+                Ok(info) => total += info.size,
+                Err(StoreError::NotFound { .. }) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
+    for (dir, depth) in dirs {
+        let listed = list_all(store, &dir, depth).await?.objects;
+        total += listed
+            .iter()
+            .filter(|object| wanted.contains(object.key.as_str()))
+            .map(|object| object.size)
+            .sum::<u64>();
+    }
+    Ok(total)
+}

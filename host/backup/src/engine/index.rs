@@ -1,0 +1,162 @@
+//! Which chunks are known to be stored, and where: those of the parent backup, of interrupted runs, and of this run.
+//!
+//! The index has room for so many entries; chunks beyond are stored without being remembered, which costs space when they come
+//! again and nothing else.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::ctx::{Ctx, lock};
+use crate::error::BackupResult;
+use crate::format::{ChunkId, ChunkRef, Encoding, PackId, Place};
+
+const SHARDS: usize = 64;
+
+/// Where a chunk is, in few bytes.
+#[derive(Debug, Clone, Copy)]
+enum Slot {
+    /// A thread is storing it.
+    Pending,
+    At {
+        /// Index into the list of packs.
+        pack: u32,
+        offset: u32,
+        stored: u32,
+        /// Plain bytes; the highest bit says that it is compressed.
+        len: u32,
+    },
+}
+
+const COMPRESSED: u32 = 1 << 31;
+
+#[derive(Debug, Default)]
+struct Packs {
+    list: Vec<PackId>,
+    numbers: HashMap<PackId, u32>,
+}
+
+#[derive(Debug, Default)]
+struct Shard {
+    slots: Mutex<HashMap<ChunkId, Slot>>,
+    settled: Condvar,
+}
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(crate) struct Index {
+    shards: Vec<Shard>,
+    packs: Mutex<Packs>,
+    room: AtomicUsize,
+}
+
+/// The answer to who wants to store a chunk.
+pub(crate) enum Claim {
+    /// It is stored.
+    Known(ChunkRef),
+    /// It is yours to store; say where with [`Index::settle`], or [`Index::give_up`].
+    Yours,
+}
+
+impl Index {
+    pub(crate) fn new(entries: usize) -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| Shard::default()).collect(),
+            packs: Mutex::default(),
+            room: AtomicUsize::new(entries),
+        }
+    }
+
+    fn shard(&self, id: &ChunkId) -> &Shard {
+        // Ids are hashes: their first byte is as good as random.
+        &self.shards[usize::from(id[0]) % SHARDS]
+    }
+
+    fn slot(&self, place: &Place, len: u32) -> Slot {
+        let mut packs = lock(&self.packs);
+        let next = u32::try_from(packs.list.len()).unwrap_or(u32::MAX);
+        let pack = *packs.numbers.entry(place.pack).or_insert(next);
+        if pack == next {
+            packs.list.push(place.pack);
+        }
+        let flag = if place.encoding == Encoding::Zstd { COMPRESSED } else { 0 };
+        Slot::At { pack, offset: place.offset, stored: place.stored, len: len | flag }
+    }
+
+    fn chunk(&self, id: ChunkId, slot: Slot) -> Option<ChunkRef> {
+        let Slot::At { pack, offset, stored, len } = slot else { return None };
+        let pack = *lock(&self.packs).list.get(usize::try_from(pack).ok()?)?;
+        let encoding = if len & COMPRESSED == 0 { Encoding::Raw } else { Encoding::Zstd };
+        Some(ChunkRef { id, len: len & !COMPRESSED, place: Place { pack, offset, stored, encoding } })
+    }
+
+    /// Takes one entry's room.
+    fn take_room(&self) -> bool {
+        self.room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |room| room.checked_sub(1)).is_ok()
+    }
+
+    /// Learns of a chunk that is stored.
+    pub(crate) fn learn(&self, chunk: &ChunkRef) {
+        let slot = self.slot(&chunk.place, chunk.len);
+        if let Entry::Vacant(vacant) = lock(&self.shard(&chunk.id).slots).entry(chunk.id)
+            && self.take_room()
+        {
+            vacant.insert(slot);
+        }
+    }
+
+    /// Where a chunk is, if that is known.
+    pub(crate) fn get(&self, id: &ChunkId) -> Option<ChunkRef> {
+        let slot = lock(&self.shard(id).slots).get(id).copied()?;
+        self.chunk(*id, slot)
+    }
+
+    /// Asks whether a chunk must be stored. Waits while another thread is storing it.
+    pub(crate) fn claim(&self, id: &ChunkId, ctx: &Ctx) -> BackupResult<Claim> {
+        let shard = self.shard(id);
+        let mut slots = lock(&shard.slots);
+        loop {
+            match slots.get(id).copied() {
+                Some(Slot::Pending) => {
+                    ctx.check()?;
+                    slots = shard
+                        .settled
+                        .wait_timeout(slots, Duration::from_millis(50))
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .0;
+                }
+                Some(slot) => {
+                    if let Some(chunk) = self.chunk(*id, slot) {
+                        return Ok(Claim::Known(chunk));
+                    }
+                    slots.remove(id);
+                }
+                None => {
+                    if self.take_room() {
+                        slots.insert(*id, Slot::Pending);
+                    }
+                    return Ok(Claim::Yours);
+                }
+            }
+        }
+    }
+
+    /// Says where a claimed chunk is now.
+    pub(crate) fn settle(&self, chunk: &ChunkRef) {
+        let slot = self.slot(&chunk.place, chunk.len);
+        let shard = self.shard(&chunk.id);
+        if let Some(pending) = lock(&shard.slots).get_mut(&chunk.id) {
+            *pending = slot;
+        }
+        shard.settled.notify_all();
+    }
+
+    /// Says that a claimed chunk could not be stored.
+    pub(crate) fn give_up(&self, id: &ChunkId) {
+        let shard = self.shard(id);
+        lock(&shard.slots).remove(id);
+        shard.settled.notify_all();
+    }
+}

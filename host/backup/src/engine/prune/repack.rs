@@ -1,0 +1,200 @@
+//! Rewrites packs of which little is in use: live chunks are verified, stored in new packs, `moves` say where they went, and then the old
+//! packs go.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Mutex;
+
+use convoy_objectstore::ObjectInfo;
+
+use crate::api::{PruneOptions, PruneSummary};
+use crate::engine::EngineOptions;
+use crate::engine::ctx::{Ctx, lock as locked};
+use crate::engine::delete::remove;
+use crate::engine::fetch::{Want, fetch};
+use crate::engine::index::Index;
+use crate::engine::live::Live;
+use crate::engine::moves::Moves;
+use crate::engine::segments::{Segments, load_root};
+use crate::engine::sink::{Lane, Sink};
+use crate::error::{BackupError, BackupResult};
+use crate::format::chunk::Encoder;
+use crate::format::{ChunkId, ChunkRef, PackId};
+use crate::lock::Lock;
+
+/// Live chunks of packs that may be worth rewriting.
+type LiveChunks = HashMap<PackId, HashMap<ChunkId, ChunkRef>>;
+
+/// What is rewritten in one go: stored bytes.
+const BATCH: u64 = 256 << 20;
+
+/// See the [module](self).
+#[allow(clippy::too_many_arguments)]
+pub(super) async fn repack(
+    ctx: &Ctx,
+    lock: &Lock,
+    engine: EngineOptions,
+    options: &PruneOptions,
+    live: &Live,
+    moves: &Moves,
+    packs: &[(PackId, ObjectInfo)],
+    summary: &mut PruneSummary,
+) -> BackupResult<()> {
+    let below = u64::from(options.repack_below.min(100));
+    if below == 0 {
+        return Ok(());
+    }
+    // What one backup alone uses enough of needs no closer look.
+    let sparse: HashMap<PackId, u64> = packs
+        .iter()
+        .filter(|(pack, object)| live.packs.get(pack).is_some_and(|used| used * 100 < object.size * below))
+        .map(|(pack, object)| (*pack, object.size))
+        .collect();
+    if sparse.is_empty() {
+        return Ok(());
+    }
+    let (chunks, records) = (ctx.clone(), live.records.clone());
+    let (sparse_packs, known_moves) = (sparse.keys().copied().collect::<HashSet<_>>(), moves.clone());
+    let found = run(move || live_chunks(&chunks, &records, &sparse_packs, &known_moves)).await?;
+    let mut batch: Vec<(PackId, Vec<ChunkRef>)> = Vec::new();
+    let mut bytes = 0;
+    for (pack, chunks) in found {
+        let used: u64 = chunks.values().map(|chunk| u64::from(chunk.place.stored)).sum();
+        let size = sparse.get(&pack).copied().unwrap_or_default();
+        if used * 100 >= size * below {
+            continue;
+        }
+        summary.repacked += 1;
+        summary.repacked_bytes += size.saturating_sub(used);
+        bytes += used;
+        batch.push((pack, chunks.into_values().collect()));
+        if bytes >= BATCH {
+            rewrite(ctx, lock, engine, options, moves, std::mem::take(&mut batch)).await?;
+            bytes = 0;
+        }
+    }
+    rewrite(ctx, lock, engine, options, moves, batch).await
+}
+
+/// Work that blocks, on a thread of its own.
+async fn run<T: Send + 'static>(work: impl FnOnce() -> BackupResult<T> + Send + 'static) -> BackupResult<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|_| Err(BackupError::Invalid("broken off by a defect: see the log".into())))
+}
+
+/// Finds what is live in certain packs, in backups that this key opens.
+fn live_chunks(
+    ctx: &Ctx,
+    records: &[crate::record::BackupRecord],
+    sparse: &HashSet<PackId>,
+    moves: &Moves,
+) -> BackupResult<LiveChunks> {
+    let mut found = LiveChunks::new();
+    let ours = |record: &&crate::record::BackupRecord| {
+        record.manifest.is_some() && record.key_id.as_deref() == ctx.crypt.key_id()
+    };
+    for record in records.iter().filter(ours) {
+        let root = load_root(ctx, record)?;
+        let mut add = |chunk: &ChunkRef| {
+            if sparse.contains(&chunk.place.pack) {
+                found.entry(chunk.place.pack).or_default().insert(chunk.id, *chunk);
+            }
+        };
+        for (_, chunk) in &root.segments {
+            let mut chunk = *chunk;
+            moves.resolve(&mut chunk)?;
+            add(&chunk);
+        }
+        for segment in Segments::new(ctx, moves, &root)? {
+            segment?.pieces().for_each(|(_, chunk)| add(chunk));
+        }
+    }
+    Ok(found)
+}
+
+/// Moves live chunks to new packs and removes the old ones. A pack with a damaged chunk stays as it is.
+async fn rewrite(
+    ctx: &Ctx,
+    lock: &Lock,
+    engine: EngineOptions,
+    options: &PruneOptions,
+    moves: &Moves,
+    batch: Vec<(PackId, Vec<ChunkRef>)>,
+) -> BackupResult<()> {
+    if batch.is_empty() || options.dry_run {
+        return Ok(());
+    }
+    lock.check()?;
+    let run_id: u64 = rand::random();
+    // What is interrupted before the moves are written is found by its mark.
+    crate::engine::runs::begin(&*ctx.store, &ctx.volume, run_id).await?;
+    let copy = ctx.clone();
+    let (old, moved, spoilt) = run(move || copy_chunks(&copy, engine, run_id, batch)).await?;
+    let mut gone = Vec::new();
+    for (pack, chunks) in old {
+        if spoilt.contains(&pack) {
+            continue;
+        }
+        let mut now: Vec<ChunkRef> =
+            chunks.iter().filter_map(|chunk| moved.get(&chunk.id).copied()).collect();
+        let here: HashSet<ChunkId> = now.iter().map(|chunk| chunk.id).collect();
+        let before = moves.of(pack).into_iter().flatten();
+        now.extend(before.filter(|(id, _)| !here.contains(*id)).map(|(id, place)| ChunkRef {
+            id: *id,
+            len: 1,
+            place: *place,
+        }));
+        Moves::store(&*ctx.store, &ctx.volume, &ctx.crypt, pack, &now).await?;
+        gone.push(ctx.pack_key(pack));
+    }
+    ctx.store.delete(&[ctx.volume.run(run_id)]).await?;
+    remove(&*ctx.store, lock, &gone).await
+}
+
+type Copied = (Vec<(PackId, Vec<ChunkRef>)>, HashMap<ChunkId, ChunkRef>, HashSet<PackId>);
+
+fn copy_chunks(
+    ctx: &Ctx,
+    engine: EngineOptions,
+    run_id: u64,
+    batch: Vec<(PackId, Vec<ChunkRef>)>,
+) -> BackupResult<Copied> {
+    let index = Index::new(engine.budget().index);
+    let (sink, packs) = Sink::new(ctx, &index, run_id, engine.budget().pack);
+    let moved: Mutex<HashMap<ChunkId, ChunkRef>> = Mutex::default();
+    let spoilt: Mutex<HashSet<PackId>> = Mutex::default();
+    let done = std::thread::scope(|scope| {
+        scope.spawn(|| ctx.part(|| sink.upload(&packs)));
+        let done = ctx.part(|| {
+            let wants = batch
+                .iter()
+                .flat_map(|(_, chunks)| chunks)
+                .map(|chunk| Ok(Want { chunk: *chunk, purpose: () }));
+            fetch(ctx, engine.requests, wants, &|(), chunk, plain| {
+                match plain {
+                    Ok(plain) => {
+                        let mut encoder = Encoder::new(ctx.crypt.clone(), Some(1))
+                            .map_err(|e| BackupError::Invalid(e.to_string()))?;
+                        let now = sink.put(&mut encoder, plain, Lane::Data)?;
+                        locked(&moved).insert(chunk.id, now);
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "a pack is not rewritten");
+                        locked(&spoilt).insert(chunk.place.pack);
+                    }
+                }
+                Ok(())
+            })?;
+            sink.flush(Lane::Data)
+        });
+        sink.close();
+        done
+    });
+    match (done, ctx.check()) {
+        (Some(()), Ok(())) => {}
+        _ => return Err(ctx.reason()),
+    }
+    let moved = std::mem::take(&mut *locked(&moved));
+    let spoilt = std::mem::take(&mut *locked(&spoilt));
+    Ok((batch, moved, spoilt))
+}

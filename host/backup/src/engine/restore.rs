@@ -1,0 +1,209 @@
+//! Restores: chooses the way that fits the backup and the target.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use convoy_objectstore::ObjectStore;
+use tokio_util::sync::CancellationToken;
+
+use super::block_restore::{self, Device};
+use super::ctx::Ctx;
+use super::moves::Moves;
+use super::segments::load_root;
+use super::{Engine, EngineOptions, catalog, tree_restore};
+use crate::api::{RestoreOptions, RestoreSummary, Target};
+use crate::crypt::Crypt;
+use crate::error::{BackupError, BackupResult};
+use crate::format::manifest::BackupKind;
+use crate::layout::VolumeDir;
+use crate::lock::{Lock, LockMode};
+use crate::progress::{Phase, Progress};
+use crate::record::BackupRecord;
+use crate::v0;
+
+/// The key for a record, or why there is none.
+pub(crate) fn crypt_for(record: &BackupRecord, key: Option<&crate::crypt::StoreKey>) -> BackupResult<Crypt> {
+    match (&record.key_id, key) {
+        (None, _) => Ok(Crypt::default()),
+        (Some(_), None) => Err(BackupError::KeyMissing { backup: record.name.clone() }),
+        (Some(id), Some(key)) if id == key.id() => Ok(Crypt::new(Some(key.clone()))),
+        (Some(_), Some(_)) => Err(BackupError::KeyWrong),
+    }
+}
+
+impl Engine {
+    /// Restores a backup. Success means that every byte was verified and is durable.
+    ///
+    /// When it fails, what was written into a tree target is removed again (the directory itself is the caller's); of a block target nothing can be said.
+    ///
+    /// # Errors
+    /// [`BackupError::Kind`] if the backup does not fit the target, [`BackupError::TooSmall`], [`BackupError::NotEmpty`], [`BackupError::Damaged`],
+    /// [`BackupError::KeyMissing`], [`BackupError::KeyWrong`], [`BackupError::Cancelled`]; what the store or the kernel says.
+    #[allow(clippy::too_many_arguments)]
+    pub async fn restore(
+        &self,
+        store: Arc<dyn ObjectStore>,
+        volume: &str,
+        backup: &str,
+        target: Target,
+        options: &RestoreOptions,
+        progress: &Progress,
+        cancel: &CancellationToken,
+    ) -> BackupResult<RestoreSummary> {
+        let volume = VolumeDir::new(volume)?;
+        // Before the lock: an error about what is not there must not leave traces at a store that may not even be convoy's.
+        BackupRecord::load(&*store, &volume, backup).await?;
+        let lock = Lock::take(store.clone(), &volume, LockMode::Shared, "restore", self.options.lock_times())
+            .await?;
+        let result = self.restore_locked(store, &volume, backup, target, options, progress, cancel).await;
+        lock.release().await;
+        result
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    async fn restore_locked(
+        &self,
+        store: Arc<dyn ObjectStore>,
+        volume: &VolumeDir,
+        backup: &str,
+        target: Target,
+        options: &RestoreOptions,
+        progress: &Progress,
+        cancel: &CancellationToken,
+    ) -> BackupResult<RestoreSummary> {
+        progress.phase(Phase::Preparing);
+        let record = BackupRecord::load(&*store, volume, backup).await?;
+        let crypt = crypt_for(&record, options.key.as_ref())?;
+        let moves = Moves::load(&*store, volume, &crypt).await?;
+        let lives = catalog::Lives::load(&*store, volume).await.ok();
+        let info = catalog::info(record.clone(), lives.as_ref());
+        match (info.kind, &target) {
+            (BackupKind::Tree, Target::Tree { path }) => check_empty(path)?,
+            (BackupKind::Block, Target::Block { .. }) => {}
+            (BackupKind::Tree, Target::Block { .. }) => {
+                let hint = "restore it into a volume whose driver can give a directory";
+                return Err(BackupError::Kind {
+                    backup: info.backup,
+                    found: "directory tree",
+                    expected: "block device",
+                    hint,
+                });
+            }
+            (BackupKind::Block, Target::Tree { .. }) => {
+                let hint = "restore it into a volume of a block driver such as devicemapper, and mount that";
+                return Err(BackupError::Kind {
+                    backup: info.backup,
+                    found: "block device",
+                    expected: "directory",
+                    hint,
+                });
+            }
+        }
+        if let Some(stats) = &info.stats {
+            progress.set_total(stats.bytes, stats.files);
+        }
+        progress.phase(Phase::Data);
+        let stop = cancel.child_token();
+        let _guard = stop.clone().drop_guard();
+        let ctx = Ctx::new(store, volume.clone(), crypt, progress.clone(), &stop);
+        let work = Work { ctx, options: self.options, record, moves, volume_size: info.volume_size };
+        let done = tokio::task::spawn_blocking(move || work.run(&target)).await;
+        let summary = done.unwrap_or_else(|_| {
+            Err(BackupError::Invalid("the restore was broken off by a defect: see the log".into()))
+        })?;
+        progress.phase(Phase::Done);
+        Ok(summary)
+    }
+}
+
+struct Work {
+    ctx: Ctx,
+    options: EngineOptions,
+    record: BackupRecord,
+    moves: Moves,
+    volume_size: u64,
+}
+
+impl Work {
+    fn run(&self, target: &Target) -> BackupResult<RestoreSummary> {
+        let before = self.ctx.progress.snapshot().bytes_moved;
+        let mut summary = match target {
+            Target::Tree { path } => {
+                let restored = self.tree(path);
+                if restored.is_err() {
+                    clear(path);
+                }
+                restored?
+            }
+            Target::Block { device, size, zeroed } => self.block(device, *size, *zeroed)?,
+        };
+        summary.bytes_read = self.ctx.progress.snapshot().bytes_moved - before;
+        Ok(summary)
+    }
+
+    fn tree(&self, path: &Path) -> BackupResult<RestoreSummary> {
+        let restored = if self.record.format_version == 0 {
+            v0::read_file(&self.ctx, &self.record, path)?
+        } else {
+            let root = load_root(&self.ctx, &self.record)?;
+            self.expect(root.kind, BackupKind::Tree)?;
+            tree_restore::restore(&self.ctx, self.options.requests, &root, &self.moves, path)?
+        };
+        Ok(RestoreSummary {
+            kind: BackupKind::Tree,
+            files: restored.files,
+            bytes: restored.bytes,
+            bytes_read: 0,
+            warnings: restored.warnings,
+        })
+    }
+
+    fn block(&self, path: &Path, size: u64, zeroed: bool) -> BackupResult<RestoreSummary> {
+        let name = &self.record.name;
+        let bytes = if self.record.format_version == 0 {
+            let end =
+                self.record.blocks.iter().map(|b| b.offset.saturating_add(v0::BLOCK)).max().unwrap_or(0);
+            let device = Device::open(path, name, end.max(self.volume_size).max(size), zeroed)?;
+            v0::read_blocks(&self.ctx, self.options.requests, &self.record, &device, size)?
+        } else {
+            let root = load_root(&self.ctx, &self.record)?;
+            self.expect(root.kind, BackupKind::Block)?;
+            if size < root.size {
+                return Err(BackupError::TooSmall { backup: name.clone(), needed: root.size, found: size });
+            }
+            let device = Device::open(path, name, size, zeroed)?;
+            block_restore::restore(&self.ctx, self.options.requests, &root, &self.moves, &device, size)?
+        };
+        Ok(RestoreSummary { kind: BackupKind::Block, files: 0, bytes, bytes_read: 0, warnings: Vec::new() })
+    }
+
+    fn expect(&self, found: BackupKind, expected: BackupKind) -> BackupResult<()> {
+        if found == expected {
+            return Ok(());
+        }
+        let key = self.ctx.volume.backup(&self.record.name)?;
+        Err(BackupError::damaged(
+            key,
+            format_args!("it says {}, and its manifest is of a {}", expected.as_str(), found.as_str()),
+        ))
+    }
+}
+
+/// A stranger's file in the target would look like one of the backup's.
+fn check_empty(path: &Path) -> BackupResult<()> {
+    let mut entries = std::fs::read_dir(path).map_err(|e| BackupError::io("open", path.display(), e))?;
+    match entries.next() {
+        None => Ok(()),
+        Some(_) => Err(BackupError::NotEmpty { path: path.display().to_string() }),
+    }
+}
+
+/// Removes what a failed restore has made.
+fn clear(path: &Path) {
+    let Ok(entries) = std::fs::read_dir(path) else { return };
+    for entry in entries.flatten() {
+        if let Err(error) = convoy_tree::remove_tree(&entry.path()) {
+            tracing::warn!(%error, "left over from a failed restore");
+        }
+    }
+}

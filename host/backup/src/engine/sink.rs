@@ -1,0 +1,142 @@
+//! Where a backup's chunks go: into packs, and those to the store.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::ctx::{Ctx, lock};
+use super::index::{Claim, Index};
+use crate::error::{BackupError, BackupResult};
+use crate::format::chunk::Encoder;
+use crate::format::pack::PackBuilder;
+use crate::format::{ChunkRef, PackId};
+
+/// Data and manifests go to packs of their own: who reads a manifest need not read past data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lane {
+    Data,
+    Manifest,
+}
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(crate) struct Sink<'a> {
+    ctx: &'a Ctx,
+    pub(crate) index: &'a Index,
+    run: u64,
+    pack_size: usize,
+    next: AtomicU32,
+    data: Mutex<Option<PackBuilder>>,
+    manifest: Mutex<Option<PackBuilder>>,
+    full: Mutex<Option<Sender<PackBuilder>>>,
+    added: AtomicU64,
+}
+
+impl<'a> Sink<'a> {
+    /// A sink, and the packs it fills, which [`Sink::upload`] takes to the store.
+    pub(crate) fn new(
+        ctx: &'a Ctx,
+        index: &'a Index,
+        run: u64,
+        pack_size: usize,
+    ) -> (Self, Receiver<PackBuilder>) {
+        // No room in the channel: a full pack waits in the hands of who filled it, so memory stays bounded.
+        let (full, packs) = bounded(0);
+        let sink = Self {
+            ctx,
+            index,
+            run,
+            pack_size,
+            next: AtomicU32::new(0),
+            data: Mutex::default(),
+            manifest: Mutex::default(),
+            full: Mutex::new(Some(full)),
+            added: AtomicU64::new(0),
+        };
+        (sink, packs)
+    }
+
+    /// Stores a chunk unless it is known.
+    pub(crate) fn put(&self, encoder: &mut Encoder, plain: &[u8], lane: Lane) -> BackupResult<ChunkRef> {
+        let id = self.ctx.crypt.hash(plain);
+        match self.index.claim(&id, self.ctx)? {
+            Claim::Known(chunk) => Ok(chunk),
+            Claim::Yours => {
+                let stored = self.store(encoder, id, plain, lane);
+                match &stored {
+                    Ok(chunk) => self.index.settle(chunk),
+                    Err(_) => self.index.give_up(&id),
+                }
+                stored
+            }
+        }
+    }
+
+    fn store(&self, encoder: &mut Encoder, id: [u8; 32], plain: &[u8], lane: Lane) -> BackupResult<ChunkRef> {
+        let len =
+            u32::try_from(plain.len()).map_err(|_| BackupError::Invalid("a chunk is too large".into()))?;
+        let (stored, encoding) =
+            encoder.encode(&id, plain).map_err(|e| BackupError::Invalid(e.to_string()))?;
+        let open = self.lane(lane);
+        let (place, full) = {
+            let mut open = lock(open);
+            let pack = open.get_or_insert_with(|| self.new_pack(lane));
+            let place = pack.add(id, len, &stored, encoding)?;
+            (place, if pack.len() >= self.pack_size { open.take() } else { None })
+        };
+        if let Some(full) = full {
+            self.send(full)?;
+        }
+        Ok(ChunkRef { id, len, place })
+    }
+
+    fn lane(&self, lane: Lane) -> &Mutex<Option<PackBuilder>> {
+        match lane {
+            Lane::Data => &self.data,
+            Lane::Manifest => &self.manifest,
+        }
+    }
+
+    fn new_pack(&self, lane: Lane) -> PackBuilder {
+        let seq = self.next.fetch_add(1, Ordering::Relaxed);
+        // Data packs fill up; the manifest's are mostly small.
+        let capacity = if lane == Lane::Data { self.pack_size + (1 << 20) } else { 0 };
+        PackBuilder::new(PackId { run: self.run, seq }, capacity)
+    }
+
+    fn send(&self, pack: PackBuilder) -> BackupResult<()> {
+        let full = lock(&self.full).clone();
+        // The other end goes only when the operation ends.
+        full.and_then(|full| full.send(pack).ok()).ok_or(BackupError::Cancelled)
+    }
+
+    /// Lets the uploading threads end when they have done what was sent.
+    pub(crate) fn close(&self) {
+        lock(&self.full).take();
+    }
+
+    /// Sends what is left of a lane.
+    pub(crate) fn flush(&self, lane: Lane) -> BackupResult<()> {
+        let rest = lock(self.lane(lane)).take().filter(|pack| !pack.is_empty());
+        rest.map_or(Ok(()), |pack| self.send(pack))
+    }
+
+    /// Bytes of packs that have reached the store.
+    pub(crate) fn added(&self) -> u64 {
+        self.added.load(Ordering::Relaxed)
+    }
+
+    /// Takes packs to the store, one after the other, until the sink is closed. Run by as many threads as there may be requests.
+    pub(crate) fn upload(&self, packs: &Receiver<PackBuilder>) -> BackupResult<()> {
+        while let Ok(pack) = packs.recv() {
+            let key = self.ctx.pack_key(pack.id());
+            let bytes = pack.finish(&self.ctx.crypt)?;
+            let size = bytes.len() as u64;
+            self.ctx.call(self.ctx.store.put(&key, bytes.into()))?;
+            self.ctx.progress.add_moved(size);
+            self.added.fetch_add(size, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+}

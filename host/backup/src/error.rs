@@ -1,0 +1,146 @@
+//! What can go wrong with backups: what was expected, what was found, the way out.
+
+use convoy_objectstore::StoreError;
+use convoy_tree::TreeError;
+
+/// The result of a backup operation.
+pub type BackupResult<T> = Result<T, BackupError>;
+
+/// A failed operation on backups.
+#[derive(Debug, thiserror::Error)]
+pub enum BackupError {
+    /// The store failed, or something is not in it: [`StoreError::NotFound`] names the missing object, as 0.5 did.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Reading or writing the tree failed.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// Reading the source or writing the target failed.
+    #[error("cannot {action} {what}: {source}")]
+    Io {
+        /// A verb.
+        action: &'static str,
+        /// A path.
+        what: String,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
+    /// The caller asked to stop.
+    #[error("cancelled")]
+    Cancelled,
+    /// Somebody else is doing what must not happen at the same time.
+    #[error("volume {volume} at this destination is in use: {holder}; try again when it is done")]
+    Busy {
+        /// The volume.
+        volume: String,
+        /// Who, and what for.
+        holder: String,
+    },
+    /// The lock could not be kept for as long as the work took.
+    #[error(
+        "the lock on volume {volume} at this destination was lost ({why}): nothing was recorded, run it again"
+    )]
+    LockLost {
+        /// The volume.
+        volume: String,
+        /// How.
+        why: String,
+    },
+    /// A backup of that name is there already.
+    #[error("backup {backup} of volume {volume} already exists at this destination: choose another name")]
+    Exists {
+        /// The backup.
+        backup: String,
+        /// The volume.
+        volume: String,
+    },
+    /// An object is not what its name says.
+    #[error("{key} is damaged: {why}; other backups may be intact: check with `convoy backup verify`")]
+    Damaged {
+        /// The object.
+        key: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// A format from the future.
+    #[error("{key} has format version {found}, and this convoy reads up to {known}: use a newer convoy")]
+    Version {
+        /// The object.
+        key: String,
+        /// Its version.
+        found: u64,
+        /// The newest that is understood.
+        known: u64,
+    },
+    /// The backup is encrypted and no key was given.
+    #[error("backup {backup} is encrypted: give its key file or passphrase")]
+    KeyMissing {
+        /// The backup.
+        backup: String,
+    },
+    /// The key does not fit.
+    #[error("the key file or passphrase given is not one of this store's keys")]
+    KeyWrong,
+    /// A key that cannot be used at all.
+    #[error("{0}")]
+    KeyUnusable(String),
+    /// What is backed up cannot be put where it was to go.
+    #[error("backup {backup} is of a {found}, and cannot be restored into a {expected}: {hint}")]
+    Kind {
+        /// The backup.
+        backup: String,
+        /// What the backup holds.
+        found: &'static str,
+        /// What the target is.
+        expected: &'static str,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// The target is too small.
+    #[error("backup {backup} needs {needed} bytes and the target has {found}: make it larger")]
+    TooSmall {
+        /// The backup.
+        backup: String,
+        /// Bytes needed.
+        needed: u64,
+        /// Bytes there are.
+        found: u64,
+    },
+    /// The target of a tree restore must be empty, else a stranger's file could be taken for the backup's.
+    #[error("{path} is not empty: a backup is restored into an empty directory")]
+    NotEmpty {
+        /// The directory.
+        path: String,
+    },
+    /// The source was written to while it was read.
+    #[error("{path} changed while it was being read: back up a snapshot, which nobody writes to")]
+    SourceChanged {
+        /// The file or device.
+        path: String,
+    },
+    /// Something asked for is not possible.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+impl BackupError {
+    /// An error of the kernel about a path.
+    pub(crate) fn io(
+        action: &'static str,
+        what: impl std::fmt::Display,
+        source: impl Into<std::io::Error>,
+    ) -> Self {
+        Self::Io { action, what: what.to_string(), source: source.into() }
+    }
+
+    /// An object that is not what it should be.
+    pub(crate) fn damaged(key: impl Into<String>, why: impl std::fmt::Display) -> Self {
+        Self::Damaged { key: key.into(), why: why.to_string() }
+    }
+
+    /// Whether something named by the caller is simply not there.
+    #[must_use]
+    pub fn not_found(&self) -> bool {
+        matches!(self, Self::Store(StoreError::NotFound { .. }))
+    }
+}

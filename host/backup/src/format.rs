@@ -1,0 +1,9 @@
+//! The new format, version 1, byte by byte: docs/backup-format.md says it in words.
+
+pub(crate) mod chunk;
+pub(crate) mod manifest;
+pub(crate) mod pack;
+pub(crate) mod segment;
+pub(crate) mod wire;
+
+pub(crate) use chunk::{ChunkId, ChunkRef, Encoding, PackId, Place};

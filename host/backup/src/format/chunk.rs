@@ -1,0 +1,192 @@
+//! Chunks: pieces of data with a name that follows from their content, and how they are stored.
+
+use crate::crypt::{Crypt, OVERHEAD};
+
+/// No chunk is larger, in plain bytes.
+pub(crate) const CHUNK_MAX: usize = 4 << 20;
+
+/// BLAKE3 of the plain bytes, keyed in an encrypted store.
+pub(crate) type ChunkId = [u8; 32];
+
+/// A pack: the run that wrote it and its number in that run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct PackId {
+    pub(crate) run: u64,
+    pub(crate) seq: u32,
+}
+
+/// How the plain bytes of a chunk are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Encoding {
+    /// As they are.
+    Raw,
+    /// As one zstd frame.
+    Zstd,
+}
+
+impl Encoding {
+    pub(crate) fn to_wire(self) -> u8 {
+        match self {
+            Self::Raw => 0,
+            Self::Zstd => 1,
+        }
+    }
+
+    pub(crate) fn from_wire(byte: u8) -> Option<Self> {
+        match byte {
+            0 => Some(Self::Raw),
+            1 => Some(Self::Zstd),
+            _ => None,
+        }
+    }
+}
+
+/// Where a chunk is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) pack: PackId,
+    /// Where it begins in the pack.
+    pub(crate) offset: u32,
+    /// Bytes in the pack.
+    pub(crate) stored: u32,
+    pub(crate) encoding: Encoding,
+}
+
+/// A chunk that is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ChunkRef {
+    pub(crate) id: ChunkId,
+    /// Plain bytes.
+    pub(crate) len: u32,
+    pub(crate) place: Place,
+}
+
+/// Why stored bytes are not the chunk they should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ChunkError {
+    #[error("a chunk was not sealed with this key, or was changed since")]
+    Sealed,
+    #[error("a chunk cannot be unpacked")]
+    Unpack,
+    #[error("a chunk's content does not have its checksum")]
+    Checksum,
+    #[error("a chunk claims an impossible size")]
+    Size,
+}
+
+/// Makes chunks ready to store. One per thread.
+pub(crate) struct Encoder {
+    crypt: Crypt,
+    zstd: Option<zstd::bulk::Compressor<'static>>,
+}
+
+impl Encoder {
+    /// `level` is zstd's; `None` stores everything as it is.
+    pub(crate) fn new(crypt: Crypt, level: Option<i32>) -> std::io::Result<Self> {
+        let zstd = level.map(zstd::bulk::Compressor::new).transpose()?;
+        Ok(Self { crypt, zstd })
+    }
+
+    /// The bytes to store. What does not shrink by a thirty-second is stored as it is.
+    pub(crate) fn encode(&mut self, id: &ChunkId, plain: &[u8]) -> Result<(Vec<u8>, Encoding), ChunkError> {
+        let packed = match &mut self.zstd {
+            Some(zstd) if plain.len() > 64 => {
+                zstd.compress(plain).ok().filter(|packed| packed.len() < plain.len() - plain.len() / 32)
+            }
+            _ => None,
+        };
+        let (bytes, encoding) = match packed {
+            Some(packed) => (packed, Encoding::Zstd),
+            None => (plain.to_vec(), Encoding::Raw),
+        };
+        let sealed = self.crypt.seal(bytes, id).map_err(|_| ChunkError::Sealed)?;
+        Ok((sealed, encoding))
+    }
+}
+
+/// Gives the plain bytes of a stored chunk, and nothing but them.
+pub(crate) fn decode(crypt: &Crypt, chunk: &ChunkRef, stored: &[u8]) -> Result<Vec<u8>, ChunkError> {
+    let len = usize::try_from(chunk.len).map_err(|_| ChunkError::Size)?;
+    if len > CHUNK_MAX || stored.len() > CHUNK_MAX + OVERHEAD {
+        return Err(ChunkError::Size);
+    }
+    let opened;
+    let bytes = if crypt.is_clear() {
+        stored
+    } else {
+        opened = crypt.open(stored, &chunk.id).map_err(|_| ChunkError::Sealed)?;
+        &opened
+    };
+    let plain = match chunk.place.encoding {
+        Encoding::Raw => bytes.to_vec(),
+        Encoding::Zstd => zstd::bulk::decompress(bytes, len).map_err(|_| ChunkError::Unpack)?,
+    };
+    if plain.len() != len || crypt.hash(&plain) != chunk.id {
+        return Err(ChunkError::Checksum);
+    }
+    Ok(plain)
+}
+
+/// Whether all bytes are zero.
+pub(crate) fn all_zero(data: &[u8]) -> bool {
+    // Equal to itself shifted by one, and the first is zero: memcmp goes as fast as memory does.
+    match data.split_first() {
+        None => true,
+        Some((first, rest)) => *first == 0 && rest == &data[..data.len() - 1],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn chunk(crypt: &Crypt, plain: &[u8], stored: &[u8], encoding: Encoding) -> ChunkRef {
+        let place = Place {
+            pack: PackId { run: 1, seq: 2 },
+            offset: 0,
+            stored: u32::try_from(stored.len()).unwrap(),
+            encoding,
+        };
+        ChunkRef { id: crypt.hash(plain), len: u32::try_from(plain.len()).unwrap(), place }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_come_back(data in prop::collection::vec(any::<u8>(), 0..5000), repeat in 1usize..5, level in prop::option::of(1..4)) {
+            let plain = data.repeat(repeat);
+            let crypt = Crypt::default();
+            let (stored, encoding) = Encoder::new(crypt.clone(), level).unwrap().encode(&crypt.hash(&plain), &plain).unwrap();
+            prop_assert!(stored.len() <= plain.len());
+            prop_assert_eq!(decode(&crypt, &chunk(&crypt, &plain, &stored, encoding), &stored).unwrap(), plain);
+        }
+
+        #[test]
+        fn no_change_goes_unnoticed(data in prop::collection::vec(0u8..3, 100..2000), at: prop::sample::Index, bit in 0..8) {
+            let crypt = Crypt::default();
+            let (mut stored, encoding) = Encoder::new(crypt.clone(), Some(1)).unwrap().encode(&crypt.hash(&data), &data).unwrap();
+            let whole = chunk(&crypt, &data, &stored, encoding);
+            let at = at.index(stored.len());
+            stored[at] ^= 1u8 << bit;
+            // A bit that zstd ignores may give the same plain bytes: what counts is that others never come out.
+            if let Ok(plain) = decode(&crypt, &whole, &stored) { prop_assert_eq!(&plain, &data) }
+            if let Ok(plain) = decode(&crypt, &whole, &stored[..at]) { prop_assert_eq!(&plain, &data) }
+        }
+
+        #[test]
+        fn zeros_are_told(data in prop::collection::vec(0u8..2, 0..70)) {
+            prop_assert_eq!(all_zero(&data), data.iter().all(|b| *b == 0));
+        }
+    }
+
+    #[test]
+    fn a_chunk_cannot_claim_more_than_it_is() {
+        let crypt = Crypt::default();
+        let bomb = zstd::bulk::compress(&vec![0; 8 << 20], 1).unwrap();
+        let mut claimed = chunk(&crypt, b"x", &bomb, Encoding::Zstd);
+        claimed.len = 100 << 20;
+        assert_eq!(decode(&crypt, &claimed, &bomb), Err(ChunkError::Size));
+        claimed.len = 1 << 20;
+        assert_eq!(decode(&crypt, &claimed, &bomb), Err(ChunkError::Unpack));
+    }
+}

@@ -1,0 +1,176 @@
+//! Packs: objects of many chunks, with an index of them at the end.
+//!
+//! `"CVYP" version(1)`, the stored chunks one after the other, the index (CBOR, zstd, sealed in an encrypted store), then 40 bytes: length of
+//! the index (4, little endian), BLAKE3 of the stored index (32), `"CVYE"`. The manifest says where a chunk is; the index is for whoever has no manifest: a
+//! later run that reuses what an interrupted one left.
+
+use minicbor::{Decode, Encode};
+
+use super::chunk::{ChunkRef, Encoding, PackId, Place};
+use super::wire::{from_cbor, to_cbor, unpack};
+use crate::crypt::Crypt;
+use crate::error::{BackupError, BackupResult};
+
+const MAGIC: &[u8; 5] = b"CVYP\x01";
+const END: &[u8; 4] = b"CVYE";
+/// Bytes after the index.
+pub(crate) const FOOTER: usize = 4 + 32 + 4;
+/// An index larger than this is not one: it would list more chunks than a pack holds.
+pub(crate) const INDEX_MAX: usize = 64 << 20;
+
+#[derive(Debug, Encode, Decode)]
+#[cbor(array)]
+struct WireEntry {
+    #[cbor(n(0), with = "minicbor::bytes")]
+    id: [u8; 32],
+    #[n(1)]
+    len: u32,
+    #[n(2)]
+    offset: u32,
+    #[n(3)]
+    stored: u32,
+    #[n(4)]
+    encoding: u8,
+}
+
+#[derive(Debug, Encode, Decode)]
+#[cbor(map)]
+struct WireIndex {
+    #[n(0)]
+    chunks: Vec<WireEntry>,
+}
+
+/// A pack being filled.
+#[derive(Debug)]
+pub(crate) struct PackBuilder {
+    id: PackId,
+    bytes: Vec<u8>,
+    index: Vec<WireEntry>,
+}
+
+impl PackBuilder {
+    pub(crate) fn new(id: PackId, capacity: usize) -> Self {
+        let mut bytes = Vec::with_capacity(capacity);
+        bytes.extend_from_slice(MAGIC);
+        Self { id, bytes, index: Vec::new() }
+    }
+
+    pub(crate) fn id(&self) -> PackId {
+        self.id
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.index.is_empty()
+    }
+
+    /// Adds a stored chunk.
+    pub(crate) fn add(
+        &mut self,
+        id: [u8; 32],
+        len: u32,
+        stored: &[u8],
+        encoding: Encoding,
+    ) -> BackupResult<Place> {
+        let full = |_| BackupError::Invalid("a pack has grown beyond 4 GiB".into());
+        let offset = u32::try_from(self.bytes.len()).map_err(full)?;
+        let size = u32::try_from(stored.len()).map_err(full)?;
+        self.bytes.extend_from_slice(stored);
+        self.index.push(WireEntry { id, len, offset, stored: size, encoding: encoding.to_wire() });
+        Ok(Place { pack: self.id, offset, stored: size, encoding })
+    }
+
+    /// The whole object.
+    pub(crate) fn finish(mut self, crypt: &Crypt) -> BackupResult<Vec<u8>> {
+        let index = to_cbor(&WireIndex { chunks: self.index })?;
+        let packed = zstd::bulk::compress(&index, 1)
+            .map_err(|e| BackupError::Invalid(format!("an index cannot be packed: {e}")))?;
+        let stored = crypt.seal(packed, &place(self.id)).map_err(|e| BackupError::Invalid(e.to_string()))?;
+        let len = u32::try_from(stored.len())
+            .map_err(|_| BackupError::Invalid("an index has grown beyond 4 GiB".into()))?;
+        let hash = blake3::hash(&stored);
+        self.bytes.extend_from_slice(&stored);
+        self.bytes.extend_from_slice(&len.to_le_bytes());
+        self.bytes.extend_from_slice(hash.as_bytes());
+        self.bytes.extend_from_slice(END);
+        Ok(self.bytes)
+    }
+}
+
+/// What an index is sealed for: it opens only as that of its pack.
+fn place(id: PackId) -> Vec<u8> {
+    format!("convoy pack {:016x}/{:08x}", id.run, id.seq).into_bytes()
+}
+
+/// Length of the index, from the last bytes of a pack.
+pub(crate) fn index_len(key: &str, footer: &[u8]) -> BackupResult<usize> {
+    let whole = footer.len() == FOOTER && footer.ends_with(END);
+    let len = footer.first_chunk::<4>().filter(|_| whole).map(|len| u32::from_le_bytes(*len));
+    let len = len.and_then(|len| usize::try_from(len).ok()).filter(|len| *len <= INDEX_MAX);
+    len.ok_or_else(|| BackupError::damaged(key, "it does not end as a pack does"))
+}
+
+/// Reads the index: `tail` is the stored index and the footer.
+pub(crate) fn read_index(key: &str, id: PackId, tail: &[u8], crypt: &Crypt) -> BackupResult<Vec<ChunkRef>> {
+    let damaged = |why: &dyn std::fmt::Display| BackupError::damaged(key, why);
+    let at = tail.len().checked_sub(FOOTER).ok_or_else(|| damaged(&"it is too short for a pack"))?;
+    let (stored, footer) = tail.split_at(at);
+    let len = index_len(key, footer)?;
+    if len != stored.len() || footer.get(4..36) != Some(&blake3::hash(stored).as_bytes()[..]) {
+        return Err(damaged(&"its index does not have its checksum"));
+    }
+    let packed = crypt.open(stored, &place(id)).map_err(|e| damaged(&e))?;
+    let plain = unpack(key, &packed, INDEX_MAX)?;
+    let index: WireIndex = from_cbor(key, &plain)?;
+    let read = |e: WireEntry| {
+        let encoding =
+            Encoding::from_wire(e.encoding).ok_or_else(|| damaged(&"a chunk is stored in an unknown way"))?;
+        Ok(ChunkRef {
+            id: e.id,
+            len: e.len,
+            place: Place { pack: id, offset: e.offset, stored: e.stored, encoding },
+        })
+    };
+    index.chunks.into_iter().map(read).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pack() -> (PackId, Vec<u8>, Vec<Place>) {
+        let id = PackId { run: 3, seq: 1 };
+        let mut pack = PackBuilder::new(id, 100);
+        let places = vec![
+            pack.add([1; 32], 3, b"abc", Encoding::Raw).unwrap(),
+            pack.add([2; 32], 9, b"defg", Encoding::Zstd).unwrap(),
+        ];
+        (id, pack.finish(&Crypt::default()).unwrap(), places)
+    }
+
+    #[test]
+    fn chunks_are_where_the_index_says() {
+        let (id, bytes, places) = pack();
+        let len = index_len("k", &bytes[bytes.len() - FOOTER..]).unwrap();
+        let index = read_index("k", id, &bytes[bytes.len() - FOOTER - len..], &Crypt::default()).unwrap();
+        assert_eq!(index.iter().map(|c| c.place).collect::<Vec<_>>(), places);
+        let second = index[1].place;
+        assert_eq!(&bytes[second.offset as usize..][..second.stored as usize], b"defg");
+    }
+
+    #[test]
+    fn a_damaged_index_is_refused() {
+        let (id, bytes, _) = pack();
+        let len = index_len("k", &bytes[bytes.len() - FOOTER..]).unwrap();
+        let tail = &bytes[bytes.len() - FOOTER - len..];
+        for n in 0..tail.len() {
+            let mut bad = tail.to_vec();
+            bad[n] ^= 4;
+            assert!(read_index("k", id, &bad, &Crypt::default()).is_err(), "byte {n}");
+            assert!(read_index("k", id, &tail[n + 1..], &Crypt::default()).is_err());
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! The JSON records of a store: `volume.cfg` and `backup_<name>.cfg`, as 0.5 wrote them and extended.
+//!
+//! 0.5 ignores keys that it does not know, so a record carries everything a newer reader wants beside what 0.5 wants. A
+//! backup in the new format would be nothing to 0.5, which would restore an empty volume and call it success. Therefore its
+//! record names, where 0.5 looks for data, a file and a block that do not exist: 0.5 lists and inspects the backup as any other, and
+//! a restore fails with an error that shows the name [`PLACEHOLDER`].
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use convoy_objectstore::ObjectStore;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{BackupError, BackupResult};
+use crate::layout::VolumeDir;
+
+/// The newest format of a backup that is understood. 0 is that of 0.5.
+pub(crate) const FORMAT_VERSION: u64 = 1;
+
+/// What 0.5 finds where it looks for the data of a backup in the new format.
+pub(crate) const PLACEHOLDER: &str = "this-backup-needs-convoy-0.6-or-later";
+
+/// Records of 0.5 hold every block of a volume: about 110 bytes for 2 MiB, so this is enough for 4 TiB.
+const RECORD_LIMIT: u64 = 256 << 20;
+
+/// `volume.cfg`. Of use to 0.5; here a hint: what matters is in the records of the backups.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct VolumeConfig {
+    pub(crate) name: String,
+    #[serde(default)]
+    pub(crate) driver: String,
+    #[serde(default)]
+    pub(crate) size: u64,
+    #[serde(default)]
+    pub(crate) created_time: String,
+    /// The last backup made of blocks by 0.5, or as by 0.5. A newer one is never named here: 0.5 would build on it.
+    #[serde(default)]
+    pub(crate) last_backup_name: String,
+    /// The last backup in the new format.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) last_backup: String,
+}
+
+/// A block of 0.5.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct V0Block {
+    pub(crate) offset: u64,
+    pub(crate) block_checksum: String,
+}
+
+/// The single file of 0.5.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct V0File {
+    pub(crate) file_path: String,
+}
+
+/// Where the manifest of a backup is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct ManifestRef {
+    /// The run that wrote it.
+    pub(crate) run: String,
+    /// Bytes.
+    pub(crate) size: u64,
+    /// BLAKE3 of the object, hexadecimal.
+    pub(crate) blake3: String,
+}
+
+/// What a backup cost and holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct BackupStats {
+    /// Regular files, hard links not counted again.
+    pub files: u64,
+    /// Bytes the backup stands for: files without their holes, or blocks that are not zero.
+    pub bytes: u64,
+    /// Bytes that were read from the source.
+    pub bytes_read: u64,
+    /// Bytes that were added to the store, packs and manifest.
+    pub bytes_added: u64,
+    /// Milliseconds it took.
+    pub millis: u64,
+}
+
+/// `backup_<name>.cfg`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct BackupRecord {
+    pub(crate) name: String,
+    /// 0.5 leaves it empty, and so do we; see `driver_name`.
+    #[serde(default)]
+    pub(crate) driver: String,
+    pub(crate) volume_name: String,
+    #[serde(default)]
+    pub(crate) snapshot_name: String,
+    #[serde(default)]
+    pub(crate) snapshot_created_at: String,
+    #[serde(default)]
+    pub(crate) created_time: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) blocks: Vec<V0Block>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) single_file: Option<V0File>,
+
+    /// Everything below is not known to 0.5. Missing means 0.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) format_version: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) driver_name: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) volume_size: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) volume_created_at: Option<String>,
+    /// `tree` or `block`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) kind: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) manifest: Option<ManifestRef>,
+    /// The key that encrypts it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) key_id: Option<String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) options: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) stats: Option<BackupStats>,
+}
+
+// The signature is serde's.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
+/// Reads just the version, so that a record from the future is told from a damaged one.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Version {
+    #[serde(default)]
+    format_version: u64,
+}
+
+impl BackupRecord {
+    /// Reads the record of a backup.
+    pub(crate) async fn load(
+        store: &dyn ObjectStore,
+        volume: &VolumeDir,
+        backup: &str,
+    ) -> BackupResult<Self> {
+        let key = volume.backup(backup)?;
+        let bytes = match store.get(&key, RECORD_LIMIT).await {
+            Ok(bytes) => bytes,
+            // 0.5 looks for the volume first, and its error names the volume's record then.
+            Err(e) if e.not_found() => {
+                store.head(&volume.config()).await?;
+                return Err(e.into());
+            }
+            Err(e) => return Err(e.into()),
+        };
+        let record = Self::parse(&key, &bytes)?;
+        if record.name != backup || record.volume_name != volume.name() {
+            let why = format!("it is the record of backup {} of volume {}", record.name, record.volume_name);
+            return Err(BackupError::damaged(key, why));
+        }
+        Ok(record)
+    }
+
+    /// Reads a record from its bytes.
+    pub(crate) fn parse(key: &str, bytes: &[u8]) -> BackupResult<Self> {
+        let version: Version = serde_json::from_slice(bytes).map_err(|e| BackupError::damaged(key, e))?;
+        if version.format_version > FORMAT_VERSION {
+            return Err(BackupError::Version {
+                key: key.to_owned(),
+                found: version.format_version,
+                known: FORMAT_VERSION,
+            });
+        }
+        serde_json::from_slice(bytes).map_err(|e| BackupError::damaged(key, e))
+    }
+
+    /// The bytes to store.
+    pub(crate) fn to_bytes(&self) -> BackupResult<Bytes> {
+        json(self)
+    }
+}
+
+impl VolumeConfig {
+    /// Reads `volume.cfg`.
+    pub(crate) async fn load(store: &dyn ObjectStore, volume: &VolumeDir) -> BackupResult<Self> {
+        let key = volume.config();
+        let bytes = store.get(&key, RECORD_LIMIT).await?;
+        serde_json::from_slice(&bytes).map_err(|e| BackupError::damaged(key, e))
+    }
+
+    /// Writes `volume.cfg`.
+    pub(crate) async fn store(&self, store: &dyn ObjectStore, volume: &VolumeDir) -> BackupResult<()> {
+        Ok(store.put(&volume.config(), json(self)?).await?)
+    }
+
+    /// Whether both describe the same life of a volume.
+    pub(crate) fn same_life(&self, other: &Self) -> bool {
+        (&self.driver, self.size, &self.created_time) == (&other.driver, other.size, &other.created_time)
+    }
+
+    /// Keeps what `volume.cfg` said before it is replaced: backups of 0.5 have their driver and size from nowhere else. The name
+    /// follows from the content, so hosts that do this at the same time do not disturb each other.
+    pub(crate) async fn keep(&self, store: &dyn ObjectStore, volume: &VolumeDir) -> BackupResult<()> {
+        let kept = Self { last_backup_name: String::new(), last_backup: String::new(), ..self.clone() };
+        let bytes = json(&kept)?;
+        let name = &blake3::hash(&bytes).to_hex()[..16];
+        store.put_if_absent(&format!("{}{name}.json", volume.incarnations()), bytes).await?;
+        Ok(())
+    }
+}
+
+/// A record as bytes.
+pub(crate) fn json<T: Serialize>(value: &T) -> BackupResult<Bytes> {
+    match serde_json::to_vec(value) {
+        Ok(bytes) => Ok(bytes.into()),
+        Err(e) => Err(BackupError::Invalid(format!("a record cannot be written: {e}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_of_0_5_are_read_and_written_byte_for_byte() {
+        let single = r#"{"Name":"backup-be0cef8137d240a0","Driver":"","VolumeName":"vol1","SnapshotName":"snap1","SnapshotCreatedAt":"Mon Nov 23 08:38:07 +0000 2026","CreatedTime":"Mon Nov 23 08:38:07 +0000 2026","SingleFile":{"FilePath":"convoy-objectstore/volumes/vo/l1/vol1/BackupFiles/backup-be0cef8137d240a0.bak"}}"#;
+        let record = BackupRecord::parse("k", single.as_bytes()).unwrap();
+        assert_eq!(record.to_bytes().unwrap(), single);
+        let config = r#"{"Name":"pgdata","Driver":"devicemapper","Size":67108864,"CreatedTime":"Mon Nov 23 09:47:05 +0000 2026","LastBackupName":"backup-71d7e26aee0f4b1b"}"#;
+        let parsed: VolumeConfig = serde_json::from_str(config).unwrap();
+        assert_eq!(json(&parsed).unwrap(), config);
+    }
+
+    #[test]
+    fn the_future_and_the_damaged_are_told_apart() {
+        let future = br#"{"FormatVersion":2,"Name":7}"#;
+        assert!(matches!(
+            BackupRecord::parse("k", future),
+            Err(BackupError::Version { found: 2, known: 1, .. })
+        ));
+        for damaged in [&b""[..], b"{", b"[]", br#"{"Name":7}"#, b"\xff"] {
+            assert!(matches!(BackupRecord::parse("k", damaged), Err(BackupError::Damaged { .. })));
+        }
+    }
+}

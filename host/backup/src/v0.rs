@@ -1,0 +1,10 @@
+//! The formats of convoy 0.5: blocks of 2 MiB, each gzipped under its SHA-512, and a tar.gz of a directory.
+
+mod blocks;
+mod file;
+
+pub(crate) use blocks::{check_blocks, read_blocks, write_blocks};
+pub(crate) use file::{check_file, file_key, read_file, write_file};
+
+/// Bytes of a block.
+pub(crate) const BLOCK: u64 = 2 << 20;

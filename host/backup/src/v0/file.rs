@@ -1,0 +1,332 @@
+//! A directory as one tar.gz: `BackupFiles/<backup>.bak`.
+
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::{Bytes, BytesMut};
+use convoy_objectstore::StoreError;
+use convoy_tree::{
+    Entry, Found, Kind, TreeWriter, WalkEntry, WalkOptions, sync_filesystem, unpack_tar, walk,
+};
+use flate2::Compression;
+use flate2::read::MultiGzDecoder;
+use flate2::write::GzEncoder;
+use futures::StreamExt;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::engine::ctx::Ctx;
+use crate::engine::links::Links;
+use crate::engine::tree_restore::Restored;
+use crate::error::{BackupError, BackupResult};
+use crate::progress::Phase;
+use crate::record::{BackupRecord, BackupStats};
+
+/// Bytes sent or asked for at once.
+const PART: usize = 4 << 20;
+
+/// The key of a backup's file. Its record could name any object: only one of this volume's files is believed.
+pub(crate) fn file_key(ctx: &Ctx, record: &BackupRecord, path: &str) -> BackupResult<String> {
+    let inside = path.strip_prefix(&ctx.volume.v0_files()).is_some_and(|name| !name.contains('/'));
+    if inside && convoy_objectstore::check_key(path).is_ok() {
+        return Ok(path.to_owned());
+    }
+    let key = ctx.volume.backup(&record.name)?;
+    Err(BackupError::damaged(
+        key,
+        format_args!("it names {path:?} as its file, which is not one of this volume's"),
+    ))
+}
+
+/// Reads an object from its beginning to its end, a part ahead.
+struct ObjectReader<'a> {
+    ctx: &'a Ctx,
+    key: String,
+    size: u64,
+    asked: u64,
+    ahead: Option<JoinHandle<Result<Bytes, StoreError>>>,
+    current: Bytes,
+}
+
+impl<'a> ObjectReader<'a> {
+    fn open(ctx: &'a Ctx, key: String) -> BackupResult<Self> {
+        let size = ctx.call(ctx.store.head(&key))?.size;
+        Ok(Self { ctx, key, size, asked: 0, ahead: None, current: Bytes::new() })
+    }
+
+    fn ask(&mut self) {
+        if self.ahead.is_none() && self.asked < self.size {
+            let end = (self.asked + PART as u64).min(self.size);
+            self.ahead = Some(self.ctx.read_ahead(self.key.clone(), self.asked..end));
+            self.asked = end;
+        }
+    }
+}
+
+impl Read for ObjectReader<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if self.current.is_empty() {
+            self.ask();
+            let Some(ahead) = self.ahead.take() else { return Ok(0) };
+            self.current = self.ctx.wait_for(ahead).map_err(io::Error::other)?;
+            self.ctx.progress.add_moved(self.current.len() as u64);
+            self.ask();
+        }
+        let len = out.len().min(self.current.len());
+        let part = self.current.split_to(len);
+        out[..len].copy_from_slice(&part);
+        Ok(len)
+    }
+}
+
+/// Counts what passes.
+struct Counting<'a, R> {
+    inner: R,
+    ctx: &'a Ctx,
+    bytes: &'a AtomicU64,
+}
+
+impl<R: Read> Read for Counting<'_, R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let len = self.inner.read(out)?;
+        self.bytes.fetch_add(len as u64, Ordering::Relaxed);
+        self.ctx.progress.add_bytes(len as u64);
+        Ok(len)
+    }
+}
+
+fn open<'a>(ctx: &'a Ctx, record: &BackupRecord) -> BackupResult<(String, MultiGzDecoder<ObjectReader<'a>>)> {
+    let file = record.single_file.as_ref();
+    let path = file.map(|f| f.file_path.as_str()).unwrap_or_default();
+    let key = file_key(ctx, record, path)?;
+    let reader = ObjectReader::open(ctx, key.clone())?;
+    Ok((key, MultiGzDecoder::new(reader)))
+}
+
+/// Reads what is behind the end of the archive, so that the checksum at the very end is compared.
+fn drain(key: &str, stream: &mut impl Read) -> BackupResult<()> {
+    io::copy(stream, &mut io::sink()).map_err(|e| BackupError::damaged(key, e)).map(|_| ())
+}
+
+/// Unpacks the file into an empty directory, durably.
+pub(crate) fn read_file(ctx: &Ctx, record: &BackupRecord, target: &Path) -> BackupResult<Restored> {
+    let bytes = AtomicU64::new(0);
+    let (key, stream) = open(ctx, record)?;
+    let mut stream = Counting { inner: stream, ctx, bytes: &bytes };
+    let writer = TreeWriter::new(target)?;
+    let unpacked = unpack_tar(&mut stream, &writer, &|| ctx.check().is_ok());
+    ctx.check()?;
+    let entries = unpacked.map_err(|e| {
+        if matches!(e, convoy_tree::TreeError::Archive { .. }) {
+            BackupError::damaged(&key, e)
+        } else {
+            e.into()
+        }
+    })?;
+    drain(&key, &mut stream)?;
+    ctx.progress.phase(Phase::Finishing);
+    let warnings = writer.finish()?;
+    sync_filesystem(target)?;
+    Ok(Restored { files: entries, bytes: bytes.into_inner(), warnings })
+}
+
+/// Reads the file and the archive in it, and keeps nothing.
+pub(crate) fn check_file(ctx: &Ctx, record: &BackupRecord) -> BackupResult<()> {
+    let bytes = AtomicU64::new(0);
+    let (key, stream) = open(ctx, record)?;
+    let mut archive = tar::Archive::new(Counting { inner: stream, ctx, bytes: &bytes });
+    let damaged = |e: io::Error| BackupError::damaged(&key, e);
+    for entry in archive.entries().map_err(damaged)? {
+        ctx.check()?;
+        io::copy(&mut entry.map_err(damaged)?, &mut io::sink()).map_err(damaged)?;
+    }
+    let mut stream = archive.into_inner();
+    drain(&key, &mut stream)
+}
+
+/// Hands what is written to the upload.
+struct Upload {
+    parts: mpsc::Sender<Result<Bytes, StoreError>>,
+    waiting: BytesMut,
+    sent: Arc<AtomicU64>,
+}
+
+impl Upload {
+    fn send(&mut self) -> io::Result<()> {
+        let part = self.waiting.split().freeze();
+        self.sent.fetch_add(part.len() as u64, Ordering::Relaxed);
+        self.parts.blocking_send(Ok(part)).map_err(|_| io::Error::other("the upload has ended"))
+    }
+}
+
+impl Write for Upload {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        self.waiting.extend_from_slice(data);
+        if self.waiting.len() >= PART {
+            self.send()?;
+        }
+        Ok(data.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Writes a tree as 0.5 did. What that form cannot keep is lost: holes, attributes, sockets, parts of seconds.
+pub(crate) async fn write_file(ctx: &Ctx, path: &Path, backup: &str) -> BackupResult<BackupStats> {
+    let (parts, received) = mpsc::channel(2);
+    let stream = futures::stream::unfold(received, |mut received| async move {
+        received.recv().await.map(|part| (part, received))
+    });
+    let key = ctx.volume.v0_file(backup);
+    let (packer, root): (Ctx, PathBuf) = (ctx.clone(), path.to_owned());
+    let sent = Arc::new(AtomicU64::new(0));
+    let upload = Upload { parts: parts.clone(), waiting: BytesMut::new(), sent: sent.clone() };
+    let packing = tokio::task::spawn_blocking(move || {
+        let packed = pack(&packer, &root, upload);
+        if packed.is_err() {
+            // Without this the upload would take what came for the whole.
+            let broken = StoreError::Refused {
+                op: "write",
+                key: String::new(),
+                detail: "the source could not be read".into(),
+            };
+            let _ = parts.blocking_send(Err(broken));
+        }
+        packed
+    });
+    let stored = ctx.store.put_stream(&key, stream.boxed()).await;
+    let packed = packing.await.unwrap_or_else(|_| {
+        Err(BackupError::Invalid("the backup was broken off by a defect: see the log".into()))
+    });
+    // The reason why the source could not be read says more than that the upload was broken off.
+    let mut stats = match (packed, stored) {
+        (Ok(stats), Ok(_)) => stats,
+        (Ok(_), Err(error)) => return Err(error.into()),
+        (Err(error), Ok(_)) => return Err(error),
+        (Err(error), Err(upload)) => {
+            let by_upload = matches!(&error, BackupError::Io { what, .. } if what == "the archive");
+            return Err(if by_upload { upload.into() } else { error });
+        }
+    };
+    stats.bytes_added = sent.load(Ordering::Relaxed);
+    ctx.progress.add_moved(stats.bytes_added);
+    Ok(stats)
+}
+
+fn pack(ctx: &Ctx, root: &Path, upload: Upload) -> BackupResult<BackupStats> {
+    let mut stats = BackupStats::default();
+    let mut archive = tar::Builder::new(GzEncoder::new(upload, Compression::new(6)));
+    let failed = |e| BackupError::io("write", "the archive", e);
+    let mut links = Links::default();
+    for found in walk(root, WalkOptions { xattrs: false, cross_mounts: false })? {
+        ctx.check()?;
+        let found = match found? {
+            Found::Entry(found) => found,
+            Found::Vanished(path) => return Err(BackupError::SourceChanged { path: path.to_string() }),
+        };
+        let name = Path::new(".").join(found.entry.path.as_path());
+        let mut header = header(&found.entry);
+        if let Some(first) = links.first_name(&found.entry) {
+            header.set_entry_type(tar::EntryType::Link);
+            archive.append_link(&mut header, &name, Path::new(".").join(first.as_path())).map_err(failed)?;
+            continue;
+        }
+        match &found.entry.kind {
+            Kind::File => {
+                file(&mut archive, &mut header, &name, &found)?;
+                stats.files += 1;
+                stats.bytes += found.entry.size;
+                ctx.progress.add_file();
+                ctx.progress.add_bytes(found.entry.size);
+            }
+            Kind::Symlink { target } => {
+                use std::os::unix::ffi::OsStrExt;
+                header.set_entry_type(tar::EntryType::Symlink);
+                let target = std::ffi::OsStr::from_bytes(target.as_bytes());
+                archive.append_link(&mut header, &name, target).map_err(failed)?;
+            }
+            Kind::Dir => append(&mut archive, header, tar::EntryType::Directory, &name, None)?,
+            Kind::Fifo => append(&mut archive, header, tar::EntryType::Fifo, &name, None)?,
+            Kind::CharDevice { major, minor } => {
+                append(&mut archive, header, tar::EntryType::Char, &name, Some((*major, *minor)))?
+            }
+            Kind::BlockDevice { major, minor } => {
+                append(&mut archive, header, tar::EntryType::Block, &name, Some((*major, *minor)))?
+            }
+            Kind::Socket => {
+                tracing::warn!(path = %found.entry.path, "a socket cannot be in a backup in the format of 0.5")
+            }
+        }
+    }
+    let mut upload = archive.into_inner().and_then(GzEncoder::finish).map_err(failed)?;
+    upload.send().map_err(failed)?;
+    stats.bytes_read = stats.bytes;
+    Ok(stats)
+}
+
+fn header(entry: &Entry) -> tar::Header {
+    let mut header = tar::Header::new_gnu();
+    header.set_mode(entry.mode.into());
+    header.set_uid(entry.uid.into());
+    header.set_gid(entry.gid.into());
+    header.set_mtime(u64::try_from(entry.mtime.sec).unwrap_or(0));
+    header.set_size(0);
+    header
+}
+
+fn append<W: Write>(
+    archive: &mut tar::Builder<W>,
+    mut header: tar::Header,
+    kind: tar::EntryType,
+    name: &Path,
+    device: Option<(u32, u32)>,
+) -> BackupResult<()> {
+    let failed = |e| BackupError::io("write", "the archive", e);
+    header.set_entry_type(kind);
+    if let Some((major, minor)) = device {
+        header.set_device_major(major).and_then(|()| header.set_device_minor(minor)).map_err(failed)?;
+    }
+    archive.append_data(&mut header, name, io::empty()).map_err(failed)
+}
+
+fn file<W: Write>(
+    archive: &mut tar::Builder<W>,
+    header: &mut tar::Header,
+    name: &Path,
+    found: &WalkEntry,
+) -> BackupResult<()> {
+    let path = &found.entry.path;
+    let (file, opened) = found.open().map_err(|e| BackupError::io("read", path, e))?;
+    let changed = || BackupError::SourceChanged { path: path.to_string() };
+    if (opened.size, opened.mtime) != (found.entry.size, found.entry.mtime) {
+        return Err(changed());
+    }
+    header.set_entry_type(tar::EntryType::Regular);
+    header.set_size(opened.size);
+    let copied = AtomicU64::new(0);
+    let counted = CountingFile { file: &file, copied: &copied };
+    archive
+        .append_data(header, name, counted.take(opened.size))
+        .map_err(|e| BackupError::io("write", "the archive", e))?;
+    let now = found.restat(&file).map_err(|e| BackupError::io("read", path, e))?;
+    let same = (now.size, now.mtime) == (opened.size, opened.mtime) && copied.into_inner() == opened.size;
+    if same { Ok(()) } else { Err(changed()) }
+}
+
+/// Counts, so that a file that ended early is noticed.
+struct CountingFile<'a> {
+    file: &'a std::fs::File,
+    copied: &'a AtomicU64,
+}
+
+impl Read for CountingFile<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let len = self.file.read(out)?;
+        self.copied.fetch_add(len as u64, Ordering::Relaxed);
+        Ok(len)
+    }
+}
