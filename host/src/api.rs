@@ -17,11 +17,17 @@ use crate::jobs::Jobs;
 use crate::volumes::Volumes;
 use axum::Router;
 use axum::extract::Request;
+use axum::response::Response;
 use convoy_client::types::General;
+use std::convert::Infallible;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Layer;
+use tower::util::BoxCloneSyncService;
+
+/// The API: an answer to every request.
+pub type Service = BoxCloneSyncService<Request, Response, Infallible>;
 
 /// What the handlers work with.
 #[derive(Debug, Clone)]
@@ -58,17 +64,9 @@ impl App {
 }
 
 /// The whole API as a service.
-pub fn service(
-    app: App,
-) -> impl tower::Service<
-    Request,
-    Response = axum::response::Response,
-    Error = std::convert::Infallible,
-    Future: Send,
-> + Clone
-+ Send
-+ 'static {
+pub fn service(app: App) -> Service {
     let routes: Router = docker::routes().merge(admin::routes()).fallback(front::not_found).with_state(app);
     let routes = routes.method_not_allowed_fallback(front::not_found);
-    axum::middleware::from_fn(front::front).layer(routes)
+    // Around the routes and not in them: it changes the path that they are chosen by.
+    BoxCloneSyncService::new(axum::middleware::from_fn(front::front).layer(routes))
 }

@@ -6,6 +6,7 @@
 
 mod provider;
 
+use crate::call::Call;
 use crate::jobs::{About, Jobs, Running};
 use crate::volumes::Volumes;
 use crate::volumes::error::{Error, Result};
@@ -14,7 +15,6 @@ use crate::volumes::spec::CreateSpec;
 use convoy_client::types::{
     BackupInfo, BackupRef, CreateBackup, ListBackups, PruneBackups, PruneReport, VerifyBackups, VerifyReport,
 };
-use convoy_driver_sdk::context::Context;
 use convoy_driver_sdk::{ErrorKind, Name};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -47,7 +47,7 @@ impl Backups {
             return Err(Error::InvalidRequest(text.to_owned()));
         }
         if spec.backup.is_empty() {
-            return self.volumes.create(name, spec, &job.context(request_id)).await;
+            return self.volumes.create(name, spec, &job.call(request_id)).await;
         }
         let url = plain_url(&spec.backup);
         let scheme = scheme(&url);
@@ -59,7 +59,7 @@ impl Backups {
         }
         if let Some(driver) = self.provider(scheme) {
             let spec = CreateSpec { driver: driver.name().to_string(), backup: url, ..spec.clone() };
-            return self.volumes.create(name, &spec, &job.context(request_id)).await;
+            return self.volumes.create(name, &spec, &job.call(request_id)).await;
         }
         Err(unsupported(scheme))
     }
@@ -73,19 +73,19 @@ impl Backups {
         name: &Name,
         spec: &CreateSpec,
         jobs: &Jobs,
-        context: &Context,
+        call: &Call,
     ) -> Result<Entry> {
         if spec.backup.is_empty() && spec.endpoint.is_empty() {
-            return self.volumes.create_or_get(name, spec, context).await;
+            return self.volumes.create_or_get(name, spec, call).await;
         }
-        if let Ok(entry) = self.volumes.find(name, context).await {
+        if let Ok(entry) = self.volumes.find(name, call).await {
             return Ok(entry);
         }
         let about =
             About { kind: "restore", volume: name.to_string(), url: spec.backup.clone(), ..About::default() };
         let job = jobs.begin(about);
-        match self.create(name, spec, &job, context.request_id()).await {
-            Err(Error::VolumeExists(_)) => self.volumes.find(name, context).await,
+        match self.create(name, spec, &job, call.request_id()).await {
+            Err(Error::VolumeExists(_)) => self.volumes.find(name, call).await,
             result => result,
         }
     }
@@ -101,7 +101,7 @@ impl Backups {
         if entry.driver.can(convoy_driver_sdk::protocol::Capability::NativeBackup)
             && (url.is_empty() || scheme(&url) == entry.driver.name().as_str())
         {
-            return self.back_up_at_provider(&entry, &snapshot.name, &job.context(request_id)).await;
+            return self.back_up_at_provider(&entry, &snapshot.name, &job.call(request_id)).await;
         }
         Err(unsupported(scheme(&url)))
     }
@@ -110,10 +110,10 @@ impl Backups {
     ///
     /// # Errors
     /// Those of the store or the driver.
-    pub async fn list(&self, asked: &ListBackups, context: &Context) -> Result<BTreeMap<String, BackupInfo>> {
+    pub async fn list(&self, asked: &ListBackups, call: &Call) -> Result<BTreeMap<String, BackupInfo>> {
         let url = plain_url(&asked.url);
         match self.provider(scheme(&url)) {
-            Some(driver) => self.list_at_provider(driver, &url, asked, context).await,
+            Some(driver) => self.list_at_provider(driver, &url, asked, call).await,
             None => Err(unsupported(scheme(&url))),
         }
     }
@@ -122,10 +122,10 @@ impl Backups {
     ///
     /// # Errors
     /// Those of the store or the driver.
-    pub async fn inspect(&self, asked: &BackupRef, context: &Context) -> Result<BackupInfo> {
+    pub async fn inspect(&self, asked: &BackupRef, call: &Call) -> Result<BackupInfo> {
         let url = plain_url(&asked.url);
         match self.provider(scheme(&url)) {
-            Some(driver) => self.inspect_at_provider(driver, &url, context).await,
+            Some(driver) => self.inspect_at_provider(driver, &url, call).await,
             None => Err(unsupported(scheme(&url))),
         }
     }
@@ -134,10 +134,10 @@ impl Backups {
     ///
     /// # Errors
     /// Those of the store or the driver.
-    pub async fn delete(&self, asked: &BackupRef, context: &Context) -> Result<()> {
+    pub async fn delete(&self, asked: &BackupRef, call: &Call) -> Result<()> {
         let url = plain_url(&asked.url);
         match self.provider(scheme(&url)) {
-            Some(driver) => self.delete_at_provider(driver, &url, context).await,
+            Some(driver) => self.delete_at_provider(driver, &url, call).await,
             None => Err(unsupported(scheme(&url))),
         }
     }

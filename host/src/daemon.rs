@@ -2,12 +2,13 @@
 //!
 //! - [`config`]: settings, saved and given; [`duration`] and [`options`]: values in them.
 //! - [`root`]: the directory, one daemon at a time; [`socket`]: the socket, likewise.
-//! - [`drivers`]: opens the drivers; [`serve`]: answers until told to stop.
+//! - [`drivers`]: opens the drivers; [`serve`]: from there to the end; [`listen`]: connections.
 //! - [`logging`], [`notify`]: telling the world.
 
 pub mod config;
 pub mod drivers;
 pub mod duration;
+pub mod listen;
 pub mod logging;
 pub mod notify;
 pub mod options;
@@ -82,6 +83,7 @@ fn start(args: &DaemonArgs) -> Result<(), DaemonError> {
         root: root.path(),
         config,
         options: given,
+        driver_path: &args.driver_path,
         listener,
         socket: &args.socket,
         boot_id: &boot_id,

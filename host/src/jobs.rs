@@ -1,13 +1,15 @@
 //! Long work: what runs, how far it is, and how it is stopped.
 
+use crate::call::Call;
 use crate::volumes::locks::unpoisoned;
 use convoy_client::types::{Job, Progress};
 use convoy_driver_sdk::Timestamp;
-use convoy_driver_sdk::context::{CancelFlag, Context, Progress as DriverProgress};
+use convoy_driver_sdk::context::Progress as DriverProgress;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 /// Everything that runs.
 #[derive(Debug, Clone, Default)]
@@ -33,7 +35,7 @@ struct State {
     started_at: Timestamp,
     started: Instant,
     progress: watch::Sender<Progress>,
-    cancel: CancelFlag,
+    cancel: CancellationToken,
 }
 
 /// A job that runs; dropping it ends it.
@@ -52,7 +54,7 @@ impl Jobs {
             started_at: Timestamp::now(),
             started: Instant::now(),
             progress: watch::Sender::default(),
-            cancel: CancelFlag::default(),
+            cancel: CancellationToken::new(),
         });
         unpoisoned(self.0.lock()).insert(state.id.clone(), Arc::clone(&state));
         tracing::debug!(job = state.id, kind = state.about.kind, volume = state.about.volume, "began");
@@ -112,7 +114,7 @@ impl Running {
     }
 
     /// Set when the job is to stop.
-    pub fn cancel_flag(&self) -> CancelFlag {
+    pub fn cancel(&self) -> CancellationToken {
         self.state.cancel.clone()
     }
 
@@ -130,12 +132,12 @@ impl Running {
         }
     }
 
-    /// A context for calls of drivers in this job.
-    pub fn context(&self, request_id: &str) -> Context {
+    /// What calls of drivers in this job carry.
+    pub fn call(&self, request_id: &str) -> Call {
         let report = self.reporter();
-        Context::new(request_id)
-            .with_cancel(self.cancel_flag())
-            .with_progress(move |progress| report(from_driver(progress)))
+        Call::new(request_id)
+            .with_cancel(self.cancel())
+            .with_report(move |progress| report(from_driver(progress)))
     }
 }
 
@@ -175,8 +177,8 @@ mod tests {
         let jobs = Jobs::default();
         let about = About { kind: "restore", volume: "vol1".to_owned(), ..About::default() };
         let running = jobs.begin(about);
-        let context = running.context("r1");
-        context.progress(DriverProgress {
+        let call = running.call("r1");
+        (call.report().unwrap())(DriverProgress {
             done: 5,
             total: Some(10),
             unit: "bytes".to_owned(),
@@ -185,9 +187,9 @@ mod tests {
         let listed = jobs.list().remove(running.id()).unwrap();
         assert_eq!((listed.kind.as_str(), listed.state.as_str()), ("restore", "running"));
         assert_eq!((listed.progress.bytes_done, listed.progress.bytes_total), (5, Some(10)));
-        assert!(context.check().is_ok());
+        assert!(!call.cancel().is_cancelled());
         assert!(jobs.cancel(running.id()));
-        assert!(context.check().is_err());
+        assert!(call.cancel().is_cancelled());
         assert_eq!(jobs.list()[running.id()].state, "cancelling");
         drop(running);
         assert!(jobs.list().is_empty() && !jobs.cancel("job-1"));

@@ -3,10 +3,11 @@
 //! - [`daemon`]: from arguments to a running daemon, and to its end.
 //! - [`api`]: HTTP on the socket.
 //! - [`volumes`]: the volume service; [`backups`]: their backups.
-//! - [`jobs`]: what takes long; [`events`]: what happened.
+//! - [`jobs`]: what takes long; [`events`]: what happened; [`call`]: what a call to a driver carries.
 
 pub mod api;
 pub mod backups;
+pub mod call;
 pub mod daemon;
 pub mod events;
 pub mod jobs;

@@ -4,7 +4,7 @@
 //! - [`index`]: every volume and snapshot by name, in memory; [`refresh`]: keeps it true to the drivers.
 //! - [`ledger`]: who uses which volume; [`locks`]: one changing call a volume at a time.
 //! - [`spec`]: what a create asks for, checked against what the driver knows.
-//! - [`create`], `mount`, `remove`, `snapshot`: the operations; [`lookup`]: volumes by name.
+//! - [`create`], `mount`, `remove`, `snapshot`: the operations; [`lookup`]: volumes by name; [`orphans`]: of drivers that failed.
 //! - [`error`]: what can go wrong.
 //!
 //! Every changing operation takes its volume's lock for the call to the driver and for nothing longer: data of
@@ -18,6 +18,7 @@ pub mod ledger;
 pub mod locks;
 pub mod lookup;
 mod mount;
+pub mod orphans;
 pub mod refresh;
 mod remove;
 pub mod set;
@@ -27,7 +28,6 @@ pub mod spec;
 pub use error::{Error, Result};
 
 use crate::events::Events;
-use convoy_driver_sdk::context::Context;
 use convoy_driver_sdk::{DriverError, Name};
 use index::Index;
 use ledger::Ledger;
@@ -35,7 +35,7 @@ use locks::{Held, Locks, PATIENCE};
 use set::DriverSet;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long a driver may take to say something: list, get, info.
 pub const QUICK: Duration = Duration::from_secs(30);
@@ -74,15 +74,12 @@ impl Volumes {
     }
 
     /// Waits for a volume's turn to be changed.
-    pub(crate) async fn turn(&self, volume: &Name, what: &'static str) -> Result<Held> {
-        self.changing.acquire(volume, what, PATIENCE).await
+    ///
+    /// The turn goes along with the call to the driver: it ends when the driver is done, and not when somebody no
+    /// longer waits for it.
+    pub(crate) async fn turn(&self, volume: &Name, what: &'static str) -> Result<Arc<Held>> {
+        self.changing.acquire(volume, what, PATIENCE).await.map(Arc::new)
     }
-}
-
-/// The same context with a deadline, unless it has an earlier one.
-pub(crate) fn within(context: &Context, limit: Duration) -> Context {
-    let limit = context.remaining().map_or(limit, |remaining| remaining.min(limit));
-    context.clone().with_deadline(Some(Instant::now() + limit))
 }
 
 /// Whether, after this error, the driver may have done what it was asked all the same.

@@ -6,10 +6,10 @@ mod snapshots;
 mod volumes;
 
 use super::{App, front};
+use crate::call::Call;
 use axum::Router;
 use axum::extract::Request;
 use axum::routing::{delete, get, post};
-use convoy_driver_sdk::context::Context;
 
 pub(super) fn routes() -> Router<App> {
     Router::new()
@@ -35,9 +35,9 @@ pub(super) fn routes() -> Router<App> {
         .route("/backups/prune", post(backups::prune))
 }
 
-/// The context of what a request starts.
-fn context(request: &Request) -> Context {
-    Context::new(front::request_id(request))
+/// The call of what a request starts.
+fn call(request: &Request) -> Call {
+    Call::new(front::request_id(request))
 }
 
 /// An optional text of a request.

@@ -2,6 +2,7 @@
 
 use super::answer::{MAX_BODY_BYTES, text};
 use super::{App, front, view};
+use crate::call::Call;
 use crate::volumes::Error;
 use crate::volumes::index::Entry;
 use crate::volumes::spec::CreateSpec;
@@ -11,7 +12,6 @@ use axum::http::{HeaderMap, header};
 use axum::response::Response;
 use axum::routing::post;
 use convoy_client::gojson;
-use convoy_driver_sdk::context::Context;
 use convoy_driver_sdk::{ErrorKind, Name};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -35,7 +35,7 @@ pub(super) fn routes() -> Router<App> {
 /// The body of every call.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-struct Call {
+struct Asked {
     name: String,
     opts: BTreeMap<String, String>,
     #[serde(rename = "ID")]
@@ -86,14 +86,14 @@ fn finish(result: Result<Answer, String>) -> Response {
     answer(&result.unwrap_or_else(|err| Answer { err, ..Answer::default() }))
 }
 
-/// The body of a call and the context of what it starts.
-async fn read(request: Request) -> Result<(Call, Context), String> {
-    let context = Context::new(front::request_id(&request));
+/// The body of a call and the call of what it starts.
+async fn read(request: Request) -> Result<(Asked, Call), String> {
+    let call = Call::new(front::request_id(&request));
     let bytes = axum::body::to_bytes(request.into_body(), MAX_BODY_BYTES)
         .await
         .map_err(|error| format!("cannot read the request: {error}"))?;
-    let call: Call = gojson::parse(&bytes).map_err(|error| error.to_string())?;
-    Ok((call, context))
+    let asked: Asked = gojson::parse(&bytes).map_err(|error| error.to_string())?;
+    Ok((asked, call))
 }
 
 async fn activate() -> Response {
@@ -108,11 +108,11 @@ async fn create(State(app): State<App>, request: Request) -> Response {
     finish(async { create_volume(&app, read(request).await?).await.map(|()| Answer::default()) }.await)
 }
 
-async fn create_volume(app: &App, (call, context): (Call, Context)) -> Result<(), String> {
-    let name = Name::parse(call.name).map_err(|error| Error::InvalidVolumeName(error.0).full_text())?;
-    let spec = CreateSpec::from_docker(call.opts).map_err(|error| error.full_text())?;
+async fn create_volume(app: &App, (asked, call): (Asked, Call)) -> Result<(), String> {
+    let name = Name::parse(asked.name).map_err(|error| Error::InvalidVolumeName(error.0).full_text())?;
+    let spec = CreateSpec::from_docker(asked.opts).map_err(|error| error.full_text())?;
     let made = app.clone();
-    app.detached(async move { made.backups.create_or_get(&name, &spec, &made.jobs, &context).await })
+    app.detached(async move { made.backups.create_or_get(&name, &spec, &made.jobs, &call).await })
         .await
         .map(drop)
         .map_err(|error| error.full_text())
@@ -121,14 +121,14 @@ async fn create_volume(app: &App, (call, context): (Call, Context)) -> Result<()
 async fn remove(State(app): State<App>, request: Request) -> Response {
     finish(
         async {
-            let (call, context) = read(request).await?;
+            let (asked, call) = read(request).await?;
             if app.settings.ignore_docker_delete {
-                tracing::info!(volume = call.name, "ignored Docker's Remove, as configured");
+                tracing::info!(volume = asked.name, "ignored Docker's Remove, as configured");
                 return Ok(Answer::default());
             }
             let volumes = app.volumes.clone();
             // The data is kept: that of a volume which Docker removes is deleted by `convoy delete`.
-            let removed = app.detached(async move { volumes.delete(&call.name, true, &context).await }).await;
+            let removed = app.detached(async move { volumes.delete(&asked.name, true, &call).await }).await;
             match removed {
                 Ok(()) | Err(Error::VolumeNotFound(_)) => Ok(Answer::default()),
                 Err(error) => Err(error.full_text()),
@@ -141,13 +141,13 @@ async fn remove(State(app): State<App>, request: Request) -> Response {
 async fn mount(State(app): State<App>, request: Request) -> Response {
     finish(
         async {
-            let (call, context) = read(request).await?;
-            if app.settings.create_on_docker_mount && app.volumes.find(&call.name, &context).await.is_err() {
-                create_volume(&app, (call.clone(), context.clone())).await?;
+            let (asked, call) = read(request).await?;
+            if app.settings.create_on_docker_mount && app.volumes.find(&asked.name, &call).await.is_err() {
+                create_volume(&app, (asked.clone(), call.clone())).await?;
             }
             let volumes = app.volumes.clone();
             let mounted = app
-                .detached(async move { volumes.mount(&call.name, &call.id, None, &context).await })
+                .detached(async move { volumes.mount(&asked.name, &asked.id, None, &call).await })
                 .await
                 .map_err(unknown)?;
             Ok(Answer { mountpoint: mounted.display().to_string(), ..Answer::default() })
@@ -159,10 +159,10 @@ async fn mount(State(app): State<App>, request: Request) -> Response {
 async fn unmount(State(app): State<App>, request: Request) -> Response {
     finish(
         async {
-            let (call, context) = read(request).await?;
+            let (asked, call) = read(request).await?;
             let volumes = app.volumes.clone();
             let unmounted =
-                app.detached(async move { volumes.unmount(&call.name, &call.id, &context).await }).await;
+                app.detached(async move { volumes.unmount(&asked.name, &asked.id, &call).await }).await;
             match unmounted {
                 Ok(()) | Err(Error::VolumeNotFound(_)) => Ok(Answer::default()),
                 Err(error) => Err(error.full_text()),
@@ -175,8 +175,8 @@ async fn unmount(State(app): State<App>, request: Request) -> Response {
 async fn path(State(app): State<App>, request: Request) -> Response {
     finish(
         async {
-            let (call, context) = read(request).await?;
-            let entry = app.volumes.find(&call.name, &context).await.map_err(unknown)?;
+            let (asked, call) = read(request).await?;
+            let entry = app.volumes.find(&asked.name, &call).await.map_err(unknown)?;
             Ok(Answer { mountpoint: mountpoint(&app, &entry), ..Answer::default() })
         }
         .await,
@@ -186,8 +186,8 @@ async fn path(State(app): State<App>, request: Request) -> Response {
 async fn get(State(app): State<App>, headers: HeaderMap, request: Request) -> Response {
     finish(
         async {
-            let (call, context) = read(request).await?;
-            let entry = app.volumes.find(&call.name, &context).await.map_err(|error| match error {
+            let (asked, call) = read(request).await?;
+            let entry = app.volumes.find(&asked.name, &call).await.map_err(|error| match error {
                 Error::VolumeNotFound(name) => format!("Could not find volume {name}."),
                 other => other.full_text(),
             })?;

@@ -10,13 +10,13 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use convoy_client::client::NDJSON;
 use convoy_client::types::{Progress, StreamError, StreamLine};
-use convoy_driver_sdk::context::CancelFlag;
 use futures::stream;
 use serde::Serialize;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
+use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 /// How often progress is told at most.
@@ -45,7 +45,7 @@ where
     F: Future<Output = Result<String, Failure>> + Send + 'static,
 {
     let job = Arc::new(app.jobs.begin(about));
-    let (id, progress, cancel) = (job.id().to_owned(), job.watch(), job.cancel_flag());
+    let (id, progress, cancel) = (job.id().to_owned(), job.watch(), job.cancel());
     let (done, result) = oneshot::channel();
     let work = work(Arc::clone(&job));
     app.tasks.spawn(
@@ -73,7 +73,7 @@ fn lost() -> Failure {
 
 /// Cancels the job when the connection is closed before the result was written.
 struct Watched {
-    cancel: Option<CancelFlag>,
+    cancel: Option<CancellationToken>,
     progress: watch::Receiver<Progress>,
     result: oneshot::Receiver<Result<String, Failure>>,
 }
@@ -96,7 +96,7 @@ enum Next {
 fn in_lines(
     id: String,
     progress: watch::Receiver<Progress>,
-    cancel: CancelFlag,
+    cancel: CancellationToken,
     result: oneshot::Receiver<Result<String, Failure>>,
 ) -> Response {
     let watched = Watched { cancel: Some(cancel), progress, result };

@@ -1,14 +1,14 @@
 //! Backups that a storage system keeps itself: its driver's name is the scheme of their URLs.
 
 use super::Backups;
+use crate::call::Call;
 use crate::events::about;
 use crate::volumes::backend::Backend;
 use crate::volumes::error::{Error, Result};
 use crate::volumes::index::Entry;
-use crate::volumes::{CHANGE, QUICK, within};
+use crate::volumes::{CHANGE, QUICK};
 use convoy_client::types::{BackupInfo, Event, ListBackups};
 use convoy_driver_sdk::Name;
-use convoy_driver_sdk::context::Context;
 use convoy_driver_sdk::protocol::{self, Capability};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ impl Backups {
         &self,
         entry: &Entry,
         snapshot: &Name,
-        context: &Context,
+        call: &Call,
     ) -> Result<String> {
         let volume = &entry.volume.name;
         let _reading = self.volumes.reading(volume);
@@ -35,7 +35,7 @@ impl Backups {
             snapshot: snapshot.clone(),
             options: BTreeMap::new(),
         };
-        let created = entry.driver.call(request, context).await?;
+        let created = entry.driver.call(request, call).await?;
         let event = about("backup.create", entry.driver.name(), volume);
         self.volumes.events.send(Event {
             snapshot: snapshot.to_string(),
@@ -50,14 +50,14 @@ impl Backups {
         driver: &Backend,
         url: &str,
         asked: &ListBackups,
-        context: &Context,
+        call: &Call,
     ) -> Result<BTreeMap<String, BackupInfo>> {
         let volume = match asked.volume_name.as_str() {
             "" => None,
             name => Some(Name::parse(name).map_err(|error| Error::InvalidName(error.0))?),
         };
         let request = protocol::ListBackups { destination: Some(url.to_owned()), volume };
-        let listed = driver.call(request, &within(context, CHANGE)).await?;
+        let listed = driver.call(request, &call.within(CHANGE)).await?;
         let wanted = |backup: &protocol::BackupInfo| {
             asked.snapshot_name.is_empty() || asked.snapshot_name == backup.snapshot
         };
@@ -73,20 +73,15 @@ impl Backups {
         &self,
         driver: &Backend,
         url: &str,
-        context: &Context,
+        call: &Call,
     ) -> Result<BackupInfo> {
         let request = protocol::InspectBackup { url: url.to_owned() };
-        Ok(shown(driver.name(), driver.call(request, &within(context, QUICK)).await?))
+        Ok(shown(driver.name(), driver.call(request, &call.within(QUICK)).await?))
     }
 
-    pub(super) async fn delete_at_provider(
-        &self,
-        driver: &Backend,
-        url: &str,
-        context: &Context,
-    ) -> Result<()> {
+    pub(super) async fn delete_at_provider(&self, driver: &Backend, url: &str, call: &Call) -> Result<()> {
         let request = protocol::DeleteBackup { url: url.to_owned() };
-        driver.call(request, &within(context, CHANGE)).await?;
+        driver.call(request, &call.within(CHANGE)).await?;
         let event = about("backup.delete", driver.name(), "");
         self.volumes.events.send(Event { message: url.to_owned(), ..event });
         Ok(())

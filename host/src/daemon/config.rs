@@ -78,6 +78,8 @@ pub struct Config {
     pub command_timeout: Option<Duration>,
     /// The mount namespace to mount in.
     pub mount_namespace: Option<PathBuf>,
+    /// Whether nothing was saved, or what was saved is ignored.
+    pub first_start: bool,
 }
 
 /// Brings saved settings and command line together.
@@ -87,7 +89,8 @@ pub struct Config {
 pub fn load(root: &Path, args: &DaemonArgs) -> Result<Config, ConfigError> {
     let path = root.join(FILE);
     let saved = if args.ignore_config_file { None } else { read(&path)? };
-    check(merge(&path, root, saved, args)?)
+    let first_start = saved.is_none();
+    check(merge(&path, root, saved, args)?, first_start)
 }
 
 /// Saves settings, durably.
@@ -108,7 +111,11 @@ pub fn save(root: &Path, general: &General) -> Result<(), ConfigError> {
 fn read(path: &Path) -> Result<Option<General>, ConfigError> {
     let unreadable = |error: String| ConfigError::Unreadable { path: path.to_owned(), error };
     match std::fs::read(path) {
-        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| unreadable(error.to_string())),
+        Ok(bytes) => serde_json::from_slice(&bytes)
+            // An object and nothing else: serde would take an array for one.
+            .and_then(|fields: serde_json::Map<_, _>| serde_json::from_value(fields.into()))
+            .map(Some)
+            .map_err(|error| unreadable(error.to_string())),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(unreadable(error.to_string())),
     }
@@ -170,7 +177,7 @@ fn merge(
     Ok(general)
 }
 
-fn check(general: General) -> Result<Config, ConfigError> {
+fn check(general: General, first_start: bool) -> Result<Config, ConfigError> {
     let command_timeout = match general.cmd_timeout.as_str() {
         "" => None,
         value => {
@@ -194,7 +201,7 @@ fn check(general: General) -> Result<Config, ConfigError> {
             Some(path)
         }
     };
-    Ok(Config { general, command_timeout, mount_namespace })
+    Ok(Config { general, command_timeout, mount_namespace, first_start })
 }
 
 #[cfg(test)]

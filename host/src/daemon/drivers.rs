@@ -2,69 +2,89 @@
 
 use super::config::Config;
 use super::options::{self, OptionError, Options};
+use crate::call::Call;
 use crate::volumes::backend::Backend;
 use crate::volumes::set::DriverSet;
-use convoy_driver_sdk::context::Context;
 use convoy_driver_sdk::dispatch::{Dispatch, Dispatcher};
-use convoy_driver_sdk::protocol::{Describe, Description, Open, Opened, Request};
-use convoy_driver_sdk::{DriverError, ErrorKind, Name};
+use convoy_driver_sdk::protocol::{Description, Open, Opened};
+use convoy_driver_sdk::{DriverError, Name};
 use convoy_driver_vfs::VfsDriver;
-use std::path::Path;
+use convoy_drivers::{DriverHandle, DriverSpec, Drivers, LoadError, SearchPath};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
-/// The driver of a daemon that was given none.
+/// The driver of a daemon that was given none. It is compiled in.
 pub const EMBEDDED: &str = "vfs";
-
-/// How long a driver may take to open: it finishes or undoes what a crash had cut off.
-const OPEN: Duration = Duration::from_secs(300);
 
 /// Drivers that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DriversError {
+    /// A name, or a path, that can be none.
+    #[error("invalid --drivers {given:?}: {why}")]
+    Spec {
+        /// As given.
+        given: String,
+        /// Why.
+        why: String,
+    },
     /// An option.
     #[error(transparent)]
     Option(#[from] OptionError),
+    /// One that was asked for by a first start does not exist.
+    #[error("{error} ({})", error.hint())]
+    NotFound {
+        /// What was looked for.
+        error: LoadError,
+    },
+    /// Two of one name.
+    #[error("--drivers names driver {0} twice")]
+    Twice(Name),
     /// None could be opened.
     #[error("no driver could be started:{0}")]
     None(String),
-    /// There is no such driver.
-    #[error("Driver {0} is not supported!")]
-    Unknown(String),
 }
 
-/// Opens the drivers of a configuration. One that fails is there with the reason, unless all do.
+/// Loads and opens the drivers of a configuration. One that fails is there with the reason, unless all do.
 ///
 /// # Errors
 /// [`DriversError`].
-pub async fn open(root: &Path, config: &Config, given: &Options) -> Result<DriverSet, DriversError> {
-    let mut found = Vec::new();
-    for name in &config.general.driver_list {
-        let carrier = builtin(name).ok_or_else(|| DriversError::Unknown(name.clone()))?;
-        let description = call(&carrier, Describe {}, &Context::new("start")).await;
-        found.push((name.clone(), carrier, description));
-    }
-    let known: Vec<&Description> = found.iter().filter_map(|(_, _, told)| told.as_ref().ok()).collect();
-    options::refuse_unknown(given, &known)?;
-    let mut backends = Vec::new();
-    let mut reasons = String::new();
-    for (name, carrier, description) in found {
-        let opened = match description {
-            Ok(description) => {
-                open_one(root, config, given, &carrier, &description).await.map(|()| description)
+pub async fn open(
+    root: &Path,
+    config: &Config,
+    path: &[PathBuf],
+    given: &Options,
+) -> Result<DriverSet, DriversError> {
+    let installed = installed(path);
+    let mut loaded = Vec::new();
+    for text in &config.general.driver_list {
+        let spec: DriverSpec = text
+            .parse()
+            .map_err(|error| DriversError::Spec { given: text.clone(), why: format!("{error}") })?;
+        match installed.load(&spec).await {
+            // A typing error is to be found at once; a driver that is gone later costs only its own volumes.
+            Err(error @ LoadError::NotFound { .. }) if config.first_start => {
+                return Err(DriversError::NotFound { error });
             }
-            Err(error) => Err(error),
-        };
-        match opened {
-            Ok(description) => backends.push(Arc::new(Backend::ready(carrier, description))),
-            Err(error) => {
-                tracing::error!(driver = name, %error, "a driver could not be started");
-                reasons.push_str(&format!("\n  {name}: {error}"));
-                if let Some(hint) = &error.hint {
-                    reasons.push_str(&format!(" ({hint})"));
-                }
-                let name = Name::parse(name.clone()).map_err(|_| DriversError::Unknown(name))?;
-                backends.push(Arc::new(Backend::failed(name, error)));
+            result => loaded.push((spec, result)),
+        }
+    }
+    // Which options a driver that cannot be loaded knows is not known either.
+    if loaded.iter().all(|(_, result)| result.is_ok()) {
+        let known: Vec<&Description> = loaded
+            .iter()
+            .filter_map(|(_, result)| result.as_ref().ok())
+            .map(DriverHandle::description)
+            .collect();
+        options::refuse_unknown(given, &known)?;
+    }
+    let backends = make(root, config, given, loaded)?;
+    let mut reasons = String::new();
+    for driver in &backends {
+        if let Err(error) = open_one(driver).await {
+            tracing::error!(driver = %driver.name(), %error, "a driver could not be started");
+            reasons.push_str(&format!("\n  {}: {error}", driver.name()));
+            if let Some(hint) = &error.hint {
+                reasons.push_str(&format!(" ({hint})"));
             }
         }
     }
@@ -74,50 +94,59 @@ pub async fn open(root: &Path, config: &Config, given: &Options) -> Result<Drive
     let mut backends = backends.into_iter();
     match backends.next() {
         Some(first) => Ok(DriverSet::new(first, backends.collect())),
-        None => Err(DriversError::None(String::new())),
+        None => Err(DriversError::None(reasons)),
     }
 }
 
-fn builtin(name: &str) -> Option<Arc<dyn Dispatch>> {
-    (name == EMBEDDED).then(|| Arc::new(Dispatcher::<VfsDriver>::new()) as Arc<dyn Dispatch>)
+/// Every driver that could be loaded.
+pub fn installed(path: &[PathBuf]) -> Drivers {
+    Drivers::new(SearchPath::standard(path)).builtin(Name::from_static(EMBEDDED), || {
+        Arc::new(Dispatcher::<VfsDriver>::new()) as Arc<dyn Dispatch>
+    })
 }
 
-async fn open_one(
+fn make(
     root: &Path,
     config: &Config,
     given: &Options,
-    carrier: &Arc<dyn Dispatch>,
-    description: &Description,
-) -> Result<(), DriverError> {
-    let request = Open {
-        root: root.join(description.name.as_str()),
-        options: options::for_driver(given, description),
-        mount_namespace: config.mount_namespace.clone(),
-        command_timeout_ms: config
-            .command_timeout
-            .map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
-    };
-    let context = crate::volumes::within(&Context::new("start"), OPEN);
-    let Opened { recovered, warnings } = call(carrier, request, &context).await?;
-    for line in recovered {
-        tracing::info!(driver = %description.name, line, "recovered");
+    loaded: Vec<(DriverSpec, Result<DriverHandle, LoadError>)>,
+) -> Result<Vec<Arc<Backend>>, DriversError> {
+    let mut backends: Vec<Arc<Backend>> = Vec::new();
+    for (spec, result) in loaded {
+        let backend = match result {
+            Ok(handle) => {
+                let open = Open {
+                    root: root.join(handle.name().as_str()),
+                    options: options::for_driver(given, handle.description()),
+                    mount_namespace: config.mount_namespace.clone(),
+                    command_timeout_ms: config
+                        .command_timeout
+                        .map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
+                };
+                Backend::loaded(handle, open)
+            }
+            Err(error) => {
+                let name = spec
+                    .name()
+                    .ok_or_else(|| DriversError::Spec { given: spec.to_string(), why: error.to_string() })?;
+                Backend::failed(name, DriverError::from(error))
+            }
+        };
+        if backends.iter().any(|other| other.name() == backend.name()) {
+            return Err(DriversError::Twice(backend.name().clone()));
+        }
+        backends.push(Arc::new(backend));
     }
-    for line in warnings {
-        tracing::warn!(driver = %description.name, line, "needs attention");
-    }
-    Ok(())
+    Ok(backends)
 }
 
-async fn call<R: Request>(
-    carrier: &Arc<dyn Dispatch>,
-    request: R,
-    context: &Context,
-) -> Result<R::Reply, DriverError> {
-    let internal = |error: String| DriverError::new(ErrorKind::Internal, error);
-    let json = serde_json::to_vec(&request).map_err(|error| internal(error.to_string()))?;
-    let (carrier, context) = (Arc::clone(carrier), context.clone());
-    let answer = tokio::task::spawn_blocking(move || carrier.dispatch(R::METHOD, &json, &context))
-        .await
-        .map_err(|error| internal(error.to_string()))??;
-    serde_json::from_slice(&answer).map_err(|error| internal(error.to_string()))
+async fn open_one(driver: &Backend) -> Result<(), DriverError> {
+    let Opened { recovered, warnings } = driver.open(&Call::new("start")).await?;
+    for line in recovered {
+        tracing::info!(driver = %driver.name(), line, "recovered");
+    }
+    for line in warnings {
+        tracing::warn!(driver = %driver.name(), line, "needs attention");
+    }
+    Ok(())
 }

@@ -3,19 +3,16 @@
 use super::config::{self, Config};
 use super::notify::notify;
 use super::options::Options;
-use super::{DaemonError, drivers, ledger_dir};
+use super::{DaemonError, drivers, ledger_dir, listen};
 use crate::api::{self, App};
 use crate::backups::Backups;
+use crate::call::Call;
 use crate::events::Events;
 use crate::jobs::Jobs;
 use crate::volumes::Volumes;
 use crate::volumes::ledger::{Ledger, Opened};
-use axum::ServiceExt;
-use axum::extract::Request;
-use convoy_driver_sdk::context::Context;
-use convoy_driver_sdk::protocol::Close;
 use std::os::unix::net::UnixListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
@@ -38,6 +35,8 @@ pub struct Start<'a> {
     pub config: Config,
     /// The drivers' options.
     pub options: Options,
+    /// Where to look for drivers first.
+    pub driver_path: &'a [PathBuf],
     /// Its socket.
     pub listener: UnixListener,
     /// Where that is.
@@ -54,13 +53,13 @@ pub async fn serve(start: Start<'_>) -> Result<(), DaemonError> {
     let began = Instant::now();
     let stopping = CancellationToken::new();
     tokio::spawn(wait_for_signals(stopping.clone()));
-    let drivers = drivers::open(start.root, &start.config, &start.options).await?;
+    let drivers = drivers::open(start.root, &start.config, start.driver_path, &start.options).await?;
     let mut general = start.config.general;
     general.default_driver = drivers.default_driver().name().to_string();
     config::save(start.root, &general)?;
     let Opened { ledger, first } = Ledger::open(&ledger_dir(start.root), start.boot_id)?;
     let volumes = Arc::new(Volumes::new(drivers, ledger, Events::default()));
-    load(&volumes, first).await;
+    load(&volumes, start.root, first).await;
 
     let app = App {
         backups: Arc::new(Backups::new(Arc::clone(&volumes))),
@@ -76,9 +75,7 @@ pub async fn serve(start: Start<'_>) -> Result<(), DaemonError> {
         let volumes = Arc::clone(&volumes);
         async move { volumes.look_after().await }
     });
-    let make = ServiceExt::<Request>::into_make_service(api::service(app.clone()));
-    let serving = axum::serve(listener, make).with_graceful_shutdown(stopping.clone().cancelled_owned());
-    let mut serving = tokio::spawn(async move { serving.await });
+    let serving = tokio::spawn(listen::answer(listener, api::service(app.clone()), stopping.clone()));
     tracing::info!(
         socket = %start.socket.display(),
         volumes = volumes.index.len(),
@@ -87,29 +84,34 @@ pub async fn serve(start: Start<'_>) -> Result<(), DaemonError> {
     );
     notify("READY=1");
 
-    tokio::select! {
-        () = stopping.cancelled() => {}
-        ended = &mut serving => tracing::error!(?ended, "the socket is no longer served"),
-    }
+    stopping.cancelled().await;
     notify("STOPPING=1");
     looking_after.abort();
     drain(&app).await;
-    serving.abort();
+    // The last answers are on their way: those who asked get them.
+    if tokio::time::timeout(CLOSE, serving).await.is_err() {
+        tracing::warn!("stopping although clients still read their answers");
+    }
     close(&volumes).await;
     tracing::info!("stopped");
     Ok(())
 }
 
 /// Reads what the drivers have, and brings the mount ledger in line with it.
-async fn load(volumes: &Volumes, first: bool) {
-    let context = Context::new("start");
-    for driver in volumes.drivers.iter().filter(|driver| driver.failure().is_none()) {
-        if let Err(error) = volumes.refresh(driver, &context).await {
+async fn load(volumes: &Volumes, root: &Path, first: bool) {
+    let call = Call::new("start");
+    for driver in volumes.drivers.iter() {
+        if driver.failure().is_some() {
+            let orphans = volumes.add_orphans(driver, root).added;
+            tracing::warn!(driver = %driver.name(), volumes = ?orphans, "these volumes cannot be used");
+            continue;
+        }
+        if let Err(error) = volumes.refresh(driver, &call).await {
             tracing::error!(driver = %driver.name(), %error, "cannot list the volumes of a driver: trying again");
             driver.suspect();
         }
     }
-    volumes.reconcile_mounts(first, &context).await;
+    volumes.reconcile_mounts(first, &call).await;
 }
 
 /// Lets what runs come to an end, and cancels what does not.
@@ -130,17 +132,7 @@ async fn drain(app: &App) {
 }
 
 async fn close(volumes: &Volumes) {
-    let closing =
-        volumes.drivers.iter().filter(|driver| driver.failure().is_none()).map(|driver| async move {
-            let context = crate::volumes::within(&Context::new("stop"), CLOSE);
-            let closed = tokio::time::timeout(CLOSE, driver.call(Close {}, &context)).await;
-            match closed {
-                Ok(Ok(_)) => {}
-                Ok(Err(error)) => tracing::warn!(driver = %driver.name(), %error, "a driver did not close"),
-                Err(_) => tracing::warn!(driver = %driver.name(), "a driver did not close in time"),
-            }
-        });
-    futures::future::join_all(closing).await;
+    futures::future::join_all(volumes.drivers.iter().map(|driver| driver.stop(CLOSE))).await;
 }
 
 /// The first signal stops the daemon in order, the second at once.

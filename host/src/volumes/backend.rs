@@ -1,58 +1,87 @@
 //! One driver as the volume service sees it: ready, or failed with a reason that its volumes answer with.
 
-use super::locks::unpoisoned;
-use convoy_client::types::{DriverOption, DriverStatus};
-use convoy_driver_sdk::context::Context;
-use convoy_driver_sdk::dispatch::Dispatch;
-use convoy_driver_sdk::protocol::{Capability, Description, OptionSpec, Probe, Request};
+mod status;
+
+use super::locks::{Held, unpoisoned};
+use crate::call::Call;
+use convoy_driver_sdk::context::Progress;
+use convoy_driver_sdk::protocol::{Capability, Description, Open, Opened, Request};
 use convoy_driver_sdk::{DriverError, ErrorKind, Name};
+use convoy_drivers::{CallOptions, DriverHandle};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
+use std::time::Duration;
+
+/// How long a driver may take to open: it finishes or undoes what a crash had cut off.
+const OPEN: Duration = Duration::from_secs(300);
 
 /// A driver of the daemon.
 #[derive(Debug)]
 pub struct Backend {
     name: Name,
-    state: RwLock<State>,
+    /// What was loaded; `None` when not even that succeeded.
+    loaded: Option<Loaded>,
+    /// Why it cannot be called; `None` once it is open.
+    failure: RwLock<Option<DriverError>>,
     /// Set after a call whose outcome is unknown: memory may be wrong.
     suspect: AtomicBool,
     /// Names the listing the index was last made from.
     generation: Mutex<Option<String>>,
 }
 
-#[derive(Clone)]
-enum State {
-    Ready { carrier: Arc<dyn Dispatch>, description: Arc<Description> },
-    Failed(DriverError),
-}
-
-impl std::fmt::Debug for State {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Ready { description, .. } => f.debug_tuple("Ready").field(description).finish(),
-            Self::Failed(error) => f.debug_tuple("Failed").field(error).finish(),
-        }
-    }
+#[derive(Debug)]
+struct Loaded {
+    handle: DriverHandle,
+    open: Open,
 }
 
 impl Backend {
-    /// A driver that was opened.
-    pub fn ready(carrier: Arc<dyn Dispatch>, description: Description) -> Self {
-        let name = description.name.clone();
-        Self::new(name, State::Ready { carrier, description: Arc::new(description) })
+    /// A driver that was loaded and is still to be opened.
+    pub fn loaded(handle: DriverHandle, open: Open) -> Self {
+        let name = handle.name().clone();
+        let not_yet = DriverError::new(ErrorKind::Unavailable, "it is not open yet");
+        Self::new(name, Some(Loaded { handle, open }), not_yet)
     }
 
-    /// A driver that could not be opened.
+    /// A driver that could not be loaded.
     pub fn failed(name: Name, error: DriverError) -> Self {
-        Self::new(name, State::Failed(error))
+        Self::new(name, None, error)
     }
 
-    fn new(name: Name, state: State) -> Self {
+    fn new(name: Name, loaded: Option<Loaded>, failure: DriverError) -> Self {
         Self {
             name,
-            state: RwLock::new(state),
+            loaded,
+            failure: RwLock::new(Some(failure)),
             suspect: AtomicBool::new(false),
             generation: Mutex::default(),
+        }
+    }
+
+    /// Opens it; after a failure this may be tried again.
+    ///
+    /// # Errors
+    /// The driver's, which its volumes answer with from now on.
+    pub async fn open(&self, call: &Call) -> Result<Opened, DriverError> {
+        let Some(loaded) = &self.loaded else {
+            return Err(self
+                .failure()
+                .unwrap_or_else(|| DriverError::new(ErrorKind::Internal, "not loaded")));
+        };
+        let opened = loaded.handle.open(loaded.open.clone(), options(&call.within(OPEN), None)).await;
+        *unpoisoned(self.failure.write()) = opened.as_ref().err().cloned();
+        opened
+    }
+
+    /// Whether [`Self::open`] failed and may yet succeed.
+    pub fn may_open_yet(&self) -> bool {
+        self.loaded.is_some() && self.failure().is_some()
+    }
+
+    /// Lets calls that run come to an end, and closes it.
+    pub async fn stop(&self, drain: Duration) {
+        if let Some(loaded) = &self.loaded {
+            loaded.handle.stop(drain).await;
         }
     }
 
@@ -61,46 +90,20 @@ impl Backend {
         &self.name
     }
 
-    /// What it says of itself; `None` when it could not be opened.
-    pub fn description(&self) -> Option<Arc<Description>> {
-        match &*unpoisoned(self.state.read()) {
-            State::Ready { description, .. } => Some(Arc::clone(description)),
-            State::Failed(_) => None,
-        }
+    /// What it says of itself; `None` when it could not be loaded.
+    pub fn description(&self) -> Option<&Description> {
+        self.loaded.as_ref().map(|loaded| loaded.handle.description())
     }
 
-    /// Whether it declares a capability.
+    /// Whether it is open and declares a capability.
     pub fn can(&self, capability: Capability) -> bool {
-        self.description().is_some_and(|description| description.can(capability))
+        unpoisoned(self.failure.read()).is_none()
+            && self.description().is_some_and(|description| description.can(capability))
     }
 
-    /// Why it could not be opened.
+    /// Why it could not be loaded or opened.
     pub fn failure(&self) -> Option<DriverError> {
-        match &*unpoisoned(self.state.read()) {
-            State::Ready { .. } => None,
-            State::Failed(error) => Some(error.clone()),
-        }
-    }
-
-    /// What `convoy drivers` shows.
-    pub async fn status(&self, context: &Context) -> DriverStatus {
-        let mut status = DriverStatus { name: self.name.to_string(), ..DriverStatus::default() };
-        if let Some(description) = self.description() {
-            status.version = description.version.clone();
-            status.protocol = description.protocol.clone();
-            status.summary = description.summary.clone();
-            status.capabilities = description.capabilities.iter().map(capability_name).collect();
-            status.options = description.options.iter().map(option).collect();
-            status.create_options = description.create_options.iter().map(option).collect();
-        }
-        match self.call(Probe {}, context).await {
-            Ok(probed) => {
-                status.healthy = probed.healthy;
-                status.message = probed.message.unwrap_or_default();
-            }
-            Err(error) => status.message = error.to_string(),
-        }
-        status
+        unpoisoned(self.failure.read()).clone()
     }
 
     /// Says that what is known of its volumes may be wrong, until the next refresh.
@@ -128,47 +131,49 @@ impl Backend {
     ///
     /// # Errors
     /// The driver's; `Unavailable` with the reason when it could not be opened.
-    pub async fn call<R: Request>(&self, request: R, context: &Context) -> Result<R::Reply, DriverError> {
-        let state = unpoisoned(self.state.read()).clone();
-        let carrier = match state {
-            State::Ready { carrier, .. } => carrier,
-            State::Failed(error) => {
-                let mut unavailable = DriverError::new(
-                    ErrorKind::Unavailable,
-                    format!("driver {} did not start: {error}", self.name),
-                );
-                unavailable.hint = error.hint;
-                return Err(unavailable);
-            }
-        };
-        let context = context.clone();
-        let json =
-            serde_json::to_vec(&request).map_err(|error| internal::<R>("write the request", &error))?;
-        let answer = tokio::task::spawn_blocking(move || carrier.dispatch(R::METHOD, &json, &context))
-            .await
-            .map_err(|error| internal::<R>("run the call", &error))??;
-        serde_json::from_slice(&answer).map_err(|error| internal::<R>("read the reply", &error))
+    pub async fn call<R: Request>(&self, request: R, call: &Call) -> Result<R::Reply, DriverError> {
+        self.handle()?.call(request, options(call, None)).await
+    }
+
+    /// Calls the driver to change a volume, whose turn lasts until the driver is done.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub async fn change<R: Request>(
+        &self,
+        request: R,
+        call: &Call,
+        turn: &Arc<Held>,
+    ) -> Result<R::Reply, DriverError> {
+        self.handle()?.call(request, options(call, Some(Arc::clone(turn)))).await
+    }
+
+    fn handle(&self) -> Result<&DriverHandle, DriverError> {
+        match (&self.loaded, &*unpoisoned(self.failure.read())) {
+            (Some(loaded), None) => Ok(&loaded.handle),
+            (_, failure) => Err(self.unavailable(failure.as_ref())),
+        }
+    }
+
+    fn unavailable(&self, failure: Option<&DriverError>) -> DriverError {
+        let reason = failure.map(ToString::to_string).unwrap_or_default();
+        let text = format!("driver {} did not start: {reason}", self.name);
+        let mut unavailable = DriverError::new(ErrorKind::Unavailable, text);
+        unavailable.hint = failure.and_then(|failure| failure.hint.clone());
+        unavailable
     }
 }
 
-fn internal<R: Request>(what: &str, error: &dyn std::fmt::Display) -> DriverError {
-    DriverError::new(ErrorKind::Internal, format!("cannot {what} of {}: {error}", R::METHOD))
-}
-
-fn option(spec: &OptionSpec) -> DriverOption {
-    DriverOption {
-        name: spec.name.clone(),
-        help: spec.help.clone(),
-        default: spec.default.clone(),
-        required: spec.required,
-        secret: spec.secret,
+fn options(call: &Call, turn: Option<Arc<Held>>) -> CallOptions {
+    let mut options = CallOptions::new(call.request_id()).cancel(call.cancel().clone());
+    if let Some(deadline) = call.deadline() {
+        options = options.deadline(deadline);
     }
-}
-
-/// As in the driver protocol: `read_tree`.
-fn capability_name(capability: &Capability) -> String {
-    match serde_json::to_value(capability) {
-        Ok(serde_json::Value::String(name)) => name,
-        _ => format!("{capability:?}"),
+    if let Some(report) = call.report() {
+        options = options.progress(move |progress: Progress| report(progress));
+    }
+    match turn {
+        Some(turn) => options.hold(turn),
+        None => options,
     }
 }

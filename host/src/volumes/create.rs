@@ -4,9 +4,9 @@ use super::error::{Error, Result};
 use super::index::{Entry, Reservation};
 use super::locks::PATIENCE;
 use super::spec::CreateSpec;
-use super::{CHANGE, Volumes, is_ambiguous, within};
+use super::{CHANGE, Volumes, is_ambiguous};
+use crate::call::Call;
 use crate::events::about;
-use convoy_driver_sdk::context::Context;
 use convoy_driver_sdk::protocol::{Capability, CreateVolume, GetVolume, ResizeVolume, Volume};
 use convoy_driver_sdk::{DriverError, ErrorKind, Name};
 use std::sync::Arc;
@@ -16,20 +16,20 @@ impl Volumes {
     ///
     /// # Errors
     /// [`Error::VolumeExists`] and the like; the driver's.
-    pub async fn create(&self, name: &Name, spec: &CreateSpec, context: &Context) -> Result<Entry> {
+    pub async fn create(&self, name: &Name, spec: &CreateSpec, call: &Call) -> Result<Entry> {
         let driver = self.drivers.get(&spec.driver)?;
         let mut options = spec.options_for(driver, name)?;
         if !spec.backup.is_empty() {
             options.insert("backup".to_owned(), spec.backup.clone());
         }
         let reservation = self.index.reserve_volume(name)?;
-        let _turn = self.turn(name, "create").await?;
+        let turn = self.turn(name, "create").await?;
         let request = CreateVolume { name: name.clone(), size: spec.size, options };
-        match driver.call(request, &within(context, CHANGE)).await {
+        match driver.change(request, &call.within(CHANGE), &turn).await {
             Ok(volume) => self.created(driver, volume, reservation),
             Err(error) if error.kind == ErrorKind::AlreadyExists => {
                 // Another host made it, or a request whose answer was lost.
-                match driver.call(GetVolume { name: name.clone() }, &within(context, CHANGE)).await {
+                match driver.call(GetVolume { name: name.clone() }, &call.within(CHANGE)).await {
                     Ok(volume) => {
                         self.index.put(driver, volume);
                         Err(Error::VolumeExists(name.clone()))
@@ -50,14 +50,14 @@ impl Volumes {
     ///
     /// # Errors
     /// As [`Self::create`], but for a volume that exists.
-    pub async fn create_or_get(&self, name: &Name, spec: &CreateSpec, context: &Context) -> Result<Entry> {
+    pub async fn create_or_get(&self, name: &Name, spec: &CreateSpec, call: &Call) -> Result<Entry> {
         let give_up = tokio::time::Instant::now() + PATIENCE;
         loop {
-            if let Ok(entry) = self.find(name, context).await {
+            if let Ok(entry) = self.find(name, call).await {
                 return Ok(entry);
             }
             let released = self.index.released();
-            let refused = match self.create(name, spec, context).await {
+            let refused = match self.create(name, spec, call).await {
                 Err(Error::VolumeExists(_)) => continue,
                 Err(error @ Error::BeingCreated(_)) => error,
                 result => return result,
@@ -94,13 +94,13 @@ impl Volumes {
     ///
     /// # Errors
     /// [`Error::Unsupported`] for a driver that cannot, or cannot while the volume is mounted; the driver's.
-    pub async fn resize(&self, name: &str, size: u64, context: &Context) -> Result<Entry> {
-        let entry = self.find(name, context).await?;
+    pub async fn resize(&self, name: &str, size: u64, call: &Call) -> Result<Entry> {
+        let entry = self.find(name, call).await?;
         let volume = entry.volume.name.clone();
         if size == 0 {
             return Err(Error::InvalidRequest("the size to reach is missing".to_owned()));
         }
-        let _turn = self.turn(&volume, "resize").await?;
+        let turn = self.turn(&volume, "resize").await?;
         let driver = entry.driver;
         let used = self.ledger.mountpoint(&volume).is_some();
         let (needed, what) = if used {
@@ -111,7 +111,8 @@ impl Volumes {
         if driver.failure().is_none() && !driver.can(needed) {
             return Err(Error::Unsupported { driver: driver.name().clone(), what });
         }
-        let answer = driver.call(ResizeVolume { name: volume.clone(), size }, &within(context, CHANGE)).await;
+        let answer =
+            driver.change(ResizeVolume { name: volume.clone(), size }, &call.within(CHANGE), &turn).await;
         let resized = answer.inspect_err(|error| {
             if is_ambiguous(error) {
                 driver.suspect();

@@ -2,8 +2,8 @@
 
 use super::error::{Error, Result};
 use super::index::Entry;
-use super::{QUICK, Volumes, within};
-use convoy_driver_sdk::context::Context;
+use super::{QUICK, Volumes};
+use crate::call::Call;
 use convoy_driver_sdk::protocol::{Capability, GetSnapshot, GetVolume, Snapshot};
 use convoy_driver_sdk::{DriverError, ErrorKind, Name};
 use std::time::Duration;
@@ -25,7 +25,7 @@ impl Volumes {
     ///
     /// # Errors
     /// [`Error::VolumeNotFound`], also for a text that can be no name.
-    pub async fn find(&self, name: &str, context: &Context) -> Result<Entry> {
+    pub async fn find(&self, name: &str, call: &Call) -> Result<Entry> {
         if let Some(entry) = self.index.get(name) {
             return Ok(entry);
         }
@@ -33,7 +33,7 @@ impl Volumes {
         let name = Name::parse(name).map_err(|_| missing())?;
         for driver in self.drivers.iter().filter(|driver| driver.can(Capability::Shared)) {
             let listing = self.index.begin_listing();
-            let answer = driver.call(GetVolume { name: name.clone() }, &within(context, MISS)).await;
+            let answer = driver.call(GetVolume { name: name.clone() }, &call.within(MISS)).await;
             match answer {
                 Ok(volume) => {
                     self.index.add(&listing, driver, volume);
@@ -52,11 +52,11 @@ impl Volumes {
     ///
     /// # Errors
     /// [`Error::VolumeNotFound`], also when the driver has lost it.
-    pub async fn inspect(&self, name: &str, context: &Context) -> Result<Fresh> {
-        let entry = self.find(name, context).await?;
+    pub async fn inspect(&self, name: &str, call: &Call) -> Result<Fresh> {
+        let entry = self.find(name, call).await?;
         let name = entry.volume.name.clone();
         let listing = self.index.begin_listing();
-        match entry.driver.call(GetVolume { name: name.clone() }, &within(context, QUICK)).await {
+        match entry.driver.call(GetVolume { name: name.clone() }, &call.within(QUICK)).await {
             Ok(volume) => {
                 self.index.refresh(&listing, &entry.driver, volume);
                 let entry = self.index.get(&name).ok_or(Error::VolumeNotFound(name.into()))?;
@@ -78,11 +78,11 @@ impl Volumes {
         &self,
         name: &str,
         volume: Option<&str>,
-        context: &Context,
+        call: &Call,
     ) -> Result<(Entry, Snapshot)> {
         let (entry, known) = self.index.snapshot(name, volume)?;
         let request = GetSnapshot { volume: entry.volume.name.clone(), snapshot: known.name.clone() };
-        match entry.driver.call(request, &within(context, QUICK)).await {
+        match entry.driver.call(request, &call.within(QUICK)).await {
             Ok(snapshot) => Ok((entry, snapshot)),
             Err(error) if error.kind == ErrorKind::NotFound => {
                 self.index.update(&entry.volume.name, |volume| {

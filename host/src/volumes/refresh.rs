@@ -4,8 +4,9 @@
 use super::backend::Backend;
 use super::index::Merged;
 use super::ledger::ADOPTED;
-use super::{CHANGE, QUICK, Volumes, within};
-use convoy_driver_sdk::context::Context;
+use super::{CHANGE, QUICK, Volumes};
+use crate::call::Call;
+use crate::events::about;
 use convoy_driver_sdk::protocol::{Capability, ListVolumes, MountVolume, Volume};
 use convoy_driver_sdk::{DriverError, ErrorKind, Name};
 use std::sync::Arc;
@@ -22,11 +23,11 @@ impl Volumes {
     ///
     /// # Errors
     /// The driver's; the index is as it was.
-    pub async fn refresh(&self, driver: &Arc<Backend>, context: &Context) -> Result<Merged, DriverError> {
+    pub async fn refresh(&self, driver: &Arc<Backend>, call: &Call) -> Result<Merged, DriverError> {
         let listing = self.index.begin_listing();
         let suspected = driver.take_suspicion();
         let known = if suspected { None } else { driver.generation() };
-        let listed = list(driver, known, context).await.inspect_err(|_| {
+        let listed = list(driver, known, call).await.inspect_err(|_| {
             if suspected {
                 driver.suspect();
             }
@@ -46,35 +47,52 @@ impl Volumes {
         Ok(merged)
     }
 
-    /// Looks after the drivers until the task that runs it is dropped.
+    /// Looks after the drivers until the task that runs it is dropped. A slow one keeps no other waiting.
     pub async fn look_after(&self) {
-        let mut tick = tokio::time::interval(PERIOD);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        tick.tick().await;
+        futures::future::join_all(self.drivers.iter().map(|driver| self.look_after_one(driver))).await;
+    }
+
+    async fn look_after_one(&self, driver: &Arc<Backend>) {
         loop {
-            tick.tick().await;
-            // One slow driver does not keep the others waiting.
-            let due =
-                self.drivers.iter().filter(|driver| driver.is_suspect() || driver.can(Capability::Shared));
-            futures::future::join_all(due.map(|driver| async move {
-                let context = within(&Context::new("refresh"), QUICK);
-                if let Err(error) = self.refresh(driver, &context).await {
-                    tracing::warn!(driver = %driver.name(), %error, "cannot list the volumes of a driver");
-                }
-            }))
-            .await;
+            tokio::time::sleep(PERIOD).await;
+            let call = Call::new("refresh").within(QUICK);
+            if driver.may_open_yet() && !self.open_again(driver, &call).await {
+                continue;
+            }
+            if !driver.is_suspect() && !driver.can(Capability::Shared) {
+                continue;
+            }
+            if let Err(error) = self.refresh(driver, &call).await {
+                tracing::warn!(driver = %driver.name(), %error, "cannot list the volumes of a driver");
+            }
+        }
+    }
+
+    /// Tries to open a driver that could not be opened: its storage may have come back.
+    async fn open_again(&self, driver: &Backend, call: &Call) -> bool {
+        match driver.open(call).await {
+            Ok(_) => {
+                tracing::info!(driver = %driver.name(), "the driver could be started at last");
+                self.events.send(about("driver.up", driver.name(), ""));
+                driver.suspect();
+                true
+            }
+            Err(error) => {
+                tracing::debug!(driver = %driver.name(), %error, "the driver still cannot be started");
+                false
+            }
         }
     }
 
     /// Brings ledger and drivers together after a start. `first` says that there was no ledger: what is mounted was
     /// mounted by convoy 0.5. Nothing that is used is unmounted.
-    pub async fn reconcile_mounts(&self, first: bool, context: &Context) {
+    pub async fn reconcile_mounts(&self, first: bool, call: &Call) {
         for name in self.ledger.volumes() {
             match self.index.get(&name) {
                 Some(entry) if self.ledger.usage(&name).is_used() => {
                     // Repeating a mount answers where it is; it also makes good for one taken away by hand.
                     let request = MountVolume { name: name.clone(), mountpoint: None };
-                    match entry.driver.call(request, &within(context, CHANGE)).await {
+                    match entry.driver.call(request, &call.within(CHANGE)).await {
                         Ok(mounted)
                             if Some(&mounted.mountpoint) == self.ledger.mountpoint(&name).as_ref() => {}
                         Ok(mounted) => tracing::warn!(
@@ -124,18 +142,14 @@ struct Listed {
 }
 
 /// All volumes of a driver; `None` if nothing changed since `known`.
-async fn list(
-    driver: &Backend,
-    known: Option<String>,
-    context: &Context,
-) -> Result<Option<Listed>, DriverError> {
+async fn list(driver: &Backend, known: Option<String>, call: &Call) -> Result<Option<Listed>, DriverError> {
     let mut volumes: Vec<Volume> = Vec::new();
     let mut generation = None;
     let mut after: Option<Name> = None;
     loop {
         let known = if after.is_none() { known.clone() } else { None };
         let request = ListVolumes { after: after.clone(), limit: Some(PAGE), generation: known };
-        let page = driver.call(request, &within(context, QUICK)).await?;
+        let page = driver.call(request, &call.within(QUICK)).await?;
         if page.unchanged {
             return Ok(None);
         }

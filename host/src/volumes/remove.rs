@@ -2,9 +2,9 @@
 
 use super::error::{Error, Result};
 use super::locks::unpoisoned;
-use super::{CHANGE, Volumes, is_ambiguous, within};
+use super::{CHANGE, Volumes, is_ambiguous};
+use crate::call::Call;
 use crate::events::about;
-use convoy_driver_sdk::context::Context;
 use convoy_driver_sdk::protocol::DeleteVolume;
 use convoy_driver_sdk::{ErrorKind, Name};
 
@@ -13,19 +13,21 @@ impl Volumes {
     ///
     /// # Errors
     /// [`Error::VolumeNotFound`], [`Error::StillMounted`], [`Error::BeingRead`]; the driver's.
-    pub async fn delete(&self, name: &str, reference_only: bool, context: &Context) -> Result<()> {
-        let entry = self.find(name, context).await?;
+    pub async fn delete(&self, name: &str, reference_only: bool, call: &Call) -> Result<()> {
+        let entry = self.find(name, call).await?;
         let volume = &entry.volume.name;
         self.refuse_if_used(volume)?;
-        let _turn = self.turn(volume, "delete").await?;
+        let turn = self.turn(volume, "delete").await?;
         // Somebody may have come, or have deleted it and made another, while this call waited for its turn.
         let entry = self.index.get(volume).ok_or_else(|| Error::VolumeNotFound(name.to_owned()))?;
         self.refuse_if_used(volume)?;
-        if self.ledger.usage(volume).unmount_pending && self.finish_unmount(&entry, context).await.is_err() {
+        if self.ledger.usage(volume).unmount_pending
+            && self.finish_unmount(&entry, &turn, call).await.is_err()
+        {
             return Err(Error::StillMounted(volume.clone()));
         }
         let request = DeleteVolume { name: volume.clone(), reference_only };
-        match entry.driver.call(request, &within(context, CHANGE)).await {
+        match entry.driver.change(request, &call.within(CHANGE), &turn).await {
             Ok(_) => {}
             // It is gone: by another host, or by a request whose answer was lost.
             Err(error) if error.kind == ErrorKind::NotFound => {}

@@ -3,10 +3,10 @@
 use super::error::{Error, Result};
 use super::index::Entry;
 use super::locks::unpoisoned;
-use super::{CHANGE, Volumes, is_ambiguous, within};
+use super::{CHANGE, Volumes, is_ambiguous};
+use crate::call::Call;
 use crate::events::about;
 use convoy_client::types::Event;
-use convoy_driver_sdk::context::Context;
 use convoy_driver_sdk::protocol::{Capability, CreateSnapshot, DeleteSnapshot, Snapshot};
 use convoy_driver_sdk::{DriverError, ErrorKind, Name};
 use std::collections::HashMap;
@@ -30,7 +30,7 @@ impl Drop for Reading {
 }
 
 impl Volumes {
-    /// Keeps the present state of a volume. It may take as long as it takes: the context cancels it.
+    /// Keeps the present state of a volume. It may take as long as it takes: the call cancels it.
     ///
     /// # Errors
     /// [`Error::VolumeNotFound`], [`Error::SnapshotExists`], [`Error::Unsupported`]; the driver's.
@@ -39,9 +39,9 @@ impl Volumes {
         volume: &str,
         name: &Name,
         freeze: bool,
-        context: &Context,
+        call: &Call,
     ) -> Result<(Entry, Snapshot)> {
-        let entry = self.find(volume, context).await?;
+        let entry = self.find(volume, call).await?;
         let driver = &entry.driver;
         let volume = &entry.volume.name;
         if driver.failure().is_none() {
@@ -54,9 +54,9 @@ impl Volumes {
             }
         }
         let _reservation = self.index.reserve_snapshot(name)?;
-        let _turn = self.turn(volume, "snapshot create").await?;
+        let turn = self.turn(volume, "snapshot create").await?;
         let request = CreateSnapshot { volume: volume.clone(), snapshot: name.clone(), freeze };
-        let snapshot = driver.call(request, context).await.map_err(|error| {
+        let snapshot = driver.change(request, call, &turn).await.map_err(|error| {
             // A driver that has one of that name, of which the index does not know, is asked again.
             if is_ambiguous(&error) || error.kind == ErrorKind::AlreadyExists {
                 driver.suspect();
@@ -81,13 +81,13 @@ impl Volumes {
     ///
     /// # Errors
     /// [`Error::SnapshotNotFound`], [`Error::AmbiguousSnapshot`]; the driver's.
-    pub async fn delete_snapshot(&self, name: &str, volume: Option<&str>, context: &Context) -> Result<()> {
+    pub async fn delete_snapshot(&self, name: &str, volume: Option<&str>, call: &Call) -> Result<()> {
         let (entry, _) = self.index.snapshot(name, volume)?;
         let volume = entry.volume.name.clone();
-        let _turn = self.turn(&volume, "snapshot delete").await?;
+        let turn = self.turn(&volume, "snapshot delete").await?;
         let (entry, snapshot) = self.index.snapshot(name, Some(&volume))?;
         let request = DeleteSnapshot { volume: volume.clone(), snapshot: snapshot.name.clone() };
-        match entry.driver.call(request, &within(context, CHANGE)).await {
+        match entry.driver.change(request, &call.within(CHANGE), &turn).await {
             Ok(_) => {}
             Err(error) if error.kind == ErrorKind::NotFound => {}
             Err(error) => {

@@ -2,7 +2,7 @@
 
 use super::super::answer::{Failure, body, json, text};
 use super::super::{App, front, stream};
-use super::context;
+use super::call;
 use crate::jobs::About;
 use crate::volumes::Error;
 use axum::extract::{Request, State};
@@ -41,12 +41,12 @@ pub(super) async fn create(State(app): State<App>, request: Request) -> Response
 }
 
 pub(super) async fn list(State(app): State<App>, request: Request) -> Answer {
-    let context = context(&request);
+    let call = call(&request);
     let asked: ListBackups = body(request).await?;
     if asked.url.is_empty() {
         return Err(Failure::new(ErrorKind::InvalidArgument, "Destination URL hasn't been specified"));
     }
-    Ok(text(json(&app.backups.list(&asked, &context).await?)?))
+    Ok(text(json(&app.backups.list(&asked, &call).await?)?))
 }
 
 /// The text for an URL that is missing.
@@ -62,18 +62,18 @@ fn require_url(asked: &BackupRef) -> Result<(), Failure> {
 }
 
 pub(super) async fn inspect(State(app): State<App>, request: Request) -> Answer {
-    let context = context(&request);
+    let call = call(&request);
     let asked: BackupRef = body(request).await?;
     require_url(&asked)?;
-    Ok(text(json(&app.backups.inspect(&asked, &context).await?)?))
+    Ok(text(json(&app.backups.inspect(&asked, &call).await?)?))
 }
 
 pub(super) async fn delete(State(app): State<App>, request: Request) -> Answer {
-    let context = context(&request);
+    let call = call(&request);
     let asked: BackupRef = body(request).await?;
     require_url(&asked)?;
     let backups = app.backups.clone();
-    app.detached(async move { backups.delete(&asked, &context).await }).await?;
+    app.detached(async move { backups.delete(&asked, &call).await }).await?;
     Ok(text(String::new()))
 }
 

@@ -2,8 +2,7 @@
 
 use super::super::answer::{Failure, body, json, text};
 use super::super::{App, stream};
-use super::context;
-use crate::volumes::within;
+use super::call;
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
@@ -25,11 +24,11 @@ type Answer = Result<Response, Failure>;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(super) async fn info(State(app): State<App>, request: Request) -> Answer {
-    let context = within(&context(&request), PATIENCE);
+    let call = call(&request).within(PATIENCE);
     let asked = app.volumes.drivers.iter().map(|driver| {
-        let context = &context;
+        let call = &call;
         async move {
-            let pairs = match driver.call(AskInfo {}, context).await {
+            let pairs = match driver.call(AskInfo {}, call).await {
                 Ok(reply) => reply.info,
                 // One driver that does not answer hides nothing of the others.
                 Err(error) => Pairs::from([("Error".to_owned(), error.to_string())]),
@@ -43,12 +42,12 @@ pub(super) async fn info(State(app): State<App>, request: Request) -> Answer {
 }
 
 pub(super) async fn drivers(State(app): State<App>, request: Request) -> Answer {
-    let context = within(&context(&request), PATIENCE);
+    let call = call(&request).within(PATIENCE);
     let default = app.volumes.drivers.default_driver().name();
     let asked = app.volumes.drivers.iter().map(|driver| {
-        let context = &context;
+        let call = &call;
         async move {
-            let mut status = driver.status(context).await;
+            let mut status = driver.status(call).await;
             status.default = driver.name() == default;
             (status.name.clone(), status)
         }

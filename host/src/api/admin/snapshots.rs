@@ -2,7 +2,7 @@
 
 use super::super::answer::{Failure, body, json, text};
 use super::super::{App, front, stream, view};
-use super::{context, given};
+use super::{call, given};
 use crate::jobs::About;
 use crate::volumes::Error;
 use crate::volumes::create::generated_name;
@@ -32,8 +32,8 @@ pub(super) async fn create(State(app): State<App>, request: Request) -> Response
     };
     let work = app.clone();
     stream::respond(&app, lines, about, move |job| async move {
-        let context = job.context(&id);
-        let made = work.volumes.create_snapshot(&asked.volume_name, &name, asked.freeze, &context).await;
+        let call = job.call(&id);
+        let made = work.volumes.create_snapshot(&asked.volume_name, &name, asked.freeze, &call).await;
         let (entry, snapshot) = made?;
         if asked.verbose { json(&view::snapshot(&entry, &snapshot, false)) } else { Ok(name.to_string()) }
     })
@@ -49,21 +49,21 @@ fn read_name(asked: &CreateSnapshot) -> Result<Name, Error> {
 }
 
 pub(super) async fn inspect(State(app): State<App>, request: Request) -> Answer {
-    let context = context(&request);
+    let call = call(&request);
     let asked: SnapshotRef = body(request).await?;
     check_name(&asked.snapshot_name)?;
     let (entry, snapshot) =
-        app.volumes.inspect_snapshot(&asked.snapshot_name, given(&asked.volume_name), &context).await?;
+        app.volumes.inspect_snapshot(&asked.snapshot_name, given(&asked.volume_name), &call).await?;
     Ok(text(json(&view::snapshot(&entry, &snapshot, true))?))
 }
 
 pub(super) async fn delete(State(app): State<App>, request: Request) -> Answer {
-    let context = context(&request);
+    let call = call(&request);
     let asked: SnapshotRef = body(request).await?;
     check_name(&asked.snapshot_name)?;
     let volumes = app.volumes.clone();
     app.detached(async move {
-        volumes.delete_snapshot(&asked.snapshot_name, given(&asked.volume_name), &context).await
+        volumes.delete_snapshot(&asked.snapshot_name, given(&asked.volume_name), &call).await
     })
     .await?;
     Ok(text(String::new()))

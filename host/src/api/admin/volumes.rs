@@ -2,7 +2,8 @@
 
 use super::super::answer::{Failure, body, json, text};
 use super::super::{App, front, stream, view};
-use super::{context, given};
+use super::{call, given};
+use crate::call::Call;
 use crate::jobs::About;
 use crate::volumes::Error;
 use crate::volumes::create::generated_name;
@@ -17,7 +18,6 @@ use convoy_client::types::{
     driver_form_is_asked,
 };
 use convoy_driver_sdk::Name;
-use convoy_driver_sdk::context::Context;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -51,19 +51,19 @@ pub(super) async fn list(State(app): State<App>, request: Request) -> Answer {
 }
 
 pub(super) async fn inspect(State(app): State<App>, request: Request) -> Answer {
-    let context = context(&request);
+    let call = call(&request);
     let asked: VolumeRef = body(request).await?;
     check_name(&asked.volume_name)?;
-    let fresh = app.volumes.inspect(&asked.volume_name, &context).await.map_err(missing)?;
+    let fresh = app.volumes.inspect(&asked.volume_name, &call).await.map_err(missing)?;
     Ok(text(json(&view::volume(&app.volumes, &fresh.entry, fresh.stale.as_ref()))?))
 }
 
 pub(super) async fn delete(State(app): State<App>, request: Request) -> Answer {
-    let context = context(&request);
+    let call = call(&request);
     let asked: DeleteVolume = body(request).await?;
     check_name(&asked.volume_name)?;
     let volumes = app.volumes.clone();
-    app.detached(async move { volumes.delete(&asked.volume_name, asked.reference_only, &context).await })
+    app.detached(async move { volumes.delete(&asked.volume_name, asked.reference_only, &call).await })
         .await
         .map_err(missing)?;
     Ok(text(String::new()))
@@ -123,7 +123,7 @@ fn read_create(asked: CreateVolume) -> Result<(Name, CreateSpec, bool), Error> {
 }
 
 pub(super) async fn mount(State(app): State<App>, request: Request) -> Answer {
-    let context = context(&request);
+    let call = call(&request);
     let asked: MountVolume = body(request).await?;
     check_name(&asked.volume_name)?;
     let name = asked.volume_name.clone();
@@ -132,40 +132,35 @@ pub(super) async fn mount(State(app): State<App>, request: Request) -> Answer {
         let text = format!("invalid mount point {:?}: expected an absolute path", at.display().to_string());
         return Err(Error::InvalidRequest(text).into());
     }
-    let mountpoint = mount_by_hand(&app, name.clone(), at, context).await?.display().to_string();
+    let mountpoint = mount_by_hand(&app, name.clone(), at, call).await?.display().to_string();
     if !asked.verbose {
         return Ok(text(mountpoint));
     }
     Ok(text(json(&Volume { name, mount_point: mountpoint, ..Volume::default() })?))
 }
 
-async fn mount_by_hand(
-    app: &App,
-    name: String,
-    at: Option<PathBuf>,
-    context: Context,
-) -> Result<PathBuf, Failure> {
+async fn mount_by_hand(app: &App, name: String, at: Option<PathBuf>, call: Call) -> Result<PathBuf, Failure> {
     let volumes = app.volumes.clone();
-    let mounted = app.detached(async move { volumes.mount(&name, BY_HAND, at.as_deref(), &context).await });
+    let mounted = app.detached(async move { volumes.mount(&name, BY_HAND, at.as_deref(), &call).await });
     mounted.await.map_err(Failure::from)
 }
 
 pub(super) async fn unmount(State(app): State<App>, request: Request) -> Answer {
-    let context = context(&request);
+    let call = call(&request);
     let asked: UnmountVolume = body(request).await?;
     check_name(&asked.volume_name)?;
     let volumes = app.volumes.clone();
-    app.detached(async move { volumes.unmount_by_hand(&asked.volume_name, asked.force, &context).await })
+    app.detached(async move { volumes.unmount_by_hand(&asked.volume_name, asked.force, &call).await })
         .await?;
     Ok(text(String::new()))
 }
 
 pub(super) async fn resize(State(app): State<App>, request: Request) -> Answer {
-    let context = context(&request);
+    let call = call(&request);
     let asked: ResizeVolume = body(request).await?;
     check_name(&asked.volume_name)?;
     let (volumes, name) = (app.volumes.clone(), asked.volume_name.clone());
-    let entry = app.detached(async move { volumes.resize(&name, asked.size, &context).await }).await?;
+    let entry = app.detached(async move { volumes.resize(&name, asked.size, &call).await }).await?;
     let answer =
         if asked.verbose { json(&view::volume(&app.volumes, &entry, None))? } else { asked.volume_name };
     Ok(text(answer))

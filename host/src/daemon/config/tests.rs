@@ -107,6 +107,7 @@ proptest! {
         let root = tempfile::tempdir().unwrap();
         let saved = load(root.path(), &first).unwrap();
         save(root.path(), &saved.general).unwrap();
+        let saved = Config { first_start: false, ..saved };
         prop_assert_eq!(&load(root.path(), &DaemonArgs::default()).unwrap(), &saved);
         prop_assert_eq!(&load(root.path(), &first).unwrap(), &saved);
         if let Ok(again) = load(root.path(), &second) {

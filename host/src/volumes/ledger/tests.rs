@@ -73,7 +73,7 @@ proptest! {
     /// acknowledged is there after the restart, and nothing else.
     #[test]
     fn a_restart_finds_what_was_acknowledged(steps in prop::collection::vec((0u8..4, 0usize..2, 0usize..3), 0..40)) {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
             let dir = tempfile::tempdir().unwrap();
             let mut ledger = open(dir.path(), "boot");

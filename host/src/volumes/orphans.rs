@@ -1,0 +1,80 @@
+//! The volumes of a driver that could not be started, by the names of its records.
+//!
+//! They cannot be used, but they are known: Docker is told what is wrong and not that they are gone, and no empty
+//! volume takes their name.
+
+use super::Volumes;
+use super::backend::Backend;
+use super::index::Merged;
+use convoy_driver_sdk::protocol::{Health, Volume};
+use convoy_driver_sdk::{Name, Timestamp};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What of a driver's own settings says where its records are, if they are not in its directory.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Settings {
+    config_path: PathBuf,
+}
+
+/// What all records have.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Record {
+    created_time: String,
+}
+
+impl Volumes {
+    /// Puts the volumes of a driver that failed into the index. `root` is the daemon's.
+    pub fn add_orphans(&self, driver: &Arc<Backend>, root: &Path) -> Merged {
+        let Some(error) = driver.failure() else { return Merged::default() };
+        let why = format!("driver {} did not start: {error}", driver.name());
+        let listing = self.index.begin_listing();
+        let found = records(&root.join(driver.name().as_str()), driver.name());
+        let volumes = found
+            .into_iter()
+            .map(|(name, created)| Volume {
+                name,
+                size: 0,
+                created,
+                mountpoint: None,
+                info: BTreeMap::new(),
+                snapshots: Vec::new(),
+                health: Health::Damaged(why.clone()),
+            })
+            .collect();
+        self.index.merge(&listing, driver, volumes, |_| true)
+    }
+}
+
+/// The volumes that have records, and when they were made.
+fn records(root: &Path, driver: &Name) -> Vec<(Name, Timestamp)> {
+    let settings: Option<Settings> = read(&root.join(format!("{driver}.cfg")));
+    let elsewhere = settings.map(|settings| settings.config_path);
+    let directories = [Some(root.to_owned()), elsewhere];
+    let mut found = Vec::new();
+    for entry in
+        directories.into_iter().flatten().filter_map(|dir| std::fs::read_dir(dir).ok()).flatten().flatten()
+    {
+        let file = entry.file_name();
+        let name = file
+            .to_str()
+            .and_then(|file| file.strip_prefix(&format!("{driver}_volume_")))
+            .and_then(|rest| rest.strip_suffix(".json"))
+            .and_then(|name| Name::parse(name).ok());
+        if let Some(name) = name {
+            let created = read::<Record>(&entry.path())
+                .and_then(|record| Timestamp::parse(&record.created_time).ok())
+                .unwrap_or_else(|| Timestamp::from_unix(0));
+            found.push((name, created));
+        }
+    }
+    found
+}
+
+fn read<T: for<'a> Deserialize<'a>>(path: &Path) -> Option<T> {
+    serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+}

@@ -1,0 +1,10 @@
+//! The daemon as a process: the answers convoy 0.5 gave, bad input, crashes, stops and starts.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops where it fails")]
+
+mod bad_input;
+mod crash;
+mod harness;
+mod life;
+mod mounts;
+mod replay;
