@@ -143,6 +143,12 @@ struct Version {
 }
 
 impl BackupRecord {
+    /// The key of 0.5's single file; `None` for a backup of blocks, where 0.5 writes an empty one.
+    pub(crate) fn v0_file(&self) -> Option<&str> {
+        let file = self.single_file.as_ref().filter(|_| self.format_version == 0)?;
+        Some(file.file_path.as_str()).filter(|path| !path.is_empty())
+    }
+
     /// Reads the record of a backup.
     pub(crate) async fn load(
         store: &dyn ObjectStore,

@@ -317,6 +317,7 @@ impl Preparation {
                 let (blocks, stats) =
                     v0::write_blocks(&ctx, self.options, &device, size, extents, known).await?;
                 record.blocks = blocks;
+                record.single_file = Some(V0File { file_path: String::new() });
                 Ok((BackupKind::Block, stats))
             }
         }

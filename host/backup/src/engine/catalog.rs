@@ -83,7 +83,7 @@ pub(crate) fn info(record: BackupRecord, lives: Option<&Lives>) -> BackupInfo {
     let kind = match record.kind.as_deref() {
         Some("tree") => BackupKind::Tree,
         Some(_) => BackupKind::Block,
-        None if record.single_file.is_some() => BackupKind::Tree,
+        None if record.v0_file().is_some() => BackupKind::Tree,
         None => BackupKind::Block,
     };
     BackupInfo {

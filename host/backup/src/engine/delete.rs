@@ -108,11 +108,11 @@ async fn reclaim(
             keys.extend(volume.v0_block(&block.block_checksum).ok());
         }
     }
-    if let Some(file) = record.single_file.iter().find(|_| record.format_version == 0)
-        && file.file_path == volume.v0_file(&record.name)
-        && !live.files.contains(&file.file_path)
+    if let Some(file) = record.v0_file()
+        && file == volume.v0_file(&record.name)
+        && !live.files.contains(file)
     {
-        keys.push(file.file_path.clone());
+        keys.push(file.to_owned());
     }
     keys.sort_unstable();
     keys.dedup();

@@ -74,7 +74,7 @@ impl Live {
         }
         for record in live.records.iter().filter(|r| r.format_version == 0) {
             live.blocks.extend(record.blocks.iter().map(|b| b.block_checksum.clone()));
-            live.files.extend(record.single_file.iter().map(|f| f.file_path.clone()));
+            live.files.extend(record.v0_file().map(str::to_owned));
         }
         Ok(live)
     }

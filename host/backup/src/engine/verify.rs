@@ -214,8 +214,8 @@ impl Work {
     }
 
     fn v0(&self, record: &BackupRecord) -> BackupResult<()> {
-        if let Some(file) = &record.single_file {
-            let key = v0::file_key(&self.ctx, record, &file.file_path)?;
+        if let Some(file) = record.v0_file() {
+            let key = v0::file_key(&self.ctx, record, file)?;
             self.ctx.call(self.ctx.store.head(&key))?;
             if self.chosen(0) {
                 v0::check_file(&self.ctx, record)?;

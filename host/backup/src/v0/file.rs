@@ -98,8 +98,7 @@ impl<R: Read> Read for Counting<'_, R> {
 }
 
 fn open<'a>(ctx: &'a Ctx, record: &BackupRecord) -> BackupResult<(String, MultiGzDecoder<ObjectReader<'a>>)> {
-    let file = record.single_file.as_ref();
-    let path = file.map(|f| f.file_path.as_str()).unwrap_or_default();
+    let path = record.v0_file().unwrap_or_default();
     let key = file_key(ctx, record, path)?;
     let reader = ObjectReader::open(ctx, key.clone())?;
     Ok((key, MultiGzDecoder::new(reader)))
