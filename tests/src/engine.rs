@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use nix::mount::{MntFlags, umount2};
+
 use crate::child::Child;
 use crate::error::{Context, Error, Result};
 use crate::http::Client;
@@ -169,10 +171,20 @@ impl Engine {
     /// # Errors
     /// When it is already gone.
     pub fn kill(&mut self) -> Result<()> {
-        match self.child.take() {
-            Some(mut child) => child.kill(),
-            None => Err(Error::Unexpected("the engine does not run".to_owned())),
+        let mut child =
+            self.child.take().ok_or_else(|| Error::Unexpected("the engine does not run".to_owned()))?;
+        child.kill()?;
+        // Its containerd dies with it. Where nobody collects the dead, the next engine would take it for alive.
+        let containerd = self.directory.join("exec/containerd");
+        let alive = || {
+            let pid = fs::read_to_string(containerd.join("containerd.pid")).unwrap_or_default();
+            fs::read(format!("/proc/{}/cmdline", pid.trim())).is_ok_and(|line| !line.is_empty())
+        };
+        patience::until("the end of containerd", START, || Ok(!alive()))?;
+        for file in ["containerd.pid", "containerd.sock", "containerd.sock.ttrpc"] {
+            let _ = fs::remove_file(containerd.join(file));
         }
+        Ok(())
     }
 
     /// The command line of Docker's client for this engine.
@@ -274,6 +286,10 @@ impl Drop for Engine {
             let _ = self.remove_containers();
         }
         let _ = self.stop();
+        // With live restore the engine leaves its own data directory mounted.
+        for mount in leaks::mounts(&self.directory).unwrap_or_default().iter().rev() {
+            let _ = umount2(mount, MntFlags::MNT_DETACH);
+        }
         let _ = fs::remove_file(&self.spec);
     }
 }

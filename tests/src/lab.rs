@@ -26,9 +26,10 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// Marks a command as one of the lab.
+    /// Marks a command as one of the lab, and makes the lab its home: convoy gives little of its environment to
+    /// drivers that are processes, but that.
     pub fn mark(&self, command: &mut Command) {
-        command.env(MARK, &self.directory);
+        command.env(MARK, &self.directory).env("HOME", &self.directory);
         if self.apart {
             command.process_group(0);
         }

@@ -90,9 +90,9 @@ fn unescape(field: &str) -> PathBuf {
     PathBuf::from(text)
 }
 
-/// The living processes of a lab: those with its mark in their environment.
+/// The living processes of a lab: those with its mark in their environment, or at home in it.
 pub fn processes(directory: &Path) -> Vec<(i32, String)> {
-    let mark = format!("{}={}", lab::MARK, directory.display());
+    let marks = [lab::MARK, "HOME"].map(|name| format!("{name}={}", directory.display()).into_bytes());
     let own = i32::try_from(std::process::id()).unwrap_or_default();
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
@@ -100,7 +100,7 @@ pub fn processes(directory: &Path) -> Vec<(i32, String)> {
         .filter(|pid| {
             // A zombie's environment reads as empty: it is not counted.
             let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-            environment.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes())
+            environment.split(|byte| *byte == 0).any(|variable| marks.iter().any(|mark| mark == variable))
         })
         .map(|pid| {
             let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();

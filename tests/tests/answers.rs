@@ -1,5 +1,6 @@
 //! convoy 0.5's answers, one after the other in one run, asked again of this daemon: scripts see the same.
 
+use std::collections::BTreeMap;
 use std::fs;
 
 use convoy_tests::error::{Error, check};
@@ -11,11 +12,9 @@ each_carrier!(the_recorded_answers_are_given);
 const RECORDING: &str = include_str!("../fixtures/convoy-0.5/answers.md");
 
 /// What 0.5 accepted and convoy refuses: a mistake of the caller that was swallowed.
-const NOW_REFUSED: [&str; 5] = [
+const NOW_REFUSED: [&str; 4] = [
     // An option nobody knows was ignored.
     r#"POST /VolumeDriver.Create {"Name": "dv9", "Opts": {"bogus": "1"}}"#,
-    // Garbage after the JSON was ignored.
-    r#"POST /VolumeDriver.Create {"Name":"dv10"} trailing garbage"#,
     // A number that is none was taken for 0.
     "convoy create ok1 --iops abc",
     "convoy delete ok1",
@@ -39,6 +38,17 @@ const ONLY_REFUSED: [&str; 12] = [
     "volume  doesn't",
 ];
 
+/// What is asked for nothing at all: 0.5 looked for a thing without a name. Here only that it fails, and says why.
+const WITHOUT_A_NAME: [&str; 3] = ["convoy inspect", "convoy snapshot inspect", "convoy snapshot delete"];
+
+/// Answers that are better now: the question, its how-manieth time, and the answer.
+const BETTER: [(&str, usize, &str); 2] = [
+    // 0.5 had unmounted it under the other container.
+    (r#"POST /VolumeDriver.Path {"Name": "dvol1"}"#, 3, "{\n\t\"Mountpoint\": \"/srv/volumes/dvol1\"\n}"),
+    // 0.5 kept the names of snapshots whose volume was gone.
+    (r#"GET /v1/snapshots/ {"SnapshotName": "snap1"}"#, 2, "cannot find volume for snapshot snap1"),
+];
+
 /// Answers that hold 0.5's places or formats of snapshots, which are others now: compared without them.
 const OWN_PLACES: [&str; 1] = ["FilePath"];
 
@@ -53,6 +63,7 @@ fn the_recorded_answers_are_given(carrier: Carrier) -> Result<()> {
             ("/srv/backups", &store.to_string_lossy()),
         ]);
         let mut differences = Vec::new();
+        let mut asked: BTreeMap<String, usize> = BTreeMap::new();
         let exchanges = recording::parse(RECORDING)?;
         check(exchanges.len() > 200, || "the recording is incomplete".to_owned())?;
         for exchange in &exchanges {
@@ -61,7 +72,16 @@ fn the_recorded_answers_are_given(carrier: Carrier) -> Result<()> {
             if old_status == status {
                 translation.learn(old_answer, &answer);
             }
-            if let Some(difference) = compare(exchange, &translation, status, &answer) {
+            let times = asked.entry(exchange.question()).or_default();
+            *times += 1;
+            let better =
+                BETTER.iter().find(|(question, time, _)| *question == exchange.question() && time == times);
+            if let Some((question, _, expected)) = better {
+                let now = translation.answer(&answer);
+                if now.trim_end() != *expected {
+                    differences.push(format!("{question}\n  expected: {expected}\n  now: {now}"));
+                }
+            } else if let Some(difference) = compare(exchange, &translation, status, &answer) {
                 differences.push(difference);
             }
         }
@@ -97,8 +117,10 @@ fn compare(exchange: &Exchange, translation: &Translation, status: i32, answer: 
     let failed = failure(exchange, status, answer);
     let fine = if NOW_REFUSED.contains(&question.as_str()) {
         failed
-    } else if ONLY_REFUSED.iter().any(|words| old_answer.contains(words)) {
-        failed && status == old_status && answer.trim().len() > 3
+    } else if WITHOUT_A_NAME.contains(&question.as_str())
+        || ONLY_REFUSED.iter().any(|words| old_answer.contains(words))
+    {
+        failed && status == old_status && answer.trim().len() >= 3
     } else {
         let [old, now] =
             [recording::without_times(old_answer), translation.answer(answer)].map(|text| general(&text));

@@ -66,7 +66,8 @@ fn refused_without_a_trace(
 ) -> Result<()> {
     let before = world(convoy)?;
     let said = action()?;
-    check(said.trim().len() > 8, || format!("{what}: no explanation: {said:?}"))?;
+    // For no body at all, scripts know the word EOF.
+    check(said.trim().len() > 8 || said.contains("EOF"), || format!("{what}: no explanation: {said:?}"))?;
     check(!said.contains("panicked"), || format!("{what}: a panic: {said}"))?;
     let after = world(convoy)?;
     check(before == after, || format!("{what} changed the world.\nbefore:\n{before}\nafter:\n{after}"))

@@ -46,9 +46,9 @@ fn what_a_driver_cannot_do_is_said(carrier: Carrier) -> Result<()> {
         convoy.ok(&["create", "memory", "--size", "4M"])?;
         for words in [
             &["snapshot", "create", "memory", "--name", "snap"][..],
-            &["create", "other", "--vm"],
-            &["create", "other", "--iops", "100"],
             &["create", "other", "--size", "0x4"],
+            &["create", "other", "--iops", "many"],
+            &["mount", "memory", "--mountpoint", "/mnt"],
         ] {
             let refused = convoy.refused(words)?;
             check(refused.contains("Error"), || format!("{words:?}: {refused}"))?;

@@ -9,33 +9,58 @@ use convoy_tests::{Error, Result};
 
 use crate::cargo;
 
-/// A program that is needed, the Debian and Ubuntu package it comes with, and where that differs, a second.
-struct Need {
-    program: &'static str,
-    package: &'static str,
-    otherwise: Option<&'static str>,
+/// How one sees that something is there.
+enum Sign {
+    /// A program: by its path, or by its name among root's programs.
+    Program(&'static str),
+    /// Nothing but the package itself: headers, libraries, a kernel.
+    Package,
 }
 
-const fn need(program: &'static str, package: &'static str) -> Need {
-    Need { program, package, otherwise: None }
+/// Something that is needed, and the packages it comes with: the name in Debian 12, then those of other releases.
+struct Need {
+    sign: Sign,
+    packages: &'static [&'static str],
+}
+
+const fn program(name: &'static str, packages: &'static [&'static str]) -> Need {
+    Need { sign: Sign::Program(name), packages }
+}
+
+const fn package(packages: &'static [&'static str]) -> Need {
+    Need { sign: Sign::Package, packages }
 }
 
 /// Everything that is not Rust.
-const NEEDS: [Need; 13] = [
-    need("cc", "build-essential"),
-    need("dockerd", "docker.io"),
+const NEEDS: [Need; 25] = [
+    program("cc", &["build-essential"]),
+    program("pkg-config", &["pkg-config"]),
+    // The bindings of the devicemapper driver are made from the headers; nothing of these is linked.
+    package(&["libclang-dev"]),
+    program("clang", &["clang"]),
+    package(&["libdevmapper-dev"]),
+    program("dockerd", &["docker.io"]),
     // Newer releases carry the client in a package of its own.
-    Need { program: "docker", package: "docker.io", otherwise: Some("docker-cli") },
-    need("/bin/busybox", "busybox-static"),
-    need("setfattr", "attr"),
-    need("setfacl", "acl"),
-    need("mkfs.xfs", "xfsprogs"),
-    need("mkfs.btrfs", "btrfs-progs"),
-    need("mkfs.ext4", "e2fsprogs"),
-    need("losetup", "mount"),
-    need("unshare", "util-linux"),
-    need("script", "bsdutils"),
-    need("python3", "python3-venv"),
+    program("docker", &["docker.io", "docker-cli"]),
+    program("/bin/busybox", &["busybox-static"]),
+    program("setfattr", &["attr"]),
+    program("setfacl", &["acl"]),
+    program("mkfs.xfs", &["xfsprogs"]),
+    program("mkfs.btrfs", &["btrfs-progs"]),
+    program("mkfs.ext4", &["e2fsprogs"]),
+    program("losetup", &["mount"]),
+    program("unshare", &["util-linux"]),
+    program("script", &["bsdutils"]),
+    package(&["python3-venv"]),
+    // A virtual machine with a kernel that has device-mapper, for the tests of that driver.
+    program("qemu-system-x86_64", &["qemu-system-x86"]),
+    package(&["linux-image-amd64", "linux-image-virtual"]),
+    program("cpio", &["cpio"]),
+    program("modprobe", &["kmod"]),
+    program("thin_delta", &["thin-provisioning-tools"]),
+    program("dmsetup", &["dmsetup"]),
+    program("udevadm", &["udev"]),
+    program("mount.nfs", &["nfs-common"]),
 ];
 
 /// Installs what is missing.
@@ -43,20 +68,25 @@ const NEEDS: [Need; 13] = [
 /// # Errors
 /// When something is missing and cannot be installed; the message says what to do.
 pub(crate) fn install() -> Result<()> {
-    let missing: Vec<_> = NEEDS.iter().filter(|need| !present(need.program)).collect();
+    let missing: Vec<_> = NEEDS.iter().filter(|need| !present(need)).collect();
     if !missing.is_empty() {
-        let mut packages: Vec<_> = missing.iter().map(|need| need.package).collect();
+        let mut packages: Vec<_> = missing.iter().filter_map(|need| choose(need)).collect();
+        packages.dedup();
+        may_install(&packages)?;
+        update();
+        // With the lists fresh, the right name of each is known.
+        let mut packages: Vec<_> = missing.iter().filter_map(|need| choose(need)).collect();
         packages.dedup();
         apt(&packages)?;
-        let second: Vec<_> =
-            missing.iter().filter(|need| !present(need.program)).filter_map(|need| need.otherwise).collect();
-        if !second.is_empty() {
-            apt(&second)?;
+        let still: Vec<_> =
+            missing.iter().filter(|need| !present(need)).filter_map(|need| need.packages.last()).collect();
+        if !still.is_empty() {
+            apt(&still.into_iter().copied().collect::<Vec<_>>())?;
         }
-        if let Some(need) = missing.iter().find(|need| !present(need.program)) {
+        if let Some(need) = missing.iter().find(|need| !present(need)) {
             return Err(Error::Unexpected(format!(
-                "{} is still missing after package {} was installed",
-                need.program, need.package
+                "missing after its installation: {}",
+                need.packages.join(" or ")
             )));
         }
     }
@@ -83,22 +113,31 @@ fn nextest() -> Result<()> {
     status(command.env_remove("CARGO_TARGET_DIR"))
 }
 
-fn apt(packages: &[&str]) -> Result<()> {
+/// Says what to do where we cannot do it.
+fn may_install(packages: &[&str]) -> Result<()> {
     let list = packages.join(" ");
-    if !root() {
-        return Err(Error::Unexpected(format!(
-            "packages are missing and only root can install them; run:\n  sudo apt-get update && sudo apt-get install \
-             -y {list}"
-        )));
-    }
-    if !present("apt-get") {
+    if !exists("apt-get") {
         return Err(Error::Unexpected(format!(
             "this machine has no apt-get: install what these Debian packages hold: {list}"
         )));
     }
-    say(&format!("apt-get install {list}"));
-    // A stale or partly unreachable list of packages need not stop us: the installation says what is really missing.
+    if root() {
+        return Ok(());
+    }
+    Err(Error::Unexpected(format!(
+        "packages are missing and only root can install them; run\n  sudo apt-get update && sudo apt-get install -y {list}\n\
+         and then this command as root, since it mounts file systems and starts containers"
+    )))
+}
+
+fn update() {
+    say("apt-get update");
+    // A stale or partly unreachable list need not stop us: the installation says what is really missing.
     let _ = status(Command::new("apt-get").args(["-qq", "update"]));
+}
+
+fn apt(packages: &[&str]) -> Result<()> {
+    say(&format!("apt-get install {}", packages.join(" ")));
     status(
         Command::new("apt-get")
             .args(["install", "-qq", "-y", "--no-install-recommends"])
@@ -107,8 +146,31 @@ fn apt(packages: &[&str]) -> Result<()> {
     )
 }
 
-/// Whether a program is there: by its path, or by its name among the programs of root, who has the longest list.
-fn present(program: &str) -> bool {
+/// The first of the packages that this release has.
+fn choose(need: &Need) -> Option<&'static str> {
+    let known = |package: &str| {
+        capture(Command::new("apt-cache").args(["show", "--no-all-versions", package]))
+            .is_ok_and(|output| output.success())
+    };
+    need.packages.iter().copied().find(|package| known(package)).or_else(|| need.packages.first().copied())
+}
+
+fn present(need: &Need) -> bool {
+    match need.sign {
+        Sign::Program(name) => exists(name),
+        Sign::Package => need.packages.iter().any(|package| installed(package)),
+    }
+}
+
+/// Whether a package is installed. Without Debian's tools nobody knows: the build will say.
+fn installed(package: &str) -> bool {
+    let query =
+        capture(Command::new("dpkg-query").args(["--show", "--showformat=${db:Status-Status}", package]));
+    query.map_or(true, |output| output.success() && output.stdout == "installed")
+}
+
+/// Whether a program is there.
+fn exists(program: &str) -> bool {
     if program.starts_with('/') {
         return Path::new(program).exists();
     }

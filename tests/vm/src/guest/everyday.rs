@@ -1,0 +1,317 @@
+//! What users do every day, on each file system.
+
+use super::bytes;
+use super::check::{Failure, Step};
+use super::lab::{self, Lab, MIB, Setup, capacity, expect, name, sh};
+use crate::{ensure, ensure_eq};
+use convoy_driver_sdk::filesystem::FsKind;
+use convoy_driver_sdk::protocol::{
+    AbortRestore, CloseSnapshot, CreateVolume, DeleteVolume, FinishRestore, MountVolume, PrepareRestore,
+    PreparedRestore, ResizeVolume, SourceKind, TargetLocation,
+};
+use convoy_driver_sdk::{ErrorKind, Name};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// The smallest volume that is worth while: XFS refuses less than 300 MiB, btrfs less than 109.
+fn size(kind: FsKind) -> u64 {
+    match kind {
+        FsKind::Ext4 => 64 * MIB,
+        FsKind::Xfs => 320 * MIB,
+        FsKind::Btrfs => 128 * MIB,
+    }
+}
+
+/// From create to delete.
+pub fn run(kind: FsKind) -> Step {
+    let lab = Setup::default().with("dm.defaultvolumesize", "64M").open()?;
+    ensure!(lab.opened.warnings.is_empty() && lab.opened.recovered.is_empty(), "{:?}", lab.opened);
+    ensure_eq!(lab.describe()?.name.as_str(), "devicemapper");
+    volumes(&lab, kind)?;
+    let taken = snapshots(&lab, kind)?;
+    restores(&lab, kind, &taken)?;
+    resizing(&lab, kind)?;
+    refusals(&lab, kind)?;
+    kept(&lab, kind)?;
+    lab.leave()
+}
+
+fn volumes(lab: &Lab, kind: FsKind) -> Step {
+    let started = Instant::now();
+    let volume = lab.create("v1", size(kind), kind)?;
+    println!("create: {:?}", started.elapsed());
+    ensure_eq!(volume.info.get("DevID").map(String::as_str), Some("1"));
+    ensure_eq!(volume.info.get("Device").map(String::as_str), Some("/dev/mapper/v1"));
+    ensure_eq!(volume.info.get("Filesystem").map(String::as_str), Some(kind.as_str()));
+    ensure_eq!((volume.size, volume.mountpoint), (size(kind), None));
+    expect(lab.create("v1", size(kind), kind), ErrorKind::AlreadyExists)?;
+    let mountpoint = lab.mount("v1")?;
+    ensure_eq!(mountpoint, lab.root.join("mounts/v1"));
+    ensure_eq!(lab.mount("v1")?, mountpoint);
+    ensure_eq!(lab.get("v1")?.mountpoint, Some(mountpoint.clone()));
+    ensure_eq!(sh(&format!("findmnt -no FSTYPE {}", mountpoint.display()))?, kind.as_str());
+    expect(lab.delete("v1"), ErrorKind::InUse)?;
+    let elsewhere = MountVolume { name: name("v1"), mountpoint: Some("/mnt".into()) };
+    expect(lab.call(elsewhere), ErrorKind::InUse)?;
+    bytes::write(&mountpoint.join("first"), 1, 5 << 20)
+}
+
+/// Snapshots of a volume in use: whole, and told truthfully. Answers the checksum of the last one.
+fn snapshots(lab: &Lab, kind: FsKind) -> Step<String> {
+    let mountpoint = lab.root.join("mounts/v1");
+    // Not synced: the snapshot must see to that.
+    std::fs::write(mountpoint.join("unsynced"), bytes::noise(2, 3 << 20))?;
+    let started = Instant::now();
+    lab.snapshot("v1", "monday")?;
+    println!("snapshot: {:?}", started.elapsed());
+    expect(lab.snapshot("v1", "monday"), ErrorKind::AlreadyExists)?;
+    expect(lab.snapshot("none", "monday"), ErrorKind::NotFound)?;
+
+    std::fs::remove_file(mountpoint.join("first"))?;
+    bytes::write(&mountpoint.join("second"), 3, 5 << 20)?;
+    sh(&format!("sync; fstrim {}", mountpoint.display()))?;
+    lab.snapshot("v1", "tuesday")?;
+    bytes::write(&mountpoint.join("third"), 4, 1 << 20)?;
+
+    let monday = lab.open_snapshot("v1", "monday", None)?;
+    let before = bytes::check_extents(&monday, None)?;
+    ensure!(std::fs::write(&monday.device, "x").is_err(), "a snapshot can be written to");
+    expect(lab.delete_snapshot("v1", "monday"), ErrorKind::InUse)?;
+    let tuesday = lab.open_snapshot("v1", "tuesday", Some("monday"))?;
+    bytes::check_extents(&tuesday, Some(&before))?;
+    ensure!(!tuesday.discarded.is_empty(), "what was trimmed is not told");
+    let changed: u64 = tuesday.extents.iter().map(|extent| extent.length).sum();
+    let in_use: u64 = monday.extents.iter().map(|extent| extent.length).sum();
+    println!("in use {} MiB, changed {} MiB, discarded {}", in_use / MIB, changed / MIB, tuesday.discarded.len());
+    // A base that is gone: everything in use, and it is said.
+    let whole = lab.open_snapshot("v1", "tuesday", Some("sunday"))?;
+    ensure_eq!(whole.device, tuesday.device);
+    bytes::check_extents(&whole, None)?;
+    let sum = bytes::checksum(&tuesday.device)?;
+
+    // What the snapshot holds is a whole file system with everything that was written before it.
+    let inside = Path::new("/run/inside");
+    std::fs::create_dir_all(inside)?;
+    let options = match kind {
+        FsKind::Ext4 => "ro,noload",
+        FsKind::Xfs => "ro,norecovery,nouuid",
+        // Two of one id cannot be mounted: it is compared through a restore.
+        FsKind::Btrfs => "",
+    };
+    if kind != FsKind::Btrfs {
+        sh(&format!("mount -t {kind} -o {options} {} {}", monday.device.display(), inside.display()))?;
+        let held = bytes::verify(&inside.join("first"), 1, 5 << 20)
+            .and_then(|()| bytes::verify(&inside.join("unsynced"), 2, 3 << 20));
+        sh(&format!("umount {}", inside.display()))?;
+        held?;
+    }
+    for handle in [&monday.handle, &tuesday.handle, &whole.handle, &whole.handle] {
+        lab.call(CloseSnapshot { handle: handle.clone() })?;
+    }
+    ensure!(!tuesday.device.exists(), "the device of a closed snapshot is left");
+    Ok(sum)
+}
+
+fn prepare(lab: &Lab, volume: &str, size: u64) -> Step<(String, PathBuf)> {
+    let request =
+        PrepareRestore { name: name(volume), kind: SourceKind::Block, size: Some(size), options: [].into() };
+    let PreparedRestore { handle, location } = lab.call(request)?;
+    match location {
+        TargetLocation::Block { device, size: given } if given == size => Ok((handle, device)),
+        other => Err(Failure::new(format!("expected a device of {size} bytes, found {other:?}"))),
+    }
+}
+
+fn restores(lab: &Lab, kind: FsKind, sum: &str) -> Step {
+    let size = size(kind);
+    let (handle, device) = prepare(lab, "r1", size)?;
+    ensure!(lab.list()?.iter().all(|volume| volume.name.as_str() != "r1"), "a restore is seen before it is done");
+    ensure!(bytes::image(&device)?.iter().all(|byte| *byte == 0), "a new target is not zeros");
+    let source = lab.open_snapshot("v1", "tuesday", None)?;
+    bytes::copy_extents(&source, &device)?;
+    lab.call(FinishRestore { handle: handle.clone() })?;
+    expect(lab.call(FinishRestore { handle: handle.clone() }), ErrorKind::NotFound)?;
+    // Finished: aborting what is no longer a restore changes nothing.
+    lab.call(AbortRestore { handle })?;
+    if kind != FsKind::Btrfs {
+        ensure_eq!(bytes::checksum(Path::new("/dev/mapper/r1"))?, sum);
+    }
+    // Beside the volume it is a copy of.
+    let mountpoint = lab.mount("r1")?;
+    bytes::verify(&mountpoint.join("second"), 3, 5 << 20)?;
+    bytes::verify(&mountpoint.join("unsynced"), 2, 3 << 20)?;
+    ensure!(!mountpoint.join("third").exists(), "the restore holds what came after the snapshot");
+    bytes::verify(&lab.root.join("mounts/v1/third"), 4, 1 << 20)?;
+    lab.call(CloseSnapshot { handle: source.handle })?;
+
+    let used = lab.figure("PoolDataUsed")?;
+    let (handle, device) = prepare(lab, "r2", size)?;
+    std::fs::write(&device, vec![7; 8 << 20])?;
+    lab.call(AbortRestore { handle: handle.clone() })?;
+    lab.call(AbortRestore { handle })?;
+    ensure_eq!(lab.figure("PoolDataUsed")?, used);
+    expect(lab.get("r2"), ErrorKind::NotFound)?;
+    let tree = PrepareRestore { name: name("r3"), kind: SourceKind::Tree, size: None, options: [].into() };
+    expect(lab.call(tree), ErrorKind::Unsupported)?;
+    let taken = PrepareRestore { name: name("r1"), kind: SourceKind::Block, size: None, options: [].into() };
+    expect(lab.call(taken), ErrorKind::AlreadyExists)?;
+    Ok(())
+}
+
+fn resizing(lab: &Lab, kind: FsKind) -> Step {
+    let (small, large) = (size(kind), size(kind) + 64 * MIB);
+    let mountpoint = lab.root.join("mounts/v1");
+    let before = capacity(&mountpoint)?;
+    let resize = |volume: &str, size| lab.call(ResizeVolume { name: name(volume), size });
+    // Online, with a file open.
+    let open = std::fs::File::open(mountpoint.join("third"))?;
+    ensure_eq!(resize("v1", large)?.size, large);
+    drop(open);
+    let after = capacity(&mountpoint)?;
+    ensure!(after > before + 40 * MIB, "the file system grew from {before} to {after} only");
+    bytes::verify(&mountpoint.join("third"), 4, 1 << 20)?;
+    resize("v1", large)?;
+    expect(resize("v1", small), ErrorKind::InvalidArgument)?;
+    // A snapshot keeps the size it was taken with.
+    let source = lab.open_snapshot("v1", "monday", None)?;
+    ensure_eq!(source.size, small);
+    lab.call(CloseSnapshot { handle: source.handle })?;
+    lab.snapshot("v1", "wednesday")?;
+    let source = lab.open_snapshot("v1", "wednesday", Some("tuesday"))?;
+    ensure_eq!((source.size, source.changed_only), (large, true));
+    lab.call(CloseSnapshot { handle: source.handle })?;
+    // Unmounted: the file system follows with the next mount.
+    lab.unmount("r1")?;
+    ensure_eq!(resize("r1", large)?.size, large);
+    let mountpoint = lab.mount("r1")?;
+    let after = capacity(&mountpoint)?;
+    ensure!(after > before + 40 * MIB, "the unmounted file system grew from {before} to {after} only");
+    bytes::verify(&mountpoint.join("second"), 3, 5 << 20)
+}
+
+fn refusals(lab: &Lab, kind: FsKind) -> Step {
+    let create = |volume: &str| lab.create(volume, size(kind), kind);
+    sh("dmsetup create stranger --table '0 2048 zero'")?;
+    let error = expect(create("stranger"), ErrorKind::AlreadyExists)?;
+    ensure!(error.message.contains("zero"), "{error}");
+    ensure_eq!(sh("dmsetup table stranger")?, "0 2048 zero");
+    sh("dmsetup remove stranger")?;
+    expect(create("convoy-pool"), ErrorKind::InvalidArgument)?;
+    expect(create("control"), ErrorKind::InvalidArgument)?;
+    expect(create(&"v".repeat(128)), ErrorKind::InvalidArgument)?;
+    let odd = CreateVolume { name: name("odd"), size: None, options: [("fs".to_owned(), "ntfs".to_owned())].into() };
+    expect(lab.call(odd), ErrorKind::InvalidArgument)?;
+    let unknown = CreateVolume { name: name("odd"), size: None, options: [("type".to_owned(), "x".to_owned())].into() };
+    expect(lab.call(unknown), ErrorKind::InvalidArgument)?;
+    // Too small for its file system: refused, and nothing of it is left.
+    let tiny = expect(lab.create("tiny", 1, FsKind::Xfs), ErrorKind::InvalidArgument)?;
+    println!("{tiny}; {}", tiny.hint.unwrap_or_default());
+    ensure_eq!(sh("dmsetup ls | grep -c -e stranger -e tiny || true")?, "0");
+    let missing = MountVolume { name: name("v2"), mountpoint: Some("/nonexistent".into()) };
+    create("v2")?;
+    expect(lab.call(missing), ErrorKind::InvalidArgument)?;
+    let somewhere = MountVolume { name: name("v2"), mountpoint: Some("/mnt".into()) };
+    ensure_eq!(lab.call(somewhere)?.mountpoint, Path::new("/mnt"));
+    ensure_eq!(lab.get("v2")?.mountpoint, Some("/mnt".into()));
+    let busy = std::fs::File::create("/mnt/open")?;
+    expect(lab.unmount("v2"), ErrorKind::Busy)?;
+    drop(busy);
+    lab.unmount("v2")?;
+    lab.unmount("v2")?;
+    // Open, but not mounted: kept whole.
+    let holder = std::fs::File::open("/dev/mapper/v2")?;
+    expect(lab.delete("v2"), ErrorKind::InUse)?;
+    ensure_eq!(lab.get("v2")?.health, convoy_driver_sdk::protocol::Health::Good);
+    drop(holder);
+    lab.delete("v2")?;
+    expect(lab.delete("v2"), ErrorKind::NotFound)?;
+    expect(lab.unmount("v2"), ErrorKind::NotFound)?;
+    // A reader that holds the device when its snapshot is closed: the kernel removes it later.
+    let source = lab.open_snapshot("v1", "monday", None)?;
+    let reader = std::fs::File::open(&source.device)?;
+    lab.call(CloseSnapshot { handle: source.handle })?;
+    lab.delete_snapshot("v1", "monday")?;
+    ensure!(source.device.exists(), "a device in use is gone");
+    drop(reader);
+    let gone = Instant::now() + Duration::from_secs(10);
+    while sh("dmsetup ls | grep -c read || true")? != "0" {
+        ensure!(Instant::now() < gone, "the deferred removal never came");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let stale = source.device;
+    ensure!(lab.probe()?.healthy, "the pool is not well");
+    ensure!(!stale.exists(), "{} is left", stale.display());
+    Ok(())
+}
+
+/// A delete by reference keeps the data, and a create of that name brings it back.
+fn kept(lab: &Lab, kind: FsKind) -> Step {
+    lab.unmount("r1")?;
+    lab.call(DeleteVolume { name: name("r1"), reference_only: true })?;
+    expect(lab.get("r1"), ErrorKind::NotFound)?;
+    ensure!(!Path::new("/dev/mapper/r1").exists(), "a forgotten volume is still active");
+    let taken = PrepareRestore { name: name("r1"), kind: SourceKind::Block, size: None, options: [].into() };
+    expect(lab.call(taken), ErrorKind::AlreadyExists)?;
+    expect(lab.create("r1", size(kind), kind), ErrorKind::AlreadyExists)?;
+    lab.call(CreateVolume { name: name("r1"), size: None, options: [].into() })?;
+    let mountpoint = lab.mount("r1")?;
+    bytes::verify(&mountpoint.join("second"), 3, 5 << 20)
+}
+
+/// The same with udev: links are udev's, and nobody waits for a cookie that nobody clears.
+pub fn with_udev() -> Step {
+    run(FsKind::Ext4)?;
+    let lab = Setup::default().open()?;
+    lab.create("v1", 64 * MIB, FsKind::Ext4)?;
+    ensure!(Path::new("/dev/mapper/v1").is_symlink(), "udev made no link");
+    let uuid = sh("blkid -p -s UUID -o value /dev/mapper/v1")?;
+    sh("udevadm settle")?;
+    ensure_eq!(sh(&format!("readlink -f /dev/disk/by-uuid/{uuid}"))?, sh("readlink -f /dev/mapper/v1")?);
+    lab.snapshot("v1", "s1")?;
+    let source = lab.open_snapshot("v1", "s1", None)?;
+    sh("udevadm settle")?;
+    // The snapshot has the same UUID: it must not take the volume's link.
+    ensure_eq!(sh(&format!("readlink -f /dev/disk/by-uuid/{uuid}"))?, sh("readlink -f /dev/mapper/v1")?);
+    lab.call(CloseSnapshot { handle: source.handle })?;
+    lab.leave()
+}
+
+/// Volumes mounted in another mount namespace, and not in this one.
+pub fn in_a_namespace() -> Step {
+    let mut inside = std::process::Command::new("unshare")
+        .args(["--mount", "--propagation", "private", "sleep", "600"])
+        .spawn()?;
+    let namespace = PathBuf::from(format!("/proc/{}/ns/mnt", inside.id()));
+    let own = std::fs::read_link("/proc/self/ns/mnt")?;
+    while std::fs::read_link(&namespace)? == own {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let result = there(&namespace);
+    inside.kill()?;
+    inside.wait()?;
+    result
+}
+
+fn there(namespace: &Path) -> Step {
+    let lab = Setup { namespace: Some(namespace.to_owned()), ..Setup::default() }.open()?;
+    for kind in [FsKind::Ext4, FsKind::Xfs] {
+        let volume = format!("in-{kind}");
+        lab.create(&volume, size(kind), kind)?;
+        let mountpoint = lab.mount(&volume)?;
+        ensure_eq!(lab.get(&volume)?.mountpoint, Some(mountpoint.clone()));
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
+        ensure!(!mounts.contains(&volume), "it is mounted here");
+        let enter = format!("nsenter --mount={} ", namespace.display());
+        sh(&format!("{enter} sh -c 'echo hello > {}/file'", mountpoint.display()))?;
+        lab.snapshot(&volume, "s1")?;
+        let larger = size(kind) + 64 * MIB;
+        lab.call(ResizeVolume { name: Name::parse(&volume)?, size: larger })?;
+        let blocks: u64 = sh(&format!("{enter} stat -fc '%b * %S' {} | bc", mountpoint.display()))
+            .or_else(|_| sh(&format!("{enter} sh -c 'set -- $(stat -fc \"%b %S\" {}); echo $(($1 * $2))'", mountpoint.display())))?
+            .parse()?;
+        ensure!(blocks > size(kind) + 20 * MIB, "it has not grown there: {blocks}");
+        expect(lab.delete(&volume), ErrorKind::InUse)?;
+    }
+    lab::sh("sync")?;
+    lab.leave()
+}

@@ -1,0 +1,337 @@
+//! A driver to test, called as the host calls it, and the machine around it.
+
+use super::check::{Failure, Step};
+use crate::{ensure, ensure_eq};
+use convoy_driver_devicemapper::DeviceMapper;
+use convoy_driver_sdk::command::Command;
+use convoy_driver_sdk::dispatch::{Dispatch, Dispatcher};
+use convoy_driver_sdk::filesystem::FsKind;
+use convoy_driver_sdk::protocol::{
+    Close, CreateSnapshot, CreateVolume, DeleteSnapshot, DeleteVolume, Describe, Extent, GetVolume, Info, ListExtents,
+    ListVolumes, MountVolume, Open, OpenSnapshot, OpenedSnapshot, Opened, Probe, Probed, Request, SourceLocation,
+    UnmountVolume, Volume,
+};
+use convoy_driver_sdk::{Context, DriverError, ErrorKind, Name};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// A mebibyte.
+pub const MIB: u64 = 1 << 20;
+/// Blocks of the pools made here, in bytes.
+pub const BLOCK: u64 = 2 * MIB;
+/// How long a call may take: everything is many times slower here.
+const CALL_LIMIT: Duration = Duration::from_secs(60);
+
+/// An open driver.
+pub struct Lab {
+    dispatcher: Dispatcher<DeviceMapper>,
+    /// Its root.
+    pub root: PathBuf,
+    /// What it said when it was opened.
+    pub opened: Opened,
+}
+
+/// Where and with what to open.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// The driver's root.
+    pub root: PathBuf,
+    /// Its options.
+    pub options: BTreeMap<String, String>,
+    /// The mount namespace.
+    pub namespace: Option<PathBuf>,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self::on("/dev/vda", "/dev/vdb")
+    }
+}
+
+impl Setup {
+    /// A pool on these devices.
+    pub fn on(data: &str, metadata: &str) -> Self {
+        let setup = Self { root: "/run/convoy/devicemapper".into(), options: BTreeMap::new(), namespace: None };
+        setup.with("dm.datadev", data).with("dm.metadatadev", metadata)
+    }
+
+    /// One more option.
+    #[must_use]
+    pub fn with(mut self, key: &str, value: &str) -> Self {
+        self.options.insert(key.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Another root.
+    #[must_use]
+    pub fn at(mut self, root: impl Into<PathBuf>) -> Self {
+        self.root = root.into();
+        self
+    }
+
+    /// Opens the driver.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn open(&self) -> Result<Lab, DriverError> {
+        let dispatcher = Dispatcher::new();
+        let open = Open {
+            root: self.root.clone(),
+            options: self.options.clone(),
+            mount_namespace: self.namespace.clone(),
+            command_timeout_ms: Some(60_000),
+        };
+        let opened = call(&dispatcher, open)?;
+        Ok(Lab { dispatcher, root: self.root.clone(), opened })
+    }
+}
+
+fn call<R: Request>(dispatcher: &Dispatcher<DeviceMapper>, request: R) -> Result<R::Reply, DriverError> {
+    let broken = |error: serde_json::Error| DriverError::new(ErrorKind::Internal, error.to_string());
+    let context = Context::new("test").with_deadline(Some(Instant::now() + CALL_LIMIT));
+    let json = serde_json::to_vec(&request).map_err(broken)?;
+    serde_json::from_slice(&dispatcher.dispatch(R::METHOD, &json, &context)?).map_err(broken)
+}
+
+/// A name.
+pub fn name(text: &str) -> Name {
+    Name::from_static_or(text)
+}
+
+trait NameExt {
+    fn from_static_or(text: &str) -> Name;
+}
+
+impl NameExt for Name {
+    /// Names in scenarios are good; a bad one shows as a volume that nobody made.
+    fn from_static_or(text: &str) -> Name {
+        Name::parse(text).unwrap_or_else(|_| Name::from_static("bad-name"))
+    }
+}
+
+impl Lab {
+    /// A call, as a carrier makes it.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn call<R: Request>(&self, request: R) -> Result<R::Reply, DriverError> {
+        call(&self.dispatcher, request)
+    }
+
+    /// Creates a volume.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn create(&self, volume: &str, size: u64, filesystem: FsKind) -> Result<Volume, DriverError> {
+        let options = [("fs".to_owned(), filesystem.to_string())].into();
+        self.call(CreateVolume { name: name(volume), size: Some(size), options })
+    }
+
+    /// Mounts a volume in the driver's own place, and answers where.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn mount(&self, volume: &str) -> Result<PathBuf, DriverError> {
+        Ok(self.call(MountVolume { name: name(volume), mountpoint: None })?.mountpoint)
+    }
+
+    /// Unmounts a volume.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn unmount(&self, volume: &str) -> Result<(), DriverError> {
+        self.call(UnmountVolume { name: name(volume) }).map(drop)
+    }
+
+    /// Deletes a volume and its data.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn delete(&self, volume: &str) -> Result<(), DriverError> {
+        self.call(DeleteVolume { name: name(volume), reference_only: false }).map(drop)
+    }
+
+    /// Takes a snapshot.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn snapshot(&self, volume: &str, snapshot: &str) -> Result<(), DriverError> {
+        let request = CreateSnapshot { volume: name(volume), snapshot: name(snapshot), freeze: true };
+        self.call(request).map(drop)
+    }
+
+    /// Deletes a snapshot.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn delete_snapshot(&self, volume: &str, snapshot: &str) -> Result<(), DriverError> {
+        self.call(DeleteSnapshot { volume: name(volume), snapshot: name(snapshot) }).map(drop)
+    }
+
+    /// A volume.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn get(&self, volume: &str) -> Result<Volume, DriverError> {
+        self.call(GetVolume { name: name(volume) })
+    }
+
+    /// All volumes.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn list(&self) -> Result<Vec<Volume>, DriverError> {
+        Ok(self.call(ListVolumes::default())?.volumes)
+    }
+
+    /// What `convoy info` shows.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn info(&self) -> Result<BTreeMap<String, String>, DriverError> {
+        Ok(self.call(Info {})?.info)
+    }
+
+    /// A number of what `convoy info` shows.
+    ///
+    /// # Errors
+    /// The driver's, or none of that key.
+    pub fn figure(&self, key: &str) -> Step<u64> {
+        let info = self.info()?;
+        let text = info.get(key).ok_or_else(|| Failure::new(format!("info has no {key}: {info:?}")))?;
+        Ok(text.parse()?)
+    }
+
+    /// How the pool is.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn probe(&self) -> Result<Probed, DriverError> {
+        self.call(Probe {})
+    }
+
+    /// Opens a snapshot, with its device and all its extents.
+    ///
+    /// # Errors
+    /// The driver's, or pages that do not follow each other.
+    pub fn open_snapshot(&self, volume: &str, snapshot: &str, base: Option<&str>) -> Step<Source> {
+        let base = base.map(name);
+        let request = OpenSnapshot { volume: name(volume), snapshot: name(snapshot), base };
+        let OpenedSnapshot { handle, location, .. } = self.call(request)?;
+        let SourceLocation::Block { device, size, changed_only } = location else {
+            return Err(Failure::new(format!("{snapshot} is no block device: {location:?}")));
+        };
+        let mut source =
+            Source { handle, device, size, changed_only, extents: Vec::new(), discarded: Vec::new() };
+        let mut from = 0;
+        loop {
+            // A small page, so that there are several.
+            let request = ListExtents { handle: source.handle.clone(), from, limit: Some(3) };
+            let page = self.call(request)?;
+            source.extents.extend(page.extents);
+            source.discarded.extend(page.discarded);
+            let Some(next) = page.next else { return Ok(source) };
+            ensure!(next > from, "the page after {from} is at {next}");
+            from = next;
+        }
+    }
+
+    /// Ends everything; the machine must be as it was before the driver came, but for the pool.
+    ///
+    /// # Errors
+    /// What is left.
+    pub fn leave(self) -> Step {
+        for volume in self.list()? {
+            self.unmount(&volume.name)?;
+            self.delete(&volume.name)?;
+        }
+        self.call(Close {})?;
+        let info = self.info()?;
+        ensure_eq!(info.get("PoolDataUsed").map(String::as_str), Some("0"));
+        no_leaks(&["convoy-pool"])?;
+        let left: Vec<_> = std::fs::read_dir(&self.root)?.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
+        ensure!(left.iter().all(|file| !file.contains("_volume_") && !file.contains(".tmp")), "left: {left:?}");
+        Ok(())
+    }
+
+    /// Whether the driver says of itself what it can do.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn describe(&self) -> Result<convoy_driver_sdk::protocol::Description, DriverError> {
+        self.call(Describe {})
+    }
+}
+
+/// A snapshot that is open for reading.
+#[derive(Debug)]
+pub struct Source {
+    /// Names it in the calls that follow.
+    pub handle: String,
+    /// Where its bytes are.
+    pub device: PathBuf,
+    /// How many.
+    pub size: u64,
+    /// Whether the extents are only those that changed.
+    pub changed_only: bool,
+    /// In use, or changed.
+    pub extents: Vec<Extent>,
+    /// No longer in use.
+    pub discarded: Vec<Extent>,
+}
+
+/// Runs a program.
+///
+/// # Errors
+/// If it fails.
+pub fn sh(script: &str) -> Step<String> {
+    Ok(Command::new("sh").args(["-c", script]).run(&Context::default())?.text().trim().to_owned())
+}
+
+/// No device-mapper devices but these, no mounts of any, no nodes of gone ones, no semaphores waiting for udev.
+///
+/// # Errors
+/// What is left.
+pub fn no_leaks(expected: &[&str]) -> Step {
+    let devices = sh("dmsetup ls | cut -f1 | sort")?;
+    let names: Vec<&str> = devices.lines().filter(|name| *name != "No devices found").collect();
+    ensure_eq!(names, expected);
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
+    let mounted: Vec<_> = mounts.lines().filter(|line| line.contains("/dev/mapper/") || line.contains("/dev/dm-")).collect();
+    ensure!(mounted.is_empty(), "still mounted: {mounted:?}");
+    let mut nodes = Vec::new();
+    for entry in std::fs::read_dir("/dev/mapper")? {
+        nodes.push(entry?.file_name().to_string_lossy().into_owned());
+    }
+    nodes.sort();
+    let mut wanted: Vec<_> = expected.iter().copied().chain(["control"]).map(str::to_owned).collect();
+    wanted.sort();
+    ensure_eq!(nodes, wanted);
+    let semaphores = std::fs::read_to_string("/proc/sysvipc/sem")?;
+    ensure!(semaphores.lines().count() <= 1, "semaphores are left:\n{semaphores}");
+    Ok(())
+}
+
+/// The kind of error a call must end in.
+///
+/// # Errors
+/// If it succeeded or failed otherwise.
+pub fn expect<T>(result: Result<T, DriverError>, kind: ErrorKind) -> Step<DriverError> {
+    match result {
+        Ok(_) => Err(Failure::new(format!("expected {kind:?}, but it succeeded"))),
+        Err(error) => {
+            ensure!(error.kind == kind, "expected {kind:?}, found {error:?}");
+            Ok(error)
+        }
+    }
+}
+
+/// Room of the file system at a path, in bytes.
+///
+/// # Errors
+/// Those of the system call.
+pub fn capacity(path: &Path) -> Step<u64> {
+    let stat = rustix::fs::statvfs(path)?;
+    Ok(stat.f_blocks * stat.f_frsize)
+}
