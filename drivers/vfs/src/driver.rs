@@ -44,7 +44,7 @@ pub struct VfsDriver {
 impl VfsDriver {
     fn start(request: Open) -> VfsResult<(Self, Opened)> {
         let DriverOptions { layout, default_size, unsaved } =
-            DriverOptions::parse(request.root, &request.options)?;
+            DriverOptions::parse(request.root, &request.options, request.override_saved)?;
         let config = layout.config();
         let driver = Self {
             default_size,

@@ -101,7 +101,7 @@ impl From<VfsError> for DriverError {
                 new(ErrorKind::InUse).hint(format!("unmount {} first", path.display()))
             }
             VfsError::ConfigDiffers { option, file, .. } => new(ErrorKind::InvalidArgument).hint(format!(
-                "leave {option} out or give the value used until now; to use another, move {} away",
+                "leave {option} out, give the value used until now, or start once with --ignore-config-file to save the new one in {}",
                 file.display()
             )),
             VfsError::MountPoint => new(ErrorKind::Unsupported)

@@ -48,7 +48,12 @@ pub(crate) struct DriverOptions {
 }
 
 impl DriverOptions {
-    pub(crate) fn parse(root: PathBuf, given: &BTreeMap<String, String>) -> VfsResult<Self> {
+    /// `override_saved`: what is given replaces what an earlier start saved, and is saved in its place.
+    pub(crate) fn parse(
+        root: PathBuf,
+        given: &BTreeMap<String, String>,
+        override_saved: bool,
+    ) -> VfsResult<Self> {
         options::check(&driver_options(), given)?;
         let file = Layout::state_file(&root);
         let saved = StateFile::load(&file)?;
@@ -70,35 +75,33 @@ impl DriverOptions {
                 })
             })
             .transpose()?;
-        let Some(saved) = saved else {
-            let path = given_path.unwrap_or_else(|| root.join("volumes"));
-            let default_size = given_size.unwrap_or(DEFAULT_SIZE);
-            let layout = Layout { root, path };
-            let unsaved = StateFile {
-                root: layout.root.clone(),
-                path: layout.path.clone(),
-                config_path: layout.config(),
-                default_volume_size: default_size,
-            };
-            return Ok(Self { layout, default_size, unsaved: Some(unsaved) });
-        };
         let differs = |option, saved: String, given: String| {
             Err(VfsError::ConfigDiffers { option, saved, given, file: file.clone() })
         };
-        if let Some(path) = given_path.filter(|path| *path != saved.path) {
-            return differs(PATH, saved.path.display().to_string(), path.display().to_string());
+        if let Some(saved) = saved.as_ref().filter(|_| !override_saved) {
+            if let Some(path) = given_path.as_ref().filter(|path| **path != saved.path) {
+                return differs(PATH, saved.path.display().to_string(), path.display().to_string());
+            }
+            if let Some(size) = given_size.filter(|size| *size != saved.default_volume_size) {
+                return differs(SIZE, saved.default_volume_size.to_string(), size.to_string());
+            }
         }
-        if let Some(size) = given_size.filter(|size| *size != saved.default_volume_size) {
-            return differs(SIZE, saved.default_volume_size.to_string(), size.to_string());
+        let saved_path = saved.as_ref().map(|saved| saved.path.clone());
+        let saved_size = saved.as_ref().map(|saved| saved.default_volume_size);
+        let path = given_path.or(saved_path.clone()).unwrap_or_else(|| root.join("volumes"));
+        let default_size = given_size.or(saved_size).unwrap_or(DEFAULT_SIZE);
+        let layout = Layout { root, path };
+        if saved_path.as_ref() == Some(&layout.path) && !layout.config().is_dir() {
+            return Err(VfsError::PathGone(layout.path));
         }
-        if !saved.path.join(crate::layout::CONFIG).is_dir() {
-            return Err(VfsError::PathGone(saved.path));
-        }
-        Ok(Self {
-            layout: Layout { root, path: saved.path },
-            default_size: saved.default_volume_size,
-            unsaved: None,
-        })
+        let changed = saved_path.as_ref() != Some(&layout.path) || saved_size != Some(default_size);
+        let unsaved = changed.then(|| StateFile {
+            root: layout.root.clone(),
+            path: layout.path.clone(),
+            config_path: layout.config(),
+            default_volume_size: default_size,
+        });
+        Ok(Self { layout, default_size, unsaved })
     }
 }
 

@@ -23,11 +23,16 @@ mod volumes;
 /// One test per carrier and function.
 macro_rules! battery {
     ($($module:ident: $($test:ident),* $(,)?;)*) => {
-        mod builtin {
+        battery!(@through builtin: $($module: $($test),*;)*);
+        battery!(@through library: $($module: $($test),*;)*);
+        battery!(@through process: $($module: $($test),*;)*);
+    };
+    (@through $carrier:ident: $($module:ident: $($test:ident),*;)*) => {
+        mod $carrier {
             $(mod $module {
                 $(#[test]
                 fn $test() {
-                    crate::$module::$test(crate::support::builtin);
+                    crate::$module::$test(crate::support::$carrier);
                 })*
             })*
         }

@@ -121,8 +121,8 @@ fn perform(bed: &Path, client: &Client, volume: &str, step: Step) {
 fn single() {
     let Some(bed) = std::env::var_os(PLACE).map(PathBuf::from) else { return };
     let open = serde_json::from_slice(&fs::read(bed.join("open.json")).unwrap()).unwrap();
-    let client = Client::new(builtin());
-    client.call::<convoy_driver_sdk::protocol::Open>(open).unwrap();
+    let client = builtin();
+    client.open(open).unwrap();
     if let Ok(step) = std::env::var(STEP) {
         let (word, n) = step.split_once(' ').unwrap();
         perform(&bed, &client, "vol1", decode(word, n.parse().unwrap()));
@@ -235,8 +235,8 @@ fn every_point_of_every_operation() {
 fn child() {
     let Some(bed) = std::env::var_os(PLACE).map(PathBuf::from) else { return };
     let open = serde_json::from_slice(&fs::read(bed.join("open.json")).unwrap()).unwrap();
-    let client = Client::new(builtin());
-    client.call::<convoy_driver_sdk::protocol::Open>(open).unwrap();
+    let client = builtin();
+    client.open(open).unwrap();
     let log = Mutex::new(File::options().append(true).create(true).open(bed.join("log")).unwrap());
     let say = |line: String| log.lock().unwrap().write_all(line.as_bytes()).unwrap();
     std::thread::scope(|scope| {

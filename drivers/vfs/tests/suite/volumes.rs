@@ -320,6 +320,12 @@ pub(crate) fn settings_are_kept_and_not_overridden(carrier: Carrier) {
         assert_eq!(refused(bed.open_with(request).map(|_| ())).kind, ErrorKind::InvalidArgument, "{bad:?}");
         assert!(!bed.path().join("new").exists());
     }
+    // Said to be taken: it is, is remembered, and leaves the rest as it was.
+    let larger = Open { override_saved: true, ..with(&[("vfs.defaultvolumesize", "5G")]) };
+    bed.open_with(larger).unwrap();
+    let (client, _) = bed.open_with(with(&[])).unwrap();
+    let info = client.call(Info {}).unwrap().info;
+    assert_eq!((&*info["DefaultVolumeSize"], &*info["Path"]), ("5368709120", path.to_str().unwrap()));
     let described = client.call(Describe {}).unwrap();
     assert_eq!(&*described.name, "vfs");
 }

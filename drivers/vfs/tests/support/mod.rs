@@ -13,14 +13,35 @@ use convoy_driver_sdk::protocol::{
 };
 use convoy_driver_sdk::{Context, DriverError, Name, Result};
 use convoy_driver_vfs::VfsDriver;
+use convoy_drivers::{CallOptions, DriverHandle, Drivers, SearchPath};
 use tempfile::TempDir;
+use tokio::runtime::Runtime;
+use tokio_util::sync::CancellationToken;
 
 /// Gives a driver that is not open yet.
-pub(crate) type Carrier = fn() -> Arc<dyn Dispatch>;
+pub(crate) type Carrier = fn() -> Client;
 
 /// The driver in this process.
-pub(crate) fn builtin() -> Arc<dyn Dispatch> {
-    Arc::new(Dispatcher::<VfsDriver>::new())
+pub(crate) fn builtin() -> Client {
+    Client(Way::Builtin(Arc::new(Dispatcher::<VfsDriver>::new())))
+}
+
+/// The driver as the shared library that the build made.
+pub(crate) fn library() -> Client {
+    load("library:vfs")
+}
+
+/// The driver as a program of its own.
+pub(crate) fn process() -> Client {
+    load("process:vfs")
+}
+
+fn load(spec: &str) -> Client {
+    let dir = Path::new(env!("CARGO_BIN_EXE_convoy-driver-vfs")).parent().unwrap();
+    let drivers = Drivers::new(SearchPath::only(&[dir.to_owned()]));
+    let runtime = Runtime::new().unwrap();
+    let handle = runtime.block_on(drivers.load(&spec.parse().unwrap())).unwrap();
+    Client(Way::Loaded(Arc::new(Loaded { runtime, handle })))
 }
 
 pub(crate) fn name(text: &str) -> Name {
@@ -82,8 +103,8 @@ impl Bed {
     }
 
     pub(crate) fn open_with(&self, request: Open) -> Result<(Client, Opened)> {
-        let client = Client((self.carrier)());
-        let opened = client.call(request)?;
+        let client = (self.carrier)();
+        let opened = client.open(request)?;
         Ok((client, opened))
     }
 
@@ -118,13 +139,29 @@ fn list(root: &Path, at: &Path, found: &mut Vec<String>) {
     }
 }
 
-/// A client of an open driver.
+struct Loaded {
+    runtime: Runtime,
+    handle: DriverHandle,
+}
+
 #[derive(Clone)]
-pub(crate) struct Client(Arc<dyn Dispatch>);
+enum Way {
+    Builtin(Arc<dyn Dispatch>),
+    Loaded(Arc<Loaded>),
+}
+
+/// A client of a driver.
+#[derive(Clone)]
+pub(crate) struct Client(Way);
 
 impl Client {
-    pub(crate) fn new(driver: Arc<dyn Dispatch>) -> Self {
-        Self(driver)
+    pub(crate) fn open(&self, request: Open) -> Result<Opened> {
+        match &self.0 {
+            Way::Builtin(_) => self.call(request),
+            Way::Loaded(loaded) => {
+                loaded.runtime.block_on(loaded.handle.open(request, CallOptions::new("open")))
+            }
+        }
     }
 
     pub(crate) fn call<R: Request>(&self, request: R) -> Result<R::Reply> {
@@ -132,9 +169,24 @@ impl Client {
     }
 
     pub(crate) fn call_in<R: Request>(&self, request: R, context: &Context) -> Result<R::Reply> {
-        let json = serde_json::to_vec(&request).unwrap();
-        let reply = self.0.dispatch(R::METHOD, &json, context)?;
-        Ok(serde_json::from_slice(&reply).unwrap())
+        match &self.0 {
+            Way::Builtin(driver) => {
+                let json = serde_json::to_vec(&request).unwrap();
+                let reply = driver.dispatch(R::METHOD, &json, context)?;
+                Ok(serde_json::from_slice(&reply).unwrap())
+            }
+            Way::Loaded(loaded) => {
+                let cancel = CancellationToken::new();
+                if context.cancel_flag().is_cancelled() {
+                    cancel.cancel();
+                }
+                let mut options = CallOptions::new(context.request_id()).cancel(cancel);
+                if let Some(remaining) = context.remaining() {
+                    options = options.timeout(remaining);
+                }
+                loaded.runtime.block_on(loaded.handle.call(request, options))
+            }
+        }
     }
 
     pub(crate) fn create(&self, volume: &str) -> Result<Volume> {
