@@ -25,7 +25,7 @@ mod wait;
 
 pub use error::LoadError;
 pub use handle::DriverHandle;
-pub use options::CallOptions;
+pub use options::{CallOptions, RestartPolicy};
 pub use registry::{Drivers, Installed};
 pub use search::SearchPath;
 pub use spec::{Carrier, DriverSpec};

@@ -1,16 +1,15 @@
 //! Drivers in programs of their own.
 //!
 //! - [`spawn`]: starting the program; [`output`]: what it writes beside the protocol.
-//! - [`connection`]: calls over its socket; [`messages`]: JSON-RPC.
+//! - [`connection`]: calls, by the client of `jsonrpsee`; [`transport`], [`messages`]: what goes over the socket.
 //! - [`launch`]: hello, describe and open; [`supervise`]: when it ends, start it again.
 
 use crate::error::LoadError;
-use crate::options::CallOptions;
+use crate::options::{CallOptions, RestartPolicy};
 use crate::status::DriverHealth;
 use crate::wait::wait;
-use connection::Connection;
-use convoy_driver_sdk::protocol::{CallContext, Description, Open, Opened};
-use convoy_driver_sdk::wire::Envelope;
+use connection::{Connection, Extras};
+use convoy_driver_sdk::protocol::{Description, Open, Opened};
 use convoy_driver_sdk::{DriverError, ErrorKind, Name, Result};
 use serde_json::value::RawValue;
 use std::path::{Path, PathBuf};
@@ -24,6 +23,7 @@ mod messages;
 mod output;
 mod spawn;
 mod supervise;
+mod transport;
 
 pub(crate) use launch::check_name;
 
@@ -39,6 +39,7 @@ pub(crate) struct Process {
 struct Shared {
     name: Name,
     path: PathBuf,
+    policy: RestartPolicy,
     phase: watch::Sender<Phase>,
     record: Mutex<Record>,
     /// The supervisor is asked to stop (`Some`: how long to drain) or to start again after a failure.
@@ -93,11 +94,13 @@ impl Process {
     pub(crate) async fn load(
         path: &Path,
         expected: Option<&Name>,
+        policy: RestartPolicy,
     ) -> std::result::Result<(Self, Description), LoadError> {
         let (running, description) = launch::launch(path, expected).await?;
         let shared = Arc::new(Shared {
             name: description.name.clone(),
             path: path.to_owned(),
+            policy,
             phase: watch::Sender::new(Phase::Ready(Arc::clone(&running.connection))),
             record: Mutex::new(Record { pid: running.child.id(), ..Record::default() }),
             wish: Mutex::default(),
@@ -115,19 +118,10 @@ impl Process {
         options: CallOptions,
     ) -> Result<Vec<u8>> {
         let connection = self.ready(options.deadline).await?;
-        let id = connection.next_id();
-        let request_id = connection::request_id(&options.request_id, id);
-        let millis = |deadline: Instant| {
-            u64::try_from(deadline.saturating_duration_since(Instant::now()).as_millis()).unwrap_or(u64::MAX)
-        };
-        let context =
-            CallContext { request_id: request_id.clone(), deadline_ms: options.deadline.map(millis) };
-        let params = Envelope { request, context };
-        let answered = connection.call(id, method, &params, options.progress, options.hold)?;
-        let tell = || connection.cancel(&request_id);
-        let answer =
-            wait(&self.shared.name, method, options.deadline, options.cancel, answered, tell).await?;
-        answer.unwrap_or_else(|_| Err(DriverError::new(ErrorKind::Unavailable, "the connection was dropped")))
+        let CallOptions { request_id, deadline, cancel, progress, hold } = options;
+        let call = connection.call(method, request, Extras { request_id, deadline, progress, hold })?;
+        let tell = call.canceller();
+        wait(&self.shared.name, method, deadline, cancel, call, tell).await?
     }
 
     /// Remembers how the driver was opened, for its restarts. Called when that succeeded.

@@ -4,6 +4,7 @@ use crate::error::LoadError;
 use crate::handle::{Backend, DriverHandle};
 use crate::library::Library;
 use crate::local::{Builtin, Local, LocalDriver};
+use crate::options::RestartPolicy;
 use crate::process::{Process, check_name};
 use crate::search::SearchPath;
 use crate::spec::{Carrier, DriverSpec, file_name, name_of_file};
@@ -25,6 +26,7 @@ type Factory = Arc<dyn Fn() -> Arc<dyn Dispatch> + Send + Sync>;
 pub struct Drivers {
     search: SearchPath,
     trust: Trust,
+    restarts: RestartPolicy,
     builtins: BTreeMap<Name, Factory>,
 }
 
@@ -53,13 +55,25 @@ impl std::fmt::Debug for Drivers {
 impl Drivers {
     /// Looks there, and trusts those who may write this program.
     pub fn new(search: SearchPath) -> Self {
-        Self { search, trust: Trust::of_this_program(), builtins: BTreeMap::new() }
+        Self {
+            search,
+            trust: Trust::of_this_program(),
+            restarts: RestartPolicy::default(),
+            builtins: BTreeMap::new(),
+        }
     }
 
     /// Trusts these instead.
     #[must_use]
     pub fn trust(mut self, trust: Trust) -> Self {
         self.trust = trust;
+        self
+    }
+
+    /// Starts processes again in this manner.
+    #[must_use]
+    pub fn restarts(mut self, policy: RestartPolicy) -> Self {
+        self.restarts = policy;
         self
     }
 
@@ -125,7 +139,7 @@ impl Drivers {
     ) -> Result<DriverHandle, LoadError> {
         let real = self.trust.check(path)?;
         if carrier == Carrier::Process {
-            let (process, description) = Process::load(&real, expected).await?;
+            let (process, description) = Process::load(&real, expected, self.restarts).await?;
             return Ok(DriverHandle::new(description, carrier, Some(real), Backend::Process(process)));
         }
         let name = expected.cloned().or_else(|| name_of_file(&real).map(|(name, _)| name));

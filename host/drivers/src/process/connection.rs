@@ -1,271 +1,229 @@
-//! JSON-RPC over the socket of one process: matching answers to calls.
-//!
-//! A call is written by its caller, without a hand-over, and answered by the one task that reads.
+//! Calls to one process, over the client of `jsonrpsee`.
 
-use super::messages::{self, Incoming};
-use crate::logs;
+use super::messages;
+use super::transport::{Line, Receiver, Sender, request_id};
 use crate::options::ProgressSink;
-use convoy_driver_sdk::wire::{Cancel, LogRecord, MAX_FRAME_BYTES, ProgressNote, method};
+use convoy_driver_sdk::protocol::CallContext;
+use convoy_driver_sdk::wire::{Cancel, Envelope, MAX_FRAME_BYTES, method};
 use convoy_driver_sdk::{DriverError, ErrorKind, Name, Result};
+use jsonrpsee_core::client::{Client, ClientBuilder, ClientT, Error};
+use jsonrpsee_core::traits::ToRpcParams;
 use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
 use std::any::Any;
-use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::task::{Poll, ready};
+use std::time::{Duration, Instant};
 use tokio::net::UnixStream;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::{Notify, oneshot, watch};
 
-type Answer = Result<Vec<u8>>;
+/// The client's own time limit; deadlines are kept by `wait`.
+const NO_LIMIT: Duration = Duration::from_secs(365 * 24 * 3600);
+/// How many calls may be under way; more wait. Beyond what a driver carries out at once, which is its own affair.
+const MAX_CALLS: usize = 4096;
+/// What a message has beside its parameters, in bytes.
+const OVERHEAD: usize = 256;
+
+pub(super) type Answer = Result<Vec<u8>>;
 
 /// A process one can talk to.
 pub(crate) struct Connection {
-    driver: Name,
-    writer: OwnedWriteHalf,
-    /// Bytes that the socket had no room for.
-    backlog: Mutex<VecDeque<u8>>,
-    backlogged: Notify,
-    pending: Mutex<Option<HashMap<u64, Pending>>>,
+    client: Client,
+    line: Arc<Line>,
     ids: AtomicU64,
-    ended: watch::Sender<Option<String>>,
+    calls: AtomicUsize,
 }
 
-/// A call that was not answered yet. It stays here when its caller gave up: the driver is still busy with it.
-struct Pending {
-    answer: oneshot::Sender<Answer>,
-    progress: Option<ProgressSink>,
-    _hold: Option<Box<dyn Any + Send>>,
+/// What a call carries beside its request.
+#[derive(Default)]
+pub(super) struct Extras {
+    pub(super) request_id: String,
+    pub(super) deadline: Option<Instant>,
+    pub(super) progress: Option<ProgressSink>,
+    pub(super) hold: Option<Box<dyn Any + Send>>,
 }
 
 impl Connection {
     /// Takes the host's end of the socket.
-    pub(crate) fn new(driver: Name, socket: std::os::unix::net::UnixStream) -> io::Result<Arc<Self>> {
+    pub(super) fn new(driver: Name, socket: std::os::unix::net::UnixStream) -> io::Result<Arc<Self>> {
         socket.set_nonblocking(true)?;
         let (reader, writer) = UnixStream::from_std(socket)?.into_split();
-        let connection = Arc::new(Self {
-            driver,
-            writer,
-            backlog: Mutex::default(),
-            backlogged: Notify::new(),
-            pending: Mutex::new(Some(HashMap::new())),
-            ids: AtomicU64::new(1),
-            ended: watch::Sender::new(None),
-        });
-        tokio::spawn(Arc::clone(&connection).read(reader));
-        tokio::spawn(Arc::clone(&connection).flush());
-        Ok(connection)
+        let line = Arc::new(Line::new(driver));
+        let client = ClientBuilder::new()
+            .request_timeout(NO_LIMIT)
+            .max_concurrent_requests(MAX_CALLS)
+            .build_with_tokio(Sender(writer), Receiver::new(reader, Arc::clone(&line)));
+        let (ids, calls) = (AtomicU64::new(1), AtomicUsize::new(0));
+        Ok(Arc::new(Self { client, line, ids, calls }))
     }
 
-    /// Calls that were not answered yet.
+    /// Calls that the process has not answered yet.
     pub(crate) fn calls(&self) -> usize {
-        self.pending().as_ref().map_or(0, HashMap::len)
+        self.calls.load(Ordering::Relaxed)
     }
 
-    /// Waits until nothing more can be said, and gives the reason.
-    pub(crate) async fn ended(&self) -> String {
-        let mut ended = self.ended.subscribe();
-        match ended.wait_for(Option::is_some).await {
-            Ok(reason) => reason.clone().unwrap_or_default(),
-            Err(_) => String::new(),
+    /// Waits until the process says nothing more, and gives the reason.
+    pub(super) async fn silent(&self) -> String {
+        tokio::select! {
+            reason = self.line.silent() => reason,
+            // It was written to in vain, or answered a call that nobody had made.
+            error = self.client.on_disconnect() => format!("the process broke the protocol: {error}"),
         }
     }
 
-    /// A number for a call, unique in this connection.
-    pub(crate) fn next_id(&self) -> u64 {
-        self.ids.fetch_add(1, Ordering::Relaxed)
+    /// Gives the process up: calls that were not answered fail with this reason.
+    pub(super) fn give_up(&self, reason: &str) {
+        self.line.give_up(reason);
     }
 
-    /// Sends a request. The answer comes through what is returned, which may be dropped.
-    pub(crate) fn call(
-        &self,
-        id: u64,
-        method: &str,
-        params: &impl Serialize,
-        progress: Option<ProgressSink>,
-        hold: Option<Box<dyn Any + Send>>,
-    ) -> Result<oneshot::Receiver<Answer>> {
-        let frame = messages::request(id, method, params)?;
-        let (answer, answered) = oneshot::channel();
-        match self.pending().as_mut() {
-            Some(pending) => pending.insert(id, Pending { answer, progress, _hold: hold }),
-            None => return Err(self.gone()),
-        };
-        self.send(frame).inspect_err(|_| {
-            self.forget(id);
-        })?;
-        Ok(answered)
-    }
-
-    /// Asks for a call to end.
-    pub(crate) fn cancel(&self, request_id: &str) {
-        self.notify(method::CANCEL, &Cancel { request_id: request_id.to_owned() });
-    }
-
-    /// Sends a notification; a peer that is gone does not need it.
-    pub(crate) fn notify(&self, method: &'static str, params: &impl Serialize) {
-        if let Ok(frame) = messages::notification(method, params) {
-            let _ = self.send(frame);
-        }
-    }
-
-    /// Ends the connection: nothing more is read, and every call that was not answered fails.
-    pub(crate) fn end(&self, reason: &str) {
-        let mut first = false;
-        self.ended.send_if_modified(|ended| {
-            first = ended.is_none();
-            if first {
-                *ended = Some(reason.to_owned());
-            }
-            first
+    /// Makes a call of the driver protocol.
+    pub(super) fn call<R: Serialize>(
+        self: &Arc<Self>,
+        method: &'static str,
+        request: R,
+        extras: Extras,
+    ) -> Result<Call> {
+        let number = self.ids.fetch_add(1, Ordering::Relaxed);
+        let request_id = request_id(&extras.request_id, number);
+        let deadline_ms = extras.deadline.map(|deadline| {
+            u64::try_from(deadline.saturating_duration_since(Instant::now()).as_millis()).unwrap_or(u64::MAX)
         });
-        // Taken out of the lock before what they hold is dropped.
-        let unanswered = self.pending().take();
-        for (_, call) in unanswered.into_iter().flatten() {
-            let _ = call.answer.send(Err(self.gone()));
+        let context = CallContext { request_id: request_id.clone(), deadline_ms };
+        let params = Params::new(method, &Envelope { request, context })?;
+        if let Some(progress) = extras.progress {
+            self.line.listeners().insert(number, progress);
+        }
+        let connection = Arc::clone(self);
+        let guard = Underway::new(self, number, extras.hold);
+        let answer = Box::pin(async move {
+            let answer = connection.ask(method, params).await;
+            drop(guard);
+            answer
+        });
+        Ok(Call { connection: Arc::clone(self), request_id, answer: Some(answer) })
+    }
+
+    /// Makes a request as it is.
+    pub(super) async fn request(&self, method: &'static str, params: &impl Serialize) -> Answer {
+        self.ask(method, Params::new(method, params)?).await
+    }
+
+    async fn ask(&self, method: &'static str, params: Params) -> Answer {
+        match self.client.request::<Box<RawValue>, _>(method, params).await {
+            Ok(json) => Ok(Box::<str>::from(json).into_boxed_bytes().into_vec()),
+            Err(Error::Call(error)) => Err(messages::driver_error(&error)),
+            Err(Error::RestartNeeded(_) | Error::ServiceDisconnect | Error::Transport(_)) => {
+                Err(self.gone().await)
+            }
+            Err(other) => Err(DriverError::new(
+                ErrorKind::Internal,
+                format!("driver {}: {method}: {other}", self.line.driver),
+            )),
         }
     }
 
-    fn pending(&self) -> MutexGuard<'_, Option<HashMap<u64, Pending>>> {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Sends a notification; a process that is gone does not need it.
+    pub(super) async fn notify(&self, method: &'static str, params: &impl Serialize) {
+        if let Ok(params) = Params::new(method, params) {
+            let _ = self.client.notification(method, params).await;
+        }
     }
 
-    fn forget(&self, id: u64) -> Option<Pending> {
-        self.pending().as_mut().and_then(|pending| pending.remove(&id))
-    }
-
-    fn gone(&self) -> DriverError {
-        let reason = self.ended.borrow().clone().unwrap_or_default();
+    async fn gone(&self) -> DriverError {
+        let reason = self.line.verdict().await;
         DriverError::new(
             ErrorKind::Unavailable,
-            format!("driver {}: {reason}; it is started again: try again", self.driver),
+            format!("driver {}: {reason}; it is started again: try again", self.line.driver),
         )
         .retryable(true)
     }
+}
 
-    fn send(&self, frame: Vec<u8>) -> Result<()> {
-        let mut backlog = self.backlog.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut rest = frame.as_slice();
-        if backlog.is_empty() {
-            while !rest.is_empty() {
-                match self.writer.try_write(rest) {
-                    Ok(count) => rest = rest.get(count..).unwrap_or_default(),
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                    Err(_) => return Err(self.gone()),
-                }
-            }
-        }
-        if rest.is_empty() {
-            return Ok(());
-        }
-        if backlog.len() + rest.len() > 2 * MAX_FRAME_BYTES {
+struct Params(Box<RawValue>);
+
+impl Params {
+    fn new(method: &str, params: &impl Serialize) -> Result<Self> {
+        let json = to_raw_value(params).map_err(|error| {
+            DriverError::new(ErrorKind::Internal, format!("cannot write the request of {method}: {error}"))
+        })?;
+        if json.get().len() + OVERHEAD > MAX_FRAME_BYTES {
             return Err(DriverError::new(
-                ErrorKind::Unavailable,
-                format!("driver {}: it does not read what it is sent", self.driver),
+                ErrorKind::InvalidArgument,
+                format!(
+                    "the request of {method} has {} bytes, more than the {MAX_FRAME_BYTES} of a message",
+                    json.get().len()
+                ),
             ));
         }
-        backlog.extend(rest);
-        drop(backlog);
-        self.backlogged.notify_one();
-        Ok(())
+        Ok(Self(json))
     }
+}
 
-    /// Sends the backlog as the socket takes it.
-    async fn flush(self: Arc<Self>) {
-        loop {
-            tokio::select! {
-                () = self.backlogged.notified() => {}
-                _ = self.ended() => return,
-            }
-            while !self.backlog.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
-                tokio::select! {
-                    writable = self.writer.writable() => if writable.is_err() { return },
-                    _ = self.ended() => return,
-                }
-                let mut backlog = self.backlog.lock().unwrap_or_else(PoisonError::into_inner);
-                match self.writer.try_write(backlog.as_slices().0) {
-                    Ok(count) => drop(backlog.drain(..count)),
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    Err(_) => return,
-                }
-            }
-        }
+impl ToRpcParams for Params {
+    fn to_rpc_params(self) -> std::result::Result<Option<Box<RawValue>>, serde_json::Error> {
+        Ok(Some(self.0))
     }
+}
 
-    async fn read(self: Arc<Self>, reader: OwnedReadHalf) {
-        let reason = tokio::select! {
-            reason = self.read_until_end(reader) => reason,
-            _ = self.ended() => return,
-        };
-        self.end(&reason);
+/// What lasts as long as the process is busy with a call.
+struct Underway {
+    connection: Arc<Connection>,
+    number: u64,
+    _hold: Option<Box<dyn Any + Send>>,
+}
+
+impl Underway {
+    fn new(connection: &Arc<Connection>, number: u64, hold: Option<Box<dyn Any + Send>>) -> Self {
+        connection.calls.fetch_add(1, Ordering::Relaxed);
+        Self { connection: Arc::clone(connection), number, _hold: hold }
     }
+}
 
-    async fn read_until_end(&self, reader: OwnedReadHalf) -> String {
-        let mut reader = BufReader::with_capacity(64 << 10, reader);
-        let limit = u64::try_from(MAX_FRAME_BYTES).unwrap_or(u64::MAX);
-        let mut line = Vec::new();
-        loop {
-            line.clear();
-            // What one long message needed is not kept for ever.
-            line.shrink_to(1 << 20);
-            match (&mut reader).take(limit).read_until(b'\n', &mut line).await {
-                Ok(0) => return "the process closed its socket".to_owned(),
-                Err(error) => return format!("the process cannot be read: {error}"),
-                Ok(_) => {}
-            }
-            if line.pop() != Some(b'\n') {
-                return if line.len() + 1 < MAX_FRAME_BYTES {
-                    "the process ended in the middle of a message".to_owned()
-                } else {
-                    format!("the process sent a message of more than {MAX_FRAME_BYTES} bytes")
-                };
-            }
-            if let Err(error) = self.take(&line) {
-                return error;
-            }
-        }
+impl Drop for Underway {
+    fn drop(&mut self) {
+        self.connection.calls.fetch_sub(1, Ordering::Relaxed);
+        self.connection.line.listeners().remove(&self.number);
     }
+}
 
-    /// Takes a message; an error ends the connection.
-    fn take(&self, line: &[u8]) -> std::result::Result<(), String> {
-        match messages::parse(line)? {
-            Incoming::Answer { id, answer } => match self.forget(id) {
-                // Whoever gave up waiting has dropped the other end.
-                Some(call) => drop(call.answer.send(answer)),
-                None => tracing::warn!(driver = %self.driver, id, "an answer to no call"),
-            },
-            Incoming::Refused(error) => {
-                tracing::error!(driver = %self.driver, %error, "the driver did not understand a message");
+/// A call under way. When this is dropped before the answer, the answer is waited for in the background: until
+/// then the process is busy with the call.
+pub(super) struct Call {
+    connection: Arc<Connection>,
+    request_id: String,
+    answer: Option<Pin<Box<dyn Future<Output = Answer> + Send>>>,
+}
+
+impl Call {
+    /// Something that asks the process to end this call.
+    pub(super) fn canceller(&self) -> impl Fn() + use<> {
+        let (connection, request_id) = (Arc::clone(&self.connection), self.request_id.clone());
+        move || {
+            let (connection, note) = (Arc::clone(&connection), Cancel { request_id: request_id.clone() });
+            if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+                runtime.spawn(async move { connection.notify(method::CANCEL, &note).await });
             }
-            Incoming::Note { method, params } => match method.as_ref() {
-                method::LOG => match serde_json::from_str::<LogRecord>(params) {
-                    Ok(record) => logs::emit(&self.driver, &record),
-                    Err(error) => tracing::debug!(driver = %self.driver, %error, "a log record that is none"),
-                },
-                method::PROGRESS => self.progress(params),
-                // Of a newer minor version.
-                _ => {}
-            },
-        }
-        Ok(())
-    }
-
-    fn progress(&self, params: &str) {
-        let Ok(note) = serde_json::from_str::<ProgressNote>(params) else { return };
-        let Some(id) = id_of(&note.request_id) else { return };
-        let sink = self.pending().as_ref().and_then(|pending| pending.get(&id)?.progress.clone());
-        if let Some(sink) = sink {
-            sink(note.progress);
         }
     }
 }
 
-/// The request id on the wire: the caller's, made unique.
-pub(crate) fn request_id(given: &str, id: u64) -> String {
-    format!("{given}.{id}")
+impl Future for Call {
+    type Output = Answer;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut std::task::Context<'_>) -> Poll<Answer> {
+        let Some(answer) = self.answer.as_mut() else { return Poll::Pending };
+        let answer = ready!(answer.as_mut().poll(context));
+        self.answer = None;
+        Poll::Ready(answer)
+    }
 }
 
-fn id_of(request_id: &str) -> Option<u64> {
-    request_id.rsplit_once('.')?.1.parse().ok()
+impl Drop for Call {
+    fn drop(&mut self) {
+        if let (Some(answer), Ok(runtime)) = (self.answer.take(), tokio::runtime::Handle::try_current()) {
+            runtime.spawn(answer);
+        }
+    }
 }

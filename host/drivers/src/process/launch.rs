@@ -1,14 +1,13 @@
 //! From a file to a driver that can be called: start, hello, describe.
 
-use super::connection::{Connection, request_id};
+use super::connection::{Answer, Connection, Extras};
 use super::output::{LastLines, follow};
 use super::spawn;
 use crate::error::LoadError;
 use crate::logs;
-use convoy_driver_sdk::protocol::{CallContext, Describe, Description, Request};
-use convoy_driver_sdk::wire::{Envelope, Hello, method};
+use convoy_driver_sdk::protocol::{Describe, Description, Request};
+use convoy_driver_sdk::wire::{Hello, method};
 use convoy_driver_sdk::{DriverError, ErrorKind, Name, Result};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::path::Path;
 use std::sync::Arc;
@@ -25,6 +24,14 @@ pub(super) struct Running {
     pub(super) child: Child,
     pub(super) connection: Arc<Connection>,
     pub(super) last: LastLines,
+}
+
+impl Running {
+    /// If the program ended by itself, just now: how.
+    pub(super) async fn how_it_ended(&mut self) -> Option<String> {
+        let status = tokio::time::timeout(LAST_WORDS, self.child.wait()).await.ok()?.ok()?;
+        Some(format!("the driver process ended ({status})"))
+    }
 }
 
 /// Starts a program and learns who it is.
@@ -52,16 +59,16 @@ pub(super) async fn launch(
     match introduce(&running.connection, path, expected).await {
         Ok(description) => Ok((running, description)),
         Err(mut error) => {
-            let reason = how_it_ended(&mut running).await;
+            let reason = running.how_it_ended().await;
             let _ = running.child.kill().await;
-            running.connection.end("it was ended");
+            running.connection.give_up("it was ended");
             for reader in readers {
                 let _ = tokio::time::timeout(LAST_WORDS, reader).await;
             }
             if let LoadError::Hello { reason: told, output, .. } = &mut error {
                 *output = running.last.get();
                 if let Some(reason) = reason {
-                    *told = reason;
+                    *told = format!("{reason} before its hello");
                 }
             }
             Err(error)
@@ -69,32 +76,27 @@ pub(super) async fn launch(
     }
 }
 
-/// If the program ended by itself: how.
-async fn how_it_ended(running: &mut Running) -> Option<String> {
-    let status = tokio::time::timeout(LAST_WORDS, running.child.wait()).await.ok()?.ok()?;
-    Some(format!("it ended ({status}) before its hello"))
-}
-
 async fn introduce(
-    connection: &Connection,
+    connection: &Arc<Connection>,
     path: &Path,
     expected: Option<&Name>,
 ) -> std::result::Result<Description, LoadError> {
     let mut own = Hello::new(concat!("convoy ", env!("CARGO_PKG_VERSION")));
     own.log_level = Some(logs::level());
-    let theirs: Hello = ask(connection, method::HELLO, &own).await.map_err(|error| match error.kind {
-        ErrorKind::Unsupported => LoadError::Protocol { path: path.to_owned(), reason: error.message },
-        _ => LoadError::Hello { path: path.to_owned(), reason: error.message, output: Vec::new() },
-    })?;
+    let theirs: Hello = ask(connection, method::HELLO, connection.request(method::HELLO, &own))
+        .await
+        .map_err(|error| match error.kind {
+            ErrorKind::Unsupported => LoadError::Protocol { path: path.to_owned(), reason: error.message },
+            _ => LoadError::Hello { path: path.to_owned(), reason: error.message, output: Vec::new() },
+        })?;
     theirs
         .check()
         .map_err(|error| LoadError::Protocol { path: path.to_owned(), reason: error.to_string() })?;
 
-    let context = CallContext { request_id: request_id("describe", 0), deadline_ms: None };
-    let describe = Envelope { request: Describe::default(), context };
-    let description: Description = ask(connection, Describe::METHOD, &describe)
-        .await
-        .map_err(|error| LoadError::Describe { what: path.display().to_string(), error })?;
+    let cannot_describe = |error| LoadError::Describe { what: path.display().to_string(), error };
+    let extras = Extras { request_id: "describe".to_owned(), ..Extras::default() };
+    let call = connection.call(Describe::METHOD, Describe::default(), extras).map_err(cannot_describe)?;
+    let description: Description = ask(connection, Describe::METHOD, call).await.map_err(cannot_describe)?;
     check_name(path, expected, &description)?;
     Ok(description)
 }
@@ -118,22 +120,20 @@ pub(crate) fn check_name(
     }
 }
 
+/// Waits for an answer, but not for ever, and not for that of a process that says nothing more.
 async fn ask<T: DeserializeOwned>(
     connection: &Connection,
-    method: &'static str,
-    params: &impl Serialize,
+    method: &str,
+    answer: impl Future<Output = Answer>,
 ) -> Result<T> {
-    let answered = connection.call(connection.next_id(), method, params, None, None)?;
-    let silent = || {
-        DriverError::new(
-            ErrorKind::DeadlineExceeded,
-            format!("no answer to {method} within {} s", HELLO.as_secs()),
-        )
+    let json = tokio::select! {
+        answer = answer => answer?,
+        reason = connection.silent() => return Err(DriverError::new(ErrorKind::Unavailable, reason)),
+        () = tokio::time::sleep(HELLO) => {
+            let text = format!("no answer to {method} within {} s", HELLO.as_secs());
+            return Err(DriverError::new(ErrorKind::DeadlineExceeded, text));
+        }
     };
-    let json = tokio::time::timeout(HELLO, answered)
-        .await
-        .map_err(|_| silent())?
-        .unwrap_or_else(|_| Err(DriverError::new(ErrorKind::Unavailable, "it closed its socket")))?;
     serde_json::from_slice(&json).map_err(|error| {
         DriverError::new(ErrorKind::Internal, format!("its answer to {method} cannot be read: {error}"))
     })

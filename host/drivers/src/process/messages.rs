@@ -1,25 +1,20 @@
-//! The messages of JSON-RPC, written and read.
+//! The messages of JSON-RPC that a driver sends.
 
-use convoy_driver_sdk::wire::{MAX_FRAME_BYTES, code};
-use convoy_driver_sdk::{DriverError, ErrorKind, Result};
+use convoy_driver_sdk::wire::code;
+use convoy_driver_sdk::{DriverError, ErrorKind};
 use jsonrpsee_types::error::{INVALID_PARAMS_CODE, METHOD_NOT_FOUND_CODE, OVERSIZED_REQUEST_CODE};
-use jsonrpsee_types::{ErrorObject, Id, Notification, Request};
-use serde::{Deserialize, Serialize};
-use serde_json::value::{RawValue, to_raw_value};
+use jsonrpsee_types::{ErrorObject, Id};
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use std::borrow::Cow;
 
 /// How much of a message that is none an error quotes, in bytes.
 const QUOTED: usize = 120;
 
 /// What a driver sent.
-pub(super) enum Incoming<'a> {
-    /// To a call.
-    Answer {
-        /// Of the call.
-        id: u64,
-        /// The result as JSON.
-        answer: Result<Vec<u8>>,
-    },
+pub(super) enum Kind<'a> {
+    /// To a call; `jsonrpsee` reads it.
+    Response,
     /// An error about a message without id.
     Refused(DriverError),
     /// A notification.
@@ -40,44 +35,14 @@ struct Members<'a> {
     method: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     params: Option<&'a RawValue>,
-    #[serde(default)]
-    result: Option<Box<RawValue>>,
+    #[serde(borrow, default)]
+    result: Option<&'a RawValue>,
     #[serde(borrow, default)]
     error: Option<ErrorObject<'a>>,
 }
 
-/// A request as a line.
-pub(super) fn request(id: u64, method: &str, params: &impl Serialize) -> Result<Vec<u8>> {
-    let params = to_raw_value(params).map_err(|error| unwritable(method, &error))?;
-    line(method, &Request::borrowed(method, Some(&params), Id::Number(id)))
-}
-
-/// A notification as a line.
-pub(super) fn notification(method: &'static str, params: &impl Serialize) -> Result<Vec<u8>> {
-    line(method, &Notification::new(method.into(), params))
-}
-
-fn line(method: &str, message: &impl Serialize) -> Result<Vec<u8>> {
-    let mut bytes = serde_json::to_vec(message).map_err(|error| unwritable(method, &error))?;
-    bytes.push(b'\n');
-    if bytes.len() > MAX_FRAME_BYTES {
-        return Err(DriverError::new(
-            ErrorKind::InvalidArgument,
-            format!(
-                "the request of {method} has {} bytes, more than the {MAX_FRAME_BYTES} of a message",
-                bytes.len()
-            ),
-        ));
-    }
-    Ok(bytes)
-}
-
-fn unwritable(method: &str, error: &serde_json::Error) -> DriverError {
-    DriverError::new(ErrorKind::Internal, format!("cannot write the request of {method}: {error}"))
-}
-
-/// Reads a line. The error says what was found instead of a message.
-pub(super) fn parse(line: &[u8]) -> std::result::Result<Incoming<'_>, String> {
+/// Tells what a line is. The error says what was found instead of a message.
+pub(super) fn kind_of(line: &[u8]) -> Result<Kind<'_>, String> {
     let garbage = |expected: &str| {
         let start = String::from_utf8_lossy(line.get(..QUOTED).unwrap_or(line));
         format!("the process broke the protocol: expected {expected}, found {start:?}")
@@ -85,22 +50,21 @@ pub(super) fn parse(line: &[u8]) -> std::result::Result<Incoming<'_>, String> {
     let members: Members<'_> = serde_json::from_slice(line).map_err(|_| garbage("a JSON-RPC 2.0 message"))?;
     match members {
         Members { method: Some(method), id: None, params, .. } => {
-            Ok(Incoming::Note { method, params: params.map_or("{}", RawValue::get) })
+            Ok(Kind::Note { method, params: params.map_or("{}", RawValue::get) })
         }
-        Members { method: None, id: Some(Id::Number(id)), result: Some(result), error: None, .. } => {
-            let json: Box<str> = result.into();
-            Ok(Incoming::Answer { id, answer: Ok(json.into_boxed_bytes().into_vec()) })
+        Members { method: None, id: Some(Id::Number(_)), result: Some(_), error: None, .. }
+        | Members { method: None, id: Some(Id::Number(_)), result: None, error: Some(_), .. } => {
+            Ok(Kind::Response)
         }
-        Members { method: None, id: Some(Id::Number(id)), result: None, error: Some(error), .. } => {
-            Ok(Incoming::Answer { id, answer: Err(driver_error(&error)) })
+        Members { method: None, id: None, result: None, error: Some(error), .. } => {
+            Ok(Kind::Refused(driver_error(&error)))
         }
-        Members { method: None, error: Some(error), .. } => Ok(Incoming::Refused(driver_error(&error))),
         _ => Err(garbage("a response or a notification")),
     }
 }
 
 /// The driver's own error if it is in `data`, or what the code says.
-fn driver_error(error: &ErrorObject<'_>) -> DriverError {
+pub(super) fn driver_error(error: &ErrorObject<'_>) -> DriverError {
     if let Some(data) = error.data()
         && let Ok(own) = serde_json::from_str::<DriverError>(data.get())
     {
@@ -119,21 +83,23 @@ fn driver_error(error: &ErrorObject<'_>) -> DriverError {
 mod tests {
     use super::*;
 
-    fn answer(text: &str) -> Result<Vec<u8>> {
-        match parse(text.as_bytes()).unwrap() {
-            Incoming::Answer { id: 7, answer } => answer,
-            _ => panic!("expected an answer to 7"),
-        }
+    #[test]
+    fn errors_keep_their_kind_or_get_it_from_the_code() {
+        let error = |text: &str| driver_error(&serde_json::from_str(text).unwrap());
+        let full = error(
+            r#"{"code":-32000,"message":"m","data":{"kind":"busy","message":"m","retryable":false,"hint":"h"}}"#,
+        );
+        assert_eq!((full.kind, full.retryable, full.hint.as_deref()), (ErrorKind::Busy, false, Some("h")));
+        assert_eq!(error(r#"{"code":-32601,"message":"no such method"}"#).kind, ErrorKind::Unsupported);
     }
 
     #[test]
-    fn errors_keep_their_kind_or_get_it_from_the_code() {
-        let full = r#"{"jsonrpc":"2.0","id":7,"error":{"code":-32000,"message":"m","data":{"kind":"busy","message":"m","retryable":false,"hint":"h"}}}"#;
-        let error = answer(full).unwrap_err();
-        assert_eq!((error.kind, error.retryable, error.hint.as_deref()), (ErrorKind::Busy, false, Some("h")));
-        let plain = r#"{"jsonrpc":"2.0","id":7,"error":{"code":-32601,"message":"no such method"}}"#;
-        assert_eq!(answer(plain).unwrap_err().kind, ErrorKind::Unsupported);
-        assert_eq!(answer(r#"{"jsonrpc":"2.0","id":7,"result":{"a":1}}"#).unwrap(), br#"{"a":1}"#);
+    fn messages_are_told_apart() {
+        let kind = |text: &'static str| kind_of(text.as_bytes()).unwrap();
+        assert!(matches!(kind(r#"{"jsonrpc":"2.0","id":7,"result":{"a":1}}"#), Kind::Response));
+        assert!(matches!(kind(r#"{"id":7,"error":{"code":1,"message":""}}"#), Kind::Response));
+        assert!(matches!(kind(r#"{"id":null,"error":{"code":1,"message":""}}"#), Kind::Refused(_)));
+        assert!(matches!(kind(r#"{"method":"x"}"#), Kind::Note { params: "{}", .. }));
     }
 
     #[test]
@@ -146,10 +112,10 @@ mod tests {
             r#"{"id":7}"#,
             r#"{"id":7,"result":1,"error":{"code":1,"message":""}}"#,
         ] {
-            let Err(reason) = parse(bad.as_bytes()) else { panic!("{bad} was taken") };
+            let Err(reason) = kind_of(bad.as_bytes()) else { panic!("{bad} was taken") };
             assert!(reason.contains(&format!("found {bad:?}")), "{reason}");
         }
-        let Err(reason) = parse(&b"x".repeat(10_000)) else { panic!("taken") };
+        let Err(reason) = kind_of(&b"x".repeat(10_000)) else { panic!("taken") };
         assert!(reason.len() < 300);
     }
 }

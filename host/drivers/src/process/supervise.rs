@@ -1,22 +1,15 @@
 //! Keeping a driver's process running.
 
+use super::connection::Extras;
 use super::launch::{Running, launch};
 use super::{Phase, Shared, Wish};
-use convoy_driver_sdk::protocol::{CallContext, Open, Opened, Request};
-use convoy_driver_sdk::wire::{Envelope, method};
+use convoy_driver_sdk::protocol::{Open, Opened, Request};
+use convoy_driver_sdk::wire::method;
 use rustix::process::{Pid, Signal};
 use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// The pause before the first restart; doubled for each that follows soon.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// The longest pause.
-const LAST_PAUSE: Duration = Duration::from_secs(30);
-/// A process that ran this long was well: the counting begins anew.
-const WELL: Duration = Duration::from_secs(60);
-/// After so many ends in a row the driver is given up.
-const GIVE_UP: u32 = 8;
 /// How long a process may take to reconcile when it is opened again.
 const OPEN: Duration = Duration::from_secs(300);
 /// How long a process has after SIGTERM, and to be gone after SIGKILL.
@@ -32,7 +25,7 @@ pub(super) async fn supervise(shared: Arc<Shared>, first: Running) {
             match watch(&shared, process).await {
                 Watched::Stopped => return stopped(&shared),
                 Watched::Ended(reason) => {
-                    failures = if since.elapsed() >= WELL { 1 } else { failures + 1 };
+                    failures = if since.elapsed() >= shared.policy.well_after { 1 } else { failures + 1 };
                     failed(&shared, reason);
                 }
             }
@@ -63,12 +56,9 @@ async fn watch(shared: &Shared, mut process: Running) -> Watched {
     let reason = loop {
         tokio::select! {
             status = process.child.wait() => break ended(status),
-            reason = process.connection.ended() => {
+            reason = process.connection.silent() => {
                 // Its end is the better reason, if that is why.
-                break match tokio::time::timeout(TERM / 10, process.child.wait()).await {
-                    Ok(status) => ended(status),
-                    Err(_) => reason,
-                };
+                break process.how_it_ended().await.unwrap_or(reason);
             }
             () = shared.wished.notified() => {
                 if let Some(Wish::Stop { drain }) = shared.take_wish() {
@@ -80,7 +70,7 @@ async fn watch(shared: &Shared, mut process: Running) -> Watched {
     };
     // Nobody calls it any more before its calls fail.
     shared.phase.send_replace(Phase::Starting);
-    process.connection.end(&reason);
+    process.connection.give_up(&reason);
     let _ = process.child.kill().await;
     Watched::Ended(reason)
 }
@@ -107,13 +97,13 @@ fn stopped(shared: &Shared) {
 /// Waits before the next start; `false` when there shall be none.
 async fn pause(shared: &Shared, failures: &mut u32) -> bool {
     loop {
-        let end = if *failures >= GIVE_UP {
+        let end = if *failures >= shared.policy.give_up_after {
             shared.phase.send_replace(Phase::Failed);
             tracing::error!(driver = %shared.name, failures = *failures, "a driver was given up");
             None
         } else {
-            let doubled = FIRST_PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(16));
-            let until = Instant::now() + doubled.min(LAST_PAUSE);
+            let doubled = shared.policy.first_pause.saturating_mul(1 << failures.saturating_sub(1).min(16));
+            let until = Instant::now() + doubled.min(shared.policy.longest_pause);
             shared.phase.send_replace(Phase::Waiting { until });
             Some(until)
         };
@@ -140,11 +130,19 @@ async fn pause(shared: &Shared, failures: &mut u32) -> bool {
 /// Starts the program anew and opens the driver as it was open.
 async fn start_again(shared: &Shared) -> Result<Running, String> {
     shared.record().restarts += 1;
-    let (process, _) = launch(&shared.path, Some(&shared.name)).await.map_err(|error| error.to_string())?;
+    let (mut process, _) =
+        launch(&shared.path, Some(&shared.name)).await.map_err(|error| error.to_string())?;
     let open = shared.record().open.clone();
     if let Some(open) = open {
-        let opened =
-            reopen(&process, open).await.inspect_err(|_| process.connection.end("it could not be opened"))?;
+        let opened = match reopen(&process, open).await {
+            Ok(opened) => opened,
+            Err(reason) => {
+                let reason =
+                    process.how_it_ended().await.map_or(reason, |end| format!("{end} while it was opened"));
+                process.connection.give_up(&reason);
+                return Err(reason);
+            }
+        };
         for line in opened.recovered {
             tracing::info!(driver = %shared.name, "recovered after a restart: {line}");
         }
@@ -157,25 +155,22 @@ async fn start_again(shared: &Shared) -> Result<Running, String> {
 }
 
 async fn reopen(process: &Running, request: Open) -> Result<Opened, String> {
-    let deadline_ms = u64::try_from(OPEN.as_millis()).ok();
-    let context = CallContext { request_id: "restart.0".to_owned(), deadline_ms };
-    let id = process.connection.next_id();
-    let params = Envelope { request, context };
-    let answered =
-        process.connection.call(id, Open::METHOD, &params, None, None).map_err(|error| error.to_string())?;
-    match tokio::time::timeout(OPEN, answered).await {
-        Ok(Ok(Ok(json))) => {
+    let deadline = Instant::now().checked_add(OPEN);
+    let extras = Extras { request_id: "restart".to_owned(), deadline, ..Extras::default() };
+    let answer = process.connection.call(Open::METHOD, request, extras).map_err(|error| error.to_string())?;
+    tokio::select! {
+        answer = answer => {
+            let json = answer.map_err(|error| format!("it could not be opened: {error}"))?;
             serde_json::from_slice(&json).map_err(|error| format!("its answer to driver.open: {error}"))
         }
-        Ok(Ok(Err(error))) => Err(format!("it could not be opened: {error}")),
-        Ok(Err(_)) => Err("it ended while it was opened".to_owned()),
-        Err(_) => Err(format!("it could not be opened within {} s", OPEN.as_secs())),
+        reason = process.connection.silent() => Err(reason),
+        () = tokio::time::sleep(OPEN) => Err(format!("it could not be opened within {} s", OPEN.as_secs())),
     }
 }
 
 /// Goodbye, then SIGTERM, then SIGKILL.
 async fn drain_and_stop(shared: &Shared, process: &mut Running, drain: Duration) {
-    process.connection.notify(method::GOODBYE, &serde_json::Map::new());
+    process.connection.notify(method::GOODBYE, &serde_json::Map::new()).await;
     let mut gone = tokio::time::timeout(drain, process.child.wait()).await.is_ok();
     if !gone {
         tracing::warn!(driver = %shared.name, ?drain, "a driver did not finish in time");
@@ -188,5 +183,5 @@ async fn drain_and_stop(shared: &Shared, process: &mut Running, drain: Duration)
         let _ = process.child.start_kill();
         let _ = tokio::time::timeout(TERM, process.child.wait()).await;
     }
-    process.connection.end("the driver was stopped");
+    process.connection.give_up("the driver was stopped");
 }

@@ -1,0 +1,123 @@
+//! A driver that does what the option `do` of a create says: for tests of the host.
+
+use convoy_driver_sdk::context::Progress;
+use convoy_driver_sdk::protocol::{
+    CreateVolume, DeleteVolume, Description, GetVolume, Health, ListVolumes, ListedVolumes, MountVolume,
+    Mounted, Open, Opened, OptionSpec, UnmountVolume, Volume,
+};
+use convoy_driver_sdk::{Context, Driver, DriverError, ErrorKind, Name, PROTOCOL_VERSION, Result, Timestamp};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The driver.
+pub(crate) struct Misbehaving {
+    root: PathBuf,
+}
+
+fn volume(name: Name, info: BTreeMap<String, String>) -> Volume {
+    let (created, snapshots) = (Timestamp::from_unix(0), Vec::new());
+    Volume { name, size: 0, created, mountpoint: None, info, snapshots, health: Health::Good }
+}
+
+fn write_to_socket(bytes: &[u8]) -> Result<()> {
+    use std::os::fd::BorrowedFd;
+    // SAFETY: the SDK keeps the socket open as long as the process runs.
+    let socket = unsafe { BorrowedFd::borrow_raw(3) };
+    rustix::io::write(socket, bytes)
+        .map(drop)
+        .map_err(|error| DriverError::io("write to the socket", &error.into()))
+}
+
+impl Driver for Misbehaving {
+    fn describe() -> Description {
+        Description {
+            name: Name::from_static("misbehaving"),
+            version: "1.0".to_owned(),
+            protocol: PROTOCOL_VERSION.to_owned(),
+            summary: "does what no driver should".to_owned(),
+            capabilities: [].into(),
+            options: Vec::new(),
+            create_options: vec![OptionSpec::new("do", "what to do"), OptionSpec::new("ms", "for how long")],
+        }
+    }
+
+    fn open(request: Open, _: &Context) -> Result<(Self, Opened)> {
+        if request.root.join("crash").exists() {
+            std::process::exit(7);
+        }
+        let recovered = vec![format!("process {}", std::process::id())];
+        Ok((Self { root: request.root }, Opened { recovered, warnings: Vec::new() }))
+    }
+
+    fn info(&self, _: &Context) -> Result<BTreeMap<String, String>> {
+        let environment = std::env::vars().map(|(name, _)| name).collect::<Vec<_>>().join(" ");
+        Ok(BTreeMap::from([
+            ("Root".to_owned(), self.root.display().to_string()),
+            ("Pid".to_owned(), std::process::id().to_string()),
+            ("Environment".to_owned(), environment),
+        ]))
+    }
+
+    fn close(&self, _: &Context) -> Result<()> {
+        std::fs::write(self.root.join("closed"), "").map_err(|error| DriverError::io("write closed", &error))
+    }
+
+    fn create_volume(&self, request: CreateVolume, context: &Context) -> Result<Volume> {
+        let CreateVolume { name, options, .. } = request;
+        let ms = options.get("ms").and_then(|ms| ms.parse().ok()).unwrap_or(0);
+        let mut info = BTreeMap::new();
+        match options.get("do").map(String::as_str) {
+            Some("panic") => assert!(name.is_empty(), "on purpose"),
+            Some("abort") => std::process::abort(),
+            Some("sleep") => std::thread::sleep(Duration::from_millis(ms)),
+            Some("obey") => loop {
+                context.check()?;
+                std::thread::sleep(Duration::from_millis(2));
+            },
+            Some("log") => {
+                tracing::error!(volume = name.as_str(), "logged an error");
+                tracing::warn!("logged a warning");
+                tracing::info!(size = 7u64, "logged an info");
+                tracing::debug!("logged a debug");
+            }
+            Some("progress") => (1..=3).for_each(|done| {
+                context.progress(Progress { done, total: Some(3), unit: "files".to_owned(), note: None });
+            }),
+            Some("print") => {
+                println!("a stray line on standard output");
+                eprintln!("a stray line on standard error");
+            }
+            // Into the socket of the process, between the messages.
+            Some("garbage") => write_to_socket(b"this is no message\n")?,
+            Some("huge") => drop(info.insert("huge".to_owned(), "x".repeat(65 << 20))),
+            Some("refuse") => {
+                return Err(DriverError::new(ErrorKind::Exhausted, "no room for it")
+                    .retryable(true)
+                    .hint("make room"));
+            }
+            _ => {}
+        }
+        Ok(volume(name, info))
+    }
+
+    fn delete_volume(&self, _: DeleteVolume, _: &Context) -> Result<()> {
+        Ok(())
+    }
+
+    fn mount_volume(&self, request: MountVolume, _: &Context) -> Result<Mounted> {
+        Ok(Mounted { mountpoint: self.root.join(request.name.as_str()) })
+    }
+
+    fn unmount_volume(&self, _: UnmountVolume, _: &Context) -> Result<()> {
+        Ok(())
+    }
+
+    fn list_volumes(&self, _: ListVolumes, _: &Context) -> Result<ListedVolumes> {
+        Ok(ListedVolumes::default())
+    }
+
+    fn get_volume(&self, request: GetVolume, _: &Context) -> Result<Volume> {
+        Ok(volume(request.name, BTreeMap::new()))
+    }
+}

@@ -1,0 +1,5 @@
+//! The misbehaving driver as a shared library.
+
+mod driver;
+
+convoy_driver_sdk::export!(driver::Misbehaving);

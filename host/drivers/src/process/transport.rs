@@ -1,0 +1,179 @@
+//! Lines over the socket of one process, and the notes among them.
+
+use super::messages;
+use crate::logs;
+use crate::options::ProgressSink;
+use convoy_driver_sdk::Name;
+use convoy_driver_sdk::wire::{LogRecord, MAX_FRAME_BYTES, ProgressNote, method};
+use jsonrpsee_core::client::{ReceivedMessage, TransportReceiverT, TransportSenderT};
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::watch;
+
+/// Memory that is kept for the next line, in bytes.
+const KEPT: usize = 64 << 10;
+
+/// What is known of the socket's end, and who listens to progress.
+pub(super) struct Line {
+    pub(super) driver: Name,
+    /// Why nothing more comes over the socket.
+    silent: watch::Sender<Option<String>>,
+    /// Why the process is given up: what calls in flight are told.
+    verdict: watch::Sender<Option<String>>,
+    listeners: Mutex<HashMap<u64, ProgressSink>>,
+}
+
+impl Line {
+    pub(super) fn new(driver: Name) -> Self {
+        Self {
+            driver,
+            silent: watch::Sender::new(None),
+            verdict: watch::Sender::new(None),
+            listeners: Mutex::default(),
+        }
+    }
+
+    pub(super) fn listeners(&self) -> MutexGuard<'_, HashMap<u64, ProgressSink>> {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until nothing more comes.
+    pub(super) async fn silent(&self) -> String {
+        settled(&self.silent).await
+    }
+
+    /// Says that nothing more comes, if nobody said so before.
+    pub(super) fn fall_silent(&self, reason: &str) {
+        settle(&self.silent, reason);
+    }
+
+    /// Why the process was given up, once it was.
+    pub(super) async fn verdict(&self) -> String {
+        settled(&self.verdict).await
+    }
+
+    /// Gives the process up.
+    pub(super) fn give_up(&self, reason: &str) {
+        settle(&self.verdict, reason);
+        self.fall_silent(reason);
+    }
+}
+
+async fn settled(state: &watch::Sender<Option<String>>) -> String {
+    match state.subscribe().wait_for(Option::is_some).await {
+        Ok(reason) => reason.clone().unwrap_or_default(),
+        Err(_) => String::new(),
+    }
+}
+
+fn settle(state: &watch::Sender<Option<String>>, reason: &str) {
+    state.send_if_modified(|settled| {
+        let first = settled.is_none();
+        if first {
+            *settled = Some(reason.to_owned());
+        }
+        first
+    });
+}
+
+/// Sends messages as lines.
+pub(super) struct Sender(pub(super) OwnedWriteHalf);
+
+impl TransportSenderT for Sender {
+    type Error = io::Error;
+
+    async fn send(&mut self, mut message: String) -> io::Result<()> {
+        message.push('\n');
+        self.0.write_all(message.as_bytes()).await
+    }
+}
+
+/// Hands responses on and takes the notes itself: they must neither wait in a queue nor fill one.
+pub(super) struct Receiver {
+    reader: BufReader<OwnedReadHalf>,
+    line: Arc<Line>,
+}
+
+impl Receiver {
+    pub(super) fn new(socket: OwnedReadHalf, line: Arc<Line>) -> Self {
+        Self { reader: BufReader::with_capacity(KEPT, socket), line }
+    }
+
+    /// The next line, or why there is none.
+    async fn next(&mut self) -> Result<Vec<u8>, String> {
+        let limit = u64::try_from(MAX_FRAME_BYTES).unwrap_or(u64::MAX);
+        let mut bytes = Vec::new();
+        match (&mut self.reader).take(limit).read_until(b'\n', &mut bytes).await {
+            Ok(0) => return Err("the process closed its socket".to_owned()),
+            Err(error) => return Err(format!("the process cannot be read: {error}")),
+            Ok(_) => {}
+        }
+        match bytes.pop() {
+            Some(b'\n') => Ok(bytes),
+            _ if bytes.len() + 1 < MAX_FRAME_BYTES => {
+                Err("the process ended in the middle of a message".to_owned())
+            }
+            _ => Err(format!("the process sent a message of more than {MAX_FRAME_BYTES} bytes")),
+        }
+    }
+
+    async fn next_response(&mut self) -> Result<Vec<u8>, String> {
+        loop {
+            let bytes = self.next().await?;
+            match messages::kind_of(&bytes)? {
+                messages::Kind::Response => return Ok(bytes),
+                messages::Kind::Refused(error) => {
+                    tracing::error!(driver = %self.line.driver, %error, "the driver did not understand a message");
+                }
+                messages::Kind::Note { method, params } => self.take(&method, params),
+            }
+        }
+    }
+
+    fn take(&self, method: &str, params: &str) {
+        let driver = &self.line.driver;
+        match method {
+            method::LOG => match serde_json::from_str::<LogRecord>(params) {
+                Ok(record) => logs::emit(driver, &record),
+                Err(error) => tracing::debug!(%driver, %error, "a log record that is none"),
+            },
+            method::PROGRESS => {
+                let Ok(note) = serde_json::from_str::<ProgressNote>(params) else { return };
+                let Some(call) = call_of(&note.request_id) else { return };
+                let listener = self.line.listeners().get(&call).cloned();
+                if let Some(listener) = listener {
+                    listener(note.progress);
+                }
+            }
+            // Of a newer minor version.
+            _ => {}
+        }
+    }
+}
+
+impl TransportReceiverT for Receiver {
+    type Error = io::Error;
+
+    async fn receive(&mut self) -> io::Result<ReceivedMessage> {
+        match self.next_response().await {
+            Ok(bytes) => Ok(ReceivedMessage::Bytes(bytes)),
+            Err(reason) => {
+                self.line.fall_silent(&reason);
+                // Whoever watches the process finds out more; until then calls in flight stay in flight.
+                Err(io::Error::other(self.line.verdict().await))
+            }
+        }
+    }
+}
+
+/// The request id on the wire: the caller's, made unique.
+pub(super) fn request_id(given: &str, call: u64) -> String {
+    format!("{given}.{call}")
+}
+
+fn call_of(request_id: &str) -> Option<u64> {
+    request_id.rsplit_once('.')?.1.parse().ok()
+}

@@ -1,0 +1,12 @@
+//! Drivers through every carrier: built, loaded and called for real.
+
+// Helpers outside of test functions fail tests too.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod calls;
+#[path = "../../examples/misbehaving/driver.rs"]
+mod driver;
+mod hostile;
+mod loading;
+mod support;
+mod tmpfs;
