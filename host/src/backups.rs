@@ -2,9 +2,15 @@
 //!
 //! - [`provider`]: backups that a storage system keeps itself, by the driver whose name is the URL's scheme.
 //!
-//! Everything else is the backup engine's: the driver says where a snapshot's bytes are, the engine moves them.
+//! - [`engine`]: backups in a store, made of what a driver hands over ([`source`]) by the backup engine; [`restore`]:
+//!   the way back; [`store`]: from URLs to stores; [`progress`]: how far it is.
 
+mod engine;
+mod progress;
 mod provider;
+mod restore;
+mod source;
+mod store;
 
 use crate::call::Call;
 use crate::jobs::{About, Jobs, Running};
@@ -19,16 +25,17 @@ use convoy_driver_sdk::{ErrorKind, Name};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// The backup service.
-#[derive(Debug)]
+/// The backup service. Cheap to clone.
+#[derive(Debug, Clone)]
 pub struct Backups {
     volumes: Arc<Volumes>,
+    engine: convoy_backup::Engine,
 }
 
 impl Backups {
     /// Of these volumes.
     pub fn new(volumes: Arc<Volumes>) -> Self {
-        Self { volumes }
+        Self { volumes, engine: convoy_backup::Engine::default() }
     }
 
     /// Makes a volume, empty or from a backup.
@@ -39,7 +46,7 @@ impl Backups {
         &self,
         name: &Name,
         spec: &CreateSpec,
-        job: &Running,
+        job: &Arc<Running>,
         request_id: &str,
     ) -> Result<Entry> {
         if spec.backup.is_empty() && !spec.endpoint.is_empty() {
@@ -61,7 +68,27 @@ impl Backups {
             let spec = CreateSpec { driver: driver.name().to_string(), backup: url, ..spec.clone() };
             return self.volumes.create(name, &spec, &job.call(request_id)).await;
         }
-        Err(unsupported(scheme))
+        let (name, spec, job, id) = (name.clone(), spec.clone(), Arc::clone(job), request_id.to_owned());
+        self.in_store(move |this| async move { this.restore(&name, &spec, &url, &job, &id).await }).await
+    }
+
+    /// Runs work of the engine on a thread of its own: it moves and checks much, and would keep calls waiting that
+    /// only ask for something.
+    async fn in_store<T, F>(&self, work: impl FnOnce(Self) -> F + Send + 'static) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T>>,
+    {
+        let (this, runtime, span) =
+            (self.clone(), tokio::runtime::Handle::current(), tracing::Span::current());
+        let done = tokio::task::spawn_blocking(move || span.in_scope(|| runtime.block_on(work(this))));
+        done.await.unwrap_or_else(|error| {
+            Err(Error::Backup {
+                kind: ErrorKind::Internal,
+                message: format!("the daemon failed in this work: {error}"),
+                hint: Some("see its log".to_owned()),
+            })
+        })
     }
 
     /// Makes a volume unless there is one of that name: Docker's Create.
@@ -83,7 +110,7 @@ impl Backups {
         }
         let about =
             About { kind: "restore", volume: name.to_string(), url: spec.backup.clone(), ..About::default() };
-        let job = jobs.begin(about);
+        let job = Arc::new(jobs.begin(about));
         match self.create(name, spec, &job, call.request_id()).await {
             Err(Error::VolumeExists(_)) => self.volumes.find(name, call).await,
             result => result,
@@ -94,7 +121,12 @@ impl Backups {
     ///
     /// # Errors
     /// [`Error::SnapshotNotFound`] and the like; the driver's; those of the store.
-    pub async fn back_up(&self, asked: &CreateBackup, job: &Running, request_id: &str) -> Result<String> {
+    pub async fn back_up(
+        &self,
+        asked: &CreateBackup,
+        job: &Arc<Running>,
+        request_id: &str,
+    ) -> Result<String> {
         let volume = (!asked.volume_name.is_empty()).then_some(asked.volume_name.as_str());
         let (entry, snapshot) = self.volumes.index.snapshot(&asked.snapshot_name, volume)?;
         let url = plain_url(&asked.url);
@@ -103,7 +135,11 @@ impl Backups {
         {
             return self.back_up_at_provider(&entry, &snapshot.name, &job.call(request_id)).await;
         }
-        Err(unsupported(scheme(&url)))
+        let (asked, job, id) = (asked.clone(), Arc::clone(job), request_id.to_owned());
+        self.in_store(move |this| async move {
+            this.back_up_to_store(&entry, &snapshot, &asked, &url, &job, &id).await
+        })
+        .await
     }
 
     /// The backups at a destination, by URL.
@@ -114,7 +150,10 @@ impl Backups {
         let url = plain_url(&asked.url);
         match self.provider(scheme(&url)) {
             Some(driver) => self.list_at_provider(driver, &url, asked, call).await,
-            None => Err(unsupported(scheme(&url))),
+            None => {
+                let asked = asked.clone();
+                self.in_store(move |this| async move { this.list_in_store(&url, &asked).await }).await
+            }
         }
     }
 
@@ -126,7 +165,10 @@ impl Backups {
         let url = plain_url(&asked.url);
         match self.provider(scheme(&url)) {
             Some(driver) => self.inspect_at_provider(driver, &url, call).await,
-            None => Err(unsupported(scheme(&url))),
+            None => {
+                let asked = asked.clone();
+                self.in_store(move |this| async move { this.inspect_in_store(&url, &asked).await }).await
+            }
         }
     }
 
@@ -138,7 +180,10 @@ impl Backups {
         let url = plain_url(&asked.url);
         match self.provider(scheme(&url)) {
             Some(driver) => self.delete_at_provider(driver, &url, call).await,
-            None => Err(unsupported(scheme(&url))),
+            None => {
+                let asked = asked.clone();
+                self.in_store(move |this| async move { this.delete_in_store(&url, &asked).await }).await
+            }
         }
     }
 
@@ -146,16 +191,30 @@ impl Backups {
     ///
     /// # Errors
     /// Those of the store; damage is in the report.
-    pub async fn verify(&self, asked: &VerifyBackups, _job: &Running) -> Result<VerifyReport> {
-        Err(unsupported(scheme(&asked.url)))
+    pub async fn verify(&self, asked: &VerifyBackups, job: &Arc<Running>) -> Result<VerifyReport> {
+        let url = plain_url(&asked.url);
+        self.refuse_provider(&url, "verifying backups")?;
+        let (asked, job) = (asked.clone(), Arc::clone(job));
+        self.in_store(move |this| async move { this.verify_in_store(&url, &asked, &job).await }).await
     }
 
     /// Removes what no backup refers to.
     ///
     /// # Errors
     /// Those of the store.
-    pub async fn prune(&self, asked: &PruneBackups, _job: &Running) -> Result<PruneReport> {
-        Err(unsupported(scheme(&asked.url)))
+    pub async fn prune(&self, asked: &PruneBackups, job: &Arc<Running>) -> Result<PruneReport> {
+        let url = plain_url(&asked.url);
+        self.refuse_provider(&url, "pruning backups")?;
+        let (asked, job) = (asked.clone(), Arc::clone(job));
+        self.in_store(move |this| async move { this.prune_in_store(&url, &asked, &job).await }).await
+    }
+
+    /// What a storage system keeps itself is its own affair.
+    fn refuse_provider(&self, url: &str, what: &'static str) -> Result<()> {
+        match self.provider(scheme(url)) {
+            Some(driver) => Err(Error::Unsupported { driver: driver.name().clone(), what }),
+            None => Ok(()),
+        }
     }
 }
 

@@ -80,6 +80,8 @@ pub struct Config {
     pub mount_namespace: Option<PathBuf>,
     /// Whether nothing was saved, or what was saved is ignored.
     pub first_start: bool,
+    /// Whether the command line also wins over what the drivers saved.
+    pub override_saved: bool,
 }
 
 /// Brings saved settings and command line together.
@@ -90,7 +92,8 @@ pub fn load(root: &Path, args: &DaemonArgs) -> Result<Config, ConfigError> {
     let path = root.join(FILE);
     let saved = if args.ignore_config_file { None } else { read(&path)? };
     let first_start = saved.is_none();
-    check(merge(&path, root, saved, args)?, first_start)
+    let config = check(merge(&path, root, saved, args)?, first_start)?;
+    Ok(Config { override_saved: args.ignore_config_file, ..config })
 }
 
 /// Saves settings, durably.
@@ -193,7 +196,10 @@ fn check(general: General, first_start: bool) -> Result<Config, ConfigError> {
         "" => None,
         value => {
             let path = match value.parse::<u32>() {
-                Ok(descriptor) => PathBuf::from(format!("/proc/self/fd/{descriptor}")),
+                Ok(descriptor) => {
+                    // A driver may be another process.
+                    PathBuf::from(format!("/proc/{}/fd/{descriptor}", std::process::id()))
+                }
                 Err(_) => PathBuf::from(value),
             };
             std::fs::metadata(&path)
@@ -201,7 +207,7 @@ fn check(general: General, first_start: bool) -> Result<Config, ConfigError> {
             Some(path)
         }
     };
-    Ok(Config { general, command_timeout, mount_namespace, first_start })
+    Ok(Config { general, command_timeout, mount_namespace, first_start, override_saved: false })
 }
 
 #[cfg(test)]

@@ -118,6 +118,7 @@ fn make(
                 let open = Open {
                     root: root.join(handle.name().as_str()),
                     options: options::for_driver(given, handle.description()),
+                    override_saved: config.override_saved,
                     mount_namespace: config.mount_namespace.clone(),
                     command_timeout_ms: config
                         .command_timeout

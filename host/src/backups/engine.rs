@@ -1,0 +1,199 @@
+//! Backups in a store: made, listed, looked at, deleted, checked and tidied.
+
+use super::progress::watched;
+use super::store::{self, For, Store};
+use super::{Backups, source};
+use crate::events::about;
+use crate::jobs::Running;
+use crate::volumes::error::{Error, Result};
+use crate::volumes::index::Entry;
+use convoy_backup::{
+    BackupMeta, BackupOptions, Format, Progress, PruneOptions, VerifyOptions, VerifySummary,
+};
+use convoy_client::types::{
+    BackupInfo, BackupRef, CreateBackup, Event, ListBackups, Pairs, Problem, PruneBackups, PruneReport,
+    VerifyBackups, VerifyReport,
+};
+use convoy_driver_sdk::Timestamp;
+use convoy_driver_sdk::protocol::Snapshot;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+impl Backups {
+    /// Backs a snapshot up to a store and answers the backup's URL.
+    pub(super) async fn back_up_to_store(
+        &self,
+        entry: &Entry,
+        snapshot: &Snapshot,
+        asked: &CreateBackup,
+        url: &str,
+        job: &Running,
+        request_id: &str,
+    ) -> Result<String> {
+        let format = match asked.format.as_str() {
+            "" | "v1" => Format::V1,
+            "v0" => Format::V0,
+            other => {
+                let text =
+                    format!("invalid format {other:?}: expected v1, or v0 for what convoy 0.5 can restore");
+                return Err(Error::InvalidRequest(text));
+            }
+        };
+        let store = store::open_destination(url, &asked.endpoint).await?;
+        let key = store.key(&self.engine, &asked.encryption_key_file, For::Writing).await?;
+        let volume = &entry.volume.name;
+        let _reading = self.volumes.reading(volume);
+        let options = BackupOptions { format, recheck: asked.full, key, ..BackupOptions::default() };
+        let prepared = self.engine.prepare(Arc::clone(&store.objects), volume, &options).await?;
+        let base = prepared.parent().map(|parent| parent.snapshot);
+        let call = job.call(request_id);
+        let opened = source::open(&self.volumes, entry, &snapshot.name, base.as_deref(), &call).await?;
+        let meta = BackupMeta {
+            backup: crate::volumes::create::generated_name("backup")?.to_string(),
+            volume: volume.to_string(),
+            driver: entry.driver.name().to_string(),
+            volume_size: opened.size().unwrap_or(entry.volume.size),
+            volume_created: entry.volume.created.to_legacy(),
+            snapshot: snapshot.name.to_string(),
+            snapshot_created: snapshot.created.to_legacy(),
+            created: Timestamp::now().to_legacy(),
+            options: opened.restore_options(),
+        };
+        let backup = meta.backup.clone();
+        let (progress, cancel) = (Progress::new(), job.cancel());
+        let running = prepared.run(meta, opened.source(&call), &progress, &cancel);
+        let result = watched(job, &progress, "reading", running).await;
+        opened.close(&self.volumes, request_id).await;
+        let summary = result?;
+        let url = store.destination.backup_url(&backup, volume);
+        tracing::info!(
+            %volume, snapshot = %snapshot.name, backup, parent = summary.parent,
+            bytes = summary.stats.bytes, read = summary.stats.bytes_read, added = summary.stats.bytes_added,
+            "backed up"
+        );
+        let event = about("backup.create", entry.driver.name(), volume);
+        self.volumes.events.send(Event {
+            snapshot: snapshot.name.to_string(),
+            message: url.clone(),
+            ..event
+        });
+        Ok(url)
+    }
+
+    pub(super) async fn list_in_store(
+        &self,
+        url: &str,
+        asked: &ListBackups,
+    ) -> Result<BTreeMap<String, BackupInfo>> {
+        let store = store::open_destination(url, &asked.endpoint).await?;
+        let volume = (!asked.volume_name.is_empty()).then_some(asked.volume_name.as_str());
+        let listing = self.engine.list(Arc::clone(&store.objects), volume).await?;
+        for (volume, backup, error) in &listing.unreadable {
+            tracing::warn!(volume, backup, %error, "a backup cannot be listed");
+        }
+        let wanted = |snapshot: &str| asked.snapshot_name.is_empty() || asked.snapshot_name == snapshot;
+        Ok(listing
+            .backups
+            .into_iter()
+            .filter(|info| wanted(&info.snapshot))
+            .map(|info| {
+                let url = store.destination.backup_url(&info.backup, &info.volume);
+                (url.clone(), shown(&info, &url))
+            })
+            .collect())
+    }
+
+    pub(super) async fn inspect_in_store(&self, url: &str, asked: &BackupRef) -> Result<BackupInfo> {
+        let (store, backup) = store::open_backup(url, &asked.endpoint).await?;
+        let info = self.engine.inspect(store.objects, &backup.volume, &backup.backup).await?;
+        Ok(shown(&info, &backup.to_string()))
+    }
+
+    pub(super) async fn delete_in_store(&self, url: &str, asked: &BackupRef) -> Result<()> {
+        let (store, backup) = store::open_backup(url, &asked.endpoint).await?;
+        let summary = self.engine.delete(store.objects, &backup.volume, &backup.backup).await?;
+        if let Some(why) = summary.deferred {
+            tracing::info!(backup = %backup, why, "the backup is gone; its data is removed later");
+        }
+        let event = about("backup.delete", "", &backup.volume);
+        self.volumes.events.send(Event { message: backup.to_string(), ..event });
+        Ok(())
+    }
+
+    pub(super) async fn verify_in_store(
+        &self,
+        url: &str,
+        asked: &VerifyBackups,
+        job: &Running,
+    ) -> Result<VerifyReport> {
+        let (store, volume, backup) = scope(url, &asked.endpoint, &asked.volume_name).await?;
+        if asked.read_data > 100 {
+            let text = format!("invalid ReadData {}: expected 0 to 100 percent", asked.read_data);
+            return Err(Error::InvalidRequest(text));
+        }
+        let key = store.key(&self.engine, &asked.encryption_key_file, For::Reading).await?;
+        let options = VerifyOptions { read_data: asked.read_data, key };
+        let (progress, cancel) = (Progress::new(), job.cancel());
+        let objects = Arc::clone(&store.objects);
+        let running =
+            self.engine.verify(objects, volume.as_deref(), backup.as_deref(), &options, &progress, &cancel);
+        let summary = watched(job, &progress, "verifying", running).await?;
+        Ok(report(&store, summary))
+    }
+
+    pub(super) async fn prune_in_store(
+        &self,
+        url: &str,
+        asked: &PruneBackups,
+        job: &Running,
+    ) -> Result<PruneReport> {
+        let store = store::open_destination(url, &asked.endpoint).await?;
+        let key = store.key(&self.engine, &asked.encryption_key_file, For::Reading).await?;
+        let options = PruneOptions { dry_run: asked.dry_run, key, ..PruneOptions::default() };
+        let volume = (!asked.volume_name.is_empty()).then_some(asked.volume_name.as_str());
+        let (progress, cancel) = (Progress::new(), job.cancel());
+        let running = self.engine.prune(Arc::clone(&store.objects), volume, &options, &progress, &cancel);
+        let summary = watched(job, &progress, "pruning", running).await?;
+        Ok(PruneReport {
+            dry_run: asked.dry_run,
+            objects: summary.objects + summary.repacked + summary.partial,
+            bytes: summary.bytes + summary.repacked_bytes,
+            ..PruneReport::default()
+        })
+    }
+}
+
+/// What is to be verified: one backup, one volume's, or everything at a destination.
+async fn scope(url: &str, endpoint: &str, volume: &str) -> Result<(Store, Option<String>, Option<String>)> {
+    if url.contains('?') {
+        let (store, backup) = store::open_backup(url, endpoint).await?;
+        return Ok((store, Some(backup.volume), Some(backup.backup)));
+    }
+    let store = store::open_destination(url, endpoint).await?;
+    Ok((store, (!volume.is_empty()).then(|| volume.to_owned()), None))
+}
+
+fn report(store: &Store, summary: VerifySummary) -> VerifyReport {
+    VerifyReport {
+        backups: summary.backups,
+        bytes_read: summary.bytes_read,
+        problems: summary
+            .faults
+            .into_iter()
+            .map(|fault| Problem {
+                backup_url: match (fault.backup.as_str(), fault.volume.as_str()) {
+                    ("", _) | (_, "") => String::new(),
+                    (backup, volume) => store.destination.backup_url(backup, volume),
+                },
+                object: String::new(),
+                message: fault.what,
+            })
+            .collect(),
+        ..VerifyReport::default()
+    }
+}
+
+fn shown(info: &convoy_backup::BackupInfo, url: &str) -> BackupInfo {
+    let pairs: Pairs = info.to_map(url);
+    pairs.into()
+}

@@ -1,0 +1,147 @@
+//! A volume from a backup in a store.
+
+use super::Backups;
+use super::progress::watched;
+use super::store::{self, For};
+use crate::call::Call;
+use crate::jobs::Running;
+use crate::volumes::CHANGE;
+use crate::volumes::backend::Backend;
+use crate::volumes::error::{Error, Result};
+use crate::volumes::index::Entry;
+use crate::volumes::spec::CreateSpec;
+use convoy_backup::{BackupInfo, BackupKind, Progress, RestoreOptions, Target};
+use convoy_driver_sdk::Name;
+use convoy_driver_sdk::protocol::{
+    AbortRestore, Capability, FinishRestore, PrepareRestore, PreparedRestore, SourceKind, TargetLocation,
+};
+use std::sync::Arc;
+
+impl Backups {
+    /// Makes a volume and fills it. It is not seen as a volume before it is whole; when anything fails, nothing is left.
+    pub(super) async fn restore(
+        &self,
+        name: &Name,
+        spec: &CreateSpec,
+        url: &str,
+        job: &Running,
+        request_id: &str,
+    ) -> Result<Entry> {
+        let reservation = self.volumes.index.reserve_volume(name)?;
+        let (store, backup) = store::open_backup(url, &spec.endpoint).await?;
+        let info = self.engine.inspect(Arc::clone(&store.objects), &backup.volume, &backup.backup).await?;
+        let driver = self.driver_for(&info, &spec.driver)?;
+        let request = prepare_request(name, spec, &info, driver)?;
+        let key = store.key(&self.engine, &spec.encryption_key_file, For::Reading).await?;
+        let call = job.call(request_id);
+
+        let turn = self.volumes.turn(name, "restore").await?;
+        let prepared = driver.change(request, &call.within(CHANGE), &turn).await?;
+        drop(turn);
+        let PreparedRestore { handle, location } = prepared;
+        let progress = Progress::new();
+        let (options, cancel) = (RestoreOptions { key }, job.cancel());
+        let filling = self.engine.restore(
+            Arc::clone(&store.objects),
+            &backup.volume,
+            &backup.backup,
+            target(location),
+            &options,
+            &progress,
+            &cancel,
+        );
+        let summary = match watched(job, &progress, "writing", filling).await {
+            Ok(summary) => summary,
+            Err(error) => {
+                self.abort(name, driver, handle, request_id).await;
+                return Err(error.into());
+            }
+        };
+        for warning in &summary.warnings {
+            tracing::warn!(volume = %name, warning, "not everything could be restored");
+        }
+        let turn = self.volumes.turn(name, "restore").await?;
+        let finish = FinishRestore { handle: handle.clone() };
+        match driver.change(finish, &Call::new(request_id).within(CHANGE), &turn).await {
+            Ok(volume) => self.volumes.created(driver, volume, reservation),
+            Err(error) => {
+                drop(turn);
+                self.abort(name, driver, handle, request_id).await;
+                // Where the answer was lost the volume may be there: then the next listing shows it.
+                driver.suspect();
+                Err(error.into())
+            }
+        }
+    }
+
+    async fn abort(&self, name: &Name, driver: &Backend, handle: String, request_id: &str) {
+        // Not the job's call: a cancelled job undoes what it began.
+        let call = Call::new(request_id).within(CHANGE);
+        let aborted = match self.volumes.turn(name, "restore").await {
+            Ok(turn) => driver.change(AbortRestore { handle }, &call, &turn).await.map_err(Error::from),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = aborted {
+            tracing::warn!(volume = %name, %error, "what a failed restore wrote stays until the driver is started again");
+        }
+    }
+
+    /// The driver to restore with: the one that was named; else the one the backup was made with, the default one, or
+    /// any other that takes this kind of data.
+    fn driver_for(&self, info: &BackupInfo, named: &str) -> Result<&Arc<Backend>> {
+        let (needed, what) = match info.kind {
+            BackupKind::Tree => (Capability::RestoreTree, "restoring a directory tree"),
+            BackupKind::Block => (Capability::RestoreBlock, "restoring a block device"),
+        };
+        let drivers = &self.volumes.drivers;
+        if !named.is_empty() {
+            let driver = drivers.get(named)?;
+            if driver.failure().is_none() && !driver.can(needed) {
+                return Err(Error::Unsupported { driver: driver.name().clone(), what });
+            }
+            return Ok(driver);
+        }
+        let made_with = drivers.iter().find(|driver| driver.name().as_str() == info.driver);
+        let mut candidates = made_with.into_iter().chain(drivers.iter());
+        candidates
+            .find(|driver| driver.can(needed))
+            .ok_or_else(|| Error::Unsupported { driver: drivers.default_driver().name().clone(), what })
+    }
+}
+
+fn prepare_request(
+    name: &Name,
+    spec: &CreateSpec,
+    info: &BackupInfo,
+    driver: &Backend,
+) -> Result<PrepareRestore> {
+    // What the backup says comes first; what the user says now has the last word.
+    let known = |option: &String| {
+        driver.description().is_some_and(|told| told.create_options.iter().any(|known| known.name == *option))
+    };
+    let mut options: std::collections::BTreeMap<String, String> = info
+        .options
+        .iter()
+        .filter(|(option, _)| known(option))
+        .map(|(option, value)| (option.clone(), value.clone()))
+        .collect();
+    options.extend(spec.options_for(driver, name)?);
+    let (kind, needed) = match info.kind {
+        BackupKind::Tree => (SourceKind::Tree, info.volume_size),
+        BackupKind::Block => (SourceKind::Block, info.volume_size),
+    };
+    if let Some(size) = spec.size.filter(|size| kind == SourceKind::Block && *size < needed) {
+        let text =
+            format!("a volume of {size} bytes cannot hold the backup, which is of one of {needed} bytes");
+        return Err(Error::InvalidRequest(text));
+    }
+    let size = spec.size.or((needed > 0).then_some(needed));
+    Ok(PrepareRestore { name: name.clone(), kind, size, options })
+}
+
+fn target(location: TargetLocation) -> Target {
+    match location {
+        TargetLocation::Tree { path } => Target::Tree { path },
+        TargetLocation::Block { device, size } => Target::Block { device, size, zeroed: true },
+    }
+}

@@ -1,0 +1,156 @@
+//! An open snapshot as a source of bytes.
+
+use crate::call::Call;
+use crate::volumes::backend::Backend;
+use crate::volumes::error::{Error, Result};
+use crate::volumes::index::Entry;
+use crate::volumes::{CHANGE, QUICK, Volumes};
+use convoy_backup::{Extents, SameFile, Source, SourceExtent};
+use convoy_driver_sdk::Name;
+use convoy_driver_sdk::protocol::{
+    Capability, CloseSnapshot, ListExtents, OpenSnapshot, OpenedSnapshot, SourceLocation,
+};
+use futures::StreamExt;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// How many extents a driver is asked for at once.
+const PAGE: u32 = 4096;
+
+/// A driver whose frozen trees share unchanged files by hard links: the time of birth tells whether a file changed.
+const HARD_LINKS: &str = "vfs";
+
+/// A snapshot that is open for reading, to be closed with [`OpenSource::close`].
+pub(super) struct OpenSource {
+    driver: Arc<Backend>,
+    volume: Name,
+    base: Option<Name>,
+    opened: OpenedSnapshot,
+}
+
+/// Has the driver hand a snapshot over, with what changed since `base` if it knows.
+pub(super) async fn open(
+    volumes: &Volumes,
+    entry: &Entry,
+    snapshot: &Name,
+    base: Option<&str>,
+    call: &Call,
+) -> Result<OpenSource> {
+    let driver = Arc::clone(&entry.driver);
+    if driver.failure().is_none() && !driver.can(Capability::ReadTree) && !driver.can(Capability::ReadBlock) {
+        return Err(Error::Unsupported { driver: driver.name().clone(), what: "reading snapshots" });
+    }
+    let volume = entry.volume.name.clone();
+    let base =
+        base.filter(|_| driver.can(Capability::ChangedExtents)).and_then(|base| Name::parse(base).ok());
+    let turn = volumes.turn(&volume, "snapshot open").await?;
+    let request = OpenSnapshot { volume: volume.clone(), snapshot: snapshot.clone(), base: base.clone() };
+    let opened = driver.change(request, &call.within(CHANGE), &turn).await?;
+    Ok(OpenSource { driver, volume, base, opened })
+}
+
+impl OpenSource {
+    /// What a restore must be told again.
+    pub(super) fn restore_options(&self) -> std::collections::BTreeMap<String, String> {
+        self.opened.restore_options.clone()
+    }
+
+    /// The size of a device; `None` for a tree.
+    pub(super) fn size(&self) -> Option<u64> {
+        match self.opened.location {
+            SourceLocation::Tree { .. } => None,
+            SourceLocation::Block { size, .. } => Some(size),
+        }
+    }
+
+    /// Where the bytes are.
+    pub(super) fn source(&self, call: &Call) -> Source {
+        match &self.opened.location {
+            SourceLocation::Tree { path } => {
+                let links = self.driver.name().as_str() == HARD_LINKS;
+                let same = if links { SameFile::BirthTime } else { SameFile::ChangeTime };
+                Source::Tree { path: path.clone(), same }
+            }
+            SourceLocation::Block { device, size, changed_only } => {
+                let extents = self.extents(call);
+                let extents = match &self.base {
+                    Some(base) if *changed_only => Extents::Changed { base: base.to_string(), extents },
+                    _ => Extents::InUse(extents),
+                };
+                Source::Block { device: device.clone(), size: *size, extents }
+            }
+        }
+    }
+
+    fn extents(&self, call: &Call) -> convoy_backup::ExtentStream {
+        let pages = Pages {
+            driver: Arc::clone(&self.driver),
+            handle: self.opened.handle.clone(),
+            call: call.clone(),
+            from: Some(0),
+            ready: VecDeque::new(),
+        };
+        futures::stream::unfold(pages, |mut pages| async move {
+            let next = pages.next().await.transpose()?;
+            Some((next, pages))
+        })
+        .boxed()
+    }
+
+    /// Tells the driver that reading is over.
+    pub(super) async fn close(self, volumes: &Volumes, request_id: &str) {
+        // Not the job's call: a cancelled job closes what it opened.
+        let call = Call::new(request_id).within(CHANGE);
+        let handle = self.opened.handle;
+        let closed = match volumes.turn(&self.volume, "snapshot close").await {
+            Ok(turn) => self.driver.change(CloseSnapshot { handle }, &call, &turn).await.map_err(Error::from),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = closed {
+            tracing::warn!(volume = %self.volume, %error, "a snapshot stays open until its driver is started again");
+        }
+    }
+}
+
+/// The extents of an open snapshot, a page at a time.
+struct Pages {
+    driver: Arc<Backend>,
+    handle: String,
+    call: Call,
+    from: Option<u64>,
+    ready: VecDeque<SourceExtent>,
+}
+
+impl Pages {
+    async fn next(&mut self) -> std::result::Result<Option<SourceExtent>, String> {
+        while self.ready.is_empty() {
+            let Some(from) = self.from else { return Ok(None) };
+            let request = ListExtents { handle: self.handle.clone(), from, limit: Some(PAGE) };
+            let page = match self.driver.call(request, &self.call.within(QUICK)).await {
+                Ok(page) => page,
+                Err(error) => {
+                    self.from = None;
+                    return Err(error.to_string());
+                }
+            };
+            if page.next.is_some_and(|next| next <= from) {
+                self.from = None;
+                return Err(format!("driver {} lists extents in circles", self.driver.name()));
+            }
+            self.from = page.next;
+            let used = page.extents.iter().map(|extent| (extent, false));
+            let discarded = page.discarded.iter().map(|extent| (extent, true));
+            let mut all: Vec<SourceExtent> = used
+                .chain(discarded)
+                .map(|(extent, discarded)| SourceExtent {
+                    offset: extent.offset,
+                    length: extent.length,
+                    discarded,
+                })
+                .collect();
+            all.sort_by_key(|extent| extent.offset);
+            self.ready = all.into();
+        }
+        Ok(self.ready.pop_front())
+    }
+}
