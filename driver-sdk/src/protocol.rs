@@ -201,6 +201,10 @@ pub struct Open {
     /// The driver's options, by full name.
     #[serde(default)]
     pub options: BTreeMap<String, String>,
+    /// The options given here win over what the driver saved at an earlier start; otherwise one that differs from
+    /// its saved value is refused with both values.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub override_saved: bool,
     /// A mount namespace to mount in (`/proc/<pid>/ns/mnt`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mount_namespace: Option<PathBuf>,
