@@ -1,0 +1,14 @@
+//! For the tests of the cloud drivers.
+//!
+//! - [`kernel`]: what a kernel shows when a cloud plugs a volume in, made of loop devices: real mkfs, mounts and data.
+//! - [`http`]: servers on loopback whose answers can be delayed, replaced or lost.
+//! - [`crash`]: a part of a test as a process of its own, to be killed.
+//!
+//! Everything is cleaned up when it is dropped; loop devices go with the process even if it is killed.
+
+pub mod crash;
+pub mod http;
+pub mod kernel;
+
+/// What goes wrong in a lab is for a person to read.
+pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;

@@ -1,0 +1,75 @@
+//! The end of a volume.
+
+use super::CloudDriver;
+use crate::provider::Provider;
+use crate::record::VolumeRecord;
+use convoy_driver_sdk::protocol::DeleteVolume;
+use convoy_driver_sdk::{Context, DriverError, ErrorKind, Result};
+
+impl<P: Provider> CloudDriver<P> {
+    /// See [`DeleteVolume`]. Backups survive: only snapshots that are nothing else go with the volume.
+    ///
+    /// # Errors
+    /// `NotFound`; `InUse` while it is mounted, read, or attached to another instance. After an error it is still
+    /// there and may be deleted again.
+    pub fn delete_volume(&self, request: DeleteVolume, context: &Context) -> Result<()> {
+        let mut record = self.records.load(&request.name)?;
+        if let Some(target) = self.mounted_at(&record, &self.mount_table()?) {
+            return Err(DriverError::new(
+                ErrorKind::InUse,
+                format!("volume {} is mounted at {}", record.name, target.display()),
+            ));
+        }
+        if let Some(snapshot) = record.snapshots.keys().find(|snapshot| self.is_open(&record.name, snapshot))
+        {
+            return Err(DriverError::new(
+                ErrorKind::InUse,
+                format!("snapshot {snapshot} of volume {} is being read", record.name),
+            ));
+        }
+        self.cache.clear();
+        let result = if request.reference_only {
+            self.release(&record, context)
+        } else {
+            // From here on it is decided: a crash does not bring half a volume back.
+            record.deleting = true;
+            self.records.save(&record)?;
+            self.delete_recorded(&record, context)
+        };
+        self.cache.clear();
+        if result.is_err() && record.deleting {
+            record.deleting = false;
+            self.records.save(&record)?;
+        }
+        result
+    }
+
+    /// Forgets a volume and leaves it in the cloud, detached.
+    fn release(&self, record: &VolumeRecord, context: &Context) -> Result<()> {
+        self.provider.detach(&record.id, context)?;
+        self.records.delete(&record.name)
+    }
+
+    /// Deletes a volume and what belongs to it. Every step may be repeated.
+    pub(super) fn delete_recorded(&self, record: &VolumeRecord, context: &Context) -> Result<()> {
+        self.refuse_foreign(record, context)?;
+        self.provider.detach(&record.id, context)?;
+        self.provider.delete_volume(&record.id, context)?;
+        for snapshot in record.snapshots.values().filter(|snapshot| snapshot.owned()) {
+            self.provider.delete_snapshot(&snapshot.id, context)?;
+        }
+        self.records.delete(&record.name)
+    }
+
+    /// A volume that another instance uses is not ours to delete.
+    fn refuse_foreign(&self, record: &VolumeRecord, context: &Context) -> Result<()> {
+        match self.cloud_volume(&record.id, context)?.and_then(|volume| volume.attachment) {
+            Some(attachment) if !attachment.here => Err(DriverError::new(
+                ErrorKind::InUse,
+                format!("volume {} ({}) is attached to {}", record.name, record.id, attachment.instance),
+            )
+            .hint("unmount and forget it there first, or forget it here only: `convoy delete --reference`")),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! What earlier lives left: operations that were cut off, and clean-ups that failed.
+
+use super::CloudDriver;
+use crate::intent::{Intent, Operation};
+use crate::provider::{CloudVolume, Provider, Purpose};
+use crate::record::{ByName, VolumeRecord};
+use convoy_driver_sdk::mountinfo::MountTable;
+use convoy_driver_sdk::protocol::{Opened, Probed};
+use convoy_driver_sdk::{Context, Result, Timestamp, freeze};
+use std::collections::BTreeSet;
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
+
+/// How long after a request was sent its effect may still come into sight.
+const SETTLING: Duration = Duration::from_secs(120);
+/// How often to try again what could not be undone.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
+
+/// How an attempt to undo ended.
+pub(super) enum Undone {
+    /// Nothing is left; what was removed, in words.
+    Settled(Option<String>),
+    /// Nothing was found, but it is too early to be sure.
+    Unsettled,
+}
+
+impl<P: Provider> CloudDriver<P> {
+    /// At the start: finishes deletions, undoes everything else that was cut off, thaws, and reports what belongs to
+    /// this host in the cloud without being known here.
+    pub(super) fn recover(&self, context: &Context) -> Result<Opened> {
+        let mut opened = Opened::default();
+        let (records, misnamed) = self.records.all()?;
+        opened
+            .warnings
+            .extend(misnamed.iter().map(|path| format!("{} is no record of a volume", path.display())));
+        self.sweep(&mut opened, context)?;
+        for record in records.values() {
+            match record {
+                Err(error) => opened.warnings.push(error.message.clone()),
+                Ok(record) if record.deleting => self.finish_deletion(record, &mut opened, context),
+                Ok(record) => self.thaw(record),
+            }
+        }
+        self.report_orphans(&records, &mut opened, context);
+        Ok(opened)
+    }
+
+    /// Whether the driver is well; now and then, tries again what could not be undone before.
+    ///
+    /// # Errors
+    /// When the intents cannot be read.
+    pub fn probe(&self, context: &Context) -> Result<Probed> {
+        let due = {
+            let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
+            let due = swept.elapsed() >= SWEEP_EVERY;
+            if due {
+                *swept = Instant::now();
+            }
+            due
+        };
+        if due {
+            let mut found = Opened::default();
+            self.sweep(&mut found, context)?;
+            for line in &found.recovered {
+                tracing::info!(line, "settled an operation that was cut off");
+            }
+        }
+        let left = self.intents.all()?.iter().filter(|(token, _)| !self.intents.is_live(token)).count();
+        let message = (left > 0).then(|| format!("{left} operations that were cut off are not settled yet"));
+        Ok(Probed { healthy: true, message })
+    }
+
+    fn sweep(&self, found: &mut Opened, context: &Context) -> Result<()> {
+        for (token, intent) in self.intents.all()? {
+            let intent = match intent {
+                Ok(intent) => intent,
+                Err(error) => {
+                    found
+                        .warnings
+                        .push(format!("{error}; see by its token {token} what it left in the cloud"));
+                    continue;
+                }
+            };
+            let Some(open) = self.intents.claim(&token, intent) else { continue };
+            match self.undo(&open.intent, context) {
+                Ok(Undone::Settled(what)) => {
+                    found.recovered.extend(what);
+                    open.done()?;
+                }
+                Ok(Undone::Unsettled) => {}
+                Err(error) => {
+                    let volume = &open.intent.label.volume;
+                    found
+                        .warnings
+                        .push(format!("an operation on {volume} is not undone yet: {}", error.message));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what an operation left, unless a record says that it was complete. May be repeated.
+    pub(super) fn undo(&self, intent: &Intent, context: &Context) -> Result<Undone> {
+        let (records, _) = self.records.all()?;
+        let records: Vec<_> = records.into_values().flatten().collect();
+        match &intent.operation {
+            Operation::Attached => {
+                let Some(id) = &intent.resource else { return Ok(Undone::Settled(None)) };
+                if records.iter().any(|record| record.id == *id) {
+                    return Ok(Undone::Settled(None));
+                }
+                self.provider.detach(id, context)?;
+                Ok(Undone::Settled(Some(format!(
+                    "detached {id}, which was being taken as {}",
+                    intent.label.volume
+                ))))
+            }
+            Operation::Made => self.undo_made(intent, &records, context),
+            Operation::Snapshot { of } => self.undo_snapshot(intent, of, &records, context),
+            Operation::Copy => self.undo_snapshot(intent, "", &records, context),
+        }
+    }
+
+    fn undo_made(&self, intent: &Intent, records: &[VolumeRecord], context: &Context) -> Result<Undone> {
+        let token = intent.label.token.as_deref().unwrap_or_default();
+        let path = self.restore_dir(token);
+        if MountTable::read()?.is_mounted(&path) {
+            self.unmount_privately(&path, context)?;
+        }
+        let mut ids: BTreeSet<_> = intent.resource.iter().cloned().collect();
+        if ids.is_empty() {
+            ids.extend(
+                self.provider.volumes_with_token(&intent.label, context)?.into_iter().map(|volume| volume.id),
+            );
+        }
+        if ids.is_empty() && settling(intent) {
+            return Ok(Undone::Unsettled);
+        }
+        ids.retain(|id| !records.iter().any(|record| record.id == *id));
+        for id in &ids {
+            if let Some(place) = self.foreign(id, context)? {
+                tracing::warn!(id, place, "left a volume alone that another instance has taken");
+                continue;
+            }
+            self.provider.detach(id, context)?;
+            self.provider.delete_volume(id, context)?;
+        }
+        let what = (!ids.is_empty()).then(|| {
+            let ids = ids.into_iter().collect::<Vec<_>>().join(", ");
+            format!("deleted {ids}, made for {} ({})", intent.label.volume, intent.label.purpose.as_str())
+        });
+        Ok(Undone::Settled(what))
+    }
+
+    fn foreign(&self, id: &str, context: &Context) -> Result<Option<String>> {
+        let attachment = self.cloud_volume(id, context)?.and_then(|volume| volume.attachment);
+        Ok(attachment.filter(|attachment| !attachment.here).map(|attachment| attachment.instance))
+    }
+
+    fn undo_snapshot(
+        &self,
+        intent: &Intent,
+        of: &str,
+        records: &[VolumeRecord],
+        context: &Context,
+    ) -> Result<Undone> {
+        let mut ids: BTreeSet<_> = intent.resource.iter().cloned().collect();
+        if ids.is_empty() {
+            let found = self.provider.snapshots_with_token(of, &intent.label, context)?;
+            ids.extend(found.into_iter().map(|snapshot| snapshot.id));
+        }
+        if ids.is_empty() && settling(intent) {
+            return Ok(Undone::Unsettled);
+        }
+        let known = |id: &String| {
+            records.iter().flat_map(|record| record.snapshots.values()).any(|snapshot| snapshot.id == *id)
+        };
+        ids.retain(|id| !known(id));
+        for id in &ids {
+            self.provider.delete_snapshot(id, context)?;
+        }
+        let what = (!ids.is_empty()).then(|| {
+            let ids = ids.into_iter().collect::<Vec<_>>().join(", ");
+            format!("deleted the snapshot {ids}, begun for {}", intent.label.volume)
+        });
+        Ok(Undone::Settled(what))
+    }
+
+    fn finish_deletion(&self, record: &VolumeRecord, opened: &mut Opened, context: &Context) {
+        match self.delete_recorded(record, context) {
+            Ok(()) => opened.recovered.push(format!("finished deleting volume {}", record.name)),
+            Err(error) => {
+                opened.warnings.push(format!("volume {} is not deleted yet: {}", record.name, error.message));
+            }
+        }
+    }
+
+    /// A crash during a snapshot leaves the file system frozen: nothing but this thaws it.
+    fn thaw(&self, record: &VolumeRecord) {
+        let Ok(table) = self.mount_table() else { return };
+        let Some(path) = self.mounted_at(record, &table) else { return };
+        if let Err(error) = freeze::thaw(&self.through_namespace(&path)) {
+            tracing::warn!(volume = %record.name, %error, "cannot thaw a volume");
+        }
+    }
+
+    fn report_orphans(&self, records: &ByName, opened: &mut Opened, context: &Context) {
+        let orphans = match self.orphans(records, context) {
+            Ok(orphans) => orphans,
+            Err(error) => {
+                opened.warnings.push(format!("cannot look for forgotten volumes: {}", error.message));
+                return;
+            }
+        };
+        opened.warnings.extend(orphans.iter().map(|volume| {
+            let name = volume.label.as_ref().map_or("", |label| label.volume.as_str());
+            match volume.label.as_ref().map(|label| label.purpose) {
+                Some(Purpose::Volume) | None => format!(
+                    "{} ({} GiB) was made here for {name} and is kept in the cloud without a volume: \
+                     `convoy create {name}` takes it",
+                    volume.id, volume.gib
+                ),
+                Some(purpose) => format!(
+                    "{} ({} GiB) was made here for {name} ({}) and forgotten: delete it in the cloud",
+                    volume.id,
+                    volume.gib,
+                    purpose.as_str()
+                ),
+            }
+        }));
+    }
+
+    /// What this host made and neither a record nor an intent knows.
+    fn orphans(&self, records: &ByName, context: &Context) -> Result<Vec<CloudVolume>> {
+        let mut known: BTreeSet<_> = records.values().flatten().map(|record| record.id.clone()).collect();
+        let mut tokens = BTreeSet::new();
+        for (token, intent) in self.intents.all()? {
+            known.extend(intent.ok().and_then(|intent| intent.resource));
+            tokens.insert(token.to_string());
+        }
+        let mut found = self.provider.volumes_of_host(context)?;
+        found.retain(|volume| {
+            let token = volume.label.as_ref().and_then(|label| label.token.as_ref());
+            !known.contains(&volume.id) && !token.is_some_and(|token| tokens.contains(token))
+        });
+        Ok(found)
+    }
+}
+
+/// Whether an effect of the operation may still come into sight. A clock that went backwards does not make it for ever.
+fn settling(intent: &Intent) -> bool {
+    let age = Timestamp::now().unix().saturating_sub(intent.started.unix());
+    u64::try_from(age).is_ok_and(|age| age < SETTLING.as_secs())
+}

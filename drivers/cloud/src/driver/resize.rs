@@ -1,0 +1,45 @@
+//! Growing a volume and what is on it.
+
+use super::CloudDriver;
+use crate::provider::{GIB, Provider};
+use crate::{device, settings, wait};
+use convoy_driver_sdk::protocol::{ResizeVolume, Volume};
+use convoy_driver_sdk::{Context, DriverError, ErrorKind, Result};
+use std::time::Duration;
+
+/// How long the kernel may take to notice.
+const KERNEL_LIMIT: Duration = Duration::from_secs(120);
+
+impl<P: Provider> CloudDriver<P> {
+    /// See [`ResizeVolume`]. A crash after the volume has grown leaves its file system at the old size: repeat it.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for less than it has: providers only grow volumes; `Busy` if it was changed too recently.
+    pub fn resize_volume(&self, request: ResizeVolume, context: &Context) -> Result<Volume> {
+        let mut record = self.records.load(&request.name)?;
+        let gib = settings::gib::<P>(request.size)?;
+        let volume = self.existing(&record, context)?;
+        if gib < volume.gib {
+            return Err(DriverError::new(
+                ErrorKind::InvalidArgument,
+                format!("expected at least the {} GiB that {} has, found {gib} GiB", volume.gib, record.name),
+            )
+            .hint("a cloud volume cannot shrink: copy its content to a smaller one"));
+        }
+        self.cache.clear();
+        if gib > volume.gib {
+            self.provider.resize(&record.id, gib, context)?;
+        }
+        let (_, found) = self.attached(&volume, context)?;
+        let what = format!("the kernel to see {gib} GiB at {}", found.display());
+        wait::until(what, wait::Backoff::brief(), KERNEL_LIMIT, context, || {
+            Ok((device::size(&found)? >= gib * GIB).then_some(()))
+        })?;
+        let mounted = self.mounted_at(&record, &self.mount_table()?);
+        self.grow(&found, mounted.as_deref(), context)?;
+        record.size = gib * GIB;
+        self.records.save(&record)?;
+        self.cache.clear();
+        self.describe_one(&record, context)
+    }
+}

@@ -1,0 +1,81 @@
+//! Options that mean the same with every provider.
+
+use crate::provider::{GIB, Provider};
+use convoy_driver_sdk::filesystem::FsKind;
+use convoy_driver_sdk::protocol::OptionSpec;
+use convoy_driver_sdk::{DriverError, ErrorKind, Result};
+
+/// How volumes are made when nothing else is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Common {
+    /// GiB of a new volume.
+    pub default_gib: u64,
+    /// The file system of a new volume.
+    pub fs: FsKind,
+    /// Whether a mounted file system is frozen for every snapshot, asked for or not.
+    pub freeze: bool,
+}
+
+/// The create options that [`crate::CloudDriver`] understands itself.
+pub fn common_create_options() -> Vec<OptionSpec> {
+    vec![
+        OptionSpec::new("id", "take this existing cloud volume instead of making one"),
+        OptionSpec::new("backup", "begin as this backup (a URL of this provider)"),
+        OptionSpec::new("fs", "the file system of a new volume: ext4 or xfs")
+            .default_value("the driver's default"),
+        OptionSpec::new("copy", "true: a backup of another region may be copied here first")
+            .default_value("false"),
+    ]
+}
+
+/// Bytes as whole GiB, rounded up.
+///
+/// # Errors
+/// `InvalidArgument` outside of what the provider has.
+pub fn gib<P: Provider>(bytes: u64) -> Result<u64> {
+    let gib = bytes.div_ceil(GIB);
+    if P::GIB_RANGE.contains(&gib) {
+        return Ok(gib);
+    }
+    Err(DriverError::new(
+        ErrorKind::InvalidArgument,
+        format!(
+            "invalid size of {bytes} bytes: expected {} to {} GiB, which is what {} has",
+            P::GIB_RANGE.start(),
+            P::GIB_RANGE.end(),
+            P::DRIVER
+        ),
+    ))
+}
+
+/// The file system of a new volume.
+///
+/// btrfs is not offered: a snapshot of it cannot be used beside its origin, on one host, without damage to both.
+///
+/// # Errors
+/// `InvalidArgument`.
+pub fn fs_kind(text: &str) -> Result<FsKind> {
+    match text {
+        "ext4" => Ok(FsKind::Ext4),
+        "xfs" => Ok(FsKind::Xfs),
+        _ => Err(DriverError::new(
+            ErrorKind::InvalidArgument,
+            format!("unknown file system {text:?}: expected ext4 or xfs"),
+        )),
+    }
+}
+
+/// A yes or no.
+///
+/// # Errors
+/// `InvalidArgument`.
+pub fn boolean(name: &str, text: &str) -> Result<bool> {
+    match text {
+        "true" | "1" | "yes" => Ok(true),
+        "false" | "0" | "no" | "" => Ok(false),
+        _ => Err(DriverError::new(
+            ErrorKind::InvalidArgument,
+            format!("invalid value {text:?} of {name}: expected true or false"),
+        )),
+    }
+}

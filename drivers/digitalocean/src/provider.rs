@@ -1,0 +1,487 @@
+//! DigitalOcean's block storage as [`Provider`].
+
+use crate::api::{Api, ApiError};
+use crate::config::Config;
+use crate::metadata::Droplet;
+use crate::model::{
+    Action, ActionStatus, NewAction, NewSnapshot, NewVolume, OneAction, OneSnapshot, OneVolume, Snapshot,
+    Snapshots, Volume, Volumes,
+};
+use crate::{device, names};
+use convoy_driver_cloud::wait::{self, Backoff};
+use convoy_driver_cloud::{
+    Attachment, CloudSnapshot, CloudVolume, Handle, Label, Provider, SnapshotState, VolumeSpec, VolumeState,
+};
+use convoy_driver_sdk::{Context, DriverError, ErrorKind, Name, Result, Timestamp};
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How long an action may take.
+const ACTION_LIMIT: Duration = Duration::from_secs(300);
+/// How often an action is sent again because no answer came.
+const LOST_TRIES: u32 = 4;
+/// Up to so many, volumes are read one by one; beyond, the region's list is read.
+const FEW: usize = 3;
+
+/// The provider.
+#[derive(Debug)]
+pub struct DigitalOceanCloud {
+    api: Api,
+    droplet: Droplet,
+    instance: String,
+    tags: Vec<String>,
+    dev: PathBuf,
+    sys: PathBuf,
+}
+
+impl DigitalOceanCloud {
+    /// Finds out which droplet this is and makes a client.
+    ///
+    /// # Errors
+    /// `Unavailable` if this is no droplet, `InvalidArgument` for a token that cannot be one.
+    pub fn connect(config: Config, _context: &Context) -> Result<Self> {
+        let api = Api::new(config.endpoint, &config.token)?;
+        let droplet = match config.droplet {
+            Some(droplet) => droplet,
+            None => Droplet::find(&config.metadata)?,
+        };
+        let instance = droplet.id.to_string();
+        Ok(Self { api, droplet, instance, tags: config.tags, dev: config.dev, sys: config.sys })
+    }
+
+    fn volume(&self, id: &str, context: &Context) -> Result<Option<CloudVolume>> {
+        match self.api.get::<OneVolume>(&format!("/v2/volumes/{id}"), &[], context) {
+            Ok(found) => Ok(Some(self.read_volume(found.volume)?)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn list(&self, name: Option<&str>, context: &Context) -> Result<Vec<CloudVolume>> {
+        let mut query = vec![("region", self.droplet.region.as_str())];
+        query.extend(name.map(|name| ("name", name)));
+        let found = self.api.list::<Volumes>("/v2/volumes", &query, context)?;
+        found.into_iter().map(|volume| self.read_volume(volume)).collect()
+    }
+
+    fn read_volume(&self, volume: Volume) -> Result<CloudVolume> {
+        let attachment = volume.droplet_ids.first().map(|droplet| Attachment {
+            instance: format!("droplet {droplet}"),
+            here: *droplet == self.droplet.id,
+            device: None,
+            ready: true,
+        });
+        let mut info = BTreeMap::from([
+            ("Region".to_owned(), volume.region.slug.clone()),
+            ("Name".to_owned(), volume.name.clone()),
+        ]);
+        if !volume.filesystem_type.is_empty() {
+            info.insert("Filesystem".to_owned(), volume.filesystem_type);
+        }
+        Ok(CloudVolume {
+            id: volume.id,
+            label: names::described(&volume.description),
+            cloud_name: Some(volume.name),
+            gib: volume.size_gigabytes,
+            state: if attachment.is_some() { VolumeState::InUse } else { VolumeState::Available },
+            attachment,
+            created: time(&volume.created_at)?,
+            info,
+        })
+    }
+
+    fn snapshot(&self, id: &str, context: &Context) -> Result<Option<CloudSnapshot>> {
+        match self.api.get::<OneSnapshot>(&format!("/v2/volumes/snapshots/{id}"), &[], context) {
+            Ok(found) => Ok(Some(read_snapshot(found.snapshot)?)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Sends an action and waits for its end. A droplet does one thing at a time: while it is busy the action is sent
+    /// again and again. One whose answer is lost is sent again too: the volume takes the same action only once.
+    fn act(&self, id: &str, action: &NewAction<'_>, context: &Context) -> std::result::Result<(), ApiError> {
+        let path = format!("/v2/volumes/{id}/actions");
+        let what = format!("the droplet to be free for an action on {id}");
+        let mut lost = 0;
+        let sent = wait::until(what, Backoff::brief(), ACTION_LIMIT, context, || {
+            match self.api.post::<_, OneAction>(&path, action, context) {
+                Ok(answer) => Ok(Some(Ok(answer.action))),
+                Err(error) if error.is(422, "pending event") => Ok(None),
+                Err(error) if error.is_ambiguous() && lost < LOST_TRIES => {
+                    lost += 1;
+                    Ok(None)
+                }
+                Err(error) => Ok(Some(Err(error))),
+            }
+        })
+        .map_err(ApiError::Ended)??;
+        self.ended(&path, sent, context)
+    }
+
+    fn ended(&self, path: &str, action: Action, context: &Context) -> std::result::Result<(), ApiError> {
+        let path = format!("{path}/{}", action.id);
+        let mut now = Some(action);
+        wait::until(format!("DigitalOcean to finish {path}"), Backoff::brief(), ACTION_LIMIT, context, || {
+            let action = match now.take() {
+                Some(action) => action,
+                None => self.api.get::<OneAction>(&path, &[], context)?.action,
+            };
+            match action.status {
+                ActionStatus::InProgress => Ok(None),
+                ActionStatus::Completed => Ok(Some(())),
+                ActionStatus::Errored => Err(DriverError::new(
+                    ErrorKind::Unavailable,
+                    format!(
+                        "DigitalOcean could not do it: the action {} ({}) failed",
+                        action.id, action.kind
+                    ),
+                )
+                .hint("see the control panel for the droplet's events, and try again")),
+            }
+        })
+        .map_err(ApiError::Ended)
+    }
+
+    /// The volume as it is after an attach or detach, once the listing agrees.
+    fn settled(&self, id: &str, attached: bool, context: &Context) -> Result<Option<CloudVolume>> {
+        let what = format!("{id} to be {}", if attached { "attached" } else { "detached" });
+        wait::until(what, Backoff::brief(), ACTION_LIMIT, context, || {
+            let volume = self.volume(id, context)?;
+            let here = |volume: &CloudVolume| volume.attachment.as_ref().is_some_and(|place| place.here);
+            match volume {
+                None if attached => Err(missing(id)),
+                None => Ok(Some(None)),
+                Some(volume) if here(&volume) == attached => Ok(Some(Some(volume))),
+                Some(_) => Ok(None),
+            }
+        })
+    }
+
+    fn same_region(&self, region: &str) -> Result<()> {
+        if region == self.droplet.region {
+            return Ok(());
+        }
+        Err(DriverError::new(
+            ErrorKind::InvalidArgument,
+            format!("expected the region of this droplet, {}, found {region}", self.droplet.region),
+        )
+        .hint("snapshots of volumes cannot leave their region: back up to a store of convoy's own instead"))
+    }
+}
+
+impl Provider for DigitalOceanCloud {
+    const DRIVER: &'static str = "digitalocean";
+    const SCHEME: &'static str = "do";
+    const ID_KEY: &'static str = "ID";
+    const GIB_RANGE: RangeInclusive<u64> = 1..=16384;
+
+    fn region(&self) -> &str {
+        &self.droplet.region
+    }
+
+    fn instance(&self) -> &str {
+        &self.instance
+    }
+
+    fn info(&self) -> BTreeMap<String, String> {
+        let mut info = BTreeMap::from([
+            ("DropletID".to_owned(), self.instance.clone()),
+            ("Region".to_owned(), self.droplet.region.clone()),
+            ("Requests".to_owned(), self.api.requests().to_string()),
+        ]);
+        if let Some(left) = self.api.remaining() {
+            info.insert("RequestsLeftThisHour".to_owned(), left.to_string());
+        }
+        info
+    }
+
+    fn settings(
+        &self,
+        options: &BTreeMap<String, String>,
+        _gib: u64,
+        _from_snapshot: bool,
+    ) -> Result<BTreeMap<String, String>> {
+        // convoy 0.5 passes these to every driver; empty they mean nothing.
+        match options.iter().find(|(_, value)| !value.is_empty()) {
+            None => Ok(BTreeMap::new()),
+            Some((name, _)) => Err(DriverError::new(
+                ErrorKind::InvalidArgument,
+                format!("unknown option {name:?}: DigitalOcean's volumes are all of one type"),
+            )),
+        }
+    }
+
+    fn create_volume(&self, spec: &VolumeSpec, context: &Context) -> Result<CloudVolume> {
+        let (name, description) = (names::cloud_name(&spec.label), names::describe(&spec.label));
+        let request = NewVolume {
+            name: &name,
+            size_gigabytes: spec.gib,
+            region: &self.droplet.region,
+            description: &description,
+            snapshot_id: spec.snapshot.as_deref(),
+            tags: &self.tags,
+        };
+        match self.api.post::<_, OneVolume>("/v2/volumes", &request, context) {
+            Ok(made) => self.read_volume(made.volume),
+            // The name is unique in the region: either an earlier try of this very operation made it, or it is another's.
+            Err(error) if error.is(409, "") || error.is(422, "already exists") => {
+                match self.volumes_with_token(&spec.label, context)?.pop() {
+                    Some(made) => Ok(made),
+                    None => Err(DriverError::new(ErrorKind::AlreadyExists, error.to_string())),
+                }
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn volumes(&self, ids: &[&str], context: &Context) -> Result<BTreeMap<String, CloudVolume>> {
+        let mut found = BTreeMap::new();
+        if ids.len() <= FEW {
+            for id in ids {
+                found.extend(self.volume(id, context)?.map(|volume| (volume.id.clone(), volume)));
+            }
+        } else {
+            let listed = self.list(None, context)?.into_iter();
+            found.extend(
+                listed
+                    .filter(|volume| ids.contains(&volume.id.as_str()))
+                    .map(|volume| (volume.id.clone(), volume)),
+            );
+        }
+        Ok(found)
+    }
+
+    fn volumes_named(&self, name: &Name, context: &Context) -> Result<Vec<CloudVolume>> {
+        let cloud_name = names::volume_name(name);
+        let found = self.list(Some(&cloud_name), context)?;
+        // DigitalOcean filters by the name; what convoy wrote down decides.
+        if let Some((volume, label)) = found
+            .iter()
+            .find_map(|volume| Some((volume, volume.label.as_ref().filter(|label| label.volume != *name)?)))
+        {
+            return Err(DriverError::new(
+                ErrorKind::AlreadyExists,
+                format!(
+                    "the DigitalOcean name {cloud_name} of {name} is taken by {}, which is the volume {}",
+                    volume.id, label.volume
+                ),
+            )
+            .hint("choose another name"));
+        }
+        Ok(found)
+    }
+
+    fn volumes_with_token(&self, label: &Label, context: &Context) -> Result<Vec<CloudVolume>> {
+        let mut found = self.list(Some(&names::cloud_name(label)), context)?;
+        found.retain(|volume| volume.label.as_ref().is_some_and(|found| found.token == label.token));
+        Ok(found)
+    }
+
+    fn volumes_of_host(&self, context: &Context) -> Result<Vec<CloudVolume>> {
+        let mut found = self.list(None, context)?;
+        let here = |label: &Label| label.host.as_deref() == Some(self.instance.as_str());
+        found.retain(|volume| volume.label.as_ref().is_some_and(here));
+        Ok(found)
+    }
+
+    /// A description is for ever: what is written at the making stays.
+    fn label_volume(&self, _id: &str, _label: &Label, _context: &Context) -> Result<()> {
+        Ok(())
+    }
+
+    fn delete_volume(&self, id: &str, context: &Context) -> Result<()> {
+        match self.api.delete(&format!("/v2/volumes/{id}"), context) {
+            Err(error) if error.is_not_found() => Ok(()),
+            result => Ok(result?),
+        }
+    }
+
+    fn attach(&self, volume: &CloudVolume, context: &Context) -> Result<CloudVolume> {
+        let region = volume.info.get("Region").map_or(self.droplet.region.as_str(), String::as_str);
+        self.same_region(region)?;
+        match &volume.attachment {
+            Some(place) if place.here => return Ok(volume.clone()),
+            Some(place) => return Err(elsewhere(volume, &place.instance)),
+            None => {}
+        }
+        let action = NewAction::Attach { droplet_id: self.droplet.id, region: &self.droplet.region };
+        match self.act(&volume.id, &action, context) {
+            Ok(()) => {}
+            Err(error) if error.is(422, "already attached") => {
+                // To us, by a request whose answer was lost, or to somebody who was faster.
+                let now = self.volume(&volume.id, context)?.ok_or_else(|| missing(&volume.id))?;
+                if let Some(place) = now.attachment.as_ref().filter(|place| !place.here) {
+                    return Err(elsewhere(&now, &place.instance));
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+        self.settled(&volume.id, true, context)?.ok_or_else(|| missing(&volume.id))
+    }
+
+    fn detach(&self, id: &str, context: &Context) -> Result<()> {
+        match self.volume(id, context)?.and_then(|volume| volume.attachment) {
+            Some(place) if place.here => {}
+            _ => return Ok(()),
+        }
+        let action = NewAction::Detach { droplet_id: self.droplet.id, region: &self.droplet.region };
+        match self.act(id, &action, context) {
+            Ok(()) => {}
+            Err(error) if error.is(422, "not found") || error.is_not_found() => {}
+            Err(error) => return Err(error.into()),
+        }
+        self.settled(id, false, context)?;
+        Ok(())
+    }
+
+    fn device(&self, volume: Handle<'_>) -> Result<Option<PathBuf>> {
+        match volume.cloud_name {
+            Some(name) => device::find(&self.dev, &self.sys, name),
+            None => Ok(None),
+        }
+    }
+
+    fn resize(&self, id: &str, gib: u64, context: &Context) -> Result<()> {
+        let action = NewAction::Resize { size_gigabytes: gib, region: &self.droplet.region };
+        if let Err(error) = self.act(id, &action, context) {
+            // Refused as no growth if an earlier request, whose answer was lost, has done it.
+            let grown = self.volume(id, context)?.is_some_and(|volume| volume.gib >= gib);
+            if !grown {
+                return Err(error.into());
+            }
+        }
+        wait::until(format!("{id} to have {gib} GiB"), Backoff::brief(), ACTION_LIMIT, context, || {
+            let volume = self.volume(id, context)?.ok_or_else(|| missing(id))?;
+            Ok((volume.gib >= gib).then_some(()))
+        })
+    }
+
+    fn create_snapshot(&self, volume_id: &str, label: &Label, context: &Context) -> Result<CloudSnapshot> {
+        let name = names::snapshot_name(label);
+        let request = NewSnapshot { name: &name, tags: &self.tags };
+        let made: OneSnapshot =
+            self.api.post(&format!("/v2/volumes/{volume_id}/snapshots"), &request, context)?;
+        read_snapshot(made.snapshot)
+    }
+
+    fn snapshots(&self, ids: &[&str], context: &Context) -> Result<BTreeMap<String, CloudSnapshot>> {
+        let mut found = BTreeMap::new();
+        if ids.len() <= FEW {
+            for id in ids {
+                found.extend(self.snapshot(id, context)?.map(|snapshot| (snapshot.id.clone(), snapshot)));
+            }
+        } else {
+            let listed = self.all_snapshots(context)?.into_iter();
+            found.extend(
+                listed
+                    .filter(|found| ids.contains(&found.id.as_str()))
+                    .map(|found| (found.id.clone(), found)),
+            );
+        }
+        Ok(found)
+    }
+
+    fn snapshots_with_token(
+        &self,
+        volume_id: &str,
+        label: &Label,
+        context: &Context,
+    ) -> Result<Vec<CloudSnapshot>> {
+        let path = format!("/v2/volumes/{volume_id}/snapshots");
+        let mut found = match self.api.list::<Snapshots>(&path, &[], context) {
+            Ok(found) => found,
+            Err(error) if error.is_not_found() => Vec::new(),
+            Err(error) => return Err(error.into()),
+        };
+        let token = label.token.as_deref().unwrap_or_default();
+        found.retain(|snapshot| names::has_token(&snapshot.name, token));
+        found.into_iter().map(read_snapshot).collect()
+    }
+
+    fn delete_snapshot(&self, id: &str, context: &Context) -> Result<()> {
+        match self.api.delete(&format!("/v2/volumes/snapshots/{id}"), context) {
+            Err(error) if error.is_not_found() => Ok(()),
+            result => Ok(result?),
+        }
+    }
+
+    /// Nothing can be written on a snapshot: the records know which are backups.
+    fn mark_backup(&self, _id: &str, _backup: bool, _context: &Context) -> Result<()> {
+        Ok(())
+    }
+
+    fn backups(&self, region: &str, context: &Context) -> Result<Vec<CloudSnapshot>> {
+        self.same_region(region)?;
+        let mut found = self.all_snapshots(context)?;
+        found.retain(|snapshot| {
+            snapshot.label.is_some()
+                && snapshot.info.get("Regions").is_none_or(|regions| regions.contains(region))
+        });
+        Ok(found)
+    }
+
+    fn backup(&self, region: &str, id: &str, context: &Context) -> Result<Option<CloudSnapshot>> {
+        self.same_region(region)?;
+        self.snapshot(id, context)
+    }
+
+    fn delete_backup(&self, region: &str, id: &str, context: &Context) -> Result<()> {
+        self.same_region(region)?;
+        self.delete_snapshot(id, context)
+    }
+
+    fn copy_snapshot(
+        &self,
+        region: &str,
+        _id: &str,
+        _label: &Label,
+        _context: &Context,
+    ) -> Result<CloudSnapshot> {
+        self.same_region(region)?;
+        Err(DriverError::unsupported("copying a snapshot within its region"))
+    }
+}
+
+impl DigitalOceanCloud {
+    fn all_snapshots(&self, context: &Context) -> Result<Vec<CloudSnapshot>> {
+        let found = self.api.list::<Snapshots>("/v2/snapshots", &[("resource_type", "volume")], context)?;
+        found.into_iter().filter(|snapshot| snapshot.resource_type == "volume").map(read_snapshot).collect()
+    }
+}
+
+fn read_snapshot(snapshot: Snapshot) -> Result<CloudSnapshot> {
+    let info = BTreeMap::from([
+        ("ID".to_owned(), snapshot.id.clone()),
+        ("Name".to_owned(), snapshot.name.clone()),
+        ("Regions".to_owned(), snapshot.regions.join(" ")),
+        ("StoredGiB".to_owned(), snapshot.size_gigabytes.to_string()),
+    ]);
+    Ok(CloudSnapshot {
+        id: snapshot.id,
+        volume_id: snapshot.resource_id,
+        label: names::snapshot_label(&snapshot.name),
+        gib: snapshot.min_disk_size,
+        state: SnapshotState::Completed,
+        created: time(&snapshot.created_at)?,
+        info,
+    })
+}
+
+fn time(text: &str) -> Result<Timestamp> {
+    Timestamp::parse(text).map_err(|error| {
+        DriverError::new(ErrorKind::Internal, format!("cannot understand DigitalOcean's answer: {error}"))
+    })
+}
+
+fn missing(id: &str) -> DriverError {
+    DriverError::new(ErrorKind::NotFound, format!("the volume {id} does not exist any more"))
+}
+
+fn elsewhere(volume: &CloudVolume, place: &str) -> DriverError {
+    DriverError::new(ErrorKind::InUse, format!("{} is attached to {place}", volume.id)).hint(
+        "it is never taken away by force: unmount it there and forget it with `convoy delete --reference`",
+    )
+}

@@ -1,0 +1,463 @@
+//! A DigitalOcean of our own: one droplet, its region's volumes and snapshots, with real disks behind them.
+
+use crate::schema;
+use convoy_cloud_lab::http::{Reply, Request, Server};
+use convoy_cloud_lab::kernel::{self, Kernel, Plugged};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+pub(crate) const TOKEN: &str = "dop_v1_0123456789abcdef0123456789abcdef_secret";
+pub(crate) const DROPLET: u64 = 4711;
+pub(crate) const REGION: &str = "fra1";
+
+/// A volume of the cloud.
+pub(crate) struct Volume {
+    pub(crate) name: String,
+    pub(crate) description: String,
+    pub(crate) gib: u64,
+    pub(crate) region: String,
+    pub(crate) droplet: Option<u64>,
+    pub(crate) visible: Instant,
+    pub(crate) tags: Value,
+    plugged: Option<Plugged>,
+}
+
+/// A snapshot of the cloud.
+pub(crate) struct Snapshot {
+    pub(crate) name: String,
+    pub(crate) volume: String,
+    pub(crate) gib: u64,
+    tags: Value,
+}
+
+struct Action {
+    volume: String,
+    kind: &'static str,
+    ends: Option<Instant>,
+    status: &'static str,
+    gib: u64,
+}
+
+/// What can be changed from outside.
+pub(crate) struct State {
+    pub(crate) volumes: BTreeMap<String, Volume>,
+    pub(crate) snapshots: BTreeMap<String, Snapshot>,
+    /// Requests that the published description does not allow, and answers of ours that it does not.
+    pub(crate) violations: Vec<String>,
+    /// How long an action takes; `None`: for ever.
+    pub(crate) action_time: Option<Duration>,
+    /// How many of the next actions fail.
+    pub(crate) failing_actions: u32,
+    /// How long a new volume is not seen.
+    pub(crate) lag: Duration,
+    /// As many volumes fit on the droplet.
+    pub(crate) attach_limit: usize,
+    /// As many volumes fit on the account.
+    pub(crate) volume_limit: usize,
+    /// Whether the droplet's kernel shows what is attached.
+    pub(crate) show_devices: bool,
+    actions: BTreeMap<u64, Action>,
+    disks: TempDir,
+    kernel: Arc<Kernel>,
+    last: u64,
+}
+
+/// The cloud and its server.
+pub(crate) struct Cloud {
+    pub(crate) server: Server,
+    pub(crate) metadata: Server,
+    state: Arc<Mutex<State>>,
+}
+
+type Answer = Result<(u16, Value), (u16, &'static str, String)>;
+
+impl Cloud {
+    pub(crate) fn start(kernel: Arc<Kernel>) -> Self {
+        let state = Arc::new(Mutex::new(State {
+            volumes: BTreeMap::new(),
+            snapshots: BTreeMap::new(),
+            violations: Vec::new(),
+            action_time: Some(Duration::from_millis(60)),
+            failing_actions: 0,
+            lag: Duration::ZERO,
+            attach_limit: 15,
+            volume_limit: 100,
+            show_devices: true,
+            actions: BTreeMap::new(),
+            disks: TempDir::with_prefix("convoy-disks-").unwrap(),
+            kernel,
+            last: 0,
+        }));
+        let known = Arc::clone(&state);
+        let server = Server::start(move |request| lock(&known).answer(request)).unwrap();
+        let metadata = Server::start(|request| match request.line().as_str() {
+            "GET /metadata/v1.json" => {
+                let known = json!({"droplet_id": DROPLET, "hostname": "a", "region": REGION, "tags": [], "features": {}});
+                Reply::new(200, known.to_string()).header("content-type", "application/json")
+            }
+            _ => Reply::new(404, "not found"),
+        })
+        .unwrap();
+        Self { server, metadata, state }
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+
+    /// A volume that is there already, without convoy's doing; its disk is empty.
+    pub(crate) fn add(&self, name: &str, gib: u64, description: &str, droplet: Option<u64>) -> String {
+        let mut state = self.state();
+        let id = state.id();
+        kernel::grow_disk(&state.disk(&id), gib << 30).unwrap();
+        let volume = Volume {
+            name: name.to_owned(),
+            description: description.to_owned(),
+            gib,
+            region: REGION.to_owned(),
+            droplet,
+            visible: Instant::now(),
+            tags: json!([]),
+            plugged: None,
+        };
+        state.volumes.insert(id.clone(), volume);
+        id
+    }
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+impl State {
+    pub(crate) fn disk(&self, id: &str) -> PathBuf {
+        self.disks.path().join(id)
+    }
+
+    fn id(&mut self) -> String {
+        self.last += 1;
+        format!("7724db7c-e098-11e5-b522-{:012x}", self.last)
+    }
+
+    fn answer(&mut self, request: &Request) -> Reply {
+        self.settle();
+        let authorised =
+            request.headers.get("authorization").map(String::as_str) == Some(&format!("Bearer {TOKEN}"));
+        let answer = match schema::operation(request) {
+            _ if !authorised => Err((401, "unauthorized", "Unable to authenticate you".to_owned())),
+            None => Err((404, "not_found", format!("no operation {}", request.line()))),
+            Some((operation, parameters)) => match schema::check_request(operation, request) {
+                Err(wrong) => {
+                    self.violations.push(format!("{}: {wrong}", request.line()));
+                    Err((400, "bad_request", wrong))
+                }
+                Ok(body) => self.act(operation, &parameters, &request.query, body.unwrap_or_default()),
+            },
+        };
+        let (status, body) = match answer {
+            Ok((status, Value::Null)) => (status, Vec::new()),
+            Ok((status, body)) => (status, body.to_string().into_bytes()),
+            Err((status, id, message)) => (
+                status,
+                json!({"id": id, "message": message, "request_id": "4d9d8375"}).to_string().into_bytes(),
+            ),
+        };
+        if let Some((operation, _)) = schema::operation(request)
+            && let Err(wrong) = schema::check_answer(operation, status, &body)
+        {
+            self.violations.push(format!("our answer to {}: {wrong}", request.line()));
+        }
+        Reply::new(status, body)
+            .header("content-type", "application/json")
+            .header("ratelimit-limit", 5000)
+            .header("ratelimit-remaining", 4990)
+            .header("ratelimit-reset", 1_900_000_000)
+    }
+
+    fn act(
+        &mut self,
+        operation: &schema::Operation,
+        parameters: &[String],
+        query: &BTreeMap<String, String>,
+        body: Value,
+    ) -> Answer {
+        let first = parameters.first().cloned().unwrap_or_default();
+        match (operation.method, operation.path) {
+            ("GET", "/v2/volumes") => {
+                let shown = self.volumes.iter().filter(|(_, volume)| {
+                    volume.visible <= Instant::now()
+                        && query.get("name").is_none_or(|name| volume.name == *name)
+                        && query.get("region").is_none_or(|region| volume.region == *region)
+                });
+                page("volumes", shown.map(|(id, volume)| show(id, volume)).collect(), query)
+            }
+            ("POST", "/v2/volumes") => self.create(&body),
+            ("GET", "/v2/volumes/{}") => match self.seen(&first) {
+                Some(volume) => Ok((200, json!({"volume": show(&first, volume)}))),
+                None => Err(not_found()),
+            },
+            ("DELETE", "/v2/volumes/{}") => match self.volumes.get(&first) {
+                None => Err(not_found()),
+                Some(volume) if volume.droplet.is_some() => {
+                    Err((409, "conflict", "attached volume cannot be deleted".to_owned()))
+                }
+                Some(_)
+                    if self
+                        .actions
+                        .values()
+                        .any(|action| action.volume == first && action.status == "in-progress") =>
+                {
+                    Err((422, "unprocessable_entity", "the volume has a pending event".to_owned()))
+                }
+                Some(_) => {
+                    self.volumes.remove(&first);
+                    std::fs::remove_file(self.disk(&first)).unwrap();
+                    Ok((204, Value::Null))
+                }
+            },
+            ("POST", "/v2/volumes/{}/actions") => self.begin(&first, &body),
+            ("GET", "/v2/volumes/{}/actions/{}") => {
+                let number = parameters[1].parse().unwrap_or(0);
+                match self.actions.get(&number) {
+                    Some(action) if action.volume == first => {
+                        Ok((200, json!({"action": show_action(number, action)})))
+                    }
+                    _ => Err(not_found()),
+                }
+            }
+            ("GET", "/v2/volumes/{}/snapshots") => {
+                let shown = self.snapshots.iter().filter(|(_, snapshot)| snapshot.volume == first);
+                page("snapshots", shown.map(|(id, snapshot)| show_snapshot(id, snapshot)).collect(), query)
+            }
+            ("POST", "/v2/volumes/{}/snapshots") => self.snapshot(&first, &body),
+            ("GET", "/v2/volumes/snapshots/{}") => match self.snapshots.get(&first) {
+                Some(snapshot) => Ok((200, json!({"snapshot": show_snapshot(&first, snapshot)}))),
+                None => Err(not_found()),
+            },
+            ("DELETE", "/v2/volumes/snapshots/{}") => match self.snapshots.remove(&first) {
+                Some(_) => {
+                    std::fs::remove_file(self.disk(&first)).unwrap();
+                    Ok((204, Value::Null))
+                }
+                None => Err(not_found()),
+            },
+            ("GET", "/v2/snapshots") => page(
+                "snapshots",
+                self.snapshots.iter().map(|(id, snapshot)| show_snapshot(id, snapshot)).collect(),
+                query,
+            ),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn seen(&self, id: &str) -> Option<&Volume> {
+        self.volumes.get(id).filter(|volume| volume.visible <= Instant::now())
+    }
+
+    fn create(&mut self, body: &Value) -> Answer {
+        let name = body["name"].as_str().unwrap().to_owned();
+        let gib = body["size_gigabytes"].as_u64().unwrap();
+        let region = body["region"].as_str().unwrap().to_owned();
+        let good = name.len() <= 64
+            && name.starts_with(|c: char| c.is_ascii_lowercase())
+            && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
+        if !good || !(1..=16384).contains(&gib) || region != REGION {
+            return Err((422, "unprocessable_entity", format!("invalid name, size or region: {body}")));
+        }
+        if self.volumes.values().any(|volume| volume.name == name && volume.region == region) {
+            return Err((
+                409,
+                "conflict",
+                "a volume with the same name already exists in this region".to_owned(),
+            ));
+        }
+        if self.volumes.len() >= self.volume_limit {
+            return Err((
+                403,
+                "forbidden",
+                "failed to create volume: volume/snapshot capacity limit exceeded".to_owned(),
+            ));
+        }
+        let id = self.id();
+        if let Some(snapshot) = body["snapshot_id"].as_str() {
+            match self.snapshots.get(snapshot) {
+                Some(found) if found.gib <= gib => {}
+                _ => {
+                    return Err((
+                        422,
+                        "unprocessable_entity",
+                        "no such snapshot, or it is larger".to_owned(),
+                    ));
+                }
+            }
+            kernel::copy_disk(&self.disk(snapshot), &self.disk(&id)).unwrap();
+        }
+        kernel::grow_disk(&self.disk(&id), gib << 30).unwrap();
+        let volume = Volume {
+            name,
+            description: body["description"].as_str().unwrap_or_default().to_owned(),
+            gib,
+            region,
+            droplet: None,
+            visible: Instant::now() + self.lag,
+            tags: body.get("tags").cloned().unwrap_or(json!([])),
+            plugged: None,
+        };
+        let shown = show(&id, &volume);
+        self.volumes.insert(id, volume);
+        Ok((201, json!({"volume": shown})))
+    }
+
+    fn snapshot(&mut self, of: &str, body: &Value) -> Answer {
+        let Some(volume) = self.volumes.get(of) else { return Err(not_found()) };
+        let gib = volume.gib;
+        let name = body["name"].as_str().unwrap().to_owned();
+        if self.snapshots.values().filter(|snapshot| snapshot.volume == of).count() >= 25 {
+            return Err((422, "unprocessable_entity", "snapshot limit exceeded for this volume".to_owned()));
+        }
+        let id = self.id();
+        kernel::copy_disk(&self.disk(of), &self.disk(&id)).unwrap();
+        let tags = body.get("tags").cloned().unwrap_or(json!([]));
+        let snapshot = Snapshot { name, volume: of.to_owned(), gib, tags };
+        let shown = show_snapshot(&id, &snapshot);
+        self.snapshots.insert(id, snapshot);
+        Ok((201, json!({"snapshot": shown})))
+    }
+
+    fn begin(&mut self, id: &str, body: &Value) -> Answer {
+        let refused = |message: &str| Err((422, "unprocessable_entity", message.to_owned()));
+        let attached = self.volumes.values().filter(|volume| volume.droplet == Some(DROPLET)).count();
+        let pending = self.actions.values().any(|action| action.status == "in-progress");
+        let Some(volume) = self.volumes.get(id) else { return Err(not_found()) };
+        let kind = body["type"].as_str().unwrap();
+        let droplet = body["droplet_id"].as_u64();
+        if pending {
+            return refused("Droplet already has a pending event.");
+        }
+        let kind = match kind {
+            "attach" if volume.droplet.is_some() => return refused("This volume is already attached"),
+            "attach" if droplet != Some(DROPLET) => return refused("no such droplet in this region"),
+            "attach" if attached >= self.attach_limit => {
+                return refused("cannot attach more volumes to the Droplet");
+            }
+            "attach" => "attach_volume",
+            "detach" if volume.droplet.is_none() || volume.droplet != droplet => {
+                return refused("Attachment not found");
+            }
+            "detach" => "detach_volume",
+            _ if body["size_gigabytes"].as_u64().unwrap() <= volume.gib => {
+                return refused("volumes can only grow");
+            }
+            _ => "resize_volume",
+        };
+        self.last += 1;
+        let action = Action {
+            volume: id.to_owned(),
+            kind,
+            ends: self.action_time.map(|time| Instant::now() + time),
+            status: "in-progress",
+            gib: body["size_gigabytes"].as_u64().unwrap_or(0),
+        };
+        let shown = show_action(self.last, &action);
+        self.actions.insert(self.last, action);
+        Ok((202, json!({"action": shown})))
+    }
+
+    /// Ends what is due.
+    pub(crate) fn settle(&mut self) {
+        let due: Vec<_> = self
+            .actions
+            .iter()
+            .filter(|(_, action)| {
+                action.status == "in-progress" && action.ends.is_some_and(|ends| ends <= Instant::now())
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        for id in due {
+            let action = self.actions.get_mut(&id).unwrap();
+            if self.failing_actions > 0 {
+                self.failing_actions -= 1;
+                action.status = "errored";
+                continue;
+            }
+            action.status = "completed";
+            let (kind, gib, volume_id) = (action.kind, action.gib, action.volume.clone());
+            let disk = self.disks.path().join(&volume_id);
+            let Some(volume) = self.volumes.get_mut(&volume_id) else { continue };
+            match kind {
+                "attach_volume" => {
+                    volume.droplet = Some(DROPLET);
+                    if self.show_devices {
+                        let link = format!("scsi-0DO_Volume_{}", volume.name);
+                        volume.plugged = Some(self.kernel.plug_scsi(&disk, &link).unwrap());
+                    }
+                }
+                "detach_volume" => {
+                    volume.droplet = None;
+                    volume.plugged = None;
+                }
+                _ => {
+                    volume.gib = gib;
+                    kernel::grow_disk(&disk, gib << 30).unwrap();
+                    if let Some(plugged) = &volume.plugged {
+                        plugged.notice_size().unwrap();
+                    }
+                }
+            }
+        }
+    }
+
+    /// A stuck action comes to an end.
+    pub(crate) fn unstick(&mut self) {
+        self.action_time = Some(Duration::ZERO);
+        for action in self.actions.values_mut().filter(|action| action.status == "in-progress") {
+            action.ends = Some(Instant::now());
+        }
+        self.settle();
+    }
+}
+
+fn show_region(slug: &str) -> Value {
+    json!({"slug": slug, "name": "Frankfurt 1", "sizes": [], "features": ["metadata"]})
+}
+
+fn show(id: &str, volume: &Volume) -> Value {
+    json!({
+        "id": id, "name": volume.name, "description": volume.description, "size_gigabytes": volume.gib,
+        "droplet_ids": volume.droplet.into_iter().collect::<Vec<_>>(), "created_at": "2026-03-02T17:00:49Z",
+        "filesystem_type": "", "filesystem_label": "", "tags": volume.tags, "region": show_region(&volume.region),
+    })
+}
+
+fn show_snapshot(id: &str, snapshot: &Snapshot) -> Value {
+    json!({
+        "id": id, "name": snapshot.name, "created_at": "2026-03-02T17:05:00Z", "regions": [REGION],
+        "min_disk_size": snapshot.gib, "size_gigabytes": 0.5, "resource_id": snapshot.volume,
+        "resource_type": "volume", "tags": snapshot.tags,
+    })
+}
+
+fn show_action(id: u64, action: &Action) -> Value {
+    let ended = (action.status != "in-progress").then_some("2026-03-02T17:00:50Z");
+    json!({
+        "id": id, "status": action.status, "type": action.kind, "started_at": "2026-03-02T17:00:49Z",
+        "completed_at": ended, "resource_type": "volume", "region": show_region(REGION), "region_slug": REGION,
+    })
+}
+
+fn page(key: &str, all: Vec<Value>, query: &BTreeMap<String, String>) -> Answer {
+    let number =
+        |name: &str, default: usize| query.get(name).and_then(|text| text.parse().ok()).unwrap_or(default);
+    let (per_page, page) = (number("per_page", 20), number("page", 1));
+    let total = all.len();
+    let shown: Vec<_> = all.into_iter().skip(per_page * (page - 1)).take(per_page).collect();
+    Ok((200, json!({key: shown, "links": {}, "meta": {"total": total}})))
+}
+
+fn not_found() -> (u16, &'static str, String) {
+    (404, "not_found", "The resource you requested could not be found.".to_owned())
+}

@@ -1,0 +1,278 @@
+//! Everything goes well.
+
+use crate::cloud::REGION;
+use crate::world::{World, context, expect, name, options};
+use convoy_driver_sdk::protocol::{
+    AbortRestore, CloseSnapshot, CreateBackup, DeleteBackup, DeleteSnapshot, Extent, FinishRestore, Health,
+    InspectBackup, ListBackups, ListExtents, ListVolumes, MountVolume, OpenSnapshot, PrepareRestore,
+    ResizeVolume, SourceKind, SourceLocation, TargetLocation,
+};
+use convoy_driver_sdk::{Driver, ErrorKind};
+use std::process::Command;
+
+const GIB: u64 = 1 << 30;
+
+#[test]
+fn a_volume_is_made_used_kept_and_found_again() {
+    let mut world = World::new();
+    let made = world.create("web_Data.1", &[]).unwrap();
+    assert_eq!((made.size, made.health.clone()), (GIB, Health::Good));
+    assert!(made.info["Name"].starts_with("cv-web-data-1-"), "{made:?}");
+    assert!(!made.info["ID"].is_empty() && !made.info["Device"].is_empty());
+    expect(world.create("web_Data.1", &[]), ErrorKind::AlreadyExists, "exists already");
+
+    let at = world.mount("web_Data.1").unwrap();
+    assert_eq!(at, world.root().join("mounts/web_Data.1"));
+    assert_eq!(world.mount("web_Data.1").unwrap(), at, "repeating it changes nothing");
+    // As a container has it: a bind mount.
+    let container = world.scratch.path().join("container");
+    std::fs::create_dir(&container).unwrap();
+    assert!(Command::new("mount").arg("--bind").arg(&at).arg(&container).status().unwrap().success());
+    std::fs::write(container.join("page"), "content").unwrap();
+    expect(world.delete("web_Data.1", false), ErrorKind::InUse, "is mounted");
+    assert!(Command::new("umount").arg(&container).status().unwrap().success());
+
+    // A new life: the mount is the kernel's, the volume the cloud's.
+    world.reopen();
+    assert_eq!(world.get("web_Data.1").unwrap().mountpoint, Some(at.clone()));
+    world.requests();
+    world.unmount("web_Data.1").unwrap();
+    world.unmount("web_Data.1").unwrap();
+    world.mount("web_Data.1").unwrap();
+    assert_eq!(world.requests(), Vec::<String>::new(), "mounting what is attached asks nobody");
+    world.unmount("web_Data.1").unwrap();
+
+    // Kept, and found by its name, never replaced by an empty one.
+    world.delete("web_Data.1", true).unwrap();
+    expect(world.get("web_Data.1"), ErrorKind::NotFound, "no volume");
+    assert_eq!(world.cloud.state().volumes.values().filter(|volume| volume.droplet.is_some()).count(), 0);
+    let opened = world.reopen();
+    assert!(opened.warnings[0].contains("`convoy create web_Data.1` takes it"), "{opened:?}");
+    expect(world.create_sized("web_Data.1", 2 * GIB), ErrorKind::AlreadyExists, "1 GiB, not the 2 GiB");
+    world.create("web_Data.1", &[]).unwrap();
+    let at = world.mount("web_Data.1").unwrap();
+    assert_eq!(std::fs::read_to_string(at.join("page")).unwrap(), "content");
+    world.unmount("web_Data.1").unwrap();
+    assert_eq!(world.cloud.state().volumes.len(), 1);
+
+    world.delete("web_Data.1", false).unwrap();
+    expect(world.delete("web_Data.1", false), ErrorKind::NotFound, "no volume");
+    assert!(world.cloud.state().volumes.is_empty());
+    assert_eq!((world.list().len(), world.intents()), (0, 0));
+}
+
+#[test]
+fn snapshots_backups_and_what_is_made_of_them() {
+    let world = World::new();
+    world.create("data", &[("fs", "xfs")]).unwrap();
+    let at = world.mount("data").unwrap();
+    std::fs::write(at.join("state"), "one").unwrap();
+    world.snapshot("data", "Snap_1").unwrap();
+    std::fs::write(at.join("state"), "two").unwrap();
+    expect(world.snapshot("data", "Snap_1"), ErrorKind::AlreadyExists, "has a snapshot");
+    let shown = &world.get("data").unwrap().snapshots[0];
+    assert_eq!((shown.info["Size"].as_str(), shown.info["State"].as_str()), ("1073741824", "completed"));
+
+    let backup = CreateBackup { volume: name("data"), snapshot: name("Snap_1"), options: options(&[]) };
+    assert!(world.driver().list_backups(ListBackups::default(), &context()).unwrap().backups.is_empty());
+    let url = world.driver().create_backup(backup, &context()).unwrap().url;
+    assert!(url.starts_with(&format!("do://{REGION}/")), "{url}");
+    let info = world.driver().inspect_backup(InspectBackup { url: url.clone() }, &context()).unwrap();
+    assert_eq!((info.volume.as_str(), info.snapshot.as_str(), info.size), ("data", "Snap_1", GIB));
+    let listed = world.driver().list_backups(
+        ListBackups { destination: Some(format!("do://{REGION}")), volume: Some(name("data")) },
+        &context(),
+    );
+    assert_eq!(listed.unwrap().backups, [info]);
+
+    // Restored while the origin is mounted, larger than it was.
+    world.create_sized("plain", GIB).unwrap();
+    let request = convoy_driver_sdk::protocol::CreateVolume {
+        name: name("copy"),
+        size: Some(2 * GIB),
+        options: options(&[("backup", url.as_str())]),
+    };
+    assert_eq!(world.driver().create_volume(request, &context()).unwrap().size, 2 * GIB);
+    let copy = world.mount("copy").unwrap();
+    assert_eq!(std::fs::read_to_string(copy.join("state")).unwrap(), "one");
+    assert!(rustix_blocks(&copy) > 19 * GIB / 10, "the file system has grown with it");
+    expect(world.create("copy2", &[("backup", "do://nyc1/x")]), ErrorKind::InvalidArgument, "found nyc1");
+    expect(world.create("copy2", &[("backup", "ebs://fra1/x")]), ErrorKind::InvalidArgument, "do://<region>");
+    expect(world.create("copy2", &[("backup", "do://fra1/unknown")]), ErrorKind::NotFound, "no backup");
+
+    // The snapshot goes, the backup stays; the backup goes, and with it the last trace.
+    let delete = DeleteSnapshot { volume: name("data"), snapshot: name("Snap_1") };
+    world.driver().delete_snapshot(delete, &context()).unwrap();
+    assert_eq!(world.cloud.state().snapshots.len(), 1);
+    let from_afar = world.driver().inspect_backup(InspectBackup { url: url.clone() }, &context()).unwrap();
+    assert_eq!((from_afar.volume.as_str(), from_afar.snapshot.as_str()), ("data", "Snap_1"));
+    world.driver().delete_backup(DeleteBackup { url: url.clone() }, &context()).unwrap();
+    expect(world.driver().delete_backup(DeleteBackup { url }, &context()), ErrorKind::NotFound, "no backup");
+    assert!(world.cloud.state().snapshots.is_empty());
+
+    // A snapshot that is nothing else goes with its volume.
+    world.snapshot("data", "again").unwrap();
+    world.unmount("data").unwrap();
+    world.delete("data", false).unwrap();
+    assert!(world.cloud.state().snapshots.is_empty());
+    assert_eq!(world.cloud_names(), ["copy", "plain"]);
+}
+
+fn rustix_blocks(path: &std::path::Path) -> u64 {
+    let output = Command::new("df").args(["-B1", "--output=size"]).arg(path).output().unwrap();
+    String::from_utf8(output.stdout).unwrap().lines().nth(1).unwrap().trim().parse().unwrap()
+}
+
+#[test]
+fn a_snapshot_is_read_and_restored_by_the_backup_engine() {
+    let mut world = World::new();
+    world.create("data", &[]).unwrap();
+    let at = world.mount("data").unwrap();
+    std::fs::write(at.join("file"), vec![7; 1 << 20]).unwrap();
+    world.snapshot("data", "one").unwrap();
+    let open = OpenSnapshot { volume: name("data"), snapshot: name("one"), base: None };
+    let opened = world.driver().open_snapshot(open.clone(), &context()).unwrap();
+    let SourceLocation::Block { device, size, changed_only } = opened.location else { panic!("{opened:?}") };
+    assert_eq!((size, changed_only), (GIB, false));
+    let extents = ListExtents { handle: opened.handle.clone(), from: 0, limit: None };
+    let extents = world.driver().list_extents(extents, &context()).unwrap();
+    assert_eq!((extents.extents, extents.next), (vec![Extent { offset: 0, length: GIB }], None));
+    let delete = DeleteSnapshot { volume: name("data"), snapshot: name("one") };
+    expect(world.driver().delete_snapshot(delete, &context()), ErrorKind::InUse, "being read");
+
+    // The engine's part: copy the device.
+    let prepare = |kind, volume: &str| PrepareRestore {
+        name: name(volume),
+        kind,
+        size: Some(GIB),
+        options: options(&[]),
+    };
+    let prepared = world.driver().prepare_restore(prepare(SourceKind::Block, "block"), &context()).unwrap();
+    let TargetLocation::Block { device: target, size } = &prepared.location else { panic!("{prepared:?}") };
+    assert_eq!(*size, GIB);
+    expect(world.get("block"), ErrorKind::NotFound, "no volume");
+    let (from, to) = (format!("if={}", device.display()), format!("of={}", target.display()));
+    let copied =
+        Command::new("dd").args([&from, &to]).args(["bs=1M", "conv=sparse,notrunc", "status=none"]).status();
+    assert!(copied.unwrap().success());
+    let finish = FinishRestore { handle: prepared.handle.clone() };
+    assert_eq!(world.driver().finish_restore(finish.clone(), &context()).unwrap().size, GIB);
+    expect(world.driver().finish_restore(finish, &context()), ErrorKind::NotFound, "nothing is open");
+    world.unmount("data").unwrap();
+    let restored = world.mount("block").unwrap();
+    assert_eq!(std::fs::read(restored.join("file")).unwrap(), vec![7; 1 << 20]);
+
+    let prepared = world.driver().prepare_restore(prepare(SourceKind::Tree, "tree"), &context()).unwrap();
+    let TargetLocation::Tree { path } = &prepared.location else { panic!("{prepared:?}") };
+    assert_eq!(std::fs::read_dir(path).unwrap().count(), 0, "an empty directory");
+    std::fs::write(path.join("leaf"), "green").unwrap();
+    world.driver().finish_restore(FinishRestore { handle: prepared.handle.clone() }, &context()).unwrap();
+    let tree = world.mount("tree").unwrap();
+    assert_eq!(std::fs::read_to_string(tree.join("leaf")).unwrap(), "green");
+
+    // Aborted, closed: twice each; and an opening that an earlier life left.
+    let prepared = world.driver().prepare_restore(prepare(SourceKind::Tree, "never"), &context()).unwrap();
+    let handle = prepared.handle.clone();
+    world.driver().abort_restore(AbortRestore { handle: handle.clone() }, &context()).unwrap();
+    world.driver().abort_restore(AbortRestore { handle }, &context()).unwrap();
+    let close = CloseSnapshot { handle: opened.handle };
+    world.driver().close_snapshot(close.clone(), &context()).unwrap();
+    world.driver().close_snapshot(close, &context()).unwrap();
+    assert_eq!(world.cloud_names(), ["block", "data", "tree"]);
+    let left = world.driver().open_snapshot(open, &context()).unwrap();
+    let begun = world.driver().prepare_restore(prepare(SourceKind::Tree, "begun"), &context()).unwrap();
+    let opened = world.reopen();
+    assert_eq!(opened.recovered.len(), 2, "{opened:?}");
+    assert_eq!((world.cloud_names().len(), world.intents()), (3, 0));
+    world.driver().close_snapshot(CloseSnapshot { handle: left.handle }, &context()).unwrap();
+    let finish = FinishRestore { handle: begun.handle };
+    expect(world.driver().finish_restore(finish, &context()), ErrorKind::NotFound, "nothing is open");
+}
+
+#[test]
+fn a_volume_grows_mounted_or_not() {
+    let world = World::new();
+    for (volume, fs) in [("e4", "ext4"), ("xf", "xfs")] {
+        world.create(volume, &[("fs", fs)]).unwrap();
+        for (size, mounted) in [(2, true), (3, false)] {
+            if mounted {
+                world.mount(volume).unwrap();
+            }
+            let resize = ResizeVolume { name: name(volume), size: size * GIB };
+            assert_eq!(world.driver().resize_volume(resize.clone(), &context()).unwrap().size, size * GIB);
+            assert_eq!(world.driver().resize_volume(resize, &context()).unwrap().size, size * GIB, "again");
+            let at = world.mount(volume).unwrap();
+            assert!(rustix_blocks(&at) > size * GIB * 9 / 10, "{fs} {size}");
+            world.unmount(volume).unwrap();
+        }
+        let shrink = ResizeVolume { name: name(volume), size: GIB };
+        expect(world.driver().resize_volume(shrink, &context()), ErrorKind::InvalidArgument, "cannot shrink");
+    }
+}
+
+#[test]
+fn a_hundred_volumes_are_listed_with_a_handful_of_calls() {
+    let world = World::new();
+    let droplet = Some(crate::cloud::DROPLET);
+    for number in 0..250 {
+        let id = world.cloud.add(&format!("vol-{number:03}"), 1, "", droplet);
+        let record = format!(
+            r#"{{"Name":"vol-{number:03}","ID":"{id}","Device":"","MountPoint":"","Size":1073741824}}"#
+        );
+        std::fs::write(world.root().join(format!("digitalocean_volume_vol-{number:03}.json")), record)
+            .unwrap();
+    }
+    world.requests();
+    let page = |after: Option<&str>| {
+        let request = ListVolumes { after: after.map(name), limit: Some(100), generation: None };
+        world.driver().list_volumes(request, &context()).unwrap()
+    };
+    let first = page(None);
+    assert_eq!((first.volumes.len(), first.more), (100, true));
+    assert!(first.volumes.iter().all(|volume| volume.health == Health::Good && volume.size == GIB));
+    assert_eq!(world.requests().len(), 2, "two pages of the region's volumes");
+    assert_eq!(page(None).volumes.len(), 100);
+    assert_eq!(world.requests().len(), 0, "the same again is remembered for a moment");
+    let last = page(Some("vol-199"));
+    assert_eq!((last.volumes.len(), last.more), (50, false));
+}
+
+#[test]
+fn records_of_0_5_and_foreign_volumes_are_taken() {
+    let mut world = World::new();
+    let id = world.cloud.add("old", 1, "", None);
+    let disk = world.cloud.state().disk(&id);
+    assert!(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&disk).status().unwrap().success());
+    let record = format!(
+        r#"{{"Name":"old","ID":"{id}","Device":"/dev/disk/by-id/scsi-0DO_Volume_old","MountPoint":"","Size":1073741824}}"#
+    );
+    std::fs::write(world.root().join("digitalocean_volume_old.json"), record).unwrap();
+    std::fs::write(
+        world.root().join("digitalocean.cfg"),
+        r#"{"Root":"/var/lib/convoy/digitalocean","DefaultVolumeSize":2147483648}"#,
+    )
+    .unwrap();
+    world.reopen();
+    assert_eq!(world.list().len(), 1);
+    // It is not attached any more; its record has no cloud name: the cloud is asked.
+    world.mount("old").unwrap();
+    world.unmount("old").unwrap();
+
+    // By id: what is on it stays, nothing is ever formatted.
+    let blank = world.cloud.add("blank", 1, "", None);
+    expect(world.create("taken", &[("id", &blank)]), ErrorKind::InvalidArgument, "run mkfs on it by hand");
+    assert!(world.cloud.state().volumes[&blank].droplet.is_none(), "detached again");
+    expect(world.create("taken", &[("id", &id)]), ErrorKind::AlreadyExists, "is the volume old already");
+    expect(world.create("taken", &[("id", "nothing")]), ErrorKind::NotFound, "no volume");
+    world.delete("old", true).unwrap();
+    world.create("taken", &[("id", &id)]).unwrap();
+    world.mount("taken").unwrap();
+    assert_eq!(world.intents(), 0);
+    let elsewhere = world.root().join("else");
+    let request = MountVolume { name: name("taken"), mountpoint: Some(elsewhere.clone()) };
+    expect(world.driver().mount_volume(request.clone(), &context()), ErrorKind::InUse, "is mounted at");
+    world.unmount("taken").unwrap();
+    assert_eq!(world.driver().mount_volume(request, &context()).unwrap().mountpoint, elsewhere);
+    assert_eq!(world.get("taken").unwrap().mountpoint, Some(elsewhere));
+    world.unmount("taken").unwrap();
+}
