@@ -8,9 +8,10 @@ use convoy_driver_sdk::Context;
 use devicemapper::{
     DM, DevId, Device, DeviceInfo, DmError, DmFlags, DmName, DmOptions, DmResult, DmUuid, errors,
 };
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 mod nodes;
@@ -77,6 +78,8 @@ pub enum Removal {
 #[derive(Clone)]
 pub struct Kernel {
     dm: Arc<DM>,
+    /// Names whose removal was left to the kernel: it removes no nodes.
+    deferred: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl std::fmt::Debug for Kernel {
@@ -95,7 +98,7 @@ impl Kernel {
         let dm = DM::new()
             .and_then(|dm| dm.version().map(|_| dm))
             .map_err(|error| Error::NoDeviceMapper { missing: "device-mapper", reason: error.to_string() })?;
-        Ok(Self { dm: Arc::new(dm) })
+        Ok(Self { dm: Arc::new(dm), deferred: Arc::default() })
     }
 
     /// Whether the kernel knows these target types.
@@ -296,7 +299,10 @@ impl Kernel {
                 tracing::warn!(name, count, "the device is still open: it goes when it is closed");
                 match self.try_remove(name, DmFlags::DM_DEFERRED_REMOVE) {
                     Err(error) if !error.is(rustix::io::Errno::NXIO) => Err(error),
-                    _ if self.state(name)?.is_some() => Ok(Removal::Deferred),
+                    _ if self.state(name)?.is_some() => {
+                        self.deferred().insert(name.to_owned());
+                        Ok(Removal::Deferred)
+                    }
                     _ => {
                         nodes::forget(&Self::node(name));
                         Ok(Removal::Gone)
@@ -305,6 +311,38 @@ impl Kernel {
             }
             Err(error) => Err(error),
         }
+    }
+
+    fn deferred(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.deferred.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Removes the nodes of devices that the kernel has removed since their removal was left to it.
+    ///
+    /// # Errors
+    /// [`Error::Kernel`].
+    pub fn forget_deferred(&self) -> Result<()> {
+        let names = self.deferred().clone();
+        for name in names {
+            if self.state(&name)?.is_none() {
+                nodes::forget(&Self::node(&name));
+                self.deferred().remove(&name);
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the nodes of devices that are gone, among those whose names begin so.
+    ///
+    /// # Errors
+    /// [`Error::Kernel`].
+    pub fn forget_gone(&self, prefixes: &[String]) -> Result<()> {
+        for name in nodes::names(prefixes) {
+            if self.state(&name)?.is_none() {
+                nodes::forget(&Self::node(&name));
+            }
+        }
+        Ok(())
     }
 
     fn try_remove(&self, name: &str, flags: DmFlags) -> Result<()> {

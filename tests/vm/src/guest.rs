@@ -23,7 +23,10 @@ pub fn main() -> ExitCode {
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     let started = std::time::Instant::now();
     let level = std::env::var("CONVOY_VM_LOG").unwrap_or_else(|_| "warn".to_owned());
-    tracing_subscriber::fmt().with_ansi(false).with_max_level(level.parse().unwrap_or(tracing::Level::WARN)).init();
+    tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_max_level(level.parse().unwrap_or(tracing::Level::WARN))
+        .init();
     match run(&words) {
         Ok(()) => {
             println!("{} passed in {:.1} s", args.join(" "), started.elapsed().as_secs_f32());

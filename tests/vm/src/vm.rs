@@ -25,6 +25,7 @@ pub struct Vm {
     shares: Vec<PathBuf>,
     memory_mib: u32,
     udev: bool,
+    variables: Vec<(String, String)>,
     limit: Duration,
 }
 
@@ -35,6 +36,7 @@ impl Default for Vm {
             shares: Vec::new(),
             memory_mib: 1536,
             udev: false,
+            variables: Vec::new(),
             limit: Duration::from_secs(300),
         }
     }
@@ -70,6 +72,13 @@ impl Vm {
     #[must_use]
     pub fn udev(mut self) -> Self {
         self.udev = true;
+        self
+    }
+
+    /// A variable of the command's environment.
+    #[must_use]
+    pub fn variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -133,6 +142,9 @@ impl Vm {
         } else {
             // libdm's own programs wait for udev unless they are told that there is none.
             script.push_str("export DM_DISABLE_UDEV=1\n");
+        }
+        for (name, value) in &self.variables {
+            let _ = writeln!(script, "export {name}={}", quote(OsStr::new(value)));
         }
         script.push_str(
             "n=0; while [ ! -e /dev/vport*p1 ] && [ $n -lt 200 ]; do $b usleep 10000; n=$((n+1)); done\n",

@@ -1,1 +1,130 @@
-//! Placeholder for the moment the launcher is built.
+//! The devicemapper driver on a real kernel. Every test boots a machine: run them one after the other, with
+//! `cargo xtask test` or `cargo nextest run -p convoy-vm-tests --features vm -j 1`.
+
+// The helpers are parts of tests.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use convoy_vm_tests::vm::{Outcome, Vm};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+const GUEST: &str = env!("CARGO_BIN_EXE_convoy-vm-guest");
+const MIB: u64 = 1 << 20;
+
+/// Sparse disks in a directory of their own, gone with it.
+struct Disks {
+    dir: TempDir,
+    images: Vec<PathBuf>,
+}
+
+impl Disks {
+    fn new(sizes_mib: &[u64]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let images = sizes_mib
+            .iter()
+            .enumerate()
+            .map(|(number, mib)| {
+                let path = dir.path().join(format!("disk{number}"));
+                std::fs::File::create(&path).unwrap().set_len(mib * MIB).unwrap();
+                path
+            })
+            .collect();
+        Self { dir, images }
+    }
+
+    fn vm(&self) -> Vm {
+        self.images.iter().fold(Vm::default(), |vm, image| vm.disk(image))
+    }
+}
+
+/// Runs a scenario; it must pass.
+fn pass(vm: Vm, args: &[&str]) -> Outcome {
+    let outcome = vm.run(Path::new(GUEST), args).unwrap_or_else(|error| panic!("{error}"));
+    println!("{}{:.1} s in all", outcome.output, outcome.elapsed.as_secs_f32());
+    assert_eq!(outcome.status, 0, "see above");
+    outcome
+}
+
+#[test]
+fn everyday_on_ext4() {
+    pass(Disks::new(&[512, 64]).vm(), &["everyday", "ext4"]);
+}
+
+#[test]
+fn everyday_on_xfs() {
+    pass(Disks::new(&[1536, 64]).vm(), &["everyday", "xfs"]);
+}
+
+#[test]
+fn everyday_on_btrfs() {
+    pass(Disks::new(&[1024, 64]).vm(), &["everyday", "btrfs"]);
+}
+
+#[test]
+fn everyday_with_udev() {
+    pass(Disks::new(&[512, 64]).vm().udev(), &["udev"]);
+}
+
+#[test]
+fn volumes_in_another_mount_namespace() {
+    pass(Disks::new(&[1024, 64]).vm(), &["namespace"]);
+}
+
+#[test]
+fn the_state_and_pool_of_0_5_are_taken_over() {
+    pass(Disks::new(&[512, 64]).vm(), &["takeover"]);
+}
+
+#[test]
+fn a_reboot_brings_everything_back() {
+    let disks = Disks::new(&[1024, 64, 64]);
+    pass(disks.vm(), &["before-reboot"]);
+    pass(disks.vm(), &["after-reboot"]);
+}
+
+#[test]
+fn what_a_crash_leaves_is_settled_and_strangers_are_left_alone() {
+    pass(Disks::new(&[512, 64, 64]).vm(), &["recovery"]);
+}
+
+#[test]
+fn a_full_pool_warns_refuses_grows_and_goes_on() {
+    pass(Disks::new(&[]).vm(), &["full"]);
+}
+
+#[test]
+fn a_failing_metadata_device_is_told_and_survived() {
+    pass(Disks::new(&[512, 64]).vm(), &["failing"]);
+}
+
+#[test]
+fn a_killed_driver_loses_nothing_it_acknowledged() {
+    pass(Disks::new(&[1024, 64]).vm(), &["crash", "12"]);
+}
+
+/// The power goes at random moments of a storm; every next boot finds what had been acknowledged.
+#[test]
+fn a_power_cut_loses_nothing_that_was_acknowledged() {
+    let disks = Disks::new(&[1024, 64, 64]);
+    let share = disks.dir.path().join("share");
+    std::fs::create_dir(&share).unwrap();
+    let vm = || disks.vm().share(&share).variable("CONVOY_VM_SHARE", &share.display().to_string());
+    let mut cut = Duration::from_millis(300);
+    for seed in 1..=6u32 {
+        let running = vm().start(Path::new(GUEST), &["power", &seed.to_string()]).unwrap();
+        let begun = Instant::now();
+        while !running.output().contains("storm begins") {
+            assert!(!running.output().contains("FAILED"), "{}", running.output());
+            assert!(begun.elapsed() < Duration::from_secs(120), "no storm: {}", running.output());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        std::thread::sleep(cut);
+        // Between a third of a second and five, never in step with anything.
+        cut = (cut * 17 / 10 + Duration::from_millis(137)).min(Duration::from_secs(5));
+        let log = running.cut_power();
+        println!("cut {seed}: {} operations", log.lines().filter(|line| line.starts_with("ok ")).count());
+        std::fs::write(share.join("log"), log).unwrap();
+    }
+    pass(vm(), &["power", "0"]);
+}

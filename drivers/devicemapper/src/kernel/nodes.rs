@@ -59,6 +59,13 @@ pub(super) fn forget(node: &Path) {
     }
 }
 
+/// The names in `/dev/mapper` that begin in one of these ways.
+pub(super) fn names(prefixes: &[String]) -> Vec<String> {
+    let entries = std::fs::read_dir(super::DEV_MAPPER).into_iter().flatten();
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    names.filter(|name| prefixes.iter().any(|prefix| name.starts_with(prefix.as_str()))).collect()
+}
+
 fn leads_to(node: &Path, device: Device) -> bool {
     node.metadata().is_ok_and(|found| {
         found.file_type().is_block_device() && found.rdev() == rustix::fs::makedev(device.major, device.minor)

@@ -46,7 +46,9 @@ macro_rules! ensure {
 macro_rules! ensure_eq {
     ($left:expr, $right:expr) => {
         match (&$left, &$right) {
-            (left, right) => $crate::ensure!(left == right, "{} is {left:?}, not {right:?}", stringify!($left)),
+            (left, right) => {
+                $crate::ensure!(left == right, "{} is {left:?}, not {right:?}", stringify!($left))
+            }
         }
     };
 }

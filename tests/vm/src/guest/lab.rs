@@ -7,9 +7,9 @@ use convoy_driver_sdk::command::Command;
 use convoy_driver_sdk::dispatch::{Dispatch, Dispatcher};
 use convoy_driver_sdk::filesystem::FsKind;
 use convoy_driver_sdk::protocol::{
-    Close, CreateSnapshot, CreateVolume, DeleteSnapshot, DeleteVolume, Describe, Extent, GetVolume, Info, ListExtents,
-    ListVolumes, MountVolume, Open, OpenSnapshot, OpenedSnapshot, Opened, Probe, Probed, Request, SourceLocation,
-    UnmountVolume, Volume,
+    Close, CreateSnapshot, CreateVolume, DeleteSnapshot, DeleteVolume, Describe, Extent, GetVolume, Info,
+    ListExtents, ListVolumes, MountVolume, Open, OpenSnapshot, Opened, OpenedSnapshot, Probe, Probed,
+    Request, SourceLocation, UnmountVolume, Volume,
 };
 use convoy_driver_sdk::{Context, DriverError, ErrorKind, Name};
 use std::collections::BTreeMap;
@@ -52,7 +52,8 @@ impl Default for Setup {
 impl Setup {
     /// A pool on these devices.
     pub fn on(data: &str, metadata: &str) -> Self {
-        let setup = Self { root: "/run/convoy/devicemapper".into(), options: BTreeMap::new(), namespace: None };
+        let setup =
+            Self { root: "/run/convoy/devicemapper".into(), options: BTreeMap::new(), namespace: None };
         setup.with("dm.datadev", data).with("dm.metadatadev", metadata)
     }
 
@@ -81,6 +82,7 @@ impl Setup {
             options: self.options.clone(),
             mount_namespace: self.namespace.clone(),
             command_timeout_ms: Some(60_000),
+            ..Open::default()
         };
         let opened = call(&dispatcher, open)?;
         Ok(Lab { dispatcher, root: self.root.clone(), opened })
@@ -250,8 +252,13 @@ impl Lab {
         let info = self.info()?;
         ensure_eq!(info.get("PoolDataUsed").map(String::as_str), Some("0"));
         no_leaks(&["convoy-pool"])?;
-        let left: Vec<_> = std::fs::read_dir(&self.root)?.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
-        ensure!(left.iter().all(|file| !file.contains("_volume_") && !file.contains(".tmp")), "left: {left:?}");
+        let left: Vec<_> = std::fs::read_dir(&self.root)?
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .collect();
+        ensure!(
+            left.iter().all(|file| !file.contains("_volume_") && !file.contains(".tmp")),
+            "left: {left:?}"
+        );
         Ok(())
     }
 
@@ -298,7 +305,8 @@ pub fn no_leaks(expected: &[&str]) -> Step {
     let names: Vec<&str> = devices.lines().filter(|name| *name != "No devices found").collect();
     ensure_eq!(names, expected);
     let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
-    let mounted: Vec<_> = mounts.lines().filter(|line| line.contains("/dev/mapper/") || line.contains("/dev/dm-")).collect();
+    let mounted: Vec<_> =
+        mounts.lines().filter(|line| line.contains("/dev/mapper/") || line.contains("/dev/dm-")).collect();
     ensure!(mounted.is_empty(), "still mounted: {mounted:?}");
     let mut nodes = Vec::new();
     for entry in std::fs::read_dir("/dev/mapper")? {

@@ -1,0 +1,285 @@
+//! The driver: its parts, and the trait's methods, each in a module of its own.
+
+use crate::error::Error;
+use crate::journal::Journal;
+use crate::kernel::{MAX_NAME, Removal};
+use crate::options::{self, Settings};
+use crate::pool::Pool;
+use crate::state::ThinId;
+use crate::store::{DRIVER, Store};
+use crate::tools::{MetadataReader, Tools};
+use convoy_driver_sdk::protocol::{
+    AbortRestore, Capability, CloseSnapshot, CreateSnapshot, CreateVolume, DeleteSnapshot, DeleteVolume,
+    Description, Extents, FinishRestore, GetSnapshot, GetVolume, ListExtents, ListVolumes, ListedVolumes,
+    MountVolume, Mounted, Open, OpenSnapshot, Opened, OpenedSnapshot, PrepareRestore, PreparedRestore,
+    Probed, ResizeVolume, Snapshot, UnmountVolume, Volume,
+};
+use convoy_driver_sdk::{Context, Driver, DriverError, ErrorKind, Name, PROTOCOL_VERSION, Result};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+mod health;
+mod mounts;
+mod open;
+mod restore;
+mod snapshots;
+mod sources;
+mod volumes;
+
+/// How long undoing may take after a call that failed, perhaps because its own time was over.
+const UNDO_LIMIT: Duration = Duration::from_secs(30);
+
+/// Thin-provisioned volumes in one pool.
+#[derive(Debug)]
+pub struct DeviceMapper {
+    root: PathBuf,
+    settings: Settings,
+    namespace: Option<PathBuf>,
+    command_limit: Option<Duration>,
+    boot_id: String,
+    pool: Pool,
+    store: Store,
+    journal: Journal,
+    reader: MetadataReader,
+    tools: Tools,
+    sources: Mutex<sources::Sources>,
+    restores: Mutex<BTreeMap<String, restore::Restore>>,
+    watch: Mutex<health::Watch>,
+    /// Ids of the pool that no record names and nobody announced.
+    strangers: Vec<ThinId>,
+}
+
+impl DeviceMapper {
+    /// The call's context, with the time limit of external commands.
+    fn bounded(&self, context: &Context) -> Context {
+        let limit = self.command_limit.map(|limit| Instant::now() + limit);
+        let deadline = context.remaining().map(|left| Instant::now() + left);
+        context.clone().with_deadline(deadline.into_iter().chain(limit).min())
+    }
+
+    /// A context for undoing what a call began.
+    fn undoing(context: &Context) -> Context {
+        Context::new(context.request_id()).with_deadline(Some(Instant::now() + UNDO_LIMIT))
+    }
+
+    /// Device-mapper names are shorter than convoy's, and some are taken.
+    fn check_name(&self, name: &Name) -> Result<()> {
+        if name.len() > MAX_NAME || **name == *"control" || **name == *self.pool.name() {
+            return Err(DriverError::new(
+                ErrorKind::InvalidArgument,
+                format!(
+                    "{name} cannot be a volume of this driver: expected at most {MAX_NAME} bytes, and neither \"control\" nor the pool's name"
+                ),
+            )
+            .hint("volumes are device-mapper devices of the same name: choose another"));
+        }
+        Ok(self.pool.check_name_free(name)?)
+    }
+
+    /// The name of a snapshot's device while it is read. No volume can have it: `+` is not allowed in names.
+    fn read_name(&self, id: ThinId) -> String {
+        format!("{}+read+{id}", self.pool.name())
+    }
+
+    /// The name of a device that is being restored.
+    fn restore_name(&self, id: ThinId) -> String {
+        format!("{}+restore+{id}", self.pool.name())
+    }
+
+    /// Begins a thin device: an id that is on disk, then the device. An id that the pool has although nobody knows of
+    /// it is left alone, and the next one taken.
+    fn begin(
+        &self,
+        what: &str,
+        context: &Context,
+        make: impl Fn(ThinId) -> crate::error::Result<()>,
+    ) -> Result<ThinId> {
+        loop {
+            context.check()?;
+            let id = self.journal.begin(what)?;
+            match make(id) {
+                Ok(()) => return Ok(id),
+                Err(error)
+                    if matches!(error, Error::Message { .. }) && error.is(rustix::io::Errno::EXIST) =>
+                {
+                    tracing::warn!(
+                        id,
+                        "the pool has a device of this id that no record names: it is left alone"
+                    );
+                    self.journal.end(&[id], false);
+                    self.journal.avoid(id);
+                }
+                Err(error) => {
+                    self.undo(id, None, context);
+                    return Err(error.into());
+                }
+            }
+        }
+    }
+
+    /// Deletes what was begun, as far as possible now; the rest when nobody uses it any more.
+    fn undo(&self, id: ThinId, name: Option<&str>, context: &Context) {
+        self.journal.abandon(&[id]);
+        if let Err(error) = self.discard(id, name, &Self::undoing(context)) {
+            tracing::warn!(id, ?name, %error, "cannot undo now: it is tried again");
+        }
+    }
+
+    /// Ends a device of ours and deletes it from the pool; answers whether it is gone.
+    fn discard(&self, id: ThinId, name: Option<&str>, context: &Context) -> crate::error::Result<bool> {
+        if let Some(name) = name
+            && self.pool.is(name, id)?
+            && self.pool.deactivate_or_defer(name, context)? == Removal::Deferred
+        {
+            return Ok(false);
+        }
+        match self.pool.delete(id) {
+            // Still active, under a name that a deferred removal frees.
+            Err(error) if error.is(rustix::io::Errno::BUSY) => Ok(false),
+            Err(error) => Err(error),
+            Ok(()) => {
+                self.journal.end(&[id], true);
+                Ok(true)
+            }
+        }
+    }
+
+    /// Settles what was left between two states: see [`crate::state::Pending`]. One line for each that is settled.
+    fn settle(&self, context: &Context) -> Vec<String> {
+        let abandoned = self.journal.abandoned();
+        if abandoned.is_empty() {
+            return Vec::new();
+        }
+        let recorded = self.store.ids();
+        let mut lines = Vec::new();
+        for pending in abandoned {
+            let (id, what) = (pending.dev_id, pending.what);
+            if recorded.contains(&id) {
+                self.journal.end(&[id], false);
+                continue;
+            }
+            // A record that cannot be read may name it.
+            if self.store.has_unreadable() {
+                tracing::warn!(id, what, "not undone while a record cannot be read");
+                continue;
+            }
+            match self.discard(id, None, context) {
+                Ok(true) => lines.push(format!("{what}: it was cut off, its device {id} was deleted")),
+                Ok(false) => {}
+                Err(error) => tracing::warn!(id, what, %error, "cannot settle: it is tried again"),
+            }
+        }
+        lines
+    }
+}
+
+/// A lock whose content is whole after every statement that changes it.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Driver for DeviceMapper {
+    fn describe() -> Description {
+        Description {
+            name: Name::from_static(DRIVER),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            protocol: PROTOCOL_VERSION.to_owned(),
+            summary: "thin-provisioned block volumes with instant snapshots and backups of changed blocks"
+                .to_owned(),
+            capabilities: [
+                Capability::Snapshots,
+                Capability::ReadBlock,
+                Capability::ChangedExtents,
+                Capability::RestoreBlock,
+                Capability::ResizeOffline,
+                Capability::ResizeOnline,
+                Capability::MountAt,
+                Capability::MountNamespace,
+                Capability::Sized,
+                Capability::Freeze,
+            ]
+            .into(),
+            options: options::specs(),
+            create_options: options::create_specs(),
+        }
+    }
+
+    fn open(request: Open, context: &Context) -> Result<(Self, Opened)> {
+        open::open(request, context)
+    }
+
+    fn info(&self, _context: &Context) -> Result<BTreeMap<String, String>> {
+        Ok(self.show()?)
+    }
+
+    fn probe(&self, context: &Context) -> Result<Probed> {
+        self.look(context)
+    }
+
+    fn create_volume(&self, request: CreateVolume, context: &Context) -> Result<Volume> {
+        self.create(request, context)
+    }
+
+    fn delete_volume(&self, request: DeleteVolume, context: &Context) -> Result<()> {
+        self.delete(&request, context)
+    }
+
+    fn mount_volume(&self, request: MountVolume, context: &Context) -> Result<Mounted> {
+        self.mount(request, context)
+    }
+
+    fn unmount_volume(&self, request: UnmountVolume, context: &Context) -> Result<()> {
+        self.unmount(&request.name, context)
+    }
+
+    fn list_volumes(&self, request: ListVolumes, _context: &Context) -> Result<ListedVolumes> {
+        self.list(&request)
+    }
+
+    fn get_volume(&self, request: GetVolume, _context: &Context) -> Result<Volume> {
+        self.get(&request.name)
+    }
+
+    fn resize_volume(&self, request: ResizeVolume, context: &Context) -> Result<Volume> {
+        self.resize(&request, context)
+    }
+
+    fn create_snapshot(&self, request: CreateSnapshot, context: &Context) -> Result<Snapshot> {
+        self.take_snapshot(&request, context)
+    }
+
+    fn delete_snapshot(&self, request: DeleteSnapshot, context: &Context) -> Result<()> {
+        self.drop_snapshot(&request, context)
+    }
+
+    fn get_snapshot(&self, request: GetSnapshot, _context: &Context) -> Result<Snapshot> {
+        let (volume, snapshot) = self.store.snapshot(&request.volume, &request.snapshot)?;
+        Ok(crate::store::snapshot(&volume, &snapshot))
+    }
+
+    fn open_snapshot(&self, request: OpenSnapshot, context: &Context) -> Result<OpenedSnapshot> {
+        self.open_source(&request, context)
+    }
+
+    fn list_extents(&self, request: ListExtents, _context: &Context) -> Result<Extents> {
+        self.extents(&request)
+    }
+
+    fn close_snapshot(&self, request: CloseSnapshot, context: &Context) -> Result<()> {
+        self.close_source(&request.handle, context)
+    }
+
+    fn prepare_restore(&self, request: PrepareRestore, context: &Context) -> Result<PreparedRestore> {
+        self.begin_restore(request, context)
+    }
+
+    fn finish_restore(&self, request: FinishRestore, context: &Context) -> Result<Volume> {
+        self.complete_restore(&request.handle, context)
+    }
+
+    fn abort_restore(&self, request: AbortRestore, context: &Context) -> Result<()> {
+        self.drop_restore(&request.handle, context)
+    }
+}

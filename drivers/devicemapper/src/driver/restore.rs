@@ -1,0 +1,117 @@
+//! Restoring: a new thin device that becomes a volume when everything is on it.
+
+use super::volumes::sync;
+use super::{DeviceMapper, lock};
+use crate::kernel::{Kernel, Visibility};
+use crate::state::{ThinId, VolumeRecord};
+use crate::store;
+use convoy_driver_sdk::command::Command;
+use convoy_driver_sdk::filesystem::{self, FsKind};
+use convoy_driver_sdk::protocol::{PrepareRestore, PreparedRestore, SourceKind, TargetLocation, Volume};
+use convoy_driver_sdk::{Context, DriverError, ErrorKind, Name, Result, Timestamp};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// A restore that has begun.
+#[derive(Debug, Clone)]
+pub(super) struct Restore {
+    id: ThinId,
+    name: Name,
+    size: u64,
+    filesystem: Option<FsKind>,
+}
+
+impl DeviceMapper {
+    pub(super) fn begin_restore(
+        &self,
+        request: PrepareRestore,
+        context: &Context,
+    ) -> Result<PreparedRestore> {
+        if request.kind != SourceKind::Block {
+            return Err(DriverError::unsupported(
+                "restoring a directory tree: its volumes are block devices",
+            ));
+        }
+        let name = request.name;
+        self.store.check_free(&name)?;
+        self.check_name(&name)?;
+        let filesystem = self.filesystem_option(&request.options)?;
+        let wanted = request.size.filter(|size| *size > 0).unwrap_or(self.settings.default_volume_size);
+        let size = self.volume_size(wanted)?;
+        self.pool.admit()?;
+        let id = self.begin(&format!("restore volume {name}"), context, |id| self.pool.create_thin(id))?;
+        let device = self.restore_name(id);
+        if let Err(error) = self.pool.activate(&device, id, size, false, Visibility::Private) {
+            self.undo(id, Some(&device), context);
+            return Err(error.into());
+        }
+        let handle = format!("restore-{id}");
+        lock(&self.restores).insert(handle.clone(), Restore { id, name, size, filesystem });
+        let location = TargetLocation::Block { device: Kernel::node(&device), size };
+        Ok(PreparedRestore { handle, location })
+    }
+
+    pub(super) fn complete_restore(&self, handle: &str, context: &Context) -> Result<Volume> {
+        let found = lock(&self.restores).get(handle).cloned();
+        let restore = found.ok_or_else(|| {
+            DriverError::new(ErrorKind::NotFound, format!("there is no restore {handle}"))
+                .hint("a restart of the driver ends its restores: begin anew")
+        })?;
+        self.store.check_free(&restore.name)?;
+        self.check_name(&restore.name)?;
+        let device = self.restore_name(restore.id);
+        let node = Kernel::node(&device);
+        sync(&node)?;
+        let filesystem = self.identify(&node, &restore, context)?;
+        let record = VolumeRecord {
+            name: restore.name.clone(),
+            dev_id: restore.id,
+            size: restore.size,
+            base: String::new(),
+            mount_point: String::new(),
+            created_time: Timestamp::now(),
+            snapshots: BTreeMap::new(),
+            filesystem,
+            boot_id: String::new(),
+            // The device may be larger than the volume that was backed up.
+            growing: true,
+        };
+        self.store.insert(record.clone())?;
+        self.journal.end(&[restore.id], false);
+        lock(&self.restores).remove(handle);
+        // The record is the volume; what follows is done again by whoever uses it, should it fail.
+        let published = self
+            .pool
+            .kernel()
+            .rename(&device, &restore.name)
+            .and_then(|()| self.pool.kernel().resume(&restore.name, Visibility::Public));
+        if let Err(error) = published {
+            tracing::warn!(volume = %restore.name, %error, "the restored device could not be renamed");
+            self.pool.deactivate_or_defer(&device, context)?;
+        }
+        Ok(store::volume(&record, None, None))
+    }
+
+    /// What file system was restored. A btrfs gets an id of its own: the kernel takes two of one id for one.
+    fn identify(&self, node: &Path, restore: &Restore, context: &Context) -> Result<FsKind> {
+        let context = self.bounded(context);
+        let found = filesystem::signature(node, &context)?;
+        let kind = found.as_deref().and_then(|text| text.parse().ok());
+        let Some(kind) = kind.or(restore.filesystem) else {
+            tracing::warn!(volume = %restore.name, ?found, "no known file system was restored");
+            return Ok(self.settings.filesystem);
+        };
+        if kind == FsKind::Btrfs {
+            let tune = Command::new("btrfstune").package("btrfs-progs");
+            tune.args(["-f", "-m"]).arg(node).run(&context)?;
+            sync(node)?;
+        }
+        Ok(kind)
+    }
+
+    pub(super) fn drop_restore(&self, handle: &str, context: &Context) -> Result<()> {
+        let Some(restore) = lock(&self.restores).remove(handle) else { return Ok(()) };
+        self.undo(restore.id, Some(&self.restore_name(restore.id)), context);
+        Ok(())
+    }
+}

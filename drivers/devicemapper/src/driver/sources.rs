@@ -1,0 +1,167 @@
+//! Handing snapshots over for reading.
+
+use super::{DeviceMapper, lock};
+use crate::delta::Delta;
+use crate::kernel::{Kernel, Visibility};
+use crate::options::CREATE_FS;
+use crate::state::{SnapshotRecord, ThinId, VolumeRecord};
+use convoy_driver_sdk::protocol::{
+    Extent, Extents, ListExtents, OpenSnapshot, OpenedSnapshot, SourceLocation,
+};
+use convoy_driver_sdk::{Context, DriverError, ErrorKind, Result};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Extents in a page, if the caller does not say how many.
+const PAGE: usize = 10_000;
+
+/// The open snapshots.
+#[derive(Debug, Default)]
+pub(super) struct Sources {
+    next: u64,
+    open: BTreeMap<String, Source>,
+}
+
+#[derive(Debug)]
+struct Source {
+    id: ThinId,
+    delta: Arc<Delta>,
+}
+
+impl DeviceMapper {
+    /// Whether a snapshot is being read.
+    pub(super) fn is_open(&self, id: ThinId) -> bool {
+        lock(&self.sources).open.values().any(|source| source.id == id)
+    }
+
+    pub(super) fn open_source(&self, request: &OpenSnapshot, context: &Context) -> Result<OpenedSnapshot> {
+        let (volume, snapshot) = self.store.snapshot(&request.volume, &request.snapshot)?;
+        let (id, name) = (snapshot.dev_id, self.read_name(snapshot.dev_id));
+        let size = snapshot.size.unwrap_or(volume.size);
+        // Announced before the device exists, so that nobody deletes the snapshot or closes the device meanwhile.
+        let handle = {
+            let mut sources = lock(&self.sources);
+            sources.next += 1;
+            let handle = format!("read-{id}-{}", sources.next);
+            sources.open.insert(handle.clone(), Source { id, delta: Arc::default() });
+            handle
+        };
+        let opened = self
+            .pool
+            .activate(&name, id, size, true, Visibility::Private)
+            .map_err(DriverError::from)
+            .and_then(|()| self.find_delta(&volume, &snapshot, request, context));
+        match opened {
+            Ok((delta, changed_only)) => {
+                if let Some(source) = lock(&self.sources).open.get_mut(&handle) {
+                    source.delta = Arc::new(delta);
+                }
+                let device = Kernel::node(&name);
+                Ok(OpenedSnapshot {
+                    handle,
+                    location: SourceLocation::Block { device, size, changed_only },
+                    restore_options: [(CREATE_FS.to_owned(), volume.filesystem.to_string())].into(),
+                })
+            }
+            Err(error) => {
+                if let Err(left) = self.close_source(&handle, &Self::undoing(context)) {
+                    tracing::warn!(name, %left, "a device for reading was left behind");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// What of a snapshot is to be read, and whether that is only what changed.
+    fn find_delta(
+        &self,
+        volume: &VolumeRecord,
+        snapshot: &SnapshotRecord,
+        request: &OpenSnapshot,
+        context: &Context,
+    ) -> Result<(Delta, bool)> {
+        let base = request.base.as_ref().and_then(|base| volume.snapshots.get(base));
+        let base = base.filter(|base| base.dev_id != snapshot.dev_id).map(|base| base.dev_id);
+        let base = base.filter(|_| {
+            let trusted = self.tools.no_delta.is_empty();
+            if !trusted {
+                tracing::warn!(why = self.tools.no_delta, "everything in use is read, not only what changed");
+            }
+            trusted
+        });
+        let size = snapshot.size.unwrap_or(volume.size);
+        let context = self.bounded(context);
+        let delta = self.reader.delta(&self.pool, base, snapshot.dev_id, size, &self.root, &context)?;
+        Ok((delta, base.is_some()))
+    }
+
+    pub(super) fn extents(&self, request: &ListExtents) -> Result<Extents> {
+        let delta = lock(&self.sources).open.get(&request.handle).map(|source| Arc::clone(&source.delta));
+        let delta = delta.ok_or_else(|| {
+            DriverError::new(ErrorKind::NotFound, format!("no snapshot is open as {}", request.handle))
+        })?;
+        let limit = request.limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(PAGE).max(1);
+        Ok(page(&delta, request.from, limit))
+    }
+
+    pub(super) fn close_source(&self, handle: &str, context: &Context) -> Result<()> {
+        let mut sources = lock(&self.sources);
+        let Some(source) = sources.open.remove(handle) else { return Ok(()) };
+        let name = self.read_name(source.id);
+        if sources.open.values().any(|other| other.id == source.id) {
+            return Ok(());
+        }
+        // Under the lock, so that an opening of the same snapshot does not meet its device half removed.
+        self.pool.deactivate_or_defer(&name, context)?;
+        Ok(())
+    }
+}
+
+/// Extents from a byte on, both kinds in step: what is not in this page begins at `next` or later.
+fn page(delta: &Delta, from: u64, limit: usize) -> Extents {
+    let take = |ranges: &[Extent]| -> Vec<Extent> {
+        let begin = ranges.partition_point(|extent| extent.offset < from);
+        ranges.iter().skip(begin).take(limit + 1).copied().collect()
+    };
+    let (mut extents, mut discarded) = (take(&delta.extents), take(&delta.discarded));
+    let mut offsets: Vec<u64> = extents.iter().chain(&discarded).map(|extent| extent.offset).collect();
+    offsets.sort_unstable();
+    let next = offsets.get(limit).copied();
+    if let Some(next) = next {
+        extents.retain(|extent| extent.offset < next);
+        discarded.retain(|extent| extent.offset < next);
+    }
+    Extents { extents, discarded, next }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn pages_put_together_are_the_whole(kinds in proptest::collection::vec(0u8..3, 0..60), limit in 1usize..7) {
+            let ranges = |wanted: u8| -> Vec<Extent> {
+                let blocks = kinds.iter().enumerate().filter(|(_, kind)| **kind == wanted);
+                blocks.map(|(block, _)| Extent { offset: block as u64 * 8, length: 4 }).collect()
+            };
+            let delta = Delta { extents: ranges(1), discarded: ranges(2) };
+            let (mut got, mut from) = (Delta::default(), 0);
+            loop {
+                let page = page(&delta, from, limit);
+                prop_assert!(page.extents.len() + page.discarded.len() <= limit);
+                got.extents.extend(page.extents);
+                got.discarded.extend(page.discarded);
+                match page.next {
+                    Some(next) => {
+                        prop_assert!(next > from || from == 0);
+                        from = next;
+                    }
+                    None => break,
+                }
+            }
+            prop_assert_eq!(got, delta);
+        }
+    }
+}
