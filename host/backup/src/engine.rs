@@ -7,6 +7,8 @@ pub(crate) mod catalog;
 pub(crate) mod ctx;
 pub(crate) mod delete;
 pub(crate) mod fetch;
+#[cfg(test)]
+mod hostile;
 pub(crate) mod index;
 pub(crate) mod links;
 pub(crate) mod live;

@@ -2,6 +2,7 @@
 //!
 //! - [`ObjectStore`] is the one small trait; what it promises is written there.
 //! - [`DirectoryStore`] keeps objects in a directory, local or NFS.
+//! - `S3Store` (feature `s3`) keeps them in a bucket, at AWS or elsewhere.
 //! - [`RetryStore`], [`LimitedStore`] and [`FaultStore`] wrap a store: they try again, keep a rate, or fail as told.
 //! - [`Destination`] and [`BackupUrl`] are what users write.
 
@@ -11,6 +12,8 @@ mod error;
 mod faults;
 mod limit;
 mod retry;
+#[cfg(feature = "s3")]
+mod s3;
 mod store;
 
 pub use destination::{BackupUrl, Destination, DestinationError, Place};
@@ -19,6 +22,8 @@ pub use error::StoreError;
 pub use faults::{Call, Fault, FaultStore};
 pub use limit::LimitedStore;
 pub use retry::{RetryPolicy, RetryStore};
+#[cfg(feature = "s3")]
+pub use s3::{S3Options, S3Store};
 pub use store::{
     ByteStream, Depth, ObjectInfo, ObjectStore, Page, PutOutcome, check_dir, check_key, list_all,
 };

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use convoy_objectstore::{Depth, ObjectStore, list_all};
-use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
 
 use super::Engine;
 use crate::api::{BackupInfo, Listing};
@@ -24,10 +25,11 @@ pub(crate) async fn records(
 ) -> BackupResult<Vec<(String, BackupResult<BackupRecord>)>> {
     let listed = list_all(store, &volume.backups(), Depth::One).await?.objects;
     let names: Vec<String> = listed.into_iter().filter_map(|object| volume.backup_of(&object.key)).collect();
-    let loads = names.into_iter().map(|name| async move {
+    let load = |name: String| async move {
         let record = BackupRecord::load(store, volume, &name).await;
         (name, record)
-    });
+    };
+    let loads: Vec<BoxFuture<'_, _>> = names.into_iter().map(|name| load(name).boxed()).collect();
     let loaded: Vec<_> = futures::stream::iter(loads).buffered(AT_ONCE).collect().await;
     // Deleted since it was listed.
     Ok(loaded.into_iter().filter(|(_, record)| !record.as_ref().is_err_and(BackupError::not_found)).collect())
@@ -37,7 +39,8 @@ pub(crate) async fn records(
 pub(crate) async fn volumes(store: &dyn ObjectStore) -> BackupResult<Vec<VolumeDir>> {
     let mut dirs = vec![VOLUMES.to_owned()];
     for _ in 0..3 {
-        let lists = dirs.iter().map(|dir| list_all(store, dir, Depth::One));
+        let lists: Vec<BoxFuture<'_, _>> =
+            dirs.iter().map(|dir| list_all(store, dir, Depth::One).boxed()).collect();
         let pages: Vec<_> = futures::stream::iter(lists).buffered(AT_ONCE).collect().await;
         dirs = pages
             .into_iter()
@@ -117,10 +120,14 @@ impl Engine {
             None => volumes(&*store).await?,
         };
         let one = volume.is_some();
-        let loads = all.iter().map(|volume| {
+        let load = |volume: VolumeDir| {
             let store = store.clone();
-            async move { (volume, Lives::load(&*store, volume).await, records(&*store, volume).await) }
-        });
+            async move {
+                let (lives, records) = (Lives::load(&*store, &volume).await, records(&*store, &volume).await);
+                (volume, lives, records)
+            }
+        };
+        let loads: Vec<BoxFuture<'_, _>> = all.into_iter().map(|volume| load(volume).boxed()).collect();
         let mut loaded = futures::stream::iter(loads).buffered(AT_ONCE);
         while let Some((volume, lives, records)) = loaded.next().await {
             let lives = match lives {

@@ -1,9 +1,11 @@
 //! What of a volume's data is in use. Asked only under the exclusive lock.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
 use convoy_objectstore::ObjectStore;
-use futures::{StreamExt, TryStreamExt};
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, TryStreamExt};
 
 use super::catalog::records;
 use super::moves::Moves;
@@ -53,7 +55,8 @@ impl Live {
         for (_, record) in records(store, volume).await? {
             live.records.push(record?);
         }
-        let loads = live.records.iter().map(|record| needs(store, volume, record));
+        let loads: Vec<BoxFuture<'_, _>> =
+            live.records.iter().map(|record| needs(store, volume, record).boxed()).collect();
         let needed: Vec<_> = futures::stream::iter(loads).buffered(8).try_collect().await?;
         for (packs, manifest) in needed {
             for (pack, used) in packs {
@@ -66,8 +69,8 @@ impl Live {
         let mut todo: Vec<PackId> = live.packs.keys().copied().collect();
         while let Some(pack) = todo.pop() {
             for place in moves.of(pack).into_iter().flat_map(HashMap::values) {
-                if !live.packs.contains_key(&place.pack) {
-                    live.packs.insert(place.pack, 0);
+                if let Entry::Vacant(unseen) = live.packs.entry(place.pack) {
+                    unseen.insert(0);
                     todo.push(place.pack);
                 }
             }

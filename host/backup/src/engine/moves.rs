@@ -6,7 +6,8 @@
 use std::collections::HashMap;
 
 use convoy_objectstore::{Depth, ObjectStore, list_all};
-use futures::{StreamExt, TryStreamExt};
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use minicbor::{Decode, Encode};
 
 use crate::crypt::Crypt;
@@ -57,13 +58,16 @@ impl Moves {
     ) -> BackupResult<Self> {
         let dir = volume.moves();
         let objects = list_all(store, &dir, Depth::One).await?.objects;
-        let loads = objects.into_iter().filter_map(|object| {
-            let pack = parse_name(object.key.strip_prefix(&dir)?)?;
-            Some(async move {
-                let bytes = store.get(&object.key, MOVES_MAX as u64).await?;
-                Ok::<_, BackupError>((pack, Self::parse(&object.key, pack, &bytes, crypt)?))
-            })
-        });
+        let load = |pack: PackId, key: String| async move {
+            let bytes = store.get(&key, MOVES_MAX as u64).await?;
+            Ok::<_, BackupError>((pack, Self::parse(&key, pack, &bytes, crypt)?))
+        };
+        let mut loads: Vec<BoxFuture<'_, _>> = Vec::new();
+        for object in objects {
+            if let Some(pack) = object.key.strip_prefix(&dir).and_then(parse_name) {
+                loads.push(load(pack, object.key).boxed());
+            }
+        }
         let loaded: Vec<_> = futures::stream::iter(loads).buffered(8).try_collect().await?;
         Ok(Self { from: loaded.into_iter().filter_map(|(pack, chunks)| Some((pack, chunks?))).collect() })
     }

@@ -51,10 +51,6 @@ pub(crate) fn learn_verified(
                 Err(error @ BackupError::Damaged { .. }) => {
                     tracing::warn!(%error, "a part of the last backup cannot be read: it is stored again");
                 }
-                Err(error @ BackupError::Store(_)) if error.not_found() => {
-                    tracing::warn!(%error, "a part of the last backup cannot be read: it is stored again");
-                    return None;
-                }
                 Err(error) => return Some(Err(error)),
             }
         }

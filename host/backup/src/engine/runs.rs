@@ -4,7 +4,8 @@
 //! interrupted, or is still running: either way its packs are whole, and the next run uses what is in them.
 
 use convoy_objectstore::{Depth, ObjectInfo, ObjectStore, StoreError, list_all};
-use futures::{StreamExt, TryStreamExt};
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, TryStreamExt};
 
 use super::index::Index;
 use crate::crypt::Crypt;
@@ -79,8 +80,8 @@ pub(crate) async fn adopt(
             packs = found.len(),
             "using what an unfinished backup has stored"
         );
-        let reads = found.iter().map(|(pack, object)| async move {
-            match contents(store, *pack, object, crypt).await {
+        let read = |pack: PackId, object: ObjectInfo| async move {
+            match contents(store, pack, &object, crypt).await {
                 Ok(chunks) => Ok(chunks),
                 Err(
                     BackupError::Damaged { .. }
@@ -88,7 +89,9 @@ pub(crate) async fn adopt(
                 ) => Ok(Vec::new()),
                 Err(e) => Err(e),
             }
-        });
+        };
+        let reads: Vec<BoxFuture<'_, _>> =
+            found.into_iter().map(|(pack, object)| read(pack, object).boxed()).collect();
         let mut reads = futures::stream::iter(reads).buffered(8);
         while let Some(chunks) = reads.try_next().await? {
             chunks.iter().for_each(|chunk| index.learn(chunk));

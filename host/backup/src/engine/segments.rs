@@ -105,7 +105,12 @@ impl<'a> Segments<'a> {
                 return Ok(Some(segment));
             }
             let Some((stretch, reading)) = self.reading.pop_front() else { return Ok(None) };
-            let bytes = self.ctx.wait_for(reading)?;
+            let bytes = self.ctx.wait_for(reading).map_err(|error| match error {
+                BackupError::Store(error @ (StoreError::NotFound { .. } | StoreError::Truncated { .. })) => {
+                    BackupError::damaged(self.ctx.pack_key(stretch.pack), error)
+                }
+                other => other,
+            })?;
             self.current = Some((stretch, bytes, 0));
         }
     }

@@ -98,7 +98,7 @@ pub(crate) async fn write_blocks(
     extents: Extents,
     known: Vec<V0Block>,
 ) -> BackupResult<(Vec<V0Block>, BackupStats)> {
-    if size % BLOCK != 0 {
+    if !size.is_multiple_of(BLOCK) {
         return Err(BackupError::Invalid(format!(
             "the format of 0.5 needs a volume of a multiple of 2 MiB; this one has {size} bytes"
         )));

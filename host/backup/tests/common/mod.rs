@@ -26,6 +26,15 @@ impl Store {
         Self { dir, store }
     }
 
+    /// A store in memory, for tests that make very many: what is synced takes no time there.
+    pub async fn quick() -> Self {
+        let shm = Path::new("/dev/shm");
+        let dir =
+            if shm.is_dir() { tempfile::tempdir_in(shm).unwrap() } else { tempfile::tempdir().unwrap() };
+        let store = Arc::new(DirectoryStore::open(dir.path()).await.unwrap());
+        Self { dir, store }
+    }
+
     /// A copy of a fixture: reading a store takes locks in it.
     pub async fn fixture(name: &str) -> Self {
         let made = Self::new().await;

@@ -1,5 +1,7 @@
 //! One battery that every store passes.
 
+pub(crate) mod server;
+
 use std::time::Duration;
 
 use bytes::Bytes;

@@ -1,0 +1,92 @@
+//! The client: region, credentials, certificates, proxies.
+
+use std::time::Duration;
+
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, Region};
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation, SharedHttpClient};
+use aws_smithy_http_client::proxy::ProxyConfig;
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
+use aws_smithy_http_client::{Builder, Connector};
+
+use super::S3Options;
+use crate::error::StoreError;
+
+/// Names of the variables by which users of the SDK give an endpoint.
+const ENDPOINT_VARIABLES: [&str; 2] = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"];
+
+pub(super) async fn build(region: Option<&str>, options: &S3Options) -> Result<Client, StoreError> {
+    let endpoint = options.endpoint.clone().filter(|e| !e.is_empty());
+    if let Some(endpoint) = &endpoint
+        && !(endpoint.starts_with("http://") || endpoint.starts_with("https://"))
+    {
+        return Err(StoreError::Config(format!(
+            "the S3 endpoint {endpoint} must begin with http:// or https://"
+        )));
+    }
+    let custom = endpoint.is_some()
+        || ENDPOINT_VARIABLES.iter().any(|name| std::env::var_os(name).is_some_and(|v| !v.is_empty()));
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(Duration::from_secs(10))
+        .read_timeout(Duration::from_secs(60))
+        .operation_attempt_timeout(Duration::from_secs(300))
+        .build();
+    let mut loader = aws_config::defaults(BehaviorVersion::latest())
+        .http_client(http_client(options)?)
+        .retry_config(RetryConfig::standard().with_max_attempts(3))
+        .timeout_config(timeouts);
+    if let Some(region) = region {
+        loader = loader.region(Region::new(region.to_owned()));
+    }
+    let shared = loader.load().await;
+    let mut config =
+        aws_sdk_s3::config::Builder::from(&shared).force_path_style(options.path_style.unwrap_or(custom));
+    if let Some(endpoint) = endpoint {
+        config = config.endpoint_url(endpoint);
+    }
+    match (shared.region(), custom) {
+        (Some(_), _) => {}
+        // Servers of one's own mostly do not care, but a signature needs a region.
+        (None, true) => config = config.region(Region::new("us-east-1")),
+        (None, false) => {
+            let hint = "no AWS region is known: write s3://bucket@region/path/, or set AWS_REGION";
+            return Err(StoreError::Config(hint.to_owned()));
+        }
+    }
+    if custom {
+        // The checksums that AWS wants since 2025 are not known to every server.
+        config = config
+            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+            .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
+    }
+    Ok(Client::from_conf(config.build()))
+}
+
+/// TLS by rustls with ring, the system's certificates and those given; proxies from the environment.
+fn http_client(options: &S3Options) -> Result<SharedHttpClient, StoreError> {
+    let bundle = options
+        .ca_bundle
+        .clone()
+        .or_else(|| std::env::var_os("AWS_CA_BUNDLE").filter(|v| !v.is_empty()).map(Into::into));
+    let mut trust = TrustStore::default();
+    if let Some(path) = bundle {
+        let pem = std::fs::read(&path).map_err(|e| {
+            StoreError::Config(format!("the certificates in {} cannot be read: {e}", path.display()))
+        })?;
+        if !pem.windows(27).any(|w| w == b"-----BEGIN CERTIFICATE-----") {
+            return Err(StoreError::Config(format!("{} holds no PEM certificate", path.display())));
+        }
+        trust = trust.with_pem_certificate(pem);
+    }
+    let tls = TlsContext::builder().with_trust_store(trust).build();
+    let tls = tls.map_err(|e| StoreError::Config(format!("TLS cannot be set up: {e}")))?;
+    Ok(Builder::new().build_with_connector_fn(move |settings, components| {
+        let mut connector = Connector::builder().proxy_config(ProxyConfig::from_env());
+        connector.set_connector_settings(settings.cloned());
+        connector.set_sleep_impl(components.and_then(|c| c.sleep_impl()));
+        connector.tls_provider(Provider::Rustls(CryptoMode::Ring)).tls_context(tls.clone()).build()
+    }))
+}
