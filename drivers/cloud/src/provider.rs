@@ -170,6 +170,8 @@ pub trait Provider: Send + Sync + 'static {
     const SCHEME: &'static str;
     /// The key of a volume's or snapshot's provider id in records: `EBSID`.
     const ID_KEY: &'static str;
+    /// The key of a volume's provider id in what `inspect` shows: `EBSVolumeID`.
+    const ID_INFO: &'static str;
     /// Sizes that can be had, in GiB, for error messages before anything is asked.
     const GIB_RANGE: std::ops::RangeInclusive<u64>;
 

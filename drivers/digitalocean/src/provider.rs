@@ -176,6 +176,7 @@ impl Provider for DigitalOceanCloud {
     const DRIVER: &'static str = "digitalocean";
     const SCHEME: &'static str = "do";
     const ID_KEY: &'static str = "ID";
+    const ID_INFO: &'static str = "ID";
     const GIB_RANGE: RangeInclusive<u64> = 1..=16384;
 
     fn region(&self) -> &str {

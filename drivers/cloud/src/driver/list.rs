@@ -123,7 +123,7 @@ impl<P: Provider> CloudDriver<P> {
             }
         };
         info.insert("Device".to_owned(), device);
-        info.insert(id_info::<P>().to_owned(), record.id.clone());
+        info.insert(P::ID_INFO.to_owned(), record.id.clone());
         let snapshots = record.snapshots.values();
         Volume {
             name: record.name.clone(),
@@ -162,11 +162,6 @@ impl<P: Provider> CloudDriver<P> {
             Some(_) => Health::Good,
         }
     }
-}
-
-/// The key of the volume's id in `inspect`, as 0.5 has it.
-fn id_info<P: Provider>() -> &'static str {
-    if P::ID_KEY == "EBSID" { "EBSVolumeID" } else { P::ID_KEY }
 }
 
 pub(super) fn view_snapshot(record: &SnapshotRecord, snapshot: Option<&CloudSnapshot>) -> Snapshot {

@@ -140,7 +140,7 @@ fn a_snapshot_is_read_and_restored_by_the_backup_engine() {
     let delete = DeleteSnapshot { volume: name("data"), snapshot: name("one") };
     expect(world.driver().delete_snapshot(delete, &context()), ErrorKind::InUse, "being read");
 
-    // The engine's part: copy the device.
+    // The engine's part: copy what is used of the device.
     let prepare = |kind, volume: &str| PrepareRestore {
         name: name(volume),
         kind,
@@ -151,10 +151,8 @@ fn a_snapshot_is_read_and_restored_by_the_backup_engine() {
     let TargetLocation::Block { device: target, size } = &prepared.location else { panic!("{prepared:?}") };
     assert_eq!(*size, GIB);
     expect(world.get("block"), ErrorKind::NotFound, "no volume");
-    let (from, to) = (format!("if={}", device.display()), format!("of={}", target.display()));
-    let copied =
-        Command::new("dd").args([&from, &to]).args(["bs=1M", "conv=sparse,notrunc", "status=none"]).status();
-    assert!(copied.unwrap().success());
+    let copied = Command::new("e2image").arg("-ra").args([&device, target]).output().unwrap();
+    assert!(copied.status.success(), "{copied:?}");
     let finish = FinishRestore { handle: prepared.handle.clone() };
     assert_eq!(world.driver().finish_restore(finish.clone(), &context()).unwrap().size, GIB);
     expect(world.driver().finish_restore(finish, &context()), ErrorKind::NotFound, "nothing is open");
@@ -189,6 +187,13 @@ fn a_snapshot_is_read_and_restored_by_the_backup_engine() {
     expect(world.driver().finish_restore(finish, &context()), ErrorKind::NotFound, "nothing is open");
 }
 
+/// Whether this process has CAP_SYS_RESOURCE, which growing a mounted ext4 takes.
+fn may_grow_mounted() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap().trim();
+    u64::from_str_radix(effective, 16).unwrap() & (1 << 24) != 0
+}
+
 #[test]
 fn a_volume_grows_mounted_or_not() {
     let world = World::new();
@@ -199,6 +204,11 @@ fn a_volume_grows_mounted_or_not() {
                 world.mount(volume).unwrap();
             }
             let resize = ResizeVolume { name: name(volume), size: size * GIB };
+            if mounted && fs == "ext4" && !may_grow_mounted() {
+                let error = world.driver().resize_volume(resize.clone(), &context());
+                expect(error, ErrorKind::PermissionDenied, "unmount the volume");
+                world.unmount(volume).unwrap();
+            }
             assert_eq!(world.driver().resize_volume(resize.clone(), &context()).unwrap().size, size * GIB);
             assert_eq!(world.driver().resize_volume(resize, &context()).unwrap().size, size * GIB, "again");
             let at = world.mount(volume).unwrap();

@@ -149,6 +149,19 @@ impl World {
         self.cloud.server.line.take_seen().iter().map(|request| request.line()).collect()
     }
 
+    /// Makes the intents on disk an hour older.
+    pub(crate) fn age_intents(&self) {
+        let earlier =
+            convoy_driver_sdk::Timestamp::from_unix(convoy_driver_sdk::Timestamp::now().unix() - 3600);
+        for entry in std::fs::read_dir(self.root().join("intents")).unwrap() {
+            let path = entry.unwrap().path();
+            let mut intent: serde_json::Value =
+                serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+            intent["started"] = earlier.to_string().into();
+            std::fs::write(&path, intent.to_string()).unwrap();
+        }
+    }
+
     /// Intents that are still on disk.
     pub(crate) fn intents(&self) -> usize {
         std::fs::read_dir(self.root().join("intents")).unwrap().count()
