@@ -1,14 +1,16 @@
 //! What a call costs through each carrier: `cargo run --release -p convoy-drivers --example latency`.
 //!
 //! Prints a JSON object a line: `name`, `p50_us`, `p99_us` of one call after another, or `calls_per_s` of many at
-//! once. The call does nothing (`driver.probe` of the tmpfs example).
+//! once. The call does nothing (`driver.probe` of the test driver); the listing is 10,000 volumes long.
+
+#[path = "misbehaving/driver.rs"]
+mod driver;
 
 use convoy_driver_sdk::Name;
 use convoy_driver_sdk::dispatch::Dispatcher;
-use convoy_driver_sdk::protocol::{Open, Probe};
-use convoy_driver_tmpfs::Tmpfs;
+use convoy_driver_sdk::protocol::{ListVolumes, Open, Probe};
 use convoy_drivers::{CallOptions, DriverHandle, DriverSpec, Drivers, SearchPath};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,6 +18,8 @@ type Failure = Box<dyn std::error::Error>;
 
 const CALLS: usize = 20_000;
 const AT_ONCE: usize = 32;
+const LISTINGS: usize = 30;
+const VOLUMES: u32 = 10_000;
 
 #[tokio::main(flavor = "multi_thread")]
 async fn main() -> Result<(), Failure> {
@@ -23,9 +27,9 @@ async fn main() -> Result<(), Failure> {
     let root = std::env::temp_dir().join(format!("convoy-latency-{}", std::process::id()));
     std::fs::create_dir_all(&root)?;
     let drivers = Drivers::new(SearchPath::only(&[dir]))
-        .builtin(Name::from_static("tmpfs"), || Arc::new(Dispatcher::<Tmpfs>::new()));
+        .builtin(Name::from_static("misbehaving"), || Arc::new(Dispatcher::<driver::Misbehaving>::new()));
     for carrier in ["builtin", "library", "process"] {
-        let driver = drivers.load(&format!("{carrier}:tmpfs").parse::<DriverSpec>()?).await?;
+        let driver = drivers.load(&format!("{carrier}:misbehaving").parse::<DriverSpec>()?).await?;
         let open = Open { root: root.join(carrier), ..Open::default() };
         driver.open(open, CallOptions::new("open")).await?;
         // On a thread of the runtime, as the handlers of the host are.
@@ -59,6 +63,15 @@ async fn measure(carrier: &str, driver: &DriverHandle) -> Result<(), Failure> {
     }
     report(&format!("{carrier}_async_call"), times);
 
+    let mut times = Vec::with_capacity(LISTINGS);
+    for _ in 0..LISTINGS {
+        let begun = Instant::now();
+        let request = ListVolumes { limit: Some(VOLUMES), ..ListVolumes::default() };
+        driver.call(request, CallOptions::new("list")).await?;
+        times.push(begun.elapsed());
+    }
+    report(&format!("{carrier}_list_{VOLUMES}"), times);
+
     let begun = Instant::now();
     let callers: Vec<_> = (0..AT_ONCE)
         .map(|_| {
@@ -86,20 +99,20 @@ fn report(name: &str, mut times: Vec<Duration>) {
     println!(r#"{{"name":"{name}","p50_us":{:.2},"p99_us":{:.2}}}"#, at(50), at(99));
 }
 
-/// Where the tmpfs example was built beside this program; builds it if it was not.
+/// Where the test driver was built beside this program; builds it if it was not.
 fn built_drivers() -> Result<PathBuf, Failure> {
     let own = std::env::current_exe()?;
-    let dir = own.parent().and_then(Path::parent).ok_or("this program is in no build directory")?.to_owned();
+    let dir = own.parent().ok_or("this program is in no directory")?.to_owned();
     let there = |file: &str| dir.join(file).exists();
-    if !there("libconvoy_driver_tmpfs.so") || !there("convoy-driver-tmpfs") {
+    if !there("libconvoy_driver_misbehaving.so") || !there("convoy-driver-misbehaving") {
         let mut cargo =
             std::process::Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo.args(["build", "--quiet", "--package", "convoy-driver-tmpfs"]);
+        cargo.args(["build", "--quiet", "--package", "convoy-drivers", "--examples"]);
         if !cfg!(debug_assertions) {
             cargo.arg("--release");
         }
         if !cargo.status()?.success() {
-            return Err("the tmpfs example could not be built".into());
+            return Err("the test driver could not be built".into());
         }
     }
     Ok(dir)

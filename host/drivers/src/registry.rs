@@ -4,13 +4,12 @@ use crate::error::LoadError;
 use crate::handle::{Backend, DriverHandle};
 use crate::library::Library;
 use crate::local::{Builtin, Local, LocalDriver};
-use crate::options::RestartPolicy;
+use crate::options::{CallOptions, RestartPolicy};
 use crate::process::{Process, check_name};
 use crate::search::SearchPath;
 use crate::spec::{Carrier, DriverSpec, file_name, name_of_file};
 use crate::trust::Trust;
 use convoy_driver_sdk::Name;
-use convoy_driver_sdk::context::Context;
 use convoy_driver_sdk::dispatch::Dispatch;
 use convoy_driver_sdk::protocol::{Describe, Description, Request};
 use convoy_driver_sdk::{DriverError, ErrorKind};
@@ -18,6 +17,10 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a library may take to be loaded, and any driver in this program to describe itself.
+const LOADING: Duration = Duration::from_secs(10);
 
 type Factory = Arc<dyn Fn() -> Arc<dyn Dispatch> + Send + Sync>;
 
@@ -145,10 +148,12 @@ impl Drivers {
         let name = expected.cloned().or_else(|| name_of_file(&real).map(|(name, _)| name));
         let name = name.unwrap_or_else(|| Name::from_static("unnamed"));
         let file = real.clone();
-        let library =
-            tokio::task::spawn_blocking(move || Library::load(&file, &name)).await.map_err(|error| {
-                LoadError::Start { action: "load", path: real.clone(), reason: error.to_string() }
-            })??;
+        let failed = |reason: String| LoadError::Start { action: "load", path: real.clone(), reason };
+        let loading = tokio::task::spawn_blocking(move || Library::load(&file, &name));
+        let library = tokio::time::timeout(LOADING, loading)
+            .await
+            .map_err(|_| failed(format!("it was not loaded within {} s", LOADING.as_secs())))?
+            .map_err(|error| failed(error.to_string()))??;
         load_local(Arc::new(library), carrier, Some(real), expected).await
     }
 
@@ -177,13 +182,11 @@ async fn load_local(
 ) -> Result<DriverHandle, LoadError> {
     let what =
         path.as_ref().map_or_else(|| format!("{carrier} {expected:?}"), |path| path.display().to_string());
-    let asked = Arc::clone(&local);
-    let answer = tokio::task::spawn_blocking(move || {
-        asked.call(0, Describe::METHOD, b"{}", &Context::new("describe"))
-    });
-    let description = answer
-        .await
-        .unwrap_or_else(|error| Err(DriverError::new(ErrorKind::Internal, error.to_string())))
+    let provisional = expected.cloned().unwrap_or_else(|| Name::from_static("unnamed"));
+    let asked = LocalDriver::new(provisional, Arc::clone(&local));
+    let options = CallOptions::new("describe").timeout(LOADING);
+    let description = asked.call(Describe::METHOD, "{}".into(), options).await;
+    let description = description
         .and_then(|json| {
             serde_json::from_slice::<Description>(&json).map_err(|error| {
                 DriverError::new(ErrorKind::Internal, format!("its description cannot be read: {error}"))

@@ -113,8 +113,13 @@ impl Driver for Misbehaving {
         Ok(())
     }
 
-    fn list_volumes(&self, _: ListVolumes, _: &Context) -> Result<ListedVolumes> {
-        Ok(ListedVolumes::default())
+    /// As many volumes as are asked for.
+    fn list_volumes(&self, request: ListVolumes, _: &Context) -> Result<ListedVolumes> {
+        let names = (0..request.limit.unwrap_or(0)).map(|number| Name::parse(format!("volume-{number:06}")));
+        let info =
+            BTreeMap::from([("Path".to_owned(), "/var/lib/somewhere/volumes/of/this/driver".to_owned())]);
+        let volumes = names.map(|name| Ok(volume(name?, info.clone()))).collect::<Result<_>>()?;
+        Ok(ListedVolumes { volumes, ..ListedVolumes::default() })
     }
 
     fn get_volume(&self, request: GetVolume, _: &Context) -> Result<Volume> {

@@ -34,7 +34,12 @@ pub(super) async fn supervise(shared: Arc<Shared>, first: Running) {
             return stopped(&shared);
         }
         shared.phase.send_replace(Phase::Starting);
-        match start_again(&shared).await {
+        let started = tokio::select! {
+            started = start_again(&shared) => started,
+            // What was started is killed when it is dropped.
+            () = stop_wished(&shared) => return stopped(&shared),
+        };
+        match started {
             Ok(process) => running = Some(process),
             Err(reason) => {
                 failures += 1;
@@ -123,6 +128,16 @@ async fn pause(shared: &Shared, failures: &mut u32) -> bool {
                 }
                 None => {}
             }
+        }
+    }
+}
+
+/// Waits until the driver is to be stopped.
+async fn stop_wished(shared: &Shared) {
+    loop {
+        shared.wished.notified().await;
+        if let Some(Wish::Stop { .. }) = shared.take_wish() {
+            return;
         }
     }
 }

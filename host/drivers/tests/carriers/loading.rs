@@ -93,3 +93,19 @@ async fn libraries_of_other_kinds_are_refused_with_what_to_rebuild() {
     assert!(error.to_string().contains("expected library ABI 1.0.0"), "{error}");
     assert!(error.hint().contains("rebuild the driver with convoy-driver-sdk"), "{}", error.hint());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_library_of_another_abi_is_told_what_to_be_rebuilt_with() {
+    for (name, found) in
+        [("oldabi", "library ABI 0.5.0"), ("otherlayout", "library ABI 1.0.0 with another layout")]
+    {
+        let error = load(&drivers(), &format!("library:{name}")).await.unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("expected library ABI 1.0.0 (convoy-driver-sdk"), "{text}");
+        assert!(text.contains(&format!("found {found}")), "{text}");
+        assert!(text.len() < 400 && text.lines().count() == 1, "{text}");
+        assert!(error.hint().contains("rebuild the driver"), "{}", error.hint());
+        let LoadError::Abi { detail, .. } = error else { panic!("{error:?}") };
+        assert_eq!(detail.is_some(), name == "otherlayout", "{detail:?}");
+    }
+}

@@ -37,7 +37,7 @@ pub(crate) fn built() -> [PathBuf; 2] {
             let library = format!("libconvoy_driver_{name}.so");
             dir.join(library).exists() && dir.join(format!("convoy-driver-{name}")).exists()
         };
-        if !there(&examples, "misbehaving") {
+        if !there(&examples, "misbehaving") || !examples.join("libconvoy_driver_otherlayout.so").exists() {
             build(&["convoy-drivers", "--examples"]);
         }
         if !there(&dir, "tmpfs") {
