@@ -223,14 +223,6 @@ fn scheme(url: &str) -> &str {
     url.split_once("://").map_or("", |(scheme, _)| scheme)
 }
 
-fn unsupported(scheme: &str) -> Error {
-    Error::Backup {
-        kind: ErrorKind::InvalidArgument,
-        message: format!("Driver {scheme} is not supported!"),
-        hint: Some("destinations are vfs:///dir/ and s3://bucket@region/path/".to_owned()),
-    }
-}
-
 /// An URL as it was before it was printed as JSON: in what separates its parameters, `\u0026` and `u0026` (a shell took
 /// the backslash) are `&`. A volume or a directory may have `u0026` in its name: nothing else is touched.
 fn plain_url(url: &str) -> String {

@@ -7,8 +7,9 @@
 //! - [`create`], `mount`, `remove`, `snapshot`: the operations; [`lookup`]: volumes by name; [`orphans`]: of drivers that failed.
 //! - [`error`]: what can go wrong.
 //!
-//! Every changing operation takes its volume's lock for the call to the driver and for nothing longer: data of
-//! a backup is read without it. No lock of one volume is ever waited for while that of another is held.
+//! Every changing operation takes its volume's turn for the call to the driver and for nothing longer: data of
+//! a backup is read without it. A snapshot, which may take long, keeps nobody from mounting. No turn of one volume
+//! is ever waited for while that of another is held.
 
 pub mod backend;
 pub mod create;
@@ -31,7 +32,7 @@ use crate::events::Events;
 use convoy_driver_sdk::{DriverError, Name};
 use index::Index;
 use ledger::Ledger;
-use locks::{Held, Locks, PATIENCE};
+use locks::{Locks, PATIENCE, Turn};
 use set::DriverSet;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -55,7 +56,8 @@ pub struct Volumes {
     pub ledger: Ledger,
     /// What happens to them.
     pub events: Events,
-    changing: Arc<Locks>,
+    mounting: Arc<Locks>,
+    snapshotting: Arc<Locks>,
     /// Volumes whose snapshots are open for reading, and how often.
     reading: Arc<Mutex<HashMap<Name, usize>>>,
 }
@@ -68,17 +70,31 @@ impl Volumes {
             index: Index::default(),
             ledger,
             events,
-            changing: Arc::default(),
+            mounting: Arc::default(),
+            snapshotting: Arc::default(),
             reading: Arc::default(),
         }
     }
 
-    /// Waits for a volume's turn to be changed.
+    /// Waits for a volume's turn to be changed altogether: made, deleted, resized.
     ///
-    /// The turn goes along with the call to the driver: it ends when the driver is done, and not when somebody no
-    /// longer waits for it.
-    pub(crate) async fn turn(&self, volume: &Name, what: &'static str) -> Result<Arc<Held>> {
-        self.changing.acquire(volume, what, PATIENCE).await.map(Arc::new)
+    /// A turn goes along with the call to the driver: it ends when the driver is done, and not when somebody no longer
+    /// waits for it.
+    pub(crate) async fn turn(&self, volume: &Name, what: &'static str) -> Result<Turn> {
+        // In this order: while a long snapshot is waited for, mounts go on.
+        let snapshotting = self.snapshotting.acquire(volume, what, PATIENCE).await?;
+        let mounting = self.mounting.acquire(volume, what, PATIENCE).await?;
+        Ok(Turn::both(snapshotting, mounting))
+    }
+
+    /// Waits for the turn to mount or unmount a volume, for which no snapshot of it is waited for.
+    pub(crate) async fn turn_to_mount(&self, volume: &Name, what: &'static str) -> Result<Turn> {
+        self.mounting.acquire(volume, what, PATIENCE).await.map(Turn::one)
+    }
+
+    /// Waits for the turn to do something with a snapshot of a volume, which may take long.
+    pub(crate) async fn turn_to_snapshot(&self, volume: &Name, what: &'static str) -> Result<Turn> {
+        self.snapshotting.acquire(volume, what, PATIENCE).await.map(Turn::one)
     }
 }
 

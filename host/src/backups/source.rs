@@ -43,7 +43,7 @@ pub(super) async fn open(
     let volume = entry.volume.name.clone();
     let base =
         base.filter(|_| driver.can(Capability::ChangedExtents)).and_then(|base| Name::parse(base).ok());
-    let turn = volumes.turn(&volume, "snapshot open").await?;
+    let turn = volumes.turn_to_snapshot(&volume, "snapshot open").await?;
     let request = OpenSnapshot { volume: volume.clone(), snapshot: snapshot.clone(), base: base.clone() };
     let opened = driver.change(request, &call.within(CHANGE), &turn).await?;
     Ok(OpenSource { driver, volume, base, opened })
@@ -102,7 +102,7 @@ impl OpenSource {
         // Not the job's call: a cancelled job closes what it opened.
         let call = Call::new(request_id).within(CHANGE);
         let handle = self.opened.handle;
-        let closed = match volumes.turn(&self.volume, "snapshot close").await {
+        let closed = match volumes.turn_to_snapshot(&self.volume, "snapshot close").await {
             Ok(turn) => self.driver.change(CloseSnapshot { handle }, &call, &turn).await.map_err(Error::from),
             Err(error) => Err(error),
         };

@@ -4,7 +4,8 @@ use crate::volumes::error::{Error, Result};
 use convoy_backup::{BackupError, Engine, KeySource, StoreKey};
 use convoy_driver_sdk::ErrorKind;
 use convoy_objectstore::{
-    BackupUrl, Destination, DestinationError, DirectoryStore, ObjectStore, Place, StoreError,
+    BackupUrl, Destination, DestinationError, DirectoryStore, ObjectStore, Place, RetryPolicy, RetryStore,
+    S3Options, S3Store, StoreError,
 };
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,7 +23,12 @@ pub(super) async fn open(destination: Destination, endpoint: &str) -> Result<Sto
             return Err(DestinationError::Endpoint { scheme: destination.scheme().to_owned() }.into());
         }
         Place::Directory { path } => Arc::new(DirectoryStore::open(path.clone()).await?),
-        Place::S3 { .. } => return Err(super::unsupported(destination.scheme())),
+        Place::S3 { bucket, region, prefix } => {
+            let endpoint = (!endpoint.is_empty()).then(|| endpoint.to_owned());
+            let options = S3Options { endpoint, ..S3Options::default() };
+            let bucket = S3Store::open(bucket, region.as_deref(), prefix, &options).await?;
+            Arc::new(RetryStore::new(bucket, RetryPolicy::default()))
+        }
     };
     Ok(Store { destination, objects })
 }

@@ -2,14 +2,14 @@
 
 mod status;
 
-use super::locks::{Held, unpoisoned};
+use super::locks::{Turn, unpoisoned};
 use crate::call::Call;
 use convoy_driver_sdk::context::Progress;
 use convoy_driver_sdk::protocol::{Capability, Description, Open, Opened, Request};
 use convoy_driver_sdk::{DriverError, ErrorKind, Name};
 use convoy_drivers::{CallOptions, DriverHandle};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Mutex, RwLock};
 use std::time::Duration;
 
 /// How long a driver may take to open: it finishes or undoes what a crash had cut off.
@@ -143,9 +143,9 @@ impl Backend {
         &self,
         request: R,
         call: &Call,
-        turn: &Arc<Held>,
+        turn: &Turn,
     ) -> Result<R::Reply, DriverError> {
-        self.handle()?.call(request, options(call, Some(Arc::clone(turn)))).await
+        self.handle()?.call(request, options(call, Some(turn.clone()))).await
     }
 
     fn handle(&self) -> Result<&DriverHandle, DriverError> {
@@ -164,7 +164,7 @@ impl Backend {
     }
 }
 
-fn options(call: &Call, turn: Option<Arc<Held>>) -> CallOptions {
+fn options(call: &Call, turn: Option<Turn>) -> CallOptions {
     let mut options = CallOptions::new(call.request_id()).cancel(call.cancel().clone());
     if let Some(deadline) = call.deadline() {
         options = options.deadline(deadline);

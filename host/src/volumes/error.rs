@@ -174,7 +174,8 @@ impl Error {
                 "a name has 2 to 200 characters and begins with a letter or a digit"
             }
             Self::StillMounted(_) => {
-                "stop the containers that use it; `convoy umount` takes a mount by hand back"
+                "stop the containers that use it; `convoy umount` takes a mount by hand back, and `convoy umount --force` \
+                 those of containers that are gone"
             }
             Self::BeingRead(_) => "wait for the backup, or cancel it: `convoy jobs`",
             Self::UsedByContainers { .. } => {

@@ -131,10 +131,10 @@ impl Ledger {
     /// Takes a claim back, unless that would leave the volume without users: then nothing happens.
     ///
     /// # Errors
-    /// [`Error::Ledger`]; nothing has changed.
+    /// [`Error::Busy`].
     pub async fn leave_to_others(&self, volume: &Name, user: &str) -> Result<Release> {
         let mut release = Release::Nothing;
-        self.change(volume, |usage| {
+        self.give_up(volume, |usage| {
             let mut after = usage.clone();
             release = after.release(user);
             if release == Release::StillUsed {
@@ -148,10 +148,10 @@ impl Ledger {
     /// Takes a claim, or all of them, back. After [`Release::Last`] the driver unmounts and [`Self::forget`] follows.
     ///
     /// # Errors
-    /// [`Error::Ledger`]; nothing has changed.
+    /// [`Error::Busy`].
     pub async fn release(&self, volume: &Name, user: Option<&str>) -> Result<Release> {
         let mut release = Release::Nothing;
-        self.change(volume, |usage| {
+        self.give_up(volume, |usage| {
             release = match user {
                 Some(user) => usage.release(user),
                 None => usage.release_all(),
@@ -164,13 +164,23 @@ impl Ledger {
     /// The driver confirmed that the volume is not mounted any more.
     ///
     /// # Errors
-    /// [`Error::Ledger`]; nothing has changed.
+    /// [`Error::Busy`].
     pub async fn forget(&self, volume: &Name) -> Result<()> {
-        self.change(volume, |usage| *usage = Usage::default()).await
+        self.give_up(volume, |usage| *usage = Usage::default()).await
     }
 
     /// Applies a change in memory and in the file, or in neither.
     async fn change(&self, volume: &Name, change: impl FnOnce(&mut Usage)) -> Result<()> {
+        self.apply(volume, change, true).await
+    }
+
+    /// Applies a change that takes claims back. A full disk does not keep a volume mounted: should the file stay as it
+    /// is, then at worst a user too many is remembered after a crash.
+    async fn give_up(&self, volume: &Name, change: impl FnOnce(&mut Usage)) -> Result<()> {
+        self.apply(volume, change, false).await
+    }
+
+    async fn apply(&self, volume: &Name, change: impl FnOnce(&mut Usage), strict: bool) -> Result<()> {
         let _turn = self.writing.acquire(volume, "the mount ledger", PATIENCE).await?;
         let before = self.usage(volume);
         let mut after = before.clone();
@@ -178,7 +188,17 @@ impl Ledger {
         if after == before {
             return Ok(());
         }
-        self.write(volume, &after).await?;
+        match self.write(volume, &after).await {
+            Ok(()) => {}
+            Err(error) if strict => return Err(error),
+            Err(error) => {
+                tracing::warn!(%volume, %error, "the mount ledger is not up to date");
+                if !after.is_used() {
+                    // Removing a file works where writing one does not.
+                    let _ = self.write(volume, &Usage::default()).await;
+                }
+            }
+        }
         let mut all = unpoisoned(self.usage.lock());
         if after == Usage::default() {
             all.remove(volume);

@@ -31,6 +31,22 @@ pub struct Held {
     guard: Option<OwnedMutexGuard<()>>,
 }
 
+/// A turn to change something: whatever locks it takes, held until the last copy is dropped.
+#[derive(Debug, Clone)]
+pub struct Turn {
+    _held: Arc<[Held]>,
+}
+
+impl Turn {
+    pub(super) fn one(held: Held) -> Self {
+        Self { _held: Arc::new([held]) }
+    }
+
+    pub(super) fn both(one: Held, other: Held) -> Self {
+        Self { _held: Arc::new([one, other]) }
+    }
+}
+
 impl Locks {
     /// Waits for the lock of a name. `what` is what others are told while they wait.
     ///

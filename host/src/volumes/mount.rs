@@ -6,14 +6,13 @@
 use super::error::{Error, Result};
 use super::index::Entry;
 use super::ledger::{ADOPTED, BY_HAND, Release};
-use super::locks::Held;
+use super::locks::Turn;
 use super::{CHANGE, Volumes, is_ambiguous};
 use crate::call::Call;
 use crate::events::about;
 use convoy_driver_sdk::protocol::{Capability, MountVolume, UnmountVolume};
 use convoy_driver_sdk::{ErrorKind, Name};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 /// The longest id of a user, in bytes. Docker's have 64.
 const MAX_USER_BYTES: usize = 256;
@@ -40,7 +39,7 @@ impl Volumes {
         if let Some(mountpoint) = self.join(volume, user, at).await? {
             return Ok(mountpoint);
         }
-        let turn = self.turn(volume, "mount").await?;
+        let turn = self.turn_to_mount(volume, "mount").await?;
         if let Some(mountpoint) = self.join(volume, user, at).await? {
             return Ok(mountpoint);
         }
@@ -51,7 +50,14 @@ impl Volumes {
                     entry.driver.suspect();
                 }
             })?;
-        self.ledger.claim(volume, user, &mounted.mountpoint).await?;
+        if let Err(error) = self.ledger.claim(volume, user, &mounted.mountpoint).await {
+            // Nobody is told that it is mounted: undo it. What cannot be undone the next start finds.
+            let undo = UnmountVolume { name: volume.clone() };
+            if let Err(undo) = entry.driver.change(undo, &call.within(CHANGE), &turn).await {
+                tracing::warn!(%volume, error = %undo, "a mount that could not be recorded could not be undone");
+            }
+            return Err(error);
+        }
         self.events.send(about("volume.mount", entry.driver.name(), volume));
         Ok(mounted.mountpoint)
     }
@@ -77,7 +83,7 @@ impl Volumes {
         if self.ledger.leave_to_others(&entry.volume.name, user).await? != Release::Last {
             return Ok(());
         }
-        let turn = self.turn(&entry.volume.name, "unmount").await?;
+        let turn = self.turn_to_mount(&entry.volume.name, "unmount").await?;
         self.release(&entry, Some(user), &turn, call).await
     }
 
@@ -88,7 +94,7 @@ impl Volumes {
     pub async fn unmount_by_hand(&self, name: &str, force: bool, call: &Call) -> Result<()> {
         let entry = self.find(name, call).await?;
         let volume = &entry.volume.name;
-        let turn = self.turn(volume, "unmount").await?;
+        let turn = self.turn_to_mount(volume, "unmount").await?;
         if force {
             return self.release(&entry, None, &turn, call).await;
         }
@@ -100,7 +106,7 @@ impl Volumes {
     }
 
     /// Takes claims back and has the driver unmount if nobody is left. `turn` is the volume's.
-    async fn release(&self, entry: &Entry, user: Option<&str>, turn: &Arc<Held>, call: &Call) -> Result<()> {
+    async fn release(&self, entry: &Entry, user: Option<&str>, turn: &Turn, call: &Call) -> Result<()> {
         let volume = &entry.volume.name;
         if self.ledger.release(volume, user).await? != Release::Last {
             return Ok(());
@@ -109,7 +115,7 @@ impl Volumes {
     }
 
     /// Has the driver unmount a volume without users. `turn` is the volume's.
-    pub(super) async fn finish_unmount(&self, entry: &Entry, turn: &Arc<Held>, call: &Call) -> Result<()> {
+    pub(super) async fn finish_unmount(&self, entry: &Entry, turn: &Turn, call: &Call) -> Result<()> {
         let volume = &entry.volume.name;
         let request = UnmountVolume { name: volume.clone() };
         match entry.driver.change(request, &call.within(CHANGE), turn).await {

@@ -54,7 +54,7 @@ impl Volumes {
             }
         }
         let _reservation = self.index.reserve_snapshot(name)?;
-        let turn = self.turn(volume, "snapshot create").await?;
+        let turn = self.turn_to_snapshot(volume, "snapshot create").await?;
         let request = CreateSnapshot { volume: volume.clone(), snapshot: name.clone(), freeze };
         let snapshot = driver.change(request, call, &turn).await.map_err(|error| {
             // A driver that has one of that name, of which the index does not know, is asked again.
@@ -84,7 +84,7 @@ impl Volumes {
     pub async fn delete_snapshot(&self, name: &str, volume: Option<&str>, call: &Call) -> Result<()> {
         let (entry, _) = self.index.snapshot(name, volume)?;
         let volume = entry.volume.name.clone();
-        let turn = self.turn(&volume, "snapshot delete").await?;
+        let turn = self.turn_to_snapshot(&volume, "snapshot delete").await?;
         let (entry, snapshot) = self.index.snapshot(name, Some(&volume))?;
         let request = DeleteSnapshot { volume: volume.clone(), snapshot: snapshot.name.clone() };
         match entry.driver.change(request, &call.within(CHANGE), &turn).await {

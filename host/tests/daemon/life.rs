@@ -92,6 +92,48 @@ fn bad_arguments_are_refused_with_what_to_do() {
 }
 
 #[test]
+fn a_driver_that_is_gone_costs_only_its_own_volumes() {
+    let mut daemon = Daemon::start();
+    daemon.stop();
+    let file = daemon.root().join("convoy.cfg");
+    let saved = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, saved.replace("[\"vfs\"]", "[\"vfs\",\"gone\"]")).unwrap();
+    std::fs::create_dir(daemon.root().join("gone")).unwrap();
+    std::fs::write(daemon.root().join("gone/gone_volume_lost.json"), "{}").unwrap();
+    daemon.launch();
+    assert_eq!(daemon.docker("Create", r#"{"Name":"vol1"}"#), "{}");
+    let info = daemon.call("GET", "/info", "").body;
+    assert!(info.contains("\"gone\": {\n\t\"Error\": \"driver gone did not start: "), "{info}");
+    // Docker is not told that its volume is gone, and makes no empty one in its place.
+    assert_eq!(daemon.docker("Create", r#"{"Name":"lost"}"#), "{}");
+    let refused = daemon.docker("Mount", r#"{"Name":"lost","ID":"a"}"#);
+    assert!(refused.contains("driver gone did not start"), "{refused}");
+    assert!(!daemon.volumes().join("lost").exists());
+    let drivers = daemon.call("GET", "/drivers", "").body;
+    assert!(
+        drivers.contains("\"Healthy\": false") && drivers.contains("\"Carrier\": \"builtin\""),
+        "{drivers}"
+    );
+}
+
+#[test]
+fn events_are_told_as_they_happen() {
+    use std::io::{BufRead, BufReader, Write};
+    let daemon = Daemon::start();
+    let mut stream = std::os::unix::net::UnixStream::connect(daemon.socket()).unwrap();
+    stream.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+    stream.write_all(b"GET /v1/events HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let mut lines = BufReader::new(stream).lines().map(Result::unwrap);
+    assert!(lines.any(|line| line == "Content-Type: application/x-ndjson"));
+    assert!(lines.any(|line| line.is_empty()));
+    daemon.docker("Create", r#"{"Name":"vol1"}"#);
+    let event = lines.find(|line| line.starts_with('{')).unwrap();
+    for part in ["\"Kind\":\"volume.create\"", "\"Driver\":\"vfs\"", "\"Volume\":\"vol1\"", "\"Time\":\"2"] {
+        assert!(event.contains(part), "{part} in {event}");
+    }
+}
+
+#[test]
 fn the_socket_is_for_root_alone() {
     use std::os::unix::fs::PermissionsExt;
     let daemon = Daemon::start();

@@ -51,6 +51,21 @@ async fn what_cannot_be_written_did_not_happen() {
 }
 
 #[tokio::test]
+async fn a_disk_that_takes_no_more_keeps_nothing_mounted() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().join("mounts");
+    let ledger = open(&dir, "boot");
+    for user in ["aaaa", "bbbb"] {
+        ledger.claim(&name("vol1"), user, Path::new("/m")).await.unwrap();
+    }
+    std::fs::remove_dir_all(&dir).unwrap();
+    assert_eq!(ledger.leave_to_others(&name("vol1"), "aaaa").await.unwrap(), Release::StillUsed);
+    assert_eq!(ledger.release(&name("vol1"), Some("bbbb")).await.unwrap(), Release::Last);
+    ledger.forget(&name("vol1")).await.unwrap();
+    assert_eq!(ledger.mountpoint("vol1"), None);
+}
+
+#[tokio::test]
 async fn the_last_user_is_not_let_go_in_passing() {
     let dir = tempfile::tempdir().unwrap();
     let ledger = open(dir.path(), "boot");
