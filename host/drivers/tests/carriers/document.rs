@@ -1,6 +1,6 @@
 //! `docs/driver-protocol.md` is true: its examples are read by the types, and its session is held.
 
-use crate::support::built;
+use crate::support::{Root, built};
 use convoy_driver_sdk::protocol as p;
 use convoy_driver_sdk::wire::{Cancel, Envelope, Hello, LogRecord, ProgressNote};
 use convoy_driver_sdk::{DriverError, PROTOCOL_VERSION};
@@ -174,8 +174,8 @@ fn every_kind_and_capability_is_explained() {
 
 #[test]
 fn the_session_is_held_as_it_is_written() {
-    let root = tempfile::tempdir().unwrap();
-    let root = root.path().join("tmpfs");
+    let dir = Root::new();
+    let root = dir.path().join("tmpfs");
     let (host, driver) = UnixStream::pair().unwrap();
     // Any descriptor will do: here it is standard input.
     let mut process = Command::new(built()[1].join("convoy-driver-tmpfs"))

@@ -3,6 +3,7 @@
 use crate::driver::Misbehaving;
 use convoy_driver_sdk::Name;
 use convoy_driver_sdk::dispatch::Dispatcher;
+use convoy_driver_sdk::mountinfo::MountTable;
 use convoy_driver_sdk::protocol::{CreateVolume, Open, Volume};
 use convoy_driver_tmpfs::Tmpfs;
 use convoy_drivers::{CallOptions, DriverHandle, Drivers, RestartPolicy, SearchPath};
@@ -59,6 +60,27 @@ pub(crate) fn drivers() -> Drivers {
             well_after: Duration::from_secs(60),
             give_up_after: 4,
         })
+}
+
+/// A directory for a driver that mounts; unmounts whatever a failed test left.
+pub(crate) struct Root(tempfile::TempDir);
+
+impl Root {
+    pub(crate) fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for Root {
+    fn drop(&mut self) {
+        for mount in MountTable::read().unwrap().under(self.path()) {
+            let _ = rustix::mount::unmount(&mount.mountpoint, rustix::mount::UnmountFlags::DETACH);
+        }
+    }
 }
 
 /// A driver that is open, on a directory of its own.

@@ -1,6 +1,6 @@
 //! The tmpfs example through every carrier, on the real kernel; run as root.
 
-use crate::support::drivers;
+use crate::support::{Root, drivers};
 use convoy_driver_sdk::mountinfo::MountTable;
 use convoy_driver_sdk::protocol::{
     CreateVolume, DeleteVolume, GetVolume, ListVolumes, MountVolume, Open, ResizeVolume,
@@ -8,17 +8,6 @@ use convoy_driver_sdk::protocol::{
 use convoy_driver_sdk::{ErrorKind, Name};
 use convoy_drivers::CallOptions;
 use std::path::Path;
-
-/// Unmounts whatever a failed test left.
-struct Root(tempfile::TempDir);
-
-impl Drop for Root {
-    fn drop(&mut self) {
-        for mount in MountTable::read().unwrap().under(self.0.path()) {
-            let _ = rustix::mount::unmount(&mount.mountpoint, rustix::mount::UnmountFlags::DETACH);
-        }
-    }
-}
 
 fn options() -> CallOptions {
     CallOptions::new("test").timeout(std::time::Duration::from_secs(30))
@@ -30,8 +19,8 @@ fn capacity(path: &Path) -> u64 {
 }
 
 async fn life_of_a_volume(spec: &str) {
-    let root = Root(tempfile::tempdir().unwrap());
-    let open = Open { root: root.0.path().to_owned(), ..Open::default() };
+    let root = Root::new();
+    let open = Open { root: root.path().to_owned(), ..Open::default() };
     let driver = drivers().load(&spec.parse().unwrap()).await.unwrap();
     driver.open(open.clone(), options()).await.unwrap();
     let name = Name::from_static("scratch");
