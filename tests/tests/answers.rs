@@ -39,7 +39,8 @@ const ONLY_REFUSED: [&str; 12] = [
 ];
 
 /// What is asked for nothing at all: 0.5 looked for a thing without a name. Here only that it fails, and says why.
-const WITHOUT_A_NAME: [&str; 3] = ["convoy inspect", "convoy snapshot inspect", "convoy snapshot delete"];
+const WITHOUT_A_NAME: [&str; 4] =
+    ["convoy backup create", "convoy inspect", "convoy snapshot inspect", "convoy snapshot delete"];
 
 /// Answers that are better now: the question, its how-manieth time, and the answer.
 const BETTER: [(&str, usize, &str); 2] = [

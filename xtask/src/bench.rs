@@ -34,7 +34,7 @@ pub(crate) fn run(names: &[String]) -> Result<()> {
         let known: Vec<_> = BENCHES.iter().map(|bench| bench.name).collect();
         return Err(Error::Unexpected(format!("no benchmark {unknown:?}; there are: {}", known.join(", "))));
     }
-    programs::choose(cargo::build_programs(true)?);
+    programs::choose(cargo::build_programs(&["convoy", "convoy-driver-vfs"], true)?);
     leaks::sweep()?;
     let mut rows = Vec::new();
     for bench in

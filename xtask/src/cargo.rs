@@ -40,13 +40,15 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
     if status.success() { Ok(()) } else { Err(Error::Unexpected(format!("{line}: {status}"))) }
 }
 
-/// Builds the program and every driver, and gives the directory they are in.
+/// Builds packages, or with none named every one that is built by default, and gives the directory the programs and
+/// libraries are in.
 ///
 /// # Errors
 /// When something does not compile.
-pub(crate) fn build_programs(release: bool) -> Result<PathBuf> {
-    // Of the default members: a driver is a library (cdylib) and a program of its own.
+pub(crate) fn build_programs(packages: &[&str], release: bool) -> Result<PathBuf> {
+    // A driver is a library (cdylib) and a program of its own.
     let mut words = vec!["build", "--lib", "--bins"];
+    words.extend(packages.iter().flat_map(|package| ["--package", package]));
     words.extend(release.then_some("--release"));
     run(&words)?;
     Ok(target().join(if release { "release" } else { "debug" }))

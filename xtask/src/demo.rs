@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use convoy_tests::error::check;
-use convoy_tests::{Engine, Lab, Result, Setup, leaks, programs};
+use convoy_tests::{Engine, Error, Lab, Result, Setup, leaks, programs};
 
 use crate::cargo;
 use narrator::Narrator;
@@ -20,16 +20,17 @@ const NOTE: &str = "written by a container on Monday";
 /// When any step does not do what it must; the logs are shown.
 pub(crate) fn run() -> Result<()> {
     eprintln!("building convoy (a few minutes the first time)");
-    programs::choose(cargo::build_programs(false)?);
+    programs::choose(cargo::build_programs(&["convoy"], false)?);
     let start = Instant::now();
     leaks::sweep()?;
     let lab = Lab::apart()?;
     let narrator = Narrator::new(lab.directory())?;
     let shown = show(&lab, &narrator);
-    if let Err(error) = &shown
-        && !narrator.interrupted()
-    {
-        eprintln!("\n{error}\n");
+    if narrator.interrupted() {
+        lab.finish()?;
+        return Err(Error::Unexpected("interrupted; everything is cleaned up".to_owned()));
+    }
+    if shown.is_err() {
         lab.show_logs();
     }
     shown.and(lab.finish())?;
@@ -76,16 +77,15 @@ fn show(lab: &Lab, narrator: &Narrator) -> Result<()> {
     let store = format!("vfs://{}", lab.make("store")?.display());
     let monday = client(&["backup", "create", "monday", "--dest", &store])?;
     let tuesday = client(&["backup", "create", "tuesday", "--dest", &store])?;
-    client(&["backup", "list", &store, "--volume-name", "notes"])?;
+    client(&["--output", "table", "backup", "list", &store])?;
 
     narrator.step("The volume is lost");
     docker(&["volume", "rm", "notes"])?;
-    client(&["list"])?;
+    client(&["--output", "table", "list"])?;
 
     narrator.step("New volumes are restored from the backups, and other containers read the file");
     client(&["create", "from-monday", "--backup", &monday])?;
     docker(&["volume", "create", "--driver", &plugin, "-o", &format!("backup={tuesday}"), "from-tuesday"])?;
-    docker(&["volume", "create", "--driver", &plugin, "from-monday"])?;
     let first = container("from-monday", "cat /data/note; stat -c '%A %n' /data/dir")?;
     let second = container("from-tuesday", "cat /data/note")?;
     check(first == format!("{NOTE}\ndrwxr-x--- /data/dir"), || format!("restored wrongly: {first:?}"))?;

@@ -32,7 +32,7 @@ const fn package(packages: &'static [&'static str]) -> Need {
 }
 
 /// Everything that is not Rust.
-const NEEDS: [Need; 25] = [
+const NEEDS: [Need; 24] = [
     program("cc", &["build-essential"]),
     program("pkg-config", &["pkg-config"]),
     // The bindings of the devicemapper driver are made from the headers; nothing of these is linked.
@@ -60,7 +60,6 @@ const NEEDS: [Need; 25] = [
     program("thin_delta", &["thin-provisioning-tools"]),
     program("dmsetup", &["dmsetup"]),
     program("udevadm", &["udev"]),
-    program("mount.nfs", &["nfs-common"]),
 ];
 
 /// Installs what is missing.

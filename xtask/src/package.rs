@@ -50,7 +50,9 @@ WantedBy=multi-user.target
 /// # Errors
 /// When something does not compile or cannot be written.
 pub(crate) fn run() -> Result<()> {
-    let programs = cargo::build_programs(true)?;
+    let drivers = DRIVERS.map(|driver| format!("convoy-driver-{driver}"));
+    let packages: Vec<_> = std::iter::once("convoy").chain(drivers.iter().map(String::as_str)).collect();
+    let programs = cargo::build_programs(&packages, true)?;
     let version = env!("CARGO_PKG_VERSION");
     let name = format!("convoy-{version}-{}-linux", std::env::consts::ARCH);
     let top = cargo::target().join("package").join(&name);

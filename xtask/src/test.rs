@@ -19,7 +19,7 @@ struct Step {
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     sweep()?;
     if !arguments.is_empty() {
-        cargo::build_programs(false)?;
+        cargo::build_programs(&[], false)?;
         let words = ["nextest", "run"].into_iter().chain(arguments.iter().map(String::as_str));
         return tests(&words.collect::<Vec<_>>());
     }
@@ -28,7 +28,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         step("style (cargo fmt)", || cargo::run(&["fmt", "--all", "--check"])),
         step("lints (cargo clippy)", || cargo::run(&["clippy", "--all-targets", "--quiet"])),
     ];
-    let build = step("programs and drivers", || cargo::build_programs(false).map(|_| ()));
+    let build = step("programs and drivers", || cargo::build_programs(&[], false).map(|_| ()));
     let built = build.result.is_ok();
     steps.push(build);
     if built {

@@ -78,11 +78,10 @@ impl Narrator {
         let line: Vec<_> =
             std::iter::once(program.to_owned()).chain(words.iter().map(|word| quoted(word))).collect();
         self.command(&self.short(&line.join(" ")));
-        let answer = action().and_then(Output::ok);
+        let answer = action().and_then(Output::ok)?;
         if self.interrupted() {
-            return Err(Error::Unexpected("interrupted; everything is cleaned up".to_owned()));
+            return Err(Error::Unexpected("interrupted".to_owned()));
         }
-        let answer = answer?;
         self.answer(&answer);
         Ok(answer)
     }

@@ -39,18 +39,20 @@ pub(super) fn run(rounds: u64) -> Step {
             .stdout(File::create(log)?)
             .stdin(Stdio::null())
             .spawn()?;
-        while !std::fs::read_to_string(log)?.contains("storm begins") {
+        // Some way into the storm, at a moment in step with nothing.
+        let mut random = StdRng::seed_from_u64(round);
+        let some = random.random_range(0..10);
+        while done(&std::fs::read_to_string(log)?) < Some(some) {
             ensure!(storm.try_wait()?.is_none(), "the storm ended: {}", std::fs::read_to_string(log)?);
             std::thread::sleep(Duration::from_millis(5));
         }
-        let mut random = StdRng::seed_from_u64(round);
-        std::thread::sleep(Duration::from_millis(random.random_range(20..1500)));
+        std::thread::sleep(Duration::from_millis(random.random_range(0..400)));
         storm.kill()?;
         storm.wait()?;
         let text = std::fs::read_to_string(log)?;
-        let (_lab, done) = verify(&Setup::default().at(root), &text)
+        let (_lab, count) = verify(&Setup::default().at(root), &text)
             .map_err(|failure| Failure::new(format!("round {round}: {failure}\n{text}")))?;
-        acknowledged += done;
+        acknowledged += count;
     }
     println!("{rounds} kills, {acknowledged} acknowledged operations");
     let lab = Setup::default().at(root).open()?;
@@ -60,6 +62,11 @@ pub(super) fn run(rounds: u64) -> Step {
         }
     }
     lab.leave()
+}
+
+/// How many operations of a storm were acknowledged so far; `None` before it began.
+fn done(log: &str) -> Option<usize> {
+    log.contains("storm begins").then(|| log.lines().filter(|line| line.starts_with("ok ")).count())
 }
 
 /// Opens the driver after a crash and compares it with what a storm's log says. Answers the driver, and how many
