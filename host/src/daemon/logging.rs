@@ -24,7 +24,9 @@ pub fn init(file: Option<&Path>, debug: bool) -> Result<(), LogError> {
     // What the HTTP layers say of themselves is of use to nobody.
     let plain =
         format!("{level},hyper=info,hyper_util=info,axum=info,tower=info,h2=info,rustls=info,aws=info");
-    let filter = std::env::var("CONVOY_LOG_FILTER").unwrap_or(plain);
+    let chosen = std::env::var("CONVOY_LOG_FILTER").unwrap_or(plain);
+    // Whatever is chosen: these would log whole messages to and from drivers, secrets included.
+    let filter = format!("{chosen},jsonrpsee-client=off,jsonrpsee_core=off");
     let builder = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(filter))
         .with_span_events(FmtSpan::NONE)
