@@ -4,7 +4,7 @@
 //! subprocess frames them as JSON-RPC 2.0. Fields are only ever added within a major version: what a reader
 //! does not know it ignores, what it misses has a default.
 
-use crate::{DriverError, Name, Timestamp};
+use crate::{Name, Timestamp};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -261,23 +261,4 @@ pub struct CallContext {
     /// Milliseconds from now until the caller stops waiting.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline_ms: Option<u64>,
-}
-
-/// How a call ended, as the library carrier returns it.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Outcome<T> {
-    /// It succeeded.
-    Ok(T),
-    /// It failed.
-    Err(DriverError),
-}
-
-impl<T> From<Outcome<T>> for crate::Result<T> {
-    fn from(outcome: Outcome<T>) -> Self {
-        match outcome {
-            Outcome::Ok(value) => Ok(value),
-            Outcome::Err(error) => Err(error),
-        }
-    }
 }
