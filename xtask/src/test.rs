@@ -35,6 +35,21 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         steps.push(step("tests (cargo nextest)", || {
             tests(&["nextest", "run", "--profile", "ci", "--no-fail-fast"])
         }));
+        if cfg!(target_arch = "x86_64") {
+            let words = [
+                "nextest",
+                "run",
+                "--package",
+                "convoy-vm-tests",
+                "--features",
+                "vm",
+                "--profile",
+                "ci",
+                "-j",
+                "1",
+            ];
+            steps.push(step("device-mapper, in a virtual machine", || tests(&words)));
+        }
         steps.push(step("examples in the documentation", || cargo::run(&["test", "--doc", "--quiet"])));
     }
     steps.push(step("nothing left behind", sweep));
@@ -73,10 +88,10 @@ fn step(name: &'static str, action: impl FnOnce() -> Result<()>) -> Step {
 }
 
 fn summary(steps: &[Step], seconds: f64) -> Result<()> {
-    println!("\n{:<34} {:>8}", "check", "seconds");
+    println!("\n{:<38} {:>8}", "check", "seconds");
     for step in steps {
         let verdict = if step.result.is_ok() { "passed" } else { "FAILED" };
-        println!("{:<34} {:>8.1}  {verdict}", step.name, step.seconds);
+        println!("{:<38} {:>8.1}  {verdict}", step.name, step.seconds);
     }
     let failed = steps.iter().filter(|step| step.result.is_err()).count();
     if failed == 0 {
