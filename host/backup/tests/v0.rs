@@ -154,12 +154,15 @@ async fn deleting_one_of_two_leaves_the_other_whole() {
     assert_eq!(left.iter().map(|o| o.key.rsplit('/').next().unwrap()).collect::<Vec<_>>(), ["volume.cfg"]);
 }
 
+type Archive = tar::Builder<flate2::write::GzEncoder<Vec<u8>>>;
+type Build<'a> = Box<dyn Fn(&mut Archive) + 'a>;
+
 #[tokio::test]
 async fn a_hostile_archive_or_record_of_0_5_escapes_nowhere() {
     let store = Store::fixture("vfs-store").await;
     let outside = tempfile::tempdir().unwrap();
     let key = "convoy-objectstore/volumes/we/b!/web!/BackupFiles/backup-ebb72b15a1b54af9.bak";
-    let pack = |build: &dyn Fn(&mut tar::Builder<flate2::write::GzEncoder<Vec<u8>>>)| {
+    let pack = |build: &Build<'_>| {
         let mut archive =
             tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
         build(&mut archive);
@@ -183,7 +186,6 @@ async fn a_hostile_archive_or_record_of_0_5_escapes_nowhere() {
     };
     let out = outside.path().to_str().unwrap().to_owned();
     let (abs, link) = (format!("{out}/absolute"), out.clone());
-    type Build<'a> = Box<dyn Fn(&mut tar::Builder<flate2::write::GzEncoder<Vec<u8>>>) + 'a>;
     let attacks: Vec<Build<'_>> = vec![
         Box::new(|a| raw(a, b"../escaped", tar::EntryType::Regular, None, b"x")),
         Box::new(|a| raw(a, abs.as_bytes(), tar::EntryType::Regular, None, b"x")),
