@@ -165,7 +165,7 @@ impl Error {
         let hint = match self {
             Self::Driver(error) => return error.hint.clone(),
             Self::Backup { hint, .. } => return hint.clone(),
-            Self::BeingCreated(_) => "wait for it: `convoy jobs` shows what is running",
+            Self::BeingCreated(_) => "wait for it: `convoy jobs list` shows what is running",
             Self::NameOfSnapshot(_) | Self::SnapshotExists(_) => {
                 "volumes and snapshots share their names: choose another"
             }
@@ -177,13 +177,13 @@ impl Error {
                 "stop the containers that use it; `convoy umount` takes a mount by hand back, and `convoy umount --force` \
                  those of containers that are gone"
             }
-            Self::BeingRead(_) => "wait for the backup, or cancel it: `convoy jobs`",
+            Self::BeingRead(_) => "wait for the backup, or cancel it: `convoy jobs list`",
             Self::UsedByContainers { .. } => {
                 "stop them, or take their mounts back with `convoy umount --force` if they are gone"
             }
-            Self::UnknownDriver(_) => "`convoy info` lists the drivers",
+            Self::UnknownDriver(_) => "`convoy driver list` shows the drivers",
             Self::MountedElsewhere { .. } => "take that mount back first",
-            Self::Busy { .. } => "try again; `convoy jobs` shows what is running",
+            Self::Busy { .. } => "try again; `convoy jobs list` shows what is running",
             Self::Ledger { .. } => "make room on, or repair, the file system of the daemon's root",
             _ => return None,
         };

@@ -1,4 +1,4 @@
-//! What `convoy drivers` shows.
+//! What `convoy driver list` shows.
 
 use super::Backend;
 use crate::call::Call;
