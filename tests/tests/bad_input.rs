@@ -3,9 +3,10 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use convoy_tests::error::{Context, check};
-use convoy_tests::{Carrier, Convoy, Lab, Result, Setup, each_carrier, run, tree};
+use convoy_tests::{Carrier, Convoy, Lab, Result, Setup, each_carrier, patience, run, tree};
 use serde_json::json;
 
 each_carrier!(
@@ -224,8 +225,11 @@ fn a_full_disk_is_reported_and_undone(carrier: Carrier) -> Result<()> {
         )?
         .ok()?;
         let result = on_a_full_disk(lab, &setup);
-        run::capture(Command::new("umount").arg(&setup.volumes))?.ok()?;
-        result
+        // The driver of a daemon that was killed may be on its way out still.
+        let unmounted = patience::until("the unmount", Duration::from_secs(10), || {
+            Ok(run::capture(Command::new("umount").arg(&setup.volumes))?.success())
+        });
+        result.and(unmounted)
     })
 }
 
