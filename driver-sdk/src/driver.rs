@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 ///
 /// Methods block; the host calls them from threads that may wait, several at once. It never has two changing
 /// calls on one volume in flight, with one exception: a mount or unmount may come while a snapshot of that
-/// volume is being made or deleted, which can take long. So a driver needs locks only for that and for what its
+/// volume is being made, opened, closed or deleted, which can take long. So a driver needs locks only for that and for what its
 /// volumes share. Every method may be
 /// repeated after a crash or a lost answer and says in its request's documentation what a repetition answers.
 /// Methods of capabilities that are not declared need not be implemented.

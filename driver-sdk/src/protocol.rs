@@ -19,7 +19,7 @@ pub use backup::{
 };
 pub use data::{
     AbortRestore, CloseSnapshot, Extent, Extents, FinishRestore, ListExtents, OpenSnapshot, OpenedSnapshot,
-    PrepareRestore, PreparedRestore, SourceKind, SourceLocation, TargetLocation,
+    PrepareRestore, PreparedRestore, SameFile, SourceKind, SourceLocation, TargetLocation,
 };
 pub use snapshot::{CreateSnapshot, DeleteSnapshot, GetSnapshot, ListSnapshots, ListedSnapshots, Snapshot};
 pub use volume::{

@@ -34,6 +34,18 @@ pub struct OpenSnapshot {
     pub base: Option<Name>,
 }
 
+/// How a reader knows, without reading it, that a file of an open tree is one it has read in an earlier snapshot.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SameFile {
+    /// Inode, change time, modification time and size agree. Right wherever a driver cannot say more.
+    #[default]
+    ChangeTime,
+    /// Inode, birth time, modification time and size agree. For frozen trees that share unchanged files by hard
+    /// links: linking moves the change time, and the content of an inode never changes.
+    BirthTime,
+}
+
 /// Where a snapshot's bytes are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
@@ -42,6 +54,9 @@ pub enum SourceLocation {
     Tree {
         /// Absolute path.
         path: PathBuf,
+        /// How to tell files that were read before.
+        #[serde(default)]
+        same_file: SameFile,
     },
     /// A device whose bytes do not change while it is open; `snapshot.extents` says which matter.
     Block {

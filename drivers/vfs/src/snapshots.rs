@@ -7,7 +7,8 @@ use std::sync::PoisonError;
 
 use convoy_driver_sdk::context::Progress;
 use convoy_driver_sdk::protocol::{
-    CloseSnapshot, CreateSnapshot, DeleteSnapshot, OpenSnapshot, OpenedSnapshot, Snapshot, SourceLocation,
+    CloseSnapshot, CreateSnapshot, DeleteSnapshot, OpenSnapshot, OpenedSnapshot, SameFile, Snapshot,
+    SourceLocation,
 };
 use convoy_driver_sdk::tree::{
     CopyOptions, Observer, Previous, TreeError, TreeWriter, copy_tree, sync_filesystem, unpack_tar,
@@ -240,7 +241,7 @@ impl VfsDriver {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).insert(handle.clone(), opened);
         Ok(OpenedSnapshot {
             handle,
-            location: SourceLocation::Tree { path },
+            location: SourceLocation::Tree { path, same_file: SameFile::BirthTime },
             restore_options: CreateOptions::for_restore(record.prepare_for_vm),
         })
     }

@@ -8,7 +8,7 @@ use crate::volumes::{CHANGE, QUICK, Volumes};
 use convoy_backup::{Extents, SameFile, Source, SourceExtent};
 use convoy_driver_sdk::Name;
 use convoy_driver_sdk::protocol::{
-    Capability, CloseSnapshot, ListExtents, OpenSnapshot, OpenedSnapshot, SourceLocation,
+    self, Capability, CloseSnapshot, ListExtents, OpenSnapshot, OpenedSnapshot, SourceLocation,
 };
 use futures::StreamExt;
 use std::collections::VecDeque;
@@ -16,9 +16,6 @@ use std::sync::Arc;
 
 /// How many extents a driver is asked for at once.
 const PAGE: u32 = 4096;
-
-/// A driver whose frozen trees share unchanged files by hard links: the time of birth tells whether a file changed.
-const HARD_LINKS: &str = "vfs";
 
 /// A snapshot that is open for reading, to be closed with [`OpenSource::close`].
 pub(super) struct OpenSource {
@@ -66,9 +63,11 @@ impl OpenSource {
     /// Where the bytes are.
     pub(super) fn source(&self, call: &Call) -> Source {
         match &self.opened.location {
-            SourceLocation::Tree { path } => {
-                let links = self.driver.name().as_str() == HARD_LINKS;
-                let same = if links { SameFile::BirthTime } else { SameFile::ChangeTime };
+            SourceLocation::Tree { path, same_file } => {
+                let same = match same_file {
+                    protocol::SameFile::ChangeTime => SameFile::ChangeTime,
+                    protocol::SameFile::BirthTime => SameFile::BirthTime,
+                };
                 Source::Tree { path: path.clone(), same }
             }
             SourceLocation::Block { device, size, changed_only } => {
