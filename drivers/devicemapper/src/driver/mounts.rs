@@ -15,6 +15,9 @@ use std::path::{Path, PathBuf};
 /// Directory of the driver's own mountpoints, below its root.
 const MOUNTS: &str = "mounts";
 
+/// The kernel gives no btrfs a size below this (`btrfs_ioctl_resize`), not even the one it has.
+pub(super) const BTRFS_RESIZABLE: u64 = 256 << 20;
+
 impl DeviceMapper {
     fn default_mountpoint(&self, name: &Name) -> PathBuf {
         self.root.join(MOUNTS).join(name.as_str())
@@ -178,6 +181,10 @@ impl DeviceMapper {
     pub(super) fn grow(&self, record: &mut VolumeRecord, mountpoint: &Path, context: &Context) -> Result<()> {
         let (node, kind) = (Kernel::node(&record.name), record.filesystem);
         let context = self.bounded(context);
+        if kind == FsKind::Btrfs && record.size < BTRFS_RESIZABLE {
+            record.growing = false;
+            return Ok(self.store.update(record.clone())?);
+        }
         match self.namespace.as_deref() {
             None => filesystem::grow(kind, &node, Some(mountpoint), &context)?,
             Some(namespace) => {

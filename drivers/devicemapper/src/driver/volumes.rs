@@ -1,6 +1,7 @@
 //! Creating, deleting, listing and resizing volumes.
 
 use super::DeviceMapper;
+use super::mounts::BTRFS_RESIZABLE;
 use crate::kernel::{Kernel, Visibility};
 use crate::options::CREATE_FS;
 use crate::state::VolumeRecord;
@@ -22,7 +23,15 @@ impl DeviceMapper {
         }
         self.store.check_free(name)?;
         self.check_name(name)?;
+        let filesystem = filesystem.unwrap_or(self.settings.filesystem);
         let size = self.volume_size(wanted.unwrap_or(self.settings.default_volume_size))?;
+        if size < minimum(filesystem) {
+            return Err(DriverError::new(
+                ErrorKind::InvalidArgument,
+                format!("{filesystem} needs at least {} bytes, not {size}", minimum(filesystem)),
+            )
+            .hint("ask for a larger volume (it takes only what is written to it), or for fs=ext4"));
+        }
         self.pool.admit()?;
         let id = self.begin(&format!("create volume {name}"), context, |id| self.pool.create_thin(id))?;
         let record = VolumeRecord {
@@ -33,7 +42,7 @@ impl DeviceMapper {
             mount_point: String::new(),
             created_time: Timestamp::now(),
             snapshots: BTreeMap::new(),
-            filesystem: filesystem.unwrap_or(self.settings.filesystem),
+            filesystem,
             boot_id: String::new(),
             growing: false,
         };
@@ -53,15 +62,7 @@ impl DeviceMapper {
     fn fill(&self, record: &VolumeRecord, context: &Context) -> Result<()> {
         let node = Kernel::node(&record.name);
         self.pool.activate(&record.name, record.dev_id, record.size, false, Visibility::Public)?;
-        filesystem::mkfs_anew(record.filesystem, &node, &self.bounded(context)).map_err(|mut error| {
-            if error.kind == ErrorKind::Internal {
-                error.kind = ErrorKind::InvalidArgument;
-                error.hint.get_or_insert_with(|| {
-                    format!("{} may need a larger volume than {} bytes", record.filesystem, record.size)
-                });
-            }
-            error
-        })?;
+        filesystem::mkfs_anew(record.filesystem, &node, &self.bounded(context))?;
         sync(&node)?;
         context.check()?;
         Ok(self.store.insert(record.clone())?)
@@ -160,6 +161,12 @@ impl DeviceMapper {
             )
             .hint("create a smaller volume and copy the files"));
         }
+        if size > record.size && record.filesystem == FsKind::Btrfs && size < BTRFS_RESIZABLE {
+            return Err(DriverError::new(
+                ErrorKind::InvalidArgument,
+                format!("a btrfs grows to {BTRFS_RESIZABLE} bytes or more, not to {size}"),
+            ));
+        }
         if size > record.size {
             // Snapshots keep the size they were taken with.
             for snapshot in record.snapshots.values_mut() {
@@ -190,6 +197,16 @@ impl DeviceMapper {
                 format!("{bytes} bytes are more than a device can have"),
             )
         })
+    }
+}
+
+/// The least that the file systems' own programs accept, in bytes.
+fn minimum(kind: FsKind) -> u64 {
+    match kind {
+        FsKind::Ext4 => 2 << 20,
+        FsKind::Xfs => 300 << 20,
+        // 109 MiB.
+        FsKind::Btrfs => 114_294_784,
     }
 }
 
