@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use convoy_objectstore::{Depth, ObjectStore, list_all};
+use convoy_objectstore::{Depth, ObjectStore, StoreError, list_all};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -136,6 +136,24 @@ impl Lock {
             }
             let pause = Duration::from_millis(rand::random_range(50..400));
             tokio::time::sleep(pause.min(deadline.saturating_duration_since(Instant::now()))).await;
+        }
+    }
+
+    /// As [`Lock::take`], shared, for who only reads; `None` where this store may only be read: then nobody is kept from deleting meanwhile, which
+    /// makes the reader fail, and harms nothing.
+    pub(crate) async fn take_to_read(
+        store: Arc<dyn ObjectStore>,
+        volume: &VolumeDir,
+        purpose: &str,
+        times: LockTimes,
+    ) -> BackupResult<Option<Self>> {
+        match Self::take(store, volume, LockMode::Shared, purpose, times).await {
+            Ok(lock) => Ok(Some(lock)),
+            Err(BackupError::Store(error @ StoreError::Denied { .. })) => {
+                tracing::warn!(%error, "this store cannot be written to: reading without a lock");
+                Ok(None)
+            }
+            Err(e) => Err(e),
         }
     }
 

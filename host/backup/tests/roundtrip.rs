@@ -116,3 +116,47 @@ async fn a_device_is_read_where_it_is_in_use_and_then_where_it_changed() {
     assert!(all.stats.bytes_added < 3000, "{:?}", all.stats);
     assert!(restore_device(&store.store, "vol1", "b-4", size).await == data);
 }
+
+#[tokio::test]
+async fn what_changed_just_before_the_snapshot_is_read_again() {
+    let store = Store::new().await;
+    let source = tempfile::tempdir().unwrap();
+    std::fs::write(source.path().join("f"), "one").unwrap();
+    let run = |name: &'static str, age: i64| {
+        let moment =
+            convoy_backup::timestamp::parse(&convoy_backup::timestamp::now()).unwrap().as_second() - age;
+        let snapshot_created =
+            convoy_backup::timestamp::format(jiff::Timestamp::from_second(moment).unwrap());
+        let made = convoy_backup::BackupMeta { snapshot_created, ..meta("vol1", name) };
+        let source =
+            Source::Tree { path: source.path().to_owned(), same: convoy_backup::SameFile::ChangeTime };
+        let store = store.store.clone();
+        async move {
+            let (progress, cancel, options) =
+                (Progress::new(), CancellationToken::new(), BackupOptions::default());
+            common::engine()
+                .backup(store, made, source, &options, &progress, &cancel)
+                .await
+                .unwrap()
+                .stats
+                .bytes_read
+        }
+    };
+    assert_eq!(run("b-1", 0).await, 3);
+    assert_eq!(run("b-2", -5).await, 3, "it changed in the second of the first snapshot");
+    assert_eq!(run("b-3", -5).await, 0);
+}
+
+#[tokio::test]
+async fn a_store_that_can_only_be_read_can_be_restored_from() {
+    let store = Store::new().await;
+    let source = tempfile::tempdir().unwrap();
+    std::fs::write(source.path().join("f"), "one").unwrap();
+    backup(&store.store, "b-1", tree(source.path()), &BackupOptions::default()).await.unwrap();
+    let reading = convoy_objectstore::FaultStore::new(store.store.clone(), |call| {
+        call.op.starts_with("put").then_some(convoy_objectstore::Fault::Deny)
+    });
+    let reading: std::sync::Arc<dyn convoy_objectstore::ObjectStore> = std::sync::Arc::new(reading);
+    assert_eq!(describe(restore_tree(&reading, "vol1", "b-1").await.path()), describe(source.path()));
+    assert!(backup(&reading, "b-2", tree(source.path()), &BackupOptions::default()).await.is_err());
+}

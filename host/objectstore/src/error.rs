@@ -70,7 +70,7 @@ pub enum StoreError {
         /// What the caller accepts, in bytes.
         limit: u64,
     },
-    /// Fewer bytes than promised came. Trying again can help.
+    /// The object ends before the bytes asked for do.
     #[error("{key}: expected {expected} bytes, found {found}")]
     Truncated {
         /// The object.
@@ -118,7 +118,7 @@ impl StoreError {
     #[must_use]
     pub fn retryable(&self) -> bool {
         match self {
-            Self::Transient { .. } | Self::Timeout { .. } | Self::Truncated { .. } => true,
+            Self::Transient { .. } | Self::Timeout { .. } => true,
             Self::Io { source, .. } => matches!(
                 source.kind(),
                 io::ErrorKind::Interrupted
@@ -141,7 +141,9 @@ impl StoreError {
         let key = key.to_owned();
         match source.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Self::NotFound { key },
-            io::ErrorKind::PermissionDenied => Self::Denied { op, key, detail: source.to_string() },
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                Self::Denied { op, key, detail: source.to_string() }
+            }
             _ => Self::Io { op, key, source },
         }
     }

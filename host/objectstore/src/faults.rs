@@ -20,6 +20,8 @@ pub enum Fault {
     Error,
     /// Nothing is done and an error is given that no retry helps.
     Refuse,
+    /// Nothing is done and an error is given that says it is not allowed.
+    Deny,
     /// It is done, and yet an error is given.
     LostAnswer,
     /// Of a read, half the bytes come; of a write, half the bytes are stored, and success is told.
@@ -79,6 +81,9 @@ impl<S: ObjectStore> FaultStore<S> {
             Some(Fault::Error) => return Err(lost(op, key)),
             Some(Fault::Refuse) => {
                 return Err(StoreError::Refused { op, key: key.to_owned(), detail: "injected".into() });
+            }
+            Some(Fault::Deny) => {
+                return Err(StoreError::Denied { op, key: key.to_owned(), detail: "injected".into() });
             }
             Some(Fault::Slow(time)) => tokio::time::sleep(time).await,
             Some(Fault::Hang) => futures::future::pending().await,

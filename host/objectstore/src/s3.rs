@@ -126,6 +126,15 @@ impl S3Store {
     }
 }
 
+/// Not all of an answer came.
+fn broken_off(key: &str, expected: u64, found: usize) -> StoreError {
+    StoreError::Transient {
+        op: "read",
+        key: key.to_owned(),
+        detail: format!("the answer broke off: {found} of {expected} bytes"),
+    }
+}
+
 /// A time as the store gives it.
 fn time(at: Option<&DateTime>) -> SystemTime {
     at.and_then(|at| SystemTime::try_from(*at).ok()).unwrap_or(SystemTime::UNIX_EPOCH)
@@ -180,12 +189,7 @@ impl ObjectStore for S3Store {
             return Err(StoreError::TooLarge { key: key.to_owned(), size: expected, limit });
         }
         let data = self.collect(key, got.body).await?;
-        let found = data.len() as u64;
-        if found == expected {
-            Ok(data)
-        } else {
-            Err(StoreError::Truncated { key: key.to_owned(), expected, found })
-        }
+        if data.len() as u64 == expected { Ok(data) } else { Err(broken_off(key, expected, data.len())) }
     }
 
     async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
@@ -212,8 +216,14 @@ impl ObjectStore for S3Store {
                 });
             }
         };
+        // `bytes 0-99/1234`: the last number is the size of the object.
+        let total = got.content_range().and_then(|range| range.rsplit('/').next()?.parse::<u64>().ok());
         let data = self.collect(key, got.body).await?;
-        if data.len() as u64 == expected { Ok(data) } else { Err(truncated(data.len() as u64)) }
+        match total {
+            _ if data.len() as u64 == expected => Ok(data),
+            Some(total) if total >= range.end => Err(broken_off(key, expected, data.len())),
+            _ => Err(truncated(data.len() as u64)),
+        }
     }
 
     async fn head(&self, key: &str) -> Result<ObjectInfo, StoreError> {

@@ -355,6 +355,11 @@ impl Preparation {
             moves: self.moves.clone(),
             index,
             run,
+            // Seconds are cut off, and clocks of file servers differ a little.
+            settled: timestamp::parse(&meta.snapshot_created)
+                .unwrap_or_else(jiff::Timestamp::now)
+                .as_second()
+                - 2,
         };
         let stored = tokio::task::spawn_blocking(move || work.run(source)).await;
         let stored = stored.unwrap_or_else(|_| {
@@ -440,6 +445,7 @@ struct Work {
     moves: Moves,
     index: Arc<Index>,
     run: u64,
+    settled: i64,
 }
 
 impl Work {
@@ -508,6 +514,7 @@ impl Work {
             sink: &sink,
             room: Room::new(self.budget.chunks),
             same,
+            settled: self.settled,
             bytes_read: AtomicU64::new(0),
         };
         let written = std::thread::scope(|scope| {

@@ -29,7 +29,7 @@ pub(crate) struct Live {
     pub(crate) files: HashSet<String>,
 }
 
-/// The packs a backup needs and the key of its manifest. None are needed if the manifest is lost: nothing can be restored then.
+/// The packs a backup needs and the key of its manifest.
 pub(crate) async fn needs(
     store: &dyn ObjectStore,
     volume: &VolumeDir,
@@ -39,7 +39,18 @@ pub(crate) async fn needs(
     let run = parse_run(&manifest.run)
         .ok_or_else(|| BackupError::damaged(&record.name, "its record names no proper run"))?;
     let key = volume.manifest(run);
-    let bytes = store.get(&key, ROOT_MAX as u64).await?;
+    let bytes = match store.get(&key, ROOT_MAX as u64).await {
+        Ok(bytes) => bytes,
+        Err(e) if e.not_found() => {
+            let why = format_args!(
+                "backup {} needs it and it is missing: that backup cannot be restored, delete it",
+                record.name
+            )
+            .to_string();
+            return Err(BackupError::damaged(key, why));
+        }
+        Err(e) => return Err(e.into()),
+    };
     let (packs, _) = Root::parse_packs(&key, &bytes)?;
     Ok((packs.iter().map(|p| (PackId { run: p.run, seq: p.seq }, p.used)).collect(), Some(key)))
 }

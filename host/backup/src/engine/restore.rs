@@ -16,7 +16,7 @@ use crate::crypt::Crypt;
 use crate::error::{BackupError, BackupResult};
 use crate::format::manifest::BackupKind;
 use crate::layout::VolumeDir;
-use crate::lock::{Lock, LockMode};
+use crate::lock::Lock;
 use crate::progress::{Phase, Progress};
 use crate::record::BackupRecord;
 use crate::v0;
@@ -53,10 +53,11 @@ impl Engine {
         let volume = VolumeDir::new(volume)?;
         // Before the lock: an error about what is not there must not leave traces at a store that may not even be convoy's.
         BackupRecord::load(&*store, &volume, backup).await?;
-        let lock = Lock::take(store.clone(), &volume, LockMode::Shared, "restore", self.options.lock_times())
-            .await?;
+        let lock = Lock::take_to_read(store.clone(), &volume, "restore", self.options.lock_times()).await?;
         let result = self.restore_locked(store, &volume, backup, target, options, progress, cancel).await;
-        lock.release().await;
+        if let Some(lock) = lock {
+            lock.release().await;
+        }
         result
     }
 

@@ -66,6 +66,9 @@ pub(crate) struct TreeBackup<'a> {
     pub(crate) sink: &'a Sink<'a>,
     pub(crate) room: Arc<Room>,
     pub(crate) same: SameFile,
+    /// Seconds since 1970: a file changed later may have been changed again within the same tick of the file system's clock, so that its times
+    /// tell nothing. It is read again next time.
+    pub(crate) settled: i64,
     pub(crate) bytes_read: AtomicU64,
 }
 
@@ -119,7 +122,8 @@ impl TreeBackup<'_> {
     ) -> BackupResult<()> {
         let size = found.entry.size;
         let mut item = Item::of_entry(found.entry.clone());
-        item.identity = Some(identity(&found.entry));
+        let settled = self.same == SameFile::BirthTime || found.entry.ctime.sec < self.settled;
+        item.identity = settled.then(|| identity(&found.entry));
         if let Some(known) = known {
             item.pieces = known.pieces;
             self.ctx.progress.add_bytes(size);

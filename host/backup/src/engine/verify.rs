@@ -20,7 +20,7 @@ use crate::api::{Fault, VerifyOptions, VerifySummary};
 use crate::error::{BackupError, BackupResult};
 use crate::format::{ChunkId, PackId};
 use crate::layout::{VolumeDir, parse_pack};
-use crate::lock::{Lock, LockMode};
+use crate::lock::Lock;
 use crate::progress::{Phase, Progress};
 use crate::record::BackupRecord;
 use crate::v0;
@@ -59,11 +59,12 @@ impl Engine {
             if volume.is_some() {
                 store.head(&dir.config()).await?;
             }
-            let lock =
-                Lock::take(store.clone(), dir, LockMode::Shared, "verify", self.options.lock_times()).await?;
+            let lock = Lock::take_to_read(store.clone(), dir, "verify", self.options.lock_times()).await?;
             let result =
                 self.verify_volume(&store, dir, backup, options, progress, cancel, &mut summary).await;
-            lock.release().await;
+            if let Some(lock) = lock {
+                lock.release().await;
+            }
             result?;
         }
         progress.phase(Phase::Done);

@@ -69,7 +69,7 @@ pub fn meta(volume: &str, backup: &str) -> BackupMeta {
 }
 
 pub fn tree(path: &Path) -> Source {
-    Source::Tree { path: path.to_owned(), same: SameFile::ChangeTime }
+    Source::Tree { path: path.to_owned(), same: SameFile::BirthTime }
 }
 
 pub fn device(path: &Path) -> Source {
