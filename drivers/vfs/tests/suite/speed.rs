@@ -1,6 +1,7 @@
 //! Figures, by hand: `cargo nextest run -p convoy-driver-vfs --run-ignored only --no-capture speed`.
 
 use std::fs;
+use std::path::Path;
 use std::time::Instant;
 
 use crate::support::{Bed, builtin};
@@ -8,7 +9,7 @@ use crate::support::{Bed, builtin};
 #[test]
 #[ignore = "measures"]
 fn speed() {
-    let bed = Bed::on(builtin, &std::env::current_dir().unwrap());
+    let bed = Bed::on(builtin, Path::new(env!("CARGO_TARGET_TMPDIR")));
     let client = bed.open();
     let mut cycles: Vec<_> = (0..300)
         .map(|n| {
