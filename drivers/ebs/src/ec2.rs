@@ -127,7 +127,7 @@ impl Ec2 {
                 .credentials_provider(credentials)
                 .retry_config(RetryConfig::standard().with_max_attempts(TRIES))
                 .timeout_config(timeouts.build());
-            Ok((Box::pin(loader.load()).await, instance))
+            Ok::<_, DriverError>((Box::pin(loader.load()).await, instance))
         })??;
         let (base, instance) = connected;
         let endpoint = config.endpoint.as_ref().map(|url| url.as_str().trim_end_matches('/').to_owned());

@@ -1,16 +1,14 @@
 //! EBS as [`Provider`].
 
 use crate::config::Config;
+use crate::describe::{self, filter, gib, tag_filter};
 use crate::ec2::{Answer, Ec2, Failure};
 use crate::names::Names;
 use crate::volume_type::{self, Defaults};
 use crate::{device, presign, tags};
 use aws_config::retry::RetryConfig;
 use aws_sdk_ec2::Client;
-use aws_sdk_ec2::types::{
-    Filter, ResourceType, Snapshot, SnapshotState as Ec2SnapshotState, Tag, Volume, VolumeAttachmentState,
-    VolumeModificationState, VolumeState as Ec2VolumeState, VolumeType,
-};
+use aws_sdk_ec2::types::{Filter, ResourceType, Snapshot, Tag, Volume, VolumeModificationState, VolumeType};
 use convoy_driver_cloud::wait::{self, Backoff};
 use convoy_driver_cloud::{
     Attachment, CloudSnapshot, CloudVolume, Handle, Label, Provider, SnapshotState, VolumeSpec, VolumeState,
@@ -75,62 +73,11 @@ impl Ec2Cloud {
         let pages = request.into_paginator().page_size(RESULTS).items().send();
         let found: Vec<Volume> =
             self.ec2.call("DescribeVolumes", context, pages.collect::<std::result::Result<_, _>>())?;
-        found.into_iter().filter_map(|volume| self.read_volume(&volume)).map(Ok).collect()
+        found.into_iter().filter_map(|volume| describe::volume(&volume, self.instance())).map(Ok).collect()
     }
 
     fn volume(&self, id: &str, context: &Context) -> Result<Option<CloudVolume>> {
         Ok(self.list_volumes(vec![filter("volume-id", [id])], context)?.pop())
-    }
-
-    /// `None` for what has no id, or is gone.
-    fn read_volume(&self, volume: &Volume) -> Option<CloudVolume> {
-        let id = volume.volume_id()?.to_owned();
-        let attached = |place: &&aws_sdk_ec2::types::VolumeAttachment| {
-            place.state() != Some(&VolumeAttachmentState::Detached)
-        };
-        let here = |place: &&aws_sdk_ec2::types::VolumeAttachment| {
-            place.instance_id() == Some(self.ec2.instance.instance_id.as_str())
-        };
-        let places = volume.attachments();
-        let place = places.iter().filter(attached).find(here).or_else(|| places.iter().find(attached));
-        let attachment = place.map(|place| Attachment {
-            instance: place.instance_id().unwrap_or("an unknown instance").to_owned(),
-            here: here(&place),
-            device: place.device().map(str::to_owned),
-            ready: place.state() == Some(&VolumeAttachmentState::Attached),
-        });
-        let created = volume.create_time().map_or(0, |time| time.secs());
-        let created = Timestamp::from_unix(created);
-        let word = volume.state().map_or("unknown", Ec2VolumeState::as_str);
-        let info = [
-            ("AvailiablityZone", volume.availability_zone().map(str::to_owned)),
-            ("CreatedTime", Some(created.to_legacy())),
-            ("State", Some(word.to_owned())),
-            ("Type", volume.volume_type().map(|kind| kind.as_str().to_owned())),
-            ("IOPS", Some(volume.iops().map(|iops| iops.to_string()).unwrap_or_default())),
-            ("Throughput", volume.throughput().map(|throughput| throughput.to_string())),
-            ("Encrypted", volume.encrypted().map(|encrypted| encrypted.to_string())),
-            ("KmsKeyId", Some(volume.kms_key_id().unwrap_or_default().to_owned())),
-        ];
-        let info = info.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect();
-        let state = match volume.state() {
-            Some(Ec2VolumeState::Available) => VolumeState::Available,
-            Some(Ec2VolumeState::InUse) => VolumeState::InUse,
-            Some(Ec2VolumeState::Deleting) => VolumeState::Deleting,
-            Some(Ec2VolumeState::Deleted) => return None,
-            Some(Ec2VolumeState::Error) => VolumeState::Failed("EC2 says error".to_owned()),
-            _ => VolumeState::Creating,
-        };
-        Some(CloudVolume {
-            id,
-            cloud_name: None,
-            label: tags::read_label(volume.tags()),
-            gib: gib(volume.size()),
-            state,
-            attachment,
-            created,
-            info,
-        })
     }
 
     /// All tags of something new: the label's, and those the user wants to see.
@@ -495,7 +442,7 @@ impl Provider for Ec2Cloud {
             .set_kms_key_id(made.kms_key_id().map(str::to_owned))
             .set_tags(Some(tags::list(&tags::of_label(label))))
             .build();
-        read_snapshot(&snapshot).ok_or_else(|| incomplete("CreateSnapshot"))
+        describe::snapshot(&snapshot).ok_or_else(|| incomplete("CreateSnapshot"))
     }
 
     fn snapshots(&self, ids: &[&str], context: &Context) -> Result<BTreeMap<String, CloudSnapshot>> {
@@ -504,7 +451,7 @@ impl Provider for Ec2Cloud {
             let filters = vec![filter("snapshot-id", page.iter().copied())];
             let listed = self.list_snapshots(self.ec2.home(), filters, context)?;
             found.extend(
-                listed.iter().filter_map(read_snapshot).map(|snapshot| (snapshot.id.clone(), snapshot)),
+                listed.iter().filter_map(describe::snapshot).map(|snapshot| (snapshot.id.clone(), snapshot)),
             );
         }
         Ok(found)
@@ -518,7 +465,7 @@ impl Provider for Ec2Cloud {
     ) -> Result<Vec<CloudSnapshot>> {
         let Some(token) = &label.token else { return Ok(Vec::new()) };
         let found = self.list_snapshots(self.ec2.home(), vec![tag_filter(tags::TOKEN, token)], context)?;
-        Ok(found.iter().filter_map(read_snapshot).collect())
+        Ok(found.iter().filter_map(describe::snapshot).collect())
     }
 
     fn delete_snapshot(&self, id: &str, context: &Context) -> Result<()> {
@@ -541,13 +488,13 @@ impl Provider for Ec2Cloud {
         let client = self.ec2.of_region(region);
         let mut found = self.list_snapshots(&client, vec![filter("tag-key", [tags::SNAPSHOT])], context)?;
         found.retain(|snapshot| tags::is_backup(snapshot.tags()));
-        Ok(found.iter().filter_map(read_snapshot).collect())
+        Ok(found.iter().filter_map(describe::snapshot).collect())
     }
 
     fn backup(&self, region: &str, id: &str, context: &Context) -> Result<Option<CloudSnapshot>> {
         let client = self.ec2.of_region(region);
         let found = self.list_snapshots(&client, vec![filter("snapshot-id", [id])], context)?;
-        Ok(found.first().and_then(read_snapshot))
+        Ok(found.first().and_then(describe::snapshot))
     }
 
     fn delete_backup(&self, region: &str, id: &str, context: &Context) -> Result<()> {
@@ -586,49 +533,6 @@ impl Provider for Ec2Cloud {
             ..original
         })
     }
-}
-
-fn read_snapshot(snapshot: &Snapshot) -> Option<CloudSnapshot> {
-    let id = snapshot.snapshot_id()?.to_owned();
-    let percent = snapshot.progress().and_then(|text| text.trim_end_matches('%').parse().ok());
-    let state = match snapshot.state() {
-        Some(Ec2SnapshotState::Completed) => SnapshotState::Completed,
-        Some(Ec2SnapshotState::Error) => {
-            SnapshotState::Failed(snapshot.state_message().unwrap_or("EC2 says error").to_owned())
-        }
-        _ => SnapshotState::Pending(percent),
-    };
-    let created = Timestamp::from_unix(snapshot.start_time().map_or(0, |time| time.secs()));
-    let volume_id = snapshot.volume_id().unwrap_or_default().to_owned();
-    let info = [
-        ("EBSSnapshotID", id.clone()),
-        ("EBSVolumeID", volume_id.clone()),
-        ("StartTime", created.to_legacy()),
-        ("State", snapshot.state().map_or("pending", Ec2SnapshotState::as_str).to_owned()),
-        ("KmsKeyId", snapshot.kms_key_id().unwrap_or_default().to_owned()),
-    ];
-    Some(CloudSnapshot {
-        id,
-        volume_id,
-        label: tags::read_label(snapshot.tags()),
-        gib: gib(snapshot.volume_size()),
-        state,
-        created,
-        info: info.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
-    })
-}
-
-fn gib(size: Option<i32>) -> u64 {
-    size.and_then(|size| u64::try_from(size).ok()).unwrap_or(0)
-}
-
-fn filter<'a>(name: &str, values: impl IntoIterator<Item = &'a str>) -> Filter {
-    let values = values.into_iter().map(str::to_owned).collect();
-    Filter::builder().name(name).set_values(Some(values)).build()
-}
-
-fn tag_filter(key: &str, value: &str) -> Filter {
-    filter(&format!("tag:{key}"), [value])
 }
 
 fn missing(id: &str) -> DriverError {
