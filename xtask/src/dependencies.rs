@@ -31,18 +31,22 @@ const fn package(packages: &'static [&'static str]) -> Need {
     Need { sign: Sign::Package, packages }
 }
 
-/// Everything that is not Rust.
-const NEEDS: [Need; 24] = [
+/// What the demonstration runs with.
+const ENGINE: [Need; 4] = [
     program("cc", &["build-essential"]),
+    program("dockerd", &["docker.io"]),
+    // Newer releases carry the client in a package of its own.
+    program("docker", &["docker.io", "docker-cli"]),
+    program("/bin/busybox", &["busybox-static"]),
+];
+
+/// What tests and measurements need beside that.
+const LAB: [Need; 20] = [
     program("pkg-config", &["pkg-config"]),
     // The bindings of the devicemapper driver are made from the headers; nothing of these is linked.
     package(&["libclang-dev"]),
     program("clang", &["clang"]),
     package(&["libdevmapper-dev"]),
-    program("dockerd", &["docker.io"]),
-    // Newer releases carry the client in a package of its own.
-    program("docker", &["docker.io", "docker-cli"]),
-    program("/bin/busybox", &["busybox-static"]),
     program("setfattr", &["attr"]),
     program("setfacl", &["acl"]),
     program("mkfs.xfs", &["xfsprogs"]),
@@ -62,33 +66,20 @@ const NEEDS: [Need; 24] = [
     program("udevadm", &["udev"]),
 ];
 
+/// Installs what the demonstration needs and is missing.
+///
+/// # Errors
+/// As [`install`].
+pub(crate) fn install_engine() -> Result<()> {
+    packages(&ENGINE.iter().collect::<Vec<_>>())
+}
+
 /// Installs what is missing.
 ///
 /// # Errors
 /// When something is missing and cannot be installed; the message says what to do.
 pub(crate) fn install() -> Result<()> {
-    let missing: Vec<_> = NEEDS.iter().filter(|need| !present(need)).collect();
-    if !missing.is_empty() {
-        let mut packages: Vec<_> = missing.iter().filter_map(|need| choose(need)).collect();
-        packages.dedup();
-        may_install(&packages)?;
-        update();
-        // With the lists fresh, the right name of each is known.
-        let mut packages: Vec<_> = missing.iter().filter_map(|need| choose(need)).collect();
-        packages.dedup();
-        apt(&packages)?;
-        let still: Vec<_> =
-            missing.iter().filter(|need| !present(need)).filter_map(|need| need.packages.last()).collect();
-        if !still.is_empty() {
-            apt(&still.into_iter().copied().collect::<Vec<_>>())?;
-        }
-        if let Some(need) = missing.iter().find(|need| !present(need)) {
-            return Err(Error::Unexpected(format!(
-                "missing after its installation: {}",
-                need.packages.join(" or ")
-            )));
-        }
-    }
+    packages(&ENGINE.iter().chain(&LAB).collect::<Vec<_>>())?;
     for (tool, component) in [("fmt", "rustfmt"), ("clippy", "clippy")] {
         if capture(&mut cargo::command(&[tool, "--version"])).is_ok_and(|output| output.success()) {
             continue;
@@ -100,6 +91,33 @@ pub(crate) fn install() -> Result<()> {
         nextest()?;
     }
     Ok(())
+}
+
+/// Installs the packages of what is missing.
+fn packages(needs: &[&Need]) -> Result<()> {
+    let missing: Vec<_> = needs.iter().copied().filter(|need| !present(need)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let mut packages: Vec<_> = missing.iter().filter_map(|need| choose(need)).collect();
+    packages.dedup();
+    may_install(&packages)?;
+    update();
+    // With the lists fresh, the right name of each is known.
+    let mut packages: Vec<_> = missing.iter().filter_map(|need| choose(need)).collect();
+    packages.dedup();
+    apt(&packages)?;
+    let still: Vec<_> =
+        missing.iter().filter(|need| !present(need)).filter_map(|need| need.packages.last()).collect();
+    if !still.is_empty() {
+        apt(&still.into_iter().copied().collect::<Vec<_>>())?;
+    }
+    match missing.iter().find(|need| !present(need)) {
+        Some(need) => {
+            Err(Error::Unexpected(format!("missing after its installation: {}", need.packages.join(" or "))))
+        }
+        None => Ok(()),
+    }
 }
 
 /// The test runner, without what updates it over the network and without optimisation: it has to be built here, and

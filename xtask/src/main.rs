@@ -23,7 +23,7 @@ fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let rest = words.get(1..).unwrap_or_default();
     let result = match words.first().map(String::as_str) {
-        Some("demo") => dependencies::install().and_then(|()| demo::run()),
+        Some("demo") => dependencies::install_engine().and_then(|()| demo::run()),
         Some("test") => dependencies::install().and_then(|()| test::run(rest)),
         Some("bench") => dependencies::install().and_then(|()| bench::run(rest)),
         Some("package") => package::run(),
