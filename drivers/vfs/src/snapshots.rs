@@ -87,6 +87,8 @@ impl VfsDriver {
                     return Err(error);
                 }
             }
+            // The last moment: nobody waits for it any more.
+            context.check()?;
             let target = self.layout.snapshot(volume, snapshot);
             let taken = SnapshotRecord::new(snapshot.clone(), &record, target.join(TREE));
             record.snapshots.insert(snapshot.clone(), taken.clone());

@@ -118,6 +118,10 @@ pub(crate) fn a_stopped_snapshot_leaves_nothing(carrier: Carrier) {
     let client = bed.open();
     client.create("vol1").unwrap();
     fill(&bed.volume("vol1"));
+    // Enough for the driver to report progress, at which a carrier is told to cancel.
+    for n in 0..2000 {
+        fs::write(bed.volume("vol1").join(format!("f{n}")), b"x").unwrap();
+    }
     let request = || CreateSnapshot { volume: name("vol1"), snapshot: name("snap"), freeze: false };
     let cancel = CancelFlag::default();
     cancel.cancel();

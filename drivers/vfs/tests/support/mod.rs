@@ -176,11 +176,12 @@ impl Client {
                 Ok(serde_json::from_slice(&reply).unwrap())
             }
             Way::Loaded(loaded) => {
-                let cancel = CancellationToken::new();
+                let mut options = CallOptions::new(context.request_id());
                 if context.cancel_flag().is_cancelled() {
-                    cancel.cancel();
+                    // As soon as the driver shows that it is at it.
+                    let cancel = CancellationToken::new();
+                    options = options.cancel(cancel.clone()).progress(move |_| cancel.cancel());
                 }
-                let mut options = CallOptions::new(context.request_id()).cancel(cancel);
                 if let Some(remaining) = context.remaining() {
                     options = options.timeout(remaining);
                 }
