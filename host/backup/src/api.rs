@@ -49,7 +49,7 @@ pub type ExtentStream = BoxStream<'static, Result<SourceExtent, String>>;
 
 /// Which parts of a device matter.
 pub enum Extents {
-    /// Nobody knows: all of it is read.
+    /// Nobody knows: all of it is read, but for the holes of a file that is used as a device.
     All,
     /// These are in use; the rest reads as zeros and is not read.
     InUse(ExtentStream),

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use convoy_tree::data_extents;
 use crossbeam_channel::{Receiver, Sender};
 use futures::StreamExt;
 use tokio::sync::oneshot;
@@ -72,6 +73,24 @@ pub(crate) fn open(path: &Path, size: u64) -> BackupResult<File> {
         )));
     }
     Ok(file)
+}
+
+/// Where a regular file used as a device has data; `None` for a real device, of which the kernel does not tell.
+pub(crate) fn data_of_file(file: &File, name: &str, size: u64) -> BackupResult<Option<ExtentStream>> {
+    let failed = |e| BackupError::io("read", name, e);
+    if !file.metadata().map_err(failed)?.is_file() {
+        return Ok(None);
+    }
+    let extent = |data: std::ops::Range<u64>| SourceExtent {
+        offset: data.start,
+        length: data.end - data.start,
+        discarded: false,
+    };
+    let found = data_extents(file, 0..size)
+        .map(|data| data.map(extent))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(failed)?;
+    Ok(Some(futures::stream::iter(found.into_iter().map(Ok)).boxed()))
 }
 
 /// Goes through extents, joined to whole blocks.
@@ -138,7 +157,7 @@ impl BlockBackup<'_> {
         jobs: &Sender<Job>,
     ) -> BackupResult<()> {
         let (stream, mut parent) = match extents {
-            Extents::All => (None, None),
+            Extents::All => (data_of_file(&self.file, &self.name, self.size)?, None),
             Extents::InUse(stream) => (Some(stream), None),
             Extents::Changed { extents, .. } => (Some(extents), parent),
         };

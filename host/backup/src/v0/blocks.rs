@@ -16,7 +16,7 @@ use sha2::{Digest, Sha512};
 use super::BLOCK;
 use crate::api::Extents;
 use crate::engine::EngineOptions;
-use crate::engine::block_backup::{Stretches, open};
+use crate::engine::block_backup::{Stretches, data_of_file, open};
 use crate::engine::block_restore::Device;
 use crate::engine::ctx::{Ctx, lock};
 use crate::error::{BackupError, BackupResult};
@@ -123,7 +123,7 @@ fn write_all(
     let found = Found::default();
     lock(&found.stored).extend(known.iter().map(|b| b.block_checksum.clone()));
     let (stream, incremental) = match extents {
-        Extents::All => (None, false),
+        Extents::All => (data_of_file(&file, &device.display().to_string(), size)?, false),
         Extents::InUse(stream) => (Some(stream), false),
         Extents::Changed { extents, .. } => (Some(extents), true),
     };
