@@ -5,9 +5,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use convoy_tests::Result;
 use convoy_tests::error::{Context, check};
 use convoy_tests::run::capture;
+use convoy_tests::{Result, programs};
 
 use crate::cargo;
 
@@ -52,7 +52,11 @@ WantedBy=multi-user.target
 pub(crate) fn run() -> Result<()> {
     let drivers = DRIVERS.map(|driver| format!("convoy-driver-{driver}"));
     let packages: Vec<_> = std::iter::once("convoy").chain(drivers.iter().map(String::as_str)).collect();
-    let programs = cargo::build_programs(&packages, true)?;
+    // Programs built elsewhere can be packed, too: by a builder with an older C library, say.
+    let programs = match std::env::var_os(programs::DIRECTORY) {
+        Some(directory) => PathBuf::from(directory),
+        None => cargo::build_programs(&packages, true)?,
+    };
     let version = env!("CARGO_PKG_VERSION");
     let name = format!("convoy-{version}-{}-linux", std::env::consts::ARCH);
     let top = cargo::target().join("package").join(&name);
