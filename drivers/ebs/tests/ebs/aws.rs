@@ -117,9 +117,10 @@ impl Aws {
     /// A volume that is there already, with an empty disk.
     pub(crate) fn add(&self, zone: &str, gib: u64, tags: &[(&str, &str)], attached: Option<&str>) -> String {
         let mut state = self.state();
-        let mut body = format!(
-            "Action=CreateVolume&Version=2016-11-15&AvailabilityZone={zone}&Size={gib}&TagSpecification.1.ResourceType=volume"
-        );
+        let mut body = format!("Action=CreateVolume&Version=2016-11-15&AvailabilityZone={zone}&Size={gib}");
+        if !tags.is_empty() {
+            body.push_str("&TagSpecification.1.ResourceType=volume");
+        }
         for (number, (key, value)) in tags.iter().enumerate() {
             let tag = format!("TagSpecification.1.Tag.{}", number + 1);
             body.push_str(&format!("&{tag}.Key={key}&{tag}.Value={value}"));
@@ -167,7 +168,12 @@ fn error(code: &str, message: &str) -> Reply {
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Response><Errors><Error><Code>{code}</Code><Message>{message}</Message>\
          </Error></Errors><RequestID>7a62c49f-347e-4fc4-9331-6e8eEXAMPLE</RequestID></Response>"
     );
-    Reply::new(if code == "RequestLimitExceeded" { 503 } else { 400 }, xml).header("content-type", "text/xml")
+    let status = match code {
+        "RequestLimitExceeded" => 503,
+        "InternalError" => 500,
+        _ => 400,
+    };
+    Reply::new(status, xml).header("content-type", "text/xml")
 }
 
 pub(crate) fn refusal(code: &str, message: &str) -> Reply {

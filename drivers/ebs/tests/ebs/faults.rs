@@ -94,7 +94,7 @@ fn what_fails_is_undone() {
 
     for (pairs, words) in [
         (&[("type", "gp9")][..], "gp3, gp2"),
-        (&[("type", "io1")], "needs the option iops"),
+        (&[("type", "io1")], "at least 4 GiB"),
         (&[("iops", "abc")], "abc"),
         (&[("fs", "btrfs")], "ext4 or xfs"),
         (&[("id", "vol-1"), ("backup", "ebs://us-east-1/snap-1")], "found both"),
@@ -172,7 +172,7 @@ fn an_unreachable_cloud_hides_nothing_and_loses_nothing() {
     // Made, but the call's time is over before anybody says so: remembered, and undone by the next life.
     world.aws.server.line.fail(0, 1, Fault::LoseAnswer, is("CreateVolume"));
     world.aws.server.line.fail(0, usize::MAX, Fault::LoseRequest, is("CreateVolume"));
-    world.aws.server.line.fail(1, usize::MAX, Fault::Delay(Duration::from_secs(5)), is("DescribeVolumes"));
+    world.aws.server.line.fail(1, usize::MAX, Fault::LoseRequest, is("DescribeVolumes"));
     let request = CreateVolume { name: name("lost"), size: None, options: options(&[]) };
     let begin = Instant::now();
     world.driver().create_volume(request, &hurried(2000)).unwrap_err();
