@@ -84,7 +84,10 @@ pub fn signature(device: &Path, context: &Context) -> Result<Option<String>> {
         _ => {
             let text = output.text();
             let value = |key| text.lines().find_map(|line| line.strip_prefix(key)).map(str::to_owned);
-            Ok(value("TYPE=").or_else(|| value("PTTYPE=")).or(Some("an unknown signature".to_owned())))
+            // Of an empty partition it says which entry of the table it is, and nothing else.
+            let said = |line: &str| !line.starts_with("DEVNAME=") && !line.starts_with("PART_ENTRY_");
+            let unknown = text.lines().any(said).then(|| "an unknown signature".to_owned());
+            Ok(value("TYPE=").or_else(|| value("PTTYPE=")).or(unknown))
         }
     }
 }

@@ -6,7 +6,7 @@
 //! - [`journal`]: ids of thin devices, on disk before the kernel is asked.
 //! - [`pool`]: the thin pool and its devices; [`superblock`]: what is on a metadata device; [`kernel`]: device-mapper
 //!   itself; [`tools`], [`delta`]: thin-provisioning-tools and what they write.
-//! - [`error`]: what can go wrong.
+//! - [`prepare`]: devices for a pool, for `convoy devicemapper prepare`. [`error`]: what can go wrong.
 
 pub mod delta;
 pub mod driver;
@@ -15,6 +15,7 @@ pub mod journal;
 pub mod kernel;
 pub mod options;
 pub mod pool;
+pub mod prepare;
 pub mod state;
 pub mod store;
 pub mod superblock;

@@ -7,7 +7,7 @@ use convoy_driver_sdk::filesystem::FsKind;
 use convoy_driver_sdk::protocol::OptionSpec;
 use convoy_driver_sdk::{DriverError, ErrorKind, size};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 const DATADEV: &str = "dm.datadev";
 const METADATADEV: &str = "dm.metadatadev";
@@ -108,12 +108,16 @@ pub fn create_specs() -> Vec<OptionSpec> {
 }
 
 impl Settings {
-    /// Takes what was given; for what was not, what an earlier start had; then the defaults. The block size of a
-    /// pool never changes, so a different one is refused.
+    /// Takes what was given; for what was not, what an earlier start had; then the defaults. What differs from an
+    /// earlier start is refused, unless it is meant (`override_saved`); the block size of a pool never changes.
     ///
     /// # Errors
     /// [`Error::Setup`] with `InvalidArgument`.
-    pub fn new(options: &BTreeMap<String, String>, saved: Option<&PoolConfig>) -> Result<Self> {
+    pub fn new(
+        options: &BTreeMap<String, String>,
+        saved: Option<&PoolConfig>,
+        override_saved: bool,
+    ) -> Result<Self> {
         let known = specs();
         if let Some(unknown) = options.keys().find(|key| !known.iter().any(|spec| spec.name == **key)) {
             let names: Vec<_> = known.iter().map(|spec| spec.name.as_str()).collect();
@@ -169,7 +173,29 @@ impl Settings {
                 "give two devices, or two partitions of one",
             ));
         }
+        if let Some(saved) = saved.filter(|_| !override_saved) {
+            settings.check_same(saved)?;
+        }
         Ok(settings)
+    }
+
+    /// Refuses what differs from an earlier start: neither is silently taken for the other.
+    fn check_same(&self, saved: &PoolConfig) -> Result<()> {
+        let path = |path: &Path| path.display().to_string();
+        let pairs = [
+            (DATADEV, path(&self.data_device), path(&saved.data_device)),
+            (METADATADEV, path(&self.metadata_device), path(&saved.metadata_device)),
+            (POOL, path(&self.pool_device()), path(&saved.thinpool_device)),
+            (VOLUME_SIZE, self.default_volume_size.to_string(), saved.default_volume_size.to_string()),
+            (FS, self.filesystem.to_string(), saved.filesystem.to_string()),
+        ];
+        match pairs.into_iter().find(|(_, given, saved)| given != saved) {
+            None => Ok(()),
+            Some((key, given, saved)) => Err(invalid(
+                format!("{key} is {given} now, and was {saved} when the driver was started before"),
+                "leave the option out to keep what was saved, or start with --ignore-config-file to change it",
+            )),
+        }
     }
 
     /// The pool's node.
@@ -263,7 +289,7 @@ mod tests {
 
     #[test]
     fn the_defaults_are_those_of_0_5() {
-        let settings = Settings::new(&options(&DEVICES), None).unwrap();
+        let settings = Settings::new(&options(&DEVICES), None, false).unwrap();
         assert_eq!(settings.pool_device(), PathBuf::from("/dev/mapper/convoy-pool"));
         assert_eq!((settings.block_sectors, settings.block_bytes()), (4096, 2 << 20));
         assert_eq!((settings.default_volume_size, settings.filesystem), (100 << 30, FsKind::Ext4));
@@ -272,14 +298,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_given_wins_over_what_was_saved() {
+    fn what_is_given_wins_over_what_was_saved_if_it_is_meant() {
         let saved: PoolConfig =
             serde_json::from_str(include_str!("../tests/fixtures/v0.5.2/root/devicemapper.cfg")).unwrap();
-        let alone = Settings::new(&options(&[]), Some(&saved)).unwrap();
+        let alone = Settings::new(&options(&[]), Some(&saved), false).unwrap();
         assert_eq!((alone.data_device, alone.default_volume_size), ("/dev/vda".into(), 64 << 20));
         let given =
             options(&[(FS, "xfs"), (DATADEV, "/dev/disk/by-id/x"), (VOLUME_SIZE, "1G"), (BLOCK_SIZE, "4K")]);
-        let both = Settings::new(&given, Some(&saved)).unwrap();
+        let refused = Settings::new(&given, Some(&saved), false).unwrap_err().to_string();
+        assert!(refused.contains("/dev/disk/by-id/x") && refused.contains("/dev/vda"), "{refused}");
+        let both = Settings::new(&given, Some(&saved), true).unwrap();
         assert_eq!(both.data_device, PathBuf::from("/dev/disk/by-id/x"));
         assert_eq!((both.filesystem, both.default_volume_size), (FsKind::Xfs, 1 << 30));
     }
@@ -303,11 +331,12 @@ mod tests {
         ] {
             let mut given = options(&DEVICES);
             given.insert(key.to_owned(), value.to_owned());
-            let error = DriverError::from(Settings::new(&given, None).unwrap_err());
+            let error = DriverError::from(Settings::new(&given, None, false).unwrap_err());
             assert_eq!(error.kind, ErrorKind::InvalidArgument);
             assert!(error.message.contains(expected), "{key}={value}: {error}");
         }
-        let error = Settings::new(&options(&[(BLOCK_SIZE, "128")]), Some(&saved)).unwrap_err().to_string();
+        let error =
+            Settings::new(&options(&[(BLOCK_SIZE, "128")]), Some(&saved), true).unwrap_err().to_string();
         assert!(error.contains("never change"), "{error}");
     }
 }

@@ -7,12 +7,16 @@ use convoy_driver_sdk::protocol::{Health, Snapshot, Volume};
 use convoy_driver_sdk::records::RecordStore;
 use convoy_driver_sdk::{DriverError, ErrorKind, Name, Timestamp, atomic};
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// The driver's name, and what its files begin with.
 pub const DRIVER: &str = "devicemapper";
+
+/// How many volumes' records can be changed at once.
+const STRIPES: usize = 64;
 
 /// A volume as far as its record is known.
 #[derive(Debug, Clone)]
@@ -29,6 +33,8 @@ pub struct Store {
     volumes: RecordStore<VolumeRecord>,
     kept: RecordStore<VolumeRecord>,
     index: RwLock<Index>,
+    /// Held from reading a record to writing it again, by name.
+    changing: [Mutex<()>; STRIPES],
 }
 
 #[derive(Debug, Default)]
@@ -77,7 +83,8 @@ impl Store {
         let misnamed = listing.misnamed.iter().chain(&listing_kept.misnamed);
         warnings
             .extend(misnamed.map(|path| format!("{} has a name that no volume can have", path.display())));
-        Ok((Self { volumes, kept, index: RwLock::new(index) }, warnings))
+        let changing = std::array::from_fn(|_| Mutex::new(()));
+        Ok((Self { volumes, kept, index: RwLock::new(index), changing }, warnings))
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Index> {
@@ -218,14 +225,25 @@ impl Store {
         Ok(())
     }
 
-    /// A volume's new record.
+    /// Changes a volume's record, and answers it. A mount and a snapshot of one volume may run at once: each changes
+    /// what the other has written.
     ///
     /// # Errors
-    /// [`Error::Record`]; the old one is still there.
-    pub fn update(&self, record: VolumeRecord) -> Result<()> {
-        self.volumes.save(&record.name, &record)?;
-        self.remember(record);
-        Ok(())
+    /// `NotFound`, `DataLoss`; [`Error::Record`]: the old one is still there.
+    pub fn change(&self, name: &Name, change: impl FnOnce(&mut VolumeRecord)) -> Result<VolumeRecord> {
+        let mut hasher = DefaultHasher::new();
+        name.hash(&mut hasher);
+        let stripe = usize::try_from(hasher.finish() % 64).unwrap_or_default() % STRIPES;
+        let _changing =
+            self.changing.get(stripe).map(|lock| lock.lock().unwrap_or_else(PoisonError::into_inner));
+        let (before, _) = self.get(name)?;
+        let mut record = before.clone();
+        change(&mut record);
+        if record != before {
+            self.volumes.save(name, &record)?;
+            self.remember(record.clone());
+        }
+        Ok(record)
     }
 
     fn remember(&self, record: VolumeRecord) {

@@ -6,10 +6,12 @@ pub mod bytes;
 pub mod check;
 pub mod lab;
 
+mod carriers;
 mod crash;
 mod everyday;
 mod full;
 mod power;
+mod prepare;
 mod reboot;
 mod recovery;
 mod takeover;
@@ -44,6 +46,8 @@ fn run(words: &[&str]) -> Step {
         ["everyday", filesystem] => everyday::run(filesystem.parse()?),
         ["udev"] => everyday::with_udev(),
         ["namespace"] => everyday::in_a_namespace(),
+        ["carriers"] => carriers::run(),
+        ["prepare"] => prepare::run(),
         ["takeover"] => takeover::run(),
         ["before-reboot"] => reboot::before(),
         ["after-reboot"] => reboot::after(),

@@ -72,6 +72,16 @@ fn volumes_in_another_mount_namespace() {
 }
 
 #[test]
+fn through_both_carriers() {
+    pass(Disks::new(&[512, 64]).vm(), &["carriers"]);
+}
+
+#[test]
+fn disks_and_loop_files_are_prepared() {
+    pass(Disks::new(&[512, 64]).vm(), &["prepare"]);
+}
+
+#[test]
 fn the_state_and_pool_of_0_5_are_taken_over() {
     pass(Disks::new(&[512, 64]).vm(), &["takeover"]);
 }
@@ -100,7 +110,7 @@ fn a_failing_metadata_device_is_told_and_survived() {
 
 #[test]
 fn a_killed_driver_loses_nothing_it_acknowledged() {
-    pass(Disks::new(&[1024, 64]).vm(), &["crash", "12"]);
+    pass(Disks::new(&[1024, 64]).vm(), &["crash", "8"]);
 }
 
 /// The power goes at random moments of a storm; every next boot finds what had been acknowledged.

@@ -52,7 +52,7 @@ impl DeviceMapper {
     }
 
     pub(super) fn mount(&self, request: MountVolume, context: &Context) -> Result<Mounted> {
-        let mut record = self.store.usable(&request.name)?;
+        let record = self.store.usable(&request.name)?;
         let mountpoint = match self.mounted_at(&record)? {
             Some(found) => {
                 if let Some(wanted) = request.mountpoint.filter(|wanted| *wanted != found) {
@@ -68,13 +68,12 @@ impl DeviceMapper {
             None => self.mount_now(&record, request.mountpoint, context)?,
         };
         if record.growing {
-            self.grow(&mut record, &mountpoint, context)?;
+            self.grow(&record, &mountpoint, context)?;
         }
-        let text = mountpoint.to_string_lossy().into_owned();
-        if record.mount_point != text || record.boot_id != self.boot_id {
-            (record.mount_point, record.boot_id) = (text, self.boot_id.clone());
-            self.store.update(record)?;
-        }
+        self.store.change(&record.name, |record| {
+            record.mount_point = mountpoint.to_string_lossy().into_owned();
+            record.boot_id.clone_from(&self.boot_id);
+        })?;
         Ok(Mounted { mountpoint })
     }
 
@@ -156,17 +155,16 @@ impl DeviceMapper {
     }
 
     pub(super) fn unmount(&self, name: &Name, context: &Context) -> Result<()> {
-        let (mut record, _) = self.store.get(name)?;
+        let (record, _) = self.store.get(name)?;
         // Somebody may have mounted it more than once.
         while let Some(mountpoint) = self.mounted_at(&record)? {
             context.check()?;
             filesystem::unmount(&mountpoint, self.namespace.as_deref(), &self.bounded(context))?;
         }
-        if !record.mount_point.is_empty() || !record.boot_id.is_empty() {
+        self.store.change(name, |record| {
             record.mount_point.clear();
             record.boot_id.clear();
-            self.store.update(record)?;
-        }
+        })?;
         self.forget_mountpoint(name);
         Ok(())
     }
@@ -178,12 +176,11 @@ impl DeviceMapper {
     }
 
     /// Grows the file system of a mounted volume to its device, and notes that it has its size.
-    pub(super) fn grow(&self, record: &mut VolumeRecord, mountpoint: &Path, context: &Context) -> Result<()> {
+    pub(super) fn grow(&self, record: &VolumeRecord, mountpoint: &Path, context: &Context) -> Result<()> {
         let (node, kind) = (Kernel::node(&record.name), record.filesystem);
         let context = self.bounded(context);
         if kind == FsKind::Btrfs && record.size < BTRFS_RESIZABLE {
-            record.growing = false;
-            return Ok(self.store.update(record.clone())?);
+            return self.grown(record);
         }
         match self.namespace.as_deref() {
             None => filesystem::grow(kind, &node, Some(mountpoint), &context)?,
@@ -199,8 +196,12 @@ impl DeviceMapper {
                 command.namespace(Some(namespace)).run(&context)?;
             }
         }
-        record.growing = false;
-        Ok(self.store.update(record.clone())?)
+        self.grown(record)
+    }
+
+    fn grown(&self, record: &VolumeRecord) -> Result<()> {
+        self.store.change(&record.name, |record| record.growing = false)?;
+        Ok(())
     }
 
     /// Mounts again what was mounted before the machine went down, and forgets mounts that somebody undid by hand.

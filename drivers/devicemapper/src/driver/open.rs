@@ -21,7 +21,7 @@ pub(super) fn open(request: Open, context: &Context) -> Result<(DeviceMapper, Op
     atomic::create_dir(&root, 0o700)
         .map_err(|error| DriverError::io(format_args!("make {}", root.display()), &error))?;
     let saved = load_config(&root)?;
-    let settings = Settings::new(&request.options, saved.as_ref())?;
+    let settings = Settings::new(&request.options, saved.as_ref(), request.override_saved)?;
     let (store, mut warnings) = Store::open(&root)?;
     let kernel = Kernel::open()?;
     let pool = pool::bring_up(kernel, settings.clone(), !store.is_empty(), context)?;

@@ -10,7 +10,7 @@ use convoy_driver_sdk::{Context, DriverError, ErrorKind, Result, Timestamp};
 impl DeviceMapper {
     pub(super) fn take_snapshot(&self, request: &CreateSnapshot, context: &Context) -> Result<Snapshot> {
         let (volume, name) = (&request.volume, &request.snapshot);
-        let mut record = self.store.usable(volume)?;
+        let record = self.store.usable(volume)?;
         if record.snapshots.contains_key(name) {
             let text = format!("volume {volume} has a snapshot {name} already");
             return Err(DriverError::new(ErrorKind::AlreadyExists, text));
@@ -28,9 +28,11 @@ impl DeviceMapper {
             activated: false,
             size: None,
         };
-        record.snapshots.insert(name.clone(), taken.clone());
-        match self.store.update(record.clone()) {
-            Ok(()) => {
+        let changed = self.store.change(volume, |record| {
+            record.snapshots.insert(name.clone(), taken.clone());
+        });
+        match changed {
+            Ok(record) => {
                 self.journal.end(&[id], false);
                 Ok(store::snapshot(&record, &taken))
             }
@@ -42,14 +44,14 @@ impl DeviceMapper {
     }
 
     pub(super) fn drop_snapshot(&self, request: &DeleteSnapshot, context: &Context) -> Result<()> {
-        let (mut record, snapshot) = self.store.snapshot(&request.volume, &request.snapshot)?;
+        let (record, snapshot) = self.store.snapshot(&request.volume, &request.snapshot)?;
         let id = snapshot.dev_id;
         if self.is_open(id) {
             return Err(in_use(format!("the snapshot {} of {} is being read", snapshot.name, record.name)));
         }
         self.journal.doom(&[id], &format!("delete snapshot {} of {}", snapshot.name, record.name))?;
-        record.snapshots.remove(&snapshot.name);
-        if let Err(error) = self.store.update(record) {
+        let changed = self.store.change(&record.name, |record| drop(record.snapshots.remove(&snapshot.name)));
+        if let Err(error) = changed {
             self.journal.end(&[id], false);
             return Err(error.into());
         }

@@ -103,7 +103,7 @@ impl DeviceMapper {
         if request.reference_only {
             self.pool.deactivate(name, context)?;
             let forgotten = VolumeRecord { mount_point: String::new(), boot_id: String::new(), ..record };
-            self.store.update(forgotten.clone())?;
+            self.store.change(name, |record| record.clone_from(&forgotten))?;
             self.store.keep(forgotten)?;
         } else {
             let ids: Vec<_> = record.ids().collect();
@@ -168,17 +168,18 @@ impl DeviceMapper {
             ));
         }
         if size > record.size {
-            // Snapshots keep the size they were taken with.
-            for snapshot in record.snapshots.values_mut() {
-                snapshot.size.get_or_insert(record.size);
-            }
-            (record.size, record.growing) = (size, true);
-            self.store.update(record.clone())?;
+            record = self.store.change(&record.name, |record| {
+                // Snapshots keep the size they were taken with.
+                for snapshot in record.snapshots.values_mut() {
+                    snapshot.size.get_or_insert(record.size);
+                }
+                (record.size, record.growing) = (size, true);
+            })?;
         }
         self.pool.activate(&record.name, record.dev_id, record.size, false, Visibility::Public)?;
         let mountpoint = self.mounted_at(&record)?;
         if let Some(mountpoint) = &mountpoint {
-            self.grow(&mut record, mountpoint, context)?;
+            self.grow(&record, mountpoint, context)?;
         }
         Ok(store::volume(&record, mountpoint, None))
     }

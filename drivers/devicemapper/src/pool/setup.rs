@@ -266,7 +266,7 @@ mod tests {
         let options = [("dm.datadev", "/dev/a"), ("dm.metadatadev", "/dev/b"), ("dm.nospace", no_space)];
         let options: BTreeMap<_, _> =
             options.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-        Settings::new(&options, None).unwrap()
+        Settings::new(&options, None, false).unwrap()
     }
 
     const DATA: Disk = Disk { number: Device { major: 254, minor: 0 }, sectors: 1_048_577 };

@@ -41,6 +41,8 @@ pub struct Setup {
     pub options: BTreeMap<String, String>,
     /// The mount namespace.
     pub namespace: Option<PathBuf>,
+    /// Whether the options win over saved ones.
+    pub override_saved: bool,
 }
 
 impl Default for Setup {
@@ -52,8 +54,12 @@ impl Default for Setup {
 impl Setup {
     /// A pool on these devices.
     pub fn on(data: &str, metadata: &str) -> Self {
-        let setup =
-            Self { root: "/run/convoy/devicemapper".into(), options: BTreeMap::new(), namespace: None };
+        let setup = Self {
+            root: "/run/convoy/devicemapper".into(),
+            options: BTreeMap::new(),
+            namespace: None,
+            override_saved: true,
+        };
         setup.with("dm.datadev", data).with("dm.metadatadev", metadata)
     }
 
@@ -80,9 +86,9 @@ impl Setup {
         let open = Open {
             root: self.root.clone(),
             options: self.options.clone(),
+            override_saved: self.override_saved,
             mount_namespace: self.namespace.clone(),
             command_timeout_ms: Some(60_000),
-            ..Open::default()
         };
         let opened = call(&dispatcher, open)?;
         Ok(Lab { dispatcher, root: self.root.clone(), opened })

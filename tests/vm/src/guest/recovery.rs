@@ -151,6 +151,8 @@ fn wrong_devices() -> Step {
     drop(lab);
     let sums = || sh("sha256sum /dev/vda /dev/vdb /dev/vdc | cut -c1-64 | tr '\\n' ' '");
 
+    let changed = Setup { override_saved: false, ..good.clone().with("dm.fs", "xfs") };
+    expect(changed.open(), ErrorKind::InvalidArgument)?;
     // The pool runs, on other devices.
     let other = Setup::on("/dev/vda", "/dev/vdc");
     expect(other.open(), ErrorKind::AlreadyExists)?;
