@@ -41,7 +41,7 @@ const ENGINE: [Need; 4] = [
 ];
 
 /// What tests and measurements need beside that.
-const LAB: [Need; 20] = [
+const LAB: [Need; 21] = [
     program("pkg-config", &["pkg-config"]),
     // The bindings of the devicemapper driver are made from the headers; nothing of these is linked.
     package(&["libclang-dev"]),
@@ -63,6 +63,7 @@ const LAB: [Need; 20] = [
     program("modprobe", &["kmod"]),
     program("thin_delta", &["thin-provisioning-tools"]),
     program("dmsetup", &["dmsetup"]),
+    program("sfdisk", &["fdisk"]),
     program("udevadm", &["udev"]),
 ];
 

@@ -50,6 +50,10 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
             ];
             steps.push(step("device-mapper, in a virtual machine", || tests(&words)));
         }
+        // Not among the default members, for its EC2 client takes minutes to compile: last, and once.
+        steps.push(step("the ebs driver", || {
+            tests(&["nextest", "run", "--package", "convoy-driver-ebs", "--profile", "ci"])
+        }));
         steps.push(step("examples in the documentation", || cargo::run(&["test", "--doc", "--quiet"])));
     }
     steps.push(step("nothing left behind", sweep));
