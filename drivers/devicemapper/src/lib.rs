@@ -6,7 +6,7 @@
 //! - [`journal`]: ids of thin devices, on disk before the kernel is asked.
 //! - [`pool`]: the thin pool and its devices; [`superblock`]: what is on a metadata device; [`kernel`]: device-mapper
 //!   itself; [`tools`], [`delta`]: thin-provisioning-tools and what they write.
-//! - [`prepare`]: devices for a pool, for `convoy devicemapper prepare`. [`error`]: what can go wrong.
+//! - [`prepare`]: devices for a pool, for `convoy-devicemapper-prepare`. [`error`]: what can go wrong.
 
 pub mod delta;
 pub mod driver;
