@@ -43,6 +43,8 @@ const CHECK_EVERY: Duration = Duration::from_millis(50);
 const ATTEMPT: Duration = Duration::from_secs(20);
 /// How long a call may take with all its tries.
 const OPERATION: Duration = Duration::from_secs(120);
+/// The first pause between tries, on average halved by chance; the others double it.
+const FIRST_PAUSE: Duration = Duration::from_millis(300);
 /// Tries of a call that may be repeated.
 const TRIES: u32 = 6;
 
@@ -125,7 +127,9 @@ impl Ec2 {
                 .http_client(http)
                 .region(region)
                 .credentials_provider(credentials)
-                .retry_config(RetryConfig::standard().with_max_attempts(TRIES))
+                .retry_config(
+                    RetryConfig::standard().with_max_attempts(TRIES).with_initial_backoff(FIRST_PAUSE),
+                )
                 .timeout_config(timeouts.build());
             Ok::<_, DriverError>((Box::pin(loader.load()).await, instance))
         })??;

@@ -21,7 +21,7 @@ impl Scratch {
     /// # Errors
     /// When it cannot be made.
     pub fn new() -> Result<Self> {
-        Ok(Self(TempDir::with_prefix("convoy-lab-")?))
+        Ok(Self(TempDir::with_prefix("convoy-cloud-")?))
     }
 
     /// Where it is.

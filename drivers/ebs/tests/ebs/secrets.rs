@@ -1,10 +1,10 @@
 //! The secrets are nowhere but in the signatures they make.
 
 use crate::aws::{SECRET_KEY, SESSION_TOKEN, refusal};
-use crate::world::{World, context, name};
+use crate::world::{World, context, hurried, name};
 use convoy_cloud_lab::http::{Fault, Reply};
 use convoy_driver_sdk::Driver;
-use convoy_driver_sdk::protocol::{CreateBackup, OpenSnapshot};
+use convoy_driver_sdk::protocol::{CreateBackup, CreateVolume, OpenSnapshot};
 use std::io::Write;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -66,7 +66,8 @@ fn no_secret_is_in_a_log_record_message_or_argument() {
         Fault::Answer(refusal("AuthFailure", "no")),
     ] {
         line.fail(0, 20, fault, |_| true);
-        texts.push(format!("{:?}", world.create("fails", &[])));
+        let request = CreateVolume { name: name("fails"), size: None, options: Default::default() };
+        texts.push(format!("{:?}", world.driver().create_volume(request, &hurried(2000))));
         line.heal();
     }
     texts.push(format!("{:?}", world.driver().info(&context())));
