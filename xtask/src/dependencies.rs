@@ -41,7 +41,7 @@ const ENGINE: [Need; 4] = [
 ];
 
 /// What tests and measurements need beside that.
-const LAB: [Need; 21] = [
+const LAB: [Need; 22] = [
     program("pkg-config", &["pkg-config"]),
     // The bindings of the devicemapper driver are made from the headers; nothing of these is linked.
     package(&["libclang-dev"]),
@@ -55,6 +55,7 @@ const LAB: [Need; 21] = [
     program("losetup", &["mount"]),
     program("unshare", &["util-linux"]),
     program("script", &["bsdutils"]),
+    program("strace", &["strace"]),
     package(&["python3-venv"]),
     // A virtual machine with a kernel that has device-mapper, for the tests of that driver.
     program("qemu-system-x86_64", &["qemu-system-x86"]),
