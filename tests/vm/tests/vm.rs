@@ -95,7 +95,7 @@ fn a_reboot_brings_everything_back() {
 
 #[test]
 fn what_a_crash_leaves_is_settled_and_strangers_are_left_alone() {
-    pass(Disks::new(&[512, 64, 64]).vm(), &["recovery"]);
+    pass(Disks::new(&[192, 16, 16]).vm(), &["recovery"]);
 }
 
 #[test]

@@ -133,3 +133,32 @@ fn a_damaged_volume_is_not_usable_until_its_record_changes() {
     assert!(store.get(&name("r1")).unwrap().1.is_some());
     assert!(store.usable(&name("r2")).is_ok());
 }
+
+/// A mount and a snapshot of one volume run at once.
+#[test]
+fn changes_of_one_record_at_once_are_all_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = fixture(dir.path());
+    let volume = name("r1");
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for number in 0..20u32 {
+                store.change(&volume, |record| record.mount_point = format!("/mnt/{number}")).unwrap();
+            }
+        });
+        for number in 0..20u32 {
+            let taken = name(&format!("s{number}"));
+            let record = SnapshotRecord {
+                name: taken.clone(),
+                created_time: Timestamp::from_unix(0),
+                dev_id: 100 + number,
+                activated: false,
+                size: None,
+            };
+            store.change(&volume, |volume| drop(volume.snapshots.insert(taken, record))).unwrap();
+        }
+    });
+    let (again, _) = Store::open(dir.path()).unwrap();
+    let (record, _) = again.get(&volume).unwrap();
+    assert_eq!((record.mount_point.as_str(), record.snapshots.len()), ("/mnt/19", 20));
+}
