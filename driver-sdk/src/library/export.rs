@@ -8,7 +8,7 @@ use crate::{Driver, DriverError, ErrorKind, PROTOCOL_VERSION, logging};
 use abi_stable::library::{__call_root_module_loader, CheckTypeLayout, LibHeader, RootModuleResult};
 use abi_stable::prefix_type::PrefixTypeTrait;
 use abi_stable::std_types::{RResult, RStr, RVec};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 struct Instance {
     driver: Arc<dyn Dispatch>,
     host: Host,
-    calls: Mutex<HashMap<u64, CancelFlag>>,
+    calls: Mutex<Calls>,
 }
 
 /// The instances of this library, by number. Numbers are not used again.
@@ -80,8 +80,8 @@ extern "C" fn call(driver: u64, call: Call<'_>) -> RResult<RVec<u8>, RVec<u8>> {
 
 extern "C" fn cancel(driver: u64, call: u64) {
     guarded((), || {
-        if let Some(flag) = find(driver).and_then(|driver| driver.calls().get(&call).cloned()) {
-            flag.cancel();
+        if let Some(driver) = find(driver) {
+            driver.calls().cancel(call);
         }
     });
 }
@@ -97,8 +97,45 @@ extern "C" fn destroy(driver: u64) {
 }
 
 impl Instance {
-    fn calls(&self) -> MutexGuard<'_, HashMap<u64, CancelFlag>> {
+    fn calls(&self) -> MutexGuard<'_, Calls> {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How many cancellations are remembered that came before their calls: another thread makes the call, and may be late.
+const EARLY: usize = 256;
+
+/// The calls under way, by id.
+#[derive(Default)]
+struct Calls {
+    running: HashMap<u64, CancelFlag>,
+    /// Cancelled, but not seen yet; or over already, which cannot be told apart: the oldest are forgotten.
+    early: BTreeSet<u64>,
+}
+
+impl Calls {
+    fn begin(&mut self, id: u64) -> CancelFlag {
+        let flag = CancelFlag::default();
+        if self.early.remove(&id) {
+            flag.cancel();
+        }
+        self.running.insert(id, flag.clone());
+        flag
+    }
+
+    fn end(&mut self, id: u64) {
+        self.running.remove(&id);
+    }
+
+    fn cancel(&mut self, id: u64) {
+        if let Some(flag) = self.running.get(&id) {
+            flag.cancel();
+            return;
+        }
+        self.early.insert(id);
+        if self.early.len() > EARLY {
+            self.early.pop_first();
+        }
     }
 }
 
@@ -112,20 +149,19 @@ fn answer(driver: u64, call: &Call<'_>) -> crate::Result<Vec<u8>> {
     })?;
     let (host, id) = (instance.host, call.id);
     let deadline = call.deadline_ms.into_option().map(|ms| Instant::now() + Duration::from_millis(ms));
-    let cancel = CancelFlag::default();
+    let cancel = instance.calls().begin(id);
     let context = Context::new(call.request_id.as_str())
         .with_deadline(deadline)
-        .with_cancel(cancel.clone())
+        .with_cancel(cancel)
         .with_progress(move |progress| {
             if let Ok(json) = serde_json::to_vec(&progress) {
                 (host.progress)(id, json.as_slice().into());
             }
         });
-    instance.calls().insert(id, cancel);
     let result = logging::in_call(context.request_id(), || {
         instance.driver.dispatch(call.method.as_str(), call.request.as_slice(), &context)
     });
-    instance.calls().remove(&id);
+    instance.calls().end(id);
     result
 }
 
@@ -149,4 +185,25 @@ fn level(number: u8) -> LogLevel {
 /// Nothing unwinds into the host. [`Dispatch`] catches the panics of the driver itself; this is for the rest.
 fn guarded<T>(otherwise: T, action: impl FnOnce() -> T) -> T {
     catch_unwind(AssertUnwindSafe(action)).unwrap_or(otherwise)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cancellation_reaches_its_call_whichever_comes_first() {
+        let mut calls = Calls::default();
+        let running = calls.begin(1);
+        calls.cancel(2);
+        let late = calls.begin(2);
+        assert!(!running.is_cancelled() && late.is_cancelled());
+        calls.cancel(1);
+        assert!(running.is_cancelled());
+        calls.end(1);
+        calls.end(2);
+        (3..1000).for_each(|id| calls.cancel(id));
+        assert!(calls.running.is_empty() && calls.early.len() == EARLY);
+        assert!(calls.begin(999).is_cancelled() && !calls.begin(3).is_cancelled());
+    }
 }
