@@ -16,6 +16,9 @@ use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use url::Url;
 
+/// How long requests in the making may take when the server ends.
+const LAST_REQUESTS: Duration = Duration::from_secs(5);
+
 /// A request, whole.
 #[derive(Debug, Clone)]
 pub struct Request {
@@ -188,7 +191,8 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
+            // What the server's function holds (processes, devices, directories) is let go before the test ends.
+            runtime.shutdown_timeout(LAST_REQUESTS);
         }
     }
 }
