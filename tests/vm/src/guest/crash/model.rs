@@ -54,7 +54,14 @@ impl Op {
 struct State {
     size: u64,
     seeds: BTreeSet<u64>,
-    snapshots: BTreeMap<String, BTreeSet<u64>>,
+    snapshots: BTreeMap<String, Taken>,
+}
+
+/// A snapshot: what the volume was when it was taken, its size too.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Taken {
+    size: u64,
+    seeds: BTreeSet<u64>,
 }
 
 /// All volumes.
@@ -106,10 +113,9 @@ impl Model {
             Op::Create { size, .. } => drop(self.0.insert(volume, State { size: *size, ..State::default() })),
             Op::Delete { .. } => drop(self.0.remove(&volume)),
             Op::Restore { from, snapshot, .. } => {
-                let content =
-                    self.0.get(from).map(|state| (state.size, state.snapshots.get(snapshot).cloned()));
-                let (size, seeds) = content.unwrap_or_default();
-                let state = State { size, seeds: seeds.unwrap_or_default(), ..State::default() };
+                let taken = self.0.get(from).and_then(|state| state.snapshots.get(snapshot).cloned());
+                let Taken { size, seeds } = taken.unwrap_or_default();
+                let state = State { size, seeds, ..State::default() };
                 self.0.insert(volume, state);
             }
             Op::Abort { .. } => {}
@@ -117,7 +123,8 @@ impl Model {
                 if let Some(state) = self.0.get_mut(&volume) {
                     match op {
                         Op::Snapshot { snapshot, .. } => {
-                            state.snapshots.insert(snapshot.clone(), state.seeds.clone());
+                            let taken = Taken { size: state.size, seeds: state.seeds.clone() };
+                            state.snapshots.insert(snapshot.clone(), taken);
                         }
                         Op::DeleteSnapshot { snapshot, .. } => drop(state.snapshots.remove(snapshot)),
                         Op::Resize { size, .. } => state.size = *size,
@@ -191,7 +198,7 @@ impl Expected {
             };
             ensure!(
                 same(before) || same(after),
-                "{name} is {is:?}; it was {before:?}, and {op:?} was going on"
+                "{name} is {is:?}; it was {before:?}, and {op:?} was going on, which makes {after:?}"
             );
         }
         Ok(())
@@ -214,7 +221,12 @@ pub(crate) fn observe(lab: &Lab) -> Step<Model> {
             let found = seeds(inside);
             sh(&format!("umount {}", inside.display()))?;
             lab.call(CloseSnapshot { handle: source.handle })?;
-            state.snapshots.insert(snapshot.name.to_string(), found?);
+            ensure!(
+                snapshot.info.get("Size") == Some(&source.size.to_string()),
+                "{snapshot:?} has {}",
+                source.size
+            );
+            state.snapshots.insert(snapshot.name.to_string(), Taken { size: source.size, seeds: found? });
         }
         model.0.insert(volume.name.to_string(), state);
     }
