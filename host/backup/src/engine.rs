@@ -31,7 +31,8 @@ use crate::lock::LockTimes;
 /// How much of the machine the engine may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EngineOptions {
-    /// Bytes of memory one operation may use for data and indexes; at least 48 MiB are.
+    /// Bytes of memory one operation may use for data and indexes; at least 48 MiB are. Beside that come about 20 MiB, and in a tree whose files all have
+    /// several names (a snapshot made of hard links) 70 bytes for each of them.
     pub memory: u64,
     /// Threads that hash and compress.
     pub workers: usize,
@@ -44,11 +45,11 @@ pub struct EngineOptions {
 }
 
 impl Default for EngineOptions {
-    /// 160 MiB, a worker a core, 4 requests (8 with more than 4 cores), 10 seconds, 5 minutes.
+    /// 128 MiB, a worker a core, 4 requests (8 with more than 4 cores), 10 seconds, 5 minutes.
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         Self {
-            memory: 160 << 20,
+            memory: 128 << 20,
             workers: cores,
             requests: if cores > 4 { 8 } else { 4 },
             lock_wait: Duration::from_secs(10),

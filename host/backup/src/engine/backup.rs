@@ -488,15 +488,15 @@ impl Work {
         Ok(stored)
     }
 
-    /// Learns what the parent has.
+    /// Learns what the parent has: its segments first, for if the index fills up they are worth most.
     fn learn(&self, root: &Root) -> BackupResult<()> {
-        for segment in Segments::new(&self.ctx, &self.moves, root)? {
-            segment?.pieces().for_each(|(_, chunk)| self.index.learn(chunk));
-        }
         for (_, chunk) in &root.segments {
             let mut chunk = *chunk;
             self.moves.resolve(&mut chunk)?;
             self.index.learn(&chunk);
+        }
+        for segment in Segments::new(&self.ctx, &self.moves, root)? {
+            segment?.pieces().for_each(|(_, chunk)| self.index.learn(chunk));
         }
         Ok(())
     }
