@@ -29,9 +29,9 @@ pub fn load_module(context: &Context) -> Result<()> {
     Ok(())
 }
 
-/// Checks the metadata of a pool that does not run, takes back blocks that a power cut left allocated to nothing, and
-/// clears the mark that asks for a check. Without the tool, and when there is no time for it, the kernel's own checks
-/// must do.
+/// Checks the metadata of a pool that does not run, takes back blocks that a power cut left allocated to nothing (a
+/// version before 1.0 takes back those of the metadata only), and clears the mark that asks for a check. Without the
+/// tool, and when there is no time for it, the kernel's own checks must do.
 ///
 /// # Errors
 /// [`Error::Setup`] with `DataLoss` if the metadata is damaged.

@@ -250,13 +250,33 @@ impl Lab {
     /// # Errors
     /// What is left.
     pub fn leave(self) -> Step {
+        self.leave_after_power_cuts(0)
+    }
+
+    /// The same after so many power cuts. The kernel writes down that a block is taken before it writes down by whom,
+    /// so a cut in between leaves a few that nobody has. The `thin_check` of Debian 12 does not take them back.
+    ///
+    /// # Errors
+    /// What is left.
+    pub fn leave_after_power_cuts(self, cuts: u64) -> Step {
         for volume in self.list()? {
             self.unmount(&volume.name)?;
             self.delete(&volume.name)?;
         }
         self.call(Close {})?;
         let info = self.info()?;
-        ensure_eq!(info.get("PoolDataUsed").map(String::as_str), Some("0"));
+        let metadata = info.get("MetadataDevice").map(String::as_str).unwrap_or_default();
+        let ids = sh(&format!(
+            "dmsetup message convoy-pool 0 reserve_metadata_snap
+             thin_ls -m --no-headers -o DEV {metadata}
+             dmsetup message convoy-pool 0 release_metadata_snap"
+        ))?;
+        ensure!(ids.is_empty(), "devices are left in the pool: {ids}");
+        let used = self.figure("PoolDataUsed")?;
+        ensure!(used <= cuts * 8 * BLOCK, "{used} bytes of the pool are left in use");
+        if used > 0 {
+            println!("{} blocks belong to nobody after {cuts} power cuts", used / BLOCK);
+        }
         no_leaks(&["convoy-pool"])?;
         let left: Vec<_> = std::fs::read_dir(&self.root)?
             .filter_map(|entry| entry.ok()?.file_name().into_string().ok())

@@ -10,6 +10,9 @@ use std::path::Path;
 /// Where the host puts the log of the life before, below the directory it shares.
 const SHARE_VARIABLE: &str = "CONVOY_VM_SHARE";
 
+/// How often the test cuts the power, at most.
+const CUTS: u64 = 6;
+
 /// Compares with the life before, then storms until the power goes; seed 0 leaves instead.
 pub(super) fn run(seed: u64) -> Step {
     state_disk()?;
@@ -25,7 +28,7 @@ pub(super) fn run(seed: u64) -> Step {
         Err(error) => return Err(error.into()),
     };
     if seed == 0 {
-        return lab.leave();
+        return lab.leave_after_power_cuts(CUTS);
     }
     crash::rage(&lab, seed)
 }
