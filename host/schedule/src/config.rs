@@ -1,0 +1,242 @@
+//! `[[schedule]]` and `[scheduling]` of the configuration file, as users write them. [`crate::Schedule`] checks them.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// `[[schedule]]`: what is done with which volumes, and when.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct ScheduleConfig {
+    /// Names the schedule in commands and in the names of its snapshots.
+    pub name: String,
+    /// When: five fields (minute, hour, day of month, month, day of week), or `@daily` and the like.
+    pub cron: String,
+    /// The time zone of `cron` and of the days, weeks and months of `keep`, like `Europe/Berlin`; the machine's own
+    /// unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timezone: Option<String>,
+    /// Of which volumes, by patterns with `*`, `?` and `[...]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<String>,
+    /// Of which not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exclude: Vec<String>,
+    /// Only of volumes that have all these labels in Docker: `KEY` or `KEY=VALUE`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<String>,
+    /// A snapshot, or a snapshot and its backup.
+    pub kind: Kind,
+    /// Where backups go; may be left out for drivers that keep backups themselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub destination: Option<String>,
+    /// A custom S3 endpoint of the destination.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// The file with the key to encrypt with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encryption_key_file: Option<PathBuf>,
+    /// What is kept: of snapshots for `kind = "snapshot"`, of backups for `kind = "backup"`; everything unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep: Option<KeepConfig>,
+    /// With `kind = "backup"`: what is kept of the snapshots that were made for it; the last one unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_snapshots: Option<KeepConfig>,
+    /// Each volume begins up to this much later, always by the same amount for the same run: `10m`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jitter: Option<String>,
+    /// Whether runs that were missed are made good by one.
+    #[serde(default = "yes")]
+    pub catch_up: bool,
+    /// Whether writes to the volume are held back (fsfreeze) while the snapshot is made.
+    #[serde(default)]
+    pub freeze: bool,
+    /// How long a run for a volume may take: `12h`; as long as it takes unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<String>,
+    /// Whether nothing runs by itself.
+    #[serde(default)]
+    pub paused: bool,
+    /// What runs before each snapshot.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub before: Vec<HookConfig>,
+    /// What runs after the snapshot, whether it was made or not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<HookConfig>,
+    /// Who is told.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notify: Vec<NotifyConfig>,
+}
+
+/// What a schedule makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// A snapshot.
+    Snapshot,
+    /// A snapshot, and a backup of it.
+    Backup,
+}
+
+impl Kind {
+    /// As users write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Snapshot => "snapshot",
+            Self::Backup => "backup",
+        }
+    }
+}
+
+/// How much is kept. Rules add up: what one of them keeps is kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub struct KeepConfig {
+    /// The last so many.
+    #[serde(skip_serializing_if = "Count::is_none")]
+    pub last: Count,
+    /// The last one of each of the last so many hours that have one.
+    #[serde(skip_serializing_if = "Count::is_none")]
+    pub hourly: Count,
+    /// Of days.
+    #[serde(skip_serializing_if = "Count::is_none")]
+    pub daily: Count,
+    /// Of ISO weeks.
+    #[serde(skip_serializing_if = "Count::is_none")]
+    pub weekly: Count,
+    /// Of months.
+    #[serde(skip_serializing_if = "Count::is_none")]
+    pub monthly: Count,
+    /// Of years.
+    #[serde(skip_serializing_if = "Count::is_none")]
+    pub yearly: Count,
+}
+
+/// How many: a number, or `"all"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "RawCount", into = "RawCount")]
+pub enum Count {
+    /// So many.
+    Some(u32),
+    /// Without end.
+    All,
+}
+
+impl Default for Count {
+    fn default() -> Self {
+        Self::Some(0)
+    }
+}
+
+impl Count {
+    /// Whether the rule keeps nothing.
+    pub fn is_none(&self) -> bool {
+        *self == Self::Some(0)
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged, expecting = "expected a number or \"all\"")]
+enum RawCount {
+    Number(u32),
+    Text(String),
+}
+
+impl TryFrom<RawCount> for Count {
+    type Error = String;
+    fn try_from(raw: RawCount) -> Result<Self, String> {
+        match raw {
+            RawCount::Number(count) => Ok(Self::Some(count)),
+            RawCount::Text(text) if text == "all" => Ok(Self::All),
+            RawCount::Text(text) => Err(format!("expected a number or \"all\", found {text:?}")),
+        }
+    }
+}
+
+impl From<Count> for RawCount {
+    fn from(count: Count) -> Self {
+        match count {
+            Count::Some(count) => Self::Number(count),
+            Count::All => Self::Text("all".to_owned()),
+        }
+    }
+}
+
+/// A command that runs before or after a snapshot: `command` on the host, or `exec` in containers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub struct HookConfig {
+    /// A program on the host and its arguments; no shell is involved.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub command: Vec<String>,
+    /// A program in running containers and its arguments, as `docker exec` runs it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub exec: Vec<String>,
+    /// With `exec`: only in containers with all these labels, `KEY` or `KEY=VALUE`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<String>,
+    /// With `exec`: also in containers that do not use the volume.
+    #[serde(skip_serializing_if = "is_false")]
+    pub any_container: bool,
+    /// With `exec`: the user to run it as; that of the container unless said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// How long it may take; `1m` unless said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<String>,
+    /// Whether the run goes on when it fails.
+    #[serde(skip_serializing_if = "is_false")]
+    pub optional: bool,
+}
+
+/// Who is told how a run ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub struct NotifyConfig {
+    /// A program on the host and its arguments; it gets the report as JSON on standard input.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub command: Vec<String>,
+    /// An URL that the report is posted to as JSON.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<String>,
+    /// Headers of that request, such as `Authorization`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, String>,
+    /// Of what.
+    pub on: Occasion,
+}
+
+/// What is worth telling.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Occasion {
+    /// Runs that failed.
+    #[default]
+    Failure,
+    /// Every run.
+    Always,
+}
+
+/// `[scheduling]`: what holds for all schedules.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub struct SchedulingConfig {
+    /// How many runs there may be at once; others wait.
+    pub parallel: usize,
+    /// Docker's socket: for labels, and for hooks in containers.
+    pub docker_socket: PathBuf,
+}
+
+impl Default for SchedulingConfig {
+    fn default() -> Self {
+        Self { parallel: 2, docker_socket: PathBuf::from("/var/run/docker.sock") }
+    }
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
+}

@@ -1,0 +1,312 @@
+//! A schedule as it was configured, checked.
+
+use crate::config::{Count, HookConfig, KeepConfig, Kind, NotifyConfig, Occasion, ScheduleConfig};
+use crate::cron::{Cron, InvalidCron};
+use crate::due::Timing;
+use crate::keep::{KeepsNothing, Rules};
+use crate::naming::MAX_SCHEDULE_BYTES;
+use crate::select::{InvalidSelection, Label, Selection, parse_labels};
+use convoy_driver_sdk::Name;
+use jiff::tz::TimeZone;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How long a hook may take unless it says.
+const HOOK_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The longest jitter. More would mix up the runs of days.
+const MAX_JITTER: Duration = Duration::from_secs(24 * 3600);
+
+/// A schedule that makes no sense.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("schedule {name:?}: {why}")]
+pub struct InvalidSchedule {
+    /// Which.
+    pub name: String,
+    /// What is wrong, and what was expected.
+    pub why: Reason,
+}
+
+/// What is wrong with a schedule.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Reason {
+    /// It is in the names of snapshots.
+    #[error(
+        "invalid name: expected 2 to {MAX_SCHEDULE_BYTES} letters, digits, '-', '_' and '.', beginning with a letter or digit"
+    )]
+    Name,
+    /// Another one has it.
+    #[error("there are two of this name")]
+    Twice,
+    /// When.
+    #[error(transparent)]
+    Cron(#[from] InvalidCron),
+    /// Where the clock hangs.
+    #[error("invalid timezone {0:?}: expected a name like Europe/Berlin or UTC")]
+    Zone(String),
+    /// Which volumes.
+    #[error(transparent)]
+    Selection(#[from] InvalidSelection),
+    /// What is kept.
+    #[error("{0}: {1}")]
+    Keep(&'static str, KeepsNothing),
+    /// How long.
+    #[error("invalid {field} {text:?}: expected {expected}")]
+    Duration {
+        /// The field.
+        field: &'static str,
+        /// As written.
+        text: String,
+        /// What it may be.
+        expected: &'static str,
+    },
+    /// A field that has no meaning for this kind.
+    #[error("{0} is only for kind = \"backup\"")]
+    OnlyBackup(&'static str),
+    /// A hook that does not say what to run, or both ways.
+    #[error("a hook needs either command or exec")]
+    Hook,
+    /// A field of the other kind of hook.
+    #[error("{0} of a hook is only for exec, which runs in containers")]
+    OnlyExec(&'static str),
+    /// A notification that does not say how, or both ways.
+    #[error("notify needs either command or webhook")]
+    Notify,
+    /// An URL that cannot be posted to.
+    #[error("invalid webhook {0:?}: expected http:// or https://")]
+    Webhook(String),
+    /// A file that is looked for in no particular directory.
+    #[error("invalid encryption-key-file {0:?}: expected an absolute path")]
+    KeyFile(PathBuf),
+}
+
+/// A schedule.
+#[derive(Debug, Clone)]
+pub struct Schedule {
+    /// Its name.
+    pub name: String,
+    /// When.
+    pub timing: Timing,
+    /// For which volumes.
+    pub selection: Selection,
+    /// What it makes.
+    pub kind: Kind,
+    /// Where backups go; empty: the driver's own place.
+    pub destination: String,
+    /// A custom S3 endpoint; empty: none.
+    pub endpoint: String,
+    /// The key to encrypt with.
+    pub encryption_key_file: Option<PathBuf>,
+    /// What is kept of its backups; `None`: everything.
+    pub keep_backups: Option<Rules>,
+    /// What is kept of its snapshots; `None`: everything.
+    pub keep_snapshots: Option<Rules>,
+    /// Whether writes are held back while a snapshot is made.
+    pub freeze: bool,
+    /// How long a run for a volume may take.
+    pub timeout: Option<Duration>,
+    /// Whether nothing runs by itself.
+    pub paused: bool,
+    /// What runs before each snapshot.
+    pub before: Vec<Hook>,
+    /// What runs after it.
+    pub after: Vec<Hook>,
+    /// Who is told.
+    pub notify: Vec<Notify>,
+}
+
+/// A command that runs before or after a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hook {
+    /// A program and its arguments; never empty.
+    pub command: Vec<String>,
+    /// Where.
+    pub place: Where,
+    /// How long it may take.
+    pub timeout: Duration,
+    /// Whether the run goes on when it fails.
+    pub optional: bool,
+}
+
+/// Where a hook runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Where {
+    /// On the host.
+    Host,
+    /// In running containers.
+    Containers {
+        /// With all these labels.
+        labels: Vec<Label>,
+        /// Also in those that do not use the volume.
+        any: bool,
+        /// As this user.
+        user: Option<String>,
+    },
+}
+
+/// Who is told how a run ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notify {
+    /// How.
+    pub channel: Channel,
+    /// Of what.
+    pub on: Occasion,
+}
+
+/// How somebody is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Channel {
+    /// A program and its arguments.
+    Command(Vec<String>),
+    /// An URL and headers to post to it with.
+    Webhook(String, BTreeMap<String, String>),
+}
+
+impl Schedule {
+    /// Checks all schedules of a configuration.
+    ///
+    /// # Errors
+    /// The first that makes no sense.
+    pub fn all(configs: &[ScheduleConfig]) -> Result<Vec<Self>, InvalidSchedule> {
+        let mut names = BTreeSet::new();
+        let check = |config: &ScheduleConfig| {
+            if !names.insert(config.name.clone()) {
+                return Err(InvalidSchedule { name: config.name.clone(), why: Reason::Twice });
+            }
+            Self::new(config)
+        };
+        configs.iter().map(check).collect()
+    }
+
+    /// Checks a schedule.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn new(config: &ScheduleConfig) -> Result<Self, InvalidSchedule> {
+        Self::check(config).map_err(|why| InvalidSchedule { name: config.name.clone(), why })
+    }
+
+    fn check(config: &ScheduleConfig) -> Result<Self, Reason> {
+        if config.name.len() > MAX_SCHEDULE_BYTES || Name::parse(config.name.clone()).is_err() {
+            return Err(Reason::Name);
+        }
+        let zone = match &config.timezone {
+            Some(name) => TimeZone::get(name).map_err(|_| Reason::Zone(name.clone()))?,
+            None => TimeZone::system(),
+        };
+        if config.kind == Kind::Snapshot {
+            let given = [
+                ("destination", config.destination.is_some()),
+                ("endpoint", config.endpoint.is_some()),
+                ("encryption-key-file", config.encryption_key_file.is_some()),
+                ("keep-snapshots", config.keep_snapshots.is_some()),
+            ];
+            if let Some((field, _)) = given.into_iter().find(|(_, given)| *given) {
+                return Err(Reason::OnlyBackup(field));
+            }
+        }
+        if let Some(path) = config.encryption_key_file.as_ref().filter(|path| !path.is_absolute()) {
+            return Err(Reason::KeyFile(path.clone()));
+        }
+        let rules = |field, keep: &KeepConfig| {
+            Rules::new(keep, zone.clone()).map_err(|error| Reason::Keep(field, error))
+        };
+        let keep = config.keep.as_ref().map(|keep| rules("keep", keep)).transpose()?;
+        let (keep_backups, keep_snapshots) = match config.kind {
+            Kind::Snapshot => (None, keep),
+            Kind::Backup => {
+                let only_last = KeepConfig { last: Count::Some(1), ..KeepConfig::default() };
+                let snapshots = rules("keep-snapshots", &config.keep_snapshots.unwrap_or(only_last))?;
+                (keep, Some(snapshots))
+            }
+        };
+        let jitter = match &config.jitter {
+            None => Duration::ZERO,
+            Some(text) => duration("jitter", text, "at most 24h, like 10m", |it| it <= MAX_JITTER)?,
+        };
+        let timeout = config.timeout.as_ref().map(|text| at_least_a_second("timeout", text)).transpose()?;
+        Ok(Self {
+            name: config.name.clone(),
+            timing: Timing { cron: Cron::parse(&config.cron, zone)?, jitter, catch_up: config.catch_up },
+            selection: Selection::new(&config.volumes, &config.exclude, &config.labels)?,
+            kind: config.kind,
+            destination: config.destination.clone().unwrap_or_default(),
+            endpoint: config.endpoint.clone().unwrap_or_default(),
+            encryption_key_file: config.encryption_key_file.clone(),
+            keep_backups,
+            keep_snapshots,
+            freeze: config.freeze,
+            timeout,
+            paused: config.paused,
+            before: config.before.iter().map(Hook::new).collect::<Result<_, _>>()?,
+            after: config.after.iter().map(Hook::new).collect::<Result<_, _>>()?,
+            notify: config.notify.iter().map(Notify::new).collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// Whether Docker has to be asked for labels, or for containers.
+    pub fn needs_docker(&self) -> bool {
+        let in_container = |hook: &Hook| hook.place != Where::Host;
+        self.selection.needs_labels() || self.before.iter().chain(&self.after).any(in_container)
+    }
+}
+
+impl Hook {
+    fn new(config: &HookConfig) -> Result<Self, Reason> {
+        let timeout = match &config.timeout {
+            None => HOOK_TIMEOUT,
+            Some(text) => at_least_a_second("timeout", text)?,
+        };
+        let (command, place) = match (config.command.as_slice(), config.exec.as_slice()) {
+            ([_, ..], []) => {
+                let given = [
+                    ("labels", !config.labels.is_empty()),
+                    ("any-container", config.any_container),
+                    ("user", config.user.is_some()),
+                ];
+                if let Some((field, _)) = given.into_iter().find(|(_, given)| *given) {
+                    return Err(Reason::OnlyExec(field));
+                }
+                (config.command.clone(), Where::Host)
+            }
+            ([], [_, ..]) => {
+                let labels = parse_labels(&config.labels)?;
+                let place =
+                    Where::Containers { labels, any: config.any_container, user: config.user.clone() };
+                (config.exec.clone(), place)
+            }
+            _ => return Err(Reason::Hook),
+        };
+        Ok(Self { command, place, timeout, optional: config.optional })
+    }
+}
+
+impl Notify {
+    fn new(config: &NotifyConfig) -> Result<Self, Reason> {
+        let channel = match (&config.webhook, config.command.as_slice()) {
+            (None, [_, ..]) => Channel::Command(config.command.clone()),
+            (Some(url), []) if url.starts_with("http://") || url.starts_with("https://") => {
+                Channel::Webhook(url.clone(), config.headers.clone())
+            }
+            (Some(url), []) => return Err(Reason::Webhook(url.clone())),
+            _ => return Err(Reason::Notify),
+        };
+        Ok(Self { channel, on: config.on })
+    }
+}
+
+fn at_least_a_second(field: &'static str, text: &str) -> Result<Duration, Reason> {
+    duration(field, text, "at least 1s, like 90s, 5m or 1h30m", |it| it >= Duration::from_secs(1))
+}
+
+fn duration(
+    field: &'static str,
+    text: &str,
+    expected: &'static str,
+    good: impl Fn(Duration) -> bool,
+) -> Result<Duration, Reason> {
+    let parsed = text.parse::<jiff::SignedDuration>().ok().and_then(|it| Duration::try_from(it).ok());
+    let invalid = || Reason::Duration { field, text: text.to_owned(), expected };
+    parsed.filter(|parsed| good(*parsed)).ok_or_else(invalid)
+}
