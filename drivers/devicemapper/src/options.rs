@@ -131,7 +131,7 @@ impl Settings {
             given(key).map(PathBuf::from).or_else(|| saved.cloned()).ok_or_else(|| {
                 invalid(
                     format!("the option {key} is missing"),
-                    "give a data and a metadata device; `convoy-devicemapper-prepare` makes both of a disk",
+                    "give a data and a metadata device; `convoy devicemapper prepare` makes both of a disk",
                 )
             })
         };

@@ -1,6 +1,6 @@
 //! Getting devices ready for a pool: what 0.5's `dm_dev_partition.sh` did, and loop devices for a trial.
 //!
-//! This is the logic of `convoy-devicemapper-prepare`. A disk is only looked at unless writing is asked for; one with
+//! This is the logic of `convoy devicemapper prepare`. A disk is only looked at unless writing is asked for; one with
 //! anything on it is refused.
 
 use crate::error::{Error, Result};

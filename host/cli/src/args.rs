@@ -13,7 +13,7 @@ pub use daemon::{DEFAULT_ROOT, DaemonArgs};
 
 const ABOUT: &str = "Volumes for containers: snapshots, incremental backups, any storage";
 
-const EXAMPLES: &str = "\
+pub(crate) const EXAMPLES: &str = "\
 Examples:
   convoy create data --size 10G
   convoy snapshot create data --name monday

@@ -2,6 +2,7 @@
 //!
 //! - [`args`]: every command and flag, as clap derives; [`spelling`] takes the spellings convoy 0.5 took besides.
 //! - `commands`: what each does, in a few lines over [`convoy_client`].
+//! - `plugin`: commands that driver packages bring along.
 //! - [`output`]: two forms of everything, one for scripts (byte for byte what 0.5 printed) and one for people.
 //! - `progress`: long work, with a bar, and Ctrl-C.
 //! - [`error`]: what can go wrong, with the way out; `documents`: completions and man pages.
@@ -21,6 +22,7 @@ mod commands;
 mod documents;
 pub mod error;
 pub mod output;
+mod plugin;
 mod progress;
 pub mod spelling;
 
@@ -49,8 +51,15 @@ pub enum Parsed {
 /// Parses arguments, the program's name first.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Parsed {
     let mut command = without_empty_variables(command());
-    let arguments = spelling::normalise(&command, arguments);
+    let typed: Vec<OsString> = arguments.into_iter().collect();
+    if let Some(call) = plugin::find(&command, &typed) {
+        return Parsed::Done(call.run());
+    }
+    let arguments = spelling::normalise(&command, typed);
     let form = spelling::output_form(&arguments);
+    if plugin::is_help(&arguments) {
+        command = plugin::show(command);
+    }
     let mut cli = understand(&mut command, arguments.clone());
     if cli.as_ref().is_err_and(|error| error.kind() == ErrorKind::MissingSubcommand) {
         // `convoy` and `convoy backup` alone: say what there is, as 0.5 did.

@@ -1,7 +1,7 @@
 //! How the host finds, loads, supervises and calls drivers.
 //!
 //! - [`spec`]: what a user writes (`vfs`, `process:vfs`, a path); [`search`]: where drivers are looked for;
-//!   [`trust`]: which files are refused.
+//!   [`trust`]: which files are refused; [`commands`]: the programs a driver's package brings along.
 //! - [`registry`]: from a spec to a [`DriverHandle`], by whichever carrier is installed.
 //! - [`handle`]: calling a driver, the same through every carrier; [`options`]: what goes with a call.
 //! - `local` (calls in this program), `library` (shared libraries) and `process` (supervised programs): the
@@ -11,6 +11,7 @@
 //! `jsonrpsee` logs whole messages, secrets and all, at the level `trace` of the target `jsonrpsee-client`: a host
 //! that lets its users choose a log filter must switch that target off.
 
+pub mod commands;
 pub mod error;
 pub mod handle;
 mod library;

@@ -1,5 +1,5 @@
-//! `convoy-devicemapper-prepare /dev/sdX [--write-to-disk]`: partitions an empty disk for a pool, or says how it would;
-//! `convoy-devicemapper-prepare --loop DIR --size 20G`: sparse files with loop devices, for a trial.
+//! `convoy devicemapper prepare /dev/sdX [--write-to-disk]`: partitions an empty disk for a pool, or says how it would;
+//! `convoy devicemapper prepare --loop DIR --size 20G`: sparse files with loop devices, for a trial.
 
 use clap::Parser;
 use convoy_driver_devicemapper::prepare;
@@ -9,7 +9,17 @@ use std::process::ExitCode;
 
 /// Gets devices ready for a pool of the devicemapper driver.
 #[derive(Parser)]
-#[command(version)]
+#[command(
+    name = "convoy-devicemapper-prepare",
+    bin_name = "convoy devicemapper prepare",
+    version,
+    max_term_width = 100
+)]
+#[command(after_help = "\
+Examples:
+  convoy devicemapper prepare /dev/sdX                   says what it would do
+  convoy devicemapper prepare /dev/sdX --write-to-disk   does it
+  convoy devicemapper prepare --loop DIR --size 20G      a trial; again after a reboot")]
 struct Args {
     /// An empty disk.
     #[arg(required_unless_present = "directory")]

@@ -10,6 +10,7 @@ mod daemon;
 mod documents;
 mod failures;
 mod people;
+mod plugin;
 mod progress;
 mod requests;
 mod run;
