@@ -2,6 +2,8 @@
 //!
 //! - [`provider`]: backups that a storage system keeps itself, by the driver whose name is the URL's scheme.
 //!
+//! - [`settings`]: how a destination is reached, how fast, with which key.
+//!
 //! - [`engine`]: backups in a store, made of what a driver hands over ([`source`]) by the backup engine; [`restore`]:
 //!   the way back; [`store`]: from URLs to stores; [`progress`]: how far it is.
 
@@ -9,6 +11,7 @@ mod engine;
 mod progress;
 mod provider;
 mod restore;
+pub mod settings;
 mod source;
 mod store;
 
@@ -18,10 +21,12 @@ use crate::volumes::Volumes;
 use crate::volumes::error::{Error, Result};
 use crate::volumes::index::Entry;
 use crate::volumes::spec::CreateSpec;
+use convoy_backup::{Engine, EngineOptions};
 use convoy_client::types::{
     BackupInfo, BackupRef, CreateBackup, ListBackups, PruneBackups, PruneReport, VerifyBackups, VerifyReport,
 };
 use convoy_driver_sdk::{ErrorKind, Name};
+use settings::{BackupSettings, Destinations};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -29,13 +34,18 @@ use std::sync::Arc;
 #[derive(Debug, Clone)]
 pub struct Backups {
     volumes: Arc<Volumes>,
-    engine: convoy_backup::Engine,
+    engine: Engine,
+    destinations: Arc<Destinations>,
 }
 
 impl Backups {
     /// Of these volumes.
-    pub fn new(volumes: Arc<Volumes>) -> Self {
-        Self { volumes, engine: convoy_backup::Engine::default() }
+    pub fn new(volumes: Arc<Volumes>, settings: BackupSettings) -> Self {
+        let mut options = EngineOptions::default();
+        if let Some(memory) = settings.memory {
+            options.memory = memory;
+        }
+        Self { volumes, engine: Engine::new(options), destinations: Arc::new(settings.destinations) }
     }
 
     /// Makes a volume, empty or from a backup.

@@ -16,6 +16,7 @@ pub mod root;
 pub mod serve;
 pub mod socket;
 
+use crate::backups::settings::{BackupSettings, Destinations};
 use convoy_cli::args::{DEFAULT_ROOT, DaemonArgs};
 use root::Root;
 use std::path::{Path, PathBuf};
@@ -42,6 +43,9 @@ pub enum DaemonError {
     /// The drivers.
     #[error(transparent)]
     Drivers(#[from] drivers::DriversError),
+    /// The settings of backups.
+    #[error(transparent)]
+    Backups(#[from] crate::backups::settings::SettingsError),
     /// The mount ledger.
     #[error(transparent)]
     Ledger(#[from] crate::volumes::ledger::OpenError),
@@ -74,6 +78,10 @@ pub fn run(args: DaemonArgs) -> ExitCode {
 fn start(args: &DaemonArgs) -> Result<(), DaemonError> {
     logging::init(args.log.as_deref(), args.debug)?;
     let given = options::parse(&args.driver_opts)?;
+    let backups = BackupSettings {
+        memory: args.memory,
+        destinations: args.destinations.as_deref().map(Destinations::load).transpose()?.unwrap_or_default(),
+    };
     let root = Root::open(&args.root.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_ROOT)))?;
     let config = config::load(root.path(), args)?;
     let (listener, _socket) = socket::listen(&args.socket)?;
@@ -82,6 +90,7 @@ fn start(args: &DaemonArgs) -> Result<(), DaemonError> {
     runtime()?.block_on(serve::serve(serve::Start {
         root: root.path(),
         config,
+        backups,
         options: given,
         driver_path: &args.driver_path,
         listener,

@@ -20,7 +20,7 @@ pub use destination::{BackupUrl, Destination, DestinationError, Place};
 pub use directory::DirectoryStore;
 pub use error::StoreError;
 pub use faults::{Call, Fault, FaultStore};
-pub use limit::LimitedStore;
+pub use limit::{Bandwidth, LimitedStore};
 pub use retry::{RetryPolicy, RetryStore};
 #[cfg(feature = "s3")]
 pub use s3::{S3Options, S3Store};

@@ -1,7 +1,7 @@
 //! Keeps what goes to and comes from a store below a rate.
 
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -12,16 +12,20 @@ use tokio::time::Instant;
 use crate::error::StoreError;
 use crate::store::{ByteStream, Depth, ObjectInfo, ObjectStore, Page, PutOutcome};
 
+/// What is smaller goes ahead of the queue, though it counts: records, and above all the renewals of locks, which must
+/// not wait behind minutes of data.
+const SMALL: usize = 64 << 10;
+
 /// One direction: when the bytes granted so far will have passed at the rate.
 #[derive(Debug)]
 struct Lane {
     bytes_per_second: Option<u64>,
-    free_at: Mutex<Instant>,
+    free_at: Mutex<Option<Instant>>,
 }
 
 impl Lane {
     fn new(bytes_per_second: Option<u64>) -> Self {
-        Self { bytes_per_second, free_at: Mutex::new(Instant::now()) }
+        Self { bytes_per_second, free_at: Mutex::new(None) }
     }
 
     /// Waits until these bytes may pass.
@@ -32,11 +36,29 @@ impl Lane {
         let takes = Duration::from_secs_f64(bytes as f64 / rate as f64);
         let start = {
             let mut free_at = self.free_at.lock().unwrap_or_else(PoisonError::into_inner);
-            let start = (*free_at).max(Instant::now());
-            *free_at = start + takes;
+            let now = Instant::now();
+            let start = free_at.map_or(now, |free_at| free_at.max(now));
+            *free_at = Some(start + takes);
             start
         };
-        tokio::time::sleep_until(start).await;
+        if bytes > SMALL {
+            tokio::time::sleep_until(start).await;
+        }
+    }
+}
+
+/// A rate for each direction, shared by all stores that are given it.
+#[derive(Debug)]
+pub struct Bandwidth {
+    up: Lane,
+    down: Lane,
+}
+
+impl Bandwidth {
+    /// Rates in bytes per second; `None` is no limit.
+    #[must_use]
+    pub fn new(up: Option<u64>, down: Option<u64>) -> Self {
+        Self { up: Lane::new(up), down: Lane::new(down) }
     }
 }
 
@@ -44,35 +66,35 @@ impl Lane {
 #[derive(Debug)]
 pub struct LimitedStore<S> {
     inner: S,
-    up: std::sync::Arc<Lane>,
-    down: Lane,
+    road: Arc<Bandwidth>,
 }
 
 impl<S: ObjectStore> LimitedStore<S> {
-    /// Wraps a store; rates are bytes per second, `None` is no limit.
-    pub fn new(inner: S, up: Option<u64>, down: Option<u64>) -> Self {
-        Self { inner, up: std::sync::Arc::new(Lane::new(up)), down: Lane::new(down) }
+    /// Wraps a store.
+    pub fn new(inner: S, road: Arc<Bandwidth>) -> Self {
+        Self { inner, road }
     }
 }
 
 #[async_trait]
 impl<S: ObjectStore> ObjectStore for LimitedStore<S> {
     async fn put(&self, key: &str, data: Bytes) -> Result<(), StoreError> {
-        self.up.pass(data.len()).await;
+        self.road.up.pass(data.len()).await;
         self.inner.put(key, data).await
     }
 
     async fn put_if_absent(&self, key: &str, data: Bytes) -> Result<PutOutcome, StoreError> {
+        self.road.up.pass(data.len()).await;
         self.inner.put_if_absent(key, data).await
     }
 
     async fn put_stream(&self, key: &str, data: ByteStream) -> Result<u64, StoreError> {
-        let up = self.up.clone();
+        let road = self.road.clone();
         let slowed = data.then(move |bytes| {
-            let up = up.clone();
+            let road = road.clone();
             async move {
                 if let Ok(bytes) = &bytes {
-                    up.pass(bytes.len()).await;
+                    road.up.pass(bytes.len()).await;
                 }
                 bytes
             }
@@ -82,12 +104,12 @@ impl<S: ObjectStore> ObjectStore for LimitedStore<S> {
 
     async fn get(&self, key: &str, limit: u64) -> Result<Bytes, StoreError> {
         let data = self.inner.get(key, limit).await?;
-        self.down.pass(data.len()).await;
+        self.road.down.pass(data.len()).await;
         Ok(data)
     }
 
     async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
-        self.down.pass(usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(0)).await;
+        self.road.down.pass(usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(0)).await;
         self.inner.get_range(key, range).await
     }
 

@@ -1,8 +1,8 @@
 //! A store in a bucket: `s3://bucket@region/path/`, at AWS or whoever speaks the same protocol.
 //!
 //! Credentials and region come by the standard chain (environment, files, web identity, instance). A custom endpoint means path-style
-//! addressing, as in convoy 0.5. Proxies come from `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`; a further certificate authority from the options or
-//! `AWS_CA_BUNDLE`. Nothing is set up before a store is opened, and nothing is global.
+//! addressing, as in convoy 0.5. Proxies come from the options or `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`; a further certificate authority from
+//! the options or `AWS_CA_BUNDLE`. Nothing is set up before a store is opened, and nothing is global.
 
 mod client;
 mod errors;
@@ -23,7 +23,7 @@ use crate::store::{ByteStream, Depth, ObjectInfo, ObjectStore, Page, PutOutcome,
 use errors::Said;
 
 /// How to reach a bucket.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct S3Options {
     /// The URL of a server that is not AWS.
     pub endpoint: Option<String>,
@@ -31,6 +31,26 @@ pub struct S3Options {
     pub path_style: Option<bool>,
     /// A file of PEM certificates to trust beside the system's.
     pub ca_bundle: Option<PathBuf>,
+    /// The profile whose credentials are used; `None` for the standard chain, or `default` of `credentials_file`.
+    pub profile: Option<String>,
+    /// A file of credentials in the place of `~/.aws/credentials`.
+    pub credentials_file: Option<PathBuf>,
+    /// The URL of the proxy for every request, in the place of those of the environment.
+    pub proxy: Option<String>,
+}
+
+/// The proxy's URL may hold a password.
+impl std::fmt::Debug for S3Options {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("S3Options")
+            .field("endpoint", &self.endpoint)
+            .field("path_style", &self.path_style)
+            .field("ca_bundle", &self.ca_bundle)
+            .field("profile", &self.profile)
+            .field("credentials_file", &self.credentials_file)
+            .field("proxy", &self.proxy.is_some())
+            .finish()
+    }
 }
 
 /// See the [module](self).

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use convoy_objectstore::{
-    Depth, DirectoryStore, Fault, FaultStore, LimitedStore, ObjectStore, PutOutcome, RetryPolicy, RetryStore,
-    StoreError, list_all,
+    Bandwidth, Depth, DirectoryStore, Fault, FaultStore, LimitedStore, ObjectStore, PutOutcome, RetryPolicy,
+    RetryStore, StoreError, list_all,
 };
 
 fn quick() -> RetryPolicy {
@@ -45,8 +45,8 @@ async fn keeps_the_contract() {
 #[tokio::test]
 async fn keeps_the_contract_behind_decorators() {
     let (_dir, store) = store().await;
-    let store =
-        LimitedStore::new(RetryStore::new(store, RetryPolicy::default()), Some(1 << 30), Some(1 << 30));
+    let road = Arc::new(Bandwidth::new(Some(1 << 30), Some(1 << 30)));
+    let store = LimitedStore::new(RetryStore::new(store, RetryPolicy::default()), road);
     common::contract(&store, "x/").await;
 }
 
@@ -150,11 +150,33 @@ async fn a_lost_answer_of_a_creation_is_found_again() {
 #[tokio::test]
 async fn a_limit_is_kept() {
     let (_dir, inner) = store().await;
-    let store = LimitedStore::new(inner, Some(1 << 20), None);
+    let road = Arc::new(Bandwidth::new(Some(1 << 20), None));
+    let store = LimitedStore::new(inner.clone(), road.clone());
+    // Two stores on one road share it.
+    let other = LimitedStore::new(inner, road);
     let start = std::time::Instant::now();
     for n in 0..4 {
+        let store = if n % 2 == 0 { &store } else { &other };
         store.put(&format!("{n}"), Bytes::from(vec![0; 100 << 10])).await.unwrap();
     }
     // The first passes at once, each other waits for those before it.
     assert!(start.elapsed() >= Duration::from_millis(290), "{:?}", start.elapsed());
+}
+
+/// The renewal of a lock must not wait behind minutes of data.
+#[tokio::test]
+async fn what_is_small_overtakes() {
+    let (_dir, inner) = store().await;
+    let store = Arc::new(LimitedStore::new(inner, Arc::new(Bandwidth::new(Some(100 << 10), None))));
+    let waiting: Vec<_> = (0..3)
+        .map(|n| {
+            let store = store.clone();
+            tokio::spawn(async move { store.put(&format!("{n}"), Bytes::from(vec![0; 1 << 20])).await })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let start = std::time::Instant::now();
+    store.put("beat", Bytes::from_static(b"alive")).await.unwrap();
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    waiting.into_iter().for_each(|task| task.abort());
 }

@@ -1,7 +1,8 @@
 //! Backups in a store: made, listed, looked at, deleted, checked and tidied.
 
 use super::progress::watched;
-use super::store::{self, For, Store};
+use super::settings::Destinations;
+use super::store::{For, Store};
 use super::{Backups, source};
 use crate::events::about;
 use crate::jobs::Running;
@@ -39,11 +40,16 @@ impl Backups {
                 return Err(Error::InvalidRequest(text));
             }
         };
-        let store = store::open_destination(url, &asked.endpoint).await?;
-        let key = store.key(&self.engine, &asked.encryption_key_file, For::Writing).await?;
+        let store = self.destinations.open(url, &asked.endpoint).await?;
+        // What 0.5 is to restore cannot be encrypted: only a key that was asked for is refused.
+        let key = match (format, asked.encryption_key_file.as_str()) {
+            (Format::V0, "") => None,
+            (_, file) => store.key(&self.engine, file, For::Writing).await?,
+        };
+        let level = store.level(asked.compression)?;
         let volume = &entry.volume.name;
         let _reading = self.volumes.reading(volume);
-        let options = BackupOptions { format, recheck: asked.full, key, ..BackupOptions::default() };
+        let options = BackupOptions { format, recheck: asked.full, key, level, ..BackupOptions::default() };
         let prepared = self.engine.prepare(Arc::clone(&store.objects), volume, &options).await?;
         let base = prepared.parent().map(|parent| parent.snapshot);
         let call = job.call(request_id);
@@ -85,7 +91,7 @@ impl Backups {
         url: &str,
         asked: &ListBackups,
     ) -> Result<BTreeMap<String, BackupInfo>> {
-        let store = store::open_destination(url, &asked.endpoint).await?;
+        let store = self.destinations.open(url, &asked.endpoint).await?;
         let volume = (!asked.volume_name.is_empty()).then_some(asked.volume_name.as_str());
         let listing = self.engine.list(Arc::clone(&store.objects), volume).await?;
         for (volume, backup, error) in &listing.unreadable {
@@ -104,13 +110,13 @@ impl Backups {
     }
 
     pub(super) async fn inspect_in_store(&self, url: &str, asked: &BackupRef) -> Result<BackupInfo> {
-        let (store, backup) = store::open_backup(url, &asked.endpoint).await?;
+        let (store, backup) = self.destinations.open_backup(url, &asked.endpoint).await?;
         let info = self.engine.inspect(store.objects, &backup.volume, &backup.backup).await?;
         Ok(shown(&info, &backup.to_string()))
     }
 
     pub(super) async fn delete_in_store(&self, url: &str, asked: &BackupRef) -> Result<()> {
-        let (store, backup) = store::open_backup(url, &asked.endpoint).await?;
+        let (store, backup) = self.destinations.open_backup(url, &asked.endpoint).await?;
         let summary = self.engine.delete(store.objects, &backup.volume, &backup.backup).await?;
         if let Some(why) = summary.deferred {
             tracing::info!(backup = %backup, why, "the backup is gone; its data is removed later");
@@ -126,7 +132,8 @@ impl Backups {
         asked: &VerifyBackups,
         job: &Running,
     ) -> Result<VerifyReport> {
-        let (store, volume, backup) = scope(url, &asked.endpoint, &asked.volume_name).await?;
+        let (store, volume, backup) =
+            scope(&self.destinations, url, &asked.endpoint, &asked.volume_name).await?;
         if asked.read_data > 100 {
             let text = format!("invalid ReadData {}: expected 0 to 100 percent", asked.read_data);
             return Err(Error::InvalidRequest(text));
@@ -147,7 +154,7 @@ impl Backups {
         asked: &PruneBackups,
         job: &Running,
     ) -> Result<PruneReport> {
-        let store = store::open_destination(url, &asked.endpoint).await?;
+        let store = self.destinations.open(url, &asked.endpoint).await?;
         let key = store.key(&self.engine, &asked.encryption_key_file, For::Reading).await?;
         let options = PruneOptions { dry_run: asked.dry_run, key, ..PruneOptions::default() };
         let volume = (!asked.volume_name.is_empty()).then_some(asked.volume_name.as_str());
@@ -164,12 +171,17 @@ impl Backups {
 }
 
 /// What is to be verified: one backup, one volume's, or everything at a destination.
-async fn scope(url: &str, endpoint: &str, volume: &str) -> Result<(Store, Option<String>, Option<String>)> {
+async fn scope(
+    destinations: &Destinations,
+    url: &str,
+    endpoint: &str,
+    volume: &str,
+) -> Result<(Store, Option<String>, Option<String>)> {
     if url.contains('?') {
-        let (store, backup) = store::open_backup(url, endpoint).await?;
+        let (store, backup) = destinations.open_backup(url, endpoint).await?;
         return Ok((store, Some(backup.volume), Some(backup.backup)));
     }
-    let store = store::open_destination(url, endpoint).await?;
+    let store = destinations.open(url, endpoint).await?;
     Ok((store, (!volume.is_empty()).then(|| volume.to_owned()), None))
 }
 

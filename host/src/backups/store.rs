@@ -1,47 +1,64 @@
 //! From an URL to a store, and from a store's errors to those of the service.
 
+use super::settings::{DestinationSettings, Destinations, MAX_COMPRESSION};
 use crate::volumes::error::{Error, Result};
-use convoy_backup::{BackupError, Engine, KeySource, StoreKey};
+use convoy_backup::{BackupError, BackupOptions, Engine, KeySource, StoreKey};
 use convoy_driver_sdk::ErrorKind;
 use convoy_objectstore::{
-    BackupUrl, Destination, DestinationError, DirectoryStore, ObjectStore, Place, RetryPolicy, RetryStore,
-    S3Options, S3Store, StoreError,
+    BackupUrl, Destination, DestinationError, DirectoryStore, LimitedStore, ObjectStore, Place, RetryPolicy,
+    RetryStore, S3Options, S3Store, StoreError,
 };
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// A place for backups, open.
 pub(super) struct Store {
     pub(super) destination: Destination,
     pub(super) objects: Arc<dyn ObjectStore>,
+    settings: DestinationSettings,
 }
 
-/// Opens a destination.
-pub(super) async fn open(destination: Destination, endpoint: &str) -> Result<Store> {
-    let objects: Arc<dyn ObjectStore> = match destination.place() {
-        Place::Directory { .. } if !endpoint.is_empty() => {
-            return Err(DestinationError::Endpoint { scheme: destination.scheme().to_owned() }.into());
-        }
-        Place::Directory { path } => Arc::new(DirectoryStore::open(path.clone()).await?),
-        Place::S3 { bucket, region, prefix } => {
-            let endpoint = (!endpoint.is_empty()).then(|| endpoint.to_owned());
-            let options = S3Options { endpoint, ..S3Options::default() };
-            let bucket = S3Store::open(bucket, region.as_deref(), prefix, &options).await?;
-            Arc::new(RetryStore::new(bucket, RetryPolicy::default()))
-        }
-    };
-    Ok(Store { destination, objects })
-}
+impl Destinations {
+    /// Opens a destination as its settings say; an endpoint that is not empty comes before theirs.
+    async fn open_at(&self, destination: Destination, endpoint: &str) -> Result<Store> {
+        let (settings, road) = self.of(&destination);
+        let objects: Arc<dyn ObjectStore> = match destination.place() {
+            Place::Directory { .. } if !endpoint.is_empty() => {
+                return Err(DestinationError::Endpoint { scheme: destination.scheme().to_owned() }.into());
+            }
+            Place::Directory { path } => Arc::new(DirectoryStore::open(path.clone()).await?),
+            Place::S3 { bucket, region, prefix } => {
+                let endpoint = Some(endpoint).filter(|endpoint| !endpoint.is_empty()).map(str::to_owned);
+                let options = S3Options {
+                    endpoint: endpoint.or_else(|| settings.endpoint.clone()),
+                    path_style: settings.path_style,
+                    ca_bundle: settings.ca_file.clone(),
+                    profile: settings.profile.clone(),
+                    credentials_file: settings.credentials_file.clone(),
+                    proxy: settings.proxy.clone(),
+                };
+                let region = region.as_ref().or(settings.region.as_ref()).map(String::as_str);
+                let bucket = S3Store::open(bucket, region, prefix, &options).await?;
+                Arc::new(RetryStore::new(bucket, RetryPolicy::default()))
+            }
+        };
+        let objects = match road {
+            Some(road) => Arc::new(LimitedStore::new(objects, road)),
+            None => objects,
+        };
+        Ok(Store { destination, objects, settings })
+    }
 
-/// Parses and opens a destination.
-pub(super) async fn open_destination(url: &str, endpoint: &str) -> Result<Store> {
-    open(url.parse::<Destination>()?, endpoint).await
-}
+    /// Parses and opens a destination.
+    pub(super) async fn open(&self, url: &str, endpoint: &str) -> Result<Store> {
+        self.open_at(url.parse::<Destination>()?, endpoint).await
+    }
 
-/// Parses a backup's URL and opens where it is.
-pub(super) async fn open_backup(url: &str, endpoint: &str) -> Result<(Store, BackupUrl)> {
-    let url: BackupUrl = url.parse()?;
-    Ok((open(url.destination.clone(), endpoint).await?, url))
+    /// Parses a backup's URL and opens where it is.
+    pub(super) async fn open_backup(&self, url: &str, endpoint: &str) -> Result<(Store, BackupUrl)> {
+        let url: BackupUrl = url.parse()?;
+        Ok((self.open_at(url.destination.clone(), endpoint).await?, url))
+    }
 }
 
 /// What a key is for.
@@ -52,29 +69,51 @@ pub(super) enum For {
 }
 
 impl Store {
-    /// The key in a file, made the store's if it is to write and has none; `None` for no file.
+    /// The level of zstd for new backups: the one that was asked for, else that of the settings, else the engine's.
+    pub(super) fn level(&self, asked: Option<u8>) -> Result<Option<i32>> {
+        match asked.or(self.settings.compression) {
+            None => Ok(BackupOptions::default().level),
+            Some(0) => Ok(None),
+            Some(level) if level <= MAX_COMPRESSION => Ok(Some(level.into())),
+            Some(level) => Err(Error::InvalidRequest(format!(
+                "invalid compression {level}: expected a level from 1 to {MAX_COMPRESSION}, or 0 for none"
+            ))),
+        }
+    }
+
+    /// The key in the file that a request or the settings name, made the store's if it is to write and has none;
+    /// `None` for no file.
     pub(super) async fn key(&self, engine: &Engine, file: &str, purpose: For) -> Result<Option<StoreKey>> {
-        if file.is_empty() {
+        let asked = Some(file).filter(|file| !file.is_empty()).map(PathBuf::from);
+        let Some(path) = asked.clone().or_else(|| self.settings.encryption_key_file.clone()) else {
+            return Ok(None);
+        };
+        let objects = Arc::clone(&self.objects);
+        // Settings are there for whatever comes: a store without encrypted backups is read without a key.
+        if asked.is_none() && purpose == For::Reading && !engine.has_keys(Arc::clone(&objects)).await? {
             return Ok(None);
         }
-        let path = PathBuf::from(file);
-        if !path.is_absolute() {
-            let text = format!("invalid key file {file:?}: expected an absolute path on the daemon's host");
-            return Err(Error::InvalidRequest(text));
-        }
-        let content = tokio::fs::read(&path).await.map_err(|error| Error::Backup {
-            kind: ErrorKind::InvalidArgument,
-            message: format!("cannot read the key file {file}: {error}"),
-            hint: Some("the file is read by the daemon, on its host".to_owned()),
-        })?;
-        let source = KeySource::File(content.into());
-        let objects = Arc::clone(&self.objects);
+        let source = read_key(&path).await?;
         let key = match purpose {
             For::Writing => engine.new_key(objects, &source).await?,
             For::Reading => engine.unlock(objects, &source).await?,
         };
         Ok(Some(key))
     }
+}
+
+/// What opens a store, from a file on this host.
+pub(super) async fn read_key(path: &Path) -> Result<KeySource> {
+    if !path.is_absolute() {
+        let text = format!("invalid key file {path:?}: expected an absolute path on the daemon's host");
+        return Err(Error::InvalidRequest(text));
+    }
+    let content = tokio::fs::read(path).await.map_err(|error| Error::Backup {
+        kind: ErrorKind::InvalidArgument,
+        message: format!("cannot read the key file {}: {error}", path.display()),
+        hint: Some("the file is read by the daemon, on its host".to_owned()),
+    })?;
+    Ok(KeySource::File(content.into()))
 }
 
 impl From<DestinationError> for Error {

@@ -6,6 +6,7 @@ use super::options::Options;
 use super::{DaemonError, drivers, ledger_dir, listen};
 use crate::api::{self, App};
 use crate::backups::Backups;
+use crate::backups::settings::BackupSettings;
 use crate::call::Call;
 use crate::events::Events;
 use crate::jobs::Jobs;
@@ -33,6 +34,8 @@ pub struct Start<'a> {
     pub root: &'a Path,
     /// Its settings.
     pub config: Config,
+    /// How backups are made.
+    pub backups: BackupSettings,
     /// The drivers' options.
     pub options: Options,
     /// Where to look for drivers first.
@@ -62,7 +65,7 @@ pub async fn serve(start: Start<'_>) -> Result<(), DaemonError> {
     load(&volumes, start.root, first).await;
 
     let app = App {
-        backups: Arc::new(Backups::new(Arc::clone(&volumes))),
+        backups: Arc::new(Backups::new(Arc::clone(&volumes), start.backups)),
         volumes: Arc::clone(&volumes),
         jobs: Jobs::default(),
         settings: Arc::new(general),

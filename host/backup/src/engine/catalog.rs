@@ -8,7 +8,7 @@ use futures::{FutureExt, StreamExt};
 
 use super::Engine;
 use crate::api::{BackupInfo, Listing};
-use crate::crypt::{KeySource, StoreKey, create_key, unlock};
+use crate::crypt::{KeySource, StoreKey, create_key, list_keys, unlock};
 use crate::error::{BackupError, BackupResult};
 use crate::format::manifest::BackupKind;
 use crate::layout::{VOLUMES, VolumeDir};
@@ -162,6 +162,14 @@ impl Engine {
         let record = BackupRecord::load(&*store, &volume, backup).await?;
         let lives = Lives::load(&*store, &volume).await;
         Ok(info(record, lives.ok().as_ref()))
+    }
+
+    /// Whether a store has a key, and so may have encrypted backups.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub async fn has_keys(&self, store: Arc<dyn ObjectStore>) -> BackupResult<bool> {
+        Ok(!list_keys(&*store).await?.is_empty())
     }
 
     /// Opens the key of a store for reading its encrypted backups.

@@ -65,6 +65,9 @@ pub struct CreateBackupArgs {
     /// Read everything and check that the store has it, whatever earlier backups say
     #[arg(long)]
     pub full: bool,
+    /// The level of zstd, 1 to 19, or 0 to store everything as it is [default: as the daemon is set, else 1]
+    #[arg(long, value_name = "LEVEL", value_parser = clap::value_parser!(u8).range(0..=19))]
+    pub compression: Option<u8>,
     /// Progress.
     #[command(flatten)]
     pub progress: ProgressArgs,

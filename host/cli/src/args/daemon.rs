@@ -52,6 +52,12 @@ pub struct DaemonArgs {
     /// How long a command that a driver runs may take, at least 1m [default: 1m]
     #[arg(long, env = "CONVOY_CMD_TIMEOUT", value_name = "DURATION")]
     pub cmd_timeout: Option<String>,
+    /// Memory that one backup or restore may use, at least 48M [default: 128M]
+    #[arg(long, env = "CONVOY_MEMORY", value_name = "SIZE", value_parser = super::size_to_reach)]
+    pub memory: Option<u64>,
+    /// A file with settings of backup destinations: endpoints, credentials, bandwidth, keys
+    #[arg(long, env = "CONVOY_DESTINATIONS", value_name = "FILE")]
+    pub destinations: Option<PathBuf>,
     /// Take these options although the saved configuration differs
     #[arg(long, env = "CONVOY_IGNORE_CONFIG_FILE", value_parser = boolish())]
     pub ignore_config_file: bool,

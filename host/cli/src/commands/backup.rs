@@ -81,6 +81,7 @@ impl Session<'_> {
             verbose: self.verbose,
             format: args.format.map(format).unwrap_or_default(),
             full: args.full,
+            compression: args.compression,
             volume_name: name_or_empty(args.volume)?,
             encryption_key_file: store.encryption_key_file,
         };

@@ -76,6 +76,9 @@ pub struct CreateBackup {
     /// Trust nothing that an earlier backup left: read everything and check that the store has it.
     #[serde(skip_serializing_if = "is_false")]
     pub full: bool,
+    /// The level of zstd, 1 to 19, or 0 to store everything as it is; missing: that of the destination's settings.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compression: Option<u8>,
     /// Of which volume; needed only where two volumes have a snapshot of that name.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub volume_name: String,

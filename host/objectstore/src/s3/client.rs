@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use aws_config::profile::ProfileFileCredentialsProvider;
+use aws_config::provider_config::ProviderConfig;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region};
+use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation, SharedHttpClient};
 use aws_smithy_http_client::proxy::ProxyConfig;
@@ -34,12 +37,29 @@ pub(super) async fn build(region: Option<&str>, options: &S3Options) -> Result<C
         .read_timeout(Duration::from_secs(60))
         .operation_attempt_timeout(Duration::from_secs(300))
         .build();
+    let http_client = http_client(options)?;
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
-        .http_client(http_client(options)?)
+        .http_client(http_client.clone())
         .retry_config(RetryConfig::standard().with_max_attempts(3))
         .timeout_config(timeouts);
+    let region = region.map(|region| Region::new(region.to_owned()));
+    if let Some(files) = profile_files(options)? {
+        // Named credentials are meant: variables of the environment do not come before them.
+        let config = ProviderConfig::without_region()
+            .with_http_client(http_client)
+            .with_region(region.clone())
+            .with_behavior_version(Some(BehaviorVersion::latest()));
+        let mut credentials =
+            ProfileFileCredentialsProvider::builder().configure(&config).profile_files(files.clone());
+        loader = loader.profile_files(files);
+        if let Some(profile) = &options.profile {
+            credentials = credentials.profile_name(profile);
+            loader = loader.profile_name(profile);
+        }
+        loader = loader.credentials_provider(credentials.build());
+    }
     if let Some(region) = region {
-        loader = loader.region(Region::new(region.to_owned()));
+        loader = loader.region(region);
     }
     let shared = loader.load().await;
     let mut config =
@@ -65,7 +85,29 @@ pub(super) async fn build(region: Option<&str>, options: &S3Options) -> Result<C
     Ok(Client::from_conf(config.build()))
 }
 
-/// TLS by rustls with ring, the system's certificates and those given; proxies from the environment.
+/// Where to look for a profile; `None` if neither a profile nor a file was named.
+fn profile_files(options: &S3Options) -> Result<Option<EnvConfigFiles>, StoreError> {
+    let Some(path) = &options.credentials_file else {
+        return Ok(options.profile.is_some().then(EnvConfigFiles::default));
+    };
+    if let Err(e) = std::fs::File::open(path) {
+        return Err(StoreError::Config(format!("the credentials in {} cannot be read: {e}", path.display())));
+    }
+    let files = EnvConfigFiles::builder()
+        .include_default_config_file(true)
+        .with_file(EnvConfigFileKind::Credentials, path);
+    Ok(Some(files.build()))
+}
+
+/// What every request goes through: the proxy that was named, which is then the only one, or those of the environment.
+fn proxy(options: &S3Options) -> Result<ProxyConfig, StoreError> {
+    let Some(proxy) = &options.proxy else { return Ok(ProxyConfig::from_env()) };
+    // The URL may hold a password: it is not repeated.
+    ProxyConfig::all(proxy.as_str())
+        .map_err(|_| StoreError::Config("the proxy is no URL like http://proxy.example.com:3128".to_owned()))
+}
+
+/// TLS by rustls with ring, the system's certificates and those given.
 fn http_client(options: &S3Options) -> Result<SharedHttpClient, StoreError> {
     let bundle = options
         .ca_bundle
@@ -83,8 +125,9 @@ fn http_client(options: &S3Options) -> Result<SharedHttpClient, StoreError> {
     }
     let tls = TlsContext::builder().with_trust_store(trust).build();
     let tls = tls.map_err(|e| StoreError::Config(format!("TLS cannot be set up: {e}")))?;
+    let proxy = proxy(options)?;
     Ok(Builder::new().build_with_connector_fn(move |settings, components| {
-        let mut connector = Connector::builder().proxy_config(ProxyConfig::from_env());
+        let mut connector = Connector::builder().proxy_config(proxy.clone());
         connector.set_connector_settings(settings.cloned());
         connector.set_sleep_impl(components.and_then(|c| c.sleep_impl()));
         connector.tls_provider(Provider::Rustls(CryptoMode::Ring)).tls_context(tls.clone()).build()
