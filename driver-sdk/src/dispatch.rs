@@ -3,10 +3,10 @@
 //! Every carrier ends here, so that what a driver is asked, and what becomes of a panic, is the same in all.
 
 use crate::protocol::{
-    AbortRestore, Close, CloseSnapshot, CreateBackup, CreateSnapshot, CreateVolume, DeleteBackup,
-    DeleteSnapshot, DeleteVolume, Describe, Done, FinishRestore, GetSnapshot, GetVolume, Info, InfoReply,
-    InspectBackup, ListBackups, ListExtents, ListSnapshots, ListVolumes, MountVolume, Open, OpenSnapshot,
-    PrepareRestore, Probe, Request, ResizeVolume, UnmountVolume,
+    AbortRestore, Check, CloneVolume, Close, CloseSnapshot, CreateBackup, CreateSnapshot, CreateVolume,
+    DeleteBackup, DeleteSnapshot, DeleteVolume, Describe, Done, FinishRestore, GetSnapshot, GetVolume, Info,
+    InfoReply, InspectBackup, ListBackups, ListExtents, ListSnapshots, ListVolumes, MountVolume, Open,
+    OpenSnapshot, PrepareRestore, Probe, Request, ResizeVolume, RevertVolume, UnmountVolume,
 };
 use crate::{Context, Driver, DriverError, ErrorKind, Result};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -66,12 +66,15 @@ impl<D: Driver> Dispatcher<D> {
             Open => |request| self.open(request, context);
             Info => |_| self.driver()?.info(context).map(|info| InfoReply { info });
             Probe => |_| self.driver()?.probe(context);
+            Check => |request| self.driver()?.check(request, context);
             Close => |_| self.driver.get().map_or(Ok(()), |driver| driver.close(context)).map(done);
             CreateVolume => |request| self.driver()?.create_volume(request, context);
             DeleteVolume => |request| self.driver()?.delete_volume(request, context).map(done);
             MountVolume => |request| self.driver()?.mount_volume(request, context);
             UnmountVolume => |request| self.driver()?.unmount_volume(request, context).map(done);
             ResizeVolume => |request| self.driver()?.resize_volume(request, context);
+            CloneVolume => |request| self.driver()?.clone_volume(request, context);
+            RevertVolume => |request| self.driver()?.revert_volume(request, context);
             ListVolumes => |request| self.driver()?.list_volumes(request, context);
             GetVolume => |request| self.driver()?.get_volume(request, context);
             CreateSnapshot => |request| self.driver()?.create_snapshot(request, context);

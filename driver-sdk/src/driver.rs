@@ -1,11 +1,12 @@
 //! The trait a driver author implements.
 
 use crate::protocol::{
-    AbortRestore, BackupInfo, CloseSnapshot, CreateBackup, CreateSnapshot, CreateVolume, CreatedBackup,
-    DeleteBackup, DeleteSnapshot, DeleteVolume, Description, Extents, FinishRestore, GetSnapshot, GetVolume,
-    InspectBackup, ListBackups, ListExtents, ListSnapshots, ListVolumes, ListedBackups, ListedSnapshots,
-    ListedVolumes, MountVolume, Mounted, Open, OpenSnapshot, Opened, OpenedSnapshot, PrepareRestore,
-    PreparedRestore, Probed, ResizeVolume, Snapshot, UnmountVolume, Volume,
+    AbortRestore, BackupInfo, Check, Checked, CloneVolume, CloseSnapshot, CreateBackup, CreateSnapshot,
+    CreateVolume, CreatedBackup, DeleteBackup, DeleteSnapshot, DeleteVolume, Description, Extents,
+    FinishRestore, GetSnapshot, GetVolume, InspectBackup, ListBackups, ListExtents, ListSnapshots,
+    ListVolumes, ListedBackups, ListedSnapshots, ListedVolumes, MountVolume, Mounted, Open, OpenSnapshot,
+    Opened, OpenedSnapshot, PrepareRestore, PreparedRestore, Probed, ResizeVolume, RevertVolume, Snapshot,
+    UnmountVolume, Volume,
 };
 use crate::{Context, DriverError, Result};
 use std::collections::BTreeMap;
@@ -41,6 +42,14 @@ pub trait Driver: Send + Sync + Sized + 'static {
     /// A failure of the probe itself.
     fn probe(&self, _context: &Context) -> Result<Probed> {
         Ok(Probed { healthy: true, message: None })
+    }
+
+    /// See [`Check`].
+    ///
+    /// # Errors
+    /// `Unsupported` unless declared; a failure of the check itself: what it finds is an answer, not an error.
+    fn check(&self, _request: Check, _context: &Context) -> Result<Checked> {
+        Err(DriverError::unsupported("checking its storage"))
     }
 
     /// No more calls follow.
@@ -93,6 +102,23 @@ pub trait Driver: Send + Sync + Sized + 'static {
     /// `Unsupported` unless declared.
     fn resize_volume(&self, _request: ResizeVolume, _context: &Context) -> Result<Volume> {
         Err(DriverError::unsupported("resizing a volume"))
+    }
+
+    /// See [`CloneVolume`].
+    ///
+    /// # Errors
+    /// `Unsupported` unless declared; `NotFound`, `AlreadyExists`, `Exhausted`, `InvalidArgument` for a size below
+    /// the snapshot's.
+    fn clone_volume(&self, _request: CloneVolume, _context: &Context) -> Result<Volume> {
+        Err(DriverError::unsupported("volumes from snapshots"))
+    }
+
+    /// See [`RevertVolume`].
+    ///
+    /// # Errors
+    /// `Unsupported` unless declared; `NotFound`, `InUse`.
+    fn revert_volume(&self, _request: RevertVolume, _context: &Context) -> Result<Volume> {
+        Err(DriverError::unsupported("going back to a snapshot"))
     }
 
     /// See [`CreateSnapshot`].

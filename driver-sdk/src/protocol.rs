@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 mod backup;
+mod check;
 mod data;
 mod snapshot;
 mod volume;
@@ -17,18 +18,21 @@ mod volume;
 pub use backup::{
     BackupInfo, CreateBackup, CreatedBackup, DeleteBackup, InspectBackup, ListBackups, ListedBackups,
 };
+pub use check::{Check, Checked, Finding, Severity};
 pub use data::{
     AbortRestore, CloseSnapshot, Extent, Extents, FinishRestore, ListExtents, OpenSnapshot, OpenedSnapshot,
     PrepareRestore, PreparedRestore, SameFile, SourceKind, SourceLocation, TargetLocation,
 };
 pub use snapshot::{CreateSnapshot, DeleteSnapshot, GetSnapshot, ListSnapshots, ListedSnapshots, Snapshot};
 pub use volume::{
-    CreateVolume, DeleteVolume, GetVolume, Health, ListVolumes, ListedVolumes, MountVolume, Mounted,
-    ResizeVolume, UnmountVolume, Volume,
+    CloneVolume, CreateVolume, DeleteVolume, GetVolume, Health, ListVolumes, ListedVolumes, MountVolume,
+    Mounted, ResizeVolume, RevertVolume, UnmountVolume, Volume,
 };
 
 /// The version this SDK speaks, `major.minor`: another major is refused, another minor only adds.
-pub const PROTOCOL_VERSION: &str = "1.0";
+///
+/// 1.1 added `volume.clone`, `volume.revert` and `driver.check`, each with a capability of its own.
+pub const PROTOCOL_VERSION: &str = "1.1";
 
 /// What both sides of a process name in their hello, so that neither mistakes something else for its peer.
 pub const PROTOCOL_NAME: &str = "convoy-driver";
@@ -58,12 +62,15 @@ requests! {
     Open => "driver.open", Opened;
     Info => "driver.info", InfoReply;
     Probe => "driver.probe", Probed;
+    Check => "driver.check", Checked;
     Close => "driver.close", Done;
     CreateVolume => "volume.create", Volume;
     DeleteVolume => "volume.delete", Done;
     MountVolume => "volume.mount", Mounted;
     UnmountVolume => "volume.unmount", Done;
     ResizeVolume => "volume.resize", Volume;
+    CloneVolume => "volume.clone", Volume;
+    RevertVolume => "volume.revert", Volume;
     ListVolumes => "volume.list", ListedVolumes;
     GetVolume => "volume.get", Volume;
     CreateSnapshot => "snapshot.create", Snapshot;
@@ -121,6 +128,12 @@ pub enum Capability {
     Shared,
     /// `snapshot.create` honours `freeze`.
     Freeze,
+    /// `volume.clone`: a new volume from a snapshot. Since 1.1.
+    Clone,
+    /// `volume.revert`: a volume goes back to a snapshot. Since 1.1.
+    Revert,
+    /// `driver.check`. Since 1.1.
+    Check,
     /// A capability of a newer minor version.
     #[serde(other)]
     Unknown,

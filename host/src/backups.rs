@@ -48,7 +48,7 @@ impl Backups {
         Self { volumes, engine: Engine::new(options), destinations: Arc::new(settings.destinations) }
     }
 
-    /// Makes a volume, empty or from a backup.
+    /// Makes a volume: empty, from a backup, or from a snapshot.
     ///
     /// # Errors
     /// Those of [`Volumes::create`]; those of the backup.
@@ -62,6 +62,13 @@ impl Backups {
         if spec.backup.is_empty() && !spec.endpoint.is_empty() {
             let text = "Endpoint option can only be used when creating a volume from a backup.";
             return Err(Error::InvalidRequest(text.to_owned()));
+        }
+        if !spec.snapshot.is_empty() {
+            if !spec.backup.is_empty() {
+                let text = "a volume begins with a backup or with a snapshot, not with both";
+                return Err(Error::InvalidRequest(text.to_owned()));
+            }
+            return self.volumes.clone_snapshot(name, spec, &job.call(request_id)).await;
         }
         if spec.backup.is_empty() {
             return self.volumes.create(name, spec, &job.call(request_id)).await;
@@ -112,14 +119,13 @@ impl Backups {
         jobs: &Jobs,
         call: &Call,
     ) -> Result<Entry> {
-        if spec.backup.is_empty() && spec.endpoint.is_empty() {
+        if spec.backup.is_empty() && spec.snapshot.is_empty() && spec.endpoint.is_empty() {
             return self.volumes.create_or_get(name, spec, call).await;
         }
         if let Ok(entry) = self.volumes.find(name, call).await {
             return Ok(entry);
         }
-        let about =
-            About { kind: "restore", volume: name.to_string(), url: spec.backup.clone(), ..About::default() };
+        let about = About::create(name, spec);
         let job = Arc::new(jobs.begin(about));
         match self.create(name, spec, &job, call.request_id()).await {
             Err(Error::VolumeExists(_)) => self.volumes.find(name, call).await,

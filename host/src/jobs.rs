@@ -2,9 +2,10 @@
 
 use crate::call::Call;
 use crate::volumes::locks::unpoisoned;
+use crate::volumes::spec::CreateSpec;
 use convoy_client::types::{Job, Progress};
-use convoy_driver_sdk::Timestamp;
 use convoy_driver_sdk::context::Progress as DriverProgress;
+use convoy_driver_sdk::{Name, Timestamp};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -26,6 +27,18 @@ pub struct About {
     pub snapshot: String,
     /// The destination or backup; empty where there is none.
     pub url: String,
+}
+
+impl About {
+    /// The making of a volume.
+    pub fn create(name: &Name, spec: &CreateSpec) -> Self {
+        let kind = match (spec.backup.is_empty(), spec.snapshot.is_empty()) {
+            (false, _) => "restore",
+            (true, false) => "snapshot clone",
+            (true, true) => "volume create",
+        };
+        Self { kind, volume: name.to_string(), snapshot: spec.snapshot.clone(), url: spec.backup.clone() }
+    }
 }
 
 #[derive(Debug)]

@@ -4,16 +4,17 @@
 //! - [`index`]: every volume and snapshot by name, in memory; [`refresh`]: keeps it true to the drivers.
 //! - [`ledger`]: who uses which volume; [`locks`]: one changing call a volume at a time.
 //! - [`spec`]: what a create asks for, checked against what the driver knows.
-//! - [`create`], `mount`, `remove`, `snapshot`: the operations; [`lookup`]: volumes by name; [`orphans`]: of drivers that failed.
+//! - [`create`], `from_snapshot`, `mount`, `remove`, `snapshot`: the operations; [`lookup`]: volumes by name; [`orphans`]: of drivers that failed.
 //! - [`error`]: what can go wrong.
 //!
 //! Every changing operation takes its volume's turn for the call to the driver and for nothing longer: data of
 //! a backup is read without it. A snapshot, which may take long, keeps nobody from mounting. No turn of one volume
-//! is ever waited for while that of another is held.
+//! is ever waited for while that of another is held, but for a clone, which holds that of a name nobody has yet.
 
 pub mod backend;
 pub mod create;
 pub mod error;
+mod from_snapshot;
 pub mod index;
 pub mod ledger;
 pub mod locks;

@@ -98,6 +98,40 @@ pub struct ResizeVolume {
     pub size: u64,
 }
 
+/// `volume.clone`: make a volume whose contents are those of a snapshot. Since 1.1, for drivers that declare `clone`.
+///
+/// The new volume is independent: the snapshot and its volume may be deleted afterwards. It answers as
+/// `volume.create` does when it is repeated, and after a crash there is the whole volume or nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CloneVolume {
+    /// The name of the new volume, unique within the driver.
+    pub name: Name,
+    /// The volume the snapshot was taken of.
+    pub source: Name,
+    /// The snapshot.
+    pub snapshot: Name,
+    /// Bytes, at least the snapshot's; its size when missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+    /// Only names among the driver's `create_options`.
+    #[serde(default)]
+    pub options: BTreeMap<String, String>,
+}
+
+/// `volume.revert`: the contents of a volume become those of one of its snapshots; what was written since is gone.
+/// Since 1.1, for drivers that declare `revert`.
+///
+/// `InUse` when the volume is mounted. All snapshots stay, newer ones too. A size that changed since the snapshot
+/// becomes the snapshot's. Repeating it succeeds; after a crash the volume is as before or as the snapshot, never
+/// between.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RevertVolume {
+    /// Which.
+    pub name: Name,
+    /// The snapshot to go back to.
+    pub snapshot: Name,
+}
+
 /// `volume.list`: a page of all volumes, sorted by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListVolumes {

@@ -270,6 +270,17 @@ pub enum SnapshotCommand {
     Delete(SnapshotNameArgs),
     /// Show one snapshot
     Inspect(SnapshotNameArgs),
+    /// Create a volume with the contents of a snapshot
+    Clone(CloneArgs),
+    /// Make a volume's contents those of one of its snapshots; what was written since is lost
+    Revert {
+        /// Which snapshot.
+        #[command(flatten)]
+        which: SnapshotNameArgs,
+        /// Progress.
+        #[command(flatten)]
+        progress: ProgressArgs,
+    },
 }
 
 /// A command about one snapshot.
@@ -281,6 +292,26 @@ pub struct SnapshotNameArgs {
     /// Its volume; needed only where two volumes have a snapshot of that name
     #[arg(long, value_name = "NAME")]
     pub volume: Option<String>,
+}
+
+/// `snapshot clone`.
+#[derive(Debug, Args)]
+pub struct CloneArgs {
+    /// The snapshot
+    #[arg(value_name = "SNAPSHOT")]
+    pub snapshot: String,
+    /// The new volume's name [default: a generated one]
+    #[arg(value_name = "NAME")]
+    pub name: Option<String>,
+    /// The new volume's size, at least the snapshot's, in bytes or in K, M, G or T [default: the snapshot's]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub size: Option<u64>,
+    /// An option that the driver declares (see `convoy driver list`); may be repeated
+    #[arg(long = "opt", value_name = "KEY=VALUE", value_parser = key_value)]
+    pub options: Vec<(String, String)>,
+    /// Progress.
+    #[command(flatten)]
+    pub progress: ProgressArgs,
 }
 
 /// `jobs`.

@@ -5,7 +5,8 @@ use crate::stream::Stream;
 use crate::types::{
     BackupInfo, BackupRef, CancelJob, CreateBackup, CreateSnapshot, CreateVolume, CreatedBackup,
     DeleteVolume, DriverStatus, Info, Job, ListBackups, MountVolume, Pairs, PruneBackups, PruneReport,
-    ResizeVolume, Snapshot, SnapshotRef, UnmountVolume, VerifyBackups, VerifyReport, Volume, VolumeRef,
+    ResizeVolume, RevertSnapshot, Snapshot, SnapshotRef, UnmountVolume, VerifyBackups, VerifyReport, Volume,
+    VolumeRef,
 };
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -99,6 +100,10 @@ impl Call {
     /// `DELETE /snapshots/`.
     pub fn delete_snapshot(body: &SnapshotRef) -> Self {
         Self::with(Method::DELETE, "/v1/snapshots/", body)
+    }
+    /// `POST /snapshots/revert`.
+    pub fn revert_snapshot(body: &RevertSnapshot) -> Self {
+        Self::with(Method::POST, "/v1/snapshots/revert", body)
     }
     /// `POST /backups/create`.
     pub fn create_backup(body: &CreateBackup) -> Self {
@@ -313,6 +318,12 @@ impl Client {
     /// Deletes a snapshot.
     pub async fn delete_snapshot(&self, name: &str) -> Result<()> {
         self.text(Call::delete_snapshot(&snapshot_ref(name))).await.map(drop)
+    }
+    /// Makes a volume's contents those of one of its snapshots.
+    pub async fn revert_snapshot(&self, name: &str) -> Result<Volume> {
+        let request =
+            RevertSnapshot { snapshot_name: name.to_owned(), verbose: true, ..RevertSnapshot::default() };
+        self.json(Call::revert_snapshot(&request)).await
     }
     /// Backs a snapshot up and answers the backup's URL, with a plain `&`.
     pub async fn create_backup(&self, request: &CreateBackup) -> Result<String> {

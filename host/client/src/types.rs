@@ -21,7 +21,7 @@ pub use backup::{
 pub use driver::{DriverOption, DriverStatus};
 pub use info::{General, Info};
 pub use job::{CancelJob, Event, Job, Progress, StreamError, StreamLine};
-pub use snapshot::{CreateSnapshot, Snapshot, SnapshotEntry, SnapshotRef};
+pub use snapshot::{CreateSnapshot, RevertSnapshot, Snapshot, SnapshotEntry, SnapshotRef};
 pub use volume::{
     CreateVolume, DeleteVolume, MountVolume, ResizeVolume, UnmountVolume, Volume, VolumeRef,
     driver_form_is_asked,

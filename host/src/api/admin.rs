@@ -27,6 +27,7 @@ pub(super) fn routes() -> Router<App> {
         .route("/volumes/resize", post(volumes::resize))
         .route("/snapshots/", get(snapshots::inspect).delete(snapshots::delete))
         .route("/snapshots/create", post(snapshots::create))
+        .route("/snapshots/revert", post(snapshots::revert))
         .route("/backups", delete(backups::delete))
         .route("/backups/list", get(backups::list))
         .route("/backups/inspect", get(backups::inspect))

@@ -44,6 +44,14 @@ pub enum Error {
     /// The volume is in use.
     #[error("Cannot delete volume {0}. It is still mounted")]
     StillMounted(Name),
+    /// The volume is in use, and what was asked for would change it under its users.
+    #[error("volume {volume} is mounted: it cannot {wanted}")]
+    StillUsed {
+        /// The volume.
+        volume: Name,
+        /// What was asked for.
+        wanted: &'static str,
+    },
     /// Its bytes are being read for a backup.
     #[error("volume {0} is being backed up")]
     BeingRead(Name),
@@ -143,6 +151,7 @@ impl Error {
                 ErrorKind::AlreadyExists
             }
             Self::StillMounted(_)
+            | Self::StillUsed { .. }
             | Self::BeingRead(_)
             | Self::UsedByContainers { .. }
             | Self::MountedElsewhere { .. } => ErrorKind::InUse,
@@ -173,7 +182,7 @@ impl Error {
             Self::InvalidVolumeName(_) | Self::InvalidName(_) => {
                 "a name has 2 to 200 characters and begins with a letter or a digit"
             }
-            Self::StillMounted(_) => {
+            Self::StillMounted(_) | Self::StillUsed { .. } => {
                 "stop the containers that use it; `convoy umount` takes a mount by hand back, and `convoy umount --force` \
                  those of containers that are gone"
             }

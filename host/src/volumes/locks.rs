@@ -35,15 +35,21 @@ pub struct Held {
 #[derive(Debug, Clone)]
 pub struct Turn {
     _held: Arc<[Held]>,
+    _also: Option<Arc<[Held]>>,
 }
 
 impl Turn {
     pub(super) fn one(held: Held) -> Self {
-        Self { _held: Arc::new([held]) }
+        Self { _held: Arc::new([held]), _also: None }
     }
 
     pub(super) fn both(one: Held, other: Held) -> Self {
-        Self { _held: Arc::new([one, other]) }
+        Self { _held: Arc::new([one, other]), _also: None }
+    }
+
+    /// This turn and one of another volume, given up together.
+    pub(super) fn and(self, other: Self) -> Self {
+        Self { _held: self._held, _also: Some(other._held) }
     }
 }
 

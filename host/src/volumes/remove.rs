@@ -47,6 +47,10 @@ impl Volumes {
         if self.ledger.usage(volume).is_used() {
             return Err(Error::StillMounted(volume.clone()));
         }
+        self.refuse_if_read(volume)
+    }
+
+    pub(super) fn refuse_if_read(&self, volume: &Name) -> Result<()> {
         if unpoisoned(self.reading.lock()).contains_key(volume) {
             return Err(Error::BeingRead(volume.clone()));
         }

@@ -18,7 +18,9 @@ pub struct CreateSpec {
     pub size: Option<u64>,
     /// A backup to restore; empty: none.
     pub backup: String,
-    /// A custom S3 endpoint for it; empty: none.
+    /// A snapshot whose contents the volume begins with; empty: none.
+    pub snapshot: String,
+    /// A custom S3 endpoint for the backup; empty: none.
     pub endpoint: String,
     /// The file with the key of an encrypted backup; empty: none.
     pub encryption_key_file: String,
@@ -42,6 +44,7 @@ impl CreateSpec {
                     spec.size = (bytes > 0).then_some(bytes);
                 }
                 "backup" => spec.backup = value,
+                "snapshot" => spec.snapshot = value,
                 "endpoint" => spec.endpoint = value,
                 "vm" => {
                     if truth(&value).ok_or_else(|| invalid("vm", &value, "true or false"))? {
@@ -76,7 +79,7 @@ impl CreateSpec {
             } else {
                 let mut known: Vec<&str> =
                     description.create_options.iter().map(|option| option.name.as_str()).collect();
-                known.extend(["driver", "size", "backup", "endpoint"]);
+                known.extend(["driver", "size", "backup", "snapshot", "endpoint"]);
                 known.extend(STANDARD);
                 known.sort_unstable();
                 known.dedup();

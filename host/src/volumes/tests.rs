@@ -214,3 +214,60 @@ async fn a_volume_that_is_read_is_not_deleted() {
     drop(readings);
     volumes.delete("vol1", true, &call()).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_snapshot_becomes_a_volume_of_its_own_driver_only_and_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let (volumes, control, _) = service(dir.path()).await;
+    create(&volumes, "vol1").await.unwrap();
+    volumes.create_snapshot("vol1", &name("monday"), false, &call()).await.unwrap();
+    let spec = |snapshot: &str, driver: &str| CreateSpec {
+        snapshot: snapshot.to_owned(),
+        driver: driver.to_owned(),
+        size: Some(4096),
+        ..CreateSpec::default()
+    };
+    let missing = volumes.clone_snapshot(&name("copy"), &spec("tuesday", ""), &call()).await.unwrap_err();
+    assert!(matches!(missing, Error::SnapshotNotFound(_)), "{missing}");
+    let elsewhere = volumes.clone_snapshot(&name("copy"), &spec("monday", "vfs"), &call()).await.unwrap_err();
+    assert!(elsewhere.to_string().contains("restore the backup there"), "{elsewhere}");
+    assert_eq!(control.arrived("clone"), 0);
+
+    // While it is made, its name is taken and the snapshot stays.
+    control.hold("clone");
+    let running = {
+        let (volumes, spec) = (Arc::clone(&volumes), spec("monday", "fake"));
+        tokio::spawn(async move { volumes.clone_snapshot(&name("copy"), &spec, &call()).await })
+    };
+    control.wait_for("clone").await;
+    assert!(matches!(create(&volumes, "copy").await, Err(Error::BeingCreated(_))));
+    let deleting = {
+        let volumes = Arc::clone(&volumes);
+        tokio::spawn(async move { volumes.delete_snapshot("monday", None, &call()).await })
+    };
+    volumes.mount("vol1", "container", None, &call()).await.unwrap();
+    assert!(!deleting.is_finished(), "the snapshot is being read");
+    control.let_go();
+    assert_eq!(running.await.unwrap().unwrap().volume.size, 4096);
+    deleting.await.unwrap().unwrap();
+    assert!(matches!(create(&volumes, "copy").await, Err(Error::VolumeExists(_))));
+}
+
+#[tokio::test]
+async fn a_volume_in_use_does_not_go_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let (volumes, control, _) = service(dir.path()).await;
+    create(&volumes, "vol1").await.unwrap();
+    volumes.create_snapshot("vol1", &name("monday"), false, &call()).await.unwrap();
+    volumes.mount("vol1", "container", None, &call()).await.unwrap();
+    let used = volumes.revert("monday", None, &call()).await.unwrap_err();
+    assert!(matches!(used, Error::StillUsed { .. }), "{used}");
+    volumes.unmount("vol1", "container", &call()).await.unwrap();
+    let reading = volumes.reading(&name("vol1"));
+    assert!(matches!(volumes.revert("monday", None, &call()).await, Err(Error::BeingRead(_))));
+    drop(reading);
+    assert_eq!(control.arrived("revert"), 0);
+    let entry = volumes.revert("monday", Some("vol1"), &call()).await.unwrap();
+    assert_eq!(entry.volume.info["RevertedTo"], "monday");
+    assert_eq!(volumes.index.get("vol1").unwrap().volume.info["RevertedTo"], "monday");
+}

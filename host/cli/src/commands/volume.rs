@@ -24,6 +24,7 @@ impl Session<'_> {
             prepare_for_vm: args.vm,
             verbose: self.verbose,
             options: options(args.options)?,
+            snapshot_name: String::new(),
             encryption_key_file: path(args.encryption_key_file.as_deref())?,
         };
         let call = Call::create_volume(&request);
@@ -114,7 +115,7 @@ fn of_one(name: &str, error: &Failure) -> Failure {
 }
 
 /// Refuses an option given twice: which one counts would be a guess.
-fn options(given: Vec<(String, String)>) -> Result<Pairs> {
+pub(super) fn options(given: Vec<(String, String)>) -> Result<Pairs> {
     let mut options = Pairs::new();
     for (key, value) in given {
         if options.contains_key(&key) {

@@ -56,3 +56,16 @@ pub struct SnapshotRef {
     #[serde(skip_serializing_if = "String::is_empty")]
     pub volume_name: String,
 }
+
+/// `POST /snapshots/revert`: make a volume's contents those of one of its snapshots.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct RevertSnapshot {
+    /// Which.
+    pub snapshot_name: String,
+    /// Of which volume; needed only where two volumes have a snapshot of that name.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub volume_name: String,
+    /// Answer the whole volume and not only its name.
+    pub verbose: bool,
+}

@@ -49,6 +49,9 @@ pub struct CreateVolume {
     pub prepare_for_vm: bool,
     /// Answer the whole volume and not only its name.
     pub verbose: bool,
+    /// A snapshot whose contents the volume begins with; empty: none.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub snapshot_name: String,
     /// Further options that the driver declares.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub options: Pairs,

@@ -68,12 +68,15 @@ fn checks() -> Checks {
         of::<p::Open>(),
         of::<p::Info>(),
         of::<p::Probe>(),
+        of::<p::Check>(),
         of::<p::Close>(),
         of::<p::CreateVolume>(),
         of::<p::DeleteVolume>(),
         of::<p::MountVolume>(),
         of::<p::UnmountVolume>(),
         of::<p::ResizeVolume>(),
+        of::<p::CloneVolume>(),
+        of::<p::RevertVolume>(),
         of::<p::ListVolumes>(),
         of::<p::GetVolume>(),
         of::<p::CreateSnapshot>(),
@@ -163,6 +166,9 @@ fn every_kind_and_capability_is_explained() {
         C::VmImages,
         C::Shared,
         C::Freeze,
+        C::Clone,
+        C::Revert,
+        C::Check,
     ];
     let names = kinds.iter().map(|kind| serde_json::to_value(kind).unwrap());
     for name in names.chain(capabilities.iter().map(|one| serde_json::to_value(one).unwrap())) {

@@ -9,7 +9,7 @@ use crate::volumes::create::generated_name;
 use crate::volumes::lookup::check_name;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use convoy_client::types::{CreateSnapshot, SnapshotRef};
+use convoy_client::types::{CreateSnapshot, RevertSnapshot, SnapshotRef};
 use convoy_driver_sdk::Name;
 
 type Answer = Result<Response, Failure>;
@@ -67,4 +67,32 @@ pub(super) async fn delete(State(app): State<App>, request: Request) -> Answer {
     })
     .await?;
     Ok(text(String::new()))
+}
+
+pub(super) async fn revert(State(app): State<App>, request: Request) -> Response {
+    let (id, lines) = (front::request_id(&request), stream::is_asked(&request));
+    let asked: RevertSnapshot = match body(request).await {
+        Ok(asked) => asked,
+        Err(failure) => return failure.into_response(),
+    };
+    if let Err(error) = check_name(&asked.snapshot_name) {
+        return Failure::from(error).into_response();
+    }
+    let about = About {
+        kind: "snapshot revert",
+        volume: asked.volume_name.clone(),
+        snapshot: asked.snapshot_name.clone(),
+        ..About::default()
+    };
+    let work = app.clone();
+    stream::respond(&app, lines, about, move |job| async move {
+        let (snapshot, volume) = (&asked.snapshot_name, given(&asked.volume_name));
+        let entry = work.volumes.revert(snapshot, volume, &job.call(&id)).await?;
+        if asked.verbose {
+            json(&view::volume(&work.volumes, &entry, None))
+        } else {
+            Ok(entry.volume.name.to_string())
+        }
+    })
+    .await
 }

@@ -79,8 +79,7 @@ pub(super) async fn create(State(app): State<App>, request: Request) -> Response
         Ok(read) => read,
         Err(error) => return Failure::from(error).into_response(),
     };
-    let kind = if spec.backup.is_empty() { "volume create" } else { "restore" };
-    let about = About { kind, volume: name.to_string(), url: spec.backup.clone(), ..About::default() };
+    let about = About::create(&name, &spec);
     let work = app.clone();
     stream::respond(&app, lines, about, move |job| async move {
         let entry = work.backups.create(&name, &spec, &job, &id).await?;
@@ -115,6 +114,7 @@ fn read_create(asked: CreateVolume) -> Result<(Name, CreateSpec, bool), Error> {
         driver: asked.driver_name,
         size: (asked.size > 0).then_some(asked.size),
         backup: asked.backup_url,
+        snapshot: asked.snapshot_name,
         endpoint: asked.endpoint,
         encryption_key_file: asked.encryption_key_file,
         options,

@@ -8,8 +8,9 @@ use crate::volumes::ledger::Ledger;
 use crate::volumes::set::DriverSet;
 use convoy_driver_sdk::dispatch::{Dispatch, Dispatcher};
 use convoy_driver_sdk::protocol::{
-    Capability, CreateSnapshot, CreateVolume, DeleteSnapshot, DeleteVolume, Description, GetVolume, Health,
-    ListVolumes, ListedVolumes, MountVolume, Mounted, Open, Opened, Snapshot, UnmountVolume, Volume,
+    Capability, CloneVolume, CreateSnapshot, CreateVolume, DeleteSnapshot, DeleteVolume, Description,
+    GetVolume, Health, ListVolumes, ListedVolumes, MountVolume, Mounted, Open, Opened, RevertVolume,
+    Snapshot, UnmountVolume, Volume,
 };
 use convoy_driver_sdk::{Context, Driver, DriverError, ErrorKind, Name, Result, Timestamp};
 use convoy_drivers::{DriverSpec, Drivers, SearchPath};
@@ -137,7 +138,8 @@ impl Driver for Fake {
             version: "0".to_owned(),
             protocol: convoy_driver_sdk::PROTOCOL_VERSION.to_owned(),
             summary: String::new(),
-            capabilities: [Capability::Snapshots, Capability::Shared].into(),
+            capabilities: [Capability::Snapshots, Capability::Shared, Capability::Clone, Capability::Revert]
+                .into(),
             options: Vec::new(),
             create_options: Vec::new(),
         }
@@ -216,6 +218,24 @@ impl Driver for Fake {
             };
             known(state, &request.volume)?.snapshots.push(snapshot.clone());
             Ok(snapshot)
+        })
+    }
+
+    fn clone_volume(&self, request: CloneVolume, _: &Context) -> Result<Volume> {
+        self.0.call("clone", |state| {
+            let source = known(state, &request.source)?;
+            assert!(source.snapshots.iter().any(|one| one.name == request.snapshot));
+            let made = Volume { size: request.size.unwrap_or(source.size), ..volume(&request.name) };
+            state.volumes.insert(request.name, made.clone());
+            Ok(made)
+        })
+    }
+
+    fn revert_volume(&self, request: RevertVolume, _: &Context) -> Result<Volume> {
+        self.0.call("revert", |state| {
+            let reverted = known(state, &request.name)?;
+            reverted.info.insert("RevertedTo".to_owned(), request.snapshot.to_string());
+            Ok(reverted.clone())
         })
     }
 
