@@ -5,6 +5,7 @@ mod cargo;
 mod demo;
 mod dependencies;
 mod package;
+mod peers;
 mod test;
 
 use std::process::ExitCode;

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use convoy_tests::{Error, Result, leaks, programs};
 
-use crate::cargo;
+use crate::{cargo, peers};
 
 struct Step {
     name: &'static str,
@@ -31,6 +31,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let build = step("programs and drivers", || cargo::build_programs(&[], false).map(|_| ()));
     let built = build.result.is_ok();
     steps.push(build);
+    steps.push(step("servers that tests talk to", peers::install));
     if built {
         steps.push(step("tests (cargo nextest)", || {
             tests(&["nextest", "run", "--profile", "ci", "--no-fail-fast"])

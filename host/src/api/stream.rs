@@ -90,6 +90,7 @@ impl Drop for Watched {
 enum Next {
     Job(String),
     Line,
+    Last(Bytes),
     End,
 }
 
@@ -107,6 +108,7 @@ fn in_lines(
                 let (bytes, next) = watched.next().await;
                 Some((bytes, (next, watched)))
             }
+            Next::Last(bytes) => Some((bytes, (Next::End, watched))),
             Next::End => None,
         }
     });
@@ -130,6 +132,11 @@ impl Watched {
                         hint: failure.hint,
                     }),
                 };
+                // How it ended counts too: short work would else have no progress at all, and long work not its totals.
+                let progress = self.progress.borrow_and_update();
+                if progress.has_changed() {
+                    return (line(&StreamLine::Progress(progress.clone())), Next::Last(line(&last)));
+                }
                 (line(&last), Next::End)
             }
             () = changed(&mut self.progress) => {
