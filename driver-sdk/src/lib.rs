@@ -9,7 +9,7 @@
 //! - [`name`], [`size`], [`timestamp`]: values parsed at the edge, shared by host and drivers.
 //! - [`options`]: refusing what a user mistyped; [`records`], [`atomic`], [`flock`]: durable records and locks;
 //!   [`mountinfo`], [`filesystem`], [`freeze`], [`command`]: mounts, file systems and external programs, never
-//!   longer than the call.
+//!   longer than the call; [`reflink`], [`mapping`]: files that share their blocks, and what of them differs.
 //! - [`dispatch`]: from a method name and JSON to the trait and back; both carriers end here.
 //! - [`export`] makes a shared library of a driver (feature `library`), [`process`] an executable (feature
 //!   `process`); [`wire`]: what the carriers add to the messages.
@@ -27,6 +27,7 @@ pub mod freeze;
 pub mod library;
 #[cfg(any(feature = "library", feature = "process"))]
 mod logging;
+pub mod mapping;
 pub mod mountinfo;
 pub mod name;
 pub mod options;
@@ -34,6 +35,7 @@ pub mod options;
 pub mod process;
 pub mod protocol;
 pub mod records;
+pub mod reflink;
 pub mod size;
 pub mod timestamp;
 pub mod wire;

@@ -11,6 +11,7 @@
 //! | [`engine`] | a Docker engine of our own, with an image made from busybox |
 //! | [`http`] | a raw HTTP client on a unix socket, as Docker speaks |
 //! | [`tree`] | everything there is to know about a directory tree, as comparable text |
+//! | [`storage`] | a file system of its own, on a loop device |
 //! | [`recording`] | answers of convoy 0.5, asked again of the daemon under test |
 //! | [`patience`] | waits for a condition, never for a time |
 //!
@@ -28,12 +29,14 @@ pub mod patience;
 pub mod programs;
 pub mod recording;
 pub mod run;
+pub mod storage;
 pub mod tree;
 
 pub use convoy::{Carrier, Convoy, Setup};
 pub use engine::Engine;
 pub use error::{Error, Result, check};
 pub use lab::Lab;
+pub use storage::Storage;
 
 /// Makes two tests of each scenario (`fn(Carrier) -> Result<()>`): the driver as a library and as a process.
 #[macro_export]

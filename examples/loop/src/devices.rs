@@ -1,0 +1,68 @@
+//! Loop devices: an image as a block device, for as long as it is mounted.
+
+use convoy_driver_sdk::command::Command;
+use convoy_driver_sdk::mountinfo::MountTable;
+use convoy_driver_sdk::{Context, DriverError, ErrorKind, Result};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+/// Where the kernel lists them.
+const LISTED: &str = "/sys/block";
+
+fn losetup() -> Command {
+    Command::new("losetup").package("mount")
+}
+
+/// Attaches an image, or finds the device that has it already.
+pub(crate) fn attach(image: &Path, context: &Context) -> Result<PathBuf> {
+    let output = losetup().args(["--find", "--show", "--nooverlap", "--"]).arg(image).run(context)?;
+    let device = PathBuf::from(output.text().trim());
+    if device.is_absolute() {
+        return Ok(device);
+    }
+    let text =
+        format!("expected losetup to name the device of {}, found {:?}", image.display(), output.text());
+    Err(DriverError::new(ErrorKind::Internal, text))
+}
+
+/// Lets a device go: at once, or as soon as what is mounted from it is unmounted. So nothing has to remember it.
+pub(crate) fn release(device: &Path, context: &Context) -> Result<()> {
+    losetup().arg("--detach").arg(device).run(context)?;
+    Ok(())
+}
+
+/// Tells a device that its image has become longer.
+pub(crate) fn grow(device: &Path, context: &Context) -> Result<()> {
+    losetup().arg("--set-capacity").arg(device).run(context)?;
+    Ok(())
+}
+
+/// Releases the devices whose images lie in a directory and that nothing is mounted from: left by a crash between
+/// attaching and mounting.
+pub(crate) fn release_unused(dir: &Path, context: &Context) -> Result<Vec<String>> {
+    let mounts = MountTable::read()?;
+    let mut released = Vec::new();
+    for (device, image) in attached(dir)? {
+        if mounts.of_source(&device).next().is_none() {
+            release(&device, context)?;
+            released.push(image.display().to_string());
+        }
+    }
+    Ok(released)
+}
+
+/// The devices whose images lie in a directory, and those images.
+fn attached(dir: &Path) -> Result<Vec<(PathBuf, PathBuf)>> {
+    let listed =
+        std::fs::read_dir(LISTED).map_err(|error| DriverError::io("list the loop devices", &error))?;
+    let mut found = Vec::new();
+    for entry in listed.flatten() {
+        // Only those that have an image have this file.
+        let Ok(text) = std::fs::read(entry.path().join("loop/backing_file")) else { continue };
+        let image = Path::new(std::ffi::OsStr::from_bytes(text.trim_ascii_end()));
+        if image.starts_with(dir) {
+            found.push((Path::new("/dev").join(entry.file_name()), image.to_owned()));
+        }
+    }
+    Ok(found)
+}

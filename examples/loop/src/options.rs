@@ -1,0 +1,148 @@
+//! What may be asked for.
+
+use convoy_driver_sdk::filesystem::FsKind;
+use convoy_driver_sdk::protocol::{Open, OptionSpec};
+use convoy_driver_sdk::{DriverError, ErrorKind, Result, options, size};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+const PATH: &str = "loop.path";
+const SIZE: &str = "loop.size";
+const FS: &str = "loop.fs";
+/// Of a create.
+const CREATE_FS: &str = "fs";
+
+const DEFAULT_SIZE: &str = "1G";
+const DEFAULT_FS: &str = "ext4";
+
+/// Sizes are whole blocks of this many bytes: a loop device has no part of a sector.
+const BLOCK: u64 = 4096;
+/// The smallest ext4 worth having, and the smallest XFS that `mkfs.xfs` makes.
+const SMALLEST_EXT4: u64 = 8 << 20;
+const SMALLEST_XFS: u64 = 300 << 20;
+
+/// The options of the driver.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Settings {
+    pub(crate) path: PathBuf,
+    pub(crate) size: u64,
+    pub(crate) fs: FsKind,
+}
+
+pub(crate) fn driver_options() -> Vec<OptionSpec> {
+    vec![
+        OptionSpec::new(PATH, "directory for the images, on XFS or btrfs")
+            .default_value("images below the driver's root"),
+        OptionSpec::new(SIZE, "size of a volume that is created without one").default_value(DEFAULT_SIZE),
+        OptionSpec::new(FS, "file system of a volume that is created without one: ext4 or xfs")
+            .default_value(DEFAULT_FS),
+    ]
+}
+
+pub(crate) fn create_options() -> Vec<OptionSpec> {
+    vec![
+        OptionSpec::new(CREATE_FS, "file system of the volume: ext4 or xfs").default_value("that of loop.fs"),
+    ]
+}
+
+fn invalid(text: String) -> DriverError {
+    DriverError::new(ErrorKind::InvalidArgument, text)
+}
+
+/// Two btrfs with one id cannot be mounted on one machine, and every clone of an image has the id of its source.
+fn file_system(option: &str, text: &str) -> Result<FsKind> {
+    match text.parse() {
+        Ok(kind @ (FsKind::Ext4 | FsKind::Xfs)) => Ok(kind),
+        _ => Err(invalid(format!("{option} is {text:?}: expected ext4 or xfs"))),
+    }
+}
+
+impl Settings {
+    pub(crate) fn parse(request: &Open) -> Result<Self> {
+        options::check(&driver_options(), &request.options)?;
+        let given = |name: &str, default| request.options.get(name).map_or(default, String::as_str);
+        let path = match request.options.get(PATH).map(PathBuf::from) {
+            None => request.root.join("images"),
+            Some(path) if path.is_absolute() => path,
+            Some(path) => {
+                return Err(invalid(format!("{PATH} is {}: expected an absolute path", path.display())));
+            }
+        };
+        let fs = file_system(FS, given(FS, DEFAULT_FS))?;
+        let bytes =
+            size::parse(given(SIZE, DEFAULT_SIZE)).map_err(|error| invalid(format!("{SIZE}: {error}")))?;
+        Ok(Self { path, size: checked_size(bytes, fs)?, fs })
+    }
+
+    /// The size and the file system of a volume to be made.
+    pub(crate) fn wanted(
+        &self,
+        size: Option<u64>,
+        given: &BTreeMap<String, String>,
+    ) -> Result<(u64, FsKind)> {
+        options::check(&create_options(), given)?;
+        let fs = given.get(CREATE_FS).map_or(Ok(self.fs), |text| file_system(CREATE_FS, text))?;
+        Ok((checked_size(size.filter(|size| *size > 0).unwrap_or(self.size), fs)?, fs))
+    }
+}
+
+/// Refuses options that a copy of an image cannot follow.
+pub(crate) fn check_copy(fs: FsKind, given: &BTreeMap<String, String>) -> Result<()> {
+    options::check(&create_options(), given)?;
+    match given.get(CREATE_FS).map(|text| file_system(CREATE_FS, text)).transpose()? {
+        Some(other) if other != fs => Err(invalid(format!("{CREATE_FS} is {other}: the snapshot has {fs}"))),
+        _ => Ok(()),
+    }
+}
+
+/// What a restore is told to make the same kind of volume.
+pub(crate) fn restore_options(fs: FsKind) -> BTreeMap<String, String> {
+    BTreeMap::from([(CREATE_FS.to_owned(), fs.to_string())])
+}
+
+/// A size in whole blocks that the file system fits in.
+pub(crate) fn checked_size(bytes: u64, fs: FsKind) -> Result<u64> {
+    let smallest = if fs == FsKind::Xfs { SMALLEST_XFS } else { SMALLEST_EXT4 };
+    if bytes < smallest {
+        return Err(invalid(format!("{bytes} bytes are too few for {fs}: expected at least {smallest}")));
+    }
+    let whole = bytes.checked_next_multiple_of(BLOCK).filter(|whole| i64::try_from(*whole).is_ok());
+    whole.ok_or_else(|| invalid(format!("{bytes} bytes are more than a file can have")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_whole_blocks_within_what_can_be() {
+        assert_eq!(checked_size(SMALLEST_EXT4 + 1, FsKind::Ext4).unwrap(), SMALLEST_EXT4 + BLOCK);
+        for (bytes, fs) in [
+            (0, FsKind::Ext4),
+            (SMALLEST_XFS - 1, FsKind::Xfs),
+            (u64::MAX, FsKind::Ext4),
+            (1 << 63, FsKind::Xfs),
+        ] {
+            assert_eq!(checked_size(bytes, fs).unwrap_err().kind, ErrorKind::InvalidArgument, "{bytes}");
+        }
+    }
+
+    #[test]
+    fn options_are_refused_by_name() {
+        let parse = |name: &str, value: &str| {
+            Settings::parse(&Open {
+                root: "/r".into(),
+                options: [(name.to_owned(), value.to_owned())].into(),
+                ..Open::default()
+            })
+        };
+        for (name, value) in
+            [(PATH, "images"), (SIZE, "much"), (SIZE, "1K"), (FS, "btrfs"), ("loop.sice", "1G")]
+        {
+            let error = parse(name, value).unwrap_err();
+            assert_eq!(error.kind, ErrorKind::InvalidArgument);
+            assert!(error.message.contains(name) || error.message.contains("too few"), "{error}");
+        }
+        assert_eq!(parse(SIZE, "1g").unwrap().path, PathBuf::from("/r/images"));
+    }
+}

@@ -1,0 +1,152 @@
+//! Taking, deleting and reading snapshots.
+
+use convoy_driver_sdk::freeze::Frozen;
+use convoy_driver_sdk::mapping::{self, Ranges};
+use convoy_driver_sdk::protocol::{
+    CreateSnapshot, DeleteSnapshot, Extents, ListExtents, OpenSnapshot, OpenedSnapshot, Snapshot,
+    SourceLocation,
+};
+use convoy_driver_sdk::{DriverError, ErrorKind, Name, Result, Timestamp};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::record::{Record, TakenSnapshot};
+use crate::{LoopImages, images, lock, options};
+
+/// How long writers may be held up; sharing blocks takes milliseconds.
+const FREEZE: Duration = Duration::from_secs(10);
+
+/// A snapshot that is being read.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    pub(crate) volume: Name,
+    snapshot: Name,
+    ranges: Arc<Ranges>,
+}
+
+impl LoopImages {
+    pub(crate) fn snapshot(&self, volume: &Name, name: &Name, taken: TakenSnapshot) -> Snapshot {
+        let image = self.images.snapshot(volume, name);
+        Snapshot {
+            name: name.clone(),
+            volume: volume.clone(),
+            created: taken.created,
+            info: BTreeMap::from([
+                ("Image".to_owned(), image.display().to_string()),
+                ("Size".to_owned(), images::length(&image).unwrap_or(0).to_string()),
+            ]),
+        }
+    }
+
+    /// The record of a volume, and the image of one of its snapshots.
+    pub(crate) fn known_snapshot(&self, volume: &Name, snapshot: &Name) -> Result<(Record, PathBuf)> {
+        let record = self.record(volume)?;
+        if record.snapshots.contains_key(snapshot) {
+            return Ok((record, self.images.snapshot(volume, snapshot)));
+        }
+        Err(DriverError::new(ErrorKind::NotFound, format!("the volume {volume} has no snapshot {snapshot}")))
+    }
+
+    pub(crate) fn take_snapshot(&self, request: &CreateSnapshot) -> Result<Snapshot> {
+        let CreateSnapshot { volume, snapshot, freeze } = request;
+        self.locked(volume, || {
+            let mut record = self.record(volume)?;
+            if record.snapshots.contains_key(snapshot) {
+                let text = format!("the volume {volume} has a snapshot {snapshot} already");
+                return Err(DriverError::new(ErrorKind::AlreadyExists, text));
+            }
+            let work = self.share_volume(volume, *freeze, true)?;
+            let taken = TakenSnapshot { created: Timestamp::now(), grow: record.grow };
+            record.snapshots.insert(snapshot.clone(), taken);
+            self.images.place_snapshot(&work, volume, snapshot).inspect_err(|_| images::discard(&work))?;
+            self.records.save(volume, &record).inspect_err(|_| {
+                let _ = self.images.remove_snapshot(volume, snapshot);
+            })?;
+            Ok(self.snapshot(volume, snapshot, taken))
+        })
+    }
+
+    /// A copy of a volume as it is at this moment, among the unfinished work.
+    ///
+    /// With `freeze` the file system in it is whole and needs no recovery. Without, the copy is what a power cut would leave,
+    /// less what is still in the page cache.
+    pub(crate) fn share_volume(&self, volume: &Name, freeze: bool, snapshot: bool) -> Result<PathBuf> {
+        let image = self.images.volume(volume);
+        let work = format!("share-{}.img", self.number());
+        let share = || self.images.share(&image, &work, snapshot);
+        if self.mounted(volume)?.is_none() {
+            return share();
+        }
+        let mountpoint = self.mountpoint(volume);
+        // Most of what is to be written is written while writers still run.
+        let dir = File::open(&mountpoint).map_err(images::io("open", &mountpoint))?;
+        rustix::fs::syncfs(&dir).map_err(|error| images::io("sync", &mountpoint)(error.into()))?;
+        drop(dir);
+        images::sync(&image)?;
+        if !freeze {
+            return share();
+        }
+        let frozen = Frozen::freeze(&mountpoint, FREEZE)?;
+        let shared = share();
+        // Thawed too early, it may not be of one moment.
+        frozen.thaw().and(shared).inspect_err(|_| images::discard(&self.images.work().join(&work)))
+    }
+
+    pub(crate) fn drop_snapshot(&self, request: &DeleteSnapshot) -> Result<()> {
+        let DeleteSnapshot { volume, snapshot } = request;
+        self.locked(volume, || {
+            let (mut record, _) = self.known_snapshot(volume, snapshot)?;
+            let open = |reading: &Reading| reading.volume == *volume && reading.snapshot == *snapshot;
+            if lock(&self.readings).values().any(open) {
+                let text = format!("the snapshot {snapshot} of {volume} is being read");
+                return Err(DriverError::new(ErrorKind::InUse, text).hint("wait until the backup is done"));
+            }
+            // The record first: an image in no record is removed by the next open.
+            record.snapshots.remove(snapshot);
+            self.records.save(volume, &record)?;
+            self.images.remove_snapshot(volume, snapshot)
+        })
+    }
+
+    pub(crate) fn begin_reading(&self, request: &OpenSnapshot) -> Result<OpenedSnapshot> {
+        let OpenSnapshot { volume, snapshot, base } = request;
+        let (record, device) = self.known_snapshot(volume, snapshot)?;
+        let size = images::length(&device)?;
+        let open = |path: &PathBuf| File::open(path).map_err(images::io("open", path));
+        let file = open(&device)?;
+        let base = base.as_ref().filter(|base| record.snapshots.contains_key(*base));
+        let changes = match base.map(|base| self.images.snapshot(volume, base)) {
+            // One that cannot be read is as good as gone.
+            Some(base) => open(&base).ok().map(|base| mapping::changes(&base, &file)),
+            None => None,
+        };
+        let mapped = |error| images::io("map the blocks of", &device)(error);
+        let changed = changes.transpose().map_err(mapped)?.flatten();
+        let changed_only = changed.is_some();
+        let ranges = Arc::new(match changed {
+            Some(changed) => changed,
+            None => mapping::in_use(&file).map_err(mapped)?,
+        });
+        let handle = self.handle("read");
+        let reading = Reading { volume: volume.clone(), snapshot: snapshot.clone(), ranges };
+        self.locked(volume, || {
+            // It may have been deleted while the blocks were compared.
+            self.known_snapshot(volume, snapshot)?;
+            lock(&self.readings).insert(handle.clone(), reading);
+            Ok(())
+        })?;
+        let location = SourceLocation::Block { device, size, changed_only };
+        Ok(OpenedSnapshot { handle, location, restore_options: options::restore_options(record.fs) })
+    }
+
+    pub(crate) fn extents(&self, request: &ListExtents) -> Result<Extents> {
+        let ranges = lock(&self.readings).get(&request.handle).map(|reading| Arc::clone(&reading.ranges));
+        let ranges = ranges.ok_or_else(|| {
+            DriverError::new(ErrorKind::NotFound, format!("no snapshot is open as {}", request.handle))
+        })?;
+        Ok(ranges.page(request))
+    }
+}
