@@ -7,7 +7,8 @@ use super::ledger::ADOPTED;
 use super::{CHANGE, QUICK, Volumes};
 use crate::call::Call;
 use crate::events::about;
-use convoy_driver_sdk::protocol::{Capability, ListVolumes, MountVolume, Volume};
+use convoy_client::types::Event;
+use convoy_driver_sdk::protocol::{Capability, ListVolumes, MountVolume, Probe, Volume};
 use convoy_driver_sdk::{DriverError, ErrorKind, Name};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +18,10 @@ const PAGE: u32 = 1000;
 
 /// How often drivers are looked after.
 const PERIOD: Duration = Duration::from_secs(5);
+
+/// In how many of these rounds a driver is asked once how its storage is. That is also when it takes over devices that
+/// have grown: a full pool of devicemapper lets writes wait for a minute.
+const PROBE_ROUNDS: usize = 3;
 
 impl Volumes {
     /// Asks a driver for all its volumes.
@@ -53,11 +58,15 @@ impl Volumes {
     }
 
     async fn look_after_one(&self, driver: &Arc<Backend>) {
-        loop {
+        let mut said = None;
+        for round in 0usize.. {
             tokio::time::sleep(PERIOD).await;
             let call = Call::new("refresh").within(QUICK);
             if driver.may_open_yet() && !self.open_again(driver, &call).await {
                 continue;
+            }
+            if round % PROBE_ROUNDS == 0 {
+                self.probe(driver, &mut said, &call).await;
             }
             if !driver.is_suspect() && !driver.can(Capability::Shared) {
                 continue;
@@ -65,6 +74,17 @@ impl Volumes {
             if let Err(error) = self.refresh(driver, &call).await {
                 tracing::warn!(driver = %driver.name(), %error, "cannot list the volumes of a driver");
             }
+        }
+    }
+
+    /// Asks a driver how its storage is, and tells when that is not as it was `said`.
+    async fn probe(&self, driver: &Backend, said: &mut Option<String>, call: &Call) {
+        let Ok(probed) = driver.call(Probe {}, call).await else { return };
+        let (healthy, message) = (probed.healthy, probed.message.unwrap_or_default());
+        let now = topic(healthy, &message);
+        if said.replace(now.clone()).unwrap_or_else(|| topic(true, "")) != now {
+            let kind = if healthy && message.is_empty() { "driver.healthy" } else { "driver.warning" };
+            self.events.send(Event { message, ..about(kind, driver.name(), "") });
         }
     }
 
@@ -134,6 +154,12 @@ impl Volumes {
             tracing::warn!(%volume, %error, "cannot correct the mount ledger");
         }
     }
+}
+
+/// What a driver says without the figures in it, which change all the time.
+fn topic(healthy: bool, message: &str) -> String {
+    let words: String = message.chars().filter(|letter| !letter.is_ascii_digit()).collect();
+    format!("{healthy} {words}")
 }
 
 struct Listed {
