@@ -9,10 +9,10 @@ use crate::state::ThinId;
 use crate::store::{DRIVER, Store};
 use crate::tools::{MetadataReader, Tools};
 use convoy_driver_sdk::protocol::{
-    AbortRestore, Capability, CloseSnapshot, CreateSnapshot, CreateVolume, DeleteSnapshot, DeleteVolume,
-    Description, Extents, FinishRestore, GetSnapshot, GetVolume, ListExtents, ListVolumes, ListedVolumes,
-    MountVolume, Mounted, Open, OpenSnapshot, Opened, OpenedSnapshot, PrepareRestore, PreparedRestore,
-    Probed, ResizeVolume, Snapshot, UnmountVolume, Volume,
+    AbortRestore, Capability, Check, Checked, CloneVolume, CloseSnapshot, CreateSnapshot, CreateVolume,
+    DeleteSnapshot, DeleteVolume, Description, Extents, FinishRestore, GetSnapshot, GetVolume, ListExtents,
+    ListVolumes, ListedVolumes, MountVolume, Mounted, Open, OpenSnapshot, Opened, OpenedSnapshot,
+    PrepareRestore, PreparedRestore, Probed, ResizeVolume, RevertVolume, Snapshot, UnmountVolume, Volume,
 };
 use convoy_driver_sdk::{Context, Driver, DriverError, ErrorKind, Name, PROTOCOL_VERSION, Result};
 use std::collections::BTreeMap;
@@ -20,6 +20,8 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+mod check;
+mod clones;
 mod health;
 mod mounts;
 mod open;
@@ -44,7 +46,7 @@ pub struct DeviceMapper {
     journal: Journal,
     reader: MetadataReader,
     tools: Tools,
-    sources: Mutex<sources::Sources>,
+    sources: sources::Sources,
     restores: Mutex<BTreeMap<String, restore::Restore>>,
     watch: Mutex<health::Watch>,
     /// Ids of the pool that no record names and nobody announced.
@@ -122,8 +124,27 @@ impl DeviceMapper {
     /// Deletes what was begun, as far as possible now; the rest when nobody uses it any more.
     fn undo(&self, id: ThinId, name: Option<&str>, context: &Context) {
         self.journal.abandon(&[id]);
-        if let Err(error) = self.discard(id, name, &Self::undoing(context)) {
-            tracing::warn!(id, ?name, %error, "cannot undo now: it is tried again");
+        match self.discard(id, name, &Self::undoing(context)) {
+            Ok(true) => self.journal.end(&[id], true),
+            Ok(false) => {}
+            Err(error) => tracing::warn!(id, ?name, %error, "cannot undo now: it is tried again"),
+        }
+    }
+
+    /// Deletes devices that no record names any more, as far as possible now. Written down once, however many.
+    fn clear(&self, ids: &[ThinId], context: &Context) {
+        self.journal.abandon(ids);
+        let context = Self::undoing(context);
+        let gone = |id: &ThinId| match self.discard(*id, None, &context) {
+            Ok(gone) => gone,
+            Err(error) => {
+                tracing::warn!(id, %error, "cannot delete now: it is tried again");
+                false
+            }
+        };
+        let gone: Vec<_> = ids.iter().copied().filter(gone).collect();
+        if !gone.is_empty() {
+            self.journal.end(&gone, true);
         }
     }
 
@@ -139,10 +160,7 @@ impl DeviceMapper {
             // Still active, under a name that a deferred removal frees.
             Err(error) if error.is(rustix::io::Errno::BUSY) => Ok(false),
             Err(error) => Err(error),
-            Ok(()) => {
-                self.journal.end(&[id], true);
-                Ok(true)
-            }
+            Ok(()) => Ok(true),
         }
     }
 
@@ -153,11 +171,11 @@ impl DeviceMapper {
             return Vec::new();
         }
         let recorded = self.store.ids();
-        let mut lines = Vec::new();
+        let (mut lines, mut kept, mut gone) = (Vec::new(), Vec::new(), Vec::new());
         for pending in abandoned {
             let (id, what) = (pending.dev_id, pending.what);
             if recorded.contains(&id) {
-                self.journal.end(&[id], false);
+                kept.push(id);
                 continue;
             }
             // A record that cannot be read may name it.
@@ -166,9 +184,17 @@ impl DeviceMapper {
                 continue;
             }
             match self.discard(id, None, context) {
-                Ok(true) => lines.push(format!("{what}: it was cut off, its device {id} was deleted")),
+                Ok(true) => {
+                    lines.push(format!("{what}: it was cut off, its device {id} was deleted"));
+                    gone.push(id);
+                }
                 Ok(false) => {}
                 Err(error) => tracing::warn!(id, what, %error, "cannot settle: it is tried again"),
+            }
+        }
+        for (ids, gone) in [(kept, false), (gone, true)] {
+            if !ids.is_empty() {
+                self.journal.end(&ids, gone);
             }
         }
         lines
@@ -199,6 +225,9 @@ impl Driver for DeviceMapper {
                 Capability::MountNamespace,
                 Capability::Sized,
                 Capability::Freeze,
+                Capability::Clone,
+                Capability::Revert,
+                Capability::Check,
             ]
             .into(),
             options: options::specs(),
@@ -216,6 +245,10 @@ impl Driver for DeviceMapper {
 
     fn probe(&self, context: &Context) -> Result<Probed> {
         self.look(context)
+    }
+
+    fn check(&self, request: Check, context: &Context) -> Result<Checked> {
+        self.examine(request, context)
     }
 
     fn create_volume(&self, request: CreateVolume, context: &Context) -> Result<Volume> {
@@ -244,6 +277,14 @@ impl Driver for DeviceMapper {
 
     fn resize_volume(&self, request: ResizeVolume, context: &Context) -> Result<Volume> {
         self.resize(&request, context)
+    }
+
+    fn clone_volume(&self, request: CloneVolume, context: &Context) -> Result<Volume> {
+        self.clone_snapshot(&request, context)
+    }
+
+    fn revert_volume(&self, request: RevertVolume, context: &Context) -> Result<Volume> {
+        self.revert(&request, context)
     }
 
     fn create_snapshot(&self, request: CreateSnapshot, context: &Context) -> Result<Snapshot> {

@@ -96,6 +96,11 @@ impl Journal {
         self.lock().attended.retain(|id| !ids.contains(id));
     }
 
+    /// All pending ids.
+    pub fn pending(&self) -> BTreeSet<ThinId> {
+        self.lock().config.pending.iter().map(|pending| pending.dev_id).collect()
+    }
+
     /// Pending ids that no running call looks after.
     pub fn abandoned(&self) -> Vec<Pending> {
         let inner = self.lock();

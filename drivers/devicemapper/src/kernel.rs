@@ -200,18 +200,38 @@ impl Kernel {
         nodes::ensure(&Self::node(name), number)
     }
 
-    /// Replaces a device's table. I/O is held up, not lost, meanwhile.
+    /// Replaces a device's table, which is `now`. I/O is held up, not lost, meanwhile.
     ///
     /// # Errors
     /// [`Error::Kernel`]; the old table is in force then.
-    pub fn reload(&self, name: &str, table: &[Target]) -> Result<()> {
-        self.dm
-            .table_load(&id(name)?, table, DmOptions::default())
-            .map_err(|error| failure("load a new table of", name, error))?;
+    pub fn reload(&self, name: &str, now: &[Target], table: &[Target]) -> Result<()> {
+        let load = |table: &[Target]| {
+            self.dm
+                .table_load(&id(name)?, table, DmOptions::default())
+                .map(drop)
+                .map_err(|error| failure("load a new table of", name, error))
+        };
+        load(table)?;
         let swapped = self.suspend(name, DmFlags::DM_SKIP_LOCKFS);
         // Also after a failure: a device that was left suspended hangs whoever touches it.
         let resumed = self.resume(name, Visibility::Public);
+        if resumed.is_err()
+            && let Err(error) = load(now).and_then(|()| self.resume(name, Visibility::Public))
+        {
+            // Some targets look at what they are given only when they are to begin, and then the swap is done.
+            tracing::error!(name, %error, "the device is held up: its old table could not be restored");
+        }
         swapped.and(resumed)
+    }
+
+    /// Takes back a removal that was left to the kernel.
+    ///
+    /// # Errors
+    /// [`Error::Message`] with `EBUSY` when the device is going right now.
+    pub fn keep(&self, name: &str) -> Result<()> {
+        self.message(name, "@cancel_deferred_remove")?;
+        self.deferred().remove(name);
+        Ok(())
     }
 
     /// Holds up a device's I/O. Without `DM_SKIP_LOCKFS` the file system on it is frozen, whole on the device.
@@ -351,23 +371,24 @@ impl Kernel {
     }
 
     /// Calls that wait for udev, on a thread of their own: a udev that cannot reach this process's semaphores
-    /// (another IPC namespace) would be waited for for ever.
+    /// (another IPC namespace) would be waited for for ever. Where no thread can be had the call is made here: a
+    /// device that stays suspended is worse than waiting.
     fn guarded(
         &self,
         action: &'static str,
         name: &str,
-        call: impl FnOnce(&DM, &DevId<'_>) -> DmResult<()> + Send + 'static,
+        call: impl Fn(&DM, &DevId<'_>) -> DmResult<()> + Clone + Send + 'static,
     ) -> Result<()> {
         let (answer, answered) = channel();
-        let (dm, owned) = (Arc::clone(&self.dm), name.to_owned());
-        std::thread::Builder::new()
-            .name("devicemapper".to_owned())
-            .spawn(move || {
-                let result = DmName::new(&owned).and_then(|name| call(&dm, &DevId::Name(name)));
-                // Nobody listens any more if it took too long.
-                let _ = answer.send(result);
-            })
-            .map_err(Error::io(format_args!("start a thread to {action} {name}")))?;
+        let (dm, owned, apart) = (Arc::clone(&self.dm), name.to_owned(), call.clone());
+        let thread = std::thread::Builder::new().name("devicemapper".to_owned()).spawn(move || {
+            let result = DmName::new(&owned).and_then(|name| apart(&dm, &DevId::Name(name)));
+            // Nobody listens any more if it took too long.
+            let _ = answer.send(result);
+        });
+        if thread.is_err() {
+            return call(&self.dm, &id(name)?).map_err(|error| failure(action, name, error));
+        }
         match answered.recv_timeout(UDEV_LIMIT) {
             Ok(result) => result.map_err(|error| failure(action, name, error)),
             Err(RecvTimeoutError::Timeout) => {

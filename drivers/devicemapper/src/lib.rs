@@ -5,11 +5,12 @@
 //! - [`options`]: what the user sets; [`state`]: what is kept on disk, as convoy 0.5 wrote it; [`store`]: all records.
 //! - [`journal`]: ids of thin devices, on disk before the kernel is asked.
 //! - [`pool`]: the thin pool and its devices; [`superblock`]: what is on a metadata device; [`kernel`]: device-mapper
-//!   itself; [`tools`], [`delta`]: thin-provisioning-tools and what they write.
-//! - [`prepare`]: devices for a pool, for `convoy-devicemapper-prepare`. [`error`]: what can go wrong.
+//!   itself; [`tools`], [`delta`], [`dump`]: thin-provisioning-tools and what they write.
+//! - [`prepare`]: devices for a pool, for `convoy devicemapper prepare`. [`error`]: what can go wrong.
 
 pub mod delta;
 pub mod driver;
+pub mod dump;
 pub mod error;
 pub mod journal;
 pub mod kernel;

@@ -82,6 +82,15 @@ impl Pool {
         self.committed()
     }
 
+    /// Makes a thin device with the content of another that nobody writes to: a snapshot, active for reading or not.
+    ///
+    /// # Errors
+    /// As [`Pool::create_thin`].
+    pub fn copy(&self, id: ThinId, origin_id: ThinId) -> Result<()> {
+        self.message(&format!("create_snap {id} {origin_id}"))?;
+        self.committed()
+    }
+
     /// Makes a thin device with the present content of another, which may be active as `origin`: its file system is
     /// frozen and its I/O held up meanwhile, so that the copy is whole.
     ///
@@ -89,8 +98,7 @@ impl Pool {
     /// [`Error::Message`] with `EEXIST` if the id is taken; [`Error::Kernel`]; [`Error::Pool`].
     pub fn create_snapshot(&self, id: ThinId, origin_id: ThinId, origin: &str) -> Result<()> {
         if self.kernel.state(origin)?.is_none() {
-            self.message(&format!("create_snap {id} {origin_id}"))?;
-            return self.committed();
+            return self.copy(id, origin_id);
         }
         // Between suspend and resume nothing is logged: whatever is written might go to the held up device.
         self.kernel.suspend(origin, DmFlags::empty())?;
@@ -103,11 +111,12 @@ impl Pool {
     /// Deletes a thin device; the blocks that only it uses are free again. Gone already is success.
     ///
     /// # Errors
-    /// [`Error::Message`] with `EBUSY` while it is active.
+    /// [`Error::Message`] with `EBUSY` while it is active; [`Error::Pool`] if the pool could not write that it is gone.
     pub fn delete(&self, id: ThinId) -> Result<()> {
         match self.message(&format!("delete {id}")) {
             Err(error) if error.is(Errno::NODATA) => Ok(()),
-            done => done,
+            Ok(()) => self.committed(),
+            failed => failed,
         }
     }
 
@@ -159,8 +168,11 @@ impl Pool {
         if let Some(state) = self.kernel.state(name)? {
             match self.owner(&state) {
                 Owner::Thin { id: found, size: now } if found == id => {
+                    if state.removing {
+                        self.kernel.keep(name)?;
+                    }
                     if now != size {
-                        self.kernel.reload(name, &table)?;
+                        self.kernel.reload(name, &state.table, &table)?;
                     } else if state.suspended {
                         self.kernel.resume(name, visibility)?;
                     }
@@ -173,14 +185,6 @@ impl Pool {
         // By id, not by name: a restored device is renamed.
         let uuid = format!("{UUID_PREFIX}-{id}-{}", self.name);
         self.kernel.create(name, &uuid, &table, read_only, visibility).map(drop)
-    }
-
-    /// Gives an active thin device another size.
-    ///
-    /// # Errors
-    /// [`Error::Kernel`].
-    pub fn resize(&self, name: &str, id: ThinId, size: u64) -> Result<()> {
-        self.kernel.reload(name, &[self.table(id, size)])
     }
 
     /// Ends a block device; the thin device stays in the pool.
@@ -242,11 +246,23 @@ impl Pool {
 
     /// Whose a device is. The table counts, not the name: 0.5 gave its devices no UUID.
     pub fn owner(&self, state: &DeviceState) -> Owner {
-        owner_of(self.number, state)
+        owner_of(&self.name, self.number, state)
     }
 
     fn table(&self, id: ThinId, size: u64) -> Target {
         (0, size / SECTOR, "thin".to_owned(), format!("{} {id}", self.number))
+    }
+
+    /// Whether the pool works.
+    ///
+    /// # Errors
+    /// [`Error::Pool`] with what to do.
+    pub fn works(&self) -> Result<PoolStatus> {
+        let status = self.status()?;
+        match status.state {
+            PoolState::Good => Ok(status),
+            state => Err(state.refusal(&self.name, &self.metadata)),
+        }
     }
 
     /// Whether new devices may be made.
@@ -254,10 +270,7 @@ impl Pool {
     /// # Errors
     /// [`Error::Pool`] with what to do.
     pub fn admit(&self) -> Result<()> {
-        let status = self.status()?;
-        if status.state != PoolState::Good {
-            return Err(status.state.refusal(&self.name, &self.metadata));
-        }
+        let status = self.works()?;
         let limit = self.settings.limit_percent;
         for (what, usage) in [("data", status.data), ("metadata", status.metadata)] {
             if usage.percent() >= limit {
@@ -278,7 +291,10 @@ impl Pool {
     }
 }
 
-fn owner_of(pool: Device, state: &DeviceState) -> Owner {
+fn owner_of(name: &str, pool: Device, state: &DeviceState) -> Owner {
+    // `CONVOY-<id>-<pool>`: another daemon may be making devices for another pool.
+    let made_here =
+        || state.uuid.strip_prefix(UUID_PREFIX)?.strip_prefix('-')?.split_once('-').map(|(_, of)| of == name);
     match state.table.as_slice() {
         [(0, length, kind, params)] if kind == "thin" => {
             let mut fields = params.split_whitespace();
@@ -289,7 +305,7 @@ fn owner_of(pool: Device, state: &DeviceState) -> Owner {
                 _ => Owner::Foreign,
             }
         }
-        [] if state.uuid.starts_with(UUID_PREFIX) => Owner::Unfinished,
+        [] if made_here() == Some(true) => Owner::Unfinished,
         _ => Owner::Foreign,
     }
 }
@@ -310,12 +326,13 @@ mod tests {
             table,
         };
         let number = Device { major: 253, minor: 0 };
-        let owner = |state: &DeviceState| owner_of(number, state);
+        let owner = |state: &DeviceState| owner_of("convoy-pool", number, state);
         let thin = |params: &str| vec![(0, 131_072, "thin".to_owned(), params.to_owned())];
         assert_eq!(owner(&state(thin("253:0 7"), "")), Owner::Thin { id: 7, size: 64 << 20 });
         assert_eq!(owner(&state(thin("253:9 7"), "")), Owner::Foreign);
         assert_eq!(owner(&state(thin("x"), "CONVOY-x")), Owner::Foreign);
-        assert_eq!(owner(&state(Vec::new(), "CONVOY-convoy-pool-v1")), Owner::Unfinished);
+        assert_eq!(owner(&state(Vec::new(), "CONVOY-13-convoy-pool")), Owner::Unfinished);
+        assert_eq!(owner(&state(Vec::new(), "CONVOY-13-my-convoy-pool")), Owner::Foreign);
         assert_eq!(owner(&state(Vec::new(), "LVM-1")), Owner::Foreign);
         let linear = vec![(0, 8, "linear".to_owned(), "8:0 0".to_owned())];
         assert_eq!(owner(&state(linear, "")), Owner::Foreign);

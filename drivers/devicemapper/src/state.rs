@@ -137,6 +137,16 @@ pub struct SnapshotRecord {
 }
 
 impl VolumeRecord {
+    /// Gives the volume another size; its snapshots keep that with which they were taken.
+    pub fn resize(&mut self, size: u64) {
+        if size != self.size {
+            for snapshot in self.snapshots.values_mut() {
+                snapshot.size.get_or_insert(self.size);
+            }
+            self.size = size;
+        }
+    }
+
     /// Every id it names.
     pub fn ids(&self) -> impl Iterator<Item = ThinId> {
         std::iter::once(self.dev_id).chain(self.snapshots.values().map(|snapshot| snapshot.dev_id))

@@ -2,23 +2,27 @@
 //! pool that does not run.
 
 use crate::delta::{Delta, Wanted};
+use crate::dump;
 use crate::error::{Error, Result};
 use crate::pool::Pool;
 use crate::state::ThinId;
 use convoy_driver_sdk::command::{Command, CommandError};
 use convoy_driver_sdk::{Context, DriverError, ErrorKind};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufReader, Seek};
 use std::os::fd::AsRawFd;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
 
 /// The Debian package of the tools.
-const PACKAGE: &str = "thin-provisioning-tools";
+pub const PACKAGE: &str = "thin-provisioning-tools";
 /// How long to wait for a metadata snapshot that another program keeps.
 const SNAPSHOT_WAIT: Duration = Duration::from_secs(10);
+
+/// How often a waiting reader looks whether it is its turn.
+const TURN_EVERY: Duration = Duration::from_millis(20);
 
 /// Loads the kernel's thin target.
 ///
@@ -46,24 +50,34 @@ pub fn thin_check(metadata: &Path, context: &Context) -> Result<()> {
         .and_then(|output| if output.code == 0 { Ok(output) } else { plain() });
     match checked {
         Ok(output) if output.code == 0 => Ok(()),
-        Ok(output) => Err(Error::Setup {
-            message: format!(
-                "the pool's metadata on {} is damaged: {}",
-                metadata.display(),
-                String::from_utf8_lossy(&output.stderr).trim()
-            ),
-            hint: format!(
-                "copy the device, then `thin_repair -i {} -o <another device>` and start with that as dm.metadatadev",
-                metadata.display()
-            ),
-            kind: ErrorKind::DataLoss,
-        }),
+        Ok(output) => Err(damaged(metadata, &output.stderr)),
         Err(error @ (CommandError::NotInstalled { .. } | CommandError::Ended { .. })) => {
             tracing::warn!(%error, "the pool's metadata was not checked");
             Ok(())
         }
         Err(error) => Err(error.into()),
     }
+}
+
+fn damaged(metadata: &Path, said: &[u8]) -> Error {
+    let at = metadata.display();
+    Error::Setup {
+        message: format!("the pool's metadata on {at} is damaged: {}", String::from_utf8_lossy(said).trim()),
+        hint: format!(
+            "copy the device, then `thin_repair -i {at} -o <another device>` and start with that as dm.metadatadev"
+        ),
+        kind: ErrorKind::DataLoss,
+    }
+}
+
+/// Checks the metadata of a pool that does not run, and changes nothing.
+///
+/// # Errors
+/// [`Error::Setup`] with `DataLoss` if it is damaged; [`Error::Command`].
+pub fn look_at_metadata(metadata: &Path, context: &Context) -> Result<()> {
+    let check = Command::new("thin_check").package(PACKAGE).accept(1).arg("-q").arg(metadata);
+    let output = check.run(context)?;
+    if output.code == 0 { Ok(()) } else { Err(damaged(metadata, &output.stderr)) }
 }
 
 /// What of the tools is there.
@@ -118,17 +132,37 @@ impl MetadataReader {
     /// # Errors
     /// [`Error::Command`], [`Error::Output`], [`Error::Message`].
     pub fn ids(&self, pool: &Pool, scratch: &Path, context: &Context) -> Result<BTreeSet<ThinId>> {
-        let args = ["thin_ls", "--metadata-snap", "--no-headers", "-o", "DEV"];
+        Ok(self.mapped(pool, scratch, context)?.into_keys().collect())
+    }
+
+    /// The thin devices of the pool, each with how many blocks it maps, its own and shared ones.
+    ///
+    /// # Errors
+    /// [`Error::Command`], [`Error::Output`], [`Error::Message`].
+    pub fn mapped(&self, pool: &Pool, scratch: &Path, context: &Context) -> Result<BTreeMap<ThinId, u64>> {
+        let args = ["thin_ls", "--metadata-snap", "--no-headers", "-o", "DEV,MAPPED_BLOCKS"];
         let mut out = self.run(&args, pool, scratch, context)?;
         let text = std::io::read_to_string(&mut out).map_err(Error::io("read what thin_ls wrote"))?;
-        text.split_whitespace()
-            .map(|id| {
-                id.parse().map_err(|_| Error::Output {
-                    tool: "thin_ls",
-                    reason: format!("expected device ids, found {id:?}"),
-                })
-            })
-            .collect()
+        text.lines().filter(|line| !line.trim().is_empty()).map(device_line).collect()
+    }
+
+    /// How many of the pool's `total` blocks for data thin devices map, each counted once.
+    ///
+    /// # Errors
+    /// [`Error::Command`], [`Error::Output`], [`Error::Message`].
+    pub fn owned_blocks(&self, pool: &Pool, total: u64, scratch: &Path, context: &Context) -> Result<u64> {
+        let out = self.run(&["thin_dump", "--metadata-snap"], pool, scratch, context)?;
+        dump::mapped_blocks(BufReader::new(out), total)
+    }
+
+    /// Looks whether a metadata snapshot is kept that is no reader's of this driver, and with `release` lets it go;
+    /// answers whether it did, or `None` when there is none.
+    pub fn release_stale(&self, pool: &Pool, release: bool, context: &Context) -> Option<bool> {
+        let _turn = self.turn(context).ok()?;
+        if !pool.status().is_ok_and(|status| status.metadata_snapshot) {
+            return None;
+        }
+        Some(release && pool.release_metadata_snapshot().is_ok())
     }
 
     /// The blocks of a device that are in use or, with an older device to compare with, those that changed. The
@@ -153,8 +187,22 @@ impl MetadataReader {
         Delta::parse(BufReader::new(out), wanted, pool.block_bytes(), size)
     }
 
+    /// Waits for the reader before, as long as the call has time.
+    fn turn(&self, context: &Context) -> Result<MutexGuard<'_, ()>> {
+        loop {
+            match self.one.try_lock() {
+                Ok(turn) => return Ok(turn),
+                Err(TryLockError::Poisoned(turn)) => return Ok(turn.into_inner()),
+                Err(TryLockError::WouldBlock) => {
+                    context.check()?;
+                    std::thread::sleep(TURN_EVERY);
+                }
+            }
+        }
+    }
+
     fn run(&self, args: &[&str], pool: &Pool, scratch: &Path, context: &Context) -> Result<File> {
-        let _one = self.one.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let _one = self.turn(context)?;
         let mut out = tempfile::tempfile_in(scratch)
             .map_err(Error::io(format_args!("make a temporary file in {}", scratch.display())))?;
         reserve(pool, context)?;
@@ -167,6 +215,20 @@ impl MetadataReader {
         released?;
         out.rewind().map_err(Error::io("read what a tool wrote"))?;
         Ok(out)
+    }
+}
+
+/// A device's id and the number of blocks it maps.
+fn device_line(line: &str) -> Result<(ThinId, u64)> {
+    let mut words = line.split_whitespace();
+    let found =
+        (words.next().and_then(|id| id.parse().ok()), words.next().and_then(|blocks| blocks.parse().ok()));
+    match (found, words.next()) {
+        ((Some(id), Some(blocks)), None) => Ok((id, blocks)),
+        _ => Err(Error::Output {
+            tool: "thin_ls",
+            reason: format!("expected a device id and a number of blocks, found {line:?}"),
+        }),
     }
 }
 
@@ -191,6 +253,14 @@ fn reserve(pool: &Pool, context: &Context) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_of_thin_ls_is_understood_or_refused() {
+        assert_eq!(device_line("  17   4096 ").unwrap(), (17, 4096));
+        for bad in ["17", "x 1", "17 2M", "1 2 3"] {
+            assert!(device_line(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn versions_that_miss_changes_are_not_trusted() {

@@ -60,9 +60,11 @@ impl DeviceMapper {
             let error = DriverError::from(status.state.refusal(self.pool.name(), self.pool.metadata()));
             return Some(format!("{error}; {}", error.hint.as_deref().unwrap_or_default()));
         }
-        let full: Vec<_> = [("data", status.data), ("metadata", status.metadata)]
-            .into_iter()
-            .filter(|(_, usage)| usage.percent() >= self.settings.warn_percent)
+        let usage = [("data", status.data), ("metadata", status.metadata)];
+        let filling = self.filling(status);
+        let full: Vec<_> = usage
+            .iter()
+            .filter(|(what, _)| filling.contains(what))
             .map(|(what, usage)| format!("{what}: {usage}"))
             .collect();
         if full.is_empty() {
@@ -73,6 +75,13 @@ impl DeviceMapper {
             "the pool {pool} is getting full ({}): nothing new is created from {limit} % on; enlarge its devices or delete what is not needed",
             full.join(", ")
         ))
+    }
+
+    /// What of the pool is in use above the threshold for warnings.
+    fn filling(&self, status: &PoolStatus) -> Vec<&'static str> {
+        let usage = [("data", status.data), ("metadata", status.metadata)];
+        let above = usage.into_iter().filter(|(_, usage)| usage.percent() >= self.settings.warn_percent);
+        above.map(|(what, _)| what).collect()
     }
 
     /// Looks after the pool: takes over devices that have grown, settles what was deferred, says what is wrong.
@@ -92,8 +101,8 @@ impl DeviceMapper {
         let status = self.pool.status()?;
         let message = self.warning(&status);
         let mut watch = lock(&self.watch);
-        // The figures change all the time; what is said once is that there is something to say.
-        let topic = message.as_ref().map(|_| status.state.as_str().to_owned());
+        // The figures change all the time; what is said once is what there is to say.
+        let topic = message.as_ref().map(|_| format!("{}{:?}", status.state.as_str(), self.filling(&status)));
         if watch.said != topic {
             match &message {
                 Some(message) => tracing::warn!("{message}"),
@@ -101,8 +110,13 @@ impl DeviceMapper {
             }
             watch.said = topic;
         }
+        Ok(Probed { healthy: self.works(&status), message })
+    }
+
+    /// Whether something new can be made.
+    pub(super) fn works(&self, status: &PoolStatus) -> bool {
         let limit = self.settings.limit_percent;
         let room = status.data.percent() < limit && status.metadata.percent() < limit;
-        Ok(Probed { healthy: status.state == PoolState::Good && room, message })
+        status.state == PoolState::Good && room
     }
 }

@@ -70,7 +70,7 @@ pub(super) fn open(request: Open, context: &Context) -> Result<(DeviceMapper, Op
         store,
         reader,
         tools,
-        sources: Mutex::new(sources::Sources::default()),
+        sources: sources::Sources::default(),
         restores: Mutex::new(BTreeMap::new()),
         watch: Mutex::new(health::Watch::default()),
         strangers,

@@ -87,7 +87,9 @@ impl DeviceMapper {
             .and_then(|()| self.pool.kernel().resume(&restore.name, Visibility::Public));
         if let Err(error) = published {
             tracing::warn!(volume = %restore.name, %error, "the restored device could not be renamed");
-            self.pool.deactivate_or_defer(&device, context)?;
+            if let Err(error) = self.pool.deactivate_or_defer(&device, context) {
+                tracing::warn!(volume = %restore.name, %error, "nor removed");
+            }
         }
         Ok(store::volume(&record, None, None))
     }
@@ -102,9 +104,7 @@ impl DeviceMapper {
             return Ok(self.settings.filesystem);
         };
         if kind == FsKind::Btrfs {
-            let tune = Command::new("btrfstune").package("btrfs-progs");
-            tune.args(["-f", "-m"]).arg(node).run(&context)?;
-            sync(node)?;
+            renew_btrfs(node, &context)?;
         }
         Ok(kind)
     }
@@ -114,4 +114,11 @@ impl DeviceMapper {
         self.undo(restore.id, Some(&self.restore_name(restore.id)), context);
         Ok(())
     }
+}
+
+/// Gives a btrfs that nobody has mounted an id of its own.
+pub(super) fn renew_btrfs(node: &Path, context: &Context) -> Result<()> {
+    let tune = Command::new("btrfstune").package("btrfs-progs");
+    tune.args(["-f", "-m"]).arg(node).run(context)?;
+    sync(node)
 }

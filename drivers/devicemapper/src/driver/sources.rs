@@ -1,6 +1,6 @@
 //! Handing snapshots over for reading.
 
-use super::{DeviceMapper, lock};
+use super::DeviceMapper;
 use crate::delta::Delta;
 use crate::kernel::{Kernel, Visibility};
 use crate::options::CREATE_FS;
@@ -9,8 +9,8 @@ use convoy_driver_sdk::protocol::{
     Extent, Extents, ListExtents, OpenSnapshot, OpenedSnapshot, SourceLocation,
 };
 use convoy_driver_sdk::{Context, DriverError, ErrorKind, Result};
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Extents in a page, if the caller does not say how many.
 const PAGE: usize = 10_000;
@@ -18,8 +18,24 @@ const PAGE: usize = 10_000;
 /// The open snapshots.
 #[derive(Debug, Default)]
 pub(super) struct Sources {
+    inner: Mutex<Inner>,
+    /// A device was removed.
+    closed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
     next: u64,
     open: BTreeMap<String, Source>,
+    /// Snapshots whose devices are being removed. It may take seconds, and nobody else waits for it than who opens
+    /// the same snapshot.
+    closing: BTreeSet<ThinId>,
+}
+
+impl Sources {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        super::lock(&self.inner)
+    }
 }
 
 #[derive(Debug)]
@@ -31,7 +47,7 @@ struct Source {
 impl DeviceMapper {
     /// Whether a snapshot is being read.
     pub(super) fn is_open(&self, id: ThinId) -> bool {
-        lock(&self.sources).open.values().any(|source| source.id == id)
+        self.sources.lock().open.values().any(|source| source.id == id)
     }
 
     pub(super) fn open_source(&self, request: &OpenSnapshot, context: &Context) -> Result<OpenedSnapshot> {
@@ -40,7 +56,10 @@ impl DeviceMapper {
         let size = snapshot.size.unwrap_or(volume.size);
         // Announced before the device exists, so that nobody deletes the snapshot or closes the device meanwhile.
         let handle = {
-            let mut sources = lock(&self.sources);
+            let mut sources = self.sources.lock();
+            while sources.closing.contains(&id) {
+                sources = self.sources.closed.wait(sources).unwrap_or_else(PoisonError::into_inner);
+            }
             sources.next += 1;
             let handle = format!("read-{id}-{}", sources.next);
             sources.open.insert(handle.clone(), Source { id, delta: Arc::default() });
@@ -53,7 +72,7 @@ impl DeviceMapper {
             .and_then(|()| self.find_delta(&volume, &snapshot, request, context));
         match opened {
             Ok((delta, changed_only)) => {
-                if let Some(source) = lock(&self.sources).open.get_mut(&handle) {
+                if let Some(source) = self.sources.lock().open.get_mut(&handle) {
                     source.delta = Arc::new(delta);
                 }
                 let device = Kernel::node(&name);
@@ -96,7 +115,7 @@ impl DeviceMapper {
     }
 
     pub(super) fn extents(&self, request: &ListExtents) -> Result<Extents> {
-        let delta = lock(&self.sources).open.get(&request.handle).map(|source| Arc::clone(&source.delta));
+        let delta = self.sources.lock().open.get(&request.handle).map(|source| Arc::clone(&source.delta));
         let delta = delta.ok_or_else(|| {
             DriverError::new(ErrorKind::NotFound, format!("no snapshot is open as {}", request.handle))
         })?;
@@ -105,15 +124,20 @@ impl DeviceMapper {
     }
 
     pub(super) fn close_source(&self, handle: &str, context: &Context) -> Result<()> {
-        let mut sources = lock(&self.sources);
-        let Some(source) = sources.open.remove(handle) else { return Ok(()) };
-        let name = self.read_name(source.id);
-        if sources.open.values().any(|other| other.id == source.id) {
-            return Ok(());
-        }
-        // Under the lock, so that an opening of the same snapshot does not meet its device half removed.
-        self.pool.deactivate_or_defer(&name, context)?;
-        Ok(())
+        let id = {
+            let mut sources = self.sources.lock();
+            let Some(Source { id, .. }) = sources.open.remove(handle) else { return Ok(()) };
+            if sources.open.values().any(|other| other.id == id) {
+                return Ok(());
+            }
+            // So that an opening of the same snapshot does not meet its device half removed.
+            sources.closing.insert(id);
+            id
+        };
+        let removed = self.pool.deactivate_or_defer(&self.read_name(id), context);
+        self.sources.lock().closing.remove(&id);
+        self.sources.closed.notify_all();
+        removed.map(drop).map_err(DriverError::from)
     }
 }
 

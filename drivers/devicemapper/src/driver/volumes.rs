@@ -12,6 +12,7 @@ use convoy_driver_sdk::protocol::{
 };
 use convoy_driver_sdk::{Context, DriverError, ErrorKind, Name, Result, Timestamp};
 use std::collections::BTreeMap;
+use std::path::Path;
 
 impl DeviceMapper {
     pub(super) fn create(&self, request: CreateVolume, context: &Context) -> Result<Volume> {
@@ -46,7 +47,28 @@ impl DeviceMapper {
             boot_id: String::new(),
             growing: false,
         };
-        match self.fill(&record, context) {
+        self.establish(record, context, |node| {
+            filesystem::mkfs_anew(filesystem, node, &self.bounded(context))?;
+            sync(node)
+        })
+    }
+
+    /// From a thin device that was begun to a volume: `fill` puts on it what is missing, and the record makes it one.
+    pub(super) fn establish(
+        &self,
+        record: VolumeRecord,
+        context: &Context,
+        fill: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<Volume> {
+        let (name, id, size) = (&record.name, record.dev_id, record.size);
+        let made = self
+            .pool
+            .activate(name, id, size, false, Visibility::Public)
+            .map_err(DriverError::from)
+            .and_then(|()| fill(&Kernel::node(name)))
+            .and_then(|()| context.check())
+            .and_then(|()| Ok(self.store.insert(record.clone())?));
+        match made {
             Ok(()) => {
                 self.journal.end(&[id], false);
                 Ok(store::volume(&record, None, None))
@@ -56,16 +78,6 @@ impl DeviceMapper {
                 Err(error)
             }
         }
-    }
-
-    /// From an empty thin device to a volume; the record makes it one.
-    fn fill(&self, record: &VolumeRecord, context: &Context) -> Result<()> {
-        let node = Kernel::node(&record.name);
-        self.pool.activate(&record.name, record.dev_id, record.size, false, Visibility::Public)?;
-        filesystem::mkfs_anew(record.filesystem, &node, &self.bounded(context))?;
-        sync(&node)?;
-        context.check()?;
-        Ok(self.store.insert(record.clone())?)
     }
 
     /// A create of a name whose data was kept by a reference-only delete brings the data back.
@@ -119,9 +131,7 @@ impl DeviceMapper {
                 return Err(error);
             }
             // Acknowledged from here on: what cannot be deleted now is deleted later.
-            for id in ids {
-                self.undo(id, None, context);
-            }
+            self.clear(&ids, context);
         }
         self.forget_mountpoint(name);
         Ok(())
@@ -169,11 +179,8 @@ impl DeviceMapper {
         }
         if size > record.size {
             record = self.store.change(&record.name, |record| {
-                // Snapshots keep the size they were taken with.
-                for snapshot in record.snapshots.values_mut() {
-                    snapshot.size.get_or_insert(record.size);
-                }
-                (record.size, record.growing) = (size, true);
+                record.resize(size);
+                record.growing = true;
             })?;
         }
         self.pool.activate(&record.name, record.dev_id, record.size, false, Visibility::Public)?;
@@ -216,7 +223,7 @@ pub(super) fn in_use(text: String) -> DriverError {
 }
 
 /// Makes what was written to a device durable.
-pub(super) fn sync(node: &std::path::Path) -> Result<()> {
+pub(super) fn sync(node: &Path) -> Result<()> {
     std::fs::File::open(node)
         .and_then(|device| device.sync_all())
         .map_err(|error| DriverError::io(format_args!("write {}", node.display()), &error))

@@ -97,7 +97,7 @@ pub fn bring_up(kernel: Kernel, settings: Settings, in_use: bool, context: &Cont
             kernel.ensure_node(&name, state.number)?;
             if !same(&state.table, &table) {
                 tracing::info!(pool = name, "the pool's table is brought up to date");
-                kernel.reload(&name, &table)?;
+                kernel.reload(&name, &state.table, &table)?;
             }
             state.number
         }
@@ -169,7 +169,20 @@ fn check_running(settings: &Settings, state: &DeviceState, data: Disk, metadata:
     if kind != "thin-pool" || fields.get(..2).is_none_or(|found| found != devices) {
         return Err(conflict(format!("{kind} {params}")));
     }
-    check_block_size(settings, fields.get(2).and_then(|field| field.parse().ok()).unwrap_or_default())
+    check_block_size(settings, fields.get(2).and_then(|field| field.parse().ok()).unwrap_or_default())?;
+    // The kernel would find out when the pool has its new table already.
+    let (now, wanted) = (state.table.first().map_or(0, |(_, length, ..)| *length), data.sectors);
+    if wanted - wanted % settings.block_sectors < now {
+        return Err(Error::Setup {
+            message: format!(
+                "dm.datadev={}: expected at least the {now} sectors of the running pool, found {wanted}",
+                settings.data_device.display()
+            ),
+            hint: "a pool cannot shrink: give the device its size back".to_owned(),
+            kind: ErrorKind::DataLoss,
+        });
+    }
+    Ok(())
 }
 
 fn check_block_size(settings: &Settings, found: u64) -> Result<()> {
@@ -241,7 +254,7 @@ impl Pool {
             return Ok(false);
         }
         check_running(settings, &state, data, metadata)?;
-        self.kernel.reload(&self.name, &[wanted])?;
+        self.kernel.reload(&self.name, &state.table, &[wanted])?;
         Ok(true)
     }
 
@@ -306,5 +319,9 @@ mod tests {
             let error = check(kind, params).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         }
+        let running = state("thin-pool", "254:16 254:0 4096 0 0");
+        let small = Disk { sectors: 1_048_575, ..DATA };
+        let error = check_running(&settings("queue"), &running, small, META).unwrap_err().to_string();
+        assert!(error.contains("at least the 1048576 sectors"), "{error}");
     }
 }
