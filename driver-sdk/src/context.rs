@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 /// How far a long call has come.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Progress {
     /// Units done so far.
     pub done: u64,
@@ -43,6 +44,25 @@ type ProgressSink = Arc<dyn Fn(Progress) + Send + Sync>;
 ///
 /// A driver's method may block; one that can take longer than a second calls [`Context::check`] in its loop,
 /// undoes or remembers what it began when that fails, and reports [`Context::progress`].
+///
+/// ```
+/// use convoy_driver_sdk::context::{CancelFlag, Progress};
+/// use convoy_driver_sdk::{Context, ErrorKind};
+///
+/// fn copy(files: &[&str], context: &Context) -> convoy_driver_sdk::Result<()> {
+///     for (done, _file) in files.iter().enumerate() {
+///         context.check()?;
+///         context.progress(Progress { done: done as u64, total: None, unit: "files".to_owned(), note: None });
+///     }
+///     Ok(())
+/// }
+///
+/// let cancel = CancelFlag::default();
+/// let context = Context::new("example").with_cancel(cancel.clone());
+/// assert!(copy(&["a", "b"], &context).is_ok());
+/// cancel.cancel();
+/// assert_eq!(copy(&["a", "b"], &context).unwrap_err().kind, ErrorKind::Cancelled);
+/// ```
 #[derive(Clone, Default)]
 pub struct Context {
     request_id: String,

@@ -34,7 +34,9 @@ pub trait Driver: Send + Sync + Sized + 'static {
     ///
     /// # Errors
     /// Whatever keeps it from being found out.
-    fn info(&self, context: &Context) -> Result<BTreeMap<String, String>>;
+    fn info(&self, _context: &Context) -> Result<BTreeMap<String, String>> {
+        Ok(BTreeMap::new())
+    }
 
     /// Whether the storage is well.
     ///

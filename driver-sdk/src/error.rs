@@ -11,6 +11,7 @@ pub type Result<T> = std::result::Result<T, DriverError>;
 
 /// The kinds of error of the driver protocol. The set is closed: a new kind is a new major version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorKind {
     /// The volume, snapshot, source, target or backup named does not exist.
@@ -50,6 +51,7 @@ impl ErrorKind {
 
 /// An error of a driver call, as it crosses the boundary.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[error("{message}")]
 pub struct DriverError {
     /// What kind of failure it is.

@@ -10,9 +10,90 @@
 //! - [`options`]: refusing what a user mistyped; [`records`], [`atomic`], [`flock`]: durable records and locks;
 //!   [`mountinfo`], [`filesystem`], [`freeze`], [`command`]: mounts, file systems and external programs, never
 //!   longer than the call; [`reflink`], [`mapping`]: files that share their blocks, and what of them differs.
+//! - `schema` (feature `schema`): the JSON Schema of every message; `schema/` holds it for every minor version.
 //! - [`dispatch`]: from a method name and JSON to the trait and back; both carriers end here.
 //! - [`export`] makes a shared library of a driver (feature `library`), [`process`] an executable (feature
 //!   `process`); [`wire`]: what the carriers add to the messages.
+//!
+//! A driver that keeps its volumes in memory, called as both carriers call it:
+//!
+//! ```
+//! use convoy_driver_sdk::dispatch::{Dispatch, Dispatcher};
+//! use convoy_driver_sdk::protocol::*;
+//! use convoy_driver_sdk::{Context, Driver, DriverError, ErrorKind, Name, Result, Timestamp};
+//! use std::collections::BTreeMap;
+//! use std::sync::Mutex;
+//!
+//! struct Memory {
+//!     volumes: Mutex<BTreeMap<Name, Volume>>,
+//! }
+//!
+//! fn missing(name: &Name) -> DriverError {
+//!     DriverError::new(ErrorKind::NotFound, format!("there is no volume {name}")).hint("see convoy list")
+//! }
+//!
+//! impl Driver for Memory {
+//!     fn describe() -> Description {
+//!         Description::new("memory", env!("CARGO_PKG_VERSION"), "volumes that are forgotten")
+//!     }
+//!
+//!     fn open(request: Open, _: &Context) -> Result<(Self, Opened)> {
+//!         convoy_driver_sdk::options::check(&[], &request.options)?;
+//!         Ok((Self { volumes: Mutex::default() }, Opened::default()))
+//!     }
+//!
+//!     fn create_volume(&self, request: CreateVolume, _: &Context) -> Result<Volume> {
+//!         let mut volumes = self.volumes.lock().unwrap();
+//!         if volumes.contains_key(&request.name) {
+//!             return Err(DriverError::new(ErrorKind::AlreadyExists, format!("{} exists already", request.name)));
+//!         }
+//!         let volume = Volume {
+//!             name: request.name.clone(),
+//!             size: request.size.unwrap_or(0),
+//!             created: Timestamp::now(),
+//!             mountpoint: None,
+//!             info: BTreeMap::new(),
+//!             snapshots: Vec::new(),
+//!             health: Health::Good,
+//!         };
+//!         volumes.insert(request.name, volume.clone());
+//!         Ok(volume)
+//!     }
+//!
+//!     fn delete_volume(&self, request: DeleteVolume, _: &Context) -> Result<()> {
+//!         self.volumes.lock().unwrap().remove(&request.name).map(drop).ok_or_else(|| missing(&request.name))
+//!     }
+//!
+//!     fn mount_volume(&self, request: MountVolume, _: &Context) -> Result<Mounted> {
+//!         Err(DriverError::unsupported(format_args!("mounting {}", request.name)))
+//!     }
+//!
+//!     fn unmount_volume(&self, _: UnmountVolume, _: &Context) -> Result<()> {
+//!         Ok(())
+//!     }
+//!
+//!     fn list_volumes(&self, request: ListVolumes, _: &Context) -> Result<ListedVolumes> {
+//!         let volumes = self.volumes.lock().unwrap();
+//!         let (names, more) = request.page(volumes.keys().cloned());
+//!         let volumes = names.iter().map(|name| volumes[name].clone()).collect();
+//!         Ok(ListedVolumes { volumes, more, ..ListedVolumes::default() })
+//!     }
+//!
+//!     fn get_volume(&self, request: GetVolume, _: &Context) -> Result<Volume> {
+//!         self.volumes.lock().unwrap().get(&request.name).cloned().ok_or_else(|| missing(&request.name))
+//!     }
+//! }
+//!
+//! let driver = Dispatcher::<Memory>::new();
+//! let context = Context::new("example");
+//! driver.dispatch("driver.open", br#"{"root": "/nowhere"}"#, &context)?;
+//! driver.dispatch("volume.create", br#"{"name": "vol1"}"#, &context)?;
+//! let listed = driver.dispatch("volume.list", b"{}", &context)?;
+//! assert!(String::from_utf8(listed).unwrap().contains("vol1"));
+//! let error = driver.dispatch("snapshot.create", br#"{"volume": "vol1", "snapshot": "s1"}"#, &context).unwrap_err();
+//! assert_eq!(error.kind, ErrorKind::Unsupported);
+//! # Ok::<(), DriverError>(())
+//! ```
 
 pub mod atomic;
 pub mod command;
@@ -36,6 +117,8 @@ pub mod process;
 pub mod protocol;
 pub mod records;
 pub mod reflink;
+#[cfg(feature = "schema")]
+pub mod schema;
 pub mod size;
 pub mod timestamp;
 pub mod wire;

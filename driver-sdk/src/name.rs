@@ -10,6 +10,13 @@ pub const MAX_NAME_BYTES: usize = 200;
 /// The rule is the one convoy has always had, `^[a-zA-Z0-9][a-zA-Z0-9_.-]+$`, with an upper bound of
 /// [`MAX_NAME_BYTES`]. It is checked when the value is made and when it is deserialised, so that a driver need
 /// not check again.
+///
+/// ```
+/// use convoy_driver_sdk::Name;
+///
+/// assert_eq!(Name::parse("vol1").unwrap().as_str(), "vol1");
+/// assert!(Name::parse("../vol1").is_err() && serde_json::from_str::<Name>("\"../vol1\"").is_err());
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Name(String);

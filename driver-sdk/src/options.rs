@@ -6,6 +6,15 @@ use std::collections::BTreeMap;
 
 /// Refuses options that are not among `known`, and the lack of those that are required.
 ///
+/// ```
+/// use convoy_driver_sdk::{options, protocol::OptionSpec};
+///
+/// let known = [OptionSpec::new("mode", "permissions, octal").default_value("755")];
+/// assert!(options::check(&known, &[("mode".to_owned(), "750".to_owned())].into()).is_ok());
+/// let error = options::check(&known, &[("mod".to_owned(), "750".to_owned())].into()).unwrap_err();
+/// assert_eq!(error.hint.as_deref(), Some("known options: mode"));
+/// ```
+///
 /// # Errors
 /// `InvalidArgument`, naming the option and all that are known.
 pub fn check(known: &[OptionSpec], given: &BTreeMap<String, String>) -> Result<()> {

@@ -54,6 +54,12 @@ macro_rules! requests {
 
         /// Every method of the protocol, for documents and tests.
         pub const METHODS: &[&str] = &[$($method),*];
+
+        /// The schemas of every method's parameters and result.
+        #[cfg(feature = "schema")]
+        pub(crate) fn schemas(generator: &mut schemars::SchemaGenerator) -> Vec<crate::schema::Method> {
+            vec![$(crate::schema::Method::of::<$request>(generator)),*]
+        }
     };
 }
 
@@ -91,10 +97,12 @@ requests! {
 
 /// A success that has nothing to say.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Done {}
 
 /// What a driver can do. Declared, never found out by failure: the host does not call what is not declared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(transform = crate::schema::open))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Capability {
@@ -136,11 +144,13 @@ pub enum Capability {
     Check,
     /// A capability of a newer minor version.
     #[serde(other)]
+    #[cfg_attr(feature = "schema", schemars(skip))]
     Unknown,
 }
 
 /// An option that a driver understands.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct OptionSpec {
     /// As the user writes it: `vfs.path` for the driver itself, `type` for a create.
     pub name: String,
@@ -173,10 +183,12 @@ impl OptionSpec {
 
 /// `driver.describe`: who are you? Answered before `driver.open`, without touching anything.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Describe {}
 
 /// What a driver says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Description {
     /// The name users choose it by: `vfs`, `devicemapper`.
     pub name: Name,
@@ -198,6 +210,22 @@ pub struct Description {
 }
 
 impl Description {
+    /// A driver that can do no more than every driver: see [`Capability`] for what can be added.
+    ///
+    /// # Panics
+    /// If the name breaks the rule for names.
+    pub fn new(name: &'static str, version: &str, summary: &str) -> Self {
+        Self {
+            name: Name::from_static(name),
+            version: version.to_owned(),
+            protocol: PROTOCOL_VERSION.to_owned(),
+            summary: summary.to_owned(),
+            capabilities: BTreeSet::new(),
+            options: Vec::new(),
+            create_options: Vec::new(),
+        }
+    }
+
     /// Whether it declares this capability.
     pub fn can(&self, capability: Capability) -> bool {
         self.capabilities.contains(&capability)
@@ -208,6 +236,7 @@ impl Description {
 ///
 /// Called once before anything else but `driver.describe`; a process that is restarted gets it again.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Open {
     /// The driver's own directory for records (`<convoy root>/<driver>`), made by the driver if missing.
     pub root: PathBuf,
@@ -228,6 +257,7 @@ pub struct Open {
 
 /// The driver is ready.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Opened {
     /// What a crash had left and was finished or undone, one line each.
     #[serde(default)]
@@ -239,10 +269,12 @@ pub struct Opened {
 
 /// `driver.info`: what `convoy info` shows for this driver.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Info {}
 
 /// Keys and values for a person and for scripts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct InfoReply {
     /// Shown sorted by key.
     pub info: BTreeMap<String, String>,
@@ -250,10 +282,12 @@ pub struct InfoReply {
 
 /// `driver.probe`: is the storage well? Cheap; asked every few seconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Probe {}
 
 /// The answer to a probe.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Probed {
     /// Whether new work can be taken.
     pub healthy: bool,
@@ -264,10 +298,12 @@ pub struct Probed {
 
 /// `driver.close`: no more calls follow. Mounted volumes stay mounted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Close {}
 
 /// The envelope of a call through a carrier: what [`crate::Context`] is rebuilt from on the driver's side.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CallContext {
     /// Names the call in logs, progress and cancellation.
     pub request_id: String,

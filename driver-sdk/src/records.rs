@@ -78,6 +78,26 @@ pub struct Listing<T> {
 }
 
 /// A directory of records of one type: `<prefix><name><suffix>`.
+///
+/// ```no_run
+/// use convoy_driver_sdk::records::RecordStore;
+/// use convoy_driver_sdk::{Name, Timestamp};
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Serialize, Deserialize)]
+/// struct Record {
+///     created: Timestamp,
+///     deleting: bool,
+/// }
+///
+/// let records = RecordStore::<Record>::volumes("/var/lib/rancher/convoy/scratch", "scratch")?;
+/// let name = Name::from_static("vol1");
+/// records.insert(&name, &Record { created: Timestamp::now(), deleting: false })?;
+/// for (name, record) in records.load_all()?.records {
+///     println!("{name}: {}", record.map_or_else(|damaged| damaged.to_string(), |it| it.created.to_string()));
+/// }
+/// # Ok::<(), convoy_driver_sdk::records::RecordError>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct RecordStore<T> {
     dir: PathBuf,

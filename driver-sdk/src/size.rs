@@ -13,6 +13,11 @@ pub enum InvalidSize {
 
 /// Parses a size in bytes.
 ///
+/// ```
+/// assert_eq!(convoy_driver_sdk::size::parse("10G"), Ok(10 << 30));
+/// assert!(convoy_driver_sdk::size::parse("10GB").is_err());
+/// ```
+///
 /// # Errors
 /// [`InvalidSize`] with the text.
 pub fn parse(text: &str) -> Result<u64, InvalidSize> {

@@ -41,6 +41,7 @@ pub const FEATURES: &[&str] = &["cancel", "progress", "log", "goodbye"];
 
 /// What each side says first: the host as the parameters of `hello`, the driver as its result.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Hello {
     /// Always [`PROTOCOL_NAME`].
     pub protocol: String,
@@ -126,6 +127,7 @@ impl From<Incompatible> for DriverError {
 
 /// The parameters of every call through a process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(inline))]
 pub struct Envelope<R> {
     /// The request of the method.
     pub request: R,
@@ -137,6 +139,7 @@ pub struct Envelope<R> {
 /// `cancel`: the caller no longer wants the answer. The call ends as soon as it can, with the kind `cancelled`,
 /// or with success if it was done already.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Cancel {
     /// As in the context of the call.
     pub request_id: String,
@@ -144,6 +147,7 @@ pub struct Cancel {
 
 /// `progress`: how far a call has come.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ProgressNote {
     /// As in the context of the call.
     pub request_id: String,
@@ -154,6 +158,7 @@ pub struct ProgressNote {
 
 /// How important a log record is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum LogLevel {
     /// Every step.
@@ -170,6 +175,7 @@ pub enum LogLevel {
 
 /// `log`: a record for the host's log.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LogRecord {
     /// How important.
     pub level: LogLevel,

@@ -13,7 +13,7 @@ use crate::{DriverError, ErrorKind, logging};
 use jsonrpsee_types::Id;
 use jsonrpsee_types::error::{INVALID_REQUEST_CODE, OVERSIZED_REQUEST_CODE, PARSE_ERROR_CODE};
 use serde_json::value::RawValue;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -38,6 +38,7 @@ struct State {
     queue: VecDeque<Call>,
     /// Of running and waiting calls, by the id of the request.
     flags: HashMap<String, CancelFlag>,
+    seen: Seen,
     ending: Option<Ending>,
 }
 
@@ -49,6 +50,24 @@ enum Ending {
     HostGone,
     /// There is nothing to talk about.
     Refused(String),
+}
+
+/// How many ids of requests are remembered: more than a host has in flight.
+const REMEMBERED: usize = 8192;
+
+/// The requests that were taken: one that comes a second time is not carried out again.
+#[derive(Default)]
+struct Seen(BTreeSet<u64>);
+
+impl Seen {
+    fn is_new(&mut self, id: &Id<'_>) -> bool {
+        let Id::Number(id) = id else { return true };
+        let new = self.0.insert(*id);
+        if self.0.len() > REMEMBERED {
+            self.0.pop_first();
+        }
+        new
+    }
 }
 
 struct Call {
@@ -218,7 +237,14 @@ impl Server {
             }
         };
         let flag = CancelFlag::default();
-        self.state().flags.insert(context.request_id.clone(), flag.clone());
+        {
+            let mut state = self.state();
+            if !state.seen.is_new(&id) {
+                tracing::warn!(%id, method = %message.method, "a request that came twice is carried out once");
+                return None;
+            }
+            state.flags.insert(context.request_id.clone(), flag.clone());
+        }
         let deadline = context.deadline_ms.map(|ms| Instant::now() + Duration::from_millis(ms));
         let context =
             self.with_progress(Context::new(context.request_id).with_deadline(deadline).with_cancel(flag));

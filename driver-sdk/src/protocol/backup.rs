@@ -4,6 +4,7 @@ use super::{BTreeMap, Deserialize, Name, Serialize, Timestamp};
 
 /// `backup.create`: keep a snapshot in the provider's own backup store; returns when it is safe there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CreateBackup {
     /// The volume.
     pub volume: Name,
@@ -16,6 +17,7 @@ pub struct CreateBackup {
 
 /// A backup was made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CreatedBackup {
     /// Its URL, with the driver's scheme (`ebs://region/snap-0123`); a create with option `backup` restores it.
     pub url: String,
@@ -23,6 +25,7 @@ pub struct CreatedBackup {
 
 /// `backup.delete`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DeleteBackup {
     /// Which.
     pub url: String,
@@ -30,6 +33,7 @@ pub struct DeleteBackup {
 
 /// `backup.inspect`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct InspectBackup {
     /// Which.
     pub url: String,
@@ -37,6 +41,7 @@ pub struct InspectBackup {
 
 /// A backup of the provider.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct BackupInfo {
     /// Its URL.
     pub url: String,
@@ -56,6 +61,7 @@ pub struct BackupInfo {
 
 /// `backup.list`: the provider's backups made by this driver.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ListBackups {
     /// `ebs://region` or the like; the driver's own region when missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -67,6 +73,7 @@ pub struct ListBackups {
 
 /// The provider's backups.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ListedBackups {
     /// In no particular order.
     pub backups: Vec<BackupInfo>,

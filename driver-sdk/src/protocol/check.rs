@@ -7,6 +7,7 @@ use super::{Deserialize, Serialize};
 ///
 /// Unlike `driver.probe` it may take its time. It must not disturb volumes that are in use.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Check {
     /// Repair what can be repaired without losing data that somebody may want; only look when missing.
     #[serde(default)]
@@ -15,6 +16,7 @@ pub struct Check {
 
 /// What a check found.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Checked {
     /// Nothing found is an empty list; what was looked at and is well may be told as `info`.
     #[serde(default)]
@@ -23,6 +25,7 @@ pub struct Checked {
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(transform = crate::schema::open))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Severity {
@@ -35,11 +38,13 @@ pub enum Severity {
     Error,
     /// A severity of a newer minor version: take it for a warning.
     #[serde(other)]
+    #[cfg_attr(feature = "schema", schemars(skip))]
     Unknown,
 }
 
 /// One thing that was found.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Finding {
     /// How bad it is.
     pub severity: Severity,

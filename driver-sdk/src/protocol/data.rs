@@ -4,6 +4,7 @@ use super::{BTreeMap, Deserialize, Name, PathBuf, Serialize};
 
 /// A range of a block device, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Extent {
     /// Where it begins.
     pub offset: u64,
@@ -13,6 +14,7 @@ pub struct Extent {
 
 /// The two shapes data comes in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum SourceKind {
     /// A directory tree.
@@ -23,6 +25,7 @@ pub enum SourceKind {
 
 /// `snapshot.open`: hand a snapshot over for reading. It cannot be deleted until it is closed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct OpenSnapshot {
     /// The volume.
     pub volume: Name,
@@ -36,6 +39,7 @@ pub struct OpenSnapshot {
 
 /// How a reader knows, without reading it, that a file of an open tree is one it has read in an earlier snapshot.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum SameFile {
     /// Inode, change time, modification time and size agree. Right wherever a driver cannot say more.
@@ -48,6 +52,7 @@ pub enum SameFile {
 
 /// Where a snapshot's bytes are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum SourceLocation {
     /// A directory whose tree does not change while it is open.
@@ -71,6 +76,7 @@ pub enum SourceLocation {
 
 /// An open snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct OpenedSnapshot {
     /// Names this opening in the calls that follow.
     pub handle: String,
@@ -83,6 +89,7 @@ pub struct OpenedSnapshot {
 
 /// `snapshot.extents`: a page of the extents of an open block snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ListExtents {
     /// The opening.
     pub handle: String,
@@ -96,6 +103,7 @@ pub struct ListExtents {
 
 /// Extents, sorted, not overlapping. Ranges that are not named are unused (full) or unchanged (changed only).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Extents {
     /// In use, or changed with content.
     pub extents: Vec<Extent>,
@@ -109,6 +117,7 @@ pub struct Extents {
 
 /// `snapshot.close`: reading is over. Repeating it, or naming an opening of an earlier life, succeeds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CloseSnapshot {
     /// The opening.
     pub handle: String,
@@ -118,6 +127,7 @@ pub struct CloseSnapshot {
 ///
 /// `AlreadyExists` if a volume, or data kept by a reference-only delete, has that name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PrepareRestore {
     /// The volume to be.
     pub name: Name,
@@ -133,6 +143,7 @@ pub struct PrepareRestore {
 
 /// Where to write.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum TargetLocation {
     /// An empty directory; its own metadata is part of the restore.
@@ -151,6 +162,7 @@ pub enum TargetLocation {
 
 /// A target is ready to be written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PreparedRestore {
     /// Names this restore in `finish` and `abort`.
     pub handle: String,
@@ -160,6 +172,7 @@ pub struct PreparedRestore {
 
 /// `restore.finish`: everything is written and verified: make it durable and make it a volume.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct FinishRestore {
     /// The restore.
     pub handle: String,
@@ -167,6 +180,7 @@ pub struct FinishRestore {
 
 /// `restore.abort`: remove the target. Repeating it succeeds. A crash of driver or host means abort.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AbortRestore {
     /// The restore.
     pub handle: String,

@@ -4,6 +4,7 @@ use super::{BTreeMap, Deserialize, Name, Serialize, Timestamp};
 
 /// A snapshot as its driver knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Snapshot {
     /// Its name, unique within its volume.
     pub name: Name,
@@ -20,6 +21,7 @@ pub struct Snapshot {
 ///
 /// Repeating it for a snapshot that exists answers `AlreadyExists`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CreateSnapshot {
     /// The volume.
     pub volume: Name,
@@ -32,6 +34,7 @@ pub struct CreateSnapshot {
 
 /// `snapshot.delete`. `NotFound` when it does not exist, `InUse` while it is open.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DeleteSnapshot {
     /// The volume.
     pub volume: Name,
@@ -41,6 +44,7 @@ pub struct DeleteSnapshot {
 
 /// `snapshot.list`: the snapshots of one volume, sorted by name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ListSnapshots {
     /// The volume.
     pub volume: Name,
@@ -48,6 +52,7 @@ pub struct ListSnapshots {
 
 /// The snapshots of a volume.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ListedSnapshots {
     /// Sorted by name.
     pub snapshots: Vec<Snapshot>,
@@ -55,6 +60,7 @@ pub struct ListedSnapshots {
 
 /// `snapshot.get`: one snapshot, read afresh.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct GetSnapshot {
     /// The volume.
     pub volume: Name,

@@ -4,6 +4,7 @@ use super::{BTreeMap, Deserialize, Name, PathBuf, Serialize, Snapshot, Timestamp
 
 /// Whether a volume can be used.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Health {
     /// It can.
@@ -15,6 +16,7 @@ pub enum Health {
 
 /// A volume as its driver knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Volume {
     /// Its name.
     pub name: Name,
@@ -42,6 +44,7 @@ pub struct Volume {
 /// Repeating it for a volume that exists answers `AlreadyExists`; the host makes Docker's create idempotent.
 /// A crash in the midst leaves nothing, or a volume, never a half.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CreateVolume {
     /// The name, unique within the driver.
     pub name: Name,
@@ -57,6 +60,7 @@ pub struct CreateVolume {
 ///
 /// `NotFound` when it does not exist; `InUse` when it is mounted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DeleteVolume {
     /// Which.
     pub name: Name,
@@ -67,6 +71,7 @@ pub struct DeleteVolume {
 
 /// `volume.mount`: make the volume's files reachable. Repeating it answers the same mountpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct MountVolume {
     /// Which.
     pub name: Name,
@@ -77,6 +82,7 @@ pub struct MountVolume {
 
 /// Where a volume's files are now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Mounted {
     /// An absolute path on the host.
     pub mountpoint: PathBuf,
@@ -84,6 +90,7 @@ pub struct Mounted {
 
 /// `volume.unmount`: the host has no user of the volume left. Repeating it succeeds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct UnmountVolume {
     /// Which.
     pub name: Name,
@@ -91,6 +98,7 @@ pub struct UnmountVolume {
 
 /// `volume.resize`: grow (or, where the driver can, shrink) a volume and the file system on it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ResizeVolume {
     /// Which.
     pub name: Name,
@@ -103,6 +111,7 @@ pub struct ResizeVolume {
 /// The new volume is independent: the snapshot and its volume may be deleted afterwards. It answers as
 /// `volume.create` does when it is repeated, and after a crash there is the whole volume or nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CloneVolume {
     /// The name of the new volume, unique within the driver.
     pub name: Name,
@@ -125,6 +134,7 @@ pub struct CloneVolume {
 /// becomes the snapshot's. Repeating it succeeds; after a crash the volume is as before or as the snapshot, never
 /// between.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RevertVolume {
     /// Which.
     pub name: Name,
@@ -134,6 +144,7 @@ pub struct RevertVolume {
 
 /// `volume.list`: a page of all volumes, sorted by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ListVolumes {
     /// Only names after this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -146,8 +157,22 @@ pub struct ListVolumes {
     pub generation: Option<String>,
 }
 
+impl ListVolumes {
+    /// Of all names, in any order, those of the page asked for, and whether more follow.
+    pub fn page(&self, names: impl IntoIterator<Item = Name>) -> (Vec<Name>, bool) {
+        let after = |name: &Name| self.after.as_ref().is_none_or(|after| name > after);
+        let mut names: Vec<_> = names.into_iter().filter(after).collect();
+        names.sort_unstable();
+        let limit = self.limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
+        let more = names.len() > limit;
+        names.truncate(limit);
+        (names, more)
+    }
+}
+
 /// A page of volumes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ListedVolumes {
     /// The volumes; one that cannot be read is listed with its health, or as a warning if even its name is unknown.
     pub volumes: Vec<Volume>,
@@ -167,7 +192,29 @@ pub struct ListedVolumes {
 
 /// `volume.get`: one volume, read afresh.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct GetVolume {
     /// Which.
     pub name: Name,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_are_sorted_and_say_whether_more_follow() {
+        let names = || ["cc", "aa", "dd", "bb"].map(Name::from_static);
+        let page = |after: Option<&'static str>, limit| {
+            let request =
+                ListVolumes { after: after.map(Name::from_static), limit, ..ListVolumes::default() };
+            let (names, more) = request.page(names());
+            (names.iter().map(|name| name.as_str().to_owned()).collect::<Vec<_>>().join(" "), more)
+        };
+        assert_eq!(page(None, None), ("aa bb cc dd".to_owned(), false));
+        assert_eq!(page(None, Some(2)), ("aa bb".to_owned(), true));
+        assert_eq!(page(Some("bb"), Some(2)), ("cc dd".to_owned(), false));
+        assert_eq!(page(Some("b0"), Some(0)), (String::new(), true));
+        assert_eq!(page(Some("zz"), Some(5)), (String::new(), false));
+    }
 }
