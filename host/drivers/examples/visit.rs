@@ -1,0 +1,168 @@
+//! The host's side of the compatibility tests: goes through the life of volumes with a driver and prints what came of
+//! each step, a JSON object a line: `visit SPEC ROOT`.
+//!
+//! A program made of this at each minor version of the protocol is kept in `tests/peers`, to meet newer drivers.
+
+use convoy_driver_sdk::protocol::{
+    Capability, CloseSnapshot, CreateSnapshot, CreateVolume, DeleteSnapshot, DeleteVolume, FinishRestore,
+    GetSnapshot, GetVolume, Info, ListSnapshots, ListVolumes, MountVolume, Open, OpenSnapshot,
+    PrepareRestore, Probe, Request, ResizeVolume, SourceKind, SourceLocation, TargetLocation, UnmountVolume,
+};
+use convoy_driver_sdk::{DriverError, Name};
+use convoy_drivers::{CallOptions, DriverHandle, Drivers, SearchPath};
+use serde_json::{Value, json};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+type Failure = Box<dyn std::error::Error>;
+
+#[tokio::main]
+async fn main() -> Result<(), Failure> {
+    let words: Vec<String> = std::env::args().collect();
+    let [_, spec, root] = words.as_slice() else { return Err("expected: visit SPEC ROOT".into()) };
+    let driver = Drivers::new(SearchPath::only(&[])).load(&spec.parse()?).await?;
+    let description = driver.description();
+    println!(
+        "{}",
+        json!({"step": "describe", "ok": {"name": description.name, "protocol": description.protocol}})
+    );
+    let visit = Visit { driver: &driver };
+    let open = Open { root: root.into(), ..Open::default() };
+    let opened = driver.open(open, options()).await.map(|opened| json!({"warnings": opened.warnings}));
+    visit.tell("open", opened);
+    visit.volumes().await?;
+    if description.can(Capability::Snapshots) {
+        visit.snapshots().await?;
+    }
+    if description.can(Capability::RestoreTree) {
+        visit.restore().await?;
+    }
+    if description.create_options.iter().any(|option| option.name == "do") {
+        visit.beside_calls().await?;
+    }
+    driver.stop(Duration::from_secs(10)).await;
+    Ok(())
+}
+
+fn options() -> CallOptions {
+    CallOptions::new("visit").timeout(Duration::from_secs(20))
+}
+
+struct Visit<'a> {
+    driver: &'a DriverHandle,
+}
+
+impl Visit<'_> {
+    fn tell(&self, step: &str, outcome: Result<Value, DriverError>) {
+        let line = match outcome {
+            Ok(reply) => json!({"step": step, "ok": reply}),
+            Err(error) => json!({"step": step, "error": error}),
+        };
+        println!("{line}");
+    }
+
+    /// Makes a call and tells what came of it.
+    async fn call<R: Request>(&self, request: R) -> Result<R::Reply, DriverError> {
+        let reply = self.driver.call(request, options()).await;
+        let outcome = match &reply {
+            Ok(reply) => Ok(serde_json::to_value(reply).unwrap_or_default()),
+            Err(error) => Err(error.clone()),
+        };
+        self.tell(R::METHOD, outcome);
+        reply
+    }
+
+    async fn volumes(&self) -> Result<(), Failure> {
+        let name = Name::parse("alpha")?;
+        self.tell("info", self.driver.call(Info {}, options()).await.map(|_| json!({})));
+        self.tell("probe", self.driver.call(Probe {}, options()).await.map(|_| json!({})));
+        let create = CreateVolume { name: name.clone(), size: None, options: [].into() };
+        self.call(create.clone()).await?;
+        // What is refused is part of what is compared.
+        let _ = self.call(create.clone()).await;
+        let wrong = CreateVolume { options: [("colour".to_owned(), "red".to_owned())].into(), ..create };
+        let _ = self.call(wrong).await;
+        self.call(MountVolume { name: name.clone(), mountpoint: None }).await?;
+        self.call(UnmountVolume { name: name.clone() }).await?;
+        let _ = self.call(ResizeVolume { name: name.clone(), size: 1 << 20 }).await;
+        self.call(ListVolumes { limit: Some(10), ..ListVolumes::default() }).await?;
+        self.call(GetVolume { name: name.clone() }).await?;
+        let _ = self.call(GetVolume { name: Name::parse("missing")? }).await;
+        Ok(())
+    }
+
+    async fn snapshots(&self) -> Result<(), Failure> {
+        let (volume, snapshot) = (Name::parse("alpha")?, Name::parse("monday")?);
+        let mounted = self.call(MountVolume { name: volume.clone(), mountpoint: None }).await?;
+        std::fs::write(mounted.mountpoint.join("file"), "content")?;
+        let create = CreateSnapshot { volume: volume.clone(), snapshot: snapshot.clone(), freeze: false };
+        self.call(create.clone()).await?;
+        let _ = self.call(create).await;
+        self.call(GetSnapshot { volume: volume.clone(), snapshot: snapshot.clone() }).await?;
+        self.call(ListSnapshots { volume: volume.clone() }).await?;
+        let open = OpenSnapshot { volume: volume.clone(), snapshot: snapshot.clone(), base: None };
+        // The handle differs from run to run.
+        let opened = self.driver.call(open, options()).await?;
+        let SourceLocation::Tree { path, .. } = &opened.location else {
+            return Err("expected a tree".into());
+        };
+        let content = std::fs::read_to_string(path.join("file"))?;
+        self.tell("read", Ok(json!({"location": opened.location, "content": content})));
+        let delete = DeleteSnapshot { volume, snapshot };
+        let _ = self.call(delete.clone()).await;
+        self.call(CloseSnapshot { handle: opened.handle }).await?;
+        self.call(delete).await?;
+        Ok(())
+    }
+
+    async fn restore(&self) -> Result<(), Failure> {
+        let name = Name::parse("restored")?;
+        let prepare =
+            PrepareRestore { name: name.clone(), kind: SourceKind::Tree, size: None, options: [].into() };
+        let prepared = self.driver.call(prepare, options()).await?;
+        let TargetLocation::Tree { path } = &prepared.location else { return Err("expected a tree".into()) };
+        write(path, "content")?;
+        self.call(FinishRestore { handle: prepared.handle }).await?;
+        let mounted = self.call(MountVolume { name: name.clone(), mountpoint: None }).await?;
+        let content = std::fs::read_to_string(mounted.mountpoint.join("file"))?;
+        self.tell("restored", Ok(json!({"content": content})));
+        self.call(UnmountVolume { name: name.clone() }).await?;
+        self.call(DeleteVolume { name, reference_only: false }).await?;
+        Ok(())
+    }
+
+    /// Errors, progress and cancellation, with the driver of the tests.
+    async fn beside_calls(&self) -> Result<(), Failure> {
+        let doing = |what: &str| -> Result<CreateVolume, Failure> {
+            let options = [("do".to_owned(), what.to_owned())].into();
+            Ok(CreateVolume { name: Name::parse("beside")?, size: None, options })
+        };
+        for what in ["refuse", "panic", "log"] {
+            let _ = self.call(doing(what)?).await;
+        }
+        let seen = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&seen);
+        let watched = options().progress(move |progress| {
+            count.fetch_add(usize::try_from(progress.done).unwrap_or_default(), Ordering::Relaxed);
+        });
+        self.driver.call(doing("progress")?, watched).await?;
+        self.tell("progress", Ok(json!({"seen": seen.load(Ordering::Relaxed)})));
+        let cancel = CancellationToken::new();
+        let call = self.driver.call(doing("obey")?, options().cancel(cancel.clone()));
+        let (reply, ()) = tokio::join!(call, async {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            cancel.cancel();
+        });
+        self.tell("cancelled", reply.map(|_| json!({})));
+        let slow = CallOptions::new("slow").timeout(Duration::from_millis(50));
+        self.tell("too late", self.driver.call(doing("obey")?, slow).await.map(|_| json!({})));
+        Ok(())
+    }
+}
+
+fn write(directory: &Path, content: &str) -> std::io::Result<()> {
+    std::fs::write(directory.join("file"), content)
+}
