@@ -1,7 +1,7 @@
 //! What a call costs through each carrier: `cargo run --release -p convoy-drivers --example latency`.
 //!
-//! Prints a JSON object a line: `name`, `p50_us`, `p99_us` of one call after another, or `calls_per_s` of many at
-//! once. The call does nothing (`driver.probe` of the test driver); the listing is 10,000 volumes long.
+//! Prints a JSON object a line: `name`, `p50_us`, `p99_us` of one call after another, or `us_per_call` and what is idle
+//! of the machine with many at once. The call does nothing (`driver.probe` of the test driver); the listing is 10,000 volumes long.
 
 #[path = "misbehaving/driver.rs"]
 mod driver;
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 type Failure = Box<dyn std::error::Error>;
 
 const CALLS: usize = 20_000;
-const AT_ONCE: usize = 32;
+const AT_ONCE: [usize; 4] = [1, 2, 8, 32];
 const LISTINGS: usize = 30;
 const VOLUMES: u32 = 10_000;
 
@@ -72,12 +72,20 @@ async fn measure(carrier: &str, driver: &DriverHandle) -> Result<(), Failure> {
     }
     report(&format!("{carrier}_list_{VOLUMES}"), times);
 
-    let begun = Instant::now();
-    let callers: Vec<_> = (0..AT_ONCE)
+    for at_once in AT_ONCE {
+        many(carrier, driver, at_once).await?;
+    }
+    Ok(())
+}
+
+/// So many callers at once: what a call takes of the clock, and how much of the machine is idle meanwhile.
+async fn many(carrier: &str, driver: &DriverHandle, at_once: usize) -> Result<(), Failure> {
+    let (idle, begun) = (idle_and_all()?, Instant::now());
+    let callers: Vec<_> = (0..at_once)
         .map(|_| {
             let driver = driver.clone();
             tokio::spawn(async move {
-                for _ in 0..CALLS / AT_ONCE {
+                for _ in 0..CALLS / at_once {
                     driver.call(Probe {}, CallOptions::new("x")).await?;
                 }
                 Ok::<_, convoy_driver_sdk::DriverError>(())
@@ -87,9 +95,22 @@ async fn measure(carrier: &str, driver: &DriverHandle) -> Result<(), Failure> {
     for caller in callers {
         caller.await??;
     }
-    let rate = f64::from(u32::try_from(CALLS)?) / begun.elapsed().as_secs_f64();
-    println!(r#"{{"name":"{carrier}_{AT_ONCE}_at_once","calls_per_s":{rate:.0}}}"#);
+    let each = begun.elapsed().as_secs_f64() * 1e6 / f64::from(u32::try_from(CALLS)?);
+    let now = idle_and_all()?;
+    let idle = (now.0 - idle.0) / (now.1 - idle.1).max(1.0) * 100.0;
+    println!(
+        r#"{{"name":"{carrier}_{at_once}_at_once","us_per_call":{each:.2},"calls_per_s":{:.0},"idle_percent":{idle:.0}}}"#,
+        1e6 / each
+    );
     Ok(())
+}
+
+/// The ticks that the processors were idle, and all, since the machine started.
+fn idle_and_all() -> Result<(f64, f64), Failure> {
+    let stat = std::fs::read_to_string("/proc/stat")?;
+    let line = stat.lines().next().unwrap_or_default();
+    let ticks: Vec<f64> = line.split_whitespace().skip(1).map(str::parse).collect::<Result<_, _>>()?;
+    Ok((ticks.iter().skip(3).take(2).sum(), ticks.iter().sum()))
 }
 
 fn report(name: &str, mut times: Vec<Duration>) {

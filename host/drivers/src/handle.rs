@@ -1,5 +1,6 @@
 //! Calling a driver, the same through every carrier.
 
+use crate::declared;
 use crate::local::LocalDriver;
 use crate::options::CallOptions;
 use crate::process::Process;
@@ -88,9 +89,10 @@ impl DriverHandle {
         let json = to_raw_value(&request).map_err(|error| self.unreadable(R::METHOD, &error))?;
         drop(request);
         let reply = match &self.inner.backend {
-            Backend::Local(driver) => driver.call(R::METHOD, json.into(), options).await?,
-            Backend::Process(process) => process.call(R::METHOD, json, options).await?,
+            Backend::Local(driver) => driver.call(R::METHOD, json.into(), options).await,
+            Backend::Process(process) => process.call(R::METHOD, json, options).await,
         };
+        let reply = reply.map_err(|error| declared::explain(error, R::METHOD, self.description()))?;
         serde_json::from_slice(&reply).map_err(|error| self.unreadable(R::METHOD, &error))
     }
 

@@ -5,13 +5,15 @@
 //! - [`registry`]: from a spec to a [`DriverHandle`], by whichever carrier is installed.
 //! - [`handle`]: calling a driver, the same through every carrier; [`options`]: what goes with a call.
 //! - `local` (calls in this program), `library` (shared libraries) and `process` (supervised programs): the
-//!   carriers, seen by nobody else; `wait`: deadlines; `logs`: from a driver's log to the host's.
+//!   carriers, seen by nobody else; `wait`: deadlines; `declared`: drivers that cannot do what they declare; `logs`:
+//!   from a driver's log to the host's.
 //! - [`status`]: what `convoy driver list` shows; [`error`]: why a driver could not be loaded.
 //!
 //! `jsonrpsee` logs whole messages, secrets and all, at the level `trace` of the target `jsonrpsee-client`: a host
 //! that lets its users choose a log filter must switch that target off.
 
 pub mod commands;
+mod declared;
 pub mod error;
 pub mod handle;
 mod library;

@@ -2,11 +2,12 @@
 
 use convoy_driver_sdk::context::Progress;
 use convoy_driver_sdk::protocol::{
-    CreateVolume, DeleteVolume, Description, GetVolume, Health, ListVolumes, ListedVolumes, MountVolume,
-    Mounted, Open, Opened, OptionSpec, UnmountVolume, Volume,
+    Capability, CreateVolume, DeleteVolume, Description, GetVolume, Health, ListVolumes, ListedVolumes,
+    MountVolume, Mounted, Open, Opened, OptionSpec, UnmountVolume, Volume,
 };
 use convoy_driver_sdk::{Context, Driver, DriverError, ErrorKind, Name, PROTOCOL_VERSION, Result, Timestamp};
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -29,6 +30,23 @@ fn write_to_socket(bytes: &[u8]) -> Result<()> {
         .map_err(|error| DriverError::io("write to the socket", &error.into()))
 }
 
+impl Misbehaving {
+    fn kept(&self, name: &Name) -> PathBuf {
+        self.root.join(format!("kept-{name}"))
+    }
+
+    fn keep(&self, name: &Name) -> Result<()> {
+        std::fs::File::create_new(self.kept(name)).map_err(|error| DriverError::io("keep", &error))?;
+        self.note(&format!("+{name}"))
+    }
+
+    fn note(&self, effect: &str) -> Result<()> {
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(self.root.join("effects"));
+        let written = file.and_then(|mut file| file.write_all(format!("{effect}\n").as_bytes()));
+        written.map_err(|error| DriverError::io("write an effect", &error))
+    }
+}
+
 impl Driver for Misbehaving {
     fn describe() -> Description {
         Description {
@@ -36,7 +54,11 @@ impl Driver for Misbehaving {
             version: "1.0".to_owned(),
             protocol: PROTOCOL_VERSION.to_owned(),
             summary: "does what no driver should".to_owned(),
-            capabilities: [].into(),
+            // What it cannot do: its methods are those of the trait, which refuse.
+            capabilities: match std::env::var("MISBEHAVING_MODE").as_deref() {
+                Ok("lies") => [Capability::Snapshots, Capability::ReadTree, Capability::Sized].into(),
+                _ => [].into(),
+            },
             options: Vec::new(),
             create_options: vec![OptionSpec::new("do", "what to do"), OptionSpec::new("ms", "for how long")],
         }
@@ -88,6 +110,9 @@ impl Driver for Misbehaving {
                 println!("a stray line on standard output");
                 eprintln!("a stray line on standard error");
             }
+            // A volume that is really there: a file, and a line in `effects` whenever one is made or deleted.
+            Some("keep") => self.keep(&name)?,
+            Some("leak") => std::mem::forget(std::fs::File::open("/dev/null")),
             // Into the socket of the process, between the messages.
             Some("garbage") => write_to_socket(b"this is no message\n")?,
             Some("huge") => drop(info.insert("huge".to_owned(), "x".repeat(65 << 20))),
@@ -101,8 +126,12 @@ impl Driver for Misbehaving {
         Ok(volume(name, info))
     }
 
-    fn delete_volume(&self, _: DeleteVolume, _: &Context) -> Result<()> {
-        Ok(())
+    fn delete_volume(&self, request: DeleteVolume, _: &Context) -> Result<()> {
+        match std::fs::remove_file(self.kept(&request.name)) {
+            Ok(()) => self.note(&format!("-{}", request.name)),
+            // Of those that are not kept there are as many as are asked for.
+            Err(_) => Ok(()),
+        }
     }
 
     fn mount_volume(&self, request: MountVolume, _: &Context) -> Result<Mounted> {

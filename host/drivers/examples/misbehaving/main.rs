@@ -17,6 +17,10 @@ fn main() -> ExitCode {
         Ok("silent") => loop {
             std::thread::sleep(Duration::from_secs(60));
         },
+        Ok("slow") => {
+            std::thread::sleep(Duration::from_secs(1));
+            convoy_driver_sdk::process::serve::<driver::Misbehaving>()
+        }
         Ok("garbage") => answer_hello("hello yourself"),
         Ok("version") => {
             answer_hello(r#"{"jsonrpc":"2.0","id":0,"result":{"protocol":"convoy-driver","version":"2.0"}}"#)

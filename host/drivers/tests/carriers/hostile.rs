@@ -1,9 +1,9 @@
 //! Drivers that die, hang, lie or send nonsense: the host stays up and says who it was.
 
 use crate::support::{Opened, drivers, logged, open};
-use convoy_driver_sdk::protocol::{Info, Open, Probe};
-use convoy_driver_sdk::{DriverError, ErrorKind};
-use convoy_drivers::{CallOptions, DriverHealth, LoadError};
+use convoy_driver_sdk::protocol::{CreateSnapshot, Info, Open, Probe, ResizeVolume};
+use convoy_driver_sdk::{DriverError, ErrorKind, Name};
+use convoy_drivers::{CallOptions, DriverHandle, DriverHealth, LoadError};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -176,7 +176,7 @@ async fn little_of_the_environment_is_handed_on() {
 }
 
 /// Loads the misbehaving process through a script that sets its mode.
-async fn load_in_mode(mode: &str) -> LoadError {
+async fn try_in_mode(mode: &str) -> Result<(DriverHandle, tempfile::TempDir), LoadError> {
     let dir = tempfile::tempdir().unwrap();
     let program = crate::support::built()[0].join("convoy-driver-misbehaving");
     let script = dir.path().join("convoy-driver-misbehaving");
@@ -185,7 +185,71 @@ async fn load_in_mode(mode: &str) -> LoadError {
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(&script, mode).unwrap();
     let spec = format!("process:{}", script.display()).parse().unwrap();
-    drivers().load(&spec).await.unwrap_err()
+    drivers().load(&spec).await.map(|driver| (driver, dir))
+}
+
+async fn load_in_mode(mode: &str) -> LoadError {
+    try_in_mode(mode).await.unwrap_err()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_start_is_waited_for() {
+    let begun = Instant::now();
+    let (driver, _dir) = try_in_mode("slow").await.unwrap();
+    assert!(begun.elapsed() >= Duration::from_secs(1) && driver.name().as_str() == "misbehaving");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_driver_that_cannot_do_what_it_declares_is_named() {
+    let (driver, dir) = try_in_mode("lies").await.unwrap();
+    driver.open(Open { root: dir.path().to_owned(), ..Open::default() }, quick()).await.unwrap();
+    let (volume, snapshot) = (Name::from_static("vol1"), Name::from_static("snap1"));
+    let error = driver.call(CreateSnapshot { volume, snapshot, freeze: false }, quick()).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Unsupported);
+    assert!(error.message.contains("driver misbehaving declares snapshots"), "{error}");
+    assert!(error.hint.as_ref().unwrap().contains("report it to its author"), "{error:?}");
+    // What it does not declare is no lie.
+    let error =
+        driver.call(ResizeVolume { name: Name::from_static("vol1"), size: 1 }, quick()).await.unwrap_err();
+    assert!(!error.message.contains("declares"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_process_leaks_is_its_own_and_ends_with_it() {
+    let opened = open(PROCESS).await;
+    let descriptors = |pid: i32| std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
+    let first = pid(&opened).await;
+    let (before, of_driver) =
+        (descriptors(rustix::process::getpid().as_raw_nonzero().get()), descriptors(first));
+    for _ in 0..200 {
+        opened.create("leak", 0, quick()).await.unwrap();
+    }
+    assert!(descriptors(first) >= of_driver + 200);
+    // Other tests of this program open some meanwhile.
+    assert!(descriptors(rustix::process::getpid().as_raw_nonzero().get()) < before + 150);
+    kill(first);
+    assert!(descriptors(pid(&opened).await) < of_driver + 100);
+}
+
+/// Not a test of its own: the host that the next test lets a library bring down.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "run by an_abort_in_a_library_takes_the_host_down"]
+async fn host_of_a_library_that_aborts() {
+    let opened = open("library:misbehaving").await;
+    let _ = opened.create("abort", 0, quick()).await;
+    println!("still here");
+}
+
+/// As docs/choosing-a-carrier.md says: nothing can be done about it but to make it a process.
+#[test]
+fn an_abort_in_a_library_takes_the_host_down() {
+    use std::os::unix::process::ExitStatusExt;
+    let host = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["hostile::host_of_a_library_that_aborts", "--exact", "--ignored", "--nocapture"])
+        .output()
+        .unwrap();
+    assert_eq!(host.status.signal(), Some(6), "{host:?}");
+    assert!(!String::from_utf8_lossy(&host.stdout).contains("still here"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

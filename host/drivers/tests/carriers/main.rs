@@ -7,7 +7,10 @@ mod calls;
 mod document;
 #[path = "../../examples/misbehaving/driver.rs"]
 mod driver;
+mod faults;
 mod hostile;
 mod loading;
+mod peers;
+mod python;
 mod support;
 mod tmpfs;

@@ -38,11 +38,16 @@ pub(crate) fn built() -> [PathBuf; 2] {
             let library = format!("libconvoy_driver_{name}.so");
             dir.join(library).exists() && dir.join(format!("convoy-driver-{name}")).exists()
         };
-        if !there(&examples, "misbehaving") || !examples.join("libconvoy_driver_otherlayout.so").exists() {
+        if !there(&examples, "misbehaving")
+            || !examples.join("libconvoy_driver_otherlayout.so").exists()
+            || !examples.join("visit").exists()
+        {
             build(&["convoy-drivers", "--examples"]);
         }
-        if !there(&dir, "tmpfs") {
-            build(&["convoy-driver-tmpfs"]);
+        for driver in ["tmpfs", "vfs"] {
+            if !there(&dir, driver) {
+                build(&[&format!("convoy-driver-{driver}")]);
+            }
         }
     });
     [examples, dir]
