@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    convoy_cli::main(convoy::daemon::run)
+    convoy_cli::main(convoy::daemon::run, convoy::daemon::drivers::installed)
 }

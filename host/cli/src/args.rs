@@ -5,11 +5,16 @@ use std::path::PathBuf;
 
 mod backup;
 mod daemon;
+mod driver;
 
 pub use backup::{
     BackupArgs, BackupCommand, CreateBackupArgs, Format, ListBackupsArgs, PruneArgs, VerifyArgs,
 };
 pub use daemon::{DEFAULT_ROOT, DaemonArgs};
+pub use driver::{
+    DriverArgs, DriverCall, DriverCallCommand, DriverCommand, DriverSnapshotCommand, Kind, Language,
+    ListDriversArgs, NewDriverArgs, RunDriverArgs,
+};
 
 const ABOUT: &str = "Volumes for containers: snapshots, incremental backups, any storage";
 
@@ -116,7 +121,7 @@ pub enum Command {
     Backup(BackupArgs),
     /// List and cancel running work
     Jobs(JobsArgs),
-    /// See what drivers there are and what they can do
+    /// See what drivers there are, write one, call one
     #[command(visible_alias = "drivers")]
     Driver(DriverArgs),
     /// Print what happens, as it happens
@@ -333,21 +338,6 @@ pub enum JobsCommand {
         #[arg(value_name = "ID")]
         id: String,
     },
-}
-
-/// `driver`.
-#[derive(Debug, Args)]
-pub struct DriverArgs {
-    /// What to do; `list` when nothing is said.
-    #[command(subcommand)]
-    pub command: Option<DriverCommand>,
-}
-
-/// The commands under `driver`.
-#[derive(Debug, Subcommand)]
-pub enum DriverCommand {
-    /// List the drivers, what they can do and the options they take
-    List,
 }
 
 /// Parses `KEY=VALUE`; the value may be empty and may contain `=`.

@@ -1,7 +1,8 @@
 //! What each command does: a call, and how its answer is shown.
 
-use crate::args::{Cli, Command, DriverCommand, JobsCommand, ProgressArgs};
+use crate::args::{Cli, Command, JobsCommand, ProgressArgs};
 use crate::documents;
+use crate::driver::{self, Installed};
 use crate::error::{Failure, Result};
 use crate::output::{Output, views};
 use crate::progress;
@@ -20,17 +21,18 @@ mod volume;
 struct Session<'a> {
     client: Client,
     verbose: bool,
+    installed: Installed,
     output: &'a mut Output,
 }
 
 /// Runs a command to its end.
-pub(crate) fn run(cli: Cli, output: &mut Output) -> Result<ExitCode> {
+pub(crate) fn run(cli: Cli, installed: Installed, output: &mut Output) -> Result<ExitCode> {
     match cli.command {
         Command::Completions { shell } => documents::completions(shell, output)?,
         Command::Man { directory } => documents::man(&directory, output)?,
         command => {
-            let session =
-                Session { client: Client::new(cli.global.socket), verbose: cli.global.verbose, output };
+            let client = Client::new(cli.global.socket);
+            let session = Session { client, verbose: cli.global.verbose, installed, output };
             // One thread is enough for one call, and quick to start.
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             return runtime.block_on(Box::pin(session.run(command)));
@@ -62,9 +64,9 @@ impl Session<'_> {
                     self.output.done(format_args!("Job {id} was told to stop"))?;
                 }
             },
-            Command::Driver(args) => match args.command.unwrap_or(DriverCommand::List) {
-                DriverCommand::List => self.show(Call::list_drivers(), views::drivers).await?,
-            },
+            Command::Driver(args) => {
+                driver::run(args, self.installed, &self.client, self.output).await?;
+            }
             Command::Events => self.events().await?,
             Command::Daemon(_) | Command::Completions { .. } | Command::Man { .. } => {
                 return Err(Failure::Other {

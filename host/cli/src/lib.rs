@@ -2,12 +2,13 @@
 //!
 //! - [`args`]: every command and flag, as clap derives; [`spelling`] takes the spellings convoy 0.5 took besides.
 //! - `commands`: what each does, in a few lines over [`convoy_client`].
+//! - [`driver`]: what is installed, and help for those who write drivers.
 //! - `plugin`: commands that driver packages bring along.
 //! - [`output`]: two forms of everything, one for scripts (byte for byte what 0.5 printed) and one for people.
 //! - `progress`: long work, with a bar, and Ctrl-C.
 //! - [`error`]: what can go wrong, with the way out; `documents`: completions and man pages.
 //!
-//! [`main`] is the whole program but for the daemon, which it is handed.
+//! [`main`] is the whole program but for the daemon and the drivers that are compiled in, which it is handed.
 
 use crate::args::{Cli, Command, DaemonArgs, OutputForm};
 use crate::error::Failure;
@@ -20,6 +21,7 @@ use std::process::ExitCode;
 pub mod args;
 mod commands;
 mod documents;
+pub mod driver;
 pub mod error;
 pub mod output;
 mod plugin;
@@ -28,10 +30,10 @@ pub mod spelling;
 
 /// The whole program: parses the arguments of the process, runs the client, or hands over to the daemon.
 ///
-/// No thread and no runtime is started before `daemon` is called.
-pub fn main(daemon: impl FnOnce(DaemonArgs) -> ExitCode) -> ExitCode {
+/// No thread and no runtime is started before `daemon` is called. `installed` makes what drivers can be loaded.
+pub fn main(daemon: impl FnOnce(DaemonArgs) -> ExitCode, installed: driver::Installed) -> ExitCode {
     match parse(std::env::args_os()) {
-        Parsed::Client(cli) => run(cli),
+        Parsed::Client(cli) => run(cli, installed),
         Parsed::Daemon(args) => daemon(args),
         Parsed::Done(code) => code,
     }
@@ -88,9 +90,9 @@ fn understand(command: &mut clap::Command, arguments: Vec<OsString>) -> Result<C
 }
 
 /// Runs anything but the daemon.
-pub fn run(cli: Cli) -> ExitCode {
+pub fn run(cli: Cli, installed: driver::Installed) -> ExitCode {
     let mut output = Output::new(cli.global.output, cli.global.debug);
-    let result = commands::run(cli, &mut output).and_then(|code| output.finish().map(|()| code));
+    let result = commands::run(cli, installed, &mut output).and_then(|code| output.finish().map(|()| code));
     match result {
         Ok(code) => code,
         Err(failure) => output.fail(&failure),

@@ -1,12 +1,14 @@
 //! The client alone, for where no daemon is to run: a container with the daemon's socket in it, and tests.
 
+use convoy_drivers::{Drivers, SearchPath};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    convoy_cli::main(|_| {
+    let no_daemon = |_| {
         convoy_cli::fail(
             "convoy-cli is the client alone and has no daemon",
             Some("run `convoy daemon` instead"),
         )
-    })
+    };
+    convoy_cli::main(no_daemon, |path| Drivers::new(SearchPath::standard(path)))
 }

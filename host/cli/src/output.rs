@@ -42,6 +42,17 @@ impl Output {
         self.people
     }
 
+    /// Whether details are wanted.
+    pub fn is_debug(&self) -> bool {
+        self.debug
+    }
+
+    /// Something beside the answer, on standard error in either form.
+    pub fn aside(&self, what: &str, text: &str) {
+        // Nobody is left to tell when standard error cannot be written to.
+        let _ = writeln!(anstream::stderr(), "{HINT}{what}:{HINT:#} {}", table::printable(text));
+    }
+
     /// Prints a line in either form.
     ///
     /// # Errors

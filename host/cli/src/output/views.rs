@@ -195,20 +195,26 @@ fn progress(progress: &Progress) -> String {
 
 /// `driver list`.
 pub fn drivers(drivers: &BTreeMap<String, DriverStatus>) -> String {
-    let rows = drivers.values().map(|driver| {
-        let state = if driver.healthy { "ready" } else { "not ready" };
+    let rows = drivers.iter().map(|(key, driver)| {
+        let state = match driver {
+            DriverStatus { healthy: true, .. } => "ready",
+            DriverStatus { error, .. } if !error.is_empty() => "cannot be loaded",
+            DriverStatus { not_loaded: true, .. } => "installed",
+            _ => "not ready",
+        };
         let state = match driver.message.as_str() {
             "" => state.to_owned(),
             message => format!("{state}: {message}"),
         };
-        let name = if driver.default { format!("{} (default)", driver.name) } else { driver.name.clone() };
+        let name = if driver.default { format!("{key} (default)") } else { key.clone() };
         let carrier = driver.pid.map_or(driver.carrier.clone(), |pid| format!("{} {pid}", driver.carrier));
         vec![name, driver.version.clone(), carrier, state]
     });
     let mut text = table(&["NAME", "VERSION", "REACHED AS", "STATE"], rows);
-    for driver in drivers.values() {
-        text += &heading(&driver.name);
+    for (key, driver) in drivers {
+        text += &heading(key);
         let rows = [
+            ("Why not", driver.error.clone()),
             ("What", driver.summary.clone()),
             ("From", driver.path.clone()),
             ("Can", driver.capabilities.join(", ")),

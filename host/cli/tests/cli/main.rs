@@ -8,6 +8,7 @@
 
 mod daemon;
 mod documents;
+mod driver;
 mod failures;
 mod people;
 mod plugin;

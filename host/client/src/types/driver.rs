@@ -2,7 +2,7 @@
 
 use super::{Deserialize, Serialize};
 
-/// A driver the daemon has loaded.
+/// A driver that the daemon has loaded, or that `convoy driver list` found.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct DriverStatus {
@@ -28,6 +28,12 @@ pub struct DriverStatus {
     /// Why not, or what soon will be wrong.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub message: String,
+    /// Installed, but not loaded by the daemon that answered, or there is none.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub not_loaded: bool,
+    /// Why it cannot be loaded, and what to do.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub error: String,
     /// Whether a create that names no driver goes to it.
     pub default: bool,
     /// What it can do, sorted.

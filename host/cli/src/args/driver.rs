@@ -1,0 +1,252 @@
+//! `driver`: for those who install drivers, and for those who write them.
+
+use super::{key_value, size, size_to_reach};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// `driver`.
+#[derive(Debug, Args)]
+pub struct DriverArgs {
+    /// What to do; `list` when nothing is said.
+    #[command(subcommand)]
+    pub command: Option<DriverCommand>,
+}
+
+/// The commands under `driver`.
+#[derive(Debug, Subcommand)]
+pub enum DriverCommand {
+    /// List the drivers: where they are, what they can do, how they are, why one cannot be loaded
+    List(ListDriversArgs),
+    /// Write a project for a new driver
+    New(NewDriverArgs),
+    /// Call a driver without a daemon
+    Run(RunDriverArgs),
+    /// Load a driver and print what it says of itself, as JSON: what `list` runs for each
+    #[command(hide = true)]
+    Describe {
+        /// The driver
+        driver: String,
+        /// Where to look for it
+        #[arg(long, env = "CONVOY_DRIVER_PATH", value_name = "DIR", value_delimiter = ':')]
+        driver_path: Vec<PathBuf>,
+    },
+}
+
+/// `driver list`.
+#[derive(Debug, Default, Args)]
+pub struct ListDriversArgs {
+    /// A directory to look for drivers in; may be repeated
+    #[arg(long, env = "CONVOY_DRIVER_PATH", value_name = "DIR", value_delimiter = ':')]
+    pub driver_path: Vec<PathBuf>,
+}
+
+/// The language of a new driver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Language {
+    /// With the SDK
+    Rust,
+    /// With the standard library alone
+    Python,
+}
+
+/// The carrier of a new driver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    /// A shared library, loaded into the daemon
+    Library,
+    /// A program of its own
+    Process,
+}
+
+/// `driver new`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  convoy driver new scratch --sdk ../convoy/driver-sdk
+  convoy driver new scratch --lang python")]
+pub struct NewDriverArgs {
+    /// The driver's name: small letters, digits and dashes
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// The language
+    #[arg(long, value_name = "LANGUAGE", default_value = "rust")]
+    pub lang: Language,
+    /// What it becomes; the same code can be both
+    #[arg(long, value_name = "KIND", default_value = "process")]
+    pub kind: Kind,
+    /// Where convoy-driver-sdk is: a directory, the URL of a git repository, or a version on crates.io
+    #[arg(long, value_name = "SOURCE")]
+    pub sdk: Option<String>,
+    /// Where to write it [default: convoy-driver-NAME]
+    #[arg(long, value_name = "DIR")]
+    pub directory: Option<PathBuf>,
+}
+
+/// `driver run`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  convoy driver run ./convoy-driver-scratch -- create v1
+  convoy driver run ./convoy-driver-scratch --root /tmp/x -- create v1 -- snapshot create v1 s1 -- list
+  convoy driver run ./convoy-driver-scratch -- --help
+
+Each command after `--` is one call, or a few. They are made one after the other to one driver, which is opened before
+the first and told goodbye after the last.")]
+pub struct RunDriverArgs {
+    /// The driver: a file, or a name as `--drivers` takes it
+    #[arg(value_name = "DRIVER")]
+    pub driver: String,
+    /// The directory for its records [default: one that is removed at the end]
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+    /// An option of the driver; may be repeated
+    #[arg(long = "option", value_name = "KEY=VALUE", value_parser = key_value)]
+    pub options: Vec<(String, String)>,
+    /// How many seconds each call may take
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub timeout: u64,
+    /// A directory to look for drivers in; may be repeated
+    #[arg(long, env = "CONVOY_DRIVER_PATH", value_name = "DIR", value_delimiter = ':')]
+    pub driver_path: Vec<PathBuf>,
+    /// What to call: describe, create v1, list, ...
+    #[arg(last = true, required = true, num_args = 1.., value_name = "COMMAND")]
+    pub commands: Vec<String>,
+}
+
+/// One command of `driver run`.
+#[derive(Debug, Parser)]
+#[command(name = "convoy driver run DRIVER --", no_binary_name = true, max_term_width = 100)]
+#[command(disable_help_subcommand = true)]
+pub struct DriverCall {
+    /// What to call.
+    #[command(subcommand)]
+    pub call: DriverCallCommand,
+}
+
+/// What a driver can be told.
+#[derive(Debug, Subcommand)]
+pub enum DriverCallCommand {
+    /// Who it is and what it can do; needs no root
+    Describe,
+    /// What `convoy info` would show
+    Info,
+    /// Whether the storage is well
+    Probe,
+    /// Create a volume
+    Create {
+        /// The volume
+        name: String,
+        /// The size in bytes, or in K, M, G or T
+        #[arg(long, value_parser = size)]
+        size: Option<u64>,
+        /// An option that the driver declares; may be repeated
+        #[arg(long = "opt", value_name = "KEY=VALUE", value_parser = key_value)]
+        options: Vec<(String, String)>,
+    },
+    /// Delete a volume
+    Delete {
+        /// The volume
+        name: String,
+        /// Keep its data
+        #[arg(long, short)]
+        reference: bool,
+    },
+    /// Mount a volume
+    Mount {
+        /// The volume
+        name: String,
+        /// Where
+        #[arg(long, value_name = "DIR")]
+        mountpoint: Option<PathBuf>,
+    },
+    /// Unmount a volume
+    #[command(visible_alias = "unmount")]
+    Umount {
+        /// The volume
+        name: String,
+    },
+    /// Change the size of a volume
+    Resize {
+        /// The volume
+        name: String,
+        /// The size to reach
+        #[arg(value_parser = size_to_reach)]
+        size: u64,
+    },
+    /// Create a volume with the contents of a snapshot
+    Clone {
+        /// The volume of the snapshot
+        source: String,
+        /// The snapshot
+        snapshot: String,
+        /// The new volume
+        name: String,
+        /// The size in bytes, or in K, M, G or T
+        #[arg(long, value_parser = size)]
+        size: Option<u64>,
+    },
+    /// Make a volume's contents those of one of its snapshots
+    Revert {
+        /// The volume
+        name: String,
+        /// The snapshot
+        snapshot: String,
+    },
+    /// Compare records with the truth
+    Check {
+        /// Repair what can be repaired
+        #[arg(long)]
+        repair: bool,
+    },
+    /// List all volumes
+    List,
+    /// Show one volume
+    Inspect {
+        /// The volume
+        name: String,
+    },
+    /// Make, delete, list, show and read snapshots
+    #[command(subcommand)]
+    Snapshot(DriverSnapshotCommand),
+}
+
+/// The same for snapshots.
+#[derive(Debug, Subcommand)]
+pub enum DriverSnapshotCommand {
+    /// Make a snapshot
+    Create {
+        /// The volume
+        volume: String,
+        /// The snapshot
+        snapshot: String,
+    },
+    /// Delete a snapshot
+    Delete {
+        /// The volume
+        volume: String,
+        /// The snapshot
+        snapshot: String,
+    },
+    /// List the snapshots of a volume
+    List {
+        /// The volume
+        volume: String,
+    },
+    /// Show a snapshot
+    Inspect {
+        /// The volume
+        volume: String,
+        /// The snapshot
+        snapshot: String,
+    },
+    /// Open a snapshot, show where its bytes are and which, and close it
+    Read {
+        /// The volume
+        volume: String,
+        /// The snapshot
+        snapshot: String,
+        /// Only what changed since this one
+        #[arg(long, value_name = "SNAPSHOT")]
+        base: Option<String>,
+    },
+}

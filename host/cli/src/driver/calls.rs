@@ -1,0 +1,169 @@
+//! From a command of `convoy driver run` to calls of the driver.
+
+use super::{refused, show};
+use crate::args::{DriverCallCommand as Command, DriverSnapshotCommand as Snapshot};
+use crate::error::Result;
+use crate::output::Output;
+use convoy_driver_sdk::context::Progress;
+use convoy_driver_sdk::protocol::{
+    Check, CloneVolume, CloseSnapshot, CreateSnapshot, CreateVolume, DeleteSnapshot, DeleteVolume, Extents,
+    GetSnapshot, GetVolume, Info, ListExtents, ListSnapshots, ListVolumes, ListedVolumes, MountVolume, Open,
+    OpenSnapshot, Opened, OpenedSnapshot, Probe, Request, ResizeVolume, RevertVolume, SourceLocation,
+    UnmountVolume,
+};
+use convoy_driver_sdk::{DriverError, Name};
+use convoy_drivers::{CallOptions, DriverHandle};
+use serde::Serialize;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// How many volumes, or extents, are asked for at once.
+const PAGE: u32 = 1000;
+
+/// A driver that is called, and for how long.
+pub(super) struct Calls<'a> {
+    pub(super) driver: &'a DriverHandle,
+    pub(super) timeout: Duration,
+    pub(super) cancel: CancellationToken,
+}
+
+/// What `snapshot read` shows.
+#[derive(Serialize)]
+struct Read {
+    #[serde(flatten)]
+    opened: OpenedSnapshot,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    extents: Option<Extents>,
+}
+
+impl Calls<'_> {
+    pub(super) async fn open(&self, request: Open) -> convoy_driver_sdk::Result<Opened> {
+        self.driver.open(request, self.options()).await
+    }
+
+    fn options(&self) -> CallOptions {
+        CallOptions::new("run")
+            .timeout(self.timeout)
+            .cancel(self.cancel.clone())
+            .progress(|progress| eprintln!("{}", in_words(&progress)))
+    }
+
+    async fn call<R: Request>(&self, request: R) -> Result<R::Reply> {
+        self.driver.call(request, self.options()).await.map_err(|error| refused(R::METHOD, error))
+    }
+
+    /// Carries out a command and shows the reply.
+    pub(super) async fn make(&self, command: &Command, output: &mut Output) -> Result<()> {
+        match command {
+            Command::Describe => show::reply(output, self.driver.description()),
+            Command::Info => show::reply(output, &self.call(Info {}).await?),
+            Command::Probe => show::reply(output, &self.call(Probe {}).await?),
+            Command::Create { name, size, options } => {
+                let options = options.iter().cloned().collect();
+                let size = size.filter(|size| *size > 0);
+                show::reply(output, &self.call(CreateVolume { name: parse(name)?, size, options }).await?)
+            }
+            Command::Delete { name, reference } => {
+                let request = DeleteVolume { name: parse(name)?, reference_only: *reference };
+                show::reply(output, &self.call(request).await?)
+            }
+            Command::Mount { name, mountpoint } => {
+                let mountpoint = mountpoint.as_deref().map(std::path::absolute).transpose()?;
+                show::reply(output, &self.call(MountVolume { name: parse(name)?, mountpoint }).await?)
+            }
+            Command::Umount { name } => {
+                show::reply(output, &self.call(UnmountVolume { name: parse(name)? }).await?)
+            }
+            Command::Resize { name, size } => {
+                show::reply(output, &self.call(ResizeVolume { name: parse(name)?, size: *size }).await?)
+            }
+            Command::Clone { source, snapshot, name, size } => {
+                let (name, source, snapshot) = (parse(name)?, parse(source)?, parse(snapshot)?);
+                let size = size.filter(|size| *size > 0);
+                let request = CloneVolume { name, source, snapshot, size, options: [].into() };
+                show::reply(output, &self.call(request).await?)
+            }
+            Command::Revert { name, snapshot } => {
+                let request = RevertVolume { name: parse(name)?, snapshot: parse(snapshot)? };
+                show::reply(output, &self.call(request).await?)
+            }
+            Command::Check { repair } => show::reply(output, &self.call(Check { repair: *repair }).await?),
+            Command::List => show::volumes(output, &self.list().await?),
+            Command::Inspect { name } => {
+                show::reply(output, &self.call(GetVolume { name: parse(name)? }).await?)
+            }
+            Command::Snapshot(command) => self.snapshot(command, output).await,
+        }
+    }
+
+    async fn snapshot(&self, command: &Snapshot, output: &mut Output) -> Result<()> {
+        match command {
+            Snapshot::Create { volume, snapshot } => {
+                let (volume, snapshot) = (parse(volume)?, parse(snapshot)?);
+                show::reply(output, &self.call(CreateSnapshot { volume, snapshot, freeze: false }).await?)
+            }
+            Snapshot::Delete { volume, snapshot } => {
+                let (volume, snapshot) = (parse(volume)?, parse(snapshot)?);
+                show::reply(output, &self.call(DeleteSnapshot { volume, snapshot }).await?)
+            }
+            Snapshot::List { volume } => {
+                show::reply(output, &self.call(ListSnapshots { volume: parse(volume)? }).await?)
+            }
+            Snapshot::Inspect { volume, snapshot } => {
+                let (volume, snapshot) = (parse(volume)?, parse(snapshot)?);
+                show::reply(output, &self.call(GetSnapshot { volume, snapshot }).await?)
+            }
+            Snapshot::Read { volume, snapshot, base } => {
+                let base = base.as_deref().map(parse).transpose()?;
+                let request = OpenSnapshot { volume: parse(volume)?, snapshot: parse(snapshot)?, base };
+                let opened = self.call(request).await?;
+                let handle = opened.handle.clone();
+                let read = self.read(opened).await;
+                self.call(CloseSnapshot { handle }).await?;
+                show::reply(output, &read?)
+            }
+        }
+    }
+
+    /// All volumes, page after page.
+    async fn list(&self) -> Result<ListedVolumes> {
+        let mut all = ListedVolumes::default();
+        loop {
+            let after = all.volumes.last().map(|volume| volume.name.clone());
+            let request = ListVolumes { after, limit: Some(PAGE), generation: None };
+            let page = self.call(request).await?;
+            let end = !page.more || page.volumes.is_empty();
+            all.volumes.extend(page.volumes);
+            all.warnings.extend(page.warnings);
+            if end {
+                return Ok(all);
+            }
+        }
+    }
+
+    async fn read(&self, opened: OpenedSnapshot) -> Result<Read> {
+        if !matches!(opened.location, SourceLocation::Block { .. }) {
+            return Ok(Read { opened, extents: None });
+        }
+        let (mut all, mut from) = (Extents::default(), Some(0));
+        while let Some(at) = from {
+            let request = ListExtents { handle: opened.handle.clone(), from: at, limit: Some(PAGE) };
+            let page = self.call(request).await?;
+            all.extents.extend(page.extents);
+            all.discarded.extend(page.discarded);
+            from = page.next.filter(|next| *next > at);
+        }
+        Ok(Read { opened, extents: Some(all) })
+    }
+}
+
+fn parse(text: impl AsRef<str>) -> Result<Name> {
+    let name = Name::parse(text.as_ref()).map_err(DriverError::from);
+    name.map_err(|error| refused(text.as_ref(), error))
+}
+
+fn in_words(progress: &Progress) -> String {
+    let total = progress.total.map(|total| format!(" of {total}")).unwrap_or_default();
+    let note = progress.note.as_deref().map(|note| format!(": {note}")).unwrap_or_default();
+    format!("{}{total} {}{note}", progress.done, progress.unit)
+}

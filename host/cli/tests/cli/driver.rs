@@ -1,0 +1,230 @@
+//! `convoy driver`, with real drivers and without a daemon.
+
+use crate::daemon::{Daemon, answer};
+use crate::run::{Ran, convoy, run};
+use serde_json::Value;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Where no daemon is.
+fn nobody() -> PathBuf {
+    "/nowhere/convoy.sock".into()
+}
+
+/// Runs the program in a directory.
+fn run_in(dir: &Path, words: &[&str]) -> Ran {
+    convoy(&nobody()).current_dir(dir).args(words).output().unwrap().into()
+}
+
+fn checkout() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+}
+
+/// An installed copy of the Python example.
+fn folder(dir: &Path) -> String {
+    let file = dir.join("convoy-driver-folder");
+    std::fs::copy(checkout().join("examples/python/convoy-driver-folder"), &file).unwrap();
+    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o755)).unwrap();
+    file.display().to_string()
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+#[test]
+fn a_driver_is_run_without_a_daemon() {
+    let dir = tempfile::tempdir().unwrap();
+    folder(dir.path());
+    let file = "./convoy-driver-folder";
+    let described = run_in(dir.path(), &["driver", "run", file, "--", "describe"]);
+    assert_eq!((described.code, described.stderr.as_str()), (Some(0), ""));
+    assert_eq!(json(&described.stdout)["name"], "folder");
+
+    let created = run_in(
+        dir.path(),
+        &["driver", "run", file, "--root", "records", "--", "create", "v1", "--opt", "mode=700"],
+    );
+    assert_eq!((created.code, created.stderr.as_str()), (Some(0), ""));
+    assert_eq!(json(&created.stdout)["name"], "v1");
+    let mounted =
+        json(&run_in(dir.path(), &["driver", "run", file, "--root", "records", "--", "mount", "v1"]).stdout);
+    let data = Path::new(mounted["mountpoint"].as_str().unwrap());
+    assert_eq!(data, dir.path().canonicalize().unwrap().join("records/volumes/v1/data"));
+    assert_eq!(data.metadata().unwrap().permissions().mode() & 0o777, 0o700);
+
+    // Several commands to one driver, for people.
+    let line = ["driver", "run", file, "--root", "records", "--output", "table", "--"];
+    let more = [
+        "snapshot", "create", "v1", "s1", "--", "snapshot", "read", "v1", "s1", "--", "list", "--", "delete",
+        "v1",
+    ];
+    let ran = run_in(dir.path(), &[&line[..], &more[..]].concat());
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(ran.stderr.contains("made a snapshot"), "its log is not seen: {}", ran.stderr);
+    assert!(
+        ran.stdout.contains("NAME   BYTES   SNAPSHOTS   MOUNTED AT   HEALTH\nv1     0       1"),
+        "{}",
+        ran.stdout
+    );
+    assert!(ran.stdout.contains("location:"), "{}", ran.stdout);
+    assert!(ran.stdout.ends_with("\ndone\n"), "{}", ran.stdout);
+}
+
+#[test]
+fn what_goes_wrong_says_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    folder(dir.path());
+    let fails = |words: &[&str]| {
+        let ran = run_in(dir.path(), &[&["--output", "table", "driver", "run"], words].concat());
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""), "{words:?}");
+        ran.stderr
+    };
+    let file = "./convoy-driver-folder";
+    let error = fails(&[file, "--", "create", "v1", "--opt", "colour=red"]);
+    assert!(error.contains("volume.create: unknown option 'colour' (invalid_argument)"), "{error}");
+    assert!(error.contains("hint: known options: mode"), "{error}");
+    let error = fails(&[file, "--option", "x=y", "--", "list"]);
+    assert!(error.contains("driver.open: unknown option 'x'"), "{error}");
+    assert!(fails(&[file, "--", "fly"]).contains("unrecognized subcommand 'fly'"));
+    assert!(fails(&[file]).contains("<COMMAND>..."));
+    let error = fails(&["./nothing", "--", "list"]);
+    assert!(error.contains("nothing") && error.contains("No such file"), "{error}");
+    let error = fails(&["process:nothing", "--", "list"]);
+    assert!(error.contains("looked for convoy-driver-nothing") && error.contains("--driver-path"), "{error}");
+    // A temporary root leaves nothing.
+    let left = std::fs::read_dir(std::env::temp_dir()).unwrap().flatten();
+    assert!(
+        !left
+            .map(|entry| entry.file_name())
+            .any(|name| name.to_string_lossy().starts_with("convoy-driver-run-"))
+    );
+}
+
+#[test]
+fn the_list_says_where_drivers_are_and_why_one_cannot_be_loaded() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = folder(dir.path());
+    let write = |name: &str, text: &str, mode: u32| {
+        std::fs::write(dir.path().join(name), text).unwrap();
+        std::fs::set_permissions(dir.path().join(name), PermissionsExt::from_mode(mode)).unwrap();
+    };
+    write("convoy-driver-broken", "#!/bin/sh\necho my configuration is missing\nexit 3\n", 0o755);
+    write("convoy-driver-open", "#!/bin/sh\n", 0o777);
+    write("libconvoy_driver_strange.so", "no library", 0o644);
+    let list = |daemon: &Path, form: &str| {
+        let mut command = convoy(daemon);
+        command.env("CONVOY_DRIVER_PATH", dir.path()).args(["driver", "list", "--output", form]);
+        let ran: Ran = command.output().unwrap().into();
+        assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
+        ran.stdout
+    };
+    let listed = json(&list(&nobody(), "json"));
+    assert_eq!(listed["folder"]["Path"], file.as_str());
+    assert_eq!(listed["folder"]["Carrier"], "process");
+    assert_eq!(listed["folder"]["NotLoaded"], true);
+    assert_eq!(
+        listed["folder"]["Capabilities"],
+        serde_json::json!(["read_tree", "restore_tree", "snapshots"])
+    );
+    for (name, reason) in [
+        ("broken", "it wrote: my configuration is missing"),
+        ("open", "can be written by everybody"),
+        ("strange", "cannot load"),
+    ] {
+        let error = listed[name]["Error"].as_str().unwrap_or_else(|| panic!("{name}: {listed:#}"));
+        assert!(error.contains(reason), "{name}: {error}");
+    }
+    let text = list(&nobody(), "table");
+    let row = |name: &str| {
+        text.lines().find(|line| line.split_whitespace().next() == Some(name)).unwrap().to_owned()
+    };
+    assert!(row("folder").ends_with("installed") && row("broken").ends_with("cannot be loaded"), "{text}");
+    assert!(text.contains("No daemon answers"), "{text}");
+
+    // A daemon that has loaded it says how it is.
+    let told = format!(
+        r#"{{"folder": {{"Name": "folder", "Version": "1.0", "Carrier": "process", "Path": "{}", "PID": 7, "Healthy": true}}}}"#,
+        Path::new(&file).canonicalize().unwrap().display()
+    );
+    let daemon = Daemon::new([answer(&told)]);
+    let listed = json(&list(&daemon.socket(), "json"));
+    assert_eq!(
+        (&listed["folder"]["Healthy"], &listed["folder"]["NotLoaded"]),
+        (&Value::Bool(true), &Value::Null)
+    );
+    assert!(listed.get("process:folder").is_none() && listed.get("broken").is_some(), "{listed:#}");
+}
+
+/// Builds a new project with the dependencies and the settings of this workspace, so that what is compiled is used.
+fn build(project: &Path) {
+    let above = project.parent().unwrap().join(".cargo");
+    std::fs::create_dir_all(&above).unwrap();
+    let target = std::env::current_exe().unwrap().ancestors().nth(3).unwrap().to_owned();
+    let config = format!(
+        "[build]\nbuild-dir = {target:?}\n[profile.dev]\ndebug = \"line-tables-only\"\n[profile.dev.package.\"*\"]\ndebug = false\n"
+    );
+    std::fs::write(above.join("config.toml"), config).unwrap();
+    std::fs::copy(checkout().join("Cargo.lock"), project.join("Cargo.lock")).unwrap();
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(["build", "--quiet"]).current_dir(project).env_remove("CARGO_TARGET_DIR");
+    let told = cargo.output().unwrap();
+    assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
+    // A warning in what beginners start with would be a bad beginning.
+    assert_eq!(String::from_utf8_lossy(&told.stderr), "");
+}
+
+fn lives(dir: &Path, driver: &str) {
+    let words = ["driver", "run", driver, "--root", "root", "--"];
+    let life = "create v1 -- create v2 -- mount v1 -- umount v1 -- delete v2 -- list -- inspect v1";
+    let ran = run_in(dir, &words.into_iter().chain(life.split(' ')).collect::<Vec<_>>());
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{}", ran.stdout);
+    let again = run_in(dir, &words.into_iter().chain(["create", "v1"]).collect::<Vec<_>>());
+    assert!(again.stdout.contains("already_exists") && again.code == Some(1), "{again:?}");
+    // What a delete by reference kept comes back.
+    std::fs::write(dir.join("root/volumes/v1/data/file"), "kept").unwrap();
+    let ran =
+        run_in(dir, &words.into_iter().chain("delete v1 -r -- create v1".split(' ')).collect::<Vec<_>>());
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert_eq!(std::fs::read_to_string(dir.join("root/volumes/v1/data/file")).unwrap(), "kept");
+    std::fs::remove_dir_all(dir.join("root")).unwrap();
+}
+
+#[test]
+fn a_new_rust_driver_builds_and_works() {
+    let dir = tempfile::tempdir().unwrap();
+    let sdk = checkout().join("driver-sdk").display().to_string();
+    for (kind, name, file) in [
+        ("library", "new-one", "libconvoy_driver_new_one.so"),
+        ("process", "new-two", "convoy-driver-new-two"),
+    ] {
+        let ran = run_in(dir.path(), &["driver", "new", name, "--kind", kind, "--sdk", &sdk]);
+        assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
+        let project = dir.path().join(format!("convoy-driver-{name}"));
+        build(&project);
+        lives(dir.path(), &project.join("target/debug").join(file).display().to_string());
+    }
+}
+
+#[test]
+fn a_new_python_driver_works() {
+    let dir = tempfile::tempdir().unwrap();
+    let ran = run_in(dir.path(), &["driver", "new", "scratch", "--lang", "python", "--output", "table"]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
+    assert!(
+        ran.stdout.contains("convoy driver run ./convoy-driver-scratch -- create v1 -- list"),
+        "{}",
+        ran.stdout
+    );
+    lives(dir.path(), "convoy-driver-scratch/convoy-driver-scratch");
+    let again = run(&nobody(), &["driver", "new", "scratch", "--lang", "python", "--kind", "library"]);
+    assert!(again.stdout.contains("Rust only"), "{again:?}");
+    let again = run_in(dir.path(), &["driver", "new", "scratch", "--lang", "python"]);
+    assert!(again.code == Some(1) && again.stdout.contains("cannot make"), "{again:?}");
+    let nowhere = run_in(dir.path(), &["--output", "table", "driver", "new", "other"]);
+    assert!(
+        nowhere.stderr.contains("not on crates.io") && nowhere.stderr.contains("--sdk DIRECTORY"),
+        "{nowhere:?}"
+    );
+}
