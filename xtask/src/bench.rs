@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: what convoy takes, beside what convoy 0.5 took and what it is meant to take.
 
 mod calls;
+mod carriers;
 mod many;
 mod snapshots;
 mod table;
@@ -19,8 +20,9 @@ struct Bench {
     run: fn(&Lab) -> Result<Vec<Row>>,
 }
 
-const BENCHES: [Bench; 3] = [
+const BENCHES: [Bench; 4] = [
     Bench { name: "calls", run: calls::run },
+    Bench { name: "carriers", run: carriers::run },
     Bench { name: "many", run: many::run },
     Bench { name: "snapshots", run: snapshots::run },
 ];

@@ -4,6 +4,7 @@ mod bench;
 mod cargo;
 mod demo;
 mod dependencies;
+mod keep;
 mod package;
 mod peers;
 mod test;
@@ -16,6 +17,7 @@ const HELP: &str = "\
 cargo xtask demo           show the main job with a real Docker engine: write, snapshot, back up, restore, read
 cargo xtask test [ARGS]    check the style and run every test; with ARGS, run `cargo nextest run ARGS` alone
 cargo xtask bench [NAMES]  measure, and compare with the goals; with NAMES, only those
+cargo xtask keep V COMMIT  keep a host and drivers of an earlier version V of the protocol, for tests
 cargo xtask package        make an archive of the program, its drivers, completions and manual pages
 cargo xtask ci             all of it: test, documentation, demo, package
 cargo xtask install-deps   install what the above need (each does it by itself)";
@@ -28,6 +30,7 @@ fn main() -> ExitCode {
         Some("test") => dependencies::install().and_then(|()| test::run(rest)),
         Some("bench") => dependencies::install().and_then(|()| bench::run(rest)),
         Some("package") => package::run(),
+        Some("keep") => keep::run(rest),
         Some("ci") => ci(),
         Some("install-deps") => dependencies::install(),
         None | Some("help" | "--help" | "-h") => {

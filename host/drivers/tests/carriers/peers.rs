@@ -67,11 +67,8 @@ fn visit(host: &Path, dir: &Path, carrier: &str, driver: &str) -> Vec<String> {
 fn forget(value: &mut serde_json::Value) {
     match value {
         serde_json::Value::Object(members) => {
-            members.remove("protocol");
-            // In records 0.5 knew, times have a form of their own.
-            for (_, member) in members.iter_mut().filter(|(name, _)| name.to_lowercase().contains("created"))
-            {
-                *member = "TIME".into();
+            for name in ["protocol", "created", "mountpoint", "path", "info", "message", "hint", "warnings"] {
+                members.remove(name);
             }
             members.values_mut().for_each(forget);
         }
