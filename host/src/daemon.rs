@@ -87,7 +87,8 @@ fn start(args: &DaemonArgs) -> Result<(), DaemonError> {
     let (listener, _socket) = socket::listen(&args.socket)?;
     let boot_id =
         root::boot_id().map_err(|source| DaemonError::System { what: "read the boot id", source })?;
-    runtime()?.block_on(serve::serve(serve::Start {
+    let runtime = runtime()?;
+    let served = runtime.block_on(serve::serve(serve::Start {
         root: root.path(),
         config,
         backups,
@@ -96,7 +97,10 @@ fn start(args: &DaemonArgs) -> Result<(), DaemonError> {
         listener,
         socket: &args.socket,
         boot_id: &boot_id,
-    }))
+    }));
+    // Whatever could be waited for was: a driver that hangs in a call does not keep the daemon from ending.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    served
 }
 
 /// Few threads: the daemon's own work is small, and what blocks has threads that come and go.

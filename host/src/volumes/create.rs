@@ -52,8 +52,10 @@ impl Volumes {
     /// As [`Self::create`], but for a volume that exists.
     pub async fn create_or_get(&self, name: &Name, spec: &CreateSpec, call: &Call) -> Result<Entry> {
         let give_up = tokio::time::Instant::now() + PATIENCE;
+        let maker =
+            self.drivers.get(&spec.driver).map(|driver| driver.name().to_string()).unwrap_or_default();
         loop {
-            if let Ok(entry) = self.find(name, call).await {
+            if let Ok(entry) = self.find_elsewhere(name, &maker, call).await {
                 return Ok(entry);
             }
             let released = self.index.released();

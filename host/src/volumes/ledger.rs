@@ -2,7 +2,8 @@
 //!
 //! The files have to outlive the daemon (`kill -9` included) and not the machine, since no mount does: they are
 //! written atomically, carry the boot id and are not synced. What is found with another boot id, or cannot be
-//! read because the machine went down in the midst of a write, is dropped.
+//! read because the machine went down in the midst of a write, is dropped. The file of a volume whose last user left, and
+//! which the driver still has to unmount, is renamed to `<volume>.json.pending`.
 
 mod usage;
 
@@ -16,6 +17,9 @@ use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+
+/// How the name of a file ends whose volume has no users any more.
+const PENDING: &str = "json.pending";
 
 /// The ledger.
 #[derive(Debug)]
@@ -67,6 +71,10 @@ impl Ledger {
         for entry in std::fs::read_dir(dir).map_err(failed("read"))? {
             let path = entry.map_err(failed("read"))?.path();
             match read(&path, boot_id) {
+                // A claim was written beside an older file that waited for an unmount.
+                Some(Record { volume, usage: pending, .. }) if !pending.is_used() => {
+                    usage.entry(volume).or_insert(pending);
+                }
                 Some(record) => drop(usage.insert(record.volume, record.usage)),
                 None => {
                     if let Err(error) = std::fs::remove_file(&path) {
@@ -188,14 +196,14 @@ impl Ledger {
         if after == before {
             return Ok(());
         }
-        match self.write(volume, &after).await {
+        match self.write(volume, &before, &after) {
             Ok(()) => {}
             Err(error) if strict => return Err(error),
             Err(error) => {
                 tracing::warn!(%volume, %error, "the mount ledger is not up to date");
                 if !after.is_used() {
                     // Removing a file works where writing one does not.
-                    let _ = self.write(volume, &Usage::default()).await;
+                    let _ = self.write(volume, &before, &Usage::default());
                 }
             }
         }
@@ -208,25 +216,25 @@ impl Ledger {
         Ok(())
     }
 
-    async fn write(&self, volume: &Name, usage: &Usage) -> Result<()> {
-        let failed = |error: String| Error::Ledger { volume: volume.clone(), error };
+    fn write(&self, volume: &Name, before: &Usage, after: &Usage) -> Result<()> {
         let path = self.path(volume);
-        let bytes = if *usage == Usage::default() {
-            None
+        let pending = path.with_extension(PENDING);
+        let written = if *after == Usage::default() {
+            in_place(|| remove(&path).and_then(|()| remove(&pending)))
+        } else if before.is_used() && *after == before.left() {
+            // One step, where writing would take three.
+            in_place(|| std::fs::rename(&path, &pending))
         } else {
             let record =
-                Record { volume: volume.clone(), boot_id: self.boot_id.clone(), usage: usage.clone() };
-            Some(serde_json::to_vec(&record).map_err(|error| failed(error.to_string()))?)
+                Record { volume: volume.clone(), boot_id: self.boot_id.clone(), usage: after.clone() };
+            serde_json::to_vec(&record).map_err(io::Error::other).and_then(|bytes| {
+                in_place(|| match *before == Usage::default() {
+                    true => create(&path, &bytes),
+                    false => replace(&path, &bytes).and_then(|()| remove(&pending)),
+                })
+            })
         };
-        let written = tokio::task::spawn_blocking(move || match bytes {
-            Some(bytes) => replace(&path, &bytes),
-            None => remove(&path),
-        });
-        match written.await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(failed(error.to_string())),
-            Err(error) => Err(failed(error.to_string())),
-        }
+        written.map_err(|error| Error::Ledger { volume: volume.clone(), error: error.to_string() })
     }
 
     fn path(&self, volume: &Name) -> PathBuf {
@@ -234,10 +242,33 @@ impl Ledger {
     }
 }
 
+/// Runs work that may wait a moment for the disk on this thread. Of tokio's own threads, another one meanwhile takes over what this
+/// one had to do; that is not waited for, as an answer from a thread for blocking work would be.
+fn in_place<T>(work: impl FnOnce() -> T) -> T {
+    use tokio::runtime::{Handle, RuntimeFlavor};
+    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        _ => work(),
+    }
+}
+
 fn read(path: &Path, boot_id: &str) -> Option<Record> {
-    let record: Record = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+    let mut record: Record = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
     let file = path.file_name()?.to_str()?;
-    (record.boot_id == boot_id && file == format!("{}.json", record.volume)).then_some(record)
+    if file == format!("{}.{PENDING}", record.volume) {
+        record.usage = record.usage.left();
+    } else if file != format!("{}.json", record.volume) {
+        return None;
+    }
+    (record.boot_id == boot_id).then_some(record)
+}
+
+/// Writes a file that is not there yet. A daemon that is killed meanwhile leaves an empty one, which the next start drops.
+fn create(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    std::fs::write(path, bytes).inspect_err(|_| {
+        // As in `replace`.
+        let _ = std::fs::remove_file(path);
+    })
 }
 
 /// Replaces a file without waiting for the disk.

@@ -1,11 +1,13 @@
 //! Volumes by name.
 
+use super::backend::Backend;
 use super::error::{Error, Result};
 use super::index::Entry;
 use super::{QUICK, Volumes};
 use crate::call::Call;
 use convoy_driver_sdk::protocol::{Capability, GetSnapshot, GetVolume, Snapshot};
 use convoy_driver_sdk::{DriverError, ErrorKind, Name};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a name that is not in memory may be asked for at a driver that shares its volumes with other hosts.
@@ -26,12 +28,19 @@ impl Volumes {
     /// # Errors
     /// [`Error::VolumeNotFound`], also for a text that can be no name.
     pub async fn find(&self, name: &str, call: &Call) -> Result<Entry> {
+        self.find_elsewhere(name, "", call).await
+    }
+
+    /// As [`Self::find`], without asking a driver that is about to be asked to make the volume, and will say if it has it.
+    pub(super) async fn find_elsewhere(&self, name: &str, maker: &str, call: &Call) -> Result<Entry> {
         if let Some(entry) = self.index.get(name) {
             return Ok(entry);
         }
         let missing = || Error::VolumeNotFound(name.to_owned());
         let name = Name::parse(name).map_err(|_| missing())?;
-        for driver in self.drivers.iter().filter(|driver| driver.can(Capability::Shared)) {
+        let others =
+            |driver: &&Arc<Backend>| driver.can(Capability::Shared) && driver.name().as_str() != maker;
+        for driver in self.drivers.iter().filter(others) {
             let listing = self.index.begin_listing();
             let answer = driver.call(GetVolume { name: name.clone() }, &call.within(MISS)).await;
             match answer {

@@ -82,6 +82,44 @@ async fn the_last_user_is_not_let_go_in_passing() {
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 }
 
+#[tokio::test]
+async fn an_unmount_that_was_cut_off_is_still_to_be_done() {
+    let dir = tempfile::tempdir().unwrap();
+    let vol = name("vol.1");
+    let ledger = open(dir.path(), "boot");
+    ledger.claim(&vol, "aaaa", Path::new("/m")).await.unwrap();
+    assert_eq!(ledger.release(&vol, Some("aaaa")).await.unwrap(), Release::Last);
+    let again = open(dir.path(), "boot");
+    assert_eq!(again.usage("vol.1"), ledger.usage("vol.1"));
+    assert!(again.usage("vol.1").unmount_pending && !again.usage("vol.1").is_used());
+    // Killed between the writing of the new claim and the removal of the old file.
+    let old = std::fs::read(dir.path().join("vol.1.json.pending")).unwrap();
+    again.claim(&vol, "bbbb", Path::new("/m")).await.unwrap();
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    std::fs::write(dir.path().join("vol.1.json.pending"), old).unwrap();
+    let last = open(dir.path(), "boot");
+    assert_eq!(last.usage("vol.1"), again.usage("vol.1"));
+    assert_eq!(last.release(&vol, None).await.unwrap(), Release::Last);
+    last.forget(&vol).await.unwrap();
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_slow_disk_keeps_no_other_call_waiting() {
+    let (begun, began) = tokio::sync::oneshot::channel();
+    let (end, ended) = std::sync::mpsc::channel::<()>();
+    let writing = tokio::spawn(async move {
+        in_place(|| {
+            begun.send(()).unwrap();
+            ended.recv_timeout(std::time::Duration::from_secs(10))
+        })
+    });
+    began.await.unwrap();
+    // The only thread is at it, and still this goes on.
+    tokio::spawn(async move { end.send(()) }).await.unwrap().unwrap();
+    writing.await.unwrap().unwrap();
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
     /// Random mounts and unmounts of two volumes by three users, with the daemon killed anywhere: what was

@@ -82,9 +82,13 @@ impl Usage {
         if !self.is_used() && !self.unmount_pending {
             return Release::Nothing;
         }
-        self.users.clear();
-        self.unmount_pending = true;
+        *self = self.left();
         Release::Last
+    }
+
+    /// The same once the last user has left, and before the driver has unmounted.
+    pub fn left(&self) -> Self {
+        Self { mountpoint: self.mountpoint.clone(), users: BTreeMap::new(), unmount_pending: true }
     }
 }
 
