@@ -1,15 +1,16 @@
 //! The driver: what the protocol asks, handed to the parts that do it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use convoy_driver_sdk::mountinfo::MountTable;
 use convoy_driver_sdk::protocol::{
-    AbortRestore, Capability, CloseSnapshot, CreateSnapshot, CreateVolume, DeleteSnapshot, DeleteVolume,
-    Description, FinishRestore, GetVolume, ListVolumes, ListedVolumes, MountVolume, Mounted, Open,
-    OpenSnapshot, Opened, OpenedSnapshot, PrepareRestore, PreparedRestore, Probed, ResizeVolume, Snapshot,
-    UnmountVolume, Volume,
+    AbortRestore, Capability, Check, Checked, CloneVolume, CloseSnapshot, CreateSnapshot, CreateVolume,
+    DeleteSnapshot, DeleteVolume, Description, FinishRestore, GetVolume, ListVolumes, ListedVolumes,
+    MountVolume, Mounted, Open, OpenSnapshot, Opened, OpenedSnapshot, PrepareRestore, PreparedRestore,
+    Probed, ResizeVolume, RevertVolume, Snapshot, UnmountVolume, Volume,
 };
 use convoy_driver_sdk::records::RecordStore;
 use convoy_driver_sdk::{Context, Driver, DriverError, Name, PROTOCOL_VERSION, Result};
@@ -17,10 +18,12 @@ use convoy_driver_sdk::{Context, Driver, DriverError, Name, PROTOCOL_VERSION, Re
 use crate::error::{VfsError, VfsResult, io_error};
 use crate::layout::Layout;
 use crate::listing::Seen;
+use crate::locks::Locks;
 use crate::options::{DriverOptions, create_options, driver_options};
 use crate::record::VolumeRecord;
 use crate::restore::Restore;
 use crate::snapshots::OpenedHere;
+use crate::sync::DirSync;
 use crate::workspace::{Reconciler, Workspace};
 
 /// Below this part of free space (a hundredth) a probe says so.
@@ -34,6 +37,11 @@ pub struct VfsDriver {
     pub(crate) records: RecordStore<VolumeRecord>,
     /// Records of volumes that were deleted but for their data.
     pub(crate) kept: RecordStore<VolumeRecord>,
+    /// Whether other hosts may change what is in `vfs.path`.
+    pub(crate) shared: bool,
+    pub(crate) locks: Locks,
+    /// Of `vfs.path`, where the names of volumes are.
+    pub(crate) names: DirSync,
     pub(crate) workspace: Workspace,
     pub(crate) open: Mutex<HashMap<String, OpenedHere>>,
     pub(crate) restores: Mutex<HashMap<String, Restore>>,
@@ -50,6 +58,9 @@ impl VfsDriver {
             default_size,
             records: RecordStore::volumes(&config, "vfs")?,
             kept: RecordStore::open(&config, "vfs_kept_", ".json")?,
+            shared: !is_local(&layout.path),
+            locks: Locks::new(layout.lock()),
+            names: DirSync::new(layout.path.clone()),
             workspace: Workspace::new(&layout),
             open: Mutex::default(),
             restores: Mutex::default(),
@@ -61,27 +72,34 @@ impl VfsDriver {
         if let Some(state) = unsaved {
             state.save(&Layout::state_file(&driver.layout.root))?;
         }
-        let mut reconciler = Reconciler {
-            layout: &driver.layout,
-            records: &driver.records,
-            workspace: &driver.workspace,
-            done: Vec::new(),
-            warnings: Vec::new(),
-        };
-        reconciler.run();
-        let Reconciler { done, mut warnings, .. } = reconciler;
+        let (done, mut warnings) = driver.settle();
         warnings.extend(driver.no_locks());
         let opened = Opened { recovered: done, warnings };
         Ok((driver, opened))
     }
 
+    /// Finishes or undoes what processes left that are gone: what was done, and what could not be.
+    pub(crate) fn settle(&self) -> (Vec<String>, Vec<String>) {
+        let mut reconciler = Reconciler {
+            layout: &self.layout,
+            records: &self.records,
+            locks: &self.locks,
+            workspace: &self.workspace,
+            done: Vec::new(),
+            warnings: Vec::new(),
+        };
+        reconciler.run();
+        (reconciler.done, reconciler.warnings)
+    }
+
     /// A share without locks must not be shared.
-    fn no_locks(&self) -> Option<String> {
+    pub(crate) fn no_locks(&self) -> Option<String> {
         let path = std::fs::canonicalize(&self.layout.path).ok()?;
         let table = MountTable::read().ok()?;
         let mount = table.containing(&path)?;
-        let unlocked =
-            |option: &String| matches!(option.as_str(), "nolock" | "local_lock=all" | "local_lock=flock");
+        let unlocked = |option: &String| {
+            option == "nolock" || option.starts_with("local_lock=") && option != "local_lock=none"
+        };
         mount.super_options.iter().chain(&mount.options).any(unlocked).then(|| {
             format!(
                 "{} is mounted without locks between hosts: no other host may use these volumes",
@@ -113,6 +131,16 @@ impl VfsDriver {
     }
 }
 
+/// Whether a directory is on a file system of this host alone, as far as known: what is remembered of it is true.
+fn is_local(path: &Path) -> bool {
+    // ext2 to ext4, xfs, btrfs, f2fs, zfs, tmpfs, overlay: statfs(2).
+    const LOCAL: [u64; 7] =
+        [0xef53, 0x5846_5342, 0x9123_683e, 0xf2f5_2010, 0x2fc1_2fc1, 0x0102_1994, 0x794c_7630];
+    rustix::fs::statfs(path).is_ok_and(|system| {
+        u64::try_from(system.f_type).is_ok_and(|kind| LOCAL.contains(&(kind & 0xffff_ffff)))
+    })
+}
+
 impl Driver for VfsDriver {
     fn describe() -> Description {
         Description {
@@ -128,6 +156,9 @@ impl Driver for VfsDriver {
                 Capability::ResizeOnline,
                 Capability::VmImages,
                 Capability::Shared,
+                Capability::Clone,
+                Capability::Revert,
+                Capability::Check,
             ]),
             options: driver_options(),
             create_options: create_options(),
@@ -154,6 +185,10 @@ impl Driver for VfsDriver {
         }))
     }
 
+    fn check(&self, request: Check, _context: &Context) -> Result<Checked> {
+        Ok(self.check_all(request.repair)?)
+    }
+
     fn close(&self, _context: &Context) -> Result<()> {
         // What was open is removed with its handles; restores that were not finished are undone.
         self.open.lock().unwrap_or_else(PoisonError::into_inner).clear();
@@ -175,9 +210,7 @@ impl Driver for VfsDriver {
     }
 
     fn unmount_volume(&self, request: UnmountVolume, _context: &Context) -> Result<()> {
-        // A directory needs no unmounting.
-        self.load(&request.name)?;
-        Ok(())
+        Ok(self.unmount(&request.name)?)
     }
 
     fn list_volumes(&self, request: ListVolumes, _context: &Context) -> Result<ListedVolumes> {
@@ -190,6 +223,14 @@ impl Driver for VfsDriver {
 
     fn resize_volume(&self, request: ResizeVolume, context: &Context) -> Result<Volume> {
         Ok(self.resize(&request, context)?)
+    }
+
+    fn clone_volume(&self, request: CloneVolume, context: &Context) -> Result<Volume> {
+        Ok(self.clone_snapshot(request, context)?)
+    }
+
+    fn revert_volume(&self, request: RevertVolume, context: &Context) -> Result<Volume> {
+        Ok(self.revert(&request, context)?)
     }
 
     fn create_snapshot(&self, request: CreateSnapshot, context: &Context) -> Result<Snapshot> {

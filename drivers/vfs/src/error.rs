@@ -19,6 +19,8 @@ pub(crate) enum VfsError {
     VolumeExists(Name),
     #[error("'config' is reserved: the driver keeps its records there")]
     Reserved,
+    #[error("the data of volume {volume} is at {}, not where the driver could exchange it", path.display())]
+    DataElsewhere { volume: Name, path: PathBuf },
     #[error("volume {volume} has no snapshot {snapshot}")]
     NoSnapshot { volume: Name, snapshot: Name },
     #[error("volume {volume} has a snapshot {snapshot} already")]
@@ -29,6 +31,12 @@ pub(crate) enum VfsError {
     SnapshotMissing { volume: Name, snapshot: Name, path: PathBuf },
     #[error("snapshot {snapshot} of volume {volume} is being read")]
     SnapshotOpen { volume: Name, snapshot: Name },
+    #[error("volume {0} is being changed by another call or another host")]
+    Locked(Name),
+    #[error("volume {0} is mounted, here or on another host")]
+    UsedElsewhere(Name),
+    #[error("what {} holds could not be settled", .0.display())]
+    Unsettled(PathBuf),
     #[error("expected a directory at {}, found something else", .0.display())]
     NotADirectory(PathBuf),
     #[error("data is kept at {} from an earlier volume of that name", .0.display())]
@@ -50,7 +58,7 @@ pub(crate) enum VfsError {
     Shrink { volume: Name, size: u64, wanted: u64 },
     #[error("a restore into a vfs volume is a restore of a directory tree, not of a block device")]
     BlockRestore,
-    #[error("the restored tree has no file disk.img, which a volume for a virtual machine must have")]
+    #[error("the tree has no file disk.img, which a volume for a virtual machine must have")]
     NoImage,
     #[error("{0:?} is not an open restore")]
     NoRestore(String),
@@ -92,10 +100,16 @@ impl From<VfsError> for DriverError {
             }
             VfsError::SnapshotMissing { .. } => new(ErrorKind::DataLoss)
                 .hint("delete the snapshot if its data is gone for good"),
+            VfsError::DataElsewhere { .. } => new(ErrorKind::Unsupported)
+                .hint("make a new volume from the snapshot instead, or copy its files"),
             VfsError::PathGone(_) => new(ErrorKind::Unavailable)
                 .hint("is the file system with the volumes mounted?"),
             VfsError::SnapshotOpen { .. } => {
                 new(ErrorKind::InUse).hint("wait until the backup that reads it is done")
+            }
+            VfsError::Locked(_) | VfsError::Unsettled(_) => new(ErrorKind::Busy),
+            VfsError::UsedElsewhere(_) => {
+                new(ErrorKind::InUse).hint("unmount it on the hosts that share the directory")
             }
             VfsError::MountedInside(path) => {
                 new(ErrorKind::InUse).hint(format!("unmount {} first", path.display()))
@@ -115,7 +129,10 @@ impl From<VfsError> for DriverError {
             | VfsError::Shrink { .. } => new(ErrorKind::InvalidArgument),
             VfsError::NoImage | VfsError::BadState { .. } => new(ErrorKind::DataLoss),
             VfsError::Io { action, path, source } => {
-                Self::io(format_args!("cannot {action} {}", path.display()), &source)
+                squashed(Self::io(format_args!("cannot {action} {}", path.display()), &source), source.kind())
+            }
+            VfsError::Record(RecordError::Io { action, path, source }) => {
+                squashed(Self::io(format_args!("cannot {action} {}", path.display()), &source), source.kind())
             }
             VfsError::Record(error) => error.into(),
             VfsError::Lock(error) => error.into(),
@@ -123,6 +140,16 @@ impl From<VfsError> for DriverError {
             VfsError::Mounts(_) => new(ErrorKind::Internal),
             VfsError::Call(error) => error,
         }
+    }
+}
+
+/// Root may do everything on a local file system: what it may not do, it may not on a server.
+fn squashed(error: DriverError, kind: io::ErrorKind) -> DriverError {
+    match kind {
+        io::ErrorKind::PermissionDenied if rustix::process::geteuid().is_root() => {
+            error.hint("on NFS, export the directory with no_root_squash")
+        }
+        _ => error,
     }
 }
 

@@ -6,6 +6,7 @@
 //! <vfs.path>/<volume>/                    a volume
 //! <vfs.path>/config/vfs_volume_<volume>.json         its record
 //! <vfs.path>/config/vfs_kept_<volume>.json           the record of one that was deleted but for its data
+//! <vfs.path>/config/lock                             the locks of all volumes: see `locks`
 //! <vfs.path>/config/snapshots/<volume>/<snapshot>/   tree/, index and snapshot.json
 //! <vfs.path>/config/work/<process>/                  what is not finished: see `workspace`
 //! ```
@@ -40,6 +41,10 @@ impl Layout {
 
     pub(crate) fn work(&self) -> PathBuf {
         self.config().join("work")
+    }
+
+    pub(crate) fn lock(&self) -> PathBuf {
+        self.config().join("lock")
     }
 
     pub(crate) fn volume(&self, name: &Name) -> PathBuf {

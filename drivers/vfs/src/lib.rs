@@ -6,17 +6,23 @@
 //!
 //! - [`driver`]: the [`Driver`](convoy_driver_sdk::Driver) itself;
 //! - `volumes`, `snapshots`, `restore`: its calls;
+//! - `thaw`: volumes made of snapshots, and volumes that go back to one; `check`: what is not as it should be;
 //! - `record`, `layout`, `options`: what is on disk, where, and what may be asked for;
+//! - `locks`: one change of a volume at a time; `sync`: a directory's names made durable beside other work;
 //! - `workspace`: the place for what is not finished, and what becomes of it after a crash.
 
+mod check;
 pub mod driver;
 mod error;
 mod layout;
 mod listing;
+mod locks;
 mod options;
 mod record;
 mod restore;
 mod snapshots;
+mod sync;
+mod thaw;
 mod volumes;
 mod workspace;
 

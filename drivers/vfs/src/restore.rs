@@ -29,10 +29,10 @@ pub(crate) enum Restore {
 
 #[derive(Debug)]
 pub(crate) struct Target {
-    name: Name,
-    parcel: Parcel,
-    options: CreateOptions,
-    size: u64,
+    pub(crate) name: Name,
+    pub(crate) parcel: Parcel,
+    pub(crate) options: CreateOptions,
+    pub(crate) size: u64,
 }
 
 impl VfsDriver {
@@ -59,7 +59,7 @@ impl VfsDriver {
     }
 
     /// A restore never goes over anything: not over a volume, and not over data that an earlier one left.
-    fn refuse_taken(&self, name: &Name) -> VfsResult<()> {
+    pub(crate) fn refuse_taken(&self, name: &Name) -> VfsResult<()> {
         if self.records.exists(name)? {
             return Err(VfsError::VolumeExists(name.clone()));
         }
@@ -82,13 +82,7 @@ impl VfsDriver {
                 return Ok(self.volume(&self.load(&name)?));
             }
         };
-        let published = self.seal(&target).and_then(|record| {
-            self.locked(&target.name, context, || {
-                self.refuse_taken(&target.name)?;
-                self.publish(&record, &target.parcel)
-            })?;
-            Ok(self.volume(&record))
-        });
+        let published = self.publish_target(&target, context);
         match &published {
             Ok(volume) => {
                 lock().insert(request.handle.clone(), Restore::Finished(volume.name.clone()));
@@ -98,6 +92,16 @@ impl VfsDriver {
             Err(_) => drop(lock().insert(request.handle.clone(), Restore::Open(target))),
         }
         published
+    }
+
+    /// Makes a volume of what is in a parcel.
+    pub(crate) fn publish_target(&self, target: &Target, context: &Context) -> VfsResult<Volume> {
+        let record = self.seal(target)?;
+        self.locked(&target.name, context, || {
+            self.refuse_taken(&target.name)?;
+            self.publish(&record, &target.parcel)
+        })?;
+        Ok(self.volume(&record))
     }
 
     /// Puts what was restored on stable storage, and says what its record will be.

@@ -35,9 +35,15 @@ pub(crate) struct OpenedHere {
 }
 
 /// Shows a call's context to a copy.
-struct Follow<'a> {
+pub(crate) struct Follow<'a> {
     context: &'a Context,
     done: std::sync::atomic::AtomicU64,
+}
+
+impl<'a> Follow<'a> {
+    pub(crate) fn new(context: &'a Context) -> Self {
+        Self { context, done: std::sync::atomic::AtomicU64::new(0) }
+    }
 }
 
 impl Observer for Follow<'_> {
@@ -115,7 +121,7 @@ impl VfsDriver {
         let tree = parcel.join(TREE);
         fs::create_dir(&tree).map_err(io_error("make the directory", &tree))?;
         let previous = record.newest().map(|newest| self.layout.snapshot(&record.name, &newest.name));
-        let follow = Follow { context, done: std::sync::atomic::AtomicU64::new(0) };
+        let follow = Follow::new(context);
         let options = CopyOptions {
             threads: 0,
             previous: previous.map(|dir| Previous { tree: dir.join(TREE), index: dir.join(INDEX) }),
@@ -144,7 +150,7 @@ impl VfsDriver {
         self.flock(volume, snapshot, FlockOperation::NonBlockingLockExclusive)
     }
 
-    fn flock(
+    pub(crate) fn flock(
         &self,
         volume: &VolumeRecord,
         snapshot: &SnapshotRecord,
@@ -172,7 +178,11 @@ impl VfsDriver {
         }
     }
 
-    fn find<'a>(&self, record: &'a VolumeRecord, snapshot: &Name) -> VfsResult<&'a SnapshotRecord> {
+    pub(crate) fn find<'a>(
+        &self,
+        record: &'a VolumeRecord,
+        snapshot: &Name,
+    ) -> VfsResult<&'a SnapshotRecord> {
         record
             .snapshots
             .get(snapshot)
@@ -260,10 +270,16 @@ impl VfsDriver {
 fn unpack(archive: &Path, parcel: &Parcel, context: &Context) -> VfsResult<PathBuf> {
     let tree = parcel.join(TREE);
     fs::create_dir(&tree).map_err(io_error("make the directory", &tree))?;
-    let writer = TreeWriter::new(&tree)?;
+    unpack_into(archive, &tree, context)?;
+    Ok(tree)
+}
+
+/// Unpacks a snapshot of 0.5 into an empty directory.
+pub(crate) fn unpack_into(archive: &Path, tree: &Path, context: &Context) -> VfsResult<()> {
+    let writer = TreeWriter::new(tree)?;
     let file = File::open(archive).map_err(io_error("open", archive))?;
     let tar = MultiGzDecoder::new(BufReader::with_capacity(1 << 18, file));
     unpack_tar(tar, &writer, &|| context.check().is_ok()).map_err(|e| explain(e, context))?;
     writer.finish()?;
-    Ok(tree)
+    Ok(())
 }

@@ -5,7 +5,6 @@ use std::fs::{self, File};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use convoy_driver_sdk::flock::LockFile;
 use convoy_driver_sdk::mountinfo::MountTable;
 use convoy_driver_sdk::protocol::{
     CreateVolume, DeleteVolume, Health, MountVolume, Mounted, ResizeVolume, Snapshot, Volume,
@@ -18,7 +17,9 @@ use crate::error::{VfsError, VfsResult, io_error};
 use crate::layout::{CONFIG, IMAGE};
 use crate::options::CreateOptions;
 use crate::record::{SnapshotRecord, VolumeRecord};
-use crate::workspace::{DATA, Kind, Parcel, SNAPSHOTS, exists, lock_volume, place};
+use crate::sync::Pending;
+use crate::thaw::changed_size;
+use crate::workspace::{DATA, Kind, Parcel, SNAPSHOTS, exists, place};
 
 impl VfsDriver {
     /// Runs `change` under the volume's lock, which no other process on any host has meanwhile.
@@ -28,10 +29,20 @@ impl VfsDriver {
         context: &Context,
         change: impl FnOnce() -> VfsResult<T>,
     ) -> VfsResult<T> {
-        let lock = lock_volume(&self.records, name, context)?;
-        let result = change();
-        unlock(lock);
-        result
+        let _lock = self.locks.acquire(name, context)?;
+        self.look_afresh();
+        change()
+    }
+
+    /// What an NFS client remembers of directories may be older than the lock. Opening one, and not only looking at it, makes
+    /// it ask the server.
+    fn look_afresh(&self) {
+        if self.shared {
+            for dir in [&self.layout.path, &self.layout.config()] {
+                // A failure shows in what follows.
+                let _ = File::open(dir);
+            }
+        }
     }
 
     pub(crate) fn load(&self, name: &Name) -> VfsResult<VolumeRecord> {
@@ -130,23 +141,40 @@ impl VfsDriver {
         if record.prepare_for_vm {
             let parcel = self.workspace.parcel(Kind::Volume, &record.name)?;
             let data = parcel.join(DATA);
-            make_dir(&data, options)?;
+            make_dir(&data)?;
+            if options.changes_directory() {
+                set_owner(&data, options)?;
+            }
             make_image(&data, record.size)?;
             self.publish(record, &parcel)?;
             self.workspace.discard(parcel);
             return Ok(());
         }
-        // Empty so far, and so made in its place: the parcel says that it was us.
-        let parcel = self.workspace.parcel(Kind::Create, &record.name)?;
-        let made = make_dir(&target, options)
-            .and_then(|()| Ok(self.records.insert(&record.name, record)?))
-            .and_then(|()| self.sync_path().inspect_err(|_| self.undo_insert(&record.name)));
-        if made.is_err() {
-            // Nobody has put anything there: the volume was never announced.
-            let _ = fs::remove_dir(&target);
-        }
-        self.workspace.discard(parcel);
+        // Empty so far, and so made in its place: the mark says that it was us.
+        let mark = self.workspace.mark(&record.name)?;
+        let made = make_dir(&target).and_then(|()| {
+            self.fill_in(record, options).inspect_err(|_| {
+                // Nobody has put anything there: the volume was never announced.
+                let _ = fs::remove_dir(&target);
+            })
+        });
+        self.workspace.unmark(mark);
         made
+    }
+
+    /// The record and the durability of a volume whose directory was made.
+    fn fill_in(&self, record: &VolumeRecord, options: &CreateOptions) -> VfsResult<()> {
+        if options.changes_directory() {
+            set_owner(&record.path, options)?;
+        }
+        // Two directories change. That one is synced while the record is written.
+        let named = self.names.begin();
+        self.records.insert(&record.name, record)?;
+        self.named(named).inspect_err(|_| self.undo_insert(&record.name))
+    }
+
+    pub(crate) fn named(&self, pending: Pending) -> VfsResult<()> {
+        pending.wait().map_err(io_error("sync the directory", &self.layout.path))
     }
 
     /// Makes a volume of a parcel whose contents are on stable storage.
@@ -177,18 +205,14 @@ impl VfsDriver {
             }
         }
         self.records.insert(&record.name, record)?;
-        self.sync_path()
-    }
-
-    pub(crate) fn sync_path(&self) -> VfsResult<()> {
-        let path = &self.layout.path;
-        atomic::sync_dir(path).map_err(io_error("sync the directory", path))
+        self.named(self.names.begin())
     }
 
     pub(crate) fn delete(&self, request: &DeleteVolume, context: &Context) -> VfsResult<()> {
         let name = &request.name;
         let trash = self.locked(name, context, || {
             let record = self.load(name)?;
+            let _unused = self.locks.unused(name)?;
             if request.reference_only {
                 self.forget(name).map(|()| None)
             } else {
@@ -232,7 +256,7 @@ impl VfsDriver {
             })
             .and_then(|()| if self.kept.exists(name)? { Ok(self.kept.delete(name)?) } else { Ok(()) })
             .and_then(|()| Ok(self.records.delete(name)?))
-            .and_then(|()| self.sync_path());
+            .and_then(|()| self.named(self.names.begin()));
         if let Err(error) = moved {
             self.put_back(&moves, name);
             return Err(error);
@@ -251,7 +275,7 @@ impl VfsDriver {
         }
     }
 
-    fn refuse_mounts(&self, data: &Path) -> VfsResult<()> {
+    pub(crate) fn refuse_mounts(&self, data: &Path) -> VfsResult<()> {
         // The mount table has paths without links.
         let real = fs::canonicalize(data).unwrap_or_else(|_| data.to_owned());
         match MountTable::read()?.under(&real).next() {
@@ -265,7 +289,14 @@ impl VfsDriver {
             return Err(VfsError::MountPoint);
         }
         let path = self.present(&self.load(&request.name)?)?;
+        self.locks.begin_use(&request.name)?;
         Ok(Mounted { mountpoint: path })
+    }
+
+    /// A directory needs no unmounting: only its use ends.
+    pub(crate) fn unmount(&self, name: &Name) -> VfsResult<()> {
+        self.locks.end_use(name);
+        self.load(name).map(drop)
     }
 
     /// The data of a volume, which must be there.
@@ -276,6 +307,18 @@ impl VfsDriver {
         } else {
             Err(VfsError::DataMissing { volume: record.name.clone(), path })
         }
+    }
+
+    /// Writes down the size that a volume's image has.
+    pub(crate) fn correct_size(&self, name: &Name) -> VfsResult<()> {
+        self.locked(name, &Context::default(), || {
+            let mut record = self.load(name)?;
+            if let Some(size) = changed_size(&record, &self.data(&record)) {
+                record.size = size;
+                self.records.save(name, &record)?;
+            }
+            Ok(())
+        })
     }
 
     pub(crate) fn resize(&self, request: &ResizeVolume, context: &Context) -> VfsResult<Volume> {
@@ -310,13 +353,6 @@ impl VfsDriver {
     }
 }
 
-/// Gives a lock up and removes its file; if that fails the next start does.
-pub(crate) fn unlock(lock: LockFile) {
-    if let Err(error) = lock.remove() {
-        tracing::debug!(%error, "cannot remove a lock file");
-    }
-}
-
 /// The image of a volume, which what runs in the volume can replace by a link: that is not followed.
 pub(crate) fn open_image(path: &Path) -> std::io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt as _;
@@ -329,9 +365,8 @@ pub(crate) fn open_image(path: &Path) -> std::io::Result<File> {
     if file.metadata()?.is_file() { Ok(file) } else { Err(std::io::ErrorKind::InvalidInput.into()) }
 }
 
-fn make_dir(path: &Path, options: &CreateOptions) -> VfsResult<()> {
-    fs::DirBuilder::new().mode(0o700).create(path).map_err(io_error("make the directory", path))?;
-    if options.changes_directory() { set_owner(path, options) } else { Ok(()) }
+fn make_dir(path: &Path) -> VfsResult<()> {
+    fs::DirBuilder::new().mode(0o700).create(path).map_err(io_error("make the directory", path))
 }
 
 /// Gives a volume's directory the owner and permissions asked for, durably.

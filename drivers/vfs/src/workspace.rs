@@ -18,19 +18,25 @@ use std::time::{Duration, SystemTime};
 use convoy_driver_sdk::flock::{LockError, LockFile};
 use convoy_driver_sdk::records::RecordStore;
 use convoy_driver_sdk::tree::remove_tree;
-use convoy_driver_sdk::{Context, Name, atomic};
+use convoy_driver_sdk::{Name, atomic};
 
 use crate::error::{VfsResult, io_error};
 use crate::layout::{Layout, SNAPSHOT_FILE};
+use crate::locks::Locks;
 use crate::record::{SnapshotFile, VolumeRecord};
+use crate::thaw::changed_size;
 
 const LOCK: &str = "lock";
 /// In a parcel of a volume: its directory, and the directory of its snapshots.
 pub(crate) const DATA: &str = "data";
 pub(crate) const SNAPSHOTS: &str = "snapshots";
+pub(crate) const OLD: &str = "old";
 
 /// How long the removal of a large tree is waited for; it goes on afterwards.
 const REMOVAL_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How many marks are kept to be used again.
+const SPARE_MARKS: usize = 8;
 
 /// What a parcel holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +45,9 @@ pub(crate) enum Kind {
     Volume,
     /// Nothing: the volume's directory, empty, was made at its final place, and its record is being written.
     Create,
+    /// A volume that goes back to a snapshot: the new tree or, once exchanged, the old one is [`DATA`]. Where they cannot be
+    /// exchanged in one step, the old one is [`OLD`] meanwhile.
+    Revert,
     /// A snapshot's directory.
     Snapshot,
     /// Something for this process only.
@@ -46,9 +55,10 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    const ALL: [(Self, &'static str); 4] = [
+    const ALL: [(Self, &'static str); 5] = [
         (Self::Volume, "volume"),
         (Self::Create, "create"),
+        (Self::Revert, "revert"),
         (Self::Snapshot, "snapshot"),
         (Self::Scratch, "scratch"),
     ];
@@ -103,6 +113,8 @@ impl Drop for Parcel {
 pub(crate) struct Workspace {
     work: PathBuf,
     home: Mutex<Option<Arc<Home>>>,
+    /// Marks that are used again: making and removing a directory costs more than renaming one.
+    spare: Mutex<Vec<PathBuf>>,
     count: AtomicU64,
 }
 
@@ -114,7 +126,12 @@ struct Home {
 
 impl Workspace {
     pub(crate) fn new(layout: &Layout) -> Self {
-        Self { work: layout.work(), home: Mutex::new(None), count: AtomicU64::new(0) }
+        Self {
+            work: layout.work(),
+            home: Mutex::new(None),
+            spare: Mutex::default(),
+            count: AtomicU64::new(0),
+        }
     }
 
     fn home(&self) -> VfsResult<Arc<Home>> {
@@ -144,11 +161,41 @@ impl Workspace {
 
     /// A new, empty parcel.
     pub(crate) fn parcel(&self, kind: Kind, volume: &Name) -> VfsResult<Parcel> {
-        let home = self.home()?;
-        let number = self.count.fetch_add(1, Ordering::Relaxed);
-        let path = home.dir.join(format!("{}.{number}.{volume}", kind.text()));
+        let path = self.path(kind, volume.as_str())?;
         fs::create_dir(&path).map_err(io_error("make the directory", &path))?;
         Ok(Parcel { path, kept: false })
+    }
+
+    /// A name in this process's directory that nothing has.
+    fn path(&self, kind: Kind, volume: &str) -> VfsResult<PathBuf> {
+        let number = self.count.fetch_add(1, Ordering::Relaxed);
+        Ok(self.home()?.dir.join(format!("{}.{number}.{volume}", kind.text())))
+    }
+
+    /// Says that the directory of a volume is being made at its final place.
+    pub(crate) fn mark(&self, volume: &Name) -> VfsResult<Parcel> {
+        let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        if let Some(spare) = spare {
+            let path = self.path(Kind::Create, volume.as_str())?;
+            if fs::rename(spare, &path).is_ok() {
+                return Ok(Parcel { path, kept: false });
+            }
+        }
+        self.parcel(Kind::Create, volume)
+    }
+
+    /// Takes a mark back.
+    pub(crate) fn unmark(&self, mark: Parcel) {
+        let few = self.spare.lock().unwrap_or_else(PoisonError::into_inner).len() < SPARE_MARKS;
+        let kept =
+            self.path(Kind::Scratch, "spare").ok().filter(|kept| few && fs::rename(&mark.path, kept).is_ok());
+        match kept {
+            Some(kept) => {
+                mark.keep();
+                self.spare.lock().unwrap_or_else(PoisonError::into_inner).push(kept);
+            }
+            None => self.discard(mark),
+        }
     }
 
     /// Removes a parcel: at once if that is quick, otherwise it goes on in the background. A crash leaves the rest to the next
@@ -172,6 +219,10 @@ impl Workspace {
 
     /// Gives the workspace up when it is empty.
     pub(crate) fn close(&self) {
+        for spare in self.spare.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            // What cannot be removed is left to the next start, as any parcel.
+            let _ = fs::remove_dir(spare);
+        }
         let home = self.home.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(home) = home.and_then(Arc::into_inner) {
             abandon(home.dir, home.lock);
@@ -190,10 +241,21 @@ fn abandon(dir: PathBuf, lock: LockFile) {
     }
 }
 
+/// The directories of processes that are gone, locked.
+pub(crate) fn abandoned(layout: &Layout) -> impl Iterator<Item = (PathBuf, LockFile)> {
+    let entries = fs::read_dir(layout.work()).into_iter().flatten().flatten();
+    entries.filter_map(|entry| {
+        let dir = entry.path();
+        let lock = LockFile::try_acquire(dir.join(LOCK)).ok()?;
+        Some((dir, lock))
+    })
+}
+
 /// Settles what processes left that are gone.
 pub(crate) struct Reconciler<'a> {
     pub(crate) layout: &'a Layout,
     pub(crate) records: &'a RecordStore<VolumeRecord>,
+    pub(crate) locks: &'a Locks,
     pub(crate) workspace: &'a Workspace,
     /// What was done, in words.
     pub(crate) done: Vec<String>,
@@ -203,11 +265,7 @@ pub(crate) struct Reconciler<'a> {
 
 impl Reconciler<'_> {
     pub(crate) fn run(&mut self) {
-        self.remove_locks();
-        let Ok(entries) = fs::read_dir(self.layout.work()) else { return };
-        for entry in entries.flatten() {
-            let dir = entry.path();
-            let Ok(lock) = LockFile::try_acquire(dir.join(LOCK)) else { continue };
+        for (dir, lock) in abandoned(self.layout) {
             for parcel in fs::read_dir(&dir).into_iter().flatten().flatten() {
                 if parcel.file_name() != LOCK {
                     self.parcel(parcel.path(), &parcel.file_name());
@@ -217,25 +275,11 @@ impl Reconciler<'_> {
         }
     }
 
-    /// Lock files of changes that were cut off. They do no harm but to the eye.
-    fn remove_locks(&self) {
-        let Ok(entries) = fs::read_dir(self.layout.config()) else { return };
-        for entry in entries.flatten() {
-            let name = entry.file_name();
-            let Some(name) = name.to_str() else { continue };
-            if name.starts_with("vfs_volume_")
-                && name.ends_with(".json.lock")
-                && let Ok(lock) = LockFile::try_acquire(entry.path())
-            {
-                let _ = lock.remove();
-            }
-        }
-    }
-
     fn parcel(&mut self, path: PathBuf, file: &OsStr) {
         let settled = match Kind::parse(file) {
             Some((Kind::Volume, name)) => self.locked(&name, |this| this.volume(&name, &path)),
             Some((Kind::Create, name)) => self.locked(&name, |this| this.create(&name)),
+            Some((Kind::Revert, name)) => self.locked(&name, |this| this.revert(&name, &path)),
             Some((Kind::Snapshot, name)) => self.locked(&name, |this| this.snapshot(&name, &path)),
             Some((Kind::Scratch, _)) => Ok(None),
             // Nothing of ours: left alone.
@@ -256,10 +300,8 @@ impl Reconciler<'_> {
         settle: impl FnOnce(&Self) -> VfsResult<Option<String>>,
     ) -> VfsResult<Option<String>> {
         // Whoever has it may have it for long: then this is left to the next start.
-        let lock = LockFile::try_acquire(lock_path(self.records, volume))?;
-        let settled = settle(self);
-        lock.remove()?;
-        settled
+        let _lock = self.locks.try_acquire(volume)?;
+        settle(self)
     }
 
     fn remove(&mut self, path: PathBuf) {
@@ -303,6 +345,22 @@ impl Reconciler<'_> {
         Ok(undone.then(|| format!("removed the directory of volume {name}, whose creation was interrupted")))
     }
 
+    fn revert(&self, name: &Name, parcel: &Path) -> VfsResult<Option<String>> {
+        let Some(mut record) = self.records.load(name)? else { return Ok(None) };
+        let (new, data) = (parcel.join(DATA), self.layout.volume(name));
+        // The old tree is taken away only when the new one is whole.
+        let old = parcel.join(OLD);
+        let finished = exists(&old) && !exists(&data);
+        if finished {
+            place(if exists(&new) { &new } else { &old }, &data)?;
+        }
+        if let Some(size) = changed_size(&record, &data) {
+            record.size = size;
+            self.records.save(name, &record)?;
+        }
+        Ok(finished.then(|| format!("finished putting volume {name} back to a snapshot")))
+    }
+
     fn snapshot(&self, volume: &Name, parcel: &Path) -> VfsResult<Option<String>> {
         let removed =
             || Ok(Some(format!("removed what an interrupted operation left of a snapshot of {volume}")));
@@ -333,19 +391,4 @@ pub(crate) fn place(from: &Path, to: &Path) -> VfsResult<()> {
         atomic::sync_dir(dir).map_err(io_error("sync the directory", dir))?;
     }
     Ok(())
-}
-
-/// Takes the lock under which a volume is changed, on whatever host.
-pub(crate) fn lock_volume(
-    records: &RecordStore<VolumeRecord>,
-    name: &Name,
-    context: &Context,
-) -> VfsResult<LockFile> {
-    Ok(LockFile::acquire(lock_path(records, name), context)?)
-}
-
-fn lock_path(records: &RecordStore<VolumeRecord>, name: &Name) -> PathBuf {
-    let mut path = records.path(name).into_os_string();
-    path.push(".lock");
-    path.into()
 }

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+#[path = "suite/check.rs"]
+mod check;
 #[path = "../../../driver-sdk/tree/tests/common/mod.rs"]
 mod compare;
 #[path = "suite/crash.rs"]
@@ -17,6 +19,8 @@ mod snapshots;
 #[path = "suite/speed.rs"]
 mod speed;
 mod support;
+#[path = "suite/thaw.rs"]
+mod thaw;
 #[path = "suite/volumes.rs"]
 mod volumes;
 
@@ -53,6 +57,12 @@ battery! {
     restore:
         a_restore_becomes_a_volume, a_restore_goes_over_nothing, an_aborted_restore_leaves_nothing,
         images_keep_their_flag_and_size;
+    thaw:
+        a_clone_is_whole_and_independent, a_clone_of_what_is_not_there_makes_nothing,
+        images_are_cloned_and_go_back_with_their_size, a_volume_goes_back_and_forth,
+        what_is_used_does_not_go_back;
+    check:
+        what_is_well_is_not_told, what_is_wrong_is_told_and_what_is_safe_repaired;
     legacy:
         what_0_5_left_is_taken_over, its_snapshots_are_read_and_deleted, a_hostile_archive_stays_inside;
 }

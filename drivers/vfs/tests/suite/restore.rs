@@ -24,7 +24,7 @@ pub(crate) fn a_restore_becomes_a_volume(carrier: Carrier) {
     let meta = fs::metadata(bed.volume("back")).unwrap();
     assert_eq!((meta.uid(), meta.mode() & 0o7777), (7, 0o755));
     client.close();
-    assert_eq!(bed.own_files(), ["vfs_volume_back.json", "work"]);
+    assert_eq!(bed.own_files(), ["lock", "vfs_volume_back.json", "work"]);
 }
 
 pub(crate) fn a_restore_goes_over_nothing(carrier: Carrier) {
@@ -66,7 +66,7 @@ pub(crate) fn an_aborted_restore_leaves_nothing(carrier: Carrier) {
     let (_, path) = client.prepare("other", &[]).unwrap();
     fs::write(path.join("file"), b"x").unwrap();
     client.close();
-    assert_eq!(bed.own_files(), ["work"]);
+    assert_eq!(bed.own_files(), ["lock", "work"]);
 }
 
 pub(crate) fn images_keep_their_flag_and_size(carrier: Carrier) {

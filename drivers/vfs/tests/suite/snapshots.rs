@@ -11,7 +11,7 @@ use convoy_driver_sdk::{Context, ErrorKind};
 use crate::compare::assert_same;
 use crate::support::{Bed, Carrier, name, refused};
 
-fn fill(root: &std::path::Path) {
+pub(crate) fn fill(root: &std::path::Path) {
     fs::create_dir(root.join("sub")).unwrap();
     fs::write(root.join("sub/file"), b"contents").unwrap();
     std::os::unix::fs::chown(root.join("sub/file"), Some(1001), Some(1002)).unwrap();
@@ -92,7 +92,7 @@ pub(crate) fn snapshots_come_and_go(carrier: Carrier) {
     client.drop_snapshot("vol1", "other").unwrap();
     assert_eq!(client.get("vol1").unwrap().snapshots, []);
     client.close();
-    assert_eq!(bed.own_files(), ["snapshots", "vfs_volume_vol1.json", "work"]);
+    assert_eq!(bed.own_files(), ["lock", "snapshots", "vfs_volume_vol1.json", "work"]);
 }
 
 pub(crate) fn what_is_read_is_not_deleted(carrier: Carrier) {

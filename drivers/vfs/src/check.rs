@@ -1,0 +1,247 @@
+//! What is not as it should be: records against directories, what operations left, locks and room.
+
+use std::fs::{self, File};
+use std::path::Path;
+
+use convoy_driver_sdk::protocol::{Checked, Finding, Severity};
+use convoy_driver_sdk::records::RecordStore;
+use convoy_driver_sdk::{DriverError, Name, atomic};
+
+use crate::driver::VfsDriver;
+use crate::error::{VfsError, VfsResult, io_error};
+use crate::layout::{CONFIG, IMAGE};
+use crate::record::VolumeRecord;
+use crate::thaw::changed_size;
+use crate::workspace::{abandoned, exists};
+
+/// Below this part of room, or of files (a hundredth), it is told.
+const LOW: u64 = 100;
+
+struct Checker<'a> {
+    driver: &'a VfsDriver,
+    repair: bool,
+    findings: Vec<Finding>,
+}
+
+impl VfsDriver {
+    pub(crate) fn check_all(&self, repair: bool) -> VfsResult<Checked> {
+        if !self.layout.config().is_dir() {
+            return Err(VfsError::PathGone(self.layout.path.clone()));
+        }
+        let mut checker = Checker { driver: self, repair, findings: Vec::new() };
+        checker.storage()?;
+        checker.leftovers()?;
+        checker.volumes()?;
+        checker.kept()?;
+        checker.strangers()?;
+        Ok(Checked { findings: checker.findings })
+    }
+}
+
+impl Checker<'_> {
+    fn found(
+        &mut self,
+        severity: Severity,
+        subject: impl Into<String>,
+        message: impl Into<String>,
+    ) -> &mut Finding {
+        self.findings.push(Finding::new(severity, subject, message));
+        // Just put there.
+        let last = self.findings.len() - 1;
+        &mut self.findings[last]
+    }
+
+    /// Something that `mend` makes good, if it is wanted.
+    fn repairable(&mut self, subject: String, message: String, mend: impl FnOnce() -> VfsResult<()>) {
+        let repaired = self.repair.then(mend);
+        let finding = self.found(Severity::Warning, subject, message);
+        match repaired {
+            None => finding.repairable = true,
+            Some(Ok(())) => finding.repaired = true,
+            Some(Err(error)) => finding.hint = Some(format!("the repair failed: {error}")),
+        }
+    }
+
+    /// Room and locks.
+    fn storage(&mut self) -> VfsResult<()> {
+        let path = &self.driver.layout.path;
+        let subject = path.display().to_string();
+        let space = rustix::fs::statvfs(path).map_err(io_error("look at", path))?;
+        for (what, free, all) in [
+            ("bytes", space.f_bavail * space.f_frsize, space.f_blocks * space.f_frsize),
+            ("files", space.f_favail, space.f_files),
+        ] {
+            if free < all / LOW {
+                self.found(Severity::Warning, &subject, format!("{free} of {all} {what} are free"));
+            }
+        }
+        if let Some(text) = self.driver.no_locks() {
+            self.found(Severity::Warning, &subject, text);
+        }
+        // The name of no volume: nobody waits for that.
+        match self.driver.locks.try_acquire(&Name::from_static(CONFIG)) {
+            Ok(_) | Err(VfsError::Locked(_)) => {}
+            Err(error) => {
+                let error = DriverError::from(error);
+                let finding = self.found(Severity::Error, subject, error.message);
+                finding.hint =
+                    error.hint.or_else(|| Some("volumes cannot be changed without locks".to_owned()));
+            }
+        }
+        Ok(())
+    }
+
+    /// What was cut off and is not settled yet.
+    fn leftovers(&mut self) -> VfsResult<()> {
+        let left: Vec<_> = abandoned(&self.driver.layout).map(|(dir, _lock)| dir).collect();
+        if self.repair && !left.is_empty() {
+            let (done, warnings) = self.driver.settle();
+            for text in done {
+                self.found(Severity::Warning, "unfinished work", text).repaired = true;
+            }
+            for text in warnings {
+                self.found(Severity::Warning, "unfinished work", text);
+            }
+        }
+        for dir in left {
+            let text = format!("{} belongs to a process that is gone", dir.display());
+            self.repairable("unfinished work".to_owned(), text, || match exists(&dir) {
+                true => Err(VfsError::Unsettled(dir.clone())),
+                false => Ok(()),
+            });
+        }
+        let config = self.driver.layout.config();
+        let temporary = temporaries(&config).map_err(io_error("read the directory", &config))?;
+        if temporary > 0 {
+            let text = format!("{temporary} half-written files of interrupted writes");
+            self.repairable(config.display().to_string(), text, || {
+                atomic::clean(&config).map(drop).map_err(io_error("clean", &config))
+            });
+        }
+        Ok(())
+    }
+
+    /// Records, and whether what they say is there.
+    fn volumes(&mut self) -> VfsResult<()> {
+        let listing = self.driver.records.load_all()?;
+        for path in listing.misnamed {
+            let text = "a record whose name no volume can have";
+            self.found(Severity::Warning, path.display().to_string(), text).hint = Some(
+                "rename the directory and the record (its file and its \"Name\") to use the volume"
+                    .to_owned(),
+            );
+        }
+        for (name, record) in listing.records {
+            let subject = format!("volume {name}");
+            match record {
+                Err(error) => {
+                    let error = DriverError::from(error);
+                    self.found(Severity::Error, subject, error.message).hint = error.hint;
+                }
+                Ok(record) => self.volume(&subject, &record),
+            }
+        }
+        Ok(())
+    }
+
+    fn volume(&mut self, subject: &str, record: &VolumeRecord) {
+        let data = self.driver.data(record);
+        if !data.is_dir() {
+            let text = format!("its data is not at {}", data.display());
+            self.found(Severity::Error, subject, text).hint = Some(
+                "is the file system with the volumes mounted? If the data is gone, delete the volume"
+                    .to_owned(),
+            );
+        } else if record.prepare_for_vm && !data.join(IMAGE).is_file() {
+            self.found(Severity::Error, subject, format!("its image {IMAGE} is missing"));
+        } else if let Some(size) = changed_size(record, &data) {
+            let text = format!("its image has {size} bytes, and its record says {}", record.size);
+            let driver = self.driver;
+            self.repairable(subject.to_owned(), text, || driver.correct_size(&record.name));
+        }
+        for snapshot in record.snapshots.values() {
+            let path = self.driver.snapshot_path(record, snapshot);
+            if !exists(&path) {
+                let text = format!("the data of its snapshot {} is not at {}", snapshot.name, path.display());
+                self.found(Severity::Error, subject, text).hint =
+                    Some("delete the snapshot if its data is gone for good".to_owned());
+            }
+        }
+    }
+
+    /// Records of volumes whose data was kept, and is there no more.
+    fn kept(&mut self) -> VfsResult<()> {
+        for (name, record) in self.driver.kept.load_all()?.records {
+            let subject = format!("kept volume {name}");
+            match record {
+                Err(error) => {
+                    let error = DriverError::from(error);
+                    self.found(Severity::Warning, subject, error.message).hint = error.hint;
+                }
+                Ok(record) if !exists(&self.driver.data(&record)) && record.snapshots.is_empty() => {
+                    let kept: &RecordStore<VolumeRecord> = &self.driver.kept;
+                    self.repairable(subject, "a record of data that is gone".to_owned(), || {
+                        Ok(kept.delete(&name)?)
+                    });
+                }
+                Ok(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Directories that no record speaks of. What is in them may be dear to somebody: they are only told.
+    fn strangers(&mut self) -> VfsResult<()> {
+        let layout = &self.driver.layout;
+        for name in directories(&layout.path)?.into_iter().filter(|name| name.as_str() != CONFIG) {
+            if !self.driver.records.exists(&name)? && !self.driver.kept.exists(&name)? {
+                self.found(Severity::Warning, format!("volume {name}"), "its directory has no record").hint =
+                    Some(format!("a create of {name} takes it over"));
+            }
+        }
+        let snapshots = layout.config().join("snapshots");
+        for volume in directories(&snapshots)? {
+            let record = match self.driver.records.load(&volume) {
+                Ok(None) => self.driver.kept.load(&volume),
+                other => other,
+            };
+            // What a damaged one knows is known to nobody.
+            let Ok(record) = record else { continue };
+            for snapshot in directories(&layout.snapshots(&volume))? {
+                if !record.as_ref().is_some_and(|record| record.snapshots.contains_key(&snapshot)) {
+                    let path = layout.snapshot(&volume, &snapshot);
+                    let text = format!("no record speaks of {}", path.display());
+                    self.found(Severity::Warning, format!("snapshot {snapshot} of {volume}"), text).hint =
+                        Some("remove the directory if nobody needs it".to_owned());
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The directories whose names volumes and snapshots can have.
+fn directories(dir: &Path) -> VfsResult<Vec<Name>> {
+    let entries = match fs::read_dir(dir) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(io_error("read the directory", dir))?,
+    };
+    let mut names: Vec<_> = entries
+        .flatten()
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .filter_map(|entry| Name::parse(entry.file_name().to_str()?).ok())
+        .collect();
+    names.sort();
+    Ok(names)
+}
+
+/// How many temporary files nobody writes any more.
+fn temporaries(dir: &Path) -> std::io::Result<usize> {
+    let left = fs::read_dir(dir)?.flatten().filter(|entry| {
+        entry.file_name().to_str().is_some_and(atomic::is_temporary)
+            && File::open(entry.path()).is_ok_and(|file| {
+                rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_ok()
+            })
+    });
+    Ok(left.count())
+}
