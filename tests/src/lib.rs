@@ -13,6 +13,7 @@
 //! | [`tree`] | everything there is to know about a directory tree, as comparable text |
 //! | [`storage`] | a file system of its own, on a loop device |
 //! | [`recording`] | answers of convoy 0.5, asked again of the daemon under test |
+//! | [`peers`] | programs and files of others that tests run against, fetched once |
 //! | [`patience`] | waits for a condition, never for a time |
 //!
 //! Tests return [`Result`]; whatever fails, the guards clean up and the logs are shown.
@@ -26,6 +27,7 @@ pub mod http;
 pub mod lab;
 pub mod leaks;
 pub mod patience;
+pub mod peers;
 pub mod programs;
 pub mod recording;
 pub mod run;

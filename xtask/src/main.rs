@@ -6,7 +6,6 @@ mod demo;
 mod dependencies;
 mod keep;
 mod package;
-mod peers;
 mod test;
 
 use std::process::ExitCode;

@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use convoy_tests::{Error, Result, leaks, programs};
+use convoy_tests::{Error, Result, leaks, peers, programs};
 
-use crate::{cargo, peers};
+use crate::cargo;
 
 struct Step {
     name: &'static str,
@@ -31,7 +31,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let build = step("programs and drivers", || cargo::build_programs(&[], false).map(|_| ()));
     let built = build.result.is_ok();
     steps.push(build);
-    steps.push(step("servers that tests talk to", peers::install));
+    steps.push(step("what tests need of others", peers::fetch));
     if built {
         steps.push(step("tests (cargo nextest)", || {
             tests(&["nextest", "run", "--profile", "ci", "--no-fail-fast"])

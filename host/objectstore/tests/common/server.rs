@@ -1,14 +1,13 @@
 //! S3 servers made by others, started for a test and gone with it.
 //!
-//! `moto` is the one given by `CONVOY_TEST_MOTO`; if that is not set it is installed once, into a Python environment under `CONVOY_TEST_CACHE` or
-//! `~/.cache/convoy`. `s3s-fs` likewise: `CONVOY_TEST_S3S_FS`, or `cargo install` into that cache.
+//! Where they come from, [`peers`] knows.
 
 #![allow(dead_code, unreachable_pub)]
 
-use std::fs::File;
+use convoy_tests::peers;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -26,60 +25,6 @@ impl Drop for Server {
     }
 }
 
-fn cache() -> PathBuf {
-    let home = || PathBuf::from(std::env::var_os("HOME").expect("HOME is set")).join(".cache/convoy");
-    std::env::var_os("CONVOY_TEST_CACHE").map_or_else(home, PathBuf::from)
-}
-
-fn run(command: &mut Command) {
-    let done = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
-    assert!(done.status.success(), "{command:?}: {}", String::from_utf8_lossy(&done.stderr));
-}
-
-/// Where moto is, installing it if need be. Tests that run at the same time wait for one another.
-fn moto() -> PathBuf {
-    if let Some(given) = std::env::var_os("CONVOY_TEST_MOTO") {
-        return given.into();
-    }
-    std::fs::create_dir_all(cache()).unwrap();
-    let lock = File::create(cache().join("moto.lock")).unwrap();
-    lock.lock().unwrap();
-    let venv = cache().join("moto");
-    let program = venv.join("bin/moto_server");
-    if !program.exists() {
-        run(Command::new("python3").args(["-m", "venv"]).arg(&venv));
-        run(Command::new(venv.join("bin/pip")).args(["install", "--quiet", "moto[server]"]));
-    }
-    program
-}
-
-/// Where s3s-fs is, building it if need be.
-fn s3s_fs() -> PathBuf {
-    if let Some(given) = std::env::var_os("CONVOY_TEST_S3S_FS") {
-        return given.into();
-    }
-    std::fs::create_dir_all(cache()).unwrap();
-    let lock = File::create(cache().join("s3s-fs.lock")).unwrap();
-    lock.lock().unwrap();
-    let program = cache().join("tools/bin/s3s-fs");
-    if !program.exists() {
-        let mut install = Command::new("cargo");
-        install.args([
-            "install",
-            "s3s-fs",
-            "--version",
-            "0.14.1",
-            "--locked",
-            "--features",
-            "binary",
-            "--root",
-        ]);
-        // Cargo holds the lock of the target directory that the tests are run from.
-        run(install.arg(cache().join("tools")).env("CARGO_TARGET_DIR", cache().join("tools-target")));
-    }
-    program
-}
-
 fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
@@ -88,7 +33,7 @@ impl Server {
     /// A moto server.
     pub fn moto() -> Self {
         let port = free_port();
-        let mut command = Command::new(moto());
+        let mut command = peers::bound(peers::moto().unwrap());
         command.args(["-H", "127.0.0.1", "-p", &port.to_string()]);
         let server = Self::start(command, port, tempfile::tempdir().unwrap());
         let answer = server.request("PUT", "/rec");
@@ -101,7 +46,7 @@ impl Server {
         let port = free_port();
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("rec")).unwrap();
-        let mut command = Command::new(s3s_fs());
+        let mut command = peers::bound(peers::s3s_fs().unwrap());
         command.args([
             "--host",
             "127.0.0.1",
