@@ -207,6 +207,9 @@ pub struct Description {
     /// Options of a create (`convoy create --opt`, Docker's `-o`).
     #[serde(default)]
     pub create_options: Vec<OptionSpec>,
+    /// What the URLs of its own backups begin with, if that is not its name: `do` for `digitalocean`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup_scheme: Option<String>,
 }
 
 impl Description {
@@ -223,7 +226,13 @@ impl Description {
             capabilities: BTreeSet::new(),
             options: Vec::new(),
             create_options: Vec::new(),
+            backup_scheme: None,
         }
+    }
+
+    /// What the URLs of its own backups begin with.
+    pub fn backup_scheme(&self) -> &str {
+        self.backup_scheme.as_deref().unwrap_or(&self.name)
     }
 
     /// Whether it declares this capability.

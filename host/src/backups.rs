@@ -146,9 +146,12 @@ impl Backups {
         let volume = (!asked.volume_name.is_empty()).then_some(asked.volume_name.as_str());
         let (entry, snapshot) = self.volumes.index.snapshot(&asked.snapshot_name, volume)?;
         let url = plain_url(&asked.url);
-        if entry.driver.can(convoy_driver_sdk::protocol::Capability::NativeBackup)
-            && (url.is_empty() || scheme(&url) == entry.driver.name().as_str())
-        {
+        let own = if url.is_empty() {
+            entry.driver.can(convoy_driver_sdk::protocol::Capability::NativeBackup)
+        } else {
+            provider::keeps(&entry.driver, scheme(&url))
+        };
+        if own {
             return self.back_up_at_provider(&entry, &snapshot.name, &job.call(request_id)).await;
         }
         let (asked, job, id) = (asked.clone(), Arc::clone(job), request_id.to_owned());

@@ -68,6 +68,7 @@ mod tests {
             capabilities: [Capability::Sized, Capability::Snapshots].into(),
             options: vec![OptionSpec::new("demo.path", "where it keeps them").default_value("/srv")],
             create_options: vec![OptionSpec::new("type", "which kind")],
+            backup_scheme: None,
         };
         let text = text(&description, "./convoy-driver-demo");
         for part in [

@@ -232,6 +232,7 @@ impl Driver for DeviceMapper {
             .into(),
             options: options::specs(),
             create_options: options::create_specs(),
+            backup_scheme: None,
         }
     }
 

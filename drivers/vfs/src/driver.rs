@@ -162,6 +162,7 @@ impl Driver for VfsDriver {
             ]),
             options: driver_options(),
             create_options: create_options(),
+            backup_scheme: None,
         }
     }
 

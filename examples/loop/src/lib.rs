@@ -132,6 +132,7 @@ impl Driver for LoopImages {
             .into(),
             options: options::driver_options(),
             create_options: options::create_options(),
+            backup_scheme: None,
         }
     }
 

@@ -83,6 +83,7 @@ impl Driver for Tmpfs {
             capabilities: [Capability::Sized, Capability::ResizeOffline, Capability::ResizeOnline].into(),
             options: vec![size],
             create_options: Vec::new(),
+            backup_scheme: None,
         }
     }
 

@@ -1,4 +1,4 @@
-//! Backups that a storage system keeps itself: its driver's name is the scheme of their URLs.
+//! Backups that a storage system keeps itself: their URLs begin with its driver's scheme.
 
 use super::Backups;
 use crate::call::Call;
@@ -16,10 +16,7 @@ use std::sync::Arc;
 impl Backups {
     /// The driver that keeps backups of this scheme.
     pub(super) fn provider(&self, scheme: &str) -> Option<&Arc<Backend>> {
-        self.volumes
-            .drivers
-            .iter()
-            .find(|driver| **driver.name() == *scheme && driver.can(Capability::NativeBackup))
+        self.volumes.drivers.iter().find(|driver| keeps(driver, scheme))
     }
 
     pub(super) async fn back_up_at_provider(
@@ -86,6 +83,12 @@ impl Backups {
         self.volumes.events.send(Event { message: url.to_owned(), ..event });
         Ok(())
     }
+}
+
+/// Whether a driver keeps backups of this scheme.
+pub(super) fn keeps(driver: &Backend, scheme: &str) -> bool {
+    driver.can(Capability::NativeBackup)
+        && driver.description().is_some_and(|description| description.backup_scheme() == scheme)
 }
 
 fn shown(driver: &str, backup: protocol::BackupInfo) -> BackupInfo {

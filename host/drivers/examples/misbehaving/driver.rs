@@ -61,6 +61,7 @@ impl Driver for Misbehaving {
             },
             options: Vec::new(),
             create_options: vec![OptionSpec::new("do", "what to do"), OptionSpec::new("ms", "for how long")],
+            backup_scheme: None,
         }
     }
 

@@ -142,6 +142,7 @@ impl Driver for Fake {
                 .into(),
             options: Vec::new(),
             create_options: Vec::new(),
+            backup_scheme: None,
         }
     }
 
