@@ -2,10 +2,14 @@
 //!
 //! - [`create`]: make, take or restore a volume; `mount`, `resize`, `delete`: use it and end it.
 //! - `list`: describe volumes, many with one call; `snapshot`, `backup`: the provider's snapshots.
-//! - `read`, `restore`: the seam to the backup engine; `recover`: what earlier lives left.
+//! - `read`, `restore`: the seam to the backup engine; `recover`: what earlier lives left;
+//!   `check`: what is not as it should be.
+//! - `calls`: the trait of the driver protocol, which leads to all of these.
 
 mod backup;
 mod cache;
+mod calls;
+mod check;
 mod create;
 mod delete;
 mod list;
@@ -16,17 +20,16 @@ mod resize;
 mod restore;
 mod snapshot;
 
+use crate::config::{Common, Config};
 use crate::intent::{Intents, Open};
 use crate::provider::{CloudVolume, Handle, Label, Provider, Purpose, VolumeState};
 use crate::record::{Records, VolumeRecord};
-use crate::settings::Common;
 use crate::{device, wait};
 use cache::Cache;
 use convoy_driver_sdk::filesystem::{self, FsKind, Mount};
 use convoy_driver_sdk::mountinfo::MountTable;
-use convoy_driver_sdk::protocol::{self, Capability};
+use convoy_driver_sdk::protocol::{Open as Opening, Opened};
 use convoy_driver_sdk::{Context, DriverError, ErrorKind, Name, Result, atomic};
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -41,24 +44,6 @@ const VISIBLE_LIMIT: Duration = Duration::from_secs(30);
 const UNDO_LIMIT: Duration = Duration::from_secs(120);
 /// Only the daemon enters the directories that volumes are mounted in.
 const DIR_MODE: u32 = 0o700;
-
-/// What every driver of a cloud's block volumes declares.
-pub fn capabilities() -> BTreeSet<Capability> {
-    BTreeSet::from([
-        Capability::Snapshots,
-        Capability::ReadBlock,
-        Capability::RestoreTree,
-        Capability::RestoreBlock,
-        Capability::NativeBackup,
-        Capability::ResizeOffline,
-        Capability::ResizeOnline,
-        Capability::MountAt,
-        Capability::MountNamespace,
-        Capability::Sized,
-        Capability::Shared,
-        Capability::Freeze,
-    ])
-}
 
 /// A driver for a provider's block volumes.
 #[derive(Debug)]
@@ -75,17 +60,15 @@ pub struct CloudDriver<P> {
 }
 
 impl<P: Provider> CloudDriver<P> {
-    /// Opens the records and intents below the driver's root and finishes or undoes what was cut off.
+    /// Opens the records and intents below the driver's root and finishes or undoes what was cut off; with a
+    /// configuration from elsewhere than the request's options.
     ///
     /// # Errors
-    /// When the root cannot be used. A provider that cannot be reached is only a warning: what is left stays
-    /// written down.
-    pub fn open(
-        provider: P,
-        common: Common,
-        request: protocol::Open,
-        context: &Context,
-    ) -> Result<(Self, protocol::Opened)> {
+    /// When the root cannot be used, or the provider says that this is none of its instances. A provider that cannot
+    /// be reached is only a warning: what is left stays written down.
+    pub fn open_with(config: Config<P::Own>, request: Opening, context: &Context) -> Result<(Self, Opened)> {
+        let common = config.common;
+        let provider = P::connect(config, context)?;
         let records = Records::open::<P>(&request.root)?;
         let intents = Intents::open(&request.root.join("intents"))?;
         let driver = Self {
@@ -106,20 +89,6 @@ impl<P: Provider> CloudDriver<P> {
     /// The provider.
     pub fn provider(&self) -> &P {
         &self.provider
-    }
-
-    /// What `convoy info` shows.
-    ///
-    /// # Errors
-    /// None at present.
-    pub fn info(&self, _context: &Context) -> Result<BTreeMap<String, String>> {
-        let mut info = self.provider.info();
-        info.insert("Root".to_owned(), self.root.display().to_string());
-        info.insert("DefaultVolumeSize".to_owned(), (self.common.default_gib * crate::GIB).to_string());
-        info.insert("DefaultFilesystem".to_owned(), self.common.fs.to_string());
-        let unsettled = self.intents.all()?.iter().filter(|(token, _)| !self.intents.is_live(token)).count();
-        info.insert("UnsettledOperations".to_owned(), unsettled.to_string());
-        Ok(info)
     }
 
     fn label(&self, volume: &Name, snapshot: Option<&Name>, purpose: Purpose) -> Label {

@@ -6,9 +6,12 @@
 //! - [`intent`]: what is about to be asked of the provider is written down first, so that whatever a crash, a lost
 //!   answer or a failed clean-up leaves is found by its token and finished or undone; nothing paid for is forgotten.
 //! - [`record`]: one JSON file a volume, as convoy 0.5 wrote it, with a few keys more.
-//! - [`driver`]: the calls of the driver protocol on top.
+//! - [`driver`]: the calls of the driver protocol on top; [`config`], [`settings`]: what it is told.
+//! - [`batch`]: questions of many calls, asked together.
 //! - [`device`], [`wait`]: block devices, and waiting with back-off for what takes its time.
 
+pub mod batch;
+pub mod config;
 pub mod device;
 pub mod driver;
 pub mod intent;
@@ -17,9 +20,9 @@ pub mod record;
 pub mod settings;
 pub mod wait;
 
+pub use config::{Common, Config, Options, Places};
 pub use driver::CloudDriver;
 pub use provider::{
     Attachment, CloudSnapshot, CloudVolume, GIB, Handle, Label, Provider, Purpose, SnapshotState, VolumeSpec,
     VolumeState,
 };
-pub use settings::{Common, common_create_options};

@@ -1,5 +1,7 @@
 //! What a cloud must be able to do, in terms that fit all of them.
 
+use crate::config::{Config, Options};
+use convoy_driver_sdk::protocol::OptionSpec;
 use convoy_driver_sdk::{Context, Name, Result, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -163,9 +165,17 @@ pub struct Handle<'a> {
 ///
 /// Methods block, are called from several threads at once, and may each be repeated. They retry what is safe to
 /// retry and respect the provider's rate limits; what they return is final for the call.
-pub trait Provider: Send + Sync + 'static {
+pub trait Provider: Send + Sync + Sized + 'static {
     /// The driver's name, which is also the prefix of its records: `ebs`.
     const DRIVER: &'static str;
+    /// What it is, in a few words.
+    const SUMMARY: &'static str;
+    /// What its options begin with: `ebs`.
+    const PREFIX: &'static str;
+    /// The size of a new volume if nothing is said: `4G`.
+    const DEFAULT_SIZE: &'static str;
+    /// Where its endpoints are if nothing is said, for a person: that of the API and that of the metadata service.
+    const ENDPOINTS: (&'static str, &'static str);
     /// The scheme of its backup URLs: `ebs`.
     const SCHEME: &'static str;
     /// The key of a volume's or snapshot's provider id in records: `EBSID`.
@@ -174,6 +184,27 @@ pub trait Provider: Send + Sync + 'static {
     const ID_INFO: &'static str;
     /// Sizes that can be had, in GiB, for error messages before anything is asked.
     const GIB_RANGE: std::ops::RangeInclusive<u64>;
+
+    /// What it is told beside what all providers are told.
+    type Own: std::fmt::Debug + Clone;
+
+    /// The options for that.
+    fn options() -> Vec<OptionSpec>;
+
+    /// The create options for [`Provider::settings`].
+    fn create_options() -> Vec<OptionSpec>;
+
+    /// Takes them.
+    ///
+    /// # Errors
+    /// `InvalidArgument`; whatever keeps a file that they name from being read.
+    fn read(options: &Options<'_>) -> Result<Self::Own>;
+
+    /// Finds out which instance this is and makes a client.
+    ///
+    /// # Errors
+    /// `Unavailable` if this is no instance of the provider.
+    fn connect(config: Config<Self::Own>, context: &Context) -> Result<Self>;
 
     /// The region that volumes are made in.
     fn region(&self) -> &str;
@@ -239,6 +270,21 @@ pub trait Provider: Send + Sync + 'static {
     /// `InUse` if it is attached.
     fn delete_volume(&self, id: &str, context: &Context) -> Result<()>;
 
+    /// Whether a volume is where this instance can attach it.
+    ///
+    /// # Errors
+    /// `InvalidArgument` with where it is.
+    fn attachable(&self, volume: &CloudVolume) -> Result<()>;
+
+    /// Whether the credentials allow what this trait does: each action with the answer, found out without doing any.
+    /// For some, a volume and a snapshot that exist are needed.
+    fn access(
+        &self,
+        volume: Option<&str>,
+        snapshot: Option<&str>,
+        context: &Context,
+    ) -> Vec<(&'static str, Result<()>)>;
+
     /// Attaches an available volume to this instance and waits until that is complete. Never takes it from another.
     ///
     /// # Errors
@@ -287,6 +333,12 @@ pub trait Provider: Send + Sync + 'static {
         label: &Label,
         context: &Context,
     ) -> Result<Vec<CloudSnapshot>>;
+
+    /// Every snapshot that this instance made and that is no backup, where the provider keeps who made it.
+    ///
+    /// # Errors
+    /// When the provider cannot be asked.
+    fn snapshots_of_host(&self, context: &Context) -> Result<Vec<CloudSnapshot>>;
 
     /// Deletes a snapshot. One that is gone is success.
     ///

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 /// A volume. Keys that 0.5 did not write have defaults.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -117,7 +118,12 @@ pub type ByName = BTreeMap<Name, Result<VolumeRecord>>;
 pub struct Records {
     store: RecordStore<Map<String, Value>>,
     id_key: &'static str,
+    /// Held while a record is read, changed and written; which one, the volume's name says.
+    changing: [Mutex<()>; LOCKS],
 }
+
+/// Enough that two volumes seldom share one.
+const LOCKS: usize = 64;
 
 impl Records {
     /// Those in a driver's root.
@@ -125,7 +131,8 @@ impl Records {
     /// # Errors
     /// When the directory cannot be made or read.
     pub fn open<P: Provider>(root: &Path) -> Result<Self> {
-        Ok(Self { store: RecordStore::volumes(root, P::DRIVER)?, id_key: P::ID_KEY })
+        let changing = std::array::from_fn(|_| Mutex::default());
+        Ok(Self { store: RecordStore::volumes(root, P::DRIVER)?, id_key: P::ID_KEY, changing })
     }
 
     /// One record.
@@ -171,12 +178,22 @@ impl Records {
         Ok(self.store.insert(&record.name, &self.write(record)?)?)
     }
 
-    /// Replaces a record.
+    /// Changes a record. A mount and a snapshot of one volume may go on at the same time: each changes its own part, in
+    /// what the other has left.
     ///
     /// # Errors
-    /// When it could not be made durable.
-    pub fn save(&self, record: &VolumeRecord) -> Result<()> {
-        Ok(self.store.save(&record.name, &self.write(record)?)?)
+    /// `NotFound`, `DataLoss`; when it could not be made durable.
+    pub fn change(&self, name: &Name, change: impl FnOnce(&mut VolumeRecord)) -> Result<VolumeRecord> {
+        let sum = name.bytes().fold(0usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+        let lock = self.changing.get(sum % LOCKS).map(Mutex::lock);
+        let _held = lock.map(|held| held.unwrap_or_else(PoisonError::into_inner));
+        let old = self.load(name)?;
+        let mut record = old.clone();
+        change(&mut record);
+        if record != old {
+            self.store.save(name, &self.write(&record)?)?;
+        }
+        Ok(record)
     }
 
     /// Removes a record.

@@ -4,20 +4,10 @@ use crate::provider::{GIB, Provider};
 use convoy_driver_sdk::filesystem::FsKind;
 use convoy_driver_sdk::protocol::OptionSpec;
 use convoy_driver_sdk::{DriverError, ErrorKind, Result};
-
-/// How volumes are made when nothing else is said.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Common {
-    /// GiB of a new volume.
-    pub default_gib: u64,
-    /// The file system of a new volume.
-    pub fs: FsKind,
-    /// Whether a mounted file system is frozen for every snapshot, asked for or not.
-    pub freeze: bool,
-}
+use std::collections::BTreeMap;
 
 /// The create options that [`crate::CloudDriver`] understands itself.
-pub fn common_create_options() -> Vec<OptionSpec> {
+pub fn create_options() -> Vec<OptionSpec> {
     vec![
         OptionSpec::new("id", "take this existing cloud volume instead of making one"),
         OptionSpec::new("backup", "begin as this backup (a URL of this provider)"),
@@ -26,6 +16,22 @@ pub fn common_create_options() -> Vec<OptionSpec> {
         OptionSpec::new("copy", "true: a backup of another region may be copied here first")
             .default_value("false"),
     ]
+}
+
+/// Takes options out that are of no use in `what`.
+///
+/// # Errors
+/// `InvalidArgument` if one has a value.
+pub fn refuse(options: &mut BTreeMap<String, String>, names: &[&str], what: &str) -> Result<()> {
+    for name in names {
+        if options.remove(*name).is_some_and(|value| !value.is_empty()) {
+            return Err(DriverError::new(
+                ErrorKind::InvalidArgument,
+                format!("the option {name} is of no use in {what}"),
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Bytes as whole GiB, rounded up.

@@ -1,22 +1,26 @@
 //! DigitalOcean's block storage as [`Provider`].
 
-use crate::api::{Api, ApiError};
-use crate::config::Config;
-use crate::metadata::Droplet;
+use crate::api::{self, Api, ApiError};
+use crate::config::{self, Own};
+use crate::metadata::{self, Droplet};
 use crate::model::{
     Action, ActionStatus, NewAction, NewSnapshot, NewVolume, OneAction, OneSnapshot, OneVolume, Snapshot,
     Snapshots, Volume, Volumes,
 };
 use crate::{device, names};
+use convoy_driver_cloud::batch::Batch;
 use convoy_driver_cloud::wait::{self, Backoff};
 use convoy_driver_cloud::{
-    Attachment, CloudSnapshot, CloudVolume, Handle, Label, Provider, SnapshotState, VolumeSpec, VolumeState,
+    Attachment, CloudSnapshot, CloudVolume, Config, Handle, Label, Options, Provider, SnapshotState,
+    VolumeSpec, VolumeState,
 };
+use convoy_driver_sdk::protocol::OptionSpec;
 use convoy_driver_sdk::{Context, DriverError, ErrorKind, Name, Result, Timestamp};
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
+use url::Url;
 
 /// How long an action may take.
 const ACTION_LIMIT: Duration = Duration::from_secs(300);
@@ -32,26 +36,20 @@ pub struct DigitalOceanCloud {
     droplet: Droplet,
     instance: String,
     tags: Vec<String>,
+    described: Batch<CloudVolume>,
     dev: PathBuf,
     sys: PathBuf,
 }
 
 impl DigitalOceanCloud {
-    /// Finds out which droplet this is and makes a client.
-    ///
-    /// # Errors
-    /// `Unavailable` if this is no droplet, `InvalidArgument` for a token that cannot be one.
-    pub fn connect(config: Config, _context: &Context) -> Result<Self> {
-        let api = Api::new(config.endpoint, &config.token)?;
-        let droplet = match config.droplet {
-            Some(droplet) => droplet,
-            None => Droplet::find(&config.metadata)?,
-        };
-        let instance = droplet.id.to_string();
-        Ok(Self { api, droplet, instance, tags: config.tags, dev: config.dev, sys: config.sys })
+    fn volume(&self, id: &str, context: &Context) -> Result<Option<CloudVolume>> {
+        Ok(self.volumes(&[id], context)?.remove(id))
     }
 
-    fn volume(&self, id: &str, context: &Context) -> Result<Option<CloudVolume>> {
+    fn read_one(&self, id: &str, context: &Context) -> Result<Option<CloudVolume>> {
+        if !is_uuid(id) {
+            return Ok(None);
+        }
         match self.api.get::<OneVolume>(&format!("/v2/volumes/{id}"), &[], context) {
             Ok(found) => Ok(Some(self.read_volume(found.volume)?)),
             Err(error) if error.is_not_found() => Ok(None),
@@ -93,6 +91,9 @@ impl DigitalOceanCloud {
     }
 
     fn snapshot(&self, id: &str, context: &Context) -> Result<Option<CloudSnapshot>> {
+        if !is_uuid(id) {
+            return Ok(None);
+        }
         match self.api.get::<OneSnapshot>(&format!("/v2/volumes/snapshots/{id}"), &[], context) {
             Ok(found) => Ok(Some(read_snapshot(found.snapshot)?)),
             Err(error) if error.is_not_found() => Ok(None),
@@ -174,10 +175,48 @@ impl DigitalOceanCloud {
 
 impl Provider for DigitalOceanCloud {
     const DRIVER: &'static str = "digitalocean";
+    const SUMMARY: &'static str = "DigitalOcean block storage volumes";
+    const PREFIX: &'static str = "do";
+    const DEFAULT_SIZE: &'static str = "10G";
+    const ENDPOINTS: (&'static str, &'static str) = (api::ENDPOINT, metadata::ENDPOINT);
     const SCHEME: &'static str = "do";
     const ID_KEY: &'static str = "ID";
     const ID_INFO: &'static str = "ID";
     const GIB_RANGE: RangeInclusive<u64> = 1..=16384;
+
+    type Own = Own;
+
+    fn options() -> Vec<OptionSpec> {
+        config::options()
+    }
+
+    /// None: DigitalOcean's volumes are all of one type.
+    fn create_options() -> Vec<OptionSpec> {
+        Vec::new()
+    }
+
+    fn read(options: &Options<'_>) -> Result<Own> {
+        config::read(options)
+    }
+
+    fn connect(config: Config<Own>, _context: &Context) -> Result<Self> {
+        let Config { places, own, .. } = config;
+        let api = Api::new(places.endpoint.map_or_else(|| parse(api::ENDPOINT), Ok)?, &own.token)?;
+        let droplet = match own.droplet {
+            Some(droplet) => droplet,
+            None => Droplet::find(&places.metadata.map_or_else(|| parse(metadata::ENDPOINT), Ok)?)?,
+        };
+        let instance = droplet.id.to_string();
+        Ok(Self {
+            api,
+            droplet,
+            instance,
+            tags: own.tags,
+            described: Batch::default(),
+            dev: places.dev,
+            sys: places.sys,
+        })
+    }
 
     fn region(&self) -> &str {
         &self.droplet.region
@@ -239,20 +278,15 @@ impl Provider for DigitalOceanCloud {
     }
 
     fn volumes(&self, ids: &[&str], context: &Context) -> Result<BTreeMap<String, CloudVolume>> {
-        let mut found = BTreeMap::new();
-        if ids.len() <= FEW {
-            for id in ids {
-                found.extend(self.volume(id, context)?.map(|volume| (volume.id.clone(), volume)));
-            }
-        } else {
-            let listed = self.list(None, context)?.into_iter();
-            found.extend(
-                listed
-                    .filter(|volume| ids.contains(&volume.id.as_str()))
-                    .map(|volume| (volume.id.clone(), volume)),
-            );
-        }
-        Ok(found)
+        self.described.ask(ids, context, |ids| {
+            let found = if ids.len() <= FEW {
+                let found = ids.iter().map(|id| self.read_one(id, context));
+                found.filter_map(Result::transpose).collect::<Result<Vec<_>>>()?
+            } else {
+                self.list(None, context)?
+            };
+            Ok(found.into_iter().map(|volume| (volume.id.clone(), volume)).collect())
+        })
     }
 
     fn volumes_named(&self, name: &Name, context: &Context) -> Result<Vec<CloudVolume>> {
@@ -300,9 +334,30 @@ impl Provider for DigitalOceanCloud {
         }
     }
 
-    fn attach(&self, volume: &CloudVolume, context: &Context) -> Result<CloudVolume> {
+    fn attachable(&self, volume: &CloudVolume) -> Result<()> {
         let region = volume.info.get("Region").map_or(self.droplet.region.as_str(), String::as_str);
-        self.same_region(region)?;
+        self.same_region(region)
+    }
+
+    /// Reading only: DigitalOcean has no way to ask whether something would be allowed.
+    fn access(
+        &self,
+        _volume: Option<&str>,
+        _snapshot: Option<&str>,
+        context: &Context,
+    ) -> Vec<(&'static str, Result<()>)> {
+        let region = [("region", self.droplet.region.as_str()), ("per_page", "1")];
+        let kind = [("resource_type", "volume"), ("per_page", "1")];
+        let volumes = self.api.get::<Volumes>("/v2/volumes", &region, context);
+        let snapshots = self.api.get::<Snapshots>("/v2/snapshots", &kind, context);
+        vec![
+            ("block_storage:read", volumes.map(drop).map_err(DriverError::from)),
+            ("block_storage_snapshot:read", snapshots.map(drop).map_err(DriverError::from)),
+        ]
+    }
+
+    fn attach(&self, volume: &CloudVolume, context: &Context) -> Result<CloudVolume> {
+        self.attachable(volume)?;
         match &volume.attachment {
             Some(place) if place.here => return Ok(volume.clone()),
             Some(place) => return Err(elsewhere(volume, &place.instance)),
@@ -402,6 +457,11 @@ impl Provider for DigitalOceanCloud {
         found.into_iter().map(read_snapshot).collect()
     }
 
+    /// None: a snapshot does not say who made it.
+    fn snapshots_of_host(&self, _context: &Context) -> Result<Vec<CloudSnapshot>> {
+        Ok(Vec::new())
+    }
+
     fn delete_snapshot(&self, id: &str, context: &Context) -> Result<()> {
         match self.api.delete(&format!("/v2/volumes/snapshots/{id}"), context) {
             Err(error) if error.is_not_found() => Ok(()),
@@ -475,6 +535,17 @@ fn time(text: &str) -> Result<Timestamp> {
     Timestamp::parse(text).map_err(|error| {
         DriverError::new(ErrorKind::Internal, format!("cannot understand DigitalOcean's answer: {error}"))
     })
+}
+
+/// Whether DigitalOcean can have given this id; no other may be asked for.
+fn is_uuid(id: &str) -> bool {
+    let groups: Vec<_> = id.split('-').collect();
+    groups.iter().map(|group| group.len()).eq([8, 4, 4, 4, 12])
+        && groups.iter().all(|group| group.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+fn parse(address: &str) -> Result<Url> {
+    Url::parse(address).map_err(|error| DriverError::new(ErrorKind::Internal, format!("{address}: {error}")))
 }
 
 fn missing(id: &str) -> DriverError {

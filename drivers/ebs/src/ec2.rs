@@ -1,6 +1,5 @@
 //! The EC2 client and the runtime it runs on.
 
-use crate::config::Config;
 use crate::identity::Instance;
 use aws_config::default_provider::credentials::DefaultCredentialsChain;
 use aws_config::imds;
@@ -12,6 +11,7 @@ use aws_sdk_ec2::Client;
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_http_client::Builder as HttpBuilder;
 use aws_smithy_http_client::tls::{Provider as TlsProvider, rustls_provider::CryptoMode};
+use convoy_driver_cloud::Places;
 use convoy_driver_sdk::{Context, DriverError, ErrorKind, Result};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -96,7 +96,7 @@ impl Ec2 {
     ///
     /// # Errors
     /// `Unavailable` if this is no instance.
-    pub fn connect(config: &Config, context: &Context) -> Result<Self> {
+    pub fn connect(places: &Places, context: &Context) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("ebs")
@@ -107,7 +107,7 @@ impl Ec2 {
             let http = HttpBuilder::new().tls_provider(TlsProvider::Rustls(CryptoMode::Ring)).build_https();
             let mut metadata =
                 imds::Client::builder().configure(&ProviderConfig::default().with_http_client(http.clone()));
-            if let Some(endpoint) = &config.metadata {
+            if let Some(endpoint) = &places.metadata {
                 metadata = metadata.endpoint(endpoint.as_str()).map_err(|error| {
                     DriverError::new(ErrorKind::InvalidArgument, format!("ebs.metadata-endpoint: {error}"))
                 })?;
@@ -134,7 +134,7 @@ impl Ec2 {
             Ok::<_, DriverError>((Box::pin(loader.load()).await, instance))
         })??;
         let (base, instance) = connected;
-        let endpoint = config.endpoint.as_ref().map(|url| url.as_str().trim_end_matches('/').to_owned());
+        let endpoint = places.endpoint.as_ref().map(|url| url.as_str().trim_end_matches('/').to_owned());
         let home = client(&base, &instance.region, endpoint.as_deref());
         Ok(Self {
             runtime,

@@ -1,18 +1,21 @@
 //! EBS as [`Provider`].
 
-use crate::config::Config;
+use crate::config::{self, Own};
 use crate::describe::{self, filter, gib, tag_filter};
 use crate::ec2::{Answer, Ec2, Failure};
 use crate::names::Names;
 use crate::volume_type::{self, Defaults};
-use crate::{device, presign, tags};
+use crate::{access, device, presign, tags};
 use aws_config::retry::RetryConfig;
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::{Filter, ResourceType, Snapshot, Tag, Volume, VolumeModificationState, VolumeType};
+use convoy_driver_cloud::batch::Batch;
 use convoy_driver_cloud::wait::{self, Backoff};
 use convoy_driver_cloud::{
-    Attachment, CloudSnapshot, CloudVolume, Handle, Label, Provider, SnapshotState, VolumeSpec, VolumeState,
+    Attachment, CloudSnapshot, CloudVolume, Config, Handle, Label, Options, Provider, SnapshotState,
+    VolumeSpec, VolumeState,
 };
+use convoy_driver_sdk::protocol::OptionSpec;
 use convoy_driver_sdk::{Context, DriverError, ErrorKind, Name, Result, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
@@ -38,6 +41,7 @@ const NAME_TRIES: u32 = 8;
 pub struct Ec2Cloud {
     ec2: Ec2,
     names: Names,
+    described: Batch<CloudVolume>,
     defaults: Defaults,
     tags: BTreeMap<String, String>,
     endpoint: Option<Url>,
@@ -47,23 +51,6 @@ pub struct Ec2Cloud {
 }
 
 impl Ec2Cloud {
-    /// Finds out which instance this is and makes a client.
-    ///
-    /// # Errors
-    /// `Unavailable` if this is no instance.
-    pub fn connect(config: Config, context: &Context) -> Result<Self> {
-        Ok(Self {
-            ec2: Ec2::connect(&config, context)?,
-            names: Names::default(),
-            defaults: config.defaults,
-            tags: config.tags,
-            endpoint: config.endpoint,
-            patience: config.patience,
-            dev: config.dev,
-            sys: config.sys,
-        })
-    }
-
     fn zone(&self) -> &str {
         &self.ec2.instance.availability_zone
     }
@@ -77,7 +64,7 @@ impl Ec2Cloud {
     }
 
     fn volume(&self, id: &str, context: &Context) -> Result<Option<CloudVolume>> {
-        Ok(self.list_volumes(vec![filter("volume-id", [id])], context)?.pop())
+        Ok(self.volumes(&[id], context)?.remove(id))
     }
 
     /// All tags of something new: the label's, and those the user wants to see.
@@ -85,17 +72,6 @@ impl Ec2Cloud {
         let mut tags = tags::of_label(label);
         tags.extend(self.tags.clone());
         tags
-    }
-
-    fn same_zone(&self, volume: &CloudVolume) -> Result<()> {
-        match volume.info.get("AvailiablityZone") {
-            Some(zone) if zone != self.zone() => Err(DriverError::new(
-                ErrorKind::InvalidArgument,
-                format!("{} is in the zone {zone}, this instance is in {}", volume.id, self.zone()),
-            )
-            .hint("take a snapshot of it, back it up, and create the volume here from that backup")),
-            _ => Ok(()),
-        }
     }
 
     /// Asks for the attachment under a free name and waits for it; `None` if it got stuck.
@@ -216,10 +192,46 @@ impl Ec2Cloud {
 
 impl Provider for Ec2Cloud {
     const DRIVER: &'static str = "ebs";
+    const SUMMARY: &'static str = "Amazon EBS volumes";
+    const PREFIX: &'static str = "ebs";
+    const DEFAULT_SIZE: &'static str = "4G";
+    const ENDPOINTS: (&'static str, &'static str) = (
+        "AWS_ENDPOINT_URL_EC2, or the region's address",
+        "AWS_EC2_METADATA_SERVICE_ENDPOINT, or http://169.254.169.254",
+    );
     const SCHEME: &'static str = "ebs";
     const ID_KEY: &'static str = "EBSID";
     const ID_INFO: &'static str = "EBSVolumeID";
     const GIB_RANGE: RangeInclusive<u64> = 1..=65536;
+
+    type Own = Own;
+
+    fn options() -> Vec<OptionSpec> {
+        config::options()
+    }
+
+    fn create_options() -> Vec<OptionSpec> {
+        config::create_options()
+    }
+
+    fn read(options: &Options<'_>) -> Result<Own> {
+        config::read(options)
+    }
+
+    fn connect(config: Config<Own>, context: &Context) -> Result<Self> {
+        let Config { places, own, .. } = config;
+        Ok(Self {
+            ec2: Ec2::connect(&places, context)?,
+            names: Names::default(),
+            described: Batch::default(),
+            defaults: own.defaults,
+            tags: own.tags,
+            endpoint: places.endpoint,
+            patience: own.patience,
+            dev: places.dev,
+            sys: places.sys,
+        })
+    }
 
     fn region(&self) -> &str {
         &self.ec2.instance.region
@@ -285,19 +297,21 @@ impl Provider for Ec2Cloud {
     }
 
     fn volumes(&self, ids: &[&str], context: &Context) -> Result<BTreeMap<String, CloudVolume>> {
-        let mut found = BTreeMap::new();
-        for page in ids.chunks(PAGE) {
-            let listed = self.list_volumes(vec![filter("volume-id", page.iter().copied())], context)?;
-            found.extend(listed.into_iter().map(|volume| (volume.id.clone(), volume)));
-        }
-        Ok(found)
+        self.described.ask(ids, context, |ids| {
+            let mut found = BTreeMap::new();
+            for page in ids.chunks(PAGE) {
+                let listed = self.list_volumes(vec![filter("volume-id", page.iter().copied())], context)?;
+                found.extend(listed.into_iter().map(|volume| (volume.id.clone(), volume)));
+            }
+            Ok(found)
+        })
     }
 
     fn volumes_named(&self, name: &Name, context: &Context) -> Result<Vec<CloudVolume>> {
         let mut found = self.list_volumes(vec![tag_filter(tags::VOLUME, name)], context)?;
         found.retain(|volume| volume.state != VolumeState::Deleting);
         let (here, abroad): (Vec<_>, Vec<_>) =
-            found.into_iter().partition(|volume| self.same_zone(volume).is_ok());
+            found.into_iter().partition(|volume| self.attachable(volume).is_ok());
         if here.is_empty()
             && let Some(other) = abroad.first()
         {
@@ -340,8 +354,28 @@ impl Provider for Ec2Cloud {
         }
     }
 
+    fn attachable(&self, volume: &CloudVolume) -> Result<()> {
+        match volume.info.get("AvailiablityZone") {
+            Some(zone) if zone != self.zone() => Err(DriverError::new(
+                ErrorKind::InvalidArgument,
+                format!("{} is in the zone {zone}, this instance is in {}", volume.id, self.zone()),
+            )
+            .hint("take a snapshot of it, back it up, and create the volume here from that backup")),
+            _ => Ok(()),
+        }
+    }
+
+    fn access(
+        &self,
+        volume: Option<&str>,
+        snapshot: Option<&str>,
+        context: &Context,
+    ) -> Vec<(&'static str, Result<()>)> {
+        access::ask(&self.ec2, volume, snapshot, context)
+    }
+
     fn attach(&self, volume: &CloudVolume, context: &Context) -> Result<CloudVolume> {
-        self.same_zone(volume)?;
+        self.attachable(volume)?;
         let id = volume.id.as_str();
         let first = match &volume.attachment {
             Some(place) if place.here && place.ready => return Ok(volume.clone()),
@@ -465,6 +499,13 @@ impl Provider for Ec2Cloud {
     ) -> Result<Vec<CloudSnapshot>> {
         let Some(token) = &label.token else { return Ok(Vec::new()) };
         let found = self.list_snapshots(self.ec2.home(), vec![tag_filter(tags::TOKEN, token)], context)?;
+        Ok(found.iter().filter_map(describe::snapshot).collect())
+    }
+
+    fn snapshots_of_host(&self, context: &Context) -> Result<Vec<CloudSnapshot>> {
+        let filters = vec![tag_filter(tags::HOST, self.instance()), filter("tag-key", [tags::SNAPSHOT])];
+        let mut found = self.list_snapshots(self.ec2.home(), filters, context)?;
+        found.retain(|snapshot| !tags::is_backup(snapshot.tags()));
         Ok(found.iter().filter_map(describe::snapshot).collect())
     }
 

@@ -79,6 +79,8 @@ pub enum Fault {
     LoseAnswer,
     /// The answer takes so long.
     Delay(Duration),
+    /// Something happens elsewhere before it is done; nothing is lost.
+    Meanwhile(Action),
     /// Something happens elsewhere before it is done, and the request is lost.
     Before(Action),
     /// Something happens elsewhere after it is done, and the answer is lost.
@@ -222,6 +224,10 @@ async fn answer(
     match &fault {
         Some(Fault::Delay(time)) => tokio::time::sleep(*time).await,
         Some(Fault::LoseRequest) => return Err(lost()),
+        Some(Fault::Meanwhile(action)) => {
+            let action = Arc::clone(action);
+            tokio::task::spawn_blocking(move || action()).await.map_err(Error::other)?;
+        }
         Some(Fault::Before(action)) => {
             action();
             return Err(lost());

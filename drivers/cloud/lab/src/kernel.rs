@@ -207,6 +207,15 @@ pub fn grow_disk(path: &Path, bytes: u64) -> Result<()> {
     Ok(())
 }
 
+/// Puts a file system onto a disk that is plugged in nowhere.
+///
+/// # Errors
+/// Those of `mkfs.xfs`.
+pub fn stain_disk(path: &Path) -> Result<()> {
+    run(Command::new("mkfs.xfs").args(["-q", "--"]).arg(path))?;
+    Ok(())
+}
+
 /// Copies a disk with its holes.
 ///
 /// # Errors

@@ -2,7 +2,7 @@
 
 use super::{CloudDriver, create};
 use crate::provider::{CloudSnapshot, GIB, Provider, SnapshotState};
-use crate::record::VolumeRecord;
+use crate::record::{SnapshotRecord, VolumeRecord};
 use convoy_driver_sdk::protocol::{
     BackupInfo, CreateBackup, CreatedBackup, DeleteBackup, InspectBackup, ListBackups, ListedBackups,
 };
@@ -13,7 +13,7 @@ impl<P: Provider> CloudDriver<P> {
     ///
     /// # Errors
     /// `NotFound`; `DataLoss` if the provider could not store it.
-    pub fn create_backup(&self, request: CreateBackup, context: &Context) -> Result<CreatedBackup> {
+    pub(super) fn create_backup(&self, request: CreateBackup, context: &Context) -> Result<CreatedBackup> {
         if let Some(option) = request.options.keys().next() {
             return Err(DriverError::new(
                 ErrorKind::InvalidArgument,
@@ -26,12 +26,11 @@ impl<P: Provider> CloudDriver<P> {
             self.provider.snapshots(&[&id], context)?.remove(&id).ok_or_else(|| create::gone(&id))?;
         self.completed(snapshot, context)?;
         self.provider.mark_backup(&id, true, context)?;
-        // Read again: waiting may have taken hours.
-        let mut record = self.records.load(&request.volume)?;
-        if let Some(entry) = record.snapshots.get_mut(&request.snapshot).filter(|entry| !entry.backup) {
-            entry.backup = true;
-            self.records.save(&record)?;
-        }
+        self.records.change(&request.volume, |record| {
+            if let Some(entry) = record.snapshots.get_mut(&request.snapshot) {
+                entry.backup = true;
+            }
+        })?;
         self.cache.clear();
         Ok(CreatedBackup { url: self.url(&id) })
     }
@@ -40,7 +39,7 @@ impl<P: Provider> CloudDriver<P> {
     ///
     /// # Errors
     /// `NotFound`, `InvalidArgument` for a URL of another kind.
-    pub fn inspect_backup(&self, request: InspectBackup, context: &Context) -> Result<BackupInfo> {
+    pub(super) fn inspect_backup(&self, request: InspectBackup, context: &Context) -> Result<BackupInfo> {
         let (region, id) = Self::parse_url(&request.url)?;
         let snapshot = self.provider.backup(&region, &id, context)?.ok_or_else(|| missing(&request.url))?;
         let records = self.readable_records()?;
@@ -51,7 +50,7 @@ impl<P: Provider> CloudDriver<P> {
     ///
     /// # Errors
     /// `InvalidArgument` for a destination of another kind; those of the provider.
-    pub fn list_backups(&self, request: ListBackups, context: &Context) -> Result<ListedBackups> {
+    pub(super) fn list_backups(&self, request: ListBackups, context: &Context) -> Result<ListedBackups> {
         let region = match request.destination.as_deref() {
             None => self.provider.region().to_owned(),
             Some(url) => match split::<P>(url)? {
@@ -80,47 +79,51 @@ impl<P: Provider> CloudDriver<P> {
     ///
     /// # Errors
     /// `NotFound`; `PermissionDenied` for a snapshot that convoy did not make.
-    pub fn delete_backup(&self, request: DeleteBackup, context: &Context) -> Result<()> {
+    pub(super) fn delete_backup(&self, request: DeleteBackup, context: &Context) -> Result<()> {
         let (region, id) = Self::parse_url(&request.url)?;
         let snapshot = self.provider.backup(&region, &id, context)?.ok_or_else(|| missing(&request.url))?;
-        let known = self.known_snapshot(&id)?;
-        if snapshot.label.is_none() && known.is_none() {
-            return Err(DriverError::new(
-                ErrorKind::PermissionDenied,
-                format!("{id} was not made by convoy: not deleted"),
-            )
-            .hint("delete it with the provider's own tools if you mean it"));
+        let Some((volume, entry)) = self.known_snapshot(&id)? else {
+            if snapshot.label.is_none() {
+                return Err(DriverError::new(
+                    ErrorKind::PermissionDenied,
+                    format!("{id} was not made by convoy: not deleted"),
+                )
+                .hint("delete it with the provider's own tools if you mean it"));
+            }
+            return self.provider.delete_backup(&region, &id, context);
+        };
+        if entry.owned() {
+            return Err(
+                missing(&request.url).hint("it is a snapshot and no backup: `convoy snapshot delete`")
+            );
         }
         self.cache.clear();
-        match known {
-            Some((mut record, name))
-                if record.snapshots.get(&name).is_some_and(|entry| entry.created_time.is_some()) =>
-            {
-                self.provider.mark_backup(&id, false, context)?;
-                if let Some(entry) = record.snapshots.get_mut(&name) {
-                    entry.backup = false;
-                }
-                self.records.save(&record)
-            }
-            Some((mut record, name)) => {
-                self.provider.delete_backup(&region, &id, context)?;
-                record.snapshots.remove(&name);
-                self.records.save(&record)
-            }
-            None => self.provider.delete_backup(&region, &id, context),
+        // Without a time it is of convoy 0.5, whose snapshots were backups and nothing else.
+        let stays = entry.created_time.is_some();
+        if stays {
+            self.provider.mark_backup(&id, false, context)?;
+        } else {
+            self.provider.delete_backup(&region, &id, context)?;
         }
+        self.records.change(&volume, |record| match record.snapshots.get_mut(&entry.name) {
+            Some(entry) if stays => entry.backup = false,
+            _ => drop(record.snapshots.remove(&entry.name)),
+        })?;
+        Ok(())
     }
 
     fn readable_records(&self) -> Result<Vec<VolumeRecord>> {
         Ok(self.records.all()?.0.into_values().flatten().collect())
     }
 
-    fn known_snapshot(&self, id: &str) -> Result<Option<(VolumeRecord, Name)>> {
+    /// The snapshot of a record that has this id, and its volume.
+    fn known_snapshot(&self, id: &str) -> Result<Option<(Name, SnapshotRecord)>> {
         let records = self.readable_records()?;
-        Ok(records.into_iter().find_map(|record| {
-            let name = record.snapshots.values().find(|entry| entry.id == id)?.name.clone();
-            Some((record, name))
-        }))
+        let mut entries = records.into_iter().flat_map(|record| {
+            let name = record.name;
+            record.snapshots.into_values().map(move |entry| (name.clone(), entry))
+        });
+        Ok(entries.find(|(_, entry)| entry.id == id))
     }
 
     fn backup_info(&self, region: &str, snapshot: CloudSnapshot, records: &[VolumeRecord]) -> BackupInfo {

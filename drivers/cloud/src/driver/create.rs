@@ -7,7 +7,7 @@ use crate::record::VolumeRecord;
 use crate::{device, settings, wait};
 use convoy_driver_sdk::context::Progress;
 use convoy_driver_sdk::filesystem::{self, FsKind};
-use convoy_driver_sdk::protocol::{CreateVolume, Volume};
+use convoy_driver_sdk::protocol::{CloneVolume, CreateVolume, Volume};
 use convoy_driver_sdk::{Context, DriverError, ErrorKind, Name, Result, Timestamp};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ impl<P: Provider> CloudDriver<P> {
     ///
     /// # Errors
     /// `AlreadyExists`, `InUse` elsewhere, `InvalidArgument`, `Exhausted`, those of the provider and of mkfs.
-    pub fn create_volume(&self, request: CreateVolume, context: &Context) -> Result<Volume> {
+    pub(super) fn create_volume(&self, request: CreateVolume, context: &Context) -> Result<Volume> {
         let CreateVolume { name, size, mut options } = request;
         let id = options.remove("id").filter(|id| !id.is_empty());
         let backup = options.remove("backup").filter(|url| !url.is_empty());
@@ -94,7 +94,7 @@ impl<P: Provider> CloudDriver<P> {
         let label = self.label(name, None, Purpose::Volume);
         let (open, volume, found) = self.make(label, gib, None, settings, context)?;
         match self.format(&found, gib, fs, context) {
-            Ok(()) => self.register(open, name, &volume, context),
+            Ok(()) => self.register(open, name, &volume),
             Err(error) => Err(self.roll_back(open, error)),
         }
     }
@@ -120,26 +120,12 @@ impl<P: Provider> CloudDriver<P> {
         options: &BTreeMap<String, String>,
         context: &Context,
     ) -> Result<VolumeRecord> {
-        if let Some(volume) = self.bearing(name, context)? {
-            return Err(DriverError::new(
-                ErrorKind::AlreadyExists,
-                format!(
-                    "{} bears the name {name} already: expected no such volume to restore into",
-                    volume.id
-                ),
-            ));
-        }
+        self.unclaimed(name, context)?;
         let (region, id) = Self::parse_url(url)?;
         let snapshot = self.provider.backup(&region, &id, context)?.ok_or_else(|| {
             DriverError::new(ErrorKind::NotFound, format!("there is no backup {id} in {region}"))
         })?;
-        let wanted = gib.unwrap_or(snapshot.gib);
-        if wanted < snapshot.gib {
-            return Err(DriverError::new(
-                ErrorKind::InvalidArgument,
-                format!("expected at least the {} GiB of the backup, found {wanted} GiB", snapshot.gib),
-            ));
-        }
+        let wanted = at_least(&snapshot, gib)?;
         let settings = self.provider.settings(options, wanted, true)?;
         if region == self.provider.region() {
             return self.create_from(name, &snapshot, wanted, settings, context);
@@ -176,6 +162,38 @@ impl<P: Provider> CloudDriver<P> {
         }
     }
 
+    /// See [`CloneVolume`]: the provider makes a volume of its snapshot, which needs neither that nor the source later.
+    ///
+    /// # Errors
+    /// `NotFound`, `AlreadyExists`, `InvalidArgument` for less than the snapshot has.
+    pub(super) fn clone_volume(&self, request: CloneVolume, context: &Context) -> Result<Volume> {
+        let CloneVolume { name, source, snapshot, size, mut options } = request;
+        settings::refuse(&mut options, &["id", "backup", "copy", "fs"], "a clone")?;
+        let gib = size.filter(|size| *size > 0).map(settings::gib::<P>).transpose()?;
+        let source = self.records.load(&source)?;
+        let id = self.recorded_snapshot(&source, &snapshot)?.id.clone();
+        self.records.absent(&name)?;
+        self.unclaimed(&name, context)?;
+        let found = self.provider.snapshots(&[&id], context)?.remove(&id).ok_or_else(|| gone(&id))?;
+        let wanted = at_least(&found, gib)?;
+        let settings = self.provider.settings(&options, wanted, true)?;
+        let record = self.create_from(&name, &found, wanted, settings, context)?;
+        self.cache.clear();
+        self.describe_one(&record, context)
+    }
+
+    /// Refuses a name that a cloud volume bears already.
+    pub(super) fn unclaimed(&self, name: &Name, context: &Context) -> Result<()> {
+        match self.bearing(name, context)? {
+            None => Ok(()),
+            Some(volume) => Err(DriverError::new(
+                ErrorKind::AlreadyExists,
+                format!("{} bears the name {name} already: expected no such volume", volume.id),
+            )
+            .hint("choose another name, or take that volume with `convoy create`")),
+        }
+    }
+
     fn create_from(
         &self,
         name: &Name,
@@ -193,7 +211,7 @@ impl<P: Provider> CloudDriver<P> {
             self.holds_fs(&found, context)
         };
         match grown {
-            Ok(()) => self.register(open, name, &volume, context),
+            Ok(()) => self.register(open, name, &volume),
             Err(error) => Err(self.roll_back(open, error)),
         }
     }
@@ -317,7 +335,7 @@ impl<P: Provider> CloudDriver<P> {
             Ok(volume)
         });
         match taken {
-            Ok(volume) => self.register(open, name, &volume, context),
+            Ok(volume) => self.register(open, name, &volume),
             Err(error) if attached_before => {
                 open.done()?;
                 Err(error)
@@ -342,13 +360,7 @@ impl<P: Provider> CloudDriver<P> {
     }
 
     /// The volume is whole: it becomes known by its record, and its intent is forgotten.
-    pub(super) fn register(
-        &self,
-        open: Open<'_>,
-        name: &Name,
-        volume: &CloudVolume,
-        _context: &Context,
-    ) -> Result<VolumeRecord> {
+    pub(super) fn register(&self, open: Open<'_>, name: &Name, volume: &CloudVolume) -> Result<VolumeRecord> {
         let mut record = VolumeRecord::new(name.clone(), volume.id.clone());
         record.size = volume.gib * GIB;
         record.created_time = Some(volume.created);
@@ -359,6 +371,17 @@ impl<P: Provider> CloudDriver<P> {
         open.done()?;
         self.cache.clear();
         Ok(record)
+    }
+}
+
+/// The size of a volume of a snapshot: what is asked for, or the snapshot's.
+fn at_least(snapshot: &CloudSnapshot, gib: Option<u64>) -> Result<u64> {
+    match gib {
+        Some(gib) if gib < snapshot.gib => Err(DriverError::new(
+            ErrorKind::InvalidArgument,
+            format!("expected at least the {} GiB of {}, found {gib} GiB", snapshot.gib, snapshot.id),
+        )),
+        gib => Ok(gib.unwrap_or(snapshot.gib)),
     }
 }
 

@@ -12,7 +12,7 @@ impl<P: Provider> CloudDriver<P> {
     /// # Errors
     /// `NotFound`; `InUse` while it is mounted, read, or attached to another instance. After an error it is still
     /// there and may be deleted again.
-    pub fn delete_volume(&self, request: DeleteVolume, context: &Context) -> Result<()> {
+    pub(super) fn delete_volume(&self, request: DeleteVolume, context: &Context) -> Result<()> {
         let mut record = self.records.load(&request.name)?;
         if let Some(target) = self.mounted_at(&record, &self.mount_table()?) {
             return Err(DriverError::new(
@@ -32,14 +32,12 @@ impl<P: Provider> CloudDriver<P> {
             self.release(&record, context)
         } else {
             // From here on it is decided: a crash does not bring half a volume back.
-            record.deleting = true;
-            self.records.save(&record)?;
+            record = self.records.change(&record.name, |record| record.deleting = true)?;
             self.delete_recorded(&record, context)
         };
         self.cache.clear();
         if result.is_err() && record.deleting {
-            record.deleting = false;
-            self.records.save(&record)?;
+            self.records.change(&record.name, |record| record.deleting = false)?;
         }
         result
     }

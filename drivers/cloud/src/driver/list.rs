@@ -12,10 +12,10 @@ use std::collections::BTreeMap;
 const PAGE: usize = 200;
 
 /// What the provider said of some volumes and their snapshots, or why it could not be asked.
-struct Seen {
-    volumes: BTreeMap<String, CloudVolume>,
-    snapshots: BTreeMap<String, CloudSnapshot>,
-    silent: Option<String>,
+pub(super) struct Seen {
+    pub(super) volumes: BTreeMap<String, CloudVolume>,
+    pub(super) snapshots: BTreeMap<String, CloudSnapshot>,
+    pub(super) silent: Option<String>,
 }
 
 impl<P: Provider> CloudDriver<P> {
@@ -24,7 +24,7 @@ impl<P: Provider> CloudDriver<P> {
     ///
     /// # Errors
     /// When the records cannot be read.
-    pub fn list_volumes(&self, request: ListVolumes, context: &Context) -> Result<ListedVolumes> {
+    pub(super) fn list_volumes(&self, request: ListVolumes, context: &Context) -> Result<ListedVolumes> {
         let (mut records, misnamed) = self.records.all()?;
         if let Some(after) = &request.after {
             records.retain(|name, _| name > after);
@@ -52,7 +52,7 @@ impl<P: Provider> CloudDriver<P> {
     ///
     /// # Errors
     /// `NotFound`, `DataLoss` for a damaged record.
-    pub fn get_volume(&self, request: GetVolume, context: &Context) -> Result<Volume> {
+    pub(super) fn get_volume(&self, request: GetVolume, context: &Context) -> Result<Volume> {
         self.cache.clear();
         self.describe_one(&self.records.load(&request.name)?, context)
     }
@@ -62,7 +62,7 @@ impl<P: Provider> CloudDriver<P> {
         Ok(self.view(record, &seen, &self.mount_table()?))
     }
 
-    fn look(&self, records: &[&VolumeRecord], context: &Context) -> Seen {
+    pub(super) fn look(&self, records: &[&VolumeRecord], context: &Context) -> Seen {
         let mut seen = Seen { volumes: BTreeMap::new(), snapshots: BTreeMap::new(), silent: None };
         let ids: Vec<_> = records.iter().map(|record| record.id.as_str()).collect();
         let snapshots: Vec<_> = records
@@ -104,7 +104,7 @@ impl<P: Provider> CloudDriver<P> {
         Ok(())
     }
 
-    fn view(&self, record: &VolumeRecord, seen: &Seen, table: &MountTable) -> Volume {
+    pub(super) fn view(&self, record: &VolumeRecord, seen: &Seen, table: &MountTable) -> Volume {
         let volume = seen.volumes.get(&record.id);
         let mut info = volume.map(|volume| volume.info.clone()).unwrap_or_default();
         let asked_for =

@@ -15,8 +15,8 @@ impl<P: Provider> CloudDriver<P> {
     /// # Errors
     /// `NotFound`; `InUse` if it is attached elsewhere or mounted at another place; `DataLoss` if there is nothing to
     /// mount.
-    pub fn mount_volume(&self, request: MountVolume, context: &Context) -> Result<Mounted> {
-        let mut record = self.records.load(&request.name)?;
+    pub(super) fn mount_volume(&self, request: MountVolume, context: &Context) -> Result<Mounted> {
+        let record = self.records.load(&request.name)?;
         let target = request.mountpoint.unwrap_or_else(|| self.default_mountpoint(&record.name));
         let found = self.usable(&record, context)?;
         let (major, minor) = device::numbers(&found)?;
@@ -51,11 +51,10 @@ impl<P: Provider> CloudDriver<P> {
                 self.mount_there(&found, &target, context)?;
             }
         }
-        if record.mount_point != target || record.device != found.to_string_lossy() {
+        self.records.change(&record.name, |record| {
             record.mount_point.clone_from(&target);
             record.device = found.to_string_lossy().into_owned();
-            self.records.save(&record)?;
-        }
+        })?;
         Ok(Mounted { mountpoint: target })
     }
 
@@ -95,8 +94,8 @@ impl<P: Provider> CloudDriver<P> {
     ///
     /// # Errors
     /// `NotFound`; `Busy` while somebody uses it.
-    pub fn unmount_volume(&self, request: UnmountVolume, context: &Context) -> Result<()> {
-        let mut record = self.records.load(&request.name)?;
+    pub(super) fn unmount_volume(&self, request: UnmountVolume, context: &Context) -> Result<()> {
+        let record = self.records.load(&request.name)?;
         if let Some(target) = self.mounted_at(&record, &self.mount_table()?) {
             filesystem::unmount(&target, self.namespace.as_deref(), &self.command_context(context))?;
         }
@@ -105,10 +104,7 @@ impl<P: Provider> CloudDriver<P> {
             // Left over at worst; a directory that is not empty is kept.
             let _ = std::fs::remove_dir(default);
         }
-        if record.mount_point != PathBuf::new() {
-            record.mount_point = PathBuf::new();
-            self.records.save(&record)?;
-        }
+        self.records.change(&record.name, |record| record.mount_point = PathBuf::new())?;
         Ok(())
     }
 }

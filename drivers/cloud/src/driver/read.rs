@@ -15,7 +15,7 @@ impl<P: Provider> CloudDriver<P> {
     ///
     /// # Errors
     /// `NotFound`, `Exhausted` when no more volumes can be attached.
-    pub fn open_snapshot(&self, request: OpenSnapshot, context: &Context) -> Result<OpenedSnapshot> {
+    pub(super) fn open_snapshot(&self, request: OpenSnapshot, context: &Context) -> Result<OpenedSnapshot> {
         let record = self.records.load(&request.volume)?;
         let id = self.recorded_snapshot(&record, &request.snapshot)?.id.clone();
         let snapshot =
@@ -36,7 +36,7 @@ impl<P: Provider> CloudDriver<P> {
     ///
     /// # Errors
     /// `NotFound` for an unknown handle.
-    pub fn list_extents(&self, request: ListExtents, context: &Context) -> Result<Extents> {
+    pub(super) fn list_extents(&self, request: ListExtents, context: &Context) -> Result<Extents> {
         let id = self.opened(&request.handle)?.ok_or_else(|| unknown(&request.handle))?;
         let volume = self.cloud_volume(&id, context)?.ok_or_else(|| unknown(&request.handle))?;
         let asked_for = volume.attachment.as_ref().and_then(|attachment| attachment.device.as_deref());
@@ -52,7 +52,7 @@ impl<P: Provider> CloudDriver<P> {
     ///
     /// # Errors
     /// When the temporary volume cannot be deleted now: it stays written down and is tried again.
-    pub fn close_snapshot(&self, request: CloseSnapshot, context: &Context) -> Result<()> {
+    pub(super) fn close_snapshot(&self, request: CloseSnapshot, context: &Context) -> Result<()> {
         self.end(&request.handle, context)
     }
 

@@ -2,8 +2,8 @@
 
 use super::CloudDriver;
 use crate::intent::{Intent, Operation};
-use crate::provider::{CloudVolume, Provider, Purpose};
-use crate::record::{ByName, VolumeRecord};
+use crate::provider::{CloudVolume, Label, Provider, Purpose};
+use crate::record::VolumeRecord;
 use convoy_driver_sdk::mountinfo::MountTable;
 use convoy_driver_sdk::protocol::{Opened, Probed};
 use convoy_driver_sdk::{Context, Result, Timestamp, freeze};
@@ -41,7 +41,7 @@ impl<P: Provider> CloudDriver<P> {
                 Ok(record) => self.thaw(record),
             }
         }
-        self.report_orphans(&records, &mut opened, context);
+        self.report_orphans(&mut opened, context);
         Ok(opened)
     }
 
@@ -49,7 +49,7 @@ impl<P: Provider> CloudDriver<P> {
     ///
     /// # Errors
     /// When the intents cannot be read.
-    pub fn probe(&self, context: &Context) -> Result<Probed> {
+    pub(super) fn probe(&self, context: &Context) -> Result<Probed> {
         let due = {
             let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
             let due = swept.elapsed() >= SWEEP_EVERY;
@@ -65,12 +65,17 @@ impl<P: Provider> CloudDriver<P> {
                 tracing::info!(line, "settled an operation that was cut off");
             }
         }
-        let left = self.intents.all()?.iter().filter(|(token, _)| !self.intents.is_live(token)).count();
+        let left = self.unsettled()?;
         let message = (left > 0).then(|| format!("{left} operations that were cut off are not settled yet"));
         Ok(Probed { healthy: true, message })
     }
 
-    fn sweep(&self, found: &mut Opened, context: &Context) -> Result<()> {
+    /// How many operations were cut off and are not undone yet.
+    pub(super) fn unsettled(&self) -> Result<usize> {
+        Ok(self.intents.all()?.iter().filter(|(token, _)| !self.intents.is_live(token)).count())
+    }
+
+    pub(super) fn sweep(&self, found: &mut Opened, context: &Context) -> Result<()> {
         for (token, intent) in self.intents.all()? {
             let intent = match intent {
                 Ok(intent) => intent,
@@ -204,46 +209,70 @@ impl<P: Provider> CloudDriver<P> {
         }
     }
 
-    fn report_orphans(&self, records: &ByName, opened: &mut Opened, context: &Context) {
-        let orphans = match self.orphans(records, context) {
-            Ok(orphans) => orphans,
+    fn report_orphans(&self, opened: &mut Opened, context: &Context) {
+        match self.orphans(context) {
+            Ok(orphans) => opened.warnings.extend(orphans.iter().map(orphan)),
             Err(error) => {
                 opened.warnings.push(format!("cannot look for forgotten volumes: {}", error.message));
-                return;
             }
-        };
-        opened.warnings.extend(orphans.iter().map(|volume| {
-            let name = volume.label.as_ref().map_or("", |label| label.volume.as_str());
-            match volume.label.as_ref().map(|label| label.purpose) {
-                Some(Purpose::Volume) | None => format!(
-                    "{} ({} GiB) was made here for {name} and is kept in the cloud without a volume: \
-                     `convoy create {name}` takes it",
-                    volume.id, volume.gib
-                ),
-                Some(purpose) => format!(
-                    "{} ({} GiB) was made here for {name} ({}) and forgotten: delete it in the cloud",
-                    volume.id,
-                    volume.gib,
-                    purpose.as_str()
-                ),
-            }
-        }));
+        }
     }
 
-    /// What this host made and neither a record nor an intent knows.
-    fn orphans(&self, records: &ByName, context: &Context) -> Result<Vec<CloudVolume>> {
-        let mut known: BTreeSet<_> = records.values().flatten().map(|record| record.id.clone()).collect();
-        let mut tokens = BTreeSet::new();
-        for (token, intent) in self.intents.all()? {
-            known.extend(intent.ok().and_then(|intent| intent.resource));
-            tokens.insert(token.to_string());
-        }
+    /// What this host made and neither an intent nor a record knows.
+    ///
+    /// Asked in this order: an intent is written down before a volume is made, and goes after its record has come. So
+    /// what another call makes meanwhile is never taken for forgotten.
+    pub(super) fn orphans(&self, context: &Context) -> Result<Vec<CloudVolume>> {
         let mut found = self.provider.volumes_of_host(context)?;
-        found.retain(|volume| {
-            let token = volume.label.as_ref().and_then(|label| label.token.as_ref());
-            !known.contains(&volume.id) && !token.is_some_and(|token| tokens.contains(token))
-        });
+        let known = self.known()?;
+        found.retain(|volume| !known.has(&volume.id, volume.label.as_ref()));
         Ok(found)
+    }
+
+    /// What intents, and then records, know.
+    pub(super) fn known(&self) -> Result<Known> {
+        let mut known = Known { ids: BTreeSet::new(), tokens: BTreeSet::new() };
+        for (token, intent) in self.intents.all()? {
+            known.ids.extend(intent.ok().and_then(|intent| intent.resource));
+            known.tokens.insert(token.to_string());
+        }
+        for record in self.records.all()?.0.into_values().flatten() {
+            known.ids.insert(record.id);
+            known.ids.extend(record.snapshots.into_values().map(|snapshot| snapshot.id));
+        }
+        Ok(known)
+    }
+}
+
+/// Ids that are known here, and tokens of operations that are not over.
+pub(super) struct Known {
+    ids: BTreeSet<String>,
+    tokens: BTreeSet<String>,
+}
+
+impl Known {
+    /// Whether something in the cloud is known.
+    pub(super) fn has(&self, id: &str, label: Option<&Label>) -> bool {
+        let token = label.and_then(|label| label.token.as_ref());
+        self.ids.contains(id) || token.is_some_and(|token| self.tokens.contains(token))
+    }
+}
+
+/// What there is to say of a volume that this host made and nothing here knows.
+pub(super) fn orphan(volume: &CloudVolume) -> String {
+    let name = volume.label.as_ref().map_or("", |label| label.volume.as_str());
+    match volume.label.as_ref().map(|label| label.purpose) {
+        Some(Purpose::Volume) | None => format!(
+            "{} ({} GiB) was made here for {name} and is kept in the cloud without a volume: `convoy create {name}` \
+             takes it",
+            volume.id, volume.gib
+        ),
+        Some(purpose) => format!(
+            "{} ({} GiB) was made here for {name} ({}) and forgotten: delete it in the cloud",
+            volume.id,
+            volume.gib,
+            purpose.as_str()
+        ),
     }
 }
 

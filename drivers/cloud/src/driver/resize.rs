@@ -15,8 +15,8 @@ impl<P: Provider> CloudDriver<P> {
     ///
     /// # Errors
     /// `InvalidArgument` for less than it has: providers only grow volumes; `Busy` if it was changed too recently.
-    pub fn resize_volume(&self, request: ResizeVolume, context: &Context) -> Result<Volume> {
-        let mut record = self.records.load(&request.name)?;
+    pub(super) fn resize_volume(&self, request: ResizeVolume, context: &Context) -> Result<Volume> {
+        let record = self.records.load(&request.name)?;
         let gib = settings::gib::<P>(request.size)?;
         let volume = self.existing(&record, context)?;
         if gib < volume.gib {
@@ -37,8 +37,7 @@ impl<P: Provider> CloudDriver<P> {
         })?;
         let mounted = self.mounted_at(&record, &self.mount_table()?);
         self.grow(&found, mounted.as_deref(), context)?;
-        record.size = gib * GIB;
-        self.records.save(&record)?;
+        let record = self.records.change(&record.name, |record| record.size = gib * GIB)?;
         self.cache.clear();
         self.describe_one(&record, context)
     }

@@ -8,7 +8,7 @@ use convoy_driver_sdk::mountinfo::MountTable;
 use convoy_driver_sdk::protocol::{
     AbortRestore, FinishRestore, PrepareRestore, PreparedRestore, SourceKind, TargetLocation, Volume,
 };
-use convoy_driver_sdk::{Context, DriverError, ErrorKind, Name, Result};
+use convoy_driver_sdk::{Context, DriverError, Name, Result};
 use std::path::PathBuf;
 
 impl<P: Provider> CloudDriver<P> {
@@ -16,32 +16,20 @@ impl<P: Provider> CloudDriver<P> {
     ///
     /// # Errors
     /// `AlreadyExists` if the name is taken, here or by a volume in the cloud.
-    pub fn prepare_restore(&self, request: PrepareRestore, context: &Context) -> Result<PreparedRestore> {
+    pub(super) fn prepare_restore(
+        &self,
+        request: PrepareRestore,
+        context: &Context,
+    ) -> Result<PreparedRestore> {
         let PrepareRestore { name, kind, size, mut options } = request;
-        for own in ["id", "backup", "copy"] {
-            if options.remove(own).is_some_and(|value| !value.is_empty()) {
-                return Err(DriverError::new(
-                    ErrorKind::InvalidArgument,
-                    format!("the option {own} is of no use in a restore"),
-                ));
-            }
-        }
+        settings::refuse(&mut options, &["id", "backup", "copy"], "a restore")?;
         let fs = options.remove("fs").map_or(Ok(self.common.fs), |fs| settings::fs_kind(&fs))?;
         let size = size.filter(|size| *size > 0).unwrap_or(self.common.default_gib * GIB);
         // The provider's smallest volume may be larger than what was backed up.
         let gib = settings::gib::<P>(size.max(P::GIB_RANGE.start() * GIB))?;
         let settings = self.provider.settings(&options, gib, false)?;
         self.records.absent(&name)?;
-        if let Some(volume) = self.bearing(&name, context)? {
-            return Err(DriverError::new(
-                ErrorKind::AlreadyExists,
-                format!(
-                    "{} bears the name {name} already: expected no such volume to restore into",
-                    volume.id
-                ),
-            )
-            .hint("restore under another name, or take that volume with `convoy create`"));
-        }
+        self.unclaimed(&name, context)?;
         let label = self.label(&name, None, Purpose::Restore);
         let (open, _, device) = self.make(label, gib, None, settings, context)?;
         let location = match kind {
@@ -67,7 +55,7 @@ impl<P: Provider> CloudDriver<P> {
     /// # Errors
     /// `NotFound` for an unknown handle, `AlreadyExists` if the name was taken meanwhile, `InvalidArgument` if what was
     /// written is no file system.
-    pub fn finish_restore(&self, request: FinishRestore, context: &Context) -> Result<Volume> {
+    pub(super) fn finish_restore(&self, request: FinishRestore, context: &Context) -> Result<Volume> {
         let (token, intent) = self.restoring(&request.handle)?;
         let id = intent.resource.clone().ok_or_else(|| read::unknown(&request.handle))?;
         let name = &intent.label.volume;
@@ -100,7 +88,7 @@ impl<P: Provider> CloudDriver<P> {
     ///
     /// # Errors
     /// When the volume cannot be deleted now: it stays written down and is tried again.
-    pub fn abort_restore(&self, request: AbortRestore, context: &Context) -> Result<()> {
+    pub(super) fn abort_restore(&self, request: AbortRestore, context: &Context) -> Result<()> {
         self.end(&request.handle, context)
     }
 

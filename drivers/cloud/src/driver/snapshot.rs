@@ -22,8 +22,8 @@ impl<P: Provider> CloudDriver<P> {
     /// # Errors
     /// `NotFound`, `AlreadyExists`, `Exhausted` at the provider's limits, `Busy` if the file system could not be held
     /// still long enough.
-    pub fn create_snapshot(&self, request: CreateSnapshot, context: &Context) -> Result<Snapshot> {
-        let mut record = self.records.load(&request.volume)?;
+    pub(super) fn create_snapshot(&self, request: CreateSnapshot, context: &Context) -> Result<Snapshot> {
+        let record = self.records.load(&request.volume)?;
         if record.snapshots.contains_key(&request.snapshot) {
             return Err(DriverError::new(
                 ErrorKind::AlreadyExists,
@@ -55,8 +55,10 @@ impl<P: Provider> CloudDriver<P> {
             size: snapshot.gib * GIB,
             backup: false,
         };
-        record.snapshots.insert(request.snapshot, entry.clone());
-        if let Err(error) = self.records.save(&record) {
+        let kept = self.records.change(&record.name, |record| {
+            record.snapshots.insert(request.snapshot, entry.clone());
+        });
+        if let Err(error) = kept {
             return Err(self.roll_back(open, error));
         }
         open.done()?;
@@ -111,8 +113,8 @@ impl<P: Provider> CloudDriver<P> {
     ///
     /// # Errors
     /// `NotFound`, `InUse` while it is being read.
-    pub fn delete_snapshot(&self, request: DeleteSnapshot, context: &Context) -> Result<()> {
-        let mut record = self.records.load(&request.volume)?;
+    pub(super) fn delete_snapshot(&self, request: DeleteSnapshot, context: &Context) -> Result<()> {
+        let record = self.records.load(&request.volume)?;
         let snapshot = self.recorded_snapshot(&record, &request.snapshot)?.clone();
         if self.is_open(&record.name, &request.snapshot) {
             return Err(DriverError::new(
@@ -124,8 +126,10 @@ impl<P: Provider> CloudDriver<P> {
         if snapshot.owned() {
             self.provider.delete_snapshot(&snapshot.id, context)?;
         }
-        record.snapshots.remove(&request.snapshot);
-        self.records.save(&record)
+        self.records.change(&record.name, |record| {
+            record.snapshots.remove(&request.snapshot);
+        })?;
+        Ok(())
     }
 
     pub(super) fn recorded_snapshot<'a>(

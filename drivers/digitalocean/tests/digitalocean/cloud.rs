@@ -1,11 +1,13 @@
 //! A DigitalOcean of our own: one droplet, its region's volumes and snapshots, with real disks behind them.
 
-use crate::schema;
-use convoy_cloud_lab::http::{Reply, Request, Server};
+use crate::openapi;
+use convoy_cloud_lab::http::{Line, Reply, Request, Server};
 use convoy_cloud_lab::kernel::{self, Kernel, Plugged};
+use convoy_cloud_lab::world;
+use convoy_driver_digitalocean::provider::DigitalOceanCloud;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -46,8 +48,8 @@ struct Action {
 pub(crate) struct State {
     pub(crate) volumes: BTreeMap<String, Volume>,
     pub(crate) snapshots: BTreeMap<String, Snapshot>,
-    /// Requests that the published description does not allow, and answers of ours that it does not.
-    pub(crate) violations: Vec<String>,
+    /// Every request with our answer to it, for the judge.
+    exchanges: Vec<Value>,
     /// How long an action takes; `None`: for ever.
     pub(crate) action_time: Option<Duration>,
     /// How many of the next actions fail.
@@ -58,6 +60,8 @@ pub(crate) struct State {
     pub(crate) attach_limit: usize,
     /// As many volumes fit on the account.
     pub(crate) volume_limit: usize,
+    /// Whether new volumes have something on them.
+    stained: bool,
     /// Whether the droplet's kernel shows what is attached.
     pub(crate) show_devices: bool,
     actions: BTreeMap<u64, Action>,
@@ -80,12 +84,13 @@ impl Cloud {
         let state = Arc::new(Mutex::new(State {
             volumes: BTreeMap::new(),
             snapshots: BTreeMap::new(),
-            violations: Vec::new(),
+            exchanges: Vec::new(),
             action_time: Some(Duration::from_millis(60)),
             failing_actions: 0,
             lag: Duration::ZERO,
             attach_limit: 15,
             volume_limit: 100,
+            stained: false,
             show_devices: true,
             actions: BTreeMap::new(),
             disks: TempDir::with_prefix("convoy-disks-").unwrap(),
@@ -129,6 +134,67 @@ impl Cloud {
     }
 }
 
+impl Cloud {
+    /// Names of the volumes that there are, sorted.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let mut names: Vec<_> = self.state().volumes.values().map(|volume| volume.name.clone()).collect();
+        names.sort();
+        names
+    }
+
+    /// The requests since the last time, as method and path.
+    pub(crate) fn requests(&self) -> Vec<String> {
+        self.server.line.take_seen().iter().map(Request::line).collect()
+    }
+}
+
+impl world::Cloud for Cloud {
+    type Provider = DigitalOceanCloud;
+    const REGION: &'static str = REGION;
+    const SNAPSHOT_ID: &'static str = "ID";
+
+    fn start(kernel: Arc<Kernel>) -> Self {
+        Self::start(kernel)
+    }
+
+    fn options(&self, scratch: &Path) -> BTreeMap<String, String> {
+        let token = scratch.join("token");
+        std::fs::write(&token, format!("{TOKEN}\n")).unwrap();
+        world::options(&[
+            ("do.tokenfile", token.to_str().unwrap()),
+            ("do.endpoint", self.server.url().unwrap().as_str()),
+            ("do.metadata-endpoint", self.metadata.url().unwrap().as_str()),
+            ("do.defaultvolumesize", "1G"),
+        ])
+    }
+
+    fn line(&self) -> &Line {
+        &self.server.line
+    }
+
+    fn volumes(&self) -> BTreeSet<String> {
+        self.state().volumes.keys().cloned().collect()
+    }
+
+    fn snapshots(&self) -> BTreeSet<String> {
+        self.state().snapshots.keys().cloned().collect()
+    }
+
+    fn stain(&self) {
+        self.state().stained = true;
+    }
+
+    fn calm(&self) {
+        self.state().unstick();
+        self.state().action_time = Some(Duration::from_millis(20));
+    }
+
+    fn violations(&self) -> Vec<String> {
+        let exchanges = std::mem::take(&mut self.state().exchanges);
+        openapi::complaints(&exchanges)
+    }
+}
+
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
@@ -147,47 +213,39 @@ impl State {
         self.settle();
         let authorised =
             request.headers.get("authorization").map(String::as_str) == Some(&format!("Bearer {TOKEN}"));
-        let answer = match schema::operation(request) {
-            _ if !authorised => Err((401, "unauthorized", "Unable to authenticate you".to_owned())),
-            None => Err((404, "not_found", format!("no operation {}", request.line()))),
-            Some((operation, parameters)) => match schema::check_request(operation, request) {
-                Err(wrong) => {
-                    self.violations.push(format!("{}: {wrong}", request.line()));
-                    Err((400, "bad_request", wrong))
-                }
-                Ok(body) => self.act(operation, &parameters, &request.query, body.unwrap_or_default()),
-            },
+        let answer = if authorised {
+            self.act(request)
+        } else {
+            Err((401, "unauthorized", "Unable to authenticate you".to_owned()))
         };
         let (status, body) = match answer {
-            Ok((status, Value::Null)) => (status, Vec::new()),
-            Ok((status, body)) => (status, body.to_string().into_bytes()),
-            Err((status, id, message)) => (
-                status,
-                json!({"id": id, "message": message, "request_id": "4d9d8375"}).to_string().into_bytes(),
-            ),
+            Ok((status, Value::Null)) => (status, String::new()),
+            Ok((status, body)) => (status, body.to_string()),
+            Err((status, id, message)) => {
+                (status, json!({"id": id, "message": message, "request_id": "4d9d8375"}).to_string())
+            }
         };
-        if let Some((operation, _)) = schema::operation(request)
-            && let Err(wrong) = schema::check_answer(operation, status, &body)
-        {
-            self.violations.push(format!("our answer to {}: {wrong}", request.line()));
-        }
-        Reply::new(status, body)
-            .header("content-type", "application/json")
-            .header("ratelimit-limit", 5000)
-            .header("ratelimit-remaining", 4990)
-            .header("ratelimit-reset", 1_900_000_000)
+        let headers = BTreeMap::from([
+            ("content-type", "application/json"),
+            ("ratelimit-limit", "5000"),
+            ("ratelimit-remaining", "4990"),
+            ("ratelimit-reset", "1900000000"),
+        ]);
+        self.exchanges.push(json!({
+            "method": request.method, "path": request.path, "query": request.query, "headers": request.headers,
+            "body": String::from_utf8_lossy(&request.body), "status": status, "answer_headers": headers,
+            "answer": body,
+        }));
+        let reply = Reply::new(status, body);
+        headers.into_iter().fold(reply, |reply, (name, value)| reply.header(name, value))
     }
 
-    fn act(
-        &mut self,
-        operation: &schema::Operation,
-        parameters: &[String],
-        query: &BTreeMap<String, String>,
-        body: Value,
-    ) -> Answer {
-        let first = parameters.first().cloned().unwrap_or_default();
-        match (operation.method, operation.path) {
-            ("GET", "/v2/volumes") => {
+    fn act(&mut self, request: &Request) -> Answer {
+        let query = &request.query;
+        let body = serde_json::from_slice(&request.body).unwrap_or_default();
+        let path: Vec<_> = request.path.split('/').skip(1).collect();
+        match (request.method.as_str(), path.as_slice()) {
+            ("GET", ["v2", "volumes"]) => {
                 let shown = self.volumes.iter().filter(|(_, volume)| {
                     volume.visible <= Instant::now()
                         && query.get("name").is_none_or(|name| volume.name == *name)
@@ -195,12 +253,12 @@ impl State {
                 });
                 page("volumes", shown.map(|(id, volume)| show(id, volume)).collect(), query)
             }
-            ("POST", "/v2/volumes") => self.create(&body),
-            ("GET", "/v2/volumes/{}") => match self.seen(&first) {
-                Some(volume) => Ok((200, json!({"volume": show(&first, volume)}))),
+            ("POST", ["v2", "volumes"]) => self.create(&body),
+            ("GET", ["v2", "volumes", id]) => match self.seen(id) {
+                Some(volume) => Ok((200, json!({"volume": show(id, volume)}))),
                 None => Err(not_found()),
             },
-            ("DELETE", "/v2/volumes/{}") => match self.volumes.get(&first) {
+            ("DELETE", ["v2", "volumes", id]) => match self.volumes.get(*id) {
                 None => Err(not_found()),
                 Some(volume) if volume.droplet.is_some() => {
                     Err((409, "conflict", "attached volume cannot be deleted".to_owned()))
@@ -209,48 +267,48 @@ impl State {
                     if self
                         .actions
                         .values()
-                        .any(|action| action.volume == first && action.status == "in-progress") =>
+                        .any(|action| action.volume == *id && action.status == "in-progress") =>
                 {
                     Err((422, "unprocessable_entity", "the volume has a pending event".to_owned()))
                 }
                 Some(_) => {
-                    self.volumes.remove(&first);
-                    std::fs::remove_file(self.disk(&first)).unwrap();
+                    self.volumes.remove(*id);
+                    std::fs::remove_file(self.disk(id)).unwrap();
                     Ok((204, Value::Null))
                 }
             },
-            ("POST", "/v2/volumes/{}/actions") => self.begin(&first, &body),
-            ("GET", "/v2/volumes/{}/actions/{}") => {
-                let number = parameters[1].parse().unwrap_or(0);
+            ("POST", ["v2", "volumes", id, "actions"]) => self.begin(id, &body),
+            ("GET", ["v2", "volumes", id, "actions", number]) => {
+                let number = number.parse().unwrap_or(0);
                 match self.actions.get(&number) {
-                    Some(action) if action.volume == first => {
+                    Some(action) if action.volume == *id => {
                         Ok((200, json!({"action": show_action(number, action)})))
                     }
                     _ => Err(not_found()),
                 }
             }
-            ("GET", "/v2/volumes/{}/snapshots") => {
-                let shown = self.snapshots.iter().filter(|(_, snapshot)| snapshot.volume == first);
+            ("GET", ["v2", "volumes", id, "snapshots"]) => {
+                let shown = self.snapshots.iter().filter(|(_, snapshot)| snapshot.volume == *id);
                 page("snapshots", shown.map(|(id, snapshot)| show_snapshot(id, snapshot)).collect(), query)
             }
-            ("POST", "/v2/volumes/{}/snapshots") => self.snapshot(&first, &body),
-            ("GET", "/v2/volumes/snapshots/{}") => match self.snapshots.get(&first) {
-                Some(snapshot) => Ok((200, json!({"snapshot": show_snapshot(&first, snapshot)}))),
+            ("POST", ["v2", "volumes", id, "snapshots"]) => self.snapshot(id, &body),
+            ("GET", ["v2", "volumes", "snapshots", id]) => match self.snapshots.get(*id) {
+                Some(snapshot) => Ok((200, json!({"snapshot": show_snapshot(id, snapshot)}))),
                 None => Err(not_found()),
             },
-            ("DELETE", "/v2/volumes/snapshots/{}") => match self.snapshots.remove(&first) {
+            ("DELETE", ["v2", "volumes", "snapshots", id]) => match self.snapshots.remove(*id) {
                 Some(_) => {
-                    std::fs::remove_file(self.disk(&first)).unwrap();
+                    std::fs::remove_file(self.disk(id)).unwrap();
                     Ok((204, Value::Null))
                 }
                 None => Err(not_found()),
             },
-            ("GET", "/v2/snapshots") => page(
+            ("GET", ["v2", "snapshots"]) => page(
                 "snapshots",
                 self.snapshots.iter().map(|(id, snapshot)| show_snapshot(id, snapshot)).collect(),
                 query,
             ),
-            other => panic!("{other:?}"),
+            _ => Err((404, "not_found", format!("no operation {}", request.line()))),
         }
     }
 
@@ -259,9 +317,9 @@ impl State {
     }
 
     fn create(&mut self, body: &Value) -> Answer {
-        let name = body["name"].as_str().unwrap().to_owned();
-        let gib = body["size_gigabytes"].as_u64().unwrap();
-        let region = body["region"].as_str().unwrap().to_owned();
+        let text = |key: &str| body[key].as_str().unwrap_or_default().to_owned();
+        let (name, region) = (text("name"), text("region"));
+        let gib = body["size_gigabytes"].as_u64().unwrap_or(0);
         let good = name.len() <= 64
             && name.starts_with(|c: char| c.is_ascii_lowercase())
             && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
@@ -297,6 +355,9 @@ impl State {
             kernel::copy_disk(&self.disk(snapshot), &self.disk(&id)).unwrap();
         }
         kernel::grow_disk(&self.disk(&id), gib << 30).unwrap();
+        if self.stained {
+            kernel::stain_disk(&self.disk(&id)).unwrap();
+        }
         let volume = Volume {
             name,
             description: body["description"].as_str().unwrap_or_default().to_owned(),
@@ -315,7 +376,7 @@ impl State {
     fn snapshot(&mut self, of: &str, body: &Value) -> Answer {
         let Some(volume) = self.volumes.get(of) else { return Err(not_found()) };
         let gib = volume.gib;
-        let name = body["name"].as_str().unwrap().to_owned();
+        let name = body["name"].as_str().unwrap_or_default().to_owned();
         if self.snapshots.values().filter(|snapshot| snapshot.volume == of).count() >= 25 {
             return Err((422, "unprocessable_entity", "snapshot limit exceeded for this volume".to_owned()));
         }
@@ -333,7 +394,7 @@ impl State {
         let attached = self.volumes.values().filter(|volume| volume.droplet == Some(DROPLET)).count();
         let pending = self.actions.values().any(|action| action.status == "in-progress");
         let Some(volume) = self.volumes.get(id) else { return Err(not_found()) };
-        let kind = body["type"].as_str().unwrap();
+        let kind = body["type"].as_str().unwrap_or_default();
         let droplet = body["droplet_id"].as_u64();
         if pending {
             return refused("Droplet already has a pending event.");
@@ -349,7 +410,7 @@ impl State {
                 return refused("Attachment not found");
             }
             "detach" => "detach_volume",
-            _ if body["size_gigabytes"].as_u64().unwrap() <= volume.gib => {
+            _ if body["size_gigabytes"].as_u64().unwrap_or(0) <= volume.gib => {
                 return refused("volumes can only grow");
             }
             _ => "resize_volume",
@@ -422,7 +483,7 @@ impl State {
 }
 
 fn show_region(slug: &str) -> Value {
-    json!({"slug": slug, "name": "Frankfurt 1", "sizes": [], "features": ["metadata"]})
+    json!({"slug": slug, "name": "Frankfurt 1", "sizes": [], "features": ["metadata"], "available": true})
 }
 
 fn show(id: &str, volume: &Volume) -> Value {
@@ -455,7 +516,16 @@ fn page(key: &str, all: Vec<Value>, query: &BTreeMap<String, String>) -> Answer 
     let (per_page, page) = (number("per_page", 20), number("page", 1));
     let total = all.len();
     let shown: Vec<_> = all.into_iter().skip(per_page * (page - 1)).take(per_page).collect();
-    Ok((200, json!({key: shown, "links": {}, "meta": {"total": total}})))
+    let link = |page: usize| format!("https://api.digitalocean.com/v2/{key}?page={page}&per_page={per_page}");
+    let pages = match (page > 1, per_page * page < total) {
+        (false, false) => json!({}),
+        (false, true) => json!({"next": link(page + 1), "last": link(total.div_ceil(per_page))}),
+        (true, false) => json!({"first": link(1), "prev": link(page - 1)}),
+        (true, true) => {
+            json!({"first": link(1), "prev": link(page - 1), "next": link(page + 1), "last": link(total.div_ceil(per_page))})
+        }
+    };
+    Ok((200, json!({key: shown, "links": {"pages": pages}, "meta": {"total": total}})))
 }
 
 fn not_found() -> (u16, &'static str, String) {

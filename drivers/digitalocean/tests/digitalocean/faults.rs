@@ -2,7 +2,8 @@
 
 use crate::world::{World, context, expect, hurried, name, options};
 use convoy_cloud_lab::http::{Fault, Reply, Request};
-use convoy_driver_digitalocean::config::Config;
+use convoy_driver_cloud::Config;
+use convoy_driver_digitalocean::provider::DigitalOceanCloud;
 use convoy_driver_sdk::context::CancelFlag;
 use convoy_driver_sdk::protocol::{CreateVolume, Health, ListVolumes, Open};
 use convoy_driver_sdk::{Context, Driver, ErrorKind};
@@ -34,7 +35,7 @@ fn throttling_errors_and_lost_answers_do_not_show() {
     // Attached, but nobody said so.
     line.fail(0, 1, Fault::LoseAnswer, is("POST /actions"));
     world.create("data", &[]).unwrap();
-    assert_eq!(world.cloud_names(), ["data"]);
+    assert_eq!(world.cloud.names(), ["data"]);
     line.heal();
     line.fail(0, 1, Fault::LoseAnswer, is("POST /snapshots"));
     world.snapshot("data", "one").unwrap();
@@ -44,6 +45,26 @@ fn throttling_errors_and_lost_answers_do_not_show() {
     world.delete("data", false).unwrap();
     assert!(world.cloud.state().volumes.is_empty() && world.cloud.state().snapshots.is_empty());
     assert_eq!(world.intents(), 0);
+}
+
+#[test]
+fn a_used_up_rate_limit_is_waited_for_or_said() {
+    let world = World::new();
+    let line = &world.cloud.server.line;
+    let used_up = |seconds: i64| {
+        let reset = convoy_driver_sdk::Timestamp::now().unix() + seconds;
+        let body = json!({"id": "too_many_requests", "message": "API rate limit exceeded"});
+        let reply = Reply::new(429, body.to_string()).header("ratelimit-remaining", 0);
+        Fault::Answer(reply.header("ratelimit-reset", reset))
+    };
+    line.fail(0, 1, used_up(2), is("GET volumes"));
+    let begin = Instant::now();
+    world.create("waits", &[]).unwrap();
+    assert!(begin.elapsed() > Duration::from_secs(1), "{:?}", begin.elapsed());
+    // Nobody waits for an hour.
+    line.fail(0, 1, used_up(1800), is("GET volumes"));
+    expect(world.create("asks", &[]), ErrorKind::Unavailable, "rate limit of the account");
+    assert_eq!((world.cloud.names(), world.intents()), (vec!["waits".to_owned()], 0));
 }
 
 #[test]
@@ -61,7 +82,7 @@ fn what_fails_is_undone() {
     world.create("first", &[]).unwrap();
     let undone = |volume: &str, kind, words: &str| {
         expect(world.create(volume, &[]), kind, words);
-        assert_eq!((world.cloud_names(), world.intents()), (vec!["first".to_owned()], 0), "{words}");
+        assert_eq!((world.cloud.names(), world.intents()), (vec!["first".to_owned()], 0), "{words}");
         line.heal();
     };
     world.cloud.state().attach_limit = 1;
@@ -90,11 +111,11 @@ fn a_stuck_attach_ends_with_the_call_and_is_undone_later() {
     let error = world.driver().create_volume(request(), &hurried(600)).unwrap_err();
     assert_eq!(error.kind, ErrorKind::DeadlineExceeded, "{error:?}");
     assert!(error.message.contains("and is remembered"), "{error}");
-    assert_eq!((world.cloud_names().len(), world.intents()), (1, 1));
+    assert_eq!((world.cloud.names().len(), world.intents()), (1, 1));
     world.cloud.state().unstick();
     world.cloud.state().action_time = Some(Duration::from_millis(20));
     world.reopen();
-    assert_eq!((world.cloud_names().len(), world.intents()), (0, 0));
+    assert_eq!((world.cloud.names().len(), world.intents()), (0, 0));
 
     // Cancelled while the kernel is slow to show the device.
     world.cloud.state().show_devices = false;
@@ -108,7 +129,7 @@ fn a_stuck_attach_ends_with_the_call_and_is_undone_later() {
         assert_eq!(error.kind, ErrorKind::Cancelled);
         assert!(error.message.contains("the kernel to show"), "{error}");
     });
-    assert_eq!((world.cloud_names().len(), world.intents()), (0, 0));
+    assert_eq!((world.cloud.names().len(), world.intents()), (0, 0));
 }
 
 #[test]
@@ -171,11 +192,11 @@ fn an_unreachable_cloud_hides_nothing_and_loses_nothing() {
     line.fail(1, usize::MAX, Fault::LoseRequest, is("GET /v2/volumes"));
     let request = CreateVolume { name: name("lost"), size: None, options: options(&[]) };
     world.driver().create_volume(request, &context()).unwrap_err();
-    assert_eq!((world.cloud_names().len(), world.intents()), (2, 1));
+    assert_eq!((world.cloud.names().len(), world.intents()), (2, 1));
     line.heal();
     let opened = world.reopen();
     assert!(opened.recovered[0].contains("made for lost"), "{opened:?}");
-    assert_eq!((world.cloud_names(), world.intents()), (vec!["data".to_owned()], 0));
+    assert_eq!((world.cloud.names(), world.intents()), (vec!["data".to_owned()], 0));
 }
 
 #[test]
@@ -202,7 +223,7 @@ fn bad_options_are_refused_by_name() {
     let read = |pairs: &[(&str, &str)]| {
         let mut all = options(&[("do.tokenfile", world.scratch.path().join("token").to_str().unwrap())]);
         all.extend(options(pairs));
-        Config::read(&Open { root: world.root(), options: all, ..Open::default() })
+        Config::read::<DigitalOceanCloud>(&Open { root: world.root(), options: all, ..Open::default() })
     };
     read(&[]).unwrap();
     expect(read(&[("do.size", "1")]), ErrorKind::InvalidArgument, "do.defaultvolumesize");
@@ -211,7 +232,6 @@ fn bad_options_are_refused_by_name() {
     expect(read(&[("do.droplet", "1")]), ErrorKind::InvalidArgument, "do.region together");
     expect(read(&[("do.tags", "a b")]), ErrorKind::InvalidArgument, "do.tags");
     expect(read(&[("do.tokenfile", "/nonexistent")]), ErrorKind::NotFound, "/nonexistent");
-    let mut config = world.config(&[]);
-    config.metadata = config.endpoint.clone();
-    expect(world.open_with(config), ErrorKind::Unavailable, "which droplet this is");
+    world.cloud.metadata.line.fail(0, 1, Fault::Answer(Reply::new(404, "not found")), |_| true);
+    expect(world.open_with(world.config(&[])), ErrorKind::Unavailable, "which droplet this is");
 }

@@ -35,11 +35,11 @@ fn a_volume_is_made_used_kept_and_found_again() {
     // A new life: the mount is the kernel's, the volume the cloud's.
     world.reopen();
     assert_eq!(world.get("web_Data.1").unwrap().mountpoint, Some(at.clone()));
-    world.requests();
+    world.cloud.requests();
     world.unmount("web_Data.1").unwrap();
     world.unmount("web_Data.1").unwrap();
     world.mount("web_Data.1").unwrap();
-    assert_eq!(world.requests(), Vec::<String>::new(), "mounting what is attached asks nobody");
+    assert_eq!(world.cloud.requests(), Vec::<String>::new(), "mounting what is attached asks nobody");
     world.unmount("web_Data.1").unwrap();
 
     // Kept, and found by its name, never replaced by an empty one.
@@ -115,7 +115,7 @@ fn snapshots_backups_and_what_is_made_of_them() {
     world.unmount("data").unwrap();
     world.delete("data", false).unwrap();
     assert!(world.cloud.state().snapshots.is_empty());
-    assert_eq!(world.cloud_names(), ["copy", "plain"]);
+    assert_eq!(world.cloud.names(), ["copy", "plain"]);
 }
 
 fn rustix_blocks(path: &std::path::Path) -> u64 {
@@ -176,12 +176,12 @@ fn a_snapshot_is_read_and_restored_by_the_backup_engine() {
     let close = CloseSnapshot { handle: opened.handle };
     world.driver().close_snapshot(close.clone(), &context()).unwrap();
     world.driver().close_snapshot(close, &context()).unwrap();
-    assert_eq!(world.cloud_names(), ["block", "data", "tree"]);
+    assert_eq!(world.cloud.names(), ["block", "data", "tree"]);
     let left = world.driver().open_snapshot(open, &context()).unwrap();
     let begun = world.driver().prepare_restore(prepare(SourceKind::Tree, "begun"), &context()).unwrap();
     let opened = world.reopen();
     assert_eq!(opened.recovered.len(), 2, "{opened:?}");
-    assert_eq!((world.cloud_names().len(), world.intents()), (3, 0));
+    assert_eq!((world.cloud.names().len(), world.intents()), (3, 0));
     world.driver().close_snapshot(CloseSnapshot { handle: left.handle }, &context()).unwrap();
     let finish = FinishRestore { handle: begun.handle };
     expect(world.driver().finish_restore(finish, &context()), ErrorKind::NotFound, "nothing is open");
@@ -232,7 +232,7 @@ fn a_hundred_volumes_are_listed_with_a_handful_of_calls() {
         std::fs::write(world.root().join(format!("digitalocean_volume_vol-{number:03}.json")), record)
             .unwrap();
     }
-    world.requests();
+    world.cloud.requests();
     let page = |after: Option<&str>| {
         let request = ListVolumes { after: after.map(name), limit: Some(100), generation: None };
         world.driver().list_volumes(request, &context()).unwrap()
@@ -240,9 +240,9 @@ fn a_hundred_volumes_are_listed_with_a_handful_of_calls() {
     let first = page(None);
     assert_eq!((first.volumes.len(), first.more), (100, true));
     assert!(first.volumes.iter().all(|volume| volume.health == Health::Good && volume.size == GIB));
-    assert_eq!(world.requests().len(), 2, "two pages of the region's volumes");
+    assert_eq!(world.cloud.requests().len(), 2, "two pages of the region's volumes");
     assert_eq!(page(None).volumes.len(), 100);
-    assert_eq!(world.requests().len(), 0, "the same again is remembered for a moment");
+    assert_eq!(world.cloud.requests().len(), 0, "the same again is remembered for a moment");
     let last = page(Some("vol-199"));
     assert_eq!((last.volumes.len(), last.more), (50, false));
 }

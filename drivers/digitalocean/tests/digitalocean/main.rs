@@ -5,9 +5,16 @@
 
 mod cloud;
 mod crashes;
+mod daemon;
 mod faults;
 mod life;
 mod live;
-mod schema;
+mod openapi;
+mod rules;
 mod secrets;
-mod world;
+
+/// A droplet with a kernel, a cloud, and the driver on it.
+mod world {
+    pub(crate) use convoy_cloud_lab::world::{context, expect, hurried, name, options};
+    pub(crate) type World = convoy_cloud_lab::world::World<crate::cloud::Cloud>;
+}

@@ -3,10 +3,12 @@
 use crate::metadata::Metadata;
 use crate::moto::Moto;
 use crate::schema;
-use convoy_cloud_lab::http::{Reply, Request, Server};
+use convoy_cloud_lab::http::{Line, Reply, Request, Server};
 use convoy_cloud_lab::kernel::{self, Kernel, Plugged};
+use convoy_cloud_lab::world;
+use convoy_driver_ebs::provider::Ec2Cloud;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -36,6 +38,8 @@ pub(crate) struct State {
     /// Whether udev makes by-id links.
     pub(crate) udev: bool,
     pub(crate) show_devices: bool,
+    /// Whether new volumes have something on them.
+    stained: bool,
     pub(crate) attach_limit: usize,
     /// How many of the next attachments get stuck.
     pub(crate) stuck: usize,
@@ -63,6 +67,47 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+impl world::Cloud for Aws {
+    type Provider = Ec2Cloud;
+    const REGION: &'static str = REGION;
+    const SNAPSHOT_ID: &'static str = "EBSSnapshotID";
+
+    fn start(kernel: Arc<Kernel>) -> Self {
+        Self::start(kernel)
+    }
+
+    fn options(&self, _scratch: &Path) -> BTreeMap<String, String> {
+        world::options(&[
+            ("ebs.endpoint", self.server.url().unwrap().as_str()),
+            ("ebs.metadata-endpoint", self.metadata.server.url().unwrap().as_str()),
+            ("ebs.defaultvolumesize", "1G"),
+            ("ebs.tags", "team=storage,cost centre=42"),
+        ])
+    }
+
+    fn line(&self) -> &Line {
+        &self.server.line
+    }
+
+    fn volumes(&self) -> BTreeSet<String> {
+        self.state().volumes.keys().cloned().collect()
+    }
+
+    fn snapshots(&self) -> BTreeSet<String> {
+        self.state().snapshots.clone()
+    }
+
+    fn stain(&self) {
+        self.state().stained = true;
+    }
+
+    fn violations(&self) -> Vec<String> {
+        let mut violations = std::mem::take(&mut self.state().violations);
+        violations.extend(self.metadata.violations());
+        violations
+    }
+}
+
 /// Every text between these tags.
 pub(crate) fn texts<'a>(xml: &'a str, tag: &str) -> Vec<&'a str> {
     let (open, close) = (format!("<{tag}>"), format!("</{tag}>"));
@@ -81,6 +126,7 @@ impl Aws {
             nitro: true,
             udev: true,
             show_devices: true,
+            stained: false,
             attach_limit: 27,
             stuck: 0,
             lag: Duration::ZERO,
@@ -112,6 +158,11 @@ impl Aws {
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
+    }
+
+    /// The actions asked for since the last time.
+    pub(crate) fn actions(&self) -> Vec<String> {
+        std::mem::take(&mut self.state().actions)
     }
 
     /// A volume that is there already, with an empty disk.
@@ -225,6 +276,10 @@ impl State {
             self.violations.push(format!("{action}: {wrong}"));
             return error("InvalidParameterCombination", &wrong);
         }
+        if params.contains_key("DryRun") {
+            // Permitted, as everything is here; moto knows dry runs of some actions only.
+            return error("DryRunOperation", "Request would have succeeded, but DryRun flag is set.");
+        }
         if let Some(refused) = self.check(&action, &params) {
             return refused;
         }
@@ -308,6 +363,9 @@ impl State {
                     kernel::copy_disk(&self.disk(snapshot), &self.disk(&id)).unwrap();
                 }
                 kernel::grow_disk(&self.disk(&id), params["Size"].parse::<u64>().unwrap() << 30).unwrap();
+                if self.stained {
+                    kernel::stain_disk(&self.disk(&id)).unwrap();
+                }
                 self.tokens.insert(params["ClientToken"].clone(), reply.clone());
                 self.hidden.insert(id.clone(), Instant::now() + self.lag);
                 let zone = params["AvailabilityZone"].clone();

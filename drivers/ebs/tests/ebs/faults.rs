@@ -15,7 +15,7 @@ fn is(action: &'static str) -> impl Fn(&Request) -> bool + Send + 'static {
 #[test]
 fn throttling_lost_answers_and_late_sight_do_not_show() {
     let world = World::new();
-    let line = &world.aws.server.line;
+    let line = &world.cloud.server.line;
     line.fail(
         0,
         1,
@@ -28,7 +28,7 @@ fn throttling_lost_answers_and_late_sight_do_not_show() {
     {
         line.fail(0, 1, Fault::LoseAnswer, is(action));
     }
-    world.aws.state().lag = Duration::from_millis(700);
+    world.cloud.state().lag = Duration::from_millis(700);
     world.create("data", &[]).unwrap();
     assert_eq!(world.left().0, 1, "made once");
     // A snapshot request is not repeated blindly: what it made is found by its token.
@@ -51,16 +51,16 @@ fn throttling_lost_answers_and_late_sight_do_not_show() {
 #[test]
 fn what_fails_is_undone() {
     let mut world = World::new();
-    let line = std::sync::Arc::clone(&world.aws.server.line);
+    let line = std::sync::Arc::clone(&world.cloud.server.line);
     world.create("first", &[]).unwrap();
     let undone = |world: &World, volume: &str, kind, words: &str| {
         expect(world.create(volume, &[]), kind, words);
         assert_eq!(world.left(), (1, 0, 0), "{words}");
-        world.aws.server.line.heal();
+        world.cloud.server.line.heal();
     };
-    world.aws.state().attach_limit = 1;
+    world.cloud.state().attach_limit = 1;
     undone(&world, "no-room", ErrorKind::Exhausted, "AttachmentLimitExceeded");
-    world.aws.state().attach_limit = 27;
+    world.cloud.state().attach_limit = 27;
     line.fail(0, 1, Fault::Answer(refusal("VolumeLimitExceeded", "too many")), is("CreateVolume"));
     undone(&world, "no-quota", ErrorKind::Exhausted, "raise the limit");
     line.fail(
@@ -75,22 +75,22 @@ fn what_fails_is_undone() {
 
     // An attachment that gets stuck is begun anew; one that is stuck for ever is given up.
     let mut config = world.config(&[]);
-    config.patience = Duration::from_millis(500);
+    config.own.patience = Duration::from_millis(500);
     world.driver = None;
     world.driver = Some(world.open_with(config).unwrap().0);
-    world.aws.state().stuck = 1;
+    world.cloud.state().stuck = 1;
     world.create("stuck-once", &[]).unwrap();
     world.delete("stuck-once", false).unwrap();
-    world.aws.state().stuck = 2;
+    world.cloud.state().stuck = 2;
     undone(&world, "stuck", ErrorKind::Busy, "stuck, twice");
 
     // The kernel does not show it before the call's time is over.
-    world.aws.state().show_devices = false;
+    world.cloud.state().show_devices = false;
     let request = CreateVolume { name: name("unseen"), size: None, options: options(&[]) };
     let error = world.driver().create_volume(request, &hurried(1500)).unwrap_err();
     assert!(error.message.contains("the kernel to show"), "{error}");
     assert_eq!(world.left(), (1, 0, 0));
-    world.aws.state().show_devices = true;
+    world.cloud.state().show_devices = true;
 
     for (pairs, words) in [
         (&[("type", "gp9")][..], "gp3, gp2"),
@@ -110,25 +110,25 @@ fn what_fails_is_undone() {
 #[test]
 fn nothing_of_anothers_is_taken() {
     let world = World::new();
-    let other = world.aws.other_instance.clone();
-    let theirs = world.aws.add(ZONE, 1, &[("ConvoyVolumeName", "theirs")], Some(&other));
+    let other = world.cloud.other_instance.clone();
+    let theirs = world.cloud.add(ZONE, 1, &[("ConvoyVolumeName", "theirs")], Some(&other));
     expect(world.create("theirs", &[]), ErrorKind::InUse, &format!("attached to {other}"));
     expect(world.create("mine", &[("id", &theirs)]), ErrorKind::InUse, "never taken away by force");
     // In another zone: cannot be attached, and is not mistaken for one of here.
-    let far = world.aws.add("us-east-1b", 1, &[("ConvoyVolumeName", "far")], None);
+    let far = world.cloud.add("us-east-1b", 1, &[("ConvoyVolumeName", "far")], None);
     expect(world.create("mine", &[("id", &far)]), ErrorKind::InvalidArgument, "is in the zone us-east-1b");
     // Two of one name: it must be said which.
     for _ in 0..2 {
-        world.aws.add(ZONE, 1, &[("ConvoyVolumeName", "twice")], None);
+        world.cloud.add(ZONE, 1, &[("ConvoyVolumeName", "twice")], None);
     }
     expect(world.create("twice", &[]), ErrorKind::AlreadyExists, "more than one");
     let half = [("ConvoyVolumeName", "half"), ("ConvoyPurpose", "restore"), ("ConvoyHost", "i-9")];
-    world.aws.add(ZONE, 1, &half, None);
+    world.cloud.add(ZONE, 1, &half, None);
     expect(world.create("half", &[]), ErrorKind::AlreadyExists, "i-9 began to restore");
     // Empty and not of our making: never formatted.
-    let blank = world.aws.add(ZONE, 1, &[("ConvoyVolumeName", "blank")], None);
+    let blank = world.cloud.add(ZONE, 1, &[("ConvoyVolumeName", "blank")], None);
     expect(world.create("blank", &[]), ErrorKind::InvalidArgument, "run mkfs on it by hand");
-    assert!(world.aws.state().volumes[&blank].attached.is_none(), "detached again");
+    assert!(world.cloud.state().volumes[&blank].attached.is_none(), "detached again");
     expect(
         world.driver().delete_backup(DeleteBackup { url: "ebs://us-east-1/snap-77".to_owned() }, &context()),
         ErrorKind::NotFound,
@@ -139,7 +139,7 @@ fn nothing_of_anothers_is_taken() {
     // Another instance's volume, and one that was deleted behind our back.
     world.create("gone", &[]).unwrap();
     let id = world.get("gone").unwrap().info["EBSVolumeID"].clone();
-    let mut state = world.aws.state();
+    let mut state = world.cloud.state();
     let device = state.volumes[&id].attached.clone().unwrap().1;
     let instance = state.instance.clone();
     state.ask(
@@ -161,23 +161,23 @@ fn nothing_of_anothers_is_taken() {
 fn an_unreachable_cloud_hides_nothing_and_loses_nothing() {
     let mut world = World::new();
     world.create("data", &[]).unwrap();
-    world.aws.server.line.fail(0, usize::MAX, Fault::LoseRequest, |_| true);
+    world.cloud.server.line.fail(0, usize::MAX, Fault::LoseRequest, |_| true);
     std::thread::sleep(Duration::from_millis(2100));
     let listed = world.driver().list_volumes(ListVolumes::default(), &hurried(800)).unwrap();
     assert_eq!((listed.volumes.len(), listed.warnings.len()), (1, 1), "{listed:?}");
     assert_eq!(listed.volumes[0].size, 1 << 30);
     world.mount("data").unwrap();
-    world.aws.server.line.heal();
+    world.cloud.server.line.heal();
 
     // Made, but the call's time is over before anybody says so: remembered, and undone by the next life.
-    world.aws.server.line.fail(0, 1, Fault::LoseAnswer, is("CreateVolume"));
-    world.aws.server.line.fail(0, usize::MAX, Fault::LoseRequest, is("CreateVolume"));
-    world.aws.server.line.fail(1, usize::MAX, Fault::LoseRequest, is("DescribeVolumes"));
+    world.cloud.server.line.fail(0, 1, Fault::LoseAnswer, is("CreateVolume"));
+    world.cloud.server.line.fail(0, usize::MAX, Fault::LoseRequest, is("CreateVolume"));
+    world.cloud.server.line.fail(1, usize::MAX, Fault::LoseRequest, is("DescribeVolumes"));
     let request = CreateVolume { name: name("lost"), size: None, options: options(&[]) };
     let begin = Instant::now();
     world.driver().create_volume(request, &hurried(2000)).unwrap_err();
     assert!(begin.elapsed() < Duration::from_secs(60), "{:?}", begin.elapsed());
-    world.aws.server.line.heal();
+    world.cloud.server.line.heal();
     world.reopen();
     assert_eq!(world.left(), (1, 0, 0));
 }

@@ -30,7 +30,7 @@ fn a_volume_from_its_making_to_its_end() {
         .to_vec();
     assert_eq!(shown, ["gp3", "4000", "250", "in-use", ZONE, ""]);
     assert!(made.info["Device"].ends_with("n1") && made.info["EBSVolumeID"].starts_with("vol-"));
-    let tags = world.aws.state().ask(REGION, "Action=DescribeTags&Version=2016-11-15");
+    let tags = world.cloud.state().ask(REGION, "Action=DescribeTags&Version=2016-11-15");
     for tag in ["Data.1", "storage", "42", "volume"] {
         assert!(texts(&tags, "value").contains(&tag), "{tags}");
     }
@@ -48,7 +48,7 @@ fn a_volume_from_its_making_to_its_end() {
     world.snapshot("Data.1", "snap").unwrap();
     std::fs::write(container.join("page"), "two").unwrap();
     assert!(Command::new("umount").arg(&container).status().unwrap().success());
-    world.aws.state().pending = 3;
+    world.cloud.state().pending = 3;
     let backup = CreateBackup { volume: name("Data.1"), snapshot: name("snap"), options: options(&[]) };
     let seen = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
     let sink = std::sync::Arc::clone(&seen);
@@ -110,10 +110,10 @@ fn a_volume_from_its_making_to_its_end() {
 
     // From another region: only when asked for, and the copy does not stay.
     let disk = made.info["EBSVolumeID"].clone();
-    let away = world.aws.snapshot_abroad("eu-west-1", 1, &disk);
+    let away = world.cloud.snapshot_abroad("eu-west-1", 1, &disk);
     let away = format!("ebs://eu-west-1/{away}");
     expect(world.create("far", &[("backup", &away)]), ErrorKind::InvalidArgument, "copy=true");
-    world.aws.state().pending = 1;
+    world.cloud.state().pending = 1;
     world.create("far", &[("backup", &away), ("copy", "true")]).unwrap();
     world.mount("far").unwrap();
     let listed = ListBackups { destination: Some("ebs://eu-west-1/".to_owned()), volume: None };
@@ -124,14 +124,38 @@ fn a_volume_from_its_making_to_its_end() {
         world.delete(volume, false).unwrap();
     }
     assert_eq!(world.left(), (0, 1, 0), "what is left is the snapshot in the other region");
-    let asked: BTreeSet<_> = world.actions().into_iter().collect();
+    let asked: BTreeSet<_> = world.cloud.actions().into_iter().collect();
     assert_eq!(asked, ACTIONS.iter().map(|action| (*action).to_owned()).collect(), "every action is needed");
+}
+
+#[test]
+fn every_type_is_made_as_asked() {
+    let world = World::new();
+    for (kind, gib, iops) in [
+        ("gp2", 1, None),
+        ("io1", 4, Some("200")),
+        ("io2", 4, Some("300")),
+        ("st1", 125, None),
+        ("sc1", 125, None),
+        ("standard", 1, None),
+    ] {
+        let mut pairs = vec![("type", kind)];
+        pairs.extend(iops.map(|iops| ("iops", iops)));
+        let request = CreateVolume {
+            name: name(&format!("of-{kind}")),
+            size: Some(gib * GIB),
+            options: options(&pairs),
+        };
+        let made = world.driver().create_volume(request, &context()).unwrap();
+        assert_eq!((made.info["Type"].as_str(), made.size), (kind, gib * GIB));
+        assert!(iops.is_none_or(|iops| made.info["IOPS"] == iops), "{made:?}");
+    }
 }
 
 #[test]
 fn older_instances_and_small_systems() {
     let mut world = World::new();
-    world.aws.state().nitro = false;
+    world.cloud.state().nitro = false;
     let made = world.create("old", &[]).unwrap();
     assert!(made.info["Device"].ends_with("/xvdba"), "{made:?}");
     let at = world.mount("old").unwrap();
@@ -140,13 +164,13 @@ fn older_instances_and_small_systems() {
     world.mount("old").unwrap();
     world.unmount("old").unwrap();
     // A Nitro instance without udev's rule.
-    let mut state = world.aws.state();
+    let mut state = world.cloud.state();
     (state.nitro, state.udev) = (true, false);
     drop(state);
     world.create("small", &[]).unwrap();
-    world.actions();
+    world.cloud.actions();
     world.mount("small").unwrap();
-    assert_eq!(world.actions(), Vec::<String>::new(), "mounting what the kernel shows asks nobody");
+    assert_eq!(world.cloud.actions(), Vec::<String>::new(), "mounting what the kernel shows asks nobody");
     world.unmount("small").unwrap();
 
     // Records of 0.5; its snapshots are forgotten, not deleted, since any may be a backup.
@@ -226,16 +250,16 @@ fn a_snapshot_is_read_and_restored_by_the_backup_engine() {
 fn a_hundred_volumes_are_listed_with_two_calls() {
     let world = World::new();
     for number in 0..120 {
-        let id = world.aws.add(ZONE, 1, &[], None);
+        let id = world.cloud.add(ZONE, 1, &[], None);
         let record = format!(
             r#"{{"Name":"vol-{number:03}","EBSID":"{id}","Device":"","MountPoint":"","Snapshots":null}}"#
         );
         std::fs::write(world.root().join(format!("ebs_volume_vol-{number:03}.json")), record).unwrap();
     }
-    world.actions();
+    world.cloud.actions();
     let request = ListVolumes { after: None, limit: Some(100), generation: None };
     let listed = world.driver().list_volumes(request, &context()).unwrap();
     assert_eq!((listed.volumes.len(), listed.more), (100, true));
     assert!(listed.volumes.iter().all(|volume| volume.health == Health::Good && volume.size == GIB));
-    assert_eq!(world.actions(), ["DescribeVolumes"]);
+    assert_eq!(world.cloud.actions(), ["DescribeVolumes"]);
 }

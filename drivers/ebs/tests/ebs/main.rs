@@ -6,12 +6,19 @@
 
 mod aws;
 mod crashes;
+mod daemon;
 mod faults;
 mod life;
 mod live;
 mod metadata;
 mod moto;
 mod policy;
+mod rules;
 mod schema;
 mod secrets;
-mod world;
+
+/// An instance with a kernel, EC2, and the driver on it.
+mod world {
+    pub(crate) use convoy_cloud_lab::world::{context, expect, hurried, name, options};
+    pub(crate) type World = convoy_cloud_lab::world::World<crate::aws::Aws>;
+}

@@ -71,7 +71,7 @@ fn answer(request: &Request, document: &str, complain: &mut dyn FnMut(&str)) -> 
 #[test]
 fn without_an_instance_there_is_no_driver() {
     let world = World::new();
-    let line = &world.aws.metadata.server.line;
+    let line = &world.cloud.metadata.server.line;
     // It stumbles, but answers.
     line.fail(0, 1, Fault::Answer(Reply::new(503, "")), |request| request.method == "GET");
     world.open_with(world.config(&[])).unwrap();

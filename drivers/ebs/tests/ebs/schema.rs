@@ -63,7 +63,7 @@ const ACTIONS: &[Action] = &[
     ),
     (
         "DescribeVolumesModifications",
-        &["Filter.N.Name", "Filter.N.Value.N", "MaxResults", "NextToken"],
+        &["VolumeId.N", "Filter.N.Name", "Filter.N.Value.N", "MaxResults", "NextToken"],
         &["volume-id"],
     ),
     ("DetachVolume", &["*VolumeId", "InstanceId", "Device"], &[]),
@@ -78,12 +78,15 @@ pub(crate) fn check(action: &str, params: &BTreeMap<String, String>) -> Result<(
     if params.get("Version").map(String::as_str) != Some("2016-11-15") {
         return Err("no version".to_owned());
     }
+    if params.get("DryRun").is_some_and(|dry| dry != "true") {
+        return Err("a dry run that is none".to_owned());
+    }
     let general = |name: &str| {
         let parts = name.split('.').map(|part| if part.parse::<u32>().is_ok() { "N" } else { part });
         parts.collect::<Vec<_>>().join(".")
     };
     let given: Vec<_> =
-        params.keys().filter(|name| !["Action", "Version"].contains(&name.as_str())).collect();
+        params.keys().filter(|name| !["Action", "Version", "DryRun"].contains(&name.as_str())).collect();
     for name in &given {
         if !allowed.iter().any(|known| known.trim_start_matches('*') == general(name)) {
             return Err(format!("unknown parameter {name}"));
