@@ -3,22 +3,24 @@
 //!
 //! - [`front`]: what every request passes first: versions, prefixes, the id of the request.
 //! - [`answer`]: the forms of answers; [`stream`]: answers that report progress; [`view`]: volumes as JSON.
-//! - `docker`: the volume plugin protocol; `admin`: everything else.
+//! - `docker`: the volume plugin protocol; `health`: `/healthz`; `admin`: everything else.
 
 mod admin;
 mod answer;
 mod docker;
 mod front;
+mod health;
 mod stream;
 mod view;
 
 use crate::backups::Backups;
+use crate::daemon::config::Live;
 use crate::jobs::Jobs;
 use crate::volumes::Volumes;
 use axum::Router;
 use axum::extract::Request;
 use axum::response::Response;
-use convoy_client::types::General;
+use axum::routing::get;
 use std::convert::Infallible;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -39,7 +41,7 @@ pub struct App {
     /// What takes long.
     pub jobs: Jobs,
     /// The daemon's settings.
-    pub settings: Arc<General>,
+    pub config: Live,
     /// Everything that was begun and has to be brought to an end before the daemon stops.
     pub tasks: TaskTracker,
     /// Set when the daemon stops: what has no end of its own ends.
@@ -65,7 +67,17 @@ impl App {
 
 /// The whole API as a service.
 pub fn service(app: App) -> Service {
-    let routes: Router = docker::routes().merge(admin::routes()).fallback(front::not_found).with_state(app);
+    finish(docker::routes().merge(admin::routes()), app)
+}
+
+/// Docker's part of the API as a service, for those who are to have nothing else.
+pub fn docker_service(app: App) -> Service {
+    finish(docker::routes(), app)
+}
+
+fn finish(routes: Router<App>, app: App) -> Service {
+    let routes = routes.route("/healthz", get(health::healthz));
+    let routes: Router = routes.fallback(front::not_found).with_state(app);
     let routes = routes.method_not_allowed_fallback(front::not_found);
     // Around the routes and not in them: it changes the path that they are chosen by.
     BoxCloneSyncService::new(axum::middleware::from_fn(front::front).layer(routes))

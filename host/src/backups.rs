@@ -20,6 +20,7 @@ use crate::jobs::{About, Jobs, Running};
 use crate::volumes::Volumes;
 use crate::volumes::error::{Error, Result};
 use crate::volumes::index::Entry;
+use crate::volumes::locks::unpoisoned;
 use crate::volumes::spec::CreateSpec;
 use convoy_backup::{Engine, EngineOptions};
 use convoy_client::types::{
@@ -28,14 +29,14 @@ use convoy_client::types::{
 use convoy_driver_sdk::{ErrorKind, Name};
 use settings::{BackupSettings, Destinations};
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, RwLock, RwLockReadGuard};
 
 /// The backup service. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Backups {
     volumes: Arc<Volumes>,
     engine: Engine,
-    destinations: Arc<Destinations>,
+    destinations: Arc<RwLock<Arc<Destinations>>>,
 }
 
 impl Backups {
@@ -45,7 +46,22 @@ impl Backups {
         if let Some(memory) = settings.memory {
             options.memory = memory;
         }
-        Self { volumes, engine: Engine::new(options), destinations: Arc::new(settings.destinations) }
+        Self {
+            volumes,
+            engine: Engine::new(options),
+            destinations: Arc::new(RwLock::new(Arc::new(settings.destinations))),
+        }
+    }
+
+    /// Takes these settings of destinations for every call that comes from now on.
+    pub fn set_destinations(&self, destinations: Destinations) {
+        *unpoisoned(self.destinations.write()) = Arc::new(destinations);
+    }
+
+    /// The settings of destinations as they are now.
+    fn destinations(&self) -> Arc<Destinations> {
+        let now: RwLockReadGuard<'_, Arc<Destinations>> = unpoisoned(self.destinations.read());
+        Arc::clone(&now)
     }
 
     /// Makes a volume: empty, from a backup, or from a snapshot.

@@ -1,10 +1,12 @@
 //! From arguments to a running daemon, and to its end.
 //!
 //! - [`config`]: settings, saved and given; [`duration`] and [`options`]: values in them.
-//! - [`root`]: the directory, one daemon at a time; [`socket`]: the socket, likewise.
+//! - [`root`]: the directory, one daemon at a time; [`socket`]: the sockets, likewise; [`activation`]: those that systemd
+//!   hands over.
 //! - [`drivers`]: opens the drivers; [`serve`]: from there to the end; [`listen`]: connections.
-//! - [`logging`], [`notify`]: telling the world.
+//! - [`logging`], [`notify`]: telling the world; [`reload`]: SIGHUP.
 
+pub mod activation;
 pub mod config;
 pub mod drivers;
 pub mod duration;
@@ -12,12 +14,15 @@ pub mod listen;
 pub mod logging;
 pub mod notify;
 pub mod options;
+pub mod reload;
 pub mod root;
 pub mod serve;
 pub mod socket;
 
-use crate::backups::settings::{BackupSettings, Destinations};
-use convoy_cli::args::{DEFAULT_ROOT, DaemonArgs};
+use config::Live;
+use config::file::File;
+use config::setting::Layers;
+use convoy_cli::args::DaemonArgs;
 use root::Root;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -34,9 +39,6 @@ pub enum DaemonError {
     /// The settings.
     #[error(transparent)]
     Config(#[from] config::ConfigError),
-    /// A driver option.
-    #[error(transparent)]
-    Option(#[from] options::OptionError),
     /// The socket.
     #[error(transparent)]
     Socket(#[from] socket::SocketError),
@@ -46,6 +48,9 @@ pub enum DaemonError {
     /// The settings of backups.
     #[error(transparent)]
     Backups(#[from] crate::backups::settings::SettingsError),
+    /// The policies of volumes.
+    #[error(transparent)]
+    Records(#[from] convoy_driver_sdk::records::RecordError),
     /// The mount ledger.
     #[error(transparent)]
     Ledger(#[from] crate::volumes::ledger::OpenError),
@@ -76,26 +81,34 @@ pub fn run(args: DaemonArgs) -> ExitCode {
 }
 
 fn start(args: &DaemonArgs) -> Result<(), DaemonError> {
-    logging::init(args.log.as_deref(), args.debug)?;
-    let given = options::parse(&args.driver_opts)?;
-    let backups = BackupSettings {
-        memory: args.memory,
-        destinations: args.destinations.as_deref().map(Destinations::load).transpose()?.unwrap_or_default(),
+    let file = match File::find(args.config.as_deref()) {
+        Ok(file) => file,
+        Err(error) => {
+            // Where the file wants the log is not known.
+            logging::init(args.log.as_deref(), "info")?;
+            return Err(error.into());
+        }
     };
-    let root = Root::open(&args.root.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_ROOT)))?;
-    let config = config::load(root.path(), args)?;
-    let (listener, _socket) = socket::listen(&args.socket)?;
+    let layers = Layers { args, file: &file };
+    let log_level = match config::log(layers) {
+        Ok((level, log)) => logging::init(log.as_deref(), &level)?,
+        Err(error) => {
+            logging::init(args.log.as_deref(), "info")?;
+            return Err(error.into());
+        }
+    };
+    let root = Root::open(&config::root(layers))?;
+    let config = config::load(root.path(), layers)?;
+    let sockets = socket::open(&config.sockets)?;
     let boot_id =
         root::boot_id().map_err(|source| DaemonError::System { what: "read the boot id", source })?;
     let runtime = runtime()?;
     let served = runtime.block_on(serve::serve(serve::Start {
         root: root.path(),
-        config,
-        backups,
-        options: given,
-        driver_path: &args.driver_path,
-        listener,
-        socket: &args.socket,
+        config: Live::new(config),
+        args,
+        log_level,
+        sockets,
         boot_id: &boot_id,
     }));
     // Whatever could be waited for was: a driver that hangs in a call does not keep the daemon from ending.

@@ -5,6 +5,7 @@
 //! - [`ledger`]: who uses which volume; [`locks`]: one changing call a volume at a time.
 //! - [`spec`]: what a create asks for, checked against what the driver knows.
 //! - [`create`], `from_snapshot`, `mount`, `remove`, `snapshot`: the operations; [`lookup`]: volumes by name; [`orphans`]: of drivers that failed.
+//! - [`retain`]: what Docker's Remove does to the data of single volumes.
 //! - [`error`]: what can go wrong.
 //!
 //! Every changing operation takes its volume's turn for the call to the driver and for nothing longer: data of
@@ -23,6 +24,7 @@ mod mount;
 pub mod orphans;
 pub mod refresh;
 mod remove;
+pub mod retain;
 pub mod set;
 mod snapshot;
 pub mod spec;
@@ -34,9 +36,10 @@ use convoy_driver_sdk::{DriverError, Name};
 use index::Index;
 use ledger::Ledger;
 use locks::{Locks, PATIENCE, Turn};
+use retain::Policies;
 use set::DriverSet;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 /// How long a driver may take to say something: list, get, info.
@@ -57,6 +60,8 @@ pub struct Volumes {
     pub ledger: Ledger,
     /// What happens to them.
     pub events: Events,
+    /// What Docker's Remove does to their data, where that was said for one of them.
+    pub policies: Policies,
     mounting: Arc<Locks>,
     snapshotting: Arc<Locks>,
     /// Volumes whose snapshots are open for reading, and how often.
@@ -71,10 +76,17 @@ impl Volumes {
             index: Index::default(),
             ledger,
             events,
+            policies: Policies::none(),
             mounting: Arc::default(),
             snapshotting: Arc::default(),
             reading: Arc::default(),
         }
+    }
+
+    /// With these policies.
+    #[must_use]
+    pub fn with_policies(self, policies: Policies) -> Self {
+        Self { policies, ..self }
     }
 
     /// Waits for a volume's turn to be changed altogether: made, deleted, resized.

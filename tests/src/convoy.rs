@@ -295,6 +295,7 @@ fn without_settings(command: &mut Command) {
             command.env_remove(name);
         }
     }
+    command.env("CONVOY_CONFIG", "/dev/null");
 }
 
 fn answers(socket: &Path) -> bool {

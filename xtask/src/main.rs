@@ -17,7 +17,7 @@ cargo xtask demo           show the main job with a real Docker engine: write, s
 cargo xtask test [ARGS]    check the style and run every test; with ARGS, run `cargo nextest run ARGS` alone
 cargo xtask bench [NAMES]  measure, and compare with the goals; with NAMES, only those
 cargo xtask keep V COMMIT  keep a host and drivers of an earlier version V of the protocol, for tests
-cargo xtask package        make an archive of the program, its drivers, completions and manual pages
+cargo xtask package        make a Debian package and an archive; with --with-ebs, with that driver, too
 cargo xtask ci             all of it: test, documentation, demo, package
 cargo xtask install-deps   install what the above need (each does it by itself)";
 
@@ -28,8 +28,8 @@ fn main() -> ExitCode {
         Some("demo") => dependencies::install_engine().and_then(|()| demo::run()),
         Some("test") => dependencies::install().and_then(|()| test::run(rest)),
         Some("bench") => dependencies::install().and_then(|()| bench::run(rest)),
-        Some("package") => package::run(),
         Some("keep") => keep::run(rest),
+        Some("package") => dependencies::install_engine().and_then(|()| package::run(rest)),
         Some("ci") => ci(),
         Some("install-deps") => dependencies::install(),
         None | Some("help" | "--help" | "-h") => {
@@ -52,5 +52,5 @@ fn ci() -> Result<()> {
     test::run(&[])?;
     cargo::run(&["doc", "--no-deps"])?;
     demo::run()?;
-    package::run()
+    package::run(&[])
 }

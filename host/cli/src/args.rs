@@ -10,7 +10,7 @@ mod driver;
 pub use backup::{
     BackupArgs, BackupCommand, CreateBackupArgs, Format, ListBackupsArgs, PruneArgs, VerifyArgs,
 };
-pub use daemon::{DEFAULT_ROOT, DaemonArgs};
+pub use daemon::{DEFAULT_CONFIG, DEFAULT_ROOT, DaemonArgs};
 pub use driver::{
     DriverArgs, DriverCall, DriverCallCommand, DriverCommand, DriverSnapshotCommand, Kind, Language,
     ListDriversArgs, NewDriverArgs, RunDriverArgs,
@@ -100,6 +100,8 @@ pub enum Command {
     Daemon(DaemonArgs),
     /// Show the daemon's settings and its drivers'
     Info,
+    /// Check the daemon's settings, and show where they come from
+    Config(ConfigArgs),
     /// Create a volume, empty or from a backup
     Create(CreateArgs),
     /// Delete volumes and their data
@@ -115,6 +117,8 @@ pub enum Command {
     Inspect(NameArgs),
     /// Change the size of a volume and of the file system on it
     Resize(ResizeArgs),
+    /// Say what becomes of a volume's data when Docker removes the volume
+    Retain(RetainArgs),
     /// Make, delete and inspect snapshots
     Snapshot(SnapshotArgs),
     /// Make, delete, inspect, list and verify backups
@@ -245,6 +249,29 @@ pub struct ResizeArgs {
     pub size: u64,
 }
 
+/// `retain`.
+#[derive(Debug, Args)]
+#[command(after_help = "`convoy delete` deletes the data in any case, `convoy delete --reference` never.")]
+pub struct RetainArgs {
+    /// The volume
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// What to do with it
+    #[arg(value_name = "POLICY")]
+    pub policy: RetainPolicy,
+}
+
+/// What becomes of a volume's data when Docker removes the volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RetainPolicy {
+    /// It is kept
+    Keep,
+    /// It is deleted
+    Delete,
+    /// What the daemon's setting docker-remove says
+    Default,
+}
+
 /// `snapshot`.
 #[derive(Debug, Args)]
 #[command(subcommand_required = true, arg_required_else_help = true)]
@@ -338,6 +365,28 @@ pub enum JobsCommand {
         #[arg(value_name = "ID")]
         id: String,
     },
+}
+
+/// `config`.
+#[derive(Debug, Args)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+pub struct ConfigArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: ConfigCommand,
+}
+
+/// The commands under `config`.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Check a file of settings, without a daemon
+    Check {
+        /// The file
+        #[arg(value_name = "FILE", env = "CONVOY_CONFIG", default_value = DEFAULT_CONFIG)]
+        file: PathBuf,
+    },
+    /// Show the settings of the running daemon, and where each comes from
+    Show,
 }
 
 /// Parses `KEY=VALUE`; the value may be empty and may contain `=`.

@@ -44,6 +44,7 @@ pub(crate) fn run(cli: Cli, installed: Installed, output: &mut Output) -> Result
 impl Session<'_> {
     async fn run(mut self, command: Command) -> Result<ExitCode> {
         match command {
+            Command::Config(_) => self.show(Call::config(), views::config).await?,
             Command::Info => self.show(Call::info(), views::info).await?,
             Command::Create(args) => self.create(args).await?,
             Command::Delete(args) => self.delete(args).await?,
@@ -55,6 +56,7 @@ impl Session<'_> {
             Command::List(_) => self.show(Call::list_volumes(false), views::volumes).await?,
             Command::Inspect(args) => self.inspect(args).await?,
             Command::Resize(args) => self.resize(args).await?,
+            Command::Retain(args) => self.retain(args).await?,
             Command::Snapshot(args) => self.snapshot(args.command).await?,
             Command::Backup(args) => return self.backup(args).await,
             Command::Jobs(args) => match args.command.unwrap_or(JobsCommand::List) {

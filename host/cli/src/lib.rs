@@ -8,14 +8,16 @@
 //! - `progress`: long work, with a bar, and Ctrl-C.
 //! - [`error`]: what can go wrong, with the way out; `documents`: completions and man pages.
 //!
-//! [`main`] is the whole program but for the daemon and the drivers that are compiled in, which it is handed.
+//! [`main`] is the whole program but for what the daemon's side does and the drivers that are compiled in, which it is
+//! handed.
 
-use crate::args::{Cli, Command, DaemonArgs, OutputForm};
+use crate::args::{Cli, Command, ConfigArgs, ConfigCommand, DaemonArgs, OutputForm};
 use crate::error::Failure;
 use crate::output::Output;
 use clap::error::ErrorKind;
-use clap::{CommandFactory, FromArgMatches};
+use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
 pub mod args;
@@ -30,10 +32,18 @@ pub mod spelling;
 
 /// The whole program: parses the arguments of the process, runs the client, or hands over to the daemon.
 ///
-/// No thread and no runtime is started before `daemon` is called. `installed` makes what drivers can be loaded.
-pub fn main(daemon: impl FnOnce(DaemonArgs) -> ExitCode, installed: driver::Installed) -> ExitCode {
+/// No thread and no runtime is started before `daemon` is called. `installed` makes what drivers can be loaded; `check`
+/// checks a file of settings.
+pub fn main(
+    daemon: impl FnOnce(DaemonArgs) -> ExitCode,
+    installed: driver::Installed,
+    check: impl FnOnce(&Path) -> Result<String, String>,
+) -> ExitCode {
     match parse(std::env::args_os()) {
-        Parsed::Client(cli) => run(cli, installed),
+        Parsed::Client(cli) => match &cli.command {
+            Command::Config(ConfigArgs { command: ConfigCommand::Check { file } }) => say(&cli, check(file)),
+            _ => run(cli, installed),
+        },
         Parsed::Daemon(args) => daemon(args),
         Parsed::Done(code) => code,
     }
@@ -67,14 +77,17 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Parsed {
         // `convoy` and `convoy backup` alone: say what there is, as 0.5 did.
         cli = understand(&mut command, arguments.into_iter().chain(["--help".into()]).collect());
     }
-    let cli = match cli {
-        Ok(cli) => cli,
+    let (cli, matches) = match cli {
+        Ok(understood) => understood,
         Err(error) => return Parsed::Done(refuse(&error, form)),
     };
     match cli.command {
         Command::Daemon(mut args) => {
-            args.socket = cli.global.socket;
+            args.socket = Some(cli.global.socket);
             args.debug = cli.global.debug;
+            if let Some(matches) = matches.subcommand_matches("daemon") {
+                args.note_sources(matches);
+            }
             match args.add_environment() {
                 Ok(()) => Parsed::Daemon(args),
                 Err(message) => Parsed::Done(fail(&message, None)),
@@ -84,9 +97,26 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Parsed {
     }
 }
 
-fn understand(command: &mut clap::Command, arguments: Vec<OsString>) -> Result<Cli, clap::Error> {
+fn understand(
+    command: &mut clap::Command,
+    arguments: Vec<OsString>,
+) -> Result<(Cli, ArgMatches), clap::Error> {
     let matches = command.try_get_matches_from_mut(arguments)?;
-    Cli::from_arg_matches(&matches).map_err(|error| error.format(command))
+    let cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(command))?;
+    Ok((cli, matches))
+}
+
+/// Prints what the daemon's side answered without a daemon.
+fn say(cli: &Cli, answer: Result<String, String>) -> ExitCode {
+    let mut output = Output::new(cli.global.output, cli.global.debug);
+    let printed = answer
+        .map_err(|message| Failure::Other { message, hint: None })
+        .and_then(|text| output.line(&text))
+        .and_then(|()| output.finish());
+    match printed {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => output.fail(&failure),
+    }
 }
 
 /// Runs anything but the daemon.

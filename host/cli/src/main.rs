@@ -10,5 +10,9 @@ fn main() -> ExitCode {
             Some("run `convoy daemon` instead"),
         )
     };
-    convoy_cli::main(no_daemon, |path| Drivers::new(SearchPath::standard(path)))
+    convoy_cli::main(
+        no_daemon,
+        |path| Drivers::new(SearchPath::standard(path)),
+        |_| Err("convoy-cli is the client alone and knows no settings: use `convoy config check`".to_owned()),
+    )
 }

@@ -5,8 +5,8 @@ use crate::stream::Stream;
 use crate::types::{
     BackupInfo, BackupRef, CancelJob, CreateBackup, CreateSnapshot, CreateVolume, CreatedBackup,
     DeleteVolume, DriverStatus, Info, Job, ListBackups, MountVolume, Pairs, PruneBackups, PruneReport,
-    ResizeVolume, RevertSnapshot, Snapshot, SnapshotRef, UnmountVolume, VerifyBackups, VerifyReport, Volume,
-    VolumeRef,
+    ResizeVolume, RetainVolume, RevertSnapshot, Snapshot, SnapshotRef, UnmountVolume, VerifyBackups,
+    VerifyReport, Volume, VolumeRef,
 };
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -61,6 +61,10 @@ impl Call {
     pub fn info() -> Self {
         Self::bare(Method::GET, "/v1/info")
     }
+    /// `GET /config`.
+    pub fn config() -> Self {
+        Self::bare(Method::GET, "/v1/config")
+    }
     /// `GET /volumes/list`; with `driver_form`, what the drivers say of their volumes and nothing else.
     pub fn list_volumes(driver_form: bool) -> Self {
         Self::bare(Method::GET, if driver_form { "/v1/volumes/list?driver=1" } else { "/v1/volumes/list" })
@@ -88,6 +92,10 @@ impl Call {
     /// `POST /volumes/resize`.
     pub fn resize_volume(body: &ResizeVolume) -> Self {
         Self::with(Method::POST, "/v1/volumes/resize", body)
+    }
+    /// `POST /volumes/retain`.
+    pub fn retain_volume(body: &RetainVolume) -> Self {
+        Self::with(Method::POST, "/v1/volumes/retain", body)
     }
     /// `POST /snapshots/create`.
     pub fn create_snapshot(body: &CreateSnapshot) -> Self {

@@ -19,11 +19,11 @@ pub use backup::{
     VerifyBackups, VerifyReport,
 };
 pub use driver::{DriverOption, DriverStatus};
-pub use info::{General, Info};
+pub use info::{ConfigValue, General, Health, Info};
 pub use job::{CancelJob, Event, Job, Progress, StreamError, StreamLine};
 pub use snapshot::{CreateSnapshot, RevertSnapshot, Snapshot, SnapshotEntry, SnapshotRef};
 pub use volume::{
-    CreateVolume, DeleteVolume, MountVolume, ResizeVolume, UnmountVolume, Volume, VolumeRef,
+    CreateVolume, DeleteVolume, MountVolume, ResizeVolume, RetainVolume, UnmountVolume, Volume, VolumeRef,
     driver_form_is_asked,
 };
 

@@ -14,6 +14,7 @@ use axum::routing::{delete, get, post};
 pub(super) fn routes() -> Router<App> {
     Router::new()
         .route("/info", get(daemon::info))
+        .route("/config", get(daemon::config))
         .route("/drivers", get(daemon::drivers))
         .route("/jobs", get(daemon::jobs))
         .route("/jobs/cancel", post(daemon::cancel))
@@ -24,6 +25,7 @@ pub(super) fn routes() -> Router<App> {
         .route("/volumes/create", post(volumes::create))
         .route("/volumes/mount", post(volumes::mount))
         .route("/volumes/umount", post(volumes::unmount))
+        .route("/volumes/retain", post(volumes::retain))
         .route("/volumes/resize", post(volumes::resize))
         .route("/snapshots/", get(snapshots::inspect).delete(snapshots::delete))
         .route("/snapshots/create", post(snapshots::create))

@@ -3,6 +3,7 @@
 use super::answer::{MAX_BODY_BYTES, text};
 use super::{App, front, view};
 use crate::call::Call;
+use crate::daemon::config::DockerRemove;
 use crate::volumes::Error;
 use crate::volumes::index::Entry;
 use crate::volumes::spec::CreateSpec;
@@ -112,23 +113,32 @@ async fn create_volume(app: &App, (asked, call): (Asked, Call)) -> Result<(), St
     let name = Name::parse(asked.name).map_err(|error| Error::InvalidVolumeName(error.0).full_text())?;
     let spec = CreateSpec::from_docker(asked.opts).map_err(|error| error.full_text())?;
     let made = app.clone();
-    app.detached(async move { made.backups.create_or_get(&name, &spec, &made.jobs, &call).await })
-        .await
-        .map(drop)
-        .map_err(|error| error.full_text())
+    app.detached(async move {
+        let entry = made.backups.create_or_get(&name, &spec, &made.jobs, &call).await?;
+        // Docker repeats a create with its options; what was said since by hand holds.
+        if spec.docker_remove.is_some() && made.volumes.policies.of(&entry).is_none() {
+            made.volumes.retain(&name, spec.docker_remove, &call).await?;
+        }
+        Ok(entry)
+    })
+    .await
+    .map(drop)
+    .map_err(|error| error.full_text())
 }
 
 async fn remove(State(app): State<App>, request: Request) -> Response {
     finish(
         async {
             let (asked, call) = read(request).await?;
-            if app.settings.ignore_docker_delete {
+            if app.config.now().general.ignore_docker_delete {
                 tracing::info!(volume = asked.name, "ignored Docker's Remove, as configured");
                 return Ok(Answer::default());
             }
             let volumes = app.volumes.clone();
-            // The data is kept: that of a volume which Docker removes is deleted by `convoy delete`.
-            let removed = app.detached(async move { volumes.delete(&asked.name, true, &call).await }).await;
+            // Kept, the data of a volume which Docker removes is deleted by `convoy delete`.
+            let own = volumes.index.get(&asked.name).and_then(|entry| volumes.policies.of(&entry));
+            let keep = own.unwrap_or(app.config.now().docker_remove) == DockerRemove::Keep;
+            let removed = app.detached(async move { volumes.delete(&asked.name, keep, &call).await }).await;
             match removed {
                 Ok(()) | Err(Error::VolumeNotFound(_)) => Ok(Answer::default()),
                 Err(error) => Err(error.full_text()),
@@ -142,7 +152,8 @@ async fn mount(State(app): State<App>, request: Request) -> Response {
     finish(
         async {
             let (asked, call) = read(request).await?;
-            if app.settings.create_on_docker_mount && app.volumes.find(&asked.name, &call).await.is_err() {
+            let create = app.config.now().general.create_on_docker_mount;
+            if create && app.volumes.find(&asked.name, &call).await.is_err() {
                 create_volume(&app, (asked.clone(), call.clone())).await?;
             }
             let volumes = app.volumes.clone();

@@ -33,6 +33,9 @@ pub(super) fn driver_info(volumes: &Volumes, entry: &Entry, stale: Option<&Drive
     info.insert("VolumeName".to_owned(), known.name.to_string());
     info.insert("VolumeCreatedAt".to_owned(), known.created.to_legacy());
     info.insert("Size".to_owned(), known.size.to_string());
+    if let Some(policy) = volumes.policies.of(entry) {
+        info.insert("DockerRemove".to_owned(), policy.to_string());
+    }
     if let Some(problem) = problem(entry, stale) {
         info.insert("Error".to_owned(), problem);
     }

@@ -40,7 +40,7 @@ impl Backups {
                 return Err(Error::InvalidRequest(text));
             }
         };
-        let store = self.destinations.open(url, &asked.endpoint).await?;
+        let store = self.destinations().open(url, &asked.endpoint).await?;
         // What 0.5 is to restore cannot be encrypted: only a key that was asked for is refused.
         let key = match (format, asked.encryption_key_file.as_str()) {
             (Format::V0, "") => None,
@@ -91,7 +91,7 @@ impl Backups {
         url: &str,
         asked: &ListBackups,
     ) -> Result<BTreeMap<String, BackupInfo>> {
-        let store = self.destinations.open(url, &asked.endpoint).await?;
+        let store = self.destinations().open(url, &asked.endpoint).await?;
         let volume = (!asked.volume_name.is_empty()).then_some(asked.volume_name.as_str());
         let listing = self.engine.list(Arc::clone(&store.objects), volume).await?;
         for (volume, backup, error) in &listing.unreadable {
@@ -110,13 +110,13 @@ impl Backups {
     }
 
     pub(super) async fn inspect_in_store(&self, url: &str, asked: &BackupRef) -> Result<BackupInfo> {
-        let (store, backup) = self.destinations.open_backup(url, &asked.endpoint).await?;
+        let (store, backup) = self.destinations().open_backup(url, &asked.endpoint).await?;
         let info = self.engine.inspect(store.objects, &backup.volume, &backup.backup).await?;
         Ok(shown(&info, &backup.to_string()))
     }
 
     pub(super) async fn delete_in_store(&self, url: &str, asked: &BackupRef) -> Result<()> {
-        let (store, backup) = self.destinations.open_backup(url, &asked.endpoint).await?;
+        let (store, backup) = self.destinations().open_backup(url, &asked.endpoint).await?;
         let summary = self.engine.delete(store.objects, &backup.volume, &backup.backup).await?;
         if let Some(why) = summary.deferred {
             tracing::info!(backup = %backup, why, "the backup is gone; its data is removed later");
@@ -133,7 +133,7 @@ impl Backups {
         job: &Running,
     ) -> Result<VerifyReport> {
         let (store, volume, backup) =
-            scope(&self.destinations, url, &asked.endpoint, &asked.volume_name).await?;
+            scope(&self.destinations(), url, &asked.endpoint, &asked.volume_name).await?;
         if asked.read_data > 100 {
             let text = format!("invalid ReadData {}: expected 0 to 100 percent", asked.read_data);
             return Err(Error::InvalidRequest(text));
@@ -154,7 +154,7 @@ impl Backups {
         asked: &PruneBackups,
         job: &Running,
     ) -> Result<PruneReport> {
-        let store = self.destinations.open(url, &asked.endpoint).await?;
+        let store = self.destinations().open(url, &asked.endpoint).await?;
         let key = store.key(&self.engine, &asked.encryption_key_file, For::Reading).await?;
         let options = PruneOptions { dry_run: asked.dry_run, key, ..PruneOptions::default() };
         let volume = (!asked.volume_name.is_empty()).then_some(asked.volume_name.as_str());

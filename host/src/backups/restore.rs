@@ -28,7 +28,7 @@ impl Backups {
         request_id: &str,
     ) -> Result<Entry> {
         let reservation = self.volumes.index.reserve_volume(name)?;
-        let (store, backup) = self.destinations.open_backup(url, &spec.endpoint).await?;
+        let (store, backup) = self.destinations().open_backup(url, &spec.endpoint).await?;
         let info = self.engine.inspect(Arc::clone(&store.objects), &backup.volume, &backup.backup).await?;
         let driver = self.driver_for(&info, &spec.driver)?;
         let request = prepare_request(name, spec, &info, driver)?;

@@ -1,13 +1,32 @@
-//! The daemon's settings: what the command line says, and what `convoy.cfg` kept of an earlier start.
+//! The daemon's settings: flags over environment variables over `convoy.toml` over what `convoy.cfg` kept of an earlier
+//! start over defaults.
 //!
-//! The file has the form of convoy 0.5, byte for byte. What is saved holds where the command line says nothing; where
-//! it says something else, the start is refused, since either could be the mistake.
+//! `convoy.cfg` has the form of convoy 0.5, byte for byte. What is saved there holds where nobody says anything. Where a
+//! flag says something else, the start is refused, since either could be the mistake. `convoy.toml` is edited on
+//! purpose: what it says holds, and the difference is logged.
+//!
+//! - [`file`]: `convoy.toml`; [`setting`]: where a value comes from; [`live`]: settings that change while the daemon
+//!   runs; `check`: `convoy config check`.
 
-use super::duration;
-use convoy_cli::args::DaemonArgs;
+pub mod file;
+pub mod live;
+pub mod setting;
+
+mod check;
+mod merge;
+
+pub use check::check_file;
+pub use live::Live;
+
+use super::options::{self, Options};
+use crate::backups::settings::{BackupSettings, SettingsError};
+use convoy_cli::args::DEFAULT_ROOT;
 use convoy_client::types::General;
 use convoy_driver_sdk::atomic;
-use std::fmt::Write;
+use convoy_schedule::{InvalidSchedule, Schedule};
+use file::File;
+use serde::{Deserialize, Serialize};
+use setting::{Given, Layers, Shown, Source};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -64,13 +83,107 @@ pub enum ConfigError {
         /// Why.
         source: std::io::Error,
     },
+    /// The file of settings cannot be read.
+    #[error("cannot read the settings in {}: {source}", path.display())]
+    FileUnreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file of settings is no such file.
+    #[error("invalid settings in {}: {error}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What and where.
+        error: String,
+    },
+    /// A value that its setting cannot have.
+    #[error("invalid {key} {value:?} ({at}): {why}")]
+    Value {
+        /// The setting.
+        key: &'static str,
+        /// As given.
+        value: String,
+        /// Where it comes from.
+        at: Source,
+        /// What was expected.
+        why: String,
+    },
+    /// The settings of destinations.
+    #[error(transparent)]
+    Destinations(#[from] SettingsError),
+    /// A schedule.
+    #[error("{} in {}", error, path.display())]
+    Schedule {
+        /// The file.
+        path: PathBuf,
+        /// Which, and what is wrong.
+        error: InvalidSchedule,
+    },
+    /// A driver option.
+    #[error(transparent)]
+    Option(#[from] options::OptionError),
     /// `--drivers` names no driver.
     #[error("invalid --drivers: a name is empty")]
     EmptyDriver,
 }
 
+/// How much is logged, when nobody says.
+const LOG_LEVEL: &str = "info";
+
+/// How long running work may take to end when the daemon stops, when nobody says: less than the 90 s after which
+/// systemd kills.
+const STOP_TIMEOUT: &str = "45s";
+
+/// What becomes of a volume's data when Docker removes the volume.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DockerRemove {
+    /// It is kept, as it always was.
+    #[default]
+    Keep,
+    /// It is deleted.
+    Delete,
+}
+
+impl std::fmt::Display for DockerRemove {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Keep => "keep",
+            Self::Delete => "delete",
+        })
+    }
+}
+
+impl std::str::FromStr for DockerRemove {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "keep" => Ok(Self::Keep),
+            "delete" => Ok(Self::Delete),
+            _ => Err("expected keep or delete".to_owned()),
+        }
+    }
+}
+
+/// Where the daemon listens, and who may connect beside root.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sockets {
+    /// Everything is served here.
+    pub admin: PathBuf,
+    /// A group that may use it.
+    pub admin_group: Option<String>,
+    /// Docker's calls alone are served here.
+    pub docker: Option<PathBuf>,
+    /// A group that may use it.
+    pub docker_group: Option<String>,
+}
+
 /// The settings of this run.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Config {
     /// As they are shown and saved.
     pub general: General,
@@ -82,18 +195,52 @@ pub struct Config {
     pub first_start: bool,
     /// Whether the command line also wins over what the drivers saved.
     pub override_saved: bool,
+    /// The drivers' options.
+    pub driver_options: Options,
+    /// Where to look for drivers first.
+    pub driver_path: Vec<PathBuf>,
+    /// Where to listen.
+    pub sockets: Sockets,
+    /// How much is logged.
+    pub log_level: String,
+    /// What becomes of the data of a volume that has no policy of its own.
+    pub docker_remove: DockerRemove,
+    /// How long running work may take to end when the daemon stops.
+    pub stop_timeout: Duration,
+    /// How backups are made.
+    pub backups: BackupSettings,
+    /// What is backed up when.
+    pub schedules: Vec<Schedule>,
+    /// The file of settings, with the tables of other parts of the daemon.
+    pub file: File,
+    /// Every setting with where it comes from.
+    pub shown: Shown,
 }
 
-/// Brings saved settings and command line together.
+/// The log's level and file, which are needed before everything else.
+///
+/// # Errors
+/// [`ConfigError::Value`].
+pub fn log(layers: Layers<'_>) -> Result<(String, Option<PathBuf>), ConfigError> {
+    let level = log_level(layers)?.map_or_else(|| LOG_LEVEL.to_owned(), |given| given.value);
+    let file = layers.pick("log", layers.args.log.clone(), layers.file.settings.log.as_ref());
+    Ok((level, file.map(|given| given.value)))
+}
+
+/// The daemon's directory, which is needed to find what is saved.
+pub fn root(layers: Layers<'_>) -> PathBuf {
+    let given = layers.pick("root", layers.args.root.clone(), layers.file.settings.root.as_ref());
+    given.map_or_else(|| PathBuf::from(DEFAULT_ROOT), |given| given.value)
+}
+
+/// Brings what is saved and what is asked for together.
 ///
 /// # Errors
 /// [`ConfigError`].
-pub fn load(root: &Path, args: &DaemonArgs) -> Result<Config, ConfigError> {
+pub fn load(root: &Path, layers: Layers<'_>) -> Result<Config, ConfigError> {
     let path = root.join(FILE);
-    let saved = if args.ignore_config_file { None } else { read(&path)? };
-    let first_start = saved.is_none();
-    let config = check(merge(&path, root, saved, args)?, first_start)?;
-    Ok(Config { override_saved: args.ignore_config_file, ..config })
+    let saved = if layers.args.ignore_config_file { None } else { read(&path)? };
+    merge::merge(&path, root, saved, layers)
 }
 
 /// Saves settings, durably.
@@ -124,90 +271,21 @@ fn read(path: &Path) -> Result<Option<General>, ConfigError> {
     }
 }
 
-fn merge(
-    path: &Path,
-    root: &Path,
-    saved: Option<General>,
-    args: &DaemonArgs,
-) -> Result<General, ConfigError> {
-    if args.drivers.iter().any(String::is_empty) {
-        return Err(ConfigError::EmptyDriver);
-    }
-    let first_start = saved.is_none();
-    let mut general = saved.unwrap_or_default();
-    let mut differences = String::new();
-    let root = root.display().to_string();
-    if !first_start && general.root != root {
-        tracing::warn!(saved = general.root, now = root, "the root was moved");
-    }
-    general.root = root;
-    {
-        let mut option = |flag: &str, saved: String, given: Option<String>| {
-            if let Some(given) = given.filter(|given| !first_start && *given != saved) {
-                // Writing to a text cannot fail.
-                let _ = write!(differences, "\n  {flag}: saved is {saved:?}, given is {given:?}");
-            }
-        };
-        let drivers = (!args.drivers.is_empty()).then(|| args.drivers.join(","));
-        option("--drivers", general.driver_list.join(","), drivers);
-        option("--mnt-ns", general.mount_namespace_fd.clone(), args.mnt_ns.clone());
-        option("--cmd-timeout", general.cmd_timeout.clone(), args.cmd_timeout.clone());
-        let flag = |given: Option<bool>| given.map(|given| given.to_string());
-        option(
-            "--ignore-docker-delete",
-            general.ignore_docker_delete.to_string(),
-            flag(args.ignore_docker_delete),
-        );
-        option(
-            "--create-on-docker-mount",
-            general.create_on_docker_mount.to_string(),
-            flag(args.create_on_docker_mount),
-        );
-    }
-    if !differences.is_empty() {
-        return Err(ConfigError::Differs { path: path.to_owned(), differences });
-    }
-    if first_start {
-        general.driver_list.clone_from(&args.drivers);
-        general.mount_namespace_fd = args.mnt_ns.clone().unwrap_or_default();
-        general.cmd_timeout = args.cmd_timeout.clone().unwrap_or_default();
-        general.ignore_docker_delete = args.ignore_docker_delete.unwrap_or_default();
-        general.create_on_docker_mount = args.create_on_docker_mount.unwrap_or_default();
-    }
-    if general.driver_list.is_empty() {
-        general.driver_list = vec![super::drivers::EMBEDDED.to_owned()];
-    }
-    Ok(general)
-}
-
-fn check(general: General, first_start: bool) -> Result<Config, ConfigError> {
-    let command_timeout = match general.cmd_timeout.as_str() {
-        "" => None,
-        value => {
-            let invalid = |why: String| ConfigError::CmdTimeout { value: value.to_owned(), why };
-            let timeout = duration::parse(value).map_err(|error| invalid(error.to_string()))?;
-            if timeout < SHORTEST_TIMEOUT {
-                return Err(invalid("expected at least 1m".to_owned()));
-            }
-            Some(timeout)
-        }
+fn log_level(layers: Layers<'_>) -> Result<Option<Given<String>>, ConfigError> {
+    let file = layers.file.settings.log_level.as_ref();
+    let given = match (&layers.args.log_level, layers.args.debug) {
+        (None, true) => Some(Given { value: "debug".to_owned(), source: layers.flag("debug") }),
+        (flag, _) => layers.pick("log-level", flag.clone(), file),
     };
-    let mount_namespace = match general.mount_namespace_fd.as_str() {
-        "" => None,
-        value => {
-            let path = match value.parse::<u32>() {
-                Ok(descriptor) => {
-                    // A driver may be another process.
-                    PathBuf::from(format!("/proc/{}/fd/{descriptor}", std::process::id()))
-                }
-                Err(_) => PathBuf::from(value),
-            };
-            std::fs::metadata(&path)
-                .map_err(|source| ConfigError::MountNamespace { value: value.to_owned(), source })?;
-            Some(path)
+    match given {
+        Some(Given { value, source })
+            if !["error", "warn", "info", "debug", "trace"].contains(&value.as_str()) =>
+        {
+            let why = "expected error, warn, info, debug or trace".to_owned();
+            Err(ConfigError::Value { key: "log-level", value, at: source, why })
         }
-    };
-    Ok(Config { general, command_timeout, mount_namespace, first_start, override_saved: false })
+        given => Ok(given),
+    }
 }
 
 #[cfg(test)]

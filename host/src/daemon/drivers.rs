@@ -48,13 +48,9 @@ pub enum DriversError {
 ///
 /// # Errors
 /// [`DriversError`].
-pub async fn open(
-    root: &Path,
-    config: &Config,
-    path: &[PathBuf],
-    given: &Options,
-) -> Result<DriverSet, DriversError> {
-    let installed = installed(path);
+pub async fn open(root: &Path, config: &Config) -> Result<DriverSet, DriversError> {
+    let given = &config.driver_options;
+    let installed = installed(&config.driver_path);
     let mut loaded = Vec::new();
     for text in &config.general.driver_list {
         let spec: DriverSpec = text

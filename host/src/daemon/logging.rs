@@ -4,8 +4,10 @@ use std::fs::File;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Registry, reload};
 
 /// A log that cannot be written.
 #[derive(Debug, thiserror::Error)]
@@ -15,29 +17,44 @@ pub struct LogError {
     source: std::io::Error,
 }
 
-/// Sets the log up, to standard output or to the end of a file. `CONVOY_LOG_FILTER` refines what is logged.
-///
-/// # Errors
-/// [`LogError`].
-pub fn init(file: Option<&Path>, debug: bool) -> Result<(), LogError> {
-    let level = if debug { "debug" } else { "info" };
+/// Changes how much is logged while the daemon runs.
+#[derive(Debug, Clone)]
+pub struct LogLevel(reload::Handle<EnvFilter, Registry>);
+
+impl LogLevel {
+    /// Logs what has this level from now on.
+    pub fn set(&self, level: &str) {
+        if let Err(error) = self.0.reload(filter(level)) {
+            tracing::error!(%error, "cannot change the log's level");
+        }
+    }
+}
+
+/// What is logged at a level. `CONVOY_LOG_FILTER` refines it.
+fn filter(level: &str) -> EnvFilter {
     // What the HTTP layers say of themselves is of use to nobody.
     let plain =
         format!("{level},hyper=info,hyper_util=info,axum=info,tower=info,h2=info,rustls=info,aws=info");
     let chosen = std::env::var("CONVOY_LOG_FILTER").unwrap_or(plain);
     // Whatever is chosen: these would log whole messages to and from drivers, secrets included.
-    let filter = format!("{chosen},jsonrpsee-client=off,jsonrpsee_core=off");
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(filter))
-        .with_span_events(FmtSpan::NONE)
-        .with_target(false);
+    EnvFilter::new(format!("{chosen},jsonrpsee-client=off,jsonrpsee_core=off"))
+}
+
+/// Sets the log up, to standard output or to the end of a file.
+///
+/// # Errors
+/// [`LogError`].
+pub fn init(file: Option<&Path>, level: &str) -> Result<LogLevel, LogError> {
+    let (filter, handle) = reload::Layer::new(filter(level));
+    let lines = tracing_subscriber::fmt::layer().with_span_events(FmtSpan::NONE).with_target(false);
+    let registry = tracing_subscriber::registry().with(filter);
     match file {
         Some(path) => {
             let failed = |source| LogError { path: path.to_owned(), source };
             let file = File::options().create(true).append(true).open(path).map_err(failed)?;
-            builder.with_ansi(false).with_writer(Mutex::new(file)).init();
+            registry.with(lines.with_ansi(false).with_writer(Mutex::new(file))).init();
         }
-        None => builder.with_ansi(std::io::stdout().is_terminal()).with_writer(std::io::stdout).init(),
+        None => registry.with(lines.with_ansi(std::io::stdout().is_terminal())).init(),
     }
-    Ok(())
+    Ok(LogLevel(handle))
 }

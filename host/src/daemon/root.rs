@@ -2,6 +2,7 @@
 
 use convoy_driver_sdk::atomic;
 use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -26,6 +27,38 @@ pub enum RootError {
         /// The lock file.
         path: PathBuf,
     },
+    /// A newer convoy has written what this one would misread.
+    #[error(
+        "{} was written by convoy {written_by} in format {found}; this is convoy {} and knows formats up to {known}: \
+         start convoy {written_by} or newer",
+        path.display(),
+        env!("CARGO_PKG_VERSION")
+    )]
+    Newer {
+        /// The directory.
+        path: PathBuf,
+        /// The version of the program that wrote it.
+        written_by: String,
+        /// The format it has.
+        found: u32,
+        /// The newest this program reads.
+        known: u32,
+    },
+}
+
+/// The format of the records in the directory. To be raised when an older program would misread them.
+const FORMAT: u32 = 1;
+
+/// Says which format the directory has. Convoy 0.5 wrote none: that is format 1, too.
+const FORMAT_FILE: &str = "format.json";
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Format {
+    format: u32,
+    /// The program that wrote it last.
+    #[serde(default)]
+    written_by: String,
 }
 
 /// The directory, held until dropped.
@@ -49,7 +82,41 @@ impl Root {
             io::ErrorKind::WouldBlock => RootError::Locked { path: file },
             _ => RootError::Unusable { path: path.clone(), source },
         })?;
-        Ok(Self { path, _lock: lock })
+        let root = Self { path, _lock: lock };
+        root.check_format()?;
+        Ok(root)
+    }
+
+    /// Refuses what a newer convoy wrote, and notes which one writes from now on.
+    fn check_format(&self) -> Result<(), RootError> {
+        let unusable = |source| RootError::Unusable { path: self.path.clone(), source };
+        let file = self.path.join(FORMAT_FILE);
+        let found = match std::fs::read(&file) {
+            Ok(bytes) => serde_json::from_slice::<Format>(&bytes).map_err(|error| {
+                unusable(io::Error::other(format!(
+                    "{FORMAT_FILE} is damaged ({error}): restore it, or remove it"
+                )))
+            })?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Format { format: FORMAT, written_by: String::new() }
+            }
+            Err(error) => return Err(unusable(error)),
+        };
+        if found.format > FORMAT {
+            return Err(RootError::Newer {
+                path: self.path.clone(),
+                written_by: found.written_by,
+                found: found.format,
+                known: FORMAT,
+            });
+        }
+        let own = env!("CARGO_PKG_VERSION");
+        if found.written_by == own {
+            return Ok(());
+        }
+        let now = Format { format: FORMAT, written_by: own.to_owned() };
+        let text = serde_json::to_vec(&now).map_err(|error| unusable(error.into()))?;
+        atomic::write_atomic(&file, &text, 0o644).map_err(unusable)
     }
 
     /// The directory, without symbolic links.
@@ -86,6 +153,25 @@ mod tests {
         assert!(error.to_string().starts_with("Failed to lock the file at "), "{error}");
         drop(root);
         Root::open(&path).unwrap();
+    }
+
+    #[test]
+    fn what_a_newer_convoy_wrote_is_refused_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(Root::open(dir.path()).unwrap());
+        let file = dir.path().join(FORMAT_FILE);
+        let own = std::fs::read_to_string(&file).unwrap();
+        assert!(own.contains(env!("CARGO_PKG_VERSION")), "{own}");
+        let newer = r#"{"Format":2,"WrittenBy":"9.1.0"}"#;
+        std::fs::write(&file, newer).unwrap();
+        let error = Root::open(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("start convoy 9.1.0 or newer"), "{error}");
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), newer);
+        // Of the same format, an older program may go on.
+        std::fs::write(&file, r#"{"Format":1,"WrittenBy":"0.7.0","More":true}"#).unwrap();
+        drop(Root::open(dir.path()).unwrap());
+        std::fs::write(&file, "{").unwrap();
+        assert!(Root::open(dir.path()).unwrap_err().to_string().contains("damaged"));
     }
 
     #[test]

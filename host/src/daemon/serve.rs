@@ -1,28 +1,27 @@
 //! The daemon's life: drivers, volumes, ready, drain.
 
-use super::config::{self, Config};
+use super::config::{self, Live};
+use super::logging::LogLevel;
 use super::notify::notify;
-use super::options::Options;
-use super::{DaemonError, drivers, ledger_dir, listen};
+use super::socket::Listening;
+use super::{DaemonError, drivers, ledger_dir, listen, reload};
 use crate::api::{self, App};
 use crate::backups::Backups;
-use crate::backups::settings::BackupSettings;
 use crate::call::Call;
 use crate::events::Events;
 use crate::jobs::Jobs;
 use crate::volumes::Volumes;
 use crate::volumes::ledger::{Ledger, Opened};
+use crate::volumes::retain::Policies;
+use convoy_cli::args::DaemonArgs;
 use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-
-/// How long, when the daemon is told to stop, running calls may take to end by themselves; and how long, once they
-/// are cancelled, to undo what they began. Together less than the 90 s after which systemd kills.
-const DRAIN: [Duration; 2] = [Duration::from_secs(15), Duration::from_secs(30)];
 
 /// How long a driver may take to close.
 const CLOSE: Duration = Duration::from_secs(10);
@@ -33,17 +32,13 @@ pub struct Start<'a> {
     /// Its directory.
     pub root: &'a Path,
     /// Its settings.
-    pub config: Config,
-    /// How backups are made.
-    pub backups: BackupSettings,
-    /// The drivers' options.
-    pub options: Options,
-    /// Where to look for drivers first.
-    pub driver_path: &'a [PathBuf],
-    /// Its socket.
-    pub listener: UnixListener,
-    /// Where that is.
-    pub socket: &'a Path,
+    pub config: Live,
+    /// What it was told on its command line.
+    pub args: &'a DaemonArgs,
+    /// How much it logs.
+    pub log_level: LogLevel,
+    /// Its sockets.
+    pub sockets: Listening,
     /// Names the boot.
     pub boot_id: &'a str,
 }
@@ -56,31 +51,39 @@ pub async fn serve(start: Start<'_>) -> Result<(), DaemonError> {
     let began = Instant::now();
     let stopping = CancellationToken::new();
     tokio::spawn(wait_for_signals(stopping.clone()));
-    let drivers = drivers::open(start.root, &start.config, start.driver_path, &start.options).await?;
-    let mut general = start.config.general;
-    general.default_driver = drivers.default_driver().name().to_string();
-    config::save(start.root, &general)?;
+    let drivers = drivers::open(start.root, &start.config.now()).await?;
+    start.config.set_default_driver(drivers.default_driver().name());
+    config::save(start.root, &start.config.now().general)?;
     let Opened { ledger, first } = Ledger::open(&ledger_dir(start.root), start.boot_id)?;
-    let volumes = Arc::new(Volumes::new(drivers, ledger, Events::default()));
+    let volumes =
+        Arc::new(Volumes::new(drivers, ledger, Events::default()).with_policies(Policies::open(start.root)?));
     load(&volumes, start.root, first).await;
 
     let app = App {
-        backups: Arc::new(Backups::new(Arc::clone(&volumes), start.backups)),
+        backups: Arc::new(Backups::new(Arc::clone(&volumes), start.config.now().backups.clone())),
         volumes: Arc::clone(&volumes),
         jobs: Jobs::default(),
-        settings: Arc::new(general),
+        config: start.config.clone(),
         tasks: TaskTracker::new(),
         stopping: stopping.clone(),
     };
-    let listener = tokio::net::UnixListener::from_std(start.listener)
-        .map_err(|source| DaemonError::System { what: "listen at the socket", source })?;
+    tokio::spawn(reload::at_signal(reload::Reload {
+        root: start.root.to_owned(),
+        args: start.args.clone(),
+        config: start.config,
+        log_level: start.log_level,
+        backups: Arc::clone(&app.backups),
+    }));
     let looking_after = tokio::spawn({
         let volumes = Arc::clone(&volumes);
         async move { volumes.look_after().await }
     });
-    let serving = tokio::spawn(listen::answer(listener, api::service(app.clone()), stopping.clone()));
+    let mut serving = vec![serve_at(start.sockets.admin.0, api::service(app.clone()), &stopping)?];
+    if let Some((listener, _)) = start.sockets.docker {
+        serving.push(serve_at(listener, api::docker_service(app.clone()), &stopping)?);
+    }
     tracing::info!(
-        socket = %start.socket.display(),
+        socket = %start.sockets.names,
         volumes = volumes.index.len(),
         millis = began.elapsed().as_millis(),
         "convoy {} is ready", env!("CARGO_PKG_VERSION")
@@ -92,12 +95,23 @@ pub async fn serve(start: Start<'_>) -> Result<(), DaemonError> {
     looking_after.abort();
     drain(&app).await;
     // The last answers are on their way: those who asked get them.
-    if tokio::time::timeout(CLOSE, serving).await.is_err() {
+    if tokio::time::timeout(CLOSE, futures::future::join_all(serving)).await.is_err() {
         tracing::warn!("stopping although clients still read their answers");
     }
     close(&volumes).await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Answers at a socket.
+fn serve_at(
+    listener: UnixListener,
+    service: api::Service,
+    stopping: &CancellationToken,
+) -> Result<JoinHandle<()>, DaemonError> {
+    let listener = tokio::net::UnixListener::from_std(listener)
+        .map_err(|source| DaemonError::System { what: "listen at the socket", source })?;
+    Ok(tokio::spawn(listen::answer(listener, service, stopping.clone())))
 }
 
 /// Reads what the drivers have, and brings the mount ledger in line with it.
@@ -120,7 +134,9 @@ async fn load(volumes: &Volumes, root: &Path, first: bool) {
 /// Lets what runs come to an end, and cancels what does not.
 async fn drain(app: &App) {
     app.tasks.close();
-    let [patience, undo] = DRAIN;
+    let limit = app.config.now().stop_timeout;
+    // What runs may end by itself; then it is cancelled and undoes what it began.
+    let (patience, undo) = (limit / 3, limit - limit / 3);
     if !app.tasks.is_empty() {
         tracing::info!(calls = app.tasks.len(), seconds = patience.as_secs(), "waiting for running calls");
     }

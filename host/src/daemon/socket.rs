@@ -1,7 +1,10 @@
-//! The daemon's socket: taken over from a dead daemon, never from a live one.
+//! The daemon's sockets: taken over from a dead daemon, never from a live one; or handed over by systemd.
 
+use super::activation::{self, Handed};
+use super::config::Sockets;
 use super::root::lock;
-use rustix::fs::Mode;
+use nix::unistd::Group;
+use rustix::fs::{AtFlags, CWD, Gid, Mode};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileTypeExt;
@@ -22,6 +25,22 @@ pub enum SocketError {
     NoSocket {
         /// The path.
         path: PathBuf,
+    },
+    /// A group that is to use it does not exist.
+    #[error("no group {group:?} for the socket {}: make it, or name another as socket-group", path.display())]
+    NoGroup {
+        /// The group.
+        group: String,
+        /// The socket.
+        path: PathBuf,
+    },
+    /// systemd handed over what cannot be used.
+    #[error("cannot use the socket {name:?} that was handed over: {why}")]
+    Handed {
+        /// Its name, as the socket unit has it.
+        name: String,
+        /// Why.
+        why: String,
     },
     /// The operating system refused.
     #[error("cannot listen at {}: {source}", path.display())]
@@ -49,13 +68,66 @@ impl Drop for Socket {
     }
 }
 
-/// Listens at a path. Only root may connect: the socket is made with mode 0660.
+/// The sockets of a daemon.
+#[derive(Debug)]
+pub struct Listening {
+    /// For everything. One that systemd made is systemd's to remove.
+    pub admin: (UnixListener, Option<Socket>),
+    /// For Docker's calls alone.
+    pub docker: Option<(UnixListener, Option<Socket>)>,
+    /// Where they are, for the log.
+    pub names: String,
+}
+
+/// Takes the sockets that systemd hands over, and makes the others.
+///
+/// To be called before there are other threads.
+///
+/// # Errors
+/// [`SocketError`].
+pub fn open(sockets: &Sockets) -> Result<Listening, SocketError> {
+    let Handed { admin, docker } = activation::take()?;
+    let mut names = vec![match &admin {
+        Some(_) => "handed over".to_owned(),
+        None => sockets.admin.display().to_string(),
+    }];
+    let ignored = (admin.is_some() && sockets.admin_group.is_some())
+        || (docker.is_some() && sockets.docker_group.is_some());
+    if ignored {
+        tracing::warn!(
+            "the group of a socket that systemd hands over is set in its socket unit: SocketGroup=, SocketMode="
+        );
+    }
+    let admin = match admin {
+        Some(listener) => (listener, None),
+        None => made(&sockets.admin, sockets.admin_group.as_deref())?,
+    };
+    let docker = match (docker, &sockets.docker) {
+        (Some(listener), _) => {
+            names.push("handed over for Docker".to_owned());
+            Some((listener, None))
+        }
+        (None, Some(path)) => {
+            names.push(path.display().to_string());
+            Some(made(path, sockets.docker_group.as_deref())?)
+        }
+        (None, None) => None,
+    };
+    Ok(Listening { admin, docker, names: names.join(", ") })
+}
+
+fn made(path: &Path, group: Option<&str>) -> Result<(UnixListener, Option<Socket>), SocketError> {
+    listen(path, group).map(|(listener, socket)| (listener, Some(socket)))
+}
+
+/// Listens at a path. Only root may connect, and the members of `group`: whoever may has root's power over volumes.
 ///
 /// Changes the process's umask for a moment: to be called before there are other threads.
 ///
 /// # Errors
 /// [`SocketError`].
-pub fn listen(path: &Path) -> Result<(UnixListener, Socket), SocketError> {
+pub fn listen(path: &Path, group: Option<&str>) -> Result<(UnixListener, Socket), SocketError> {
+    let group = group.map(|name| group_id(name, path)).transpose()?;
     let failed = |source| SocketError::Io { path: path.to_owned(), source };
     if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
         std::fs::create_dir_all(dir).map_err(failed)?;
@@ -82,13 +154,30 @@ pub fn listen(path: &Path) -> Result<(UnixListener, Socket), SocketError> {
             Err(error) => return Err(failed(error)),
         },
     }
-    let before = rustix::process::umask(Mode::from_raw_mode(0o117));
+    let before = rustix::process::umask(Mode::from_raw_mode(0o177));
     let bound = UnixListener::bind(path);
     rustix::process::umask(before);
     let listener = bound.map_err(failed)?;
     let socket = Socket { path: path.to_owned(), _lock: lock };
+    if let Some(group) = group {
+        rustix::fs::chownat(CWD, path, None, Some(group), AtFlags::SYMLINK_NOFOLLOW)
+            .and_then(|()| rustix::fs::chmodat(CWD, path, Mode::from_raw_mode(0o660), AtFlags::empty()))
+            .map_err(|error| failed(error.into()))?;
+    }
     listener.set_nonblocking(true).map_err(failed)?;
     Ok((listener, socket))
+}
+
+/// A group by its name or number.
+fn group_id(name: &str, path: &Path) -> Result<Gid, SocketError> {
+    if let Ok(number) = name.parse() {
+        return Ok(Gid::from_raw(number));
+    }
+    match Group::from_name(name) {
+        Ok(Some(group)) => Ok(Gid::from_raw(group.gid.as_raw())),
+        Ok(None) => Err(SocketError::NoGroup { group: name.to_owned(), path: path.to_owned() }),
+        Err(error) => Err(SocketError::Io { path: path.to_owned(), source: error.into() }),
+    }
 }
 
 #[cfg(test)]
@@ -100,22 +189,24 @@ mod tests {
     fn a_live_socket_is_refused_and_a_stale_one_taken() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("run/convoy.sock");
-        let (listener, socket) = listen(&path).unwrap();
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
-        assert!(matches!(listen(&path), Err(SocketError::Live { .. })));
+        let (listener, socket) = listen(&path, None).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(matches!(listen(&path, None), Err(SocketError::Live { .. })));
         drop((listener, socket));
+        assert!(!path.exists());
+        assert!(matches!(listen(&path, Some("no-such-group")), Err(SocketError::NoGroup { .. })));
         assert!(!path.exists());
 
         // Of 0.5: alive, then dead.
         let other = UnixListener::bind(&path).unwrap();
-        assert!(matches!(listen(&path), Err(SocketError::Live { .. })));
+        assert!(matches!(listen(&path, None), Err(SocketError::Live { .. })));
         drop(other);
         assert!(path.exists());
-        let (_listener, socket) = listen(&path).unwrap();
+        let (_listener, socket) = listen(&path, None).unwrap();
         drop(socket);
 
         std::fs::write(&path, "not a socket").unwrap();
-        assert!(matches!(listen(&path), Err(SocketError::NoSocket { .. })));
+        assert!(matches!(listen(&path, None), Err(SocketError::NoSocket { .. })));
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "not a socket");
     }
 }

@@ -38,6 +38,7 @@ impl Volumes {
                 return Err(error.into());
             }
         }
+        self.forget_policy(&entry);
         self.index.remove(volume);
         self.events.send(about("volume.delete", entry.driver.name(), volume));
         Ok(())

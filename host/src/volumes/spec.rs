@@ -2,6 +2,7 @@
 
 use super::backend::Backend;
 use super::error::{Error, Result};
+use crate::daemon::config::DockerRemove;
 use convoy_driver_sdk::Name;
 use convoy_driver_sdk::size;
 use std::collections::BTreeMap;
@@ -24,6 +25,8 @@ pub struct CreateSpec {
     pub endpoint: String,
     /// The file with the key of an encrypted backup; empty: none.
     pub encryption_key_file: String,
+    /// What becomes of the data when Docker removes the volume; `None`: what holds for all.
+    pub docker_remove: Option<DockerRemove>,
     /// Every other option by name, the standard ones among them.
     pub options: BTreeMap<String, String>,
 }
@@ -46,6 +49,10 @@ impl CreateSpec {
                 "backup" => spec.backup = value,
                 "snapshot" => spec.snapshot = value,
                 "endpoint" => spec.endpoint = value,
+                "retain" => {
+                    let policy = value.parse().map_err(|_| invalid("retain", &value, "keep or delete"))?;
+                    spec.docker_remove = Some(policy);
+                }
                 "vm" => {
                     if truth(&value).ok_or_else(|| invalid("vm", &value, "true or false"))? {
                         spec.options.insert(option, "true".to_owned());
@@ -79,7 +86,7 @@ impl CreateSpec {
             } else {
                 let mut known: Vec<&str> =
                     description.create_options.iter().map(|option| option.name.as_str()).collect();
-                known.extend(["driver", "size", "backup", "snapshot", "endpoint"]);
+                known.extend(["driver", "size", "backup", "snapshot", "endpoint", "retain"]);
                 known.extend(STANDARD);
                 known.sort_unstable();
                 known.dedup();
@@ -140,9 +147,14 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused_with_what_was_expected() {
-        for (option, value) in
-            [("size", "ten"), ("size", "1.5G"), ("vm", "maybe"), ("iops", "x"), ("iops", "-1")]
-        {
+        for (option, value) in [
+            ("size", "ten"),
+            ("size", "1.5G"),
+            ("vm", "maybe"),
+            ("retain", "forever"),
+            ("iops", "x"),
+            ("iops", "-1"),
+        ] {
             let error = spec(&[(option, value)]).unwrap_err().to_string();
             assert!(error.contains(value) && error.contains("expected"), "{error}");
         }

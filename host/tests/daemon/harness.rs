@@ -49,6 +49,17 @@ impl Daemon {
         Self { dir: tempfile::tempdir().unwrap(), child: None, arguments }
     }
 
+    /// More arguments for the next start.
+    pub(crate) fn add_arguments(&mut self, arguments: &[&str]) {
+        self.arguments.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+    }
+
+    /// Sends the daemon a signal.
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(self.child.as_ref().unwrap());
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
     pub(crate) fn root(&self) -> PathBuf {
         self.dir.path().join("root")
     }
@@ -72,6 +83,8 @@ impl Daemon {
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_convoy"));
         command.arg("--socket").arg(self.socket()).env_clear().stdin(Stdio::null());
+        // Not what this machine's own convoy is set to.
+        command.env("CONVOY_CONFIG", "/dev/null");
         command
     }
 

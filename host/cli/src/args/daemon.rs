@@ -1,8 +1,13 @@
 //! `daemon`.
 
-use clap::Args;
 use clap::builder::BoolishValueParser;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
+
+/// Where the daemon looks for its settings unless told otherwise.
+pub const DEFAULT_CONFIG: &str = "/etc/convoy/convoy.toml";
 
 /// Where convoy 0.5 kept its records unless told otherwise.
 pub const DEFAULT_ROOT: &str = "/var/lib/rancher/convoy";
@@ -17,12 +22,18 @@ Examples:
   convoy daemon --drivers devicemapper --drivers vfs --driver-opts dm.datadev=/dev/sdb1 \\
       --driver-opts dm.metadatadev=/dev/sdb2")]
 pub struct DaemonArgs {
-    /// The socket to listen at, from the global `--socket`.
+    /// The socket to listen at, from the global `--socket`, where that was said.
     #[arg(skip)]
-    pub socket: PathBuf,
+    pub socket: Option<PathBuf>,
     /// Whether to log details, from the global `--debug`.
     #[arg(skip)]
     pub debug: bool,
+    /// The names of the options that were said by environment and not by flag.
+    #[arg(skip)]
+    pub by_environment: BTreeSet<String>,
+    /// The file with the settings; flags and environment win over it [default: /etc/convoy/convoy.toml, if it is there]
+    #[arg(long, env = "CONVOY_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// The directory of the daemon's and the drivers' records [default: /var/lib/rancher/convoy]
     #[arg(long, env = "CONVOY_ROOT", value_name = "DIR")]
     pub root: Option<PathBuf>,
@@ -58,12 +69,42 @@ pub struct DaemonArgs {
     /// A file with settings of backup destinations: endpoints, credentials, bandwidth, keys
     #[arg(long, env = "CONVOY_DESTINATIONS", value_name = "FILE")]
     pub destinations: Option<PathBuf>,
+    /// A group whose members may use the socket, beside root
+    #[arg(long, env = "CONVOY_SOCKET_GROUP", value_name = "GROUP")]
+    pub socket_group: Option<String>,
+    /// Serve Docker's plugin calls at this socket, too, and nothing else there
+    #[arg(long, env = "CONVOY_DOCKER_SOCKET", value_name = "PATH")]
+    pub docker_socket: Option<PathBuf>,
+    /// A group whose members may use Docker's socket, beside root
+    #[arg(long, env = "CONVOY_DOCKER_SOCKET_GROUP", value_name = "GROUP")]
+    pub docker_socket_group: Option<String>,
+    /// How much to log: error, warn, info, debug or trace [default: info]
+    #[arg(long, env = "CONVOY_LOG_LEVEL", value_name = "LEVEL")]
+    pub log_level: Option<String>,
+    /// What becomes of a volume's data when Docker removes the volume: keep or delete [default: keep]
+    #[arg(long, env = "CONVOY_DOCKER_REMOVE", value_name = "POLICY")]
+    pub docker_remove: Option<String>,
+    /// How long running work may take to end when the daemon stops; a third of it to end by itself, the rest to undo [default: 45s]
+    #[arg(long, env = "CONVOY_STOP_TIMEOUT", value_name = "DURATION")]
+    pub stop_timeout: Option<String>,
     /// Take these options although the saved configuration differs
     #[arg(long, env = "CONVOY_IGNORE_CONFIG_FILE", value_parser = boolish())]
     pub ignore_config_file: bool,
 }
 
 impl DaemonArgs {
+    /// Notes what was said where, in this part of the command line or as a global option.
+    pub(crate) fn note_sources(&mut self, matches: &ArgMatches) {
+        for id in matches.ids() {
+            if matches.value_source(id.as_str()) == Some(ValueSource::EnvVariable) {
+                self.by_environment.insert(id.as_str().replace('_', "-"));
+            }
+        }
+        if matches.value_source("socket") == Some(ValueSource::DefaultValue) {
+            self.socket = None;
+        }
+    }
+
     /// Takes the driver options from `CONVOY_DRIVER_OPTS` where none was given by flag.
     ///
     /// # Errors
@@ -76,6 +117,7 @@ impl DaemonArgs {
                 .map(key_value)
                 .collect::<Result<_, _>>()
                 .map_err(|error| format!("invalid CONVOY_DRIVER_OPTS: {error}, found {text:?}"))?;
+            self.by_environment.insert("driver-opts".to_owned());
         }
         Ok(())
     }

@@ -76,6 +76,8 @@ fn bad_values_are_refused_with_what_was_expected() {
         ("delete", "<NAME>"),
         ("resize v1 0", "greater than 0"),
         ("resize v1", "<SIZE>"),
+        ("retain v1 forever", "[possible values: keep, delete, default]"),
+        ("config", "Usage"),
         ("backup verify u --read-data=101", "0..=100"),
         ("backup create s1 --format v9", "[possible values: v0, v1]"),
         ("daemon --driver-opts vfs.path", "expected KEY=VALUE"),

@@ -1,13 +1,15 @@
 //! Commands about volumes.
 
 use super::{Session, name, name_or_empty, path};
-use crate::args::{CreateArgs, DeleteArgs, MountArgs, NameArgs, ResizeArgs, UmountArgs};
+use crate::args::{
+    CreateArgs, DeleteArgs, MountArgs, NameArgs, ResizeArgs, RetainArgs, RetainPolicy, UmountArgs,
+};
 use crate::error::{Failure, Result};
 use crate::output::views;
 use convoy_client::Error;
 use convoy_client::client::Call;
 use convoy_client::types::{
-    CreateVolume, DeleteVolume, MountVolume, Pairs, ResizeVolume, UnmountVolume, VolumeRef,
+    CreateVolume, DeleteVolume, MountVolume, Pairs, ResizeVolume, RetainVolume, UnmountVolume, VolumeRef,
 };
 
 impl Session<'_> {
@@ -98,6 +100,18 @@ impl Session<'_> {
         let request = ResizeVolume { volume_name: name(args.name)?, size: args.size, verbose: self.verbose };
         let answer = self.text(Call::resize_volume(&request)).await?;
         self.name_or(&answer, views::volume)
+    }
+
+    pub(super) async fn retain(&mut self, args: RetainArgs) -> Result<()> {
+        let (policy, what) = match args.policy {
+            RetainPolicy::Keep => ("keep", "is kept"),
+            RetainPolicy::Delete => ("delete", "is deleted"),
+            RetainPolicy::Default => ("default", "is treated as the daemon's settings say"),
+        };
+        let request = RetainVolume { volume_name: name(args.name)?, policy: policy.to_owned() };
+        self.text(Call::retain_volume(&request)).await?;
+        let volume = &request.volume_name;
+        self.output.done(format_args!("When Docker removes {volume}, its data {what}"))
     }
 
     /// Shows an answer that is a name or, with `--verbose`, JSON.

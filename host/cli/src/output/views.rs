@@ -3,8 +3,8 @@
 use super::table::{heading, pairs, printable, table};
 use super::values::{bytes, or_dash, seconds, shell, size, time};
 use convoy_client::types::{
-    BackupInfo, CreatedBackup, DriverOption, DriverStatus, Event, Info, Job, Pairs, Progress, PruneReport,
-    Snapshot, VerifyReport, Volume,
+    BackupInfo, ConfigValue, CreatedBackup, DriverOption, DriverStatus, Event, Info, Job, Pairs, Progress,
+    PruneReport, Snapshot, VerifyReport, Volume,
 };
 use std::collections::BTreeMap;
 
@@ -160,6 +160,14 @@ pub fn info(info: &Info) -> String {
         text += &all(info);
     }
     text
+}
+
+/// `config show`.
+pub fn config(settings: &BTreeMap<String, ConfigValue>) -> String {
+    let rows = settings
+        .iter()
+        .map(|(key, setting)| vec![key.clone(), or_dash(&setting.value), setting.source.clone()]);
+    table(&["SETTING", "VALUE", "FROM"], rows)
 }
 
 /// `jobs list`.

@@ -35,3 +35,23 @@ pub struct General {
     /// How long an external command may take (`1m`); empty: the default.
     pub cmd_timeout: String,
 }
+
+/// A setting of the daemon, in the answer to `GET /config`: by name.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ConfigValue {
+    /// The value; a list with commas.
+    pub value: String,
+    /// Where it comes from: `default`, `/etc/convoy/convoy.toml:12`, `environment NAME`, `flag --name`, `saved in FILE`.
+    pub source: String,
+}
+
+/// The answer to `GET /healthz`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Health {
+    /// `ok`; `degraded` when a driver cannot be used; `stopping`.
+    pub status: String,
+    /// What is wrong with each driver; empty for one that is ready.
+    pub drivers: Pairs,
+}

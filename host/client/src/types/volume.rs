@@ -113,6 +113,16 @@ pub struct ResizeVolume {
     pub verbose: bool,
 }
 
+/// `POST /volumes/retain`: what becomes of a volume's data when Docker removes the volume.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct RetainVolume {
+    /// Which.
+    pub volume_name: String,
+    /// `keep`, `delete`, or `default`: what the daemon's settings say.
+    pub policy: String,
+}
+
 /// Whether the query of `GET /volumes/list?driver=1` asks for the drivers' own form.
 pub fn driver_form_is_asked(query: Option<&str>) -> bool {
     query.is_some_and(|query| query.split('&').any(|pair| pair == "driver=1"))

@@ -1,8 +1,9 @@
-//! `/info`, `/drivers`, `/jobs`, `/events`
+//! `/info`, `/config`, `/drivers`, `/jobs`, `/events`
 
 use super::super::answer::{Failure, body, json, text};
 use super::super::{App, stream};
 use super::call;
+use crate::daemon::config::setting::is_secret;
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
@@ -10,15 +11,18 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use convoy_client::client::NDJSON;
 use convoy_client::gojson;
-use convoy_client::types::{CancelJob, DriverStatus, Info, Pairs};
+use convoy_client::types::{CancelJob, ConfigValue, DriverStatus, Info, Pairs};
 use convoy_driver_sdk::ErrorKind;
 use convoy_driver_sdk::protocol::Info as AskInfo;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
 
 type Answer = Result<Response, Failure>;
+
+/// What stands in the place of a secret.
+const NOT_SHOWN: &str = "(not shown)";
 
 /// How long a driver may take to say what `info` shows.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -37,8 +41,26 @@ pub(super) async fn info(State(app): State<App>, request: Request) -> Answer {
         }
     });
     let drivers = futures::future::join_all(asked).await.into_iter().collect();
-    let info = Info { general: (*app.settings).clone(), drivers };
+    let info = Info { general: app.config.now().general.clone(), drivers };
     Ok(text(gojson::info(&info).map_err(|error| Failure::internal(&error))?))
+}
+
+pub(super) async fn config(State(app): State<App>) -> Answer {
+    let config = app.config.now();
+    let secrets: BTreeSet<String> = app
+        .volumes
+        .drivers
+        .iter()
+        .filter_map(|driver| driver.description())
+        .flat_map(|description| description.options.iter().filter(|option| option.secret))
+        .map(|option| format!("driver-options.{}", option.name))
+        .collect();
+    let shown = config.shown.iter().map(|(key, setting)| {
+        let hidden = secrets.contains(key) || is_secret(key);
+        let value = if hidden { NOT_SHOWN.to_owned() } else { setting.value.clone() };
+        (key.clone(), ConfigValue { value, source: setting.source.to_string() })
+    });
+    Ok(text(json(&shown.collect::<BTreeMap<_, _>>())?))
 }
 
 pub(super) async fn drivers(State(app): State<App>, request: Request) -> Answer {

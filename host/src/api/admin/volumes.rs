@@ -14,8 +14,8 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use convoy_client::types::{
-    CreateVolume, DeleteVolume, MountVolume, Pairs, ResizeVolume, UnmountVolume, Volume, VolumeRef,
-    driver_form_is_asked,
+    CreateVolume, DeleteVolume, MountVolume, Pairs, ResizeVolume, RetainVolume, UnmountVolume, Volume,
+    VolumeRef, driver_form_is_asked,
 };
 use convoy_driver_sdk::Name;
 use std::collections::BTreeMap;
@@ -83,6 +83,9 @@ pub(super) async fn create(State(app): State<App>, request: Request) -> Response
     let work = app.clone();
     stream::respond(&app, lines, about, move |job| async move {
         let entry = work.backups.create(&name, &spec, &job, &id).await?;
+        if spec.docker_remove.is_some() {
+            work.volumes.retain(&name, spec.docker_remove, &Call::new(id.as_str())).await?;
+        }
         if verbose { json(&view::volume(&work.volumes, &entry, None)) } else { Ok(name.to_string()) }
     })
     .await
@@ -110,7 +113,11 @@ fn read_create(asked: CreateVolume) -> Result<(Name, CreateSpec, bool), Error> {
     if asked.prepare_for_vm {
         options.insert("vm".to_owned(), "true".to_owned());
     }
+    let docker_remove = options.remove("retain").map(|policy| policy.parse()).transpose();
+    let docker_remove = docker_remove
+        .map_err(|why| Error::InvalidRequest(format!("invalid value of option retain: {why}")))?;
     let spec = CreateSpec {
+        docker_remove,
         driver: asked.driver_name,
         size: (asked.size > 0).then_some(asked.size),
         backup: asked.backup_url,
@@ -164,4 +171,21 @@ pub(super) async fn resize(State(app): State<App>, request: Request) -> Answer {
     let answer =
         if asked.verbose { json(&view::volume(&app.volumes, &entry, None))? } else { asked.volume_name };
     Ok(text(answer))
+}
+
+pub(super) async fn retain(State(app): State<App>, request: Request) -> Answer {
+    let call = call(&request);
+    let asked: RetainVolume = body(request).await?;
+    check_name(&asked.volume_name)?;
+    let policy = match asked.policy.as_str() {
+        "default" => None,
+        policy => Some(policy.parse().map_err(|_| {
+            Error::InvalidRequest(format!("invalid policy {policy:?}: expected keep, delete or default"))
+        })?),
+    };
+    let volumes = app.volumes.clone();
+    app.detached(async move { volumes.retain(&asked.volume_name, policy, &call).await })
+        .await
+        .map_err(missing)?;
+    Ok(text(String::new()))
 }

@@ -1,0 +1,148 @@
+//! The settings as they are now: SIGHUP reads them again.
+
+use super::file::File;
+use super::setting::{Layers, Shown};
+use super::{Config, ConfigError, load, save};
+use crate::backups::settings::BackupSettings;
+use convoy_cli::args::DaemonArgs;
+use convoy_driver_sdk::Name;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// The settings that change while the daemon runs; everything else needs a restart. A name that ends with a dot stands
+/// for a table of the file.
+const RELOADED: [&str; 5] =
+    ["log-level", "ignore-docker-delete", "create-on-docker-mount", "docker-remove", "stop-timeout"];
+
+/// Tables of the file that are taken over whole.
+const RELOADED_TABLES: [&str; 3] = ["destinations.", "schedule.", "scheduling."];
+
+/// The settings as they are now, for whoever needs them. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Live(Arc<watch::Sender<Arc<Config>>>);
+
+/// What a reload did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reloaded {
+    /// Settings that hold from now on.
+    pub applied: Vec<String>,
+    /// Settings that changed and need a restart.
+    pub needs_restart: Vec<String>,
+}
+
+impl Live {
+    /// These settings.
+    pub fn new(config: Config) -> Self {
+        Self(Arc::new(watch::Sender::new(Arc::new(config))))
+    }
+
+    /// As they are now.
+    pub fn now(&self) -> Arc<Config> {
+        Arc::clone(&self.0.borrow())
+    }
+
+    /// Notes which driver is the default one, which is known when the drivers are loaded.
+    pub fn set_default_driver(&self, name: &Name) {
+        self.0.send_modify(|config| {
+            let mut changed = (**config).clone();
+            changed.general.default_driver = name.to_string();
+            *config = Arc::new(changed);
+        });
+    }
+
+    /// Tells of every change.
+    pub fn subscribe(&self) -> watch::Receiver<Arc<Config>> {
+        self.0.subscribe()
+    }
+
+    /// Reads the file again and takes over what can change while the daemon runs.
+    ///
+    /// # Errors
+    /// [`ConfigError`]: everything stays as it was.
+    pub fn reload(&self, root: &Path, args: &DaemonArgs) -> Result<Reloaded, ConfigError> {
+        let old = self.now();
+        let asked: Option<PathBuf> = args
+            .config
+            .clone()
+            .or_else(|| (!old.file.path.as_os_str().is_empty()).then(|| old.file.path.clone()));
+        let file = File::find(asked.as_deref())?;
+        let new = load(root, Layers { args, file: &file })?;
+        let (reloaded, shown) = compare(&old.shown, &new.shown);
+        let mut general = old.general.clone();
+        general.ignore_docker_delete = new.general.ignore_docker_delete;
+        general.create_on_docker_mount = new.general.create_on_docker_mount;
+        save(root, &general)?;
+        let now = Config {
+            general,
+            log_level: new.log_level,
+            docker_remove: new.docker_remove,
+            stop_timeout: new.stop_timeout,
+            backups: BackupSettings { destinations: new.backups.destinations, ..old.backups.clone() },
+            schedules: new.schedules,
+            file: new.file,
+            shown,
+            ..(*old).clone()
+        };
+        self.0.send_replace(Arc::new(now));
+        Ok(reloaded)
+    }
+}
+
+/// What changed, and how the settings are shown from now on: what needs a restart as it was.
+fn compare(old: &Shown, new: &Shown) -> (Reloaded, Shown) {
+    let mut reloaded = Reloaded::default();
+    let mut shown = Shown::new();
+    let keys: std::collections::BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    for key in keys {
+        let value = |shown: &Shown| shown.get(key).map(|setting| setting.value.clone());
+        let changed = value(old) != value(new);
+        let reloads =
+            RELOADED.contains(&key.as_str()) || RELOADED_TABLES.iter().any(|table| key.starts_with(table));
+        if changed {
+            let list = if reloads { &mut reloaded.applied } else { &mut reloaded.needs_restart };
+            list.push(key.clone());
+        }
+        // Unchanged, a value may come from another line.
+        let from = if changed && !reloads { old } else { new };
+        if let Some(setting) = from.get(key) {
+            shown.insert(key.clone(), setting.clone());
+        }
+    }
+    (reloaded, shown)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_can_change_changes_and_the_rest_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("convoy.toml");
+        let args = DaemonArgs { config: Some(path.clone()), ..DaemonArgs::default() };
+        std::fs::write(&path, "log-level = \"info\"\ndrivers = [\"vfs\"]\n").unwrap();
+        let file = File::read(&path).unwrap();
+        let live = Live::new(load(dir.path(), Layers { args: &args, file: &file }).unwrap());
+        assert_eq!(live.reload(dir.path(), &args).unwrap(), Reloaded::default());
+
+        std::fs::write(
+            &path,
+            "\nlog-level = \"debug\"\ndrivers = [\"vfs\", \"ebs\"]\ndocker-remove = \"delete\"\n",
+        )
+        .unwrap();
+        let reloaded = live.reload(dir.path(), &args).unwrap();
+        assert_eq!(reloaded.applied, ["docker-remove", "log-level"]);
+        assert_eq!(reloaded.needs_restart, ["drivers"]);
+        let now = live.now();
+        assert_eq!(now.log_level, "debug");
+        assert_eq!(now.general.driver_list, ["vfs"]);
+        assert_eq!(now.shown["drivers"].value, "vfs");
+        assert!(now.shown["log-level"].source.to_string().ends_with("convoy.toml:2"));
+
+        std::fs::write(&path, "log-level = \"loud\"\n").unwrap();
+        let error = live.reload(dir.path(), &args).unwrap_err().to_string();
+        assert!(error.contains("convoy.toml:1") && error.contains("expected error, warn"), "{error}");
+        assert_eq!(live.now().shown, now.shown, "a file that is wrong changes nothing");
+    }
+}

@@ -1,0 +1,155 @@
+//! What operators do: settings in a file, two sockets, sockets from systemd, and what Docker's Remove does.
+
+use crate::harness::Daemon;
+use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+fn text(output: &std::process::Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// A call at any socket: status line and body together.
+fn ask(socket: &std::path::Path, line: &str) -> String {
+    let mut stream = UnixStream::connect(socket).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    write!(stream, "{line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn settings_come_from_a_file_and_change_while_the_daemon_runs() {
+    let mut daemon = Daemon::prepare(&[]);
+    let file = daemon.dir.path().join("convoy.toml");
+    std::fs::write(&file, "docker-remove = \"keep\"\nlog-level = \"info\"\n[destinations.\"s3://b1/\"]\nproxy = \"http://me:hush@p:1\"\n").unwrap();
+    daemon.add_arguments(&["--config", file.to_str().unwrap()]);
+    daemon.launch();
+    let shown = text(&daemon.cli(&["config", "show"]));
+    let line = |n: u32| format!("\"Source\": \"{}:{n}\"", file.display());
+    assert!(
+        shown.contains(&line(1)) && shown.contains("flag --root") && shown.contains("(not shown)"),
+        "{shown}"
+    );
+    assert!(!shown.contains("hush"), "{shown}");
+    assert!(text(&daemon.cli(&["config", "check", file.to_str().unwrap()])).contains("all well"));
+
+    daemon.docker("Create", r#"{"Name":"gone1"}"#);
+    let place = daemon.volumes().join("gone1");
+    assert!(place.is_dir());
+    std::fs::write(&file, "\ndocker-remove = \"delete\"\nsocket = \"/elsewhere\"\n").unwrap();
+    daemon.signal(rustix::process::Signal::HUP);
+    let give_up = Instant::now() + Duration::from_secs(10);
+    while !text(&daemon.cli(&["config", "show"])).contains(&line(2)) {
+        assert!(Instant::now() < give_up, "the settings were not read again");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let log = std::fs::read_to_string(daemon.log()).unwrap();
+    assert!(log.contains("change with the next restart"), "{log}");
+    daemon.docker("Remove", r#"{"Name":"gone1"}"#);
+    assert!(!place.exists(), "Docker's Remove deletes, as the file says now");
+
+    std::fs::write(&file, "docker-remove = \"never\"\n").unwrap();
+    let said = text(&daemon.cli(&["config", "check", file.to_str().unwrap()]));
+    assert!(said.contains("convoy.toml:1") && said.contains("expected keep or delete"), "{said}");
+    daemon.signal(rustix::process::Signal::HUP);
+    let give_up = Instant::now() + Duration::from_secs(10);
+    while !std::fs::read_to_string(daemon.log()).unwrap().contains("the settings stay as they are") {
+        assert!(Instant::now() < give_up, "a file that is wrong is not noticed");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(text(&daemon.cli(&["config", "show"])).contains("delete"));
+    daemon.kill();
+    let refused = daemon.refused();
+    assert!(!refused.status.success() && text(&refused).contains("expected keep or delete"), "{refused:?}");
+}
+
+#[test]
+fn docker_has_a_socket_of_its_own_without_the_admin_api() {
+    let mut daemon = Daemon::prepare(&[]);
+    let socket = daemon.dir.path().join("docker.sock");
+    daemon.add_arguments(&["--docker-socket", socket.to_str().unwrap(), "--docker-socket-group", "0"]);
+    daemon.launch();
+    let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&daemon.socket()), mode(&socket)), (0o600, 0o660));
+    for call in ["POST /Plugin.Activate", "POST /VolumeDriver.List", "GET /healthz"] {
+        assert!(ask(&socket, call).starts_with("HTTP/1.1 200"), "{call}");
+        assert!(ask(&daemon.socket(), call).starts_with("HTTP/1.1 200"), "{call}");
+    }
+    for call in [
+        "GET /v1/info",
+        "GET /volumes/list",
+        "GET /config",
+        "DELETE /volumes/",
+        "GET /v1//info",
+        "GET /events",
+    ] {
+        let answer = ask(&socket, call);
+        assert!(!answer.starts_with("HTTP/1.1 200"), "{call}: {answer}");
+    }
+    assert!(ask(&socket, "GET /healthz").contains("\"Status\": \"ok\""));
+    assert!(daemon.stop().success());
+    assert!(!socket.exists() && !daemon.socket().exists());
+}
+
+#[test]
+fn sockets_of_systemd_are_used_and_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let admin = UnixListener::bind(dir.path().join("admin.sock")).unwrap();
+    let docker = UnixListener::bind(dir.path().join("docker.sock")).unwrap();
+    // As systemd does: descriptors from 3 on, and the pid of the very process.
+    let script = format!(
+        "exec 3<&{0} 4<&{1}; export LISTEN_PID=$$ LISTEN_FDS=2 LISTEN_FDNAMES=admin:docker; exec {2} daemon --root {3}",
+        admin.as_raw_fd(),
+        docker.as_raw_fd(),
+        env!("CARGO_BIN_EXE_convoy"),
+        dir.path().join("root").display()
+    );
+    for fd in [&admin, &docker] {
+        rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty()).unwrap();
+    }
+    let mut child = std::process::Command::new("/bin/bash")
+        .args(["-c", &script])
+        .env("CONVOY_CONFIG", "/dev/null")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    // Asked before the daemon is ready: the call waits.
+    let answer = ask(&dir.path().join("admin.sock"), "GET /v1/info");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(ask(&dir.path().join("docker.sock"), "GET /v1/info").starts_with("HTTP/1.1 404"));
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::TERM)
+        .unwrap();
+    assert!(child.wait().unwrap().success());
+    assert!(dir.path().join("admin.sock").exists(), "systemd's own");
+}
+
+#[test]
+fn a_volume_has_its_own_word_on_docker_remove() {
+    let mut daemon = Daemon::start();
+    let place = |name: &str| daemon.volumes().join(name);
+    daemon.docker("Create", r#"{"Name":"kept1"}"#);
+    daemon.docker("Create", r#"{"Name":"temp1","Opts":{"retain":"delete"}}"#);
+    daemon.docker("Create", r#"{"Name":"temp2"}"#);
+    assert!(daemon.cli(&["retain", "temp2", "delete"]).status.success());
+    assert!(text(&daemon.cli(&["inspect", "temp1"])).contains("\"DockerRemove\": \"delete\""));
+    let places = ["kept1", "temp1", "temp2"].map(place);
+    // What was said is not forgotten.
+    daemon.kill();
+    daemon.launch();
+    for name in ["kept1", "temp1", "temp2"] {
+        daemon.docker("Remove", &format!("{{\"Name\":\"{name}\"}}"));
+    }
+    assert_eq!(places.map(|place| place.exists()), [true, false, false]);
+    // A later volume of that name is another one.
+    daemon.docker("Create", r#"{"Name":"temp1"}"#);
+    assert!(!text(&daemon.cli(&["inspect", "temp1"])).contains("DockerRemove"));
+    assert!(!daemon.cli(&["retain", "nosuch", "keep"]).status.success());
+    let answer = daemon.docker("Create", r#"{"Name":"temp3","Opts":{"retain":"maybe"}}"#);
+    assert!(answer.contains("keep or delete") && !daemon.volumes().join("temp3").exists(), "{answer}");
+}
