@@ -16,6 +16,7 @@ mod view;
 use crate::backups::Backups;
 use crate::daemon::config::Live;
 use crate::jobs::Jobs;
+use crate::schedules::Schedules;
 use crate::volumes::Volumes;
 use axum::Router;
 use axum::extract::Request;
@@ -38,6 +39,8 @@ pub struct App {
     pub volumes: Arc<Volumes>,
     /// Their backups.
     pub backups: Arc<Backups>,
+    /// What is done by itself.
+    pub schedules: Schedules,
     /// What takes long.
     pub jobs: Jobs,
     /// The daemon's settings.
@@ -49,6 +52,11 @@ pub struct App {
 }
 
 impl App {
+    /// The daemon's directory.
+    pub(crate) fn root(&self) -> std::path::PathBuf {
+        self.config.now().general.root.clone().into()
+    }
+
     /// Runs work to its end, also when whoever asked for it goes away.
     pub(crate) async fn detached<T: Send + 'static>(
         &self,

@@ -5,9 +5,10 @@
 //! - [`settings`]: how a destination is reached, how fast, with which key.
 //!
 //! - [`engine`]: backups in a store, made of what a driver hands over ([`source`]) by the backup engine; [`restore`]:
-//!   the way back; [`store`]: from URLs to stores; [`progress`]: how far it is.
+//!   the way back; [`store`]: from URLs to stores; [`progress`]: how far it is; [`last`]: the last one of each volume.
 
 mod engine;
+mod last;
 mod progress;
 mod provider;
 mod restore;
@@ -26,9 +27,13 @@ use convoy_backup::{Engine, EngineOptions};
 use convoy_client::types::{
     BackupInfo, BackupRef, CreateBackup, ListBackups, PruneBackups, PruneReport, VerifyBackups, VerifyReport,
 };
-use convoy_driver_sdk::{ErrorKind, Name};
+use convoy_driver_sdk::{ErrorKind, Name, Timestamp};
+pub use last::Last;
+use last::LastBackups;
+pub(crate) use provider::own_destination;
 use settings::{BackupSettings, Destinations};
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, RwLock, RwLockReadGuard};
 
 /// The backup service. Cheap to clone.
@@ -37,11 +42,12 @@ pub struct Backups {
     volumes: Arc<Volumes>,
     engine: Engine,
     destinations: Arc<RwLock<Arc<Destinations>>>,
+    last: Arc<LastBackups>,
 }
 
 impl Backups {
-    /// Of these volumes.
-    pub fn new(volumes: Arc<Volumes>, settings: BackupSettings) -> Self {
+    /// Of these volumes, of a daemon with this root.
+    pub fn new(volumes: Arc<Volumes>, settings: BackupSettings, root: &Path) -> Self {
         let mut options = EngineOptions::default();
         if let Some(memory) = settings.memory {
             options.memory = memory;
@@ -50,6 +56,7 @@ impl Backups {
             volumes,
             engine: Engine::new(options),
             destinations: Arc::new(RwLock::new(Arc::new(settings.destinations))),
+            last: Arc::new(LastBackups::open(root)),
         }
     }
 
@@ -62,6 +69,35 @@ impl Backups {
     fn destinations(&self) -> Arc<Destinations> {
         let now: RwLockReadGuard<'_, Arc<Destinations>> = unpoisoned(self.destinations.read());
         Arc::clone(&now)
+    }
+
+    /// The last backup that was made of each volume at each destination, as far as this daemon knows.
+    pub fn last_backups(&self) -> Vec<(Name, String, Last)> {
+        self.last.all()
+    }
+
+    /// The last backup of a volume at any destination, as far as this daemon knows.
+    pub fn last_of(&self, volume: &str) -> Option<Last> {
+        self.last.of(volume).into_iter().max_by_key(|last| last.time)
+    }
+
+    /// The snapshots of a volume that its next backups build on.
+    pub fn bases(&self, volume: &str) -> impl Iterator<Item = String> {
+        self.last.of(volume).into_iter().map(|last| last.snapshot)
+    }
+
+    /// Writes down that a backup was made.
+    async fn note(&self, volume: &Name, destination: String, snapshot: &str, backup: &str) {
+        let (notes, volume) = (Arc::clone(&self.last), volume.clone());
+        let last = Last { time: Timestamp::now(), snapshot: snapshot.to_owned(), backup: backup.to_owned() };
+        // An error says that the daemon is going down.
+        let _ = tokio::task::spawn_blocking(move || notes.note(&volume, &destination, last)).await;
+    }
+
+    /// Writes down that a backup is gone.
+    async fn forget(&self, backup: &str) {
+        let (notes, backup) = (Arc::clone(&self.last), backup.to_owned());
+        let _ = tokio::task::spawn_blocking(move || notes.forget(&backup)).await;
     }
 
     /// Makes a volume: empty, from a backup, or from a snapshot.
@@ -189,6 +225,21 @@ impl Backups {
                 let asked = asked.clone();
                 self.in_store(move |this| async move { this.list_in_store(&url, &asked).await }).await
             }
+        }
+    }
+
+    /// The backups of a volume at a destination: none for a volume that was never backed up there.
+    ///
+    /// # Errors
+    /// As [`Self::list`].
+    pub async fn list_if_any(
+        &self,
+        asked: &ListBackups,
+        call: &Call,
+    ) -> Result<BTreeMap<String, BackupInfo>> {
+        match self.list(asked, call).await {
+            Err(Error::NoBackups(_)) => Ok(BTreeMap::new()),
+            result => result,
         }
     }
 

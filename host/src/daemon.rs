@@ -2,16 +2,18 @@
 //!
 //! - [`config`]: settings, saved and given; [`duration`] and [`options`]: values in them.
 //! - [`root`]: the directory, one daemon at a time; [`socket`]: the sockets, likewise; [`activation`]: those that systemd
-//!   hands over.
+//!   hands over; [`monitor`]: one for those who watch.
 //! - [`drivers`]: opens the drivers; [`serve`]: from there to the end; [`listen`]: connections.
-//! - [`logging`], [`notify`]: telling the world; [`reload`]: SIGHUP.
+//! - [`logging`] and its form for [`journal`]d, [`notify`]: telling the world; [`reload`]: SIGHUP.
 
 pub mod activation;
 pub mod config;
 pub mod drivers;
 pub mod duration;
+pub mod journal;
 pub mod listen;
 pub mod logging;
+pub mod monitor;
 pub mod notify;
 pub mod options;
 pub mod reload;
@@ -85,15 +87,15 @@ fn start(args: &DaemonArgs) -> Result<(), DaemonError> {
         Ok(file) => file,
         Err(error) => {
             // Where the file wants the log is not known.
-            logging::init(args.log.as_deref(), "info")?;
+            logging::init(args.log.as_deref(), "info", args.log_format.as_deref())?;
             return Err(error.into());
         }
     };
     let layers = Layers { args, file: &file };
     let log_level = match config::log(layers) {
-        Ok((level, log)) => logging::init(log.as_deref(), &level)?,
+        Ok((level, log, format)) => logging::init(log.as_deref(), &level, format.as_deref())?,
         Err(error) => {
-            logging::init(args.log.as_deref(), "info")?;
+            logging::init(args.log.as_deref(), "info", args.log_format.as_deref())?;
             return Err(error.into());
         }
     };

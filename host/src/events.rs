@@ -1,20 +1,32 @@
-//! What happened, for whoever listens.
+//! What happened, for whoever listens and for whoever asks later.
 
-use convoy_client::types::Event;
+use crate::metrics::METRICS;
+use crate::volumes::locks::unpoisoned;
+use convoy_client::types::{Event, EventFilter};
 use convoy_driver_sdk::Timestamp;
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
 use tokio::sync::broadcast;
 
 /// How many events a slow listener may lag behind before it misses some.
 const BACKLOG: usize = 256;
 
-/// The daemon's events. Cheap when nobody listens.
+/// How many past events are kept in memory.
+const REMEMBERED: usize = 4096;
+
+/// The daemon's events.
 #[derive(Debug, Clone)]
-pub struct Events(broadcast::Sender<Arc<Event>>);
+pub struct Events(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    sender: broadcast::Sender<Arc<Event>>,
+    past: Mutex<VecDeque<Arc<Event>>>,
+}
 
 impl Default for Events {
     fn default() -> Self {
-        Self(broadcast::Sender::new(BACKLOG))
+        Self(Arc::new(Inner { sender: broadcast::Sender::new(BACKLOG), past: Mutex::default() }))
     }
 }
 
@@ -29,19 +41,84 @@ impl Events {
             message = event.message,
             "event"
         );
-        if self.0.receiver_count() > 0 {
-            // An error says that the last listener left meanwhile.
-            let _ = self.0.send(Arc::new(Event { time: Timestamp::now().to_string(), ..event }));
+        METRICS.happened(&event.kind);
+        let event = Arc::new(Event { time: Timestamp::now().to_string(), ..event });
+        // Remembered and told under one lock: a listener that asks for the past gets each event once.
+        let mut past = unpoisoned(self.0.past.lock());
+        if past.len() == REMEMBERED {
+            past.pop_front();
         }
+        past.push_back(Arc::clone(&event));
+        // An error says that nobody listens.
+        let _ = self.0.sender.send(event);
     }
 
-    /// What happens from now on.
-    pub fn listen(&self) -> broadcast::Receiver<Arc<Event>> {
-        self.0.subscribe()
+    /// What happened since then, as far as it is remembered, and what happens from now on. `None`: only the latter.
+    pub fn listen(&self, since: Option<Timestamp>) -> (Vec<Arc<Event>>, broadcast::Receiver<Arc<Event>>) {
+        let past = unpoisoned(self.0.past.lock());
+        let listener = self.0.sender.subscribe();
+        let Some(since) = since else { return (Vec::new(), listener) };
+        let wanted = |event: &Arc<Event>| Timestamp::parse(&event.time).is_ok_and(|time| time >= since);
+        (past.iter().filter(|event| wanted(event)).cloned().collect(), listener)
     }
+}
+
+/// Whether somebody wants to hear of an event. A kind may be named by its beginning: `backup` or `backup.create`.
+pub fn is_wanted(filter: &EventFilter, event: &Event) -> bool {
+    let one_of = |wanted: &str, is: &dyn Fn(&str) -> bool| {
+        wanted.is_empty() || wanted.split(',').map(str::trim).any(is)
+    };
+    let kind = |wanted: &str| {
+        event.kind == wanted || event.kind.strip_prefix(wanted).is_some_and(|rest| rest.starts_with('.'))
+    };
+    one_of(&filter.kind, &kind)
+        && one_of(&filter.volume, &|volume| volume == event.volume)
+        && one_of(&filter.driver, &|driver| driver == event.driver)
 }
 
 /// An event of this kind about a volume.
 pub fn about(kind: &str, driver: &str, volume: &str) -> Event {
     Event { kind: kind.to_owned(), driver: driver.to_owned(), volume: volume.to_owned(), ..Event::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_past_is_told_once_and_is_bounded() {
+        let events = Events::default();
+        for number in 0..REMEMBERED + 10 {
+            events.send(about("volume.create", "vfs", &format!("v{number}")));
+        }
+        let (past, mut listener) = events.listen(Some(Timestamp::from_unix(0)));
+        assert_eq!((past.len(), past[0].volume.as_str()), (REMEMBERED, "v10"));
+        assert!(listener.try_recv().is_err());
+        events.send(about("volume.delete", "vfs", "v1"));
+        assert_eq!(listener.try_recv().unwrap().kind, "volume.delete");
+        assert!(events.listen(None).0.is_empty());
+        assert!(events.listen(Some(Timestamp::from_unix(4_000_000_000))).0.is_empty());
+    }
+
+    #[test]
+    fn filters() {
+        let event = about("backup.create", "vfs", "db");
+        let filter = |kind: &str, volume: &str, driver: &str| EventFilter {
+            kind: kind.to_owned(),
+            volume: volume.to_owned(),
+            driver: driver.to_owned(),
+            ..EventFilter::default()
+        };
+        for (wanted, filter) in [
+            (true, filter("", "", "")),
+            (true, filter("backup", "db", "vfs")),
+            (true, filter("volume,backup.create", "web, db", "")),
+            (false, filter("back", "", "")),
+            (false, filter("backup.delete", "", "")),
+            (false, filter("", "web", "")),
+            (false, filter("", "", "ebs")),
+        ] {
+            assert_eq!(is_wanted(&filter, &event), wanted, "{filter:?}");
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! Long work: what runs, how far it is, and how it is stopped.
 
 use crate::call::Call;
+use crate::metrics::METRICS;
 use crate::volumes::locks::unpoisoned;
 use crate::volumes::spec::CreateSpec;
 use convoy_client::types::{Job, Progress};
@@ -157,6 +158,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         unpoisoned(self.jobs.0.lock()).remove(&self.state.id);
+        METRICS.job_ended(self.state.about.kind, self.state.started.elapsed());
         tracing::debug!(job = self.state.id, kind = self.state.about.kind, "ended");
     }
 }

@@ -2,13 +2,16 @@
 //!
 //! - [`daemon`]: from arguments to a running daemon, and to its end.
 //! - [`api`]: HTTP on the socket.
-//! - [`volumes`]: the volume service; [`backups`]: their backups.
-//! - [`jobs`]: what takes long; [`events`]: what happened; [`call`]: what a call to a driver carries.
+//! - [`volumes`]: the volume service; [`backups`]: their backups; [`schedules`]: those that are made by themselves.
+//! - [`jobs`]: what takes long; [`events`]: what happened; [`metrics`]: what is counted; [`doctor`]: what is wrong; [`call`]: what a call to a driver carries.
 
 pub mod api;
 pub mod backups;
 pub mod call;
 pub mod daemon;
+pub mod doctor;
 pub mod events;
 pub mod jobs;
+pub mod metrics;
+pub mod schedules;
 pub mod volumes;

@@ -3,7 +3,10 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    convoy_cli::main(convoy::daemon::run, convoy::daemon::drivers::installed, |file| {
-        convoy::daemon::config::check_file(file).map_err(|error| error.to_string())
-    })
+    convoy_cli::main(
+        convoy::daemon::run,
+        convoy::daemon::drivers::installed,
+        |file| convoy::daemon::config::check_file(file).map_err(|error| error.to_string()),
+        Some(convoy::doctor::offline::examine),
+    )
 }

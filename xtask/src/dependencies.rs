@@ -41,7 +41,7 @@ const ENGINE: [Need; 4] = [
 ];
 
 /// What tests and measurements need beside that.
-const LAB: [Need; 22] = [
+const LAB: [Need; 23] = [
     program("pkg-config", &["pkg-config"]),
     // The bindings of the devicemapper driver are made from the headers; nothing of these is linked.
     package(&["libclang-dev"]),
@@ -57,6 +57,8 @@ const LAB: [Need; 22] = [
     program("script", &["bsdutils"]),
     program("strace", &["strace"]),
     package(&["python3-venv"]),
+    // Reads the metrics in a test, as Prometheus does.
+    package(&["python3-prometheus-client"]),
     // A virtual machine with a kernel that has device-mapper, for the tests of that driver.
     program("qemu-system-x86_64", &["qemu-system-x86"]),
     package(&["linux-image-amd64", "linux-image-virtual"]),

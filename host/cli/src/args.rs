@@ -6,6 +6,8 @@ use std::path::PathBuf;
 mod backup;
 mod daemon;
 mod driver;
+mod schedule;
+mod watch;
 
 pub use backup::{
     BackupArgs, BackupCommand, CreateBackupArgs, Format, ListBackupsArgs, PruneArgs, VerifyArgs,
@@ -15,6 +17,8 @@ pub use driver::{
     DriverArgs, DriverCall, DriverCallCommand, DriverCommand, DriverSnapshotCommand, Kind, Language,
     ListDriversArgs, NewDriverArgs, RunDriverArgs,
 };
+pub use schedule::{ScheduleArgs, ScheduleCommand};
+pub use watch::{DoctorArgs, EventsArgs, TopArgs};
 
 const ABOUT: &str = "Volumes for containers: snapshots, incremental backups, any storage";
 
@@ -123,13 +127,21 @@ pub enum Command {
     Snapshot(SnapshotArgs),
     /// Make, delete, inspect, list and verify backups
     Backup(BackupArgs),
+    /// See and run what is done by schedule
+    Schedule(ScheduleArgs),
     /// List and cancel running work
     Jobs(JobsArgs),
     /// See what drivers there are, write one, call one
     #[command(visible_alias = "drivers")]
     Driver(DriverArgs),
     /// Print what happens, as it happens
-    Events,
+    Events(EventsArgs),
+    /// Print the daemon's metrics, in the text form of OpenMetrics
+    Metrics,
+    /// Find out what is wrong, and how to repair it
+    Doctor(DoctorArgs),
+    /// Watch jobs, schedules and drivers
+    Top(TopArgs),
     /// Print a script that completes convoy's commands in a shell
     Completions {
         /// Which shell

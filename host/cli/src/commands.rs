@@ -1,6 +1,7 @@
 //! What each command does: a call, and how its answer is shown.
 
-use crate::args::{Cli, Command, JobsCommand, ProgressArgs};
+use crate::Doctor;
+use crate::args::{Cli, Command, EventsArgs, JobsCommand, ProgressArgs};
 use crate::documents;
 use crate::driver::{self, Installed};
 use crate::error::{Failure, Result};
@@ -14,7 +15,10 @@ use std::path::Path;
 use std::process::ExitCode;
 
 mod backup;
+mod doctor;
+mod schedule;
 mod snapshot;
+mod top;
 mod volume;
 
 /// What every command works with.
@@ -22,17 +26,24 @@ struct Session<'a> {
     client: Client,
     verbose: bool,
     installed: Installed,
+    /// For when no daemon runs.
+    doctor: Option<Doctor>,
     output: &'a mut Output,
 }
 
 /// Runs a command to its end.
-pub(crate) fn run(cli: Cli, installed: Installed, output: &mut Output) -> Result<ExitCode> {
+pub(crate) fn run(
+    cli: Cli,
+    installed: Installed,
+    doctor: Option<Doctor>,
+    output: &mut Output,
+) -> Result<ExitCode> {
     match cli.command {
         Command::Completions { shell } => documents::completions(shell, output)?,
         Command::Man { directory } => documents::man(&directory, output)?,
         command => {
             let client = Client::new(cli.global.socket);
-            let session = Session { client, verbose: cli.global.verbose, installed, output };
+            let session = Session { client, verbose: cli.global.verbose, installed, doctor, output };
             // One thread is enough for one call, and quick to start.
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             return runtime.block_on(Box::pin(session.run(command)));
@@ -59,6 +70,7 @@ impl Session<'_> {
             Command::Retain(args) => self.retain(args).await?,
             Command::Snapshot(args) => self.snapshot(args.command).await?,
             Command::Backup(args) => return self.backup(args).await,
+            Command::Schedule(args) => return self.schedule(args).await,
             Command::Jobs(args) => match args.command.unwrap_or(JobsCommand::List) {
                 JobsCommand::List => self.show(Call::list_jobs(), views::jobs).await?,
                 JobsCommand::Cancel { id } => {
@@ -69,7 +81,13 @@ impl Session<'_> {
             Command::Driver(args) => {
                 driver::run(args, self.installed, &self.client, self.output).await?;
             }
-            Command::Events => self.events().await?,
+            Command::Events(args) => self.events(&args).await?,
+            Command::Metrics => {
+                let text = self.text(Call::metrics()).await?;
+                self.output.bytes(text.as_bytes())?;
+            }
+            Command::Doctor(args) => return self.doctor(&args).await,
+            Command::Top(args) => self.top(&args).await?,
             Command::Daemon(_) | Command::Completions { .. } | Command::Man { .. } => {
                 return Err(Failure::Other {
                     message: "this command makes no call to the daemon".to_owned(),
@@ -102,8 +120,8 @@ impl Session<'_> {
     }
 
     /// Prints events until the daemon stops or the user does.
-    async fn events(&mut self) -> Result<()> {
-        let call = Call::events();
+    async fn events(&mut self, args: &EventsArgs) -> Result<()> {
+        let call = Call::some_events(&args.filter()?);
         self.output.debug(&call.name());
         let mut stream = self.client.stream(call).await?;
         while let Some(line) = stream.next_line().await? {

@@ -76,6 +76,14 @@ impl Failure {
         }
     }
 
+    /// The request in the daemon's log, where it was the daemon that failed and not what was asked for.
+    pub fn request_id(&self) -> Option<&str> {
+        let Self::Call(convoy_client::Error::Server(error)) = self else { return None };
+        let failed =
+            matches!(error.kind.as_str(), "internal" | "unavailable" | "deadline_exceeded" | "data_loss");
+        (failed && !error.request_id.is_empty()).then_some(&error.request_id)
+    }
+
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         match self {

@@ -16,6 +16,7 @@ use crate::error::Failure;
 use crate::output::Output;
 use clap::error::ErrorKind;
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
+use convoy_client::types::Diagnosis;
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
@@ -33,21 +34,25 @@ pub mod spelling;
 /// The whole program: parses the arguments of the process, runs the client, or hands over to the daemon.
 ///
 /// No thread and no runtime is started before `daemon` is called. `installed` makes what drivers can be loaded; `check`
-/// checks a file of settings.
+/// checks a file of settings; `doctor` examines what it can where no daemon runs.
 pub fn main(
     daemon: impl FnOnce(DaemonArgs) -> ExitCode,
     installed: driver::Installed,
     check: impl FnOnce(&Path) -> Result<String, String>,
+    doctor: Option<Doctor>,
 ) -> ExitCode {
     match parse(std::env::args_os()) {
         Parsed::Client(cli) => match &cli.command {
             Command::Config(ConfigArgs { command: ConfigCommand::Check { file } }) => say(&cli, check(file)),
-            _ => run(cli, installed),
+            _ => run(cli, installed, doctor),
         },
         Parsed::Daemon(args) => daemon(args),
         Parsed::Done(code) => code,
     }
 }
+
+/// Examines the machine and a daemon's directory while no daemon runs: its root, its socket, whether to repair.
+pub type Doctor = fn(&Path, &Path, bool) -> Diagnosis;
 
 /// What the arguments say is to be done.
 #[derive(Debug)]
@@ -119,10 +124,11 @@ fn say(cli: &Cli, answer: Result<String, String>) -> ExitCode {
     }
 }
 
-/// Runs anything but the daemon.
-pub fn run(cli: Cli, installed: driver::Installed) -> ExitCode {
+/// Runs anything but the daemon. Without a `doctor` only a daemon that runs is examined.
+pub fn run(cli: Cli, installed: driver::Installed, doctor: Option<Doctor>) -> ExitCode {
     let mut output = Output::new(cli.global.output, cli.global.debug);
-    let result = commands::run(cli, installed, &mut output).and_then(|code| output.finish().map(|()| code));
+    let result = commands::run(cli, installed, doctor, &mut output);
+    let result = result.and_then(|code| output.finish().map(|()| code));
     match result {
         Ok(code) => code,
         Err(failure) => output.fail(&failure),

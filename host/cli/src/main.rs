@@ -14,5 +14,6 @@ fn main() -> ExitCode {
         no_daemon,
         |path| Drivers::new(SearchPath::standard(path)),
         |_| Err("convoy-cli is the client alone and knows no settings: use `convoy config check`".to_owned()),
+        None,
     )
 }

@@ -9,8 +9,11 @@ use serde::de::DeserializeOwned;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
+pub mod doctor;
 mod log;
+pub mod schedules;
 pub mod table;
+pub mod top;
 mod values;
 pub mod views;
 
@@ -142,6 +145,9 @@ impl Output {
             Failure::Usage { rendered, .. } => write!(err, "{}", rendered.ansi()),
             failure => writeln!(err, "{ERROR}error:{ERROR:#} {failure}"),
         };
+        if let Some(request) = failure.request_id() {
+            let _ = writeln!(err, "The daemon's log has more under {request}.");
+        }
         if let Some(hint) = failure.hint() {
             let _ = writeln!(err, "{HINT}hint:{HINT:#} {hint}");
         }

@@ -4,9 +4,9 @@ use crate::error::{Error, Result, ServerError};
 use crate::stream::Stream;
 use crate::types::{
     BackupInfo, BackupRef, CancelJob, CreateBackup, CreateSnapshot, CreateVolume, CreatedBackup,
-    DeleteVolume, DriverStatus, Info, Job, ListBackups, MountVolume, Pairs, PruneBackups, PruneReport,
-    ResizeVolume, RetainVolume, RevertSnapshot, Snapshot, SnapshotRef, UnmountVolume, VerifyBackups,
-    VerifyReport, Volume, VolumeRef,
+    DeleteVolume, DriverStatus, EventFilter, Examine, Info, Job, ListBackups, MountVolume, Pairs,
+    PruneBackups, PruneReport, ResizeVolume, RetainSchedule, RetainVolume, RevertSnapshot, RunSchedule,
+    ScheduleStatus, Snapshot, SnapshotRef, UnmountVolume, VerifyBackups, VerifyReport, Volume, VolumeRef,
 };
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -15,6 +15,7 @@ use hyper::client::conn::http1;
 use hyper::{Method, Request, Response, StatusCode, header};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -33,23 +34,26 @@ pub const KIND_HEADER: &str = "convoy-error-kind";
 /// The header in which the daemon says what to do about an error, percent-encoded.
 pub const HINT_HEADER: &str = "convoy-hint";
 
+/// The header in which the daemon names the request, as its log does.
+pub const REQUEST_ID_HEADER: &str = "convoy-request-id";
+
 /// A call: what to send where. Made by the constructors, sent by a [`Client`].
 #[derive(Debug, Clone)]
 pub struct Call {
     method: Method,
-    path: &'static str,
+    path: Cow<'static, str>,
     body: Option<Vec<u8>>,
 }
 
 impl Call {
     fn bare(method: Method, path: &'static str) -> Self {
-        Self { method, path, body: None }
+        Self { method, path: path.into(), body: None }
     }
 
     fn with<T: Serialize>(method: Method, path: &'static str, body: &T) -> Self {
         // The requests are structures with text keys: serialising them cannot fail. An empty body, which the
         // daemon refuses by name, is the honest answer if one ever could.
-        Self { method, path, body: Some(serde_json::to_vec(body).unwrap_or_default()) }
+        Self { method, path: path.into(), body: Some(serde_json::to_vec(body).unwrap_or_default()) }
     }
 
     /// Method and path, for messages.
@@ -149,9 +153,43 @@ impl Call {
     pub fn list_drivers() -> Self {
         Self::bare(Method::GET, "/v1/drivers")
     }
+    /// `GET /schedules`.
+    pub fn list_schedules() -> Self {
+        Self::bare(Method::GET, "/v1/schedules")
+    }
+    /// `POST /schedules/run`.
+    pub fn run_schedule(body: &RunSchedule) -> Self {
+        Self::with(Method::POST, "/v1/schedules/run", body)
+    }
+    /// `POST /schedules/retain`.
+    pub fn retain_schedule(body: &RetainSchedule) -> Self {
+        Self::with(Method::POST, "/v1/schedules/retain", body)
+    }
+    /// `POST /doctor`.
+    pub fn examine(body: &Examine) -> Self {
+        Self::with(Method::POST, "/v1/doctor", body)
+    }
+    /// `GET /metrics`.
+    pub fn metrics() -> Self {
+        Self::bare(Method::GET, "/v1/metrics")
+    }
     /// `GET /events`.
     pub fn events() -> Self {
         Self::bare(Method::GET, "/v1/events")
+    }
+    /// `GET /events` that are wanted.
+    pub fn some_events(filter: &EventFilter) -> Self {
+        let fields = [
+            ("since", &filter.since),
+            ("kind", &filter.kind),
+            ("volume", &filter.volume),
+            ("driver", &filter.driver),
+            ("follow", &filter.follow),
+        ];
+        let given = fields.iter().filter(|(_, value)| !value.is_empty());
+        let query: Vec<String> = given.map(|(key, value)| format!("{key}={}", encode_query(value))).collect();
+        let path = format!("/v1/events?{}", query.join("&"));
+        Self { method: Method::GET, path: path.into(), body: None }
     }
 }
 
@@ -216,7 +254,7 @@ impl Client {
         tokio::spawn(driver);
         let mut request = Request::builder()
             .method(call.method.clone())
-            .uri(call.path)
+            .uri(&*call.path)
             .header(header::HOST, "convoy")
             .header(header::USER_AGENT, USER_AGENT);
         if call.body.is_some() {
@@ -242,6 +280,7 @@ impl Client {
         let status = response.status();
         let header = |name| response.headers().get(name).map(|value| decode(value.as_bytes()));
         let (kind, hint) = (header(KIND_HEADER).unwrap_or_default(), header(HINT_HEADER));
+        let request_id = header(REQUEST_ID_HEADER).unwrap_or_default();
         let mut message = match self.body(&call.name(), response).await {
             Ok(message) => message,
             Err(error) => return error,
@@ -258,7 +297,7 @@ impl Client {
         if message.is_empty() {
             message = format!("the daemon answered {status} to {} and did not say why", call.name());
         }
-        Error::Server(ServerError { status: status.as_u16(), kind, message, hint })
+        Error::Server(ServerError { status: status.as_u16(), kind, message, hint, request_id })
     }
 
     fn broken(&self, call: &str, source: Box<dyn std::error::Error + Send + Sync>) -> Error {
@@ -370,6 +409,10 @@ impl Client {
     pub async fn list_drivers(&self) -> Result<BTreeMap<String, DriverStatus>> {
         self.json(Call::list_drivers()).await
     }
+    /// The schedules by name.
+    pub async fn list_schedules(&self) -> Result<BTreeMap<String, ScheduleStatus>> {
+        self.json(Call::list_schedules()).await
+    }
     /// What happens from now on: read [`crate::types::Event`]s with [`Stream::next_value`].
     pub async fn events(&self) -> Result<Stream> {
         self.stream(Call::events()).await
@@ -378,6 +421,19 @@ impl Client {
 
 fn snapshot_ref(name: &str) -> SnapshotRef {
     SnapshotRef { snapshot_name: name.to_owned(), ..SnapshotRef::default() }
+}
+
+/// Percent-encodes a text as a value in a query.
+pub fn encode_query(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'-' | b'_' | b'.' | b'~' => out.push(char::from(byte)),
+            _ if byte.is_ascii_alphanumeric() => out.push(char::from(byte)),
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
 }
 
 /// Percent-encodes what a header cannot carry, for [`HINT_HEADER`].

@@ -77,6 +77,8 @@ pub struct ServerError {
     pub message: String,
     /// What to do, where the daemon knows.
     pub hint: Option<String>,
+    /// Names the request in the daemon's log; empty where it was not said.
+    pub request_id: String,
 }
 
 impl Error {

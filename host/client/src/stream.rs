@@ -52,6 +52,7 @@ impl Stream {
                 kind: error.kind,
                 message: error.message,
                 hint: error.hint,
+                request_id: String::new(),
             })),
             Some(StreamLine::Result(answer)) => {
                 self.source = Source::Whole(None);

@@ -8,9 +8,11 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 mod backup;
+mod doctor;
 mod driver;
 mod info;
 mod job;
+mod schedule;
 mod snapshot;
 mod volume;
 
@@ -18,9 +20,14 @@ pub use backup::{
     BackupInfo, BackupRef, CreateBackup, CreatedBackup, ListBackups, Problem, PruneBackups, PruneReport,
     VerifyBackups, VerifyReport,
 };
+pub use doctor::{Diagnosis, Examine, Symptom};
 pub use driver::{DriverOption, DriverStatus};
 pub use info::{ConfigValue, General, Health, Info};
-pub use job::{CancelJob, Event, Job, Progress, StreamError, StreamLine};
+pub use job::{CancelJob, Event, EventFilter, Job, Progress, StreamError, StreamLine};
+pub use schedule::{
+    KeptItem, RemovedItem, RetainReport, RetainSchedule, RunOutcome, RunReport, RunSchedule, ScheduleStatus,
+    ScheduledVolume,
+};
 pub use snapshot::{CreateSnapshot, RevertSnapshot, Snapshot, SnapshotEntry, SnapshotRef};
 pub use volume::{
     CreateVolume, DeleteVolume, MountVolume, ResizeVolume, RetainVolume, UnmountVolume, Volume, VolumeRef,

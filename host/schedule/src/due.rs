@@ -16,7 +16,7 @@ const AHEAD: i64 = 86_400;
 pub struct Timing {
     /// By the clock.
     pub cron: Cron,
-    /// Up to this much later.
+    /// Up to this much later; less than the time between two runs.
     pub jitter: Duration,
     /// Whether missed runs are made good by one.
     pub catch_up: bool,

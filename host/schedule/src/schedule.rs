@@ -6,7 +6,7 @@ use crate::due::Timing;
 use crate::keep::{KeepsNothing, Rules};
 use crate::naming::MAX_SCHEDULE_BYTES;
 use crate::select::{InvalidSelection, Label, Selection, parse_labels};
-use convoy_driver_sdk::Name;
+use convoy_driver_sdk::{Name, Timestamp};
 use jiff::tz::TimeZone;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -17,6 +17,9 @@ const HOOK_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The longest jitter. More would mix up the runs of days.
 const MAX_JITTER: Duration = Duration::from_secs(24 * 3600);
+
+/// How many runs are looked at to find the least time between two.
+const RUNS_COMPARED: usize = 64;
 
 /// A schedule that makes no sense.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -61,6 +64,9 @@ pub enum Reason {
         /// What it may be.
         expected: &'static str,
     },
+    /// The next run would be due before this one has begun.
+    #[error("jitter {0:?} is not shorter than the time between two runs of {1:?}")]
+    JitterOverlaps(String, String),
     /// A field that has no meaning for this kind.
     #[error("{0} is only for kind = \"backup\"")]
     OnlyBackup(&'static str),
@@ -225,10 +231,15 @@ impl Schedule {
             None => Duration::ZERO,
             Some(text) => duration("jitter", text, "at most 24h, like 10m", |it| it <= MAX_JITTER)?,
         };
+        let cron = Cron::parse(&config.cron, zone)?;
+        if jitter >= shortest_gap(&cron) {
+            let text = config.jitter.clone().unwrap_or_default();
+            return Err(Reason::JitterOverlaps(text, config.cron.clone()));
+        }
         let timeout = config.timeout.as_ref().map(|text| at_least_a_second("timeout", text)).transpose()?;
         Ok(Self {
             name: config.name.clone(),
-            timing: Timing { cron: Cron::parse(&config.cron, zone)?, jitter, catch_up: config.catch_up },
+            timing: Timing { cron, jitter, catch_up: config.catch_up },
             selection: Selection::new(&config.volumes, &config.exclude, &config.labels)?,
             kind: config.kind,
             destination: config.destination.clone().unwrap_or_default(),
@@ -294,6 +305,20 @@ impl Notify {
         };
         Ok(Self { channel, on: config.on })
     }
+}
+
+/// The least time between two runs, as far as some runs tell.
+fn shortest_gap(cron: &Cron) -> Duration {
+    let mut shortest = Duration::MAX;
+    let mut time = Timestamp::from_unix(0);
+    for _ in 0..RUNS_COMPARED {
+        let Some(next) = cron.next_after(time) else { break };
+        if time.unix() > 0 {
+            shortest = shortest.min(Duration::from_secs(next.unix().abs_diff(time.unix())));
+        }
+        time = next;
+    }
+    shortest
 }
 
 fn at_least_a_second(field: &'static str, text: &str) -> Result<Duration, Reason> {

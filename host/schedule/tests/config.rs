@@ -134,6 +134,9 @@ fn nonsense_is_refused_with_what_was_expected() {
         let error = parse(&format!("[[schedule]]\n{text}\n{base}")).unwrap_err().to_string();
         assert!(error.contains(expected), "{text}: {error}");
     }
+    let often =
+        "[[schedule]]\nname = 's1'\nkind = 'snapshot'\nvolumes = ['*']\ncron = '*/5 * * * *'\njitter = '5m'";
+    assert!(parse(often).unwrap_err().to_string().contains("not shorter than the time between two runs"));
     let one = format!("[[schedule]]\nname = 's1'\nkind = 'snapshot'\n{base}");
     assert!(parse(&format!("{one}{one}")).unwrap_err().to_string().contains("two of this name"));
     for (text, expected) in [

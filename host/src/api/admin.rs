@@ -2,6 +2,8 @@
 
 mod backups;
 mod daemon;
+mod metrics;
+mod schedules;
 mod snapshots;
 mod volumes;
 
@@ -20,6 +22,11 @@ pub(super) fn routes() -> Router<App> {
         .route("/jobs/cancel", post(daemon::cancel))
         .route("/jobs/{id}", delete(daemon::cancel_by_path))
         .route("/events", get(daemon::events))
+        .route("/doctor", post(daemon::doctor))
+        .route("/metrics", get(metrics::text))
+        .route("/schedules", get(schedules::list))
+        .route("/schedules/run", post(schedules::run))
+        .route("/schedules/retain", post(schedules::retain))
         .route("/volumes/list", get(volumes::list))
         .route("/volumes/", get(volumes::inspect).delete(volumes::delete))
         .route("/volumes/create", post(volumes::create))

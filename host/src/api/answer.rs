@@ -1,5 +1,6 @@
 //! The forms of answers.
 
+use crate::metrics::kind_name;
 use crate::volumes::Error;
 use axum::body::Body;
 use axum::extract::Request;
@@ -33,6 +34,10 @@ pub(super) fn text(text: String) -> Response {
 pub(super) fn json(value: &impl Serialize) -> Result<String, Failure> {
     gojson::to_string(value).map_err(|error| Failure::internal(&error))
 }
+
+/// What kind of error an answer tells of, for those who count.
+#[derive(Debug, Clone)]
+pub(super) struct Told(pub(super) String);
 
 /// An error of the admin API.
 #[derive(Debug, Clone)]
@@ -77,6 +82,7 @@ impl IntoResponse for Failure {
             format!("{}\n", self.message),
         )
             .into_response();
+        response.extensions_mut().insert(Told(self.kind.clone()));
         let headers = response.headers_mut();
         if let Ok(kind) = HeaderValue::from_str(&self.kind) {
             headers.insert(KIND_HEADER, kind);
@@ -85,14 +91,6 @@ impl IntoResponse for Failure {
             headers.insert(HINT_HEADER, hint);
         }
         response
-    }
-}
-
-/// The name of a kind, as in the driver protocol.
-pub(super) fn kind_name(kind: ErrorKind) -> String {
-    match serde_json::to_value(kind) {
-        Ok(serde_json::Value::String(name)) => name,
-        _ => String::new(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Docker's volume plugin protocol. The status is always 200; an error is `{"Err": "..."}`.
 
-use super::answer::{MAX_BODY_BYTES, text};
+use super::answer::{MAX_BODY_BYTES, Told, text};
 use super::{App, front, view};
 use crate::call::Call;
 use crate::daemon::config::DockerRemove;
@@ -84,7 +84,12 @@ fn answer(answer: &Answer) -> Response {
 }
 
 fn finish(result: Result<Answer, String>) -> Response {
-    answer(&result.unwrap_or_else(|err| Answer { err, ..Answer::default() }))
+    let failed = result.is_err();
+    let mut response = answer(&result.unwrap_or_else(|err| Answer { err, ..Answer::default() }));
+    if failed {
+        response.extensions_mut().insert(Told("error".to_owned()));
+    }
+    response
 }
 
 /// The body of a call and the call of what it starts.
@@ -205,7 +210,12 @@ async fn get(State(app): State<App>, headers: HeaderMap, request: Request) -> Re
             let mut volume = listed(&app, &entry);
             if speaks_plugin_protocol(&headers) {
                 volume.created_at = Some(entry.volume.created.to_string());
-                volume.status = Some(view::driver_info(&app.volumes, &entry, None));
+                let mut status = view::driver_info(&app.volumes, &entry, None);
+                if let Some(last) = app.backups.last_of(&entry.volume.name) {
+                    status.insert("LastBackup".to_owned(), last.time.to_string());
+                    status.insert("LastBackupURL".to_owned(), last.backup);
+                }
+                volume.status = Some(status);
             }
             Ok(Answer { volume: Some(volume), ..Answer::default() })
         }

@@ -1,12 +1,15 @@
 //! What every request passes first.
 
-use super::answer::Failure;
+use super::answer::{Failure, Told};
+use crate::metrics::METRICS;
 use axum::extract::Request;
 use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use convoy_client::client::REQUEST_ID_HEADER;
 use convoy_driver_sdk::ErrorKind;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 use tracing::Instrument;
@@ -27,8 +30,7 @@ struct AskedPath(String);
 
 /// Checks the client's version, takes off the version prefix and gives the request an id.
 pub(super) async fn front(mut request: Request, next: Next) -> Response {
-    static COUNT: AtomicU64 = AtomicU64::new(1);
-    let id = format!("r{}", COUNT.fetch_add(1, Ordering::Relaxed));
+    let id = new_id();
     let began = Instant::now();
     let path = request.uri().path().to_owned();
     let span = tracing::info_span!("call", id, method = %request.method(), path);
@@ -45,10 +47,21 @@ pub(super) async fn front(mut request: Request, next: Next) -> Response {
     if let Some(uri) = without_prefix(request.uri()) {
         *request.uri_mut() = uri;
     }
-    request.extensions_mut().insert(RequestId(id));
+    let label = label(&request);
+    request.extensions_mut().insert(RequestId(id.clone()));
     request.extensions_mut().insert(AskedPath(path));
     async move {
-        let response = next.run(request).await;
+        let mut response = next.run(request).await;
+        let told = response.extensions().get::<Told>().map(|told| told.0.clone());
+        let nowhere = response.status() == StatusCode::NOT_FOUND && told.is_none();
+        let label = if nowhere { "other" } else { label.as_str() };
+        METRICS.answered(label, told.as_deref().unwrap_or("ok"), began.elapsed());
+        if let Some(kind) = told {
+            tracing::info!(kind, "answered with an error");
+        }
+        if let Ok(id) = HeaderValue::from_str(&id) {
+            response.headers_mut().insert(REQUEST_ID_HEADER, id);
+        }
         tracing::debug!(
             status = response.status().as_u16(),
             micros = began.elapsed().as_micros(),
@@ -58,6 +71,21 @@ pub(super) async fn front(mut request: Request, next: Next) -> Response {
     }
     .instrument(span)
     .await
+}
+
+/// An id that no other request has, not before a restart either.
+fn new_id() -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(1);
+    static PROCESS: LazyLock<u16> = LazyLock::new(rand::random);
+    format!("r{:04x}-{}", *PROCESS, COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// What a request is counted as, if there is such a call.
+fn label(request: &Request) -> String {
+    match request.uri().path() {
+        path if path.starts_with("/jobs/job-") => format!("{} /jobs/ID", request.method()),
+        path => format!("{} {path}", request.method()),
+    }
 }
 
 /// The answer to what no route takes.

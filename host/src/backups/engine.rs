@@ -6,10 +6,11 @@ use super::store::{For, Store};
 use super::{Backups, source};
 use crate::events::about;
 use crate::jobs::Running;
+use crate::metrics::{Bytes, METRICS};
 use crate::volumes::error::{Error, Result};
 use crate::volumes::index::Entry;
 use convoy_backup::{
-    BackupMeta, BackupOptions, Format, Progress, PruneOptions, VerifyOptions, VerifySummary,
+    BackupError, BackupMeta, BackupOptions, Format, Progress, PruneOptions, VerifyOptions, VerifySummary,
 };
 use convoy_client::types::{
     BackupInfo, BackupRef, CreateBackup, Event, ListBackups, Pairs, Problem, PruneBackups, PruneReport,
@@ -17,6 +18,7 @@ use convoy_client::types::{
 };
 use convoy_driver_sdk::Timestamp;
 use convoy_driver_sdk::protocol::Snapshot;
+use convoy_objectstore::StoreError;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -77,6 +79,10 @@ impl Backups {
             bytes = summary.stats.bytes, read = summary.stats.bytes_read, added = summary.stats.bytes_added,
             "backed up"
         );
+        METRICS.moved(Bytes::BackedUp, summary.stats.bytes);
+        METRICS.moved(Bytes::Read, summary.stats.bytes_read);
+        METRICS.moved(Bytes::Stored, summary.stats.bytes_added);
+        self.note(volume, store.destination.to_string(), &snapshot.name, &url).await;
         let event = about("backup.create", entry.driver.name(), volume);
         self.volumes.events.send(Event {
             snapshot: snapshot.name.to_string(),
@@ -93,7 +99,12 @@ impl Backups {
     ) -> Result<BTreeMap<String, BackupInfo>> {
         let store = self.destinations().open(url, &asked.endpoint).await?;
         let volume = (!asked.volume_name.is_empty()).then_some(asked.volume_name.as_str());
-        let listing = self.engine.list(Arc::clone(&store.objects), volume).await?;
+        let listing = match self.engine.list(Arc::clone(&store.objects), volume).await {
+            Err(BackupError::Store(error @ StoreError::NotFound { .. })) if volume.is_some() => {
+                return Err(Error::NoBackups(error.to_string()));
+            }
+            listing => listing?,
+        };
         for (volume, backup, error) in &listing.unreadable {
             tracing::warn!(volume, backup, %error, "a backup cannot be listed");
         }
@@ -121,6 +132,7 @@ impl Backups {
         if let Some(why) = summary.deferred {
             tracing::info!(backup = %backup, why, "the backup is gone; its data is removed later");
         }
+        self.forget(&backup.to_string()).await;
         let event = about("backup.delete", "", &backup.volume);
         self.volumes.events.send(Event { message: backup.to_string(), ..event });
         Ok(())

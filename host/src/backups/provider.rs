@@ -33,6 +33,7 @@ impl Backups {
             options: BTreeMap::new(),
         };
         let created = entry.driver.call(request, call).await?;
+        self.note(volume, own_destination(&entry.driver), snapshot, &created.url).await;
         let event = about("backup.create", entry.driver.name(), volume);
         self.volumes.events.send(Event {
             snapshot: snapshot.to_string(),
@@ -79,10 +80,17 @@ impl Backups {
     pub(super) async fn delete_at_provider(&self, driver: &Backend, url: &str, call: &Call) -> Result<()> {
         let request = protocol::DeleteBackup { url: url.to_owned() };
         driver.call(request, &call.within(CHANGE)).await?;
+        self.forget(url).await;
         let event = about("backup.delete", driver.name(), "");
         self.volumes.events.send(Event { message: url.to_owned(), ..event });
         Ok(())
     }
+}
+
+/// Where a driver keeps backups itself.
+pub(crate) fn own_destination(driver: &Backend) -> String {
+    let scheme = driver.description().map(|description| description.backup_scheme().to_owned());
+    format!("{}://", scheme.unwrap_or_else(|| driver.name().to_string()))
 }
 
 /// Whether a driver keeps backups of this scheme.

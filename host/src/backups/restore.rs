@@ -5,6 +5,7 @@ use super::progress::watched;
 use super::store::For;
 use crate::call::Call;
 use crate::jobs::Running;
+use crate::metrics::{Bytes, METRICS};
 use crate::volumes::CHANGE;
 use crate::volumes::backend::Backend;
 use crate::volumes::error::{Error, Result};
@@ -57,6 +58,7 @@ impl Backups {
                 return Err(error.into());
             }
         };
+        METRICS.moved(Bytes::Restored, summary.bytes);
         for warning in &summary.warnings {
             tracing::warn!(volume = %name, warning, "not everything could be restored");
         }

@@ -18,6 +18,8 @@ mod merge;
 pub use check::check_file;
 pub use live::Live;
 
+use super::logging;
+use super::monitor::Address;
 use super::options::{self, Options};
 use crate::backups::settings::{BackupSettings, SettingsError};
 use convoy_cli::args::DEFAULT_ROOT;
@@ -207,6 +209,8 @@ pub struct Config {
     pub docker_remove: DockerRemove,
     /// How long running work may take to end when the daemon stops.
     pub stop_timeout: Duration,
+    /// Where metrics are told besides.
+    pub metrics_listen: Option<Address>,
     /// How backups are made.
     pub backups: BackupSettings,
     /// What is backed up when.
@@ -217,14 +221,15 @@ pub struct Config {
     pub shown: Shown,
 }
 
-/// The log's level and file, which are needed before everything else.
+/// The log's level, file and form, which are needed before everything else.
 ///
 /// # Errors
 /// [`ConfigError::Value`].
-pub fn log(layers: Layers<'_>) -> Result<(String, Option<PathBuf>), ConfigError> {
+pub fn log(layers: Layers<'_>) -> Result<(String, Option<PathBuf>, Option<String>), ConfigError> {
     let level = log_level(layers)?.map_or_else(|| LOG_LEVEL.to_owned(), |given| given.value);
     let file = layers.pick("log", layers.args.log.clone(), layers.file.settings.log.as_ref());
-    Ok((level, file.map(|given| given.value)))
+    let format = log_format(layers)?.map(|given| given.value);
+    Ok((level, file.map(|given| given.value), format))
 }
 
 /// The daemon's directory, which is needed to find what is saved.
@@ -268,6 +273,17 @@ fn read(path: &Path) -> Result<Option<General>, ConfigError> {
             .map_err(|error| unreadable(error.to_string())),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(unreadable(error.to_string())),
+    }
+}
+
+fn log_format(layers: Layers<'_>) -> Result<Option<Given<String>>, ConfigError> {
+    let file = layers.file.settings.log_format.as_ref();
+    match layers.pick("log-format", layers.args.log_format.clone(), file) {
+        Some(Given { value, source }) if !logging::FORMATS.contains(&value.as_str()) => {
+            let why = format!("expected one of {}", logging::FORMATS.join(", "));
+            Err(ConfigError::Value { key: "log-format", value, at: source, why })
+        }
+        given => Ok(given),
     }
 }
 

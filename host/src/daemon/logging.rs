@@ -1,13 +1,15 @@
 //! Where the log goes.
 
+use super::journal::{self, Journal};
 use std::fs::File;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use tracing_subscriber::fmt::format::FmtSpan;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Registry, reload};
+use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
 /// A log that cannot be written.
 #[derive(Debug, thiserror::Error)]
@@ -40,21 +42,36 @@ fn filter(level: &str) -> EnvFilter {
     EnvFilter::new(format!("{chosen},jsonrpsee-client=off,jsonrpsee_core=off"))
 }
 
-/// Sets the log up, to standard output or to the end of a file.
+/// The forms of the log.
+pub const FORMATS: [&str; 4] = ["auto", "text", "json", "journal"];
+
+/// Sets the log up, to standard output or to the end of a file. Without a form, or with `auto`, it is that of journald
+/// where standard output is journald's.
 ///
 /// # Errors
 /// [`LogError`].
-pub fn init(file: Option<&Path>, level: &str) -> Result<LogLevel, LogError> {
+pub fn init(file: Option<&Path>, level: &str, format: Option<&str>) -> Result<LogLevel, LogError> {
     let (filter, handle) = reload::Layer::new(filter(level));
-    let lines = tracing_subscriber::fmt::layer().with_span_events(FmtSpan::NONE).with_target(false);
-    let registry = tracing_subscriber::registry().with(filter);
-    match file {
+    let output = match file {
         Some(path) => {
             let failed = |source| LogError { path: path.to_owned(), source };
             let file = File::options().create(true).append(true).open(path).map_err(failed)?;
-            registry.with(lines.with_ansi(false).with_writer(Mutex::new(file))).init();
+            BoxMakeWriter::new(Mutex::new(file))
         }
-        None => registry.with(lines.with_ansi(std::io::stdout().is_terminal())).init(),
-    }
+        None => BoxMakeWriter::new(std::io::stdout),
+    };
+    let lines = tracing_subscriber::fmt::layer()
+        .with_span_events(FmtSpan::NONE)
+        .with_target(false)
+        .with_ansi(file.is_none() && std::io::stdout().is_terminal())
+        .with_writer(output);
+    let under_journald = file.is_none() && journal::is_standard_output();
+    let lines = match format.unwrap_or("auto") {
+        "json" => lines.json().flatten_event(true).boxed(),
+        "journal" => lines.with_ansi(false).event_format(Journal).boxed(),
+        "auto" if under_journald => lines.with_ansi(false).event_format(Journal).boxed(),
+        _ => lines.boxed(),
+    };
+    tracing_subscriber::registry().with(filter).with(lines).init();
     Ok(LogLevel(handle))
 }

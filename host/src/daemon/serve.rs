@@ -4,12 +4,13 @@ use super::config::{self, Live};
 use super::logging::LogLevel;
 use super::notify::notify;
 use super::socket::Listening;
-use super::{DaemonError, drivers, ledger_dir, listen, reload};
+use super::{DaemonError, drivers, ledger_dir, listen, monitor, reload};
 use crate::api::{self, App};
 use crate::backups::Backups;
 use crate::call::Call;
 use crate::events::Events;
 use crate::jobs::Jobs;
+use crate::schedules::{Schedules, Services};
 use crate::volumes::Volumes;
 use crate::volumes::ledger::{Ledger, Opened};
 use crate::volumes::retain::Policies;
@@ -59,28 +60,44 @@ pub async fn serve(start: Start<'_>) -> Result<(), DaemonError> {
         Arc::new(Volumes::new(drivers, ledger, Events::default()).with_policies(Policies::open(start.root)?));
     load(&volumes, start.root, first).await;
 
-    let app = App {
-        backups: Arc::new(Backups::new(Arc::clone(&volumes), start.config.now().backups.clone())),
+    let services = Services {
         volumes: Arc::clone(&volumes),
+        backups: Arc::new(Backups::new(Arc::clone(&volumes), start.config.now().backups.clone(), start.root)),
         jobs: Jobs::default(),
-        config: start.config.clone(),
         tasks: TaskTracker::new(),
+        stopping: stopping.clone(),
+    };
+    let schedules = Schedules::new(services.clone(), start.root);
+    tokio::spawn(configure_schedules(schedules.clone(), start.config.clone()));
+    let Services { backups, jobs, tasks, .. } = services;
+    let app = App {
+        volumes: Arc::clone(&volumes),
+        backups,
+        schedules: schedules.clone(),
+        jobs,
+        config: start.config.clone(),
+        tasks,
         stopping: stopping.clone(),
     };
     tokio::spawn(reload::at_signal(reload::Reload {
         root: start.root.to_owned(),
         args: start.args.clone(),
-        config: start.config,
+        config: start.config.clone(),
         log_level: start.log_level,
         backups: Arc::clone(&app.backups),
     }));
     let looking_after = tokio::spawn({
         let volumes = Arc::clone(&volumes);
-        async move { volumes.look_after().await }
+        async move { tokio::join!(volumes.look_after(), schedules.look_after()) }
     });
     let mut serving = vec![serve_at(start.sockets.admin.0, api::service(app.clone()), &stopping)?];
     if let Some((listener, _)) = start.sockets.docker {
         serving.push(serve_at(listener, api::docker_service(app.clone()), &stopping)?);
+    }
+    if let Some(address) = &start.config.now().metrics_listen {
+        monitor::start(address, api::service(app.clone()), stopping.clone())
+            .await
+            .map_err(|source| DaemonError::System { what: "listen at --metrics-listen", source })?;
     }
     tracing::info!(
         socket = %start.sockets.names,
@@ -101,6 +118,24 @@ pub async fn serve(start: Start<'_>) -> Result<(), DaemonError> {
     close(&volumes).await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Hands the schedules over, and again when the settings change.
+async fn configure_schedules(schedules: Schedules, config: Live) {
+    let mut changes = config.subscribe();
+    let mut before = None;
+    loop {
+        let now = Arc::clone(&changes.borrow_and_update());
+        let file = &now.file.settings;
+        let asked = (file.scheduling.clone(), file.schedule.clone());
+        if before.as_ref() != Some(&asked) {
+            schedules.configure(&asked.0, now.schedules.clone()).await;
+            before = Some(asked);
+        }
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 /// Answers at a socket.

@@ -4,6 +4,7 @@ mod status;
 
 use super::locks::{Turn, unpoisoned};
 use crate::call::Call;
+use crate::metrics::METRICS;
 use convoy_driver_sdk::context::Progress;
 use convoy_driver_sdk::protocol::{Capability, Description, Open, Opened, Request};
 use convoy_driver_sdk::{DriverError, ErrorKind, Name};
@@ -132,7 +133,7 @@ impl Backend {
     /// # Errors
     /// The driver's; `Unavailable` with the reason when it could not be opened.
     pub async fn call<R: Request>(&self, request: R, call: &Call) -> Result<R::Reply, DriverError> {
-        self.handle()?.call(request, options(call, None)).await
+        self.counted(request, options(call, None)).await
     }
 
     /// Calls the driver to change a volume, whose turn lasts until the driver is done.
@@ -145,7 +146,17 @@ impl Backend {
         call: &Call,
         turn: &Turn,
     ) -> Result<R::Reply, DriverError> {
-        self.handle()?.call(request, options(call, Some(turn.clone()))).await
+        self.counted(request, options(call, Some(turn.clone()))).await
+    }
+
+    async fn counted<R: Request>(&self, request: R, options: CallOptions) -> Result<R::Reply, DriverError> {
+        let calling = METRICS.calling(&self.name, R::METHOD);
+        let result = match self.handle() {
+            Ok(handle) => handle.call(request, options).await,
+            Err(error) => Err(error),
+        };
+        calling.ended(&result);
+        result
     }
 
     fn handle(&self) -> Result<&DriverHandle, DriverError> {

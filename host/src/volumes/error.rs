@@ -66,6 +66,12 @@ pub enum Error {
     /// No driver of that name is loaded.
     #[error("Cannot find driver {0}")]
     UnknownDriver(String),
+    /// No schedule of that name is configured.
+    #[error("schedule {0} not found")]
+    ScheduleNotFound(String),
+    /// A destination that can be used has no backup of the volume. The text is the store's.
+    #[error("{0}")]
+    NoBackups(String),
     /// An option that the driver does not know.
     #[error("unknown option {option:?} for driver {driver}: known options are {known}")]
     UnknownOption {
@@ -144,9 +150,11 @@ impl Error {
     /// The kind, as in the driver protocol.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::VolumeNotFound(_) | Self::SnapshotNotFound(_) | Self::UnknownDriver(_) => {
-                ErrorKind::NotFound
-            }
+            Self::VolumeNotFound(_)
+            | Self::SnapshotNotFound(_)
+            | Self::UnknownDriver(_)
+            | Self::ScheduleNotFound(_)
+            | Self::NoBackups(_) => ErrorKind::NotFound,
             Self::VolumeExists(_) | Self::NameOfSnapshot(_) | Self::SnapshotExists(_) => {
                 ErrorKind::AlreadyExists
             }
@@ -191,6 +199,7 @@ impl Error {
                 "stop them, or take their mounts back with `convoy umount --force` if they are gone"
             }
             Self::UnknownDriver(_) => "`convoy driver list` shows the drivers",
+            Self::ScheduleNotFound(_) => "`convoy schedule list` shows the schedules",
             Self::MountedElsewhere { .. } => "take that mount back first",
             Self::Busy { .. } => "try again; `convoy jobs list` shows what is running",
             Self::Ledger { .. } => "make room on, or repair, the file system of the daemon's root",

@@ -62,6 +62,28 @@ impl Volumes {
         Ok(mounted.mountpoint)
     }
 
+    /// Has the driver mount a volume that is used once more, for one whose mount was taken away by hand.
+    ///
+    /// # Errors
+    /// [`Error::VolumeNotFound`]; [`Error::MountedElsewhere`] if it is now at another place than its users were told;
+    /// the driver's.
+    pub async fn mount_again(&self, name: &str, call: &Call) -> Result<()> {
+        let entry = self.find(name, call).await?;
+        let volume = &entry.volume.name;
+        let turn = self.turn_to_mount(volume, "mount").await?;
+        let usage = self.ledger.usage(volume);
+        if !usage.is_used() {
+            return Ok(());
+        }
+        let request = MountVolume { name: volume.clone(), mountpoint: None };
+        let mounted = entry.driver.change(request, &call.within(CHANGE), &turn).await?;
+        if mounted.mountpoint != usage.mountpoint {
+            let at = mounted.mountpoint.display().to_string();
+            return Err(Error::MountedElsewhere { volume: volume.clone(), at });
+        }
+        Ok(())
+    }
+
     /// Adds a user to a volume that is mounted for others already.
     async fn join(&self, volume: &Name, user: &str, at: Option<&Path>) -> Result<Option<PathBuf>> {
         let usage = self.ledger.usage(volume);

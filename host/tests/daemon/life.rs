@@ -135,7 +135,7 @@ fn the_socket_is_for_root_alone() {
     use std::os::unix::fs::PermissionsExt;
     let daemon = Daemon::start();
     let mode = std::fs::metadata(daemon.socket()).unwrap().permissions().mode();
-    assert_eq!(mode & 0o777, 0o660);
+    assert_eq!(mode & 0o777, 0o600);
 }
 
 /// A state directory that convoy 0.5.2 wrote, volumes and snapshots in it; only its paths are made this test's.

@@ -10,3 +10,5 @@ mod life;
 mod mounts;
 mod operate;
 mod replay;
+mod schedules;
+mod watching;

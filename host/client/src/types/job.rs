@@ -93,6 +93,27 @@ pub struct StreamError {
     pub hint: Option<String>,
 }
 
+/// Which events, in the query of `GET /events`. Several of a kind are separated by commas; empty: all.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EventFilter {
+    /// Also those since then, RFC 3339, that the daemon remembers: the last 4096 since it was started.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub since: String,
+    /// Of these kinds, each a whole one or its beginning: `backup`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub kind: String,
+    /// About these volumes.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub volume: String,
+    /// About these drivers.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub driver: String,
+    /// `false`: end after those of the past.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub follow: String,
+}
+
 /// Something that happened, a line of `GET /events`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]

@@ -1,19 +1,23 @@
 //! `/info`, `/config`, `/drivers`, `/jobs`, `/events`
 
 use super::super::answer::{Failure, body, json, text};
-use super::super::{App, stream};
+use super::super::{App, front, stream};
 use super::call;
 use crate::daemon::config::setting::is_secret;
+use crate::events::is_wanted;
+use crate::jobs::About;
 use axum::body::Body;
-use axum::extract::{Path, Request, State};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use convoy_client::client::NDJSON;
 use convoy_client::gojson;
-use convoy_client::types::{CancelJob, ConfigValue, DriverStatus, Info, Pairs};
-use convoy_driver_sdk::ErrorKind;
+use convoy_client::types::{CancelJob, ConfigValue, DriverStatus, EventFilter, Examine, Info, Pairs};
 use convoy_driver_sdk::protocol::Info as AskInfo;
+use convoy_driver_sdk::{ErrorKind, Timestamp};
+use futures::StreamExt;
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::time::Duration;
@@ -78,6 +82,20 @@ pub(super) async fn drivers(State(app): State<App>, request: Request) -> Answer 
     Ok(text(json(&all)?))
 }
 
+pub(super) async fn doctor(State(app): State<App>, request: Request) -> Response {
+    let (id, lines) = (front::request_id(&request), stream::is_asked(&request));
+    let asked: Examine = match body(request).await {
+        Ok(asked) => asked,
+        Err(failure) => return failure.into_response(),
+    };
+    let about = About { kind: "doctor", ..About::default() };
+    let work = app.clone();
+    stream::respond(&app, lines, about, move |_job| async move {
+        json(&Box::pin(crate::doctor::examine(&work, &asked, &id)).await)
+    })
+    .await
+}
+
 pub(super) async fn jobs(State(app): State<App>) -> Answer {
     Ok(text(json(&app.jobs.list())?))
 }
@@ -98,14 +116,33 @@ fn cancel_job(app: &App, id: &str) -> Answer {
     Err(Failure::new(ErrorKind::NotFound, format!("job {id} not found")).status(StatusCode::NOT_FOUND))
 }
 
-pub(super) async fn events(State(app): State<App>) -> Response {
-    let listener = app.volumes.events.listen();
+pub(super) async fn events(
+    State(app): State<App>,
+    filter: Result<Query<EventFilter>, QueryRejection>,
+) -> Answer {
+    let invalid = |text: String| Failure::new(ErrorKind::InvalidArgument, text);
+    let Query(filter) = filter.map_err(|error| invalid(error.body_text()))?;
+    let since = match filter.since.as_str() {
+        "" => None,
+        text => Some(Timestamp::parse(text).map_err(|error| invalid(error.to_string()))?),
+    };
+    let follow = match filter.follow.as_str() {
+        "" | "true" => true,
+        "false" => false,
+        other => return Err(invalid(format!("invalid follow {other:?}: expected true or false"))),
+    };
+    let (past, listener) = app.volumes.events.listen(since);
+    let past: Vec<Bytes> =
+        past.iter().filter(|event| is_wanted(&filter, event)).map(|event| stream::line(&**event)).collect();
+    let past = futures::stream::iter(past).map(Ok::<_, Infallible>);
     let stopping = app.stopping.clone();
-    let lines = futures::stream::unfold((listener, stopping), |(mut listener, stopping)| async move {
+    let state = (listener, stopping, filter);
+    let lines = futures::stream::unfold(state, |(mut listener, stopping, filter)| async move {
         let bytes = tokio::select! {
             () = stopping.cancelled() => return None,
             event = listener.recv() => match event {
-                Ok(event) => stream::line(&*event),
+                Ok(event) if is_wanted(&filter, &event) => stream::line(&*event),
+                Ok(_) => Bytes::new(),
                 // Said in the stream itself, since what is missing cannot be told any more.
                 Err(RecvError::Lagged(missed)) => {
                     tracing::warn!(missed, "a listener is too slow for the events");
@@ -115,8 +152,12 @@ pub(super) async fn events(State(app): State<App>) -> Response {
             },
             () = tokio::time::sleep(PATIENCE) => Bytes::from_static(b"\n"),
         };
-        Some((Ok::<_, Infallible>(bytes), (listener, stopping)))
+        Some((Ok::<_, Infallible>(bytes), (listener, stopping, filter)))
     });
     let kind = [(header::CONTENT_TYPE, HeaderValue::from_static(NDJSON))];
-    (kind, Body::from_stream(lines)).into_response()
+    let lines = lines.filter(|bytes| std::future::ready(!matches!(bytes, Ok(bytes) if bytes.is_empty())));
+    if !follow {
+        return Ok((kind, Body::from_stream(past)).into_response());
+    }
+    Ok((kind, Body::from_stream(past.chain(lines))).into_response())
 }

@@ -24,6 +24,10 @@ pub struct Settings {
     pub log: Option<PathBuf>,
     /// `--log-level`
     pub log_level: Option<String>,
+    /// `--log-format`
+    pub log_format: Option<String>,
+    /// `--metrics-listen`
+    pub metrics_listen: Option<String>,
     /// `--socket`
     pub socket: Option<PathBuf>,
     /// `--socket-group`

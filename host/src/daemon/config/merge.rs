@@ -6,6 +6,7 @@ use super::{
     Config, ConfigError, DockerRemove, LOG_LEVEL, Options, SHORTEST_TIMEOUT, STOP_TIMEOUT, Sockets, log_level,
 };
 use crate::backups::settings::{BackupSettings, Destinations};
+use crate::daemon::monitor::{Address, InvalidAddress};
 use crate::daemon::{drivers, duration, options};
 use convoy_client::DEFAULT_SOCKET;
 use convoy_client::types::General;
@@ -44,6 +45,7 @@ pub(super) fn merge(
         log_level: merge.log()?,
         docker_remove: merge.docker_remove()?,
         stop_timeout: merge.stop_timeout()?,
+        metrics_listen: merge.metrics_listen()?,
         backups: merge.backups()?,
         schedules: Schedule::all(&layers.file.settings.schedule)
             .map_err(|error| ConfigError::Schedule { path: layers.file.path.clone(), error })?,
@@ -246,6 +248,15 @@ impl Merge<'_> {
         let (flag, file) = (args.stop_timeout.clone(), file.settings.stop_timeout.as_ref());
         self.parsed("stop-timeout", flag, file, STOP_TIMEOUT, |text| {
             duration::parse(text).map_err(|error| error.to_string())
+        })
+    }
+
+    fn metrics_listen(&mut self) -> Result<Option<Address>, ConfigError> {
+        let Layers { args, file } = self.layers;
+        let (flag, file) = (args.metrics_listen.clone(), file.settings.metrics_listen.as_ref());
+        self.parsed("metrics-listen", flag, file, "", |text| match text {
+            "" => Ok(None),
+            text => text.parse().map(Some).map_err(|error: InvalidAddress| error.to_string()),
         })
     }
 

@@ -1,0 +1,47 @@
+//! `schedule`.
+
+use super::ProgressArgs;
+use clap::{Args, Subcommand};
+
+/// `schedule`.
+#[derive(Debug, Args)]
+pub struct ScheduleArgs {
+    /// What to do; `list` when nothing is said.
+    #[command(subcommand)]
+    pub command: Option<ScheduleCommand>,
+}
+
+/// The commands under `schedule`.
+#[derive(Debug, Subcommand)]
+pub enum ScheduleCommand {
+    /// List the schedules, their volumes and how their last runs ended
+    List,
+    /// Show what runs next, soonest first
+    Next {
+        /// How many
+        #[arg(long, short = 'n', value_name = "NUMBER", default_value_t = 20)]
+        count: usize,
+    },
+    /// Run a schedule now, and wait for the end
+    Run {
+        /// The schedule
+        name: String,
+        /// Only for this volume [default: for all it is for]
+        #[arg(long, value_name = "NAME")]
+        volume: Option<String>,
+        /// Progress.
+        #[command(flatten)]
+        progress: ProgressArgs,
+    },
+    /// Delete what a schedule no longer keeps, as every run of it does
+    Retain {
+        /// The schedule
+        name: String,
+        /// Only for this volume [default: for all it is for]
+        #[arg(long, value_name = "NAME")]
+        volume: Option<String>,
+        /// Say what is kept, why, and what would be deleted, and delete nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+}

@@ -1,0 +1,123 @@
+//! What `top` shows.
+
+use super::table::{heading, printable, table};
+use super::values::{bytes, or_dash, time};
+use convoy_client::types::{DriverStatus, Job, ScheduleStatus, Volume};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+/// The daemon at a moment.
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Seen {
+    /// All volumes.
+    #[serde(skip)]
+    pub volumes: BTreeMap<String, Volume>,
+    /// All drivers.
+    #[serde(skip)]
+    pub drivers: BTreeMap<String, DriverStatus>,
+    /// What runs.
+    pub jobs: BTreeMap<String, Job>,
+    /// What is to run.
+    pub schedules: BTreeMap<String, ScheduleStatus>,
+}
+
+/// A screen of it: drivers, jobs, schedules.
+pub fn screen(seen: &Seen) -> String {
+    let mounted = seen.volumes.values().filter(|volume| !volume.mount_point.is_empty()).count();
+    let snapshots: usize =
+        seen.volumes.values().map(|volume| volume.snapshots.as_ref().map_or(0, BTreeMap::len)).sum();
+    let mut text = String::new();
+    // Writing to a text cannot fail.
+    let _ = writeln!(
+        text,
+        "{} volumes, {mounted} mounted, {snapshots} snapshots, {} jobs",
+        seen.volumes.len(),
+        seen.jobs.len()
+    );
+    text += "\n";
+    let drivers = seen.drivers.values().map(|driver| {
+        let of = seen.volumes.values().filter(|volume| volume.driver == driver.name).count();
+        let state = if driver.healthy { "ready" } else { "failed" };
+        vec![
+            driver.name.clone(),
+            state.to_owned(),
+            of.to_string(),
+            driver.restarts.to_string(),
+            driver.message.clone(),
+        ]
+    });
+    text += &table(&["DRIVER", "STATE", "VOLUMES", "RESTARTS", "MESSAGE"], drivers);
+    text += &heading("Jobs");
+    text += &table(
+        &["KIND", "VOLUME", "PHASE", "DONE", "OF", "RATE", "LEFT", "SINCE"],
+        seen.jobs.values().map(job),
+    );
+    if !seen.schedules.is_empty() {
+        text += &heading("Schedules");
+        let rows = seen.schedules.values().map(|schedule| {
+            let count = |state: &str| {
+                schedule.volumes.values().filter(|volume| volume.state == state).count().to_string()
+            };
+            vec![
+                schedule.name.clone(),
+                if schedule.next.is_empty() { "-".to_owned() } else { time(&schedule.next) },
+                schedule.volumes.len().to_string(),
+                count("running"),
+                count("waiting"),
+                count("failure"),
+                printable(&schedule.message),
+            ]
+        });
+        text += &table(&["SCHEDULE", "NEXT", "VOLUMES", "RUNNING", "WAITING", "FAILED", "MESSAGE"], rows);
+    }
+    text
+}
+
+fn job(job: &Job) -> Vec<String> {
+    let known = |number: Option<u64>| number.map_or_else(|| "-".to_owned(), bytes);
+    vec![
+        job.kind.clone(),
+        or_dash(&job.volume),
+        or_dash(&job.progress.phase),
+        bytes(job.progress.bytes_done),
+        known(job.progress.bytes_total),
+        job.progress.bytes_per_second.map_or_else(|| "-".to_owned(), |rate| format!("{}/s", bytes(rate))),
+        job.progress.eta_seconds.map_or_else(|| "-".to_owned(), |left| format!("{left} s")),
+        time(&job.started_at),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use convoy_client::types::Progress;
+
+    #[test]
+    fn a_screen_has_everything() {
+        let job = Job {
+            kind: "backup create".to_owned(),
+            volume: "db".to_owned(),
+            progress: Progress {
+                phase: "reading".to_owned(),
+                bytes_done: 1 << 20,
+                bytes_total: Some(1 << 30),
+                bytes_per_second: Some(1 << 20),
+                eta_seconds: Some(1023),
+                ..Progress::default()
+            },
+            ..Job::default()
+        };
+        let driver = DriverStatus { name: "vfs".to_owned(), healthy: true, ..DriverStatus::default() };
+        let seen = Seen {
+            jobs: BTreeMap::from([("job-1".to_owned(), job)]),
+            drivers: BTreeMap::from([("vfs".to_owned(), driver)]),
+            ..Seen::default()
+        };
+        let text = anstream::adapter::strip_str(&screen(&seen)).to_string();
+        for part in ["0 volumes, 0 mounted, 0 snapshots, 1 jobs", "vfs      ready", "1.00 MiB/s", "1023 s"] {
+            assert!(text.contains(part), "{part} in\n{text}");
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! `/schedules/...`
+
+use super::super::answer::{Failure, body, json, text};
+use super::super::{App, front, stream};
+use super::given;
+use crate::jobs::About;
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use convoy_client::types::{RetainSchedule, RunOutcome, RunReport, RunSchedule};
+
+type Answer = Result<Response, Failure>;
+
+pub(super) async fn list(State(app): State<App>) -> Answer {
+    Ok(text(json(&app.schedules.status().await)?))
+}
+
+pub(super) async fn run(State(app): State<App>, request: Request) -> Response {
+    let lines = stream::is_asked(&request);
+    let asked: RunSchedule = match body(request).await {
+        Ok(asked) => asked,
+        Err(failure) => return failure.into_response(),
+    };
+    let about = About { kind: "schedule run", volume: asked.volume_name.clone(), ..About::default() };
+    let schedules = app.schedules.clone();
+    stream::respond(&app, lines, about, move |job| async move {
+        let ended = schedules.run_now(&asked.name, given(&asked.volume_name), &job.cancel()).await;
+        let runs = ended.map_err(missing)?.into_iter().map(|run| RunOutcome {
+            volume: run.volume,
+            snapshot: run.snapshot,
+            backup: run.backup,
+            error: run.error,
+        });
+        json(&RunReport { runs: runs.collect() })
+    })
+    .await
+}
+
+pub(super) async fn retain(State(app): State<App>, request: Request) -> Answer {
+    let id = front::request_id(&request);
+    let asked: RetainSchedule = body(request).await?;
+    let schedules = app.schedules.clone();
+    let retained = app.detached(async move {
+        schedules.retain(&asked.name, given(&asked.volume_name), asked.dry_run, &id).await
+    });
+    Ok(text(json(&retained.await.map_err(missing)?)?))
+}
+
+fn missing(error: crate::volumes::Error) -> Failure {
+    match error.kind() {
+        convoy_driver_sdk::ErrorKind::NotFound => Failure::from(error).status(StatusCode::NOT_FOUND),
+        _ => error.into(),
+    }
+}

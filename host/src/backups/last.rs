@@ -1,0 +1,132 @@
+//! The last backup of each volume at each destination: how old it is, and which snapshot the next one builds on.
+//!
+//! A file per volume in `<root>/backups/`. It is a copy of what the stores say and may be lost: then the age of backups is
+//! not known until the next one, and retention asks the store.
+
+use crate::volumes::locks::unpoisoned;
+use convoy_driver_sdk::{Name, Timestamp, atomic};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+/// A backup that was made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Last {
+    /// When.
+    pub time: Timestamp,
+    /// Of which snapshot.
+    pub snapshot: String,
+    /// Its URL.
+    pub backup: String,
+}
+
+/// By destination.
+type OfVolume = BTreeMap<String, Last>;
+
+/// The last backups.
+#[derive(Debug)]
+pub(super) struct LastBackups {
+    dir: PathBuf,
+    known: Mutex<BTreeMap<Name, OfVolume>>,
+}
+
+impl LastBackups {
+    /// Reads what there is; what cannot be read counts as not known.
+    pub(super) fn open(root: &Path) -> Self {
+        let dir = root.join("backups");
+        let mut known = BTreeMap::new();
+        if let Err(error) = atomic::create_dir(&dir, 0o700).and_then(|()| atomic::clean(&dir).map(drop)) {
+            tracing::warn!(dir = %dir.display(), %error, "the last backups will not be remembered");
+        }
+        for path in std::fs::read_dir(&dir).into_iter().flatten().flatten().map(|entry| entry.path()) {
+            let name =
+                path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".json"));
+            let Some(volume) = name.and_then(|name| Name::parse(name).ok()) else { continue };
+            let read = std::fs::read(&path).map_err(|error| error.to_string());
+            match read.and_then(|bytes| serde_json::from_slice(&bytes).map_err(|error| error.to_string())) {
+                Ok(of_volume) => drop(known.insert(volume, of_volume)),
+                Err(error) => {
+                    tracing::warn!(path = %path.display(), error, "cannot read when a volume was backed up")
+                }
+            }
+        }
+        Self { dir, known: Mutex::new(known) }
+    }
+
+    /// Notes a backup. It blocks.
+    pub(super) fn note(&self, volume: &Name, destination: &str, last: Last) {
+        // Held while it is written: of two backups that end at once neither is lost.
+        let mut known = unpoisoned(self.known.lock());
+        let of_volume = known.entry(volume.clone()).or_default();
+        of_volume.insert(destination.to_owned(), last);
+        self.write(volume, of_volume);
+    }
+
+    /// Forgets a backup that was deleted.
+    pub(super) fn forget(&self, backup: &str) {
+        let mut known = unpoisoned(self.known.lock());
+        for (volume, of_volume) in known.iter_mut() {
+            let before = of_volume.len();
+            of_volume.retain(|_, last| last.backup != backup);
+            if of_volume.len() != before {
+                self.write(volume, of_volume);
+            }
+        }
+    }
+
+    fn write(&self, volume: &Name, of_volume: &OfVolume) {
+        let path = self.dir.join(format!("{volume}.json"));
+        let written = serde_json::to_vec(of_volume)
+            .map_err(std::io::Error::other)
+            .and_then(|bytes| atomic::write_atomic(&path, &bytes, 0o600));
+        if let Err(error) = written {
+            tracing::warn!(%volume, %error, "cannot write down when a volume was backed up");
+        }
+    }
+
+    pub(super) fn all(&self) -> Vec<(Name, String, Last)> {
+        let known = unpoisoned(self.known.lock());
+        let flat = |(volume, of_volume): (&Name, &OfVolume)| {
+            let volume = volume.clone();
+            of_volume
+                .iter()
+                .map(move |(destination, last)| (volume.clone(), destination.clone(), last.clone()))
+                .collect::<Vec<_>>()
+        };
+        known.iter().flat_map(flat).collect()
+    }
+
+    pub(super) fn of(&self, volume: &str) -> Vec<Last> {
+        unpoisoned(self.known.lock())
+            .get(volume)
+            .map(|all| all.values().cloned().collect())
+            .unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_noted_is_there_after_a_restart_and_damage_counts_for_nothing() {
+        let root = tempfile::tempdir().unwrap();
+        let volume = Name::from_static("vol1");
+        let last = |backup: &str| Last {
+            time: Timestamp::from_unix(1_800_000_000),
+            snapshot: "snap1".to_owned(),
+            backup: backup.to_owned(),
+        };
+        let notes = LastBackups::open(root.path());
+        notes.note(&volume, "vfs:///a", last("one"));
+        notes.note(&volume, "vfs:///b", last("two"));
+        notes.note(&volume, "vfs:///a", last("three"));
+        let again = LastBackups::open(root.path());
+        assert_eq!(again.of("vol1"), [last("three"), last("two")]);
+        again.forget("two");
+        std::fs::write(root.path().join("backups/vol2.json"), "{").unwrap();
+        assert_eq!(LastBackups::open(root.path()).all().len(), 1);
+    }
+}

@@ -1,0 +1,105 @@
+//! The listener for those who watch: `/metrics` and `/healthz`, and nothing else.
+
+use crate::api::Service;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::{Method, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, get};
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+
+/// Where to listen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// At an address of the network.
+    Tcp(SocketAddr),
+    /// At a unix socket.
+    Unix(PathBuf),
+}
+
+/// A text that is no address.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("expected an address and a port like 127.0.0.1:9413, or unix:/PATH")]
+pub struct InvalidAddress;
+
+impl FromStr for Address {
+    type Err = InvalidAddress;
+    fn from_str(text: &str) -> Result<Self, InvalidAddress> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            return if path.starts_with('/') { Ok(Self::Unix(path.into())) } else { Err(InvalidAddress) };
+        }
+        text.parse().map(Self::Tcp).map_err(|_| InvalidAddress)
+    }
+}
+
+/// Listens, and answers until told to stop.
+///
+/// # Errors
+/// When nobody can listen there.
+pub async fn start(address: &Address, api: Service, stopping: CancellationToken) -> io::Result<()> {
+    let (metrics, health) = (api.clone(), api);
+    let router = axum::Router::new()
+        .route("/metrics", get(move |request| pass(metrics.clone(), request)))
+        .route("/healthz", get(move |request| pass(health.clone(), request)))
+        .fallback(any(|| async { StatusCode::NOT_FOUND }));
+    let stop = stopping.cancelled_owned();
+    match address {
+        Address::Tcp(address) => {
+            let listener = tokio::net::TcpListener::bind(address).await?;
+            tracing::info!(address = %listener.local_addr()?, "metrics are told");
+            tokio::spawn(logged(axum::serve(listener, router).with_graceful_shutdown(stop).into_future()));
+        }
+        Address::Unix(path) => {
+            remove_stale(path)?;
+            let listener = tokio::net::UnixListener::bind(path)?;
+            tracing::info!(path = %path.display(), "metrics are told");
+            tokio::spawn(logged(axum::serve(listener, router).with_graceful_shutdown(stop).into_future()));
+        }
+    }
+    Ok(())
+}
+
+/// Removes a socket that nobody listens at any more; anything else is left for the kernel to refuse.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
+    if is_socket && UnixStream::connect(path).is_err_and(|it| it.kind() == io::ErrorKind::ConnectionRefused) {
+        std::fs::remove_file(path)?;
+    }
+    Ok(())
+}
+
+/// Hands a request to the API without its body and its headers: whoever watches has nothing to say.
+async fn pass(api: Service, request: Request) -> Response {
+    let plain = Request::builder().method(Method::GET).uri(request.uri().path()).body(Body::empty());
+    match plain {
+        Ok(plain) => api.oneshot(plain).await.unwrap_or_else(|never| match never {}),
+        Err(_) => StatusCode::BAD_REQUEST.into_response(),
+    }
+}
+
+async fn logged(serving: impl Future<Output = io::Result<()>>) {
+    if let Err(error) = serving.await {
+        tracing::error!(%error, "metrics are no longer told");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses() {
+        assert_eq!("127.0.0.1:9413".parse(), Ok(Address::Tcp(([127, 0, 0, 1], 9413).into())));
+        assert_eq!("unix:/run/m.sock".parse(), Ok(Address::Unix("/run/m.sock".into())));
+        for bad in ["", "9413", "localhost", "unix:m.sock", "127.0.0.1"] {
+            assert_eq!(bad.parse::<Address>(), Err(InvalidAddress), "{bad}");
+        }
+    }
+}

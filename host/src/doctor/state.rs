@@ -1,0 +1,114 @@
+//! The daemon's state against the drivers and the kernel.
+
+use super::{Findings, error, info, warning};
+use crate::api::App;
+use crate::call::Call;
+use crate::volumes::CHANGE;
+use crate::volumes::index::Entry;
+use convoy_driver_sdk::mountinfo::MountTable;
+use convoy_driver_sdk::protocol::{Capability, Check, Finding, Health, Probe};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long a mount may take to say what it is: a server that hangs does not answer at all.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+pub(super) async fn examine(app: &App, repair: bool, request_id: &str, findings: &mut Findings) {
+    let call = Call::new(request_id);
+    for driver in app.volumes.drivers.iter() {
+        let area = format!("driver {}", driver.name());
+        if let Some(failure) = driver.failure() {
+            let hint = failure.hint.clone().unwrap_or_else(|| "see the daemon's log".to_owned());
+            let text = format!("it is not open, its volumes cannot be used: {failure}");
+            findings.add(&area, error("driver", text).hint(hint));
+            continue;
+        }
+        match driver.call(Probe {}, &call.within(PATIENCE)).await {
+            Ok(probed) if probed.healthy => {
+                let version = driver.description().map(|told| told.version.clone()).unwrap_or_default();
+                findings.add(
+                    &area,
+                    info("driver", probed.message.unwrap_or(format!("version {version} is ready"))),
+                );
+            }
+            Ok(probed) => findings.add(&area, warning("driver", probed.message.unwrap_or_default())),
+            Err(failed) => findings.add(&area, from_driver("driver", &failed)),
+        }
+        if driver.can(Capability::Check) {
+            match driver.call(Check { repair }, &call.within(CHANGE)).await {
+                Ok(checked) => checked.findings.into_iter().for_each(|one| findings.add(&area, one)),
+                Err(failed) => findings.add(&area, from_driver("check", &failed)),
+            }
+        }
+    }
+    for entry in app.volumes.index.all() {
+        let area = format!("driver {}", entry.driver.name());
+        if let Health::Damaged(why) = &entry.volume.health {
+            let text = format!("it cannot be used: {why}");
+            let hint = "its record was left as it is: repair it by hand, or restore the volume from a backup";
+            findings.add(&area, error(format!("volume {}", entry.volume.name), text).hint(hint));
+        }
+        mount(app, &entry, repair, request_id, findings).await;
+    }
+}
+
+fn from_driver(subject: &str, failed: &convoy_driver_sdk::DriverError) -> Finding {
+    let finding = error(subject, format!("it does not answer as it should: {failed}"));
+    match &failed.hint {
+        Some(hint) => finding.hint(hint.clone()),
+        None => finding.hint("see the daemon's log"),
+    }
+}
+
+/// What the ledger says is used has to be there.
+async fn mount(app: &App, entry: &Entry, repair: bool, request_id: &str, findings: &mut Findings) {
+    let name = &entry.volume.name;
+    let usage = app.volumes.ledger.usage(name);
+    // What is mounted in another namespace is not seen from here.
+    if !usage.is_used() || !app.config.now().general.mount_namespace_fd.is_empty() {
+        return;
+    }
+    let area = format!("driver {}", entry.driver.name());
+    let subject = format!("volume {name}");
+    let is_device = entry.driver.can(Capability::ReadBlock);
+    let at: PathBuf = usage.mountpoint.clone();
+    let looking = tokio::task::spawn_blocking(move || look(&at, is_device));
+    let problem = match tokio::time::timeout(PATIENCE, looking).await {
+        Ok(Ok(Ok(()))) => return,
+        Ok(Ok(Err(problem))) => problem,
+        Ok(Err(failed)) => failed.to_string(),
+        Err(_) => {
+            let text = format!("{} does not answer: its storage hangs", usage.mountpoint.display());
+            let hint = "see whether the server or the disk behind it is there; what uses it waits for it";
+            return findings.add(&area, error(subject, text).hint(hint));
+        }
+    };
+    let mut finding = error(subject, format!("it is used, but {problem}"));
+    finding.repairable = true;
+    if repair {
+        match app.volumes.mount_again(name, &Call::new(request_id)).await {
+            Ok(()) => finding.repaired = true,
+            Err(failed) => {
+                finding.message = format!("{}; mounting it again failed: {failed}", finding.message)
+            }
+        }
+    }
+    findings.add(
+        &area,
+        finding.hint("`convoy doctor --repair` mounts it again; containers that run see it after a restart"),
+    );
+}
+
+/// Blocks for as long as the storage does.
+fn look(at: &Path, is_device: bool) -> Result<(), String> {
+    let found =
+        std::fs::metadata(at).map_err(|failed| format!("{} cannot be looked at: {failed}", at.display()))?;
+    if !found.is_dir() {
+        return Err(format!("{} is no directory", at.display()));
+    }
+    if !is_device {
+        return Ok(());
+    }
+    let mounts = MountTable::read().map_err(|failed| failed.to_string())?;
+    if mounts.is_mounted(at) { Ok(()) } else { Err(format!("nothing is mounted at {}", at.display())) }
+}

@@ -1,0 +1,248 @@
+//! What is asked of Docker's engine over its socket: labels of volumes, and commands in containers.
+
+use bytes::{Bytes, BytesMut};
+use convoy_client::client::encode_query;
+use convoy_schedule::select::Label;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper::{Method, Request, Response, StatusCode, header};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long the engine may take to answer a question.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The longest answer to a question, in bytes.
+const MAX_ANSWER_BYTES: usize = 64 << 20;
+
+/// The engine did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DockerError {
+    /// Nobody answers.
+    #[error("cannot ask Docker at {}: {why}", socket.display())]
+    Unreachable {
+        /// The socket.
+        socket: PathBuf,
+        /// Why.
+        why: String,
+    },
+    /// It refused.
+    #[error("Docker refused {call}: {message}")]
+    Refused {
+        /// Method and path.
+        call: String,
+        /// What it said.
+        message: String,
+    },
+}
+
+/// Labels by volume.
+pub(super) type Labels = HashMap<String, BTreeMap<String, String>>;
+
+/// A running container.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+#[derive(Default)]
+pub(super) struct Container {
+    pub(super) id: String,
+    pub(super) names: Vec<String>,
+}
+
+impl Container {
+    /// As people call it.
+    pub(super) fn name(&self) -> &str {
+        self.names.first().map_or(self.id.as_str(), |name| name.trim_start_matches('/'))
+    }
+}
+
+/// How a command in a container ended.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) code: i64,
+    /// The end of what it printed.
+    pub(super) output: super::hooks::Tail,
+}
+
+/// The engine.
+#[derive(Debug, Clone)]
+pub(super) struct Docker {
+    socket: PathBuf,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Volumes {
+    volumes: Option<Vec<Volume>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Volume {
+    name: String,
+    driver: String,
+    labels: Option<BTreeMap<String, String>>,
+}
+
+impl Docker {
+    pub(super) fn at(socket: &Path) -> Self {
+        Self { socket: socket.to_owned() }
+    }
+
+    /// The labels of all volumes that plugins keep.
+    pub(super) async fn labels(&self) -> Result<Labels, DockerError> {
+        let answer: Volumes = self.ask("/volumes").await?;
+        Ok(answer
+            .volumes
+            .unwrap_or_default()
+            .into_iter()
+            // Docker's own volumes have names of their own, which may be those of volumes of ours.
+            .filter(|volume| volume.driver != "local")
+            .map(|volume| (volume.name, volume.labels.unwrap_or_default()))
+            .collect())
+    }
+
+    /// Running containers with all these labels that use a volume, if one is named.
+    pub(super) async fn containers(
+        &self,
+        labels: &[Label],
+        volume: Option<&str>,
+    ) -> Result<Vec<Container>, DockerError> {
+        let labels: Vec<String> = labels.iter().map(ToString::to_string).collect();
+        let mut filters = json!({ "status": ["running"], "label": labels });
+        if let Some(volume) = volume {
+            filters["volume"] = json!([volume]);
+        }
+        self.ask(&format!("/containers/json?filters={}", encode_query(&filters.to_string()))).await
+    }
+
+    /// Runs a command in a container to its end. Whoever stops waiting does not stop the command.
+    pub(super) async fn exec(
+        &self,
+        container: &str,
+        command: &[String],
+        environment: &[String],
+        user: Option<&str>,
+    ) -> Result<Ended, DockerError> {
+        #[derive(Default, Deserialize)]
+        #[serde(rename_all = "PascalCase", default)]
+        struct Made {
+            id: String,
+        }
+        #[derive(Default, Deserialize)]
+        #[serde(rename_all = "PascalCase", default)]
+        struct Inspected {
+            exit_code: Option<i64>,
+        }
+        let asked = json!({
+            "AttachStdout": true, "AttachStderr": true, "Cmd": command, "Env": environment,
+            "User": user.unwrap_or_default(),
+        });
+        let Made { id } = self.tell(&format!("/containers/{container}/exec"), &asked).await?;
+        let start = format!("/exec/{id}/start");
+        let response =
+            self.send(Method::POST, &start, Some(&json!({ "Detach": false, "Tty": false }))).await?;
+        let output = self.frames(response).await?;
+        let Inspected { exit_code } = self.ask(&format!("/exec/{id}/json")).await?;
+        // A command that printed all it had to say has ended, or is about to.
+        Ok(Ended { code: exit_code.unwrap_or(-1), output })
+    }
+
+    /// Reads what a command prints: frames of 8 bytes, the length in the last four, and as many bytes as that.
+    async fn frames(&self, response: Response<Incoming>) -> Result<super::hooks::Tail, DockerError> {
+        let mut body = response.into_body();
+        let mut pending = BytesMut::new();
+        let mut output = super::hooks::Tail::default();
+        let mut left = 0usize;
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| self.unreachable(&error))?;
+            let Ok(data) = frame.into_data() else { continue };
+            pending.extend_from_slice(&data);
+            loop {
+                if left > 0 {
+                    let taken = pending.split_to(left.min(pending.len()));
+                    left -= taken.len();
+                    output.push(&taken);
+                }
+                if left > 0 || pending.len() < 8 {
+                    break;
+                }
+                let head = pending.split_to(8);
+                let length = [head[4], head[5], head[6], head[7]];
+                left = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
+            }
+        }
+        Ok(output)
+    }
+
+    async fn ask<T: DeserializeOwned>(&self, path: &str) -> Result<T, DockerError> {
+        self.answer(Method::GET, path, None).await
+    }
+
+    async fn tell<T: DeserializeOwned>(&self, path: &str, body: &Value) -> Result<T, DockerError> {
+        self.answer(Method::POST, path, Some(body)).await
+    }
+
+    async fn answer<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<T, DockerError> {
+        let asking = async {
+            let response = self.send(method, path, body).await?;
+            let bytes = self.bytes(response).await?;
+            serde_json::from_slice(&bytes).map_err(|error| self.unreachable(&error))
+        };
+        match tokio::time::timeout(PATIENCE, asking).await {
+            Ok(answer) => answer,
+            Err(_) => Err(self.unreachable(&format_args!("no answer within {} s", PATIENCE.as_secs()))),
+        }
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Response<Incoming>, DockerError> {
+        let call = format!("{method} {}", path.split('?').next().unwrap_or_default());
+        let stream = tokio::net::UnixStream::connect(&self.socket).await;
+        let stream = stream.map_err(|error| self.unreachable(&error))?;
+        let shaken = http1::handshake(hyper_util::rt::TokioIo::new(stream)).await;
+        let (mut sender, connection) = shaken.map_err(|error| self.unreachable(&error))?;
+        tokio::spawn(connection);
+        let mut request = Request::builder().method(method).uri(path).header(header::HOST, "docker");
+        if body.is_some() {
+            request = request.header(header::CONTENT_TYPE, "application/json");
+        }
+        let bytes = Bytes::from(body.map(Value::to_string).unwrap_or_default());
+        let request = request.body(Full::new(bytes)).map_err(|error| self.unreachable(&error))?;
+        let response = sender.send_request(request).await.map_err(|error| self.unreachable(&error))?;
+        if response.status().is_success() || response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(response);
+        }
+        let status = response.status();
+        let bytes = self.bytes(response).await?;
+        let told: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+        let message = told["message"].as_str().map_or_else(|| status.to_string(), str::to_owned);
+        Err(DockerError::Refused { call, message })
+    }
+
+    async fn bytes(&self, response: Response<Incoming>) -> Result<Bytes, DockerError> {
+        let limited = http_body_util::Limited::new(response.into_body(), MAX_ANSWER_BYTES);
+        limited
+            .collect()
+            .await
+            .map(http_body_util::Collected::to_bytes)
+            .map_err(|error| self.unreachable(&error))
+    }
+
+    fn unreachable(&self, why: &dyn std::fmt::Display) -> DockerError {
+        DockerError::Unreachable { socket: self.socket.clone(), why: why.to_string() }
+    }
+}

@@ -1,0 +1,196 @@
+//! Deletes backups and snapshots of a schedule that its rules no longer keep.
+//!
+//! Backups are complete: each has a list of all its data, and what several use is deleted with the last of them. So no
+//! backup needs another, and the only one that must stay is the last good one. A snapshot, though, is needed by the next
+//! backup to find what changed, and stays as long as a backup of it is the newest at a destination.
+
+use super::{Inner, Plan};
+use crate::backups::own_destination;
+use crate::call::Call;
+use crate::volumes::error::{Error, Result};
+use crate::volumes::locks::unpoisoned;
+use convoy_client::types::{BackupInfo, BackupRef, KeptItem, ListBackups, RemovedItem, RetainReport};
+use convoy_driver_sdk::{Name, Timestamp};
+use convoy_schedule::keep::{Candidate, Plan as Decided, Protection, Rules};
+use convoy_schedule::naming::snapshot_time;
+use std::collections::{BTreeMap, BTreeSet};
+
+impl Inner {
+    /// Applies the rules to what there is of a volume. Answers what was decided, and what could not be done.
+    pub(super) async fn retain(
+        &self,
+        plan: &Plan,
+        volume: &Name,
+        dry_run: bool,
+        request_id: &str,
+    ) -> (RetainReport, Option<Error>) {
+        let mut report = RetainReport { dry_run, ..RetainReport::default() };
+        let mut bases = self.bases(volume);
+        let mut failed = None;
+        let backups = match self.backups_of(plan, volume, request_id).await {
+            Ok(backups) => backups,
+            Err(error) => {
+                failed = Some(error);
+                BTreeMap::new()
+            }
+        };
+        let newest = backups.values().max_by_key(|backup| created(backup));
+        bases.extend(newest.map(|newest| newest.snapshot_name.clone()));
+        if let Some(rules) = &plan.schedule.keep_backups {
+            let decided = decide_backups(&plan.schedule.name, volume, rules, &backups);
+            note(&mut report, "backup", volume, &decided);
+            if !dry_run && let Err(error) = self.delete_backups(plan, &decided.remove, request_id).await {
+                failed = failed.or(Some(error));
+            }
+        }
+        if let Some(rules) = &plan.schedule.keep_snapshots {
+            let decided = rules.apply(&self.snapshots_of(plan, volume, &bases));
+            note(&mut report, "snapshot", volume, &decided);
+            if !dry_run
+                && let Err(error) = self.delete_snapshots(plan, volume, &decided.remove, request_id).await
+            {
+                failed = failed.or(Some(error));
+            }
+        }
+        (report, failed)
+    }
+
+    /// Snapshots that the next backup of a volume needs, by any schedule.
+    fn bases(&self, volume: &Name) -> BTreeSet<String> {
+        let plans: Vec<_> = unpoisoned(self.state.lock()).plans.values().cloned().collect();
+        let base = |plan: &std::sync::Arc<Plan>| {
+            unpoisoned(plan.memory.volumes.lock()).records.get(volume.as_str())?.base.clone()
+        };
+        plans.iter().filter_map(base).chain(self.services.backups.bases(volume)).collect()
+    }
+
+    /// The backups of a volume at the schedule's destination that can be read.
+    async fn backups_of(
+        &self,
+        plan: &Plan,
+        volume: &Name,
+        request_id: &str,
+    ) -> Result<BTreeMap<String, BackupInfo>> {
+        use convoy_schedule::config::Kind;
+        if plan.schedule.kind != Kind::Backup {
+            return Ok(BTreeMap::new());
+        }
+        let asked = ListBackups {
+            url: self.destination(plan, volume),
+            endpoint: plan.schedule.endpoint.clone(),
+            volume_name: volume.to_string(),
+            snapshot_name: String::new(),
+            encryption_key_file: plan.key_file(),
+        };
+        self.services.backups.list_if_any(&asked, &Call::new(request_id)).await
+    }
+
+    /// Where the backups of a volume are: the driver's own place unless the schedule says.
+    pub(super) fn destination(&self, plan: &Plan, volume: &Name) -> String {
+        match (plan.schedule.destination.as_str(), self.services.volumes.index.get(volume)) {
+            ("", Some(entry)) => own_destination(&entry.driver),
+            (destination, _) => destination.to_owned(),
+        }
+    }
+
+    fn snapshots_of(&self, plan: &Plan, volume: &Name, bases: &BTreeSet<String>) -> Vec<Candidate<String>> {
+        let made = unpoisoned(plan.memory.volumes.lock())
+            .records
+            .get(volume.as_str())
+            .map(|record| record.snapshots.clone())
+            .unwrap_or_default();
+        let there = |name: &str| self.services.volumes.index.snapshot(name, Some(volume)).is_ok();
+        made.into_iter()
+            .filter(|made| there(&made.name))
+            .map(|made| Candidate {
+                protected: bases.contains(&made.name).then_some(Protection::Base),
+                id: made.name,
+                at: made.at,
+            })
+            .collect()
+    }
+
+    async fn delete_backups(&self, plan: &Plan, urls: &[String], request_id: &str) -> Result<()> {
+        for url in urls {
+            let backup = BackupRef {
+                url: url.clone(),
+                endpoint: plan.schedule.endpoint.clone(),
+                encryption_key_file: plan.key_file(),
+            };
+            tracing::info!(url, "deleting a backup that is no longer kept");
+            match self.services.backups.delete(&backup, &Call::new(request_id)).await {
+                // Somebody else was faster.
+                Err(error) if error.kind() == convoy_driver_sdk::ErrorKind::NotFound => {}
+                result => result?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes snapshots, and forgets those that are gone.
+    async fn delete_snapshots(
+        &self,
+        plan: &Plan,
+        volume: &Name,
+        names: &[String],
+        request_id: &str,
+    ) -> Result<()> {
+        let volumes = &self.services.volumes;
+        let mut failed = None;
+        for name in names {
+            tracing::info!(snapshot = name, "deleting a snapshot that is no longer kept");
+            match volumes.delete_snapshot(name, Some(volume), &Call::new(request_id)).await {
+                Ok(()) | Err(Error::SnapshotNotFound(_)) => {}
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        let forgotten = self.remember(plan, volume, |record| {
+            record.snapshots.retain(|made| volumes.index.snapshot(&made.name, Some(volume)).is_ok());
+        });
+        self.log_unsaved(plan, volume, forgotten.await.err());
+        failed.map_or(Ok(()), Err)
+    }
+}
+
+/// Those the schedule made are told by the names of their snapshots, also in a store that outlived its host.
+fn decide_backups(
+    schedule: &str,
+    volume: &Name,
+    rules: &Rules,
+    backups: &BTreeMap<String, BackupInfo>,
+) -> Decided<String> {
+    let newest = backups.iter().max_by_key(|(_, backup)| created(backup)).map(|(url, _)| url);
+    let candidates: Vec<Candidate<String>> = backups
+        .iter()
+        .map(|(url, backup)| {
+            let ours = snapshot_time(schedule, volume, &backup.snapshot_name);
+            let protected = match ours {
+                None => Some(Protection::NotOurs),
+                Some(_) if Some(url) == newest => Some(Protection::LastGood),
+                Some(_) => None,
+            };
+            Candidate { id: url.clone(), at: ours.unwrap_or_else(|| created(backup)), protected }
+        })
+        .collect();
+    rules.apply(&candidates)
+}
+
+/// When a backup was made; one that does not say is as old as can be.
+fn created(backup: &BackupInfo) -> Timestamp {
+    Timestamp::parse(&backup.created_time).unwrap_or_else(|_| Timestamp::from_unix(i64::MIN))
+}
+
+fn note(report: &mut RetainReport, what: &str, volume: &Name, decided: &Decided<String>) {
+    report.kept.extend(decided.keep.iter().map(|kept| KeptItem {
+        what: what.to_owned(),
+        volume: volume.to_string(),
+        name: kept.id.clone(),
+        time: kept.at.to_string(),
+        reasons: kept.reasons.iter().map(|reason| (*reason).to_owned()).collect(),
+    }));
+    report.removed.extend(decided.remove.iter().map(|name| RemovedItem {
+        what: what.to_owned(),
+        volume: volume.to_string(),
+        name: name.clone(),
+    }));
+}

@@ -1,0 +1,359 @@
+//! One run of one schedule for one volume: hooks, snapshot, backup, retention.
+//!
+//! The record is written before anything is done and names the snapshot that is about to be made. A run that was cut
+//! off is repeated with the same names, so that it finds and uses what it made before.
+
+use super::notify::{self, Report};
+use super::{Inner, Plan, UnderWay, hooks};
+use crate::jobs::{About, Running};
+use crate::metrics::METRICS;
+use crate::volumes::error::{Error, Result};
+use crate::volumes::locks::unpoisoned;
+use convoy_client::types::{CreateBackup, ListBackups};
+use convoy_driver_sdk::{Name, Timestamp};
+use convoy_schedule::config::Kind;
+use convoy_schedule::naming::snapshot_name;
+use convoy_schedule::record::Made;
+use convoy_schedule::schedule::Hook;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+/// How a run ended.
+#[derive(Debug, Clone, Default)]
+pub struct Outcome {
+    /// The volume.
+    pub volume: String,
+    /// The snapshot; empty if none was made.
+    pub snapshot: String,
+    /// The backup; empty if none was made.
+    pub backup: String,
+    /// Why it failed; empty if it did not.
+    pub error: String,
+}
+
+impl Outcome {
+    pub(super) fn refused(volume: &Name, why: &str) -> Self {
+        Self { volume: volume.to_string(), error: why.to_owned(), ..Self::default() }
+    }
+
+    fn note(&mut self, error: String) {
+        if self.error.is_empty() {
+            self.error = error;
+        } else {
+            self.error = format!("{}; {error}", self.error);
+        }
+    }
+}
+
+impl Inner {
+    /// Runs to the end, also when nobody waits any more.
+    pub(super) async fn spawn(
+        self: Arc<Self>,
+        plan: Arc<Plan>,
+        under_way: UnderWay,
+        at: Timestamp,
+        by_hand: bool,
+        cancel: &CancellationToken,
+    ) -> Outcome {
+        let volume = under_way.volume.clone();
+        let span = tracing::info_span!("schedule", schedule = plan.schedule.name, %volume);
+        let (tasks, cancel) = (self.services.tasks.clone(), cancel.clone());
+        let running = async move { Box::pin(self.run(&plan, under_way, at, by_hand, cancel)).await };
+        match tasks.spawn(running.instrument(span)).await {
+            Ok(outcome) => outcome,
+            Err(error) => Outcome::refused(&volume, &format!("the daemon failed in this run: {error}")),
+        }
+    }
+
+    async fn run(
+        &self,
+        plan: &Plan,
+        under_way: UnderWay,
+        at: Timestamp,
+        by_hand: bool,
+        cancel: CancellationToken,
+    ) -> Outcome {
+        let volume = &under_way.volume;
+        let schedule = &plan.schedule;
+        let name = snapshot_name(&schedule.name, volume, at);
+        let kind = match schedule.kind {
+            Kind::Snapshot => "scheduled snapshot",
+            Kind::Backup => "scheduled backup",
+        };
+        let about = About {
+            kind,
+            volume: volume.to_string(),
+            snapshot: name.clone(),
+            url: schedule.destination.clone(),
+        };
+        let job = Arc::new(self.services.jobs.begin(about));
+        let mut outcome = Outcome { volume: volume.to_string(), ..Outcome::default() };
+        let slots = Arc::clone(&unpoisoned(self.state.lock()).slots);
+        let stopped = async {
+            tokio::select! {
+                () = job.cancel().cancelled_owned() => {}
+                () = cancel.cancelled() => {}
+            }
+        };
+        let slot = tokio::select! {
+            slot = slots.acquire_owned() => slot,
+            () = stopped => {
+                self.cancelled(plan, volume, at, by_hand).await;
+                return Outcome::refused(volume, "cancelled");
+            }
+        };
+        under_way.is_running();
+        let began = Timestamp::now();
+        let recorded = self.remember(plan, volume, |record| {
+            record.begin(at, by_hand, began);
+            if record.snapshots.iter().all(|made| made.name != name) {
+                record.snapshots.push(Made { name: name.clone(), at });
+            }
+        });
+        match recorded.await {
+            Err(error) => outcome.error = format!("cannot write the record of the run: {error}"),
+            Ok(record) => {
+                let again = record.running.is_some_and(|running| running.attempt > 1);
+                self.work(plan, volume, &name, &job, again, &cancel, &mut outcome).await;
+            }
+        }
+        if self.services.stopping.is_cancelled() && !outcome.error.is_empty() {
+            // The record says that it was cut off: it is repeated after the next start.
+            tracing::warn!(error = outcome.error, "the run was cut off by the end of the daemon");
+            return outcome;
+        }
+        self.end(plan, volume, &mut outcome, &job).await;
+        drop((slot, job));
+        let seconds = u64::try_from(Timestamp::now().unix() - began.unix()).unwrap_or_default();
+        self.report(plan, &outcome, at, seconds).await;
+        outcome
+    }
+
+    /// A run was cancelled before it began.
+    async fn cancelled(&self, plan: &Plan, volume: &Name, at: Timestamp, by_hand: bool) {
+        // What the end of the daemon cancels is still due when it starts again.
+        if self.services.stopping.is_cancelled() {
+            return;
+        }
+        let now = Timestamp::now();
+        let ended = self.remember(plan, volume, |record| {
+            record.begin(at, by_hand, now);
+            record.end(Err("cancelled".to_owned()), now);
+        });
+        self.log_unsaved(plan, volume, ended.await.err());
+    }
+
+    /// Hooks, snapshot and backup. Whatever fails is noted in the outcome, beside what was made.
+    #[allow(clippy::too_many_arguments, reason = "what a run is about")]
+    async fn work(
+        &self,
+        plan: &Plan,
+        volume: &Name,
+        name: &str,
+        job: &Arc<Running>,
+        again: bool,
+        cancel: &CancellationToken,
+        outcome: &mut Outcome,
+    ) {
+        let schedule = &plan.schedule;
+        let late = Arc::new(AtomicBool::new(false));
+        let stop = job.cancel();
+        // What ends the run early, in whose name ever, cancels its job.
+        let watch = {
+            let (late, stop, cancel, limit) =
+                (Arc::clone(&late), stop.clone(), cancel.clone(), schedule.timeout);
+            tokio::spawn(async move {
+                let limit = async {
+                    match limit {
+                        Some(limit) => tokio::time::sleep(limit).await,
+                        None => std::future::pending().await,
+                    }
+                };
+                tokio::select! {
+                    () = limit => late.store(true, Ordering::Release),
+                    () = cancel.cancelled() => {}
+                }
+                stop.cancel();
+            })
+        };
+        let snapshot = match self.hooks(&schedule.before, plan, volume, name, "", &stop).await {
+            Ok(()) => self.snapshot(plan, volume, name, job).await.map_err(|error| error.full_text()),
+            Err(error) => Err(format!("before the snapshot: {error}")),
+        };
+        let result = match &snapshot {
+            Ok(()) => "success",
+            Err(_) => "failure",
+        };
+        // Also after a failure: what the hooks before it began they end.
+        let after = self.hooks(&schedule.after, plan, volume, name, result, &CancellationToken::new()).await;
+        match snapshot {
+            Err(error) => outcome.note(error),
+            Ok(()) => {
+                outcome.snapshot = name.to_owned();
+                if schedule.kind == Kind::Backup {
+                    match Box::pin(self.back_up(plan, volume, name, job, again)).await {
+                        Ok(url) => outcome.backup = url,
+                        Err(error) => outcome.note(error.full_text()),
+                    }
+                }
+            }
+        }
+        if let Err(error) = after {
+            outcome.note(format!("after the snapshot: {error}"));
+        }
+        watch.abort();
+        if late.load(Ordering::Acquire) {
+            let limit = schedule.timeout.unwrap_or_default().as_secs();
+            outcome.error = format!("it took longer than {limit} s and was cancelled");
+        }
+    }
+
+    /// Takes the end down, and applies the rules of what is kept.
+    async fn end(&self, plan: &Plan, volume: &Name, outcome: &mut Outcome, job: &Arc<Running>) {
+        let done = match plan.schedule.kind {
+            Kind::Snapshot => !outcome.snapshot.is_empty(),
+            Kind::Backup => !outcome.backup.is_empty(),
+        };
+        if done && plan.schedule.kind == Kind::Backup {
+            let snapshot = outcome.snapshot.clone();
+            let based = self.remember(plan, volume, |record| record.base = Some(snapshot)).await;
+            self.log_unsaved(plan, volume, based.err());
+        }
+        // After a failure too: snapshots of backups that fail every day would pile up.
+        if outcome.error.is_empty() || done || !outcome.snapshot.is_empty() {
+            let (_, failed) = self.retain(plan, volume, false, job.id()).await;
+            if let Some(error) = failed {
+                outcome.note(format!("what is old could not be deleted: {}", error.full_text()));
+            }
+        }
+        let now = Timestamp::now();
+        let (backup, error) = (outcome.backup.clone(), outcome.error.clone());
+        let ended = self.remember(plan, volume, |record| {
+            record.end(if error.is_empty() { Ok(backup) } else { Err(error) }, now);
+            if done {
+                record.succeeded = Some(now);
+            }
+        });
+        if let Err(error) = ended.await {
+            outcome.note(format!("cannot write the record of the run: {error}"));
+        }
+    }
+
+    async fn snapshot(&self, plan: &Plan, volume: &Name, name: &str, job: &Arc<Running>) -> Result<()> {
+        let volumes = &self.services.volumes;
+        if volumes.index.snapshot(name, Some(volume)).is_ok() {
+            tracing::info!(snapshot = name, "the snapshot was made before the run was cut off");
+            return Ok(());
+        }
+        let name = Name::parse(name).map_err(|error| Error::InvalidName(error.0))?;
+        let call = job.call(job.id());
+        volumes.create_snapshot(volume, &name, plan.schedule.freeze, &call).await.map(drop)
+    }
+
+    async fn back_up(
+        &self,
+        plan: &Plan,
+        volume: &Name,
+        snapshot: &str,
+        job: &Arc<Running>,
+        again: bool,
+    ) -> Result<String> {
+        let schedule = &plan.schedule;
+        let backups = &self.services.backups;
+        if again {
+            let asked = ListBackups {
+                url: self.destination(plan, volume),
+                endpoint: schedule.endpoint.clone(),
+                volume_name: volume.to_string(),
+                snapshot_name: snapshot.to_owned(),
+                encryption_key_file: plan.key_file(),
+            };
+            if let Some(url) = backups.list_if_any(&asked, &job.call(job.id())).await?.into_keys().next() {
+                tracing::info!(url, "the backup was made before the run was cut off");
+                return Ok(url);
+            }
+        }
+        let asked = CreateBackup {
+            url: schedule.destination.clone(),
+            endpoint: schedule.endpoint.clone(),
+            snapshot_name: snapshot.to_owned(),
+            volume_name: volume.to_string(),
+            encryption_key_file: plan.key_file(),
+            ..CreateBackup::default()
+        };
+        backups.back_up(&asked, job, job.id()).await
+    }
+
+    /// Runs hooks one after the other; the first that fails and is not optional ends it.
+    async fn hooks(
+        &self,
+        all: &[Hook],
+        plan: &Plan,
+        volume: &Name,
+        snapshot: &str,
+        result: &'static str,
+        stop: &CancellationToken,
+    ) -> std::result::Result<(), String> {
+        let docker = unpoisoned(self.state.lock()).docker.clone();
+        let environment = [
+            ("CONVOY_SCHEDULE", plan.schedule.name.clone()),
+            ("CONVOY_VOLUME", volume.to_string()),
+            ("CONVOY_SNAPSHOT", snapshot.to_owned()),
+            ("CONVOY_RESULT", result.to_owned()),
+        ];
+        for hook in all {
+            let ran = tokio::select! {
+                ran = hooks::run(hook, &docker, volume, &environment) => ran.map_err(|error| error.to_string()),
+                () = stop.cancelled() => Err("cancelled".to_owned()),
+            };
+            match ran {
+                Ok(()) => {}
+                Err(error) if hook.optional && !stop.is_cancelled() => {
+                    tracing::warn!(error, "a hook failed that may fail");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    async fn report(&self, plan: &Plan, outcome: &Outcome, at: Timestamp, seconds: u64) {
+        let failed = !outcome.error.is_empty();
+        let name = &plan.schedule.name;
+        let report = Report {
+            schedule: name.clone(),
+            volume: outcome.volume.clone(),
+            result: if failed { "failure" } else { "success" },
+            error: outcome.error.clone(),
+            at: at.to_string(),
+            snapshot: outcome.snapshot.clone(),
+            backup: outcome.backup.clone(),
+            seconds,
+            host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        };
+        METRICS.ran(name, report.result);
+        let message = if failed {
+            tracing::error!(error = outcome.error, seconds, "a scheduled run failed");
+            outcome.error.clone()
+        } else {
+            tracing::info!(
+                snapshot = outcome.snapshot,
+                backup = outcome.backup,
+                seconds,
+                "a scheduled run ended"
+            );
+            [&outcome.backup, &outcome.snapshot]
+                .into_iter()
+                .find(|text| !text.is_empty())
+                .cloned()
+                .unwrap_or_default()
+        };
+        if let Ok(volume) = Name::parse(outcome.volume.clone()) {
+            let kind = if failed { "schedule.failure" } else { "schedule.success" };
+            self.tell(kind, plan, &volume, message);
+        }
+        notify::tell(&plan.schedule.notify, &report).await;
+    }
+}
