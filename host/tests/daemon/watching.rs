@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 
-/// A client that Prometheus itself publishes reads the metrics, and says them again in a plain form.
+/// The client that Prometheus publishes, as Debian packages it for its own Python, reads the metrics, and says them again in a plain form.
 const PARSER: &str = "
 import sys
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
@@ -16,7 +16,7 @@ for family in text_string_to_metric_families(sys.stdin.read()):
 ";
 
 fn parsed(text: &str) -> BTreeMap<String, f64> {
-    let mut parser = Command::new("python3")
+    let mut parser = Command::new("/usr/bin/python3")
         .args(["-c", PARSER])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
