@@ -137,6 +137,22 @@ pub struct SnapshotRecord {
 }
 
 impl VolumeRecord {
+    /// A volume as it begins: not mounted, without snapshots. `growing` as the field.
+    pub fn new(name: Name, dev_id: ThinId, size: u64, filesystem: FsKind, growing: bool) -> Self {
+        Self {
+            name,
+            dev_id,
+            size,
+            base: String::new(),
+            mount_point: String::new(),
+            created_time: Timestamp::now(),
+            snapshots: BTreeMap::new(),
+            filesystem,
+            boot_id: String::new(),
+            growing,
+        }
+    }
+
     /// Gives the volume another size; its snapshots keep that with which they were taken.
     pub fn resize(&mut self, size: u64) {
         if size != self.size {

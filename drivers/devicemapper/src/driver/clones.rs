@@ -9,8 +9,7 @@ use crate::store;
 use convoy_driver_sdk::command::Command;
 use convoy_driver_sdk::filesystem::FsKind;
 use convoy_driver_sdk::protocol::{CloneVolume, RevertVolume, Volume};
-use convoy_driver_sdk::{Context, DriverError, ErrorKind, Result, Timestamp};
-use std::collections::BTreeMap;
+use convoy_driver_sdk::{Context, DriverError, ErrorKind, Result};
 
 impl DeviceMapper {
     pub(super) fn clone_snapshot(&self, request: &CloneVolume, context: &Context) -> Result<Volume> {
@@ -40,19 +39,8 @@ impl DeviceMapper {
         self.pool.admit()?;
         let what = format!("clone volume {name} of {}", snapshot.name);
         let id = self.begin(&what, context, |id| self.pool.copy(id, snapshot.dev_id))?;
-        let record = VolumeRecord {
-            name: name.clone(),
-            dev_id: id,
-            size,
-            base: String::new(),
-            mount_point: String::new(),
-            created_time: Timestamp::now(),
-            snapshots: BTreeMap::new(),
-            filesystem: source.filesystem,
-            boot_id: String::new(),
-            // The device may be larger than the file system was when the snapshot was taken.
-            growing: true,
-        };
+        // The device may be larger than the file system was when the snapshot was taken: it grows.
+        let record = VolumeRecord::new(name.clone(), id, size, source.filesystem, true);
         if record.filesystem == FsKind::Btrfs
             && let Err(error) = self.renew(id, size, context)
         {

@@ -76,6 +76,7 @@ pub(super) fn open(request: Open, context: &Context) -> Result<(DeviceMapper, Op
         strangers,
     };
     let mut recovered = driver.tidy(context)?;
+    driver.thaw_all(context);
     recovered.extend(driver.settle(context));
     warnings.extend(driver.activate_all(context)?);
     let (mounted, failed) = driver.remount(context);

@@ -8,8 +8,8 @@ use crate::store;
 use convoy_driver_sdk::command::Command;
 use convoy_driver_sdk::filesystem::{self, FsKind};
 use convoy_driver_sdk::protocol::{PrepareRestore, PreparedRestore, SourceKind, TargetLocation, Volume};
-use convoy_driver_sdk::{Context, DriverError, ErrorKind, Name, Result, Timestamp};
-use std::collections::BTreeMap;
+use convoy_driver_sdk::{Context, DriverError, ErrorKind, Name, Result};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 /// A restore that has begun.
@@ -63,19 +63,8 @@ impl DeviceMapper {
         let node = Kernel::node(&device);
         sync(&node)?;
         let filesystem = self.identify(&node, &restore, context)?;
-        let record = VolumeRecord {
-            name: restore.name.clone(),
-            dev_id: restore.id,
-            size: restore.size,
-            base: String::new(),
-            mount_point: String::new(),
-            created_time: Timestamp::now(),
-            snapshots: BTreeMap::new(),
-            filesystem,
-            boot_id: String::new(),
-            // The device may be larger than the volume that was backed up.
-            growing: true,
-        };
+        // The device may be larger than the volume that was backed up: it grows.
+        let record = VolumeRecord::new(restore.name.clone(), restore.id, restore.size, filesystem, true);
         self.store.insert(record.clone())?;
         self.journal.end(&[restore.id], false);
         lock(&self.restores).remove(handle);
@@ -116,8 +105,22 @@ impl DeviceMapper {
     }
 }
 
+/// Where in a btrfs its superblock says where its log is (`btrfs_super_block.log_root`); 0 when there is none.
+const BTRFS_LOG_AT: u64 = (64 << 10) + 0x60;
+
 /// Gives a btrfs that nobody has mounted an id of its own.
 pub(super) fn renew_btrfs(node: &Path, context: &Context) -> Result<()> {
+    let mut log = [0; 8];
+    std::fs::File::open(node)
+        .and_then(|device| device.read_exact_at(&mut log, BTRFS_LOG_AT))
+        .map_err(|error| DriverError::io(format_args!("read {}", node.display()), &error))?;
+    if log != [0; 8] {
+        // `btrfstune` counts a transaction, after which the kernel takes the log for damaged.
+        let text =
+            format!("the btrfs on {} was not unmounted, and has a log to be replayed first", node.display());
+        return Err(DriverError::new(ErrorKind::DataLoss, text)
+            .hint("mount the volume it is a snapshot of once, and take another snapshot"));
+    }
     let tune = Command::new("btrfstune").package("btrfs-progs");
     tune.args(["-f", "-m"]).arg(node).run(context)?;
     sync(node)

@@ -2,10 +2,26 @@
 
 use super::DeviceMapper;
 use super::volumes::in_use;
-use crate::state::SnapshotRecord;
+use crate::state::{SnapshotRecord, VolumeRecord};
 use crate::store;
+use convoy_driver_sdk::command::Command;
+use convoy_driver_sdk::filesystem::FsKind;
+use convoy_driver_sdk::freeze::{self, Frozen};
 use convoy_driver_sdk::protocol::{CreateSnapshot, DeleteSnapshot, Snapshot};
 use convoy_driver_sdk::{Context, DriverError, ErrorKind, Result, Timestamp};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long a btrfs is held at most: a snapshot takes milliseconds.
+const HOLD_LIMIT: Duration = Duration::from_secs(30);
+
+/// A frozen btrfs.
+enum Held {
+    /// In this mount namespace.
+    Here(Frozen),
+    /// At this place in another one.
+    There(PathBuf),
+}
 
 impl DeviceMapper {
     pub(super) fn take_snapshot(&self, request: &CreateSnapshot, context: &Context) -> Result<Snapshot> {
@@ -18,9 +34,16 @@ impl DeviceMapper {
         self.pool.admit()?;
         // Whether asked for (`freeze`) or not, the kernel freezes a mounted file system: it costs a flush, and a
         // snapshot of a moving file system would be worth little.
-        let id = self.begin(&format!("create snapshot {name} of {volume}"), context, |id| {
+        let held = self.hold(&record, context)?;
+        let begun = self.begin(&format!("create snapshot {name} of {volume}"), context, |id| {
             self.pool.create_snapshot(id, record.dev_id, volume)
-        })?;
+        });
+        let let_go = self.let_go(held, context);
+        let id = begun?;
+        if let Err(error) = let_go {
+            self.undo(id, None, context);
+            return Err(error);
+        }
         let taken = SnapshotRecord {
             name: name.clone(),
             created_time: Timestamp::now(),
@@ -39,6 +62,55 @@ impl DeviceMapper {
             Err(error) => {
                 self.undo(id, None, context);
                 Err(error.into())
+            }
+        }
+    }
+
+    /// Freezes a mounted btrfs: the kernel does not freeze it with its device, as it does the others, so that what was
+    /// not synced would be missing, and a log left for the next mount.
+    fn hold(&self, record: &VolumeRecord, context: &Context) -> Result<Option<Held>> {
+        if record.filesystem != FsKind::Btrfs {
+            return Ok(None);
+        }
+        let Some(mountpoint) = self.mounted_at(record)? else { return Ok(None) };
+        if self.namespace.is_none() {
+            return Ok(Some(Held::Here(Frozen::freeze(&mountpoint, HOLD_LIMIT)?)));
+        }
+        self.fsfreeze("--freeze", &mountpoint, context)?;
+        Ok(Some(Held::There(mountpoint)))
+    }
+
+    fn let_go(&self, held: Option<Held>, context: &Context) -> Result<()> {
+        match held {
+            None => Ok(()),
+            Some(Held::Here(frozen)) => frozen.thaw(),
+            Some(Held::There(mountpoint)) => {
+                self.fsfreeze("--unfreeze", &mountpoint, &Self::undoing(context))
+            }
+        }
+    }
+
+    /// In the mount namespace where the volumes are mounted.
+    fn fsfreeze(&self, flag: &str, mountpoint: &Path, context: &Context) -> Result<()> {
+        let command = Command::new("fsfreeze").package("util-linux").namespace(self.namespace.as_deref());
+        command.arg(flag).arg("--").arg(mountpoint).run(context)?;
+        Ok(())
+    }
+
+    /// Lets file systems go on that a crash left frozen.
+    pub(super) fn thaw_all(&self, context: &Context) {
+        for record in self.store.all().into_iter().filter(|record| record.filesystem == FsKind::Btrfs) {
+            let thawed = self.mounted_at(&record).and_then(|mounted| match (mounted, &self.namespace) {
+                (None, _) => Ok(()),
+                (Some(mountpoint), None) => freeze::thaw(&mountpoint),
+                (Some(mountpoint), Some(_)) => {
+                    // It fails when there is nothing to thaw, which is nearly always.
+                    let _ = self.fsfreeze("--unfreeze", &mountpoint, context);
+                    Ok(())
+                }
+            });
+            if let Err(error) = thawed {
+                tracing::warn!(volume = %record.name, %error, "cannot see whether it is frozen");
             }
         }
     }

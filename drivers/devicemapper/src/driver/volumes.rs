@@ -10,7 +10,7 @@ use convoy_driver_sdk::filesystem::{self, FsKind};
 use convoy_driver_sdk::protocol::{
     CreateVolume, DeleteVolume, ListVolumes, ListedVolumes, ResizeVolume, Volume,
 };
-use convoy_driver_sdk::{Context, DriverError, ErrorKind, Name, Result, Timestamp};
+use convoy_driver_sdk::{Context, DriverError, ErrorKind, Name, Result};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -35,18 +35,7 @@ impl DeviceMapper {
         }
         self.pool.admit()?;
         let id = self.begin(&format!("create volume {name}"), context, |id| self.pool.create_thin(id))?;
-        let record = VolumeRecord {
-            name: name.clone(),
-            dev_id: id,
-            size,
-            base: String::new(),
-            mount_point: String::new(),
-            created_time: Timestamp::now(),
-            snapshots: BTreeMap::new(),
-            filesystem,
-            boot_id: String::new(),
-            growing: false,
-        };
+        let record = VolumeRecord::new(name.clone(), id, size, filesystem, false);
         self.establish(record, context, |node| {
             filesystem::mkfs_anew(filesystem, node, &self.bounded(context))?;
             sync(node)
