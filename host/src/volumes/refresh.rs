@@ -78,7 +78,7 @@ impl Volumes {
     }
 
     /// Asks a driver how its storage is, and tells when that is not as it was `said`.
-    async fn probe(&self, driver: &Backend, said: &mut Option<String>, call: &Call) {
+    pub(super) async fn probe(&self, driver: &Backend, said: &mut Option<String>, call: &Call) {
         let Ok(probed) = driver.call(Probe {}, call).await else { return };
         let (healthy, message) = (probed.healthy, probed.message.unwrap_or_default());
         let now = topic(healthy, &message);

@@ -170,6 +170,23 @@ async fn a_driver_that_comes_back_brings_its_volumes() {
 }
 
 #[tokio::test]
+async fn what_changes_with_the_storage_is_told_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let (volumes, control, _) = service(dir.path()).await;
+    let driver = Arc::clone(volumes.drivers.default_driver());
+    let (mut events, mut said) = (volumes.events.listen(), None);
+    let mut told = Vec::new();
+    for trouble in [None, Some("81 % full"), Some("83 % full"), Some("failed"), None, None] {
+        control.trouble(trouble);
+        volumes.probe(&driver, &mut said, &call()).await;
+        while let Ok(event) = events.try_recv() {
+            told.push(format!("{} {}", event.kind, event.message).trim().to_owned());
+        }
+    }
+    assert_eq!(told, ["driver.warning 81 % full", "driver.warning failed", "driver.healthy"]);
+}
+
+#[tokio::test]
 async fn listings_come_in_pages_and_in_no_circles() {
     let dir = tempfile::tempdir().unwrap();
     let (volumes, control, _) = service(dir.path()).await;

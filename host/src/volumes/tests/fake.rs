@@ -9,7 +9,7 @@ use crate::volumes::set::DriverSet;
 use convoy_driver_sdk::dispatch::{Dispatch, Dispatcher};
 use convoy_driver_sdk::protocol::{
     Capability, CloneVolume, CreateSnapshot, CreateVolume, DeleteSnapshot, DeleteVolume, Description,
-    GetVolume, Health, ListVolumes, ListedVolumes, MountVolume, Mounted, Open, Opened, RevertVolume,
+    GetVolume, Health, ListVolumes, ListedVolumes, MountVolume, Mounted, Open, Opened, Probed, RevertVolume,
     Snapshot, UnmountVolume, Volume,
 };
 use convoy_driver_sdk::{Context, Driver, DriverError, ErrorKind, Name, Result, Timestamp};
@@ -37,6 +37,8 @@ struct State {
     failing: HashMap<&'static str, (DriverError, bool)>,
     pages: Option<usize>,
     no_open: bool,
+    /// What is wrong with the storage.
+    trouble: Option<String>,
 }
 
 static CONTROLS: LazyLock<Mutex<HashMap<String, Arc<Control>>>> = LazyLock::new(Mutex::default);
@@ -59,6 +61,10 @@ impl Control {
 
     pub(super) fn refuse_to_open(&self, refuse: bool) {
         self.state.lock().unwrap().no_open = refuse;
+    }
+
+    pub(super) fn trouble(&self, message: Option<&str>) {
+        self.state.lock().unwrap().trouble = message.map(str::to_owned);
     }
 
     pub(super) fn pages_of(&self, size: usize) {
@@ -156,6 +162,10 @@ impl Driver for Fake {
 
     fn info(&self, _: &Context) -> Result<BTreeMap<String, String>> {
         Ok(BTreeMap::new())
+    }
+
+    fn probe(&self, _: &Context) -> Result<Probed> {
+        self.0.call("driver.probe", |state| Ok(Probed { healthy: true, message: state.trouble.clone() }))
     }
 
     fn create_volume(&self, request: CreateVolume, _: &Context) -> Result<Volume> {
