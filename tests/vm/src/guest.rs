@@ -6,14 +6,20 @@ pub mod bytes;
 pub mod check;
 pub mod lab;
 
+mod backups;
 mod carriers;
 mod crash;
+mod daemon;
+mod docker;
 mod everyday;
+mod flakey;
 mod full;
 mod power;
 mod prepare;
 mod reboot;
 mod recovery;
+mod scale;
+mod service;
 mod takeover;
 
 use check::Step;
@@ -53,9 +59,16 @@ fn run(words: &[&str]) -> Step {
         ["after-reboot"] => reboot::after(),
         ["recovery"] => recovery::run(),
         ["full"] => full::run(),
-        ["failing"] => full::failing_metadata(),
+        ["failing"] => {
+            full::failing_metadata()?;
+            flakey::failing_data()
+        }
         ["crash", rounds] => crash::run(rounds.parse()?),
         ["storm", root, seed] => crash::storm(root.as_ref(), seed.parse()?),
+        ["cuts", rounds] => flakey::cuts(rounds.parse()?),
+        ["scale"] => scale::run(),
+        ["docker"] => docker::run(),
+        ["service"] => service::run(),
         ["power", seed] => power::run(seed.parse()?),
         _ => Err(check::Failure::new(format!("no scenario {words:?}"))),
     }

@@ -12,7 +12,8 @@ use crate::{ensure, ensure_eq};
 use convoy_driver_sdk::DriverError;
 use convoy_driver_sdk::filesystem::FsKind;
 use convoy_driver_sdk::protocol::{
-    AbortRestore, CloseSnapshot, FinishRestore, PrepareRestore, ResizeVolume, SourceKind, TargetLocation,
+    AbortRestore, CloneVolume, CloseSnapshot, FinishRestore, PrepareRestore, ResizeVolume, RevertVolume,
+    SourceKind, TargetLocation,
 };
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -27,6 +28,9 @@ const VOLUMES: u64 = 3;
 const THREADS: u64 = 2;
 /// Bytes of the file in a volume.
 const CONTENT: usize = 300_000;
+
+/// Names data and metadata device of a storm's pool, if they are not those of every scenario.
+pub(super) const DEVICES_VARIABLE: &str = "CONVOY_VM_DEVICES";
 
 /// Kills a storm `rounds` times.
 pub(super) fn run(rounds: u64) -> Step {
@@ -65,13 +69,18 @@ pub(super) fn run(rounds: u64) -> Step {
 }
 
 /// How many operations of a storm were acknowledged so far; `None` before it began.
-fn done(log: &str) -> Option<usize> {
+pub(super) fn done(log: &str) -> Option<usize> {
     log.contains("storm begins").then(|| log.lines().filter(|line| line.starts_with("ok ")).count())
 }
 
 /// Opens the driver after a crash and compares it with what a storm's log says. Answers the driver, and how many
 /// operations had been acknowledged.
 pub(super) fn verify(setup: &Setup, log: &str) -> Step<(Lab, usize)> {
+    verify_among(setup, log, &[])
+}
+
+/// The same where there are devices beside the pool and the volumes.
+pub(super) fn verify_among(setup: &Setup, log: &str, others: &[&str]) -> Step<(Lab, usize)> {
     let expected = model::Expected::read(log)?;
     let lab = setup.open()?;
     ensure!(lab.opened.warnings.is_empty(), "{:?}", lab.opened);
@@ -80,6 +89,7 @@ pub(super) fn verify(setup: &Setup, log: &str) -> Step<(Lab, usize)> {
     // Nothing unknown is left behind: not in the pool (there were no warnings), not active, not announced.
     let mut names: Vec<String> = found.volumes().map(str::to_owned).collect();
     names.push("convoy-pool".to_owned());
+    names.extend(others.iter().map(|name| (*name).to_owned()));
     names.sort();
     let devices = sh("dmsetup ls | cut -f1 | LC_ALL=C sort")?;
     ensure_eq!(devices.lines().collect::<Vec<_>>(), names);
@@ -90,8 +100,12 @@ pub(super) fn verify(setup: &Setup, log: &str) -> Step<(Lab, usize)> {
 
 /// The process that is killed.
 pub(super) fn storm(root: &Path, seed: u64) -> Step {
-    let lab = Setup::default().at(root).open()?;
-    rage(&lab, seed)
+    let devices = std::env::var(DEVICES_VARIABLE).unwrap_or_default();
+    let setup = match devices.split_once(' ') {
+        Some((data, metadata)) => Setup::on(data, metadata),
+        None => Setup::default(),
+    };
+    rage(&setup.at(root).open()?, seed)
 }
 
 /// Random operations, for ever; each is logged before it begins and when it was acknowledged.
@@ -155,6 +169,13 @@ fn carry_out(lab: &Lab, op: &Op) -> Step {
             let restored = restore(lab, volume, &source);
             lab.call(CloseSnapshot { handle: source.handle.clone() })?;
             restored?;
+        }
+        Op::Clone { volume, from, snapshot } => {
+            let (name, source, snapshot) = (name(volume), name(from), name(snapshot));
+            lab.call(CloneVolume { name, source, snapshot, size: None, options: [].into() })?;
+        }
+        Op::Revert { volume, snapshot } => {
+            lab.call(RevertVolume { name: name(volume), snapshot: name(snapshot) })?;
         }
         Op::Abort { volume } => {
             let (handle, device) = target(lab, volume, 32 * MIB)?;

@@ -6,8 +6,8 @@ use super::lab::{self, Lab, MIB, Setup, capacity, expect, name, sh};
 use crate::{ensure, ensure_eq};
 use convoy_driver_sdk::filesystem::FsKind;
 use convoy_driver_sdk::protocol::{
-    AbortRestore, CloseSnapshot, CreateVolume, DeleteVolume, FinishRestore, MountVolume, PrepareRestore,
-    PreparedRestore, ResizeVolume, SourceKind, TargetLocation,
+    AbortRestore, CloneVolume, CloseSnapshot, CreateVolume, DeleteVolume, FinishRestore, MountVolume,
+    PrepareRestore, PreparedRestore, ResizeVolume, RevertVolume, SourceKind, TargetLocation,
 };
 use convoy_driver_sdk::{ErrorKind, Name};
 use std::path::{Path, PathBuf};
@@ -305,6 +305,17 @@ pub(super) fn with_udev() -> Step {
     // The snapshot has the same UUID: it must not take the volume's link.
     ensure_eq!(sh(&format!("readlink -f /dev/disk/by-uuid/{uuid}"))?, sh("readlink -f /dev/mapper/v1")?);
     lab.call(CloseSnapshot { handle: source.handle })?;
+    // Another device under the same name, and another of the same content: both have their links.
+    let device = sh("readlink -f /dev/mapper/v1")?;
+    lab.call(RevertVolume { name: name("v1"), snapshot: name("s1") })?;
+    let (source, snapshot) = (name("v1"), name("s1"));
+    lab.call(CloneVolume { name: name("v2"), source, snapshot, size: None, options: [].into() })?;
+    sh("udevadm settle")?;
+    println!("{device}, now {}", sh("readlink -f /dev/mapper/v1 /dev/mapper/v2 | tr '\\n' ' '")?);
+    for volume in ["v1", "v2"] {
+        ensure!(Path::new("/dev/mapper").join(volume).is_symlink(), "udev made no link of {volume}");
+        lab.mount(volume)?;
+    }
     lab.leave()
 }
 

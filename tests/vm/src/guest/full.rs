@@ -183,5 +183,7 @@ pub(super) fn failing_metadata() -> Step {
         lab.delete(&volume.name)?;
     }
     ensure_eq!(lab.figure("PoolDataUsed")?, 0);
-    super::lab::no_leaks(&["convoy-pool", "metadata"])
+    super::lab::no_leaks(&["convoy-pool", "metadata"])?;
+    sh("dmsetup remove convoy-pool; dmsetup remove metadata")?;
+    Ok(())
 }

@@ -10,8 +10,11 @@ use std::path::Path;
 /// Where the host puts the log of the life before, below the directory it shares.
 const SHARE_VARIABLE: &str = "CONVOY_VM_SHARE";
 
+/// Blocks of the pool that a power cut may cost.
+pub(super) const LOST: u64 = 8;
+
 /// How often the test cuts the power, at most.
-const CUTS: u64 = 6;
+const CUTS: u64 = 4;
 
 /// Compares with the life before, then storms until the power goes; seed 0 leaves instead.
 pub(super) fn run(seed: u64) -> Step {
@@ -28,7 +31,7 @@ pub(super) fn run(seed: u64) -> Step {
         Err(error) => return Err(error.into()),
     };
     if seed == 0 {
-        return lab.leave_after_power_cuts(CUTS);
+        return lab.leave_but_for(CUTS * LOST, &["convoy-pool"]);
     }
     crash::rage(&lab, seed)
 }

@@ -14,6 +14,10 @@ pub(super) fn run() -> Step {
     let blank = sum()?;
     let plan = disk(Path::new("/dev/vda"), DEVICES, false, &context)?;
     println!("{plan}");
+    // As a user writes it, beside the program.
+    let convoy = super::daemon::convoy()?;
+    let said = sh(&format!("{} devicemapper prepare /dev/vda", convoy.display()))?;
+    ensure_eq!(said, plan.to_string());
     ensure_eq!((plan.done, sum()?), (false, blank));
     let made = disk(Path::new("/dev/vda"), DEVICES, true, &context)?;
     println!("{made}");
@@ -29,6 +33,12 @@ pub(super) fn run() -> Step {
     sh("mount /dev/vdb /mnt")?;
     expect(refused("/dev/vdb"), ErrorKind::InUse)?;
     sh("umount /mnt")?;
+
+    let refusal = sh(&format!("{} devicemapper prepare /dev/vdb --write-to-disk", convoy.display()));
+    ensure!(
+        refusal.is_err_and(|error| error.to_string().contains("ext4")),
+        "a disk with a file system is taken"
+    );
 
     let trial = loop_files(Path::new("/run/trial"), 256 * MIB, &context)?;
     println!("{trial}");

@@ -6,7 +6,7 @@ use super::lab::{MIB, Setup, expect, sh};
 use crate::{ensure, ensure_eq};
 use convoy_driver_sdk::ErrorKind;
 use convoy_driver_sdk::filesystem::FsKind;
-use convoy_driver_sdk::protocol::Health;
+use convoy_driver_sdk::protocol::{Health, Severity};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -20,6 +20,7 @@ fn ids() -> Step<String> {
 pub(super) fn run() -> Step {
     cut_off()?;
     damaged_record()?;
+    checked()?;
     wrong_devices()
 }
 
@@ -143,6 +144,54 @@ fn damaged_record() -> Step {
     lab.leave()
 }
 
+/// What a check finds, and what it repairs.
+fn checked() -> Step {
+    let setup = Setup::default();
+    let lab = setup.open()?;
+    lab.create("v1", 64 * MIB, FsKind::Ext4)?;
+    lab.snapshot("v1", "s1")?;
+    lab.snapshot("v1", "s2")?;
+    let well = lab.check(true)?;
+    ensure!(well.iter().all(|finding| finding.severity == Severity::Info), "{well:?}");
+    let lost = lab.get("v1")?.snapshots.into_iter().find(|snapshot| snapshot.name.as_str() == "s2");
+    let lost = lost.and_then(|snapshot| snapshot.info.get("DevID").cloned()).unwrap_or_default();
+    sh(&format!(
+        "for m in 'create_thin 500' 'delete {lost}' reserve_metadata_snap; do dmsetup message convoy-pool 0 \"$m\"; done
+         mv /usr/sbin/thin_repair /usr/sbin/thin_repair.away"
+    ))?;
+    let found = lab.check(true)?;
+    sh("mv /usr/sbin/thin_repair.away /usr/sbin/thin_repair")?;
+    for finding in &found {
+        println!("{:?} {}: {} ({:?})", finding.severity, finding.subject, finding.message, finding.hint);
+    }
+    let told = |severity: Severity, subject: &str, message: &str| {
+        found.iter().any(|finding| {
+            let what = finding.subject == subject && finding.message.contains(message);
+            what && finding.severity == severity && finding.hint.is_some()
+        })
+    };
+    ensure!(told(Severity::Error, "tool thin_repair", "not installed"), "the tool is not missed");
+    ensure!(told(Severity::Warning, "pool convoy-pool", "device 500"), "the unknown device is not told");
+    ensure!(told(Severity::Error, "volume v1", "snapshot s2"), "the lost snapshot is not told");
+    ensure!(told(Severity::Warning, "pool convoy-pool", "metadata snapshot"), "nor the metadata snapshot");
+    ensure!(
+        found.iter().any(|finding| finding.repaired && finding.message.contains("metadata snapshot")),
+        "the metadata snapshot was not let go"
+    );
+    // What is left is what only a person can decide.
+    sh("dmsetup message convoy-pool 0 'delete 500'")?;
+    lab.delete_snapshot("v1", "s2")?;
+    let well = lab.check(false)?;
+    ensure!(well.iter().all(|finding| finding.severity == Severity::Info), "{well:?}");
+    // The pool is ended under the driver.
+    sh("dmsetup remove v1; dmsetup remove convoy-pool")?;
+    let found = lab.check(false)?;
+    let offline = found.iter().find(|finding| finding.message.contains("does not run"));
+    ensure!(offline.is_some_and(|finding| finding.message.contains("metadata whole")), "{found:?}");
+    drop(lab);
+    setup.open()?.leave()
+}
+
 /// Devices that are not this pool's are refused, and not a byte of them changes.
 fn wrong_devices() -> Step {
     let good = Setup::default();
@@ -178,7 +227,7 @@ fn wrong_devices() -> Step {
 
     // Metadata that thin_check does not like is not used.
     sh(
-        "dd if=/dev/vdb of=/run/metadata bs=1M status=none; dd if=/dev/urandom of=/dev/vdb bs=4096 seek=1 count=30 conv=notrunc status=none; sync",
+        "dd if=/dev/vdb of=/run/metadata bs=1M status=none; dd if=/dev/urandom of=/dev/vdb bs=4096 seek=1 count=1000 conv=notrunc status=none; sync",
     )?;
     let damaged = sums()?;
     let error = expect(good.open(), ErrorKind::DataLoss)?;

@@ -30,6 +30,10 @@ pub(crate) enum Op {
     Write { volume: String, seed: u64 },
     /// A new volume with the content of a snapshot.
     Restore { volume: String, from: String, snapshot: String },
+    /// The same, of the pool's own blocks.
+    Clone { volume: String, from: String, snapshot: String },
+    /// What one of its snapshots holds.
+    Revert { volume: String, snapshot: String },
     /// Begin a restore, and give it up.
     Abort { volume: String },
 }
@@ -44,6 +48,8 @@ impl Op {
             | Self::Resize { volume, .. }
             | Self::Write { volume, .. }
             | Self::Restore { volume, .. }
+            | Self::Clone { volume, .. }
+            | Self::Revert { volume, .. }
             | Self::Abort { volume } => volume,
         }
     }
@@ -78,29 +84,31 @@ impl Model {
     pub(crate) fn choose(&self, volume: &str, dice: u32, seed: u64) -> Option<Op> {
         let volume = volume.to_owned();
         let Some(state) = self.0.get(&volume) else {
-            return Some(match dice % 4 {
-                0 => Op::Abort { volume },
-                1 => match self
-                    .0
-                    .iter()
-                    .find(|(name, state)| name[..2] == volume[..2] && !state.snapshots.is_empty())
-                {
-                    Some((from, state)) => {
-                        let snapshot = state.snapshots.keys().next()?.clone();
-                        Op::Restore { volume, from: from.clone(), snapshot }
+            let mut own = self.0.iter().filter(|(name, _)| name[..2] == volume[..2]);
+            let source = own.find(|(_, state)| !state.snapshots.is_empty());
+            return Some(match (dice % 5, source) {
+                (0, _) => Op::Abort { volume },
+                (kind @ (1 | 2), Some((from, state))) => {
+                    let (from, snapshot) = (from.clone(), state.snapshots.keys().next()?.clone());
+                    if kind == 1 {
+                        Op::Restore { volume, from, snapshot }
+                    } else {
+                        Op::Clone { volume, from, snapshot }
                     }
-                    None => Op::Create { volume, size: 32 * MIB },
-                },
+                }
                 _ => Op::Create { volume, size: 32 * MIB },
             });
         };
-        Some(match dice % 8 {
+        Some(match dice % 9 {
             0 => Op::Delete { volume },
             1 if state.size < 96 * MIB => Op::Resize { size: state.size + 16 * MIB, volume },
             2..=4 if state.snapshots.len() < SNAPSHOTS => {
                 Op::Snapshot { volume, snapshot: format!("s{}", seed % 1000) }
             }
             2..=4 => Op::DeleteSnapshot { volume, snapshot: state.snapshots.keys().next()?.clone() },
+            8 if !state.snapshots.is_empty() => {
+                Op::Revert { volume, snapshot: state.snapshots.keys().next()?.clone() }
+            }
             _ => Op::Write { volume, seed: seed % 1_000_000 },
         })
         .filter(|op| !matches!(op, Op::Snapshot { snapshot, .. } if state.snapshots.contains_key(snapshot)))
@@ -112,14 +120,18 @@ impl Model {
         match op {
             Op::Create { size, .. } => drop(self.0.insert(volume, State { size: *size, ..State::default() })),
             Op::Delete { .. } => drop(self.0.remove(&volume)),
-            Op::Restore { from, snapshot, .. } => {
+            Op::Restore { from, snapshot, .. } | Op::Clone { from, snapshot, .. } => {
                 let taken = self.0.get(from).and_then(|state| state.snapshots.get(snapshot).cloned());
                 let Taken { size, seeds } = taken.unwrap_or_default();
                 let state = State { size, seeds, ..State::default() };
                 self.0.insert(volume, state);
             }
             Op::Abort { .. } => {}
-            Op::Snapshot { .. } | Op::DeleteSnapshot { .. } | Op::Resize { .. } | Op::Write { .. } => {
+            Op::Snapshot { .. }
+            | Op::DeleteSnapshot { .. }
+            | Op::Resize { .. }
+            | Op::Revert { .. }
+            | Op::Write { .. } => {
                 if let Some(state) = self.0.get_mut(&volume) {
                     match op {
                         Op::Snapshot { snapshot, .. } => {
@@ -128,6 +140,10 @@ impl Model {
                         }
                         Op::DeleteSnapshot { snapshot, .. } => drop(state.snapshots.remove(snapshot)),
                         Op::Resize { size, .. } => state.size = *size,
+                        Op::Revert { snapshot, .. } => {
+                            let taken = state.snapshots.get(snapshot).cloned().unwrap_or_default();
+                            (state.size, state.seeds) = (taken.size, taken.seeds);
+                        }
                         Op::Write { seed, .. } => state.seeds = [*seed].into(),
                         _ => {}
                     }
