@@ -1,5 +1,5 @@
-//! `docs/writing-a-driver.md` is followed as it stands: its commands are run, its change is made, and what it says they
-//! print is compared.
+//! `docs/writing-a-driver.md` and `docs/testing-a-driver.md` are followed as they stand: their commands are run, their changes are
+//! made, and what they say the commands print is compared.
 //!
 //! In what is expected, `...` stands for any text within a line, and alone on a line for any lines.
 
@@ -11,7 +11,8 @@ use std::process::Command;
 use convoy_tests::error::{Context, check};
 use convoy_tests::{Error, Lab, Result, programs, run};
 
-const DOCUMENT: &str = include_str!("../../docs/writing-a-driver.md");
+const WRITING: &str = include_str!("../../docs/writing-a-driver.md");
+const TESTING: &str = include_str!("../../docs/testing-a-driver.md");
 
 /// Begins the output of the command of that number.
 const MARK: &str = "@@ command ";
@@ -28,10 +29,10 @@ fn checkout() -> Result<PathBuf> {
 }
 
 /// The blocks with commands; a block that changes a file becomes a command, too.
-fn steps(patches: &Path) -> Result<Vec<Step>> {
+fn steps(document: &str, patches: &Path) -> Result<Vec<Step>> {
     let mut steps: Vec<Step> = Vec::new();
     let mut block: Option<(&str, String)> = None;
-    for line in DOCUMENT.lines() {
+    for line in document.lines() {
         match (line.strip_prefix("```"), &mut block) {
             (Some(kind), None) => block = Some((kind, String::new())),
             (Some(_), Some((kind, text))) => {
@@ -105,10 +106,20 @@ fn home_of(variable: &str, usual: &str) -> PathBuf {
 
 #[test]
 fn the_tutorial_is_followed() -> Result<()> {
+    follow(WRITING, 15)
+}
+
+#[test]
+fn the_page_on_testing_is_followed() -> Result<()> {
+    follow(TESTING, 6)
+}
+
+/// Follows a document that has more than so many commands.
+fn follow(document: &str, more_than: usize) -> Result<()> {
     let programs = programs::directory()?;
     Lab::run(|lab| {
         prepare(lab, &programs)?;
-        let steps = steps(lab.directory())?;
+        let steps = steps(document, lab.directory())?;
         let mut script = String::from(
             "exec 2>&1\nset -e\ncargo() { cp -n \"$CONVOY/Cargo.lock\" . || true; command cargo \"$@\"; }\n",
         );
@@ -139,7 +150,9 @@ fn the_tutorial_is_followed() -> Result<()> {
                 )
             })?;
         }
-        check(told.success() && steps.len() > 15, || format!("the commands ended with {}", told.status))
+        check(told.success() && steps.len() > more_than, || {
+            format!("the commands ended with {}", told.status)
+        })
     })
 }
 

@@ -15,11 +15,14 @@ use convoy_driver_sdk::{
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 convoy_driver_sdk::export!(Tmpfs);
 
 const SIZE: &str = "tmpfs.size";
+/// A tmpfs has whole pages, and takes a number that is too large for none.
+const SIZES: RangeInclusive<u64> = 4096..=1 << 62;
 
 #[derive(Serialize, Deserialize)]
 struct Record {
@@ -121,6 +124,10 @@ impl Driver for Tmpfs {
         options::check(&[], &request.options)?;
         let name = request.name;
         let size = request.size.unwrap_or(self.default_size);
+        if !SIZES.contains(&size) {
+            let text = format!("expected {SIZES:?} bytes, found {size}");
+            return Err(DriverError::new(ErrorKind::InvalidArgument, text));
+        }
         let record = Record { size, created: Timestamp::now(), deleting: false };
         self.records.insert(&name, &record).map_err(|error| match error {
             RecordError::Exists { .. } => {
@@ -148,6 +155,9 @@ impl Driver for Tmpfs {
     }
 
     fn mount_volume(&self, request: MountVolume, _: &Context) -> Result<Mounted> {
+        if request.mountpoint.is_some() {
+            return Err(DriverError::unsupported("a mountpoint of the caller's choice"));
+        }
         self.record(&request.name)?;
         Ok(Mounted { mountpoint: self.mountpoint(&request.name) })
     }

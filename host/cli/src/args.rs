@@ -15,7 +15,7 @@ pub use backup::{
 pub use daemon::{DEFAULT_CONFIG, DEFAULT_ROOT, DaemonArgs};
 pub use driver::{
     DriverArgs, DriverCall, DriverCallCommand, DriverCommand, DriverSnapshotCommand, Kind, Language,
-    ListDriversArgs, NewDriverArgs, RunDriverArgs,
+    ListDriversArgs, NewDriverArgs, RunDriverArgs, TestDriverArgs,
 };
 pub use schedule::{ScheduleArgs, ScheduleCommand};
 pub use watch::{DoctorArgs, EventsArgs, TopArgs};
@@ -99,7 +99,6 @@ pub struct ProgressArgs {
 
 /// The commands.
 #[derive(Debug, Subcommand)]
-#[allow(clippy::large_enum_variant, reason = "there is one of it in a process")]
 pub enum Command {
     /// Start the daemon
     Daemon(DaemonArgs),

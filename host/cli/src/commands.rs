@@ -79,7 +79,7 @@ impl Session<'_> {
                 }
             },
             Command::Driver(args) => {
-                driver::run(args, self.installed, &self.client, self.output).await?;
+                return driver::run(args, self.installed, &self.client, self.output).await;
             }
             Command::Events(args) => self.events(&args).await?,
             Command::Metrics => {

@@ -9,12 +9,14 @@ use convoy_client::Client;
 use convoy_driver_sdk::DriverError;
 use convoy_drivers::{DriverSpec, Drivers, LoadError};
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 mod calls;
 mod list;
 mod new;
 mod run;
 mod show;
+mod test;
 
 /// Makes what can be loaded from these directories, from the standard ones and from the program itself.
 pub type Installed = fn(&[PathBuf]) -> Drivers;
@@ -25,15 +27,17 @@ pub(crate) async fn run(
     installed: Installed,
     client: &Client,
     output: &mut Output,
-) -> Result<()> {
+) -> Result<ExitCode> {
     match args.command.unwrap_or_else(|| DriverCommand::List(Default::default())) {
-        DriverCommand::List(args) => list::list(&args, installed, client, output).await,
-        DriverCommand::New(args) => new::new(&args, output),
-        DriverCommand::Run(args) => run::run(args, installed, output).await,
+        DriverCommand::List(args) => list::list(&args, installed, client, output).await?,
+        DriverCommand::New(args) => new::new(&args, output)?,
+        DriverCommand::Run(args) => run::run(args, installed, output).await?,
+        DriverCommand::Test(args) => return test::test(*args, installed, output).await,
         DriverCommand::Describe { driver, driver_path } => {
-            list::describe(&driver, &installed(&driver_path), output).await
+            list::describe(&driver, &installed(&driver_path), output).await?;
         }
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// A driver as it was typed: a name, or a path as a shell takes it.

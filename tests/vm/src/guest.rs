@@ -14,6 +14,7 @@ mod docker;
 mod everyday;
 mod flakey;
 mod full;
+mod kit;
 mod power;
 mod prepare;
 mod reboot;
@@ -53,6 +54,7 @@ fn run(words: &[&str]) -> Step {
         ["udev"] => everyday::with_udev(),
         ["namespace"] => everyday::in_a_namespace(),
         ["carriers"] => carriers::run(),
+        ["kit"] => kit::run_kit(),
         ["prepare"] => prepare::run(),
         ["takeover"] => takeover::run(),
         ["before-reboot"] => reboot::before(),

@@ -77,6 +77,11 @@ fn through_both_carriers() {
 }
 
 #[test]
+fn the_rules_of_the_protocol() {
+    pass(Disks::new(&[1024, 64]).vm(), &["kit"]);
+}
+
+#[test]
 fn disks_and_loop_files_are_prepared() {
     pass(Disks::new(&[512, 64]).vm(), &["prepare"]);
 }
@@ -110,7 +115,7 @@ fn failing_devices_are_told_and_survived() {
 
 #[test]
 fn behind_the_daemon() {
-    pass(Disks::new(&[1024, 64]).vm().limit(Duration::from_secs(540)), &["service"]);
+    pass(Disks::new(&[1024, 64]).vm(), &["service"]);
 }
 
 #[test]

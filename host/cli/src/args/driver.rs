@@ -21,6 +21,8 @@ pub enum DriverCommand {
     New(NewDriverArgs),
     /// Call a driver without a daemon
     Run(RunDriverArgs),
+    /// Test a driver against the rules of the protocol, with real data and real crashes
+    Test(Box<TestDriverArgs>),
     /// Load a driver and print what it says of itself, as JSON: what `list` runs for each
     #[command(hide = true)]
     Describe {
@@ -111,6 +113,52 @@ pub struct RunDriverArgs {
     /// What to call: describe, create v1, list, ...
     #[arg(last = true, required = true, num_args = 1.., value_name = "COMMAND")]
     pub commands: Vec<String>,
+}
+
+/// `driver test`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  convoy driver test ./convoy-driver-scratch
+  convoy driver test ./convoy-driver-loop --option loop.path=/srv/xfs/test --size 32M --junit report.xml
+  convoy driver test vfs --option vfs.path=/srv/test --case crash --case data
+
+Exits with 0 if no case failed, with 3 if one did, and with 1 if the driver could not be tested. The driver is killed and started
+again many times: give it storage that nothing else uses.")]
+pub struct TestDriverArgs {
+    /// The driver: a file, or a name as `--drivers` takes it
+    #[arg(value_name = "DRIVER", required_unless_present = "list")]
+    pub driver: Option<String>,
+    /// An option of the driver; may be repeated
+    #[arg(long = "option", value_name = "KEY=VALUE", value_parser = key_value)]
+    pub options: Vec<(String, String)>,
+    /// An option of every volume that is created; may be repeated
+    #[arg(long = "create-option", value_name = "KEY=VALUE", value_parser = key_value)]
+    pub create_options: Vec<(String, String)>,
+    /// The size of the volumes: their blocks are read and written whole [default: the driver's]
+    #[arg(long, value_name = "SIZE", value_parser = size_to_reach)]
+    pub size: Option<u64>,
+    /// Run only cases with this in their ids; may be repeated
+    #[arg(long = "case", value_name = "TEXT")]
+    pub cases: Vec<String>,
+    /// How many seconds each case may take
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub timeout: u64,
+    /// At how many moments of each call to kill the driver
+    #[arg(long, value_name = "NUMBER", default_value_t = 4)]
+    pub kills: u32,
+    /// Where to put the driver's records and the kit's files [default: the directory for temporary files]
+    #[arg(long, value_name = "DIR")]
+    pub work: Option<PathBuf>,
+    /// Write the report in JUnit's XML, for CI
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+    /// List the cases and run none
+    #[arg(long)]
+    pub list: bool,
+    /// A directory to look for drivers in; may be repeated
+    #[arg(long, env = "CONVOY_DRIVER_PATH", value_name = "DIR", value_delimiter = ':')]
+    pub driver_path: Vec<PathBuf>,
 }
 
 /// One command of `driver run`.

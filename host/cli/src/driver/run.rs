@@ -63,10 +63,7 @@ async fn session(
     for line in &opened.warnings {
         output.aside("warning", line);
     }
-    for (number, command) in commands.iter().enumerate() {
-        if number > 0 && output.is_for_people() {
-            output.line("")?;
-        }
+    for command in commands {
         calls.make(command, output).await?;
         // What was done is seen although a later command fails.
         output.finish()?;

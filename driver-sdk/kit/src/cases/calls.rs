@@ -1,0 +1,174 @@
+//! Many calls, and calls that end early.
+
+use crate::check::{Outcome, ensure, fail, io, refused, told};
+use crate::pattern;
+use crate::rules::{self, Rule};
+use crate::subject::{Subject, at_once};
+use convoy_driver_sdk::ErrorKind;
+use convoy_driver_sdk::protocol::Probe;
+use std::time::{Duration, Instant};
+
+/// Volumes used at once.
+const MANY: usize = 8;
+/// How much time a call is left, in the cases for deadlines and cancellation: from none to enough.
+const TIMES: [u64; 5] = [0, 1, 5, 20, 100];
+/// How soon a call ends after its deadline or its cancellation: commands it runs are given two seconds to end.
+const SOON: Duration = Duration::from_secs(6);
+
+fn together(kit: &Subject, what: impl Fn(usize) -> Outcome + Sync) -> Outcome {
+    let _ = kit;
+    let what = &what;
+    let all: Vec<_> = (0..MANY).map(|number| move || what(number)).collect();
+    at_once(all).into_iter().try_for_each(|outcome| {
+        outcome.unwrap_or_else(|| fail(rules::CONCURRENT, "a thread of the kit ended in a panic"))
+    })
+}
+
+pub(super) fn concurrent(kit: &Subject) -> Outcome {
+    together(kit, |number| {
+        let name = kit.create("many")?;
+        let path = kit.mount(&name)?;
+        let content = pattern::noise(20_000, 100 + number as u64);
+        io(rules::CONCURRENT, "write a file into the volume", std::fs::write(path.join("own"), &content))?;
+        kit.names()?;
+        if kit.can(convoy_driver_sdk::protocol::Capability::Snapshots) {
+            kit.snapshot(&name, "many")?;
+        }
+        let found = io(rules::CONCURRENT, "read a file of the volume", std::fs::read(path.join("own")))?;
+        ensure(rules::CONCURRENT, found == content, || {
+            format!("the file of {name} has the content of another volume's")
+        })?;
+        kit.unmount(&name)?;
+        crate::check::done(rules::CONCURRENT, "volume.delete", kit.delete(&name))
+    })?;
+    // One name, many who want it: one gets it.
+    let name = kit.name("one");
+    let requests: Vec<_> = (0..MANY)
+        .map(|_| {
+            let request = kit.create_request(&name);
+            move || kit.call(request)
+        })
+        .collect();
+    let answers = at_once(requests);
+    let won = answers.iter().flatten().filter(|answer| answer.is_ok()).count();
+    let lost = answers.iter().flatten().filter_map(|answer| answer.as_ref().err());
+    for error in lost {
+        ensure(rules::CONCURRENT, matches!(error.kind, ErrorKind::AlreadyExists | ErrorKind::Busy), || {
+            format!(
+                "volume.create of one name by many: expected already_exists or busy, found {}",
+                told(error)
+            )
+        })?;
+    }
+    ensure(rules::CONCURRENT, won == 1, || {
+        format!("volume.create of one name by many: expected one success, found {won}")
+    })
+}
+
+/// While volumes are made and deleted, a probe and a look at another volume are answered in between.
+pub(super) fn independent(kit: &Subject) -> Outcome {
+    let watched = kit.create("watched")?;
+    let started = Instant::now();
+    let alone = kit.create("alone")?;
+    let work = started.elapsed();
+    crate::check::done(rules::DELETE, "volume.delete", kit.delete(&alone))?;
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let (worked, slowest) = std::thread::scope(|scope| {
+        let busy = scope.spawn(|| {
+            let outcome = together(kit, |_| kit.create("busy").map(drop));
+            done.store(true, std::sync::atomic::Ordering::Release);
+            outcome
+        });
+        let mut slowest = Duration::ZERO;
+        while !done.load(std::sync::atomic::Ordering::Acquire) {
+            let asked = Instant::now();
+            let answered = kit.get(&watched).map(drop).and(kit.call(Probe {}).map(drop));
+            slowest = slowest.max(asked.elapsed());
+            if answered.is_err() {
+                break;
+            }
+        }
+        (
+            busy.join().unwrap_or_else(|_| fail(rules::CONCURRENT, "a thread of the kit ended in a panic")),
+            slowest,
+        )
+    });
+    worked?;
+    crate::check::done(rules::CONCURRENT, "volume.get beside other calls", kit.get(&watched))?;
+    // A driver with one lock for everything makes it wait for all of them.
+    let limit = (work * 4).max(Duration::from_secs(2));
+    ensure(rules::CONCURRENT, slowest < limit, || {
+        format!(
+            "volume.get waited {slowest:.2?} while {MANY} others were made, each of which takes {work:.2?} alone"
+        )
+    })
+}
+
+fn cut_short(kit: &Subject, rule: Rule, cancelled: bool) -> Outcome {
+    let expected = if cancelled { ErrorKind::Cancelled } else { ErrorKind::DeadlineExceeded };
+    for milliseconds in TIMES {
+        let name = kit.name("short");
+        let time = Duration::from_millis(milliseconds);
+        let asked = Instant::now();
+        let answer = kit.call_for(kit.create_request(&name), time, cancelled);
+        let took = asked.elapsed();
+        ensure(rule, took < time + SOON, || {
+            format!(
+                "volume.create, ended after {milliseconds} ms: expected an answer soon, found it {took:.1?} later"
+            )
+        })?;
+        if answer.is_err() {
+            refused(rule, &format!("volume.create, ended after {milliseconds} ms"), &[expected], answer)?;
+        }
+        kit.settle()?;
+        let ended = asked.elapsed();
+        ensure(rule, ended < time + SOON, || {
+            format!("volume.create goes on {ended:.1?} after it was to end after {milliseconds} ms")
+        })?;
+        // Undone or done: either way the name is of a whole volume, or free.
+        whole_or_free(kit, &name, rule)?;
+    }
+    Ok(())
+}
+
+/// A volume that can be used, or a name that can be.
+pub(super) fn whole_or_free(kit: &Subject, name: &convoy_driver_sdk::Name, rule: Rule) -> Outcome {
+    match kit.get(name) {
+        Ok(volume) => {
+            ensure(rule, volume.health == convoy_driver_sdk::protocol::Health::Good, || {
+                format!("the volume {name} is there and cannot be used: {:?}", volume.health)
+            })?;
+            ensure(rule, kit.names()?.contains(name), || {
+                format!("the volume {name} is there and not listed")
+            })?;
+        }
+        Err(error) if error.kind == ErrorKind::NotFound => {
+            ensure(rule, !kit.names()?.contains(name), || {
+                format!("the volume {name} is not there and listed")
+            })?;
+            crate::check::done(rule, "volume.create, repeated", kit.call(kit.create_request(name)))?;
+        }
+        Err(error) => {
+            return fail(
+                rule,
+                format!("volume.get: expected the volume or not_found, found {}", told(&error)),
+            );
+        }
+    }
+    let path = kit.mount(name)?;
+    let file = path.join("after");
+    io(
+        rule,
+        "write a file into the volume",
+        std::fs::write(&file, "x").and_then(|()| std::fs::remove_file(&file)),
+    )?;
+    kit.unmount(name)
+}
+
+pub(super) fn deadline(kit: &Subject) -> Outcome {
+    cut_short(kit, rules::DEADLINE, false)
+}
+
+pub(super) fn cancel(kit: &Subject) -> Outcome {
+    cut_short(kit, rules::CANCEL, true)
+}

@@ -1,0 +1,136 @@
+//! Volumes from snapshots, going back to one, and the check of the storage.
+
+use super::data::TwoDays;
+use crate::check::{Outcome, done, ensure, io, refused, same, skip};
+use crate::pattern;
+use crate::rules;
+use crate::subject::Subject;
+use convoy_driver_sdk::protocol::{Capability, Check, CloneVolume, RevertVolume, Severity, Volume};
+use convoy_driver_sdk::{DriverError, ErrorKind, Name};
+
+pub(super) fn clone_of(
+    kit: &Subject,
+    name: &Name,
+    source: &Name,
+    snapshot: &Name,
+) -> Result<Volume, DriverError> {
+    kit.owns(name);
+    let options = kit.options.create.clone();
+    kit.call(CloneVolume {
+        name: name.clone(),
+        source: source.clone(),
+        snapshot: snapshot.clone(),
+        size: None,
+        options,
+    })
+}
+
+pub(super) fn revert_to(kit: &Subject, name: &Name, snapshot: &Name) -> Result<Volume, DriverError> {
+    kit.call(RevertVolume { name: name.clone(), snapshot: snapshot.clone() })
+}
+
+pub(super) fn equals(
+    kit: &Subject,
+    name: &Name,
+    expected: &pattern::Tree,
+    rule: rules::Rule,
+    what: &str,
+) -> Outcome {
+    let path = kit.mount(name)?;
+    let found = io(rule, "read the volume", pattern::read(&path))?;
+    let differences = pattern::differences(expected, &found);
+    ensure(rule, differences.is_empty(), || format!("{what}: {}", differences.join("; ")))
+}
+
+pub(super) fn clone(kit: &Subject) -> Outcome {
+    let days = TwoDays::make(kit)?;
+    let name = kit.name("clone");
+    let made = done(rules::CLONE, "volume.clone", clone_of(kit, &name, &days.volume, &days.monday))?;
+    same(rules::CLONE, "the name of the clone", &name, &made.name)?;
+    ensure(rules::CLONE, made.snapshots.is_empty(), || "the clone has snapshots".to_owned())?;
+    refused(
+        rules::CLONE,
+        "volume.clone of a name that exists",
+        &[ErrorKind::AlreadyExists],
+        clone_of(kit, &name, &days.volume, &days.monday),
+    )?;
+    let none = Name::from_static("none");
+    refused(
+        rules::CLONE,
+        "volume.clone of no snapshot",
+        &[ErrorKind::NotFound],
+        clone_of(kit, &kit.name("none"), &days.volume, &none),
+    )?;
+    refused(
+        rules::CLONE,
+        "volume.clone of no volume",
+        &[ErrorKind::NotFound],
+        clone_of(kit, &kit.name("none"), &kit.name("none"), &none),
+    )?;
+    // Both are mounted at once; what is written into one is not in the other.
+    equals(kit, &name, &days.was, rules::CLONE, "the clone")?;
+    let (source, copy) = (kit.mount(&days.volume)?, kit.mount(&name)?);
+    io(rules::MOUNT, "write into the clone", std::fs::write(copy.join("of the clone"), "clone"))?;
+    ensure(rules::CLONE, !source.join("of the clone").exists(), || {
+        "a file written into the clone is in its source".to_owned()
+    })?;
+    kit.unmount(&days.volume)?;
+    done(rules::DELETE, "volume.delete of the source", kit.delete(&days.volume))?;
+    let content = std::fs::read_to_string(copy.join("of the clone")).unwrap_or_default();
+    same(rules::CLONE, "a file of the clone after its source was deleted", &"clone".to_owned(), &content)?;
+    kit.unmount(&name)?;
+    kit.restart()?;
+    kit.mount(&name)?;
+    kit.unmount(&name)
+}
+
+pub(super) fn revert(kit: &Subject) -> Outcome {
+    let days = TwoDays::make(kit)?;
+    let path = kit.mount(&days.volume)?;
+    if Subject::is_mounted(&path) {
+        let answer = revert_to(kit, &days.volume, &days.monday);
+        refused(rules::REVERT, "volume.revert of a mounted volume", &[ErrorKind::InUse], answer)?;
+    }
+    kit.unmount(&days.volume)?;
+    refused(
+        rules::REVERT,
+        "volume.revert to no snapshot",
+        &[ErrorKind::NotFound],
+        revert_to(kit, &days.volume, &Name::from_static("none")),
+    )?;
+    for what in ["volume.revert", "volume.revert repeated"] {
+        let reverted = done(rules::REVERT, what, revert_to(kit, &days.volume, &days.monday))?;
+        ensure(rules::REVERT, reverted.snapshots.len() == 2, || {
+            format!("{what}: expected both snapshots to stay, found {:?}", reverted.snapshots)
+        })?;
+        equals(kit, &days.volume, &days.was, rules::REVERT, what)?;
+        kit.unmount(&days.volume)?;
+    }
+    // To the newer one: it was not lost.
+    done(rules::REVERT, "volume.revert to a newer snapshot", revert_to(kit, &days.volume, &days.tuesday))?;
+    kit.restart()?;
+    equals(kit, &days.volume, &days.is, rules::REVERT, "volume.revert to a newer snapshot")?;
+    kit.unmount(&days.volume)
+}
+
+pub(super) fn check(kit: &Subject) -> Outcome {
+    let volume = kit.create("check")?;
+    if kit.can(Capability::Snapshots) {
+        kit.snapshot(&volume, "check")?;
+    }
+    for repair in [false, true] {
+        let found = done(rules::CHECK, "driver.check", kit.call(Check { repair }))?.findings;
+        if let Some(finding) = found.iter().find(|finding| finding.severity == Severity::Error) {
+            return skip(format!("the storage is not well: {}: {}", finding.subject, finding.message));
+        }
+        ensure(
+            rules::CHECK,
+            found.iter().all(|finding| !finding.subject.is_empty() && !finding.message.is_empty()),
+            || "driver.check: a finding without subject or message".to_owned(),
+        )?;
+        ensure(rules::CHECK, repair || found.iter().all(|finding| !finding.repaired), || {
+            "driver.check without `repair`: something was repaired".to_owned()
+        })?;
+    }
+    done(rules::CHECK, "volume.get after driver.check", kit.get(&volume)).map(drop)
+}

@@ -1,0 +1,434 @@
+//! `kill -9` in the midst of calls. The host's own supervisor starts the process again and opens the driver.
+
+use super::calls::whole_or_free;
+use super::copies::{clone_of, equals, revert_to};
+use super::data::TwoDays;
+use super::restore::{fill, finish, kinds, prepare};
+use super::snapshots::{delete as delete_snapshot, names as snapshot_names};
+use crate::check::{Outcome, done, ensure, fail, io, refused, same, skip};
+use crate::image;
+use crate::pattern;
+use crate::rules;
+use crate::subject::Subject;
+use convoy_driver_sdk::protocol::{
+    Capability, CreateSnapshot, MountVolume, Open, ResizeVolume, UnmountVolume,
+};
+use convoy_driver_sdk::{DriverError, ErrorKind, Name};
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// Makes a call and kills the process after so long; gives what the call answered, if it did.
+fn kill_after<T: Send>(
+    kit: &Subject,
+    delay: Duration,
+    call: impl FnOnce() -> Result<T, DriverError> + Send,
+) -> Outcome<Option<T>> {
+    let pid = kit.pid();
+    let answer = std::thread::scope(|scope| {
+        let calling = scope.spawn(call);
+        std::thread::sleep(delay);
+        let killed = kit.kill();
+        killed.and_then(|()| {
+            calling.join().or_else(|_| fail(rules::WHOLE, "a thread of the kit ended in a panic"))
+        })
+    })?;
+    kit.recover(pid)?;
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        // Killed before it was sent, it was made to the next process, which does not know the handles of the first.
+        Err(error) if matches!(error.kind, ErrorKind::Unavailable | ErrorKind::NotFound) => Ok(None),
+        // It was refused before the kill.
+        Err(error) => fail(
+            rules::WHOLE,
+            format!(
+                "a call that was killed: expected success or unavailable, found {}",
+                crate::check::told(&error)
+            ),
+        ),
+    }
+}
+
+/// The moments to kill at: from the first instant of a call to its end, as it takes undisturbed.
+fn moments(kit: &Subject, whole: Duration) -> impl Iterator<Item = Duration> {
+    let kills = kit.options.kills.max(1);
+    (0..kills).map(move |number| whole * number / kills + Duration::from_micros(200))
+}
+
+/// How long something takes undisturbed.
+fn timed<T>(action: impl FnOnce() -> Outcome<T>) -> Outcome<(T, Duration)> {
+    let started = Instant::now();
+    Ok((action()?, started.elapsed()))
+}
+
+pub(super) fn durable(kit: &Subject) -> Outcome {
+    let mut volumes = Vec::new();
+    for _ in 0..3 {
+        // Each is killed at the instant it is acknowledged.
+        let name = kit.create("durable")?;
+        let pid = kit.pid();
+        kit.kill()?;
+        kit.recover(pid)?;
+        volumes.push(name);
+    }
+    for name in &volumes {
+        done(rules::DURABLE, "volume.get of what was acknowledged before a kill", kit.get(name))?;
+    }
+    let path = kit.mount(&volumes[0])?;
+    io(rules::MOUNT, "write files into the volume", pattern::write(&path, 4))?;
+    let expected = io(rules::MOUNT, "read the volume", pattern::read(&path))?;
+    if kit.can(Capability::Snapshots) {
+        kit.snapshot(&volumes[0], "durable")?;
+    }
+    done(rules::DELETE, "volume.delete", kit.delete(&volumes[1]))?;
+    let pid = kit.pid();
+    kit.kill()?;
+    kit.recover(pid)?;
+    refused(
+        rules::DURABLE,
+        "volume.get of what was deleted before a kill",
+        &[ErrorKind::NotFound],
+        kit.get(&volumes[1]),
+    )?;
+    if kit.can(Capability::Snapshots) {
+        let names = snapshot_names(kit, &volumes[0])?;
+        same(rules::DURABLE, "the snapshots after a kill", &vec![Name::from_static("durable")], &names)?;
+    }
+    equals(kit, &volumes[0], &expected, rules::DURABLE, "the files after a kill of the driver")?;
+    kit.unmount(&volumes[0])
+}
+
+pub(super) fn create(kit: &Subject) -> Outcome {
+    let (_, whole) = timed(|| kit.create("crash"))?;
+    for delay in moments(kit, whole) {
+        let name = kit.name("crash");
+        let request = kit.create_request(&name);
+        let answered = kill_after(kit, delay, || kit.call(request))?;
+        if answered.is_some() {
+            done(rules::DURABLE, "volume.get of what was acknowledged before a kill", kit.get(&name))?;
+        }
+        whole_or_free(kit, &name, rules::WHOLE)?;
+    }
+    Ok(())
+}
+
+pub(super) fn delete(kit: &Subject) -> Outcome {
+    let ready = || {
+        let name = kit.create("crash")?;
+        let path = kit.mount(&name)?;
+        io(rules::MOUNT, "write files into the volume", pattern::write(&path, 4))?;
+        let files = io(rules::MOUNT, "read the volume", pattern::read(&path))?;
+        kit.unmount(&name)?;
+        Ok((name, files))
+    };
+    let (name, _) = ready()?;
+    let (_, whole) = timed(|| done(rules::DELETE, "volume.delete", kit.delete(&name)))?;
+    for delay in moments(kit, whole) {
+        let (name, files) = ready()?;
+        let answered = kill_after(kit, delay, || kit.delete(&name))?;
+        match kit.get(&name) {
+            Ok(_) => {
+                ensure(rules::DURABLE, answered.is_none(), || {
+                    format!("{name} was deleted and is there after a kill")
+                })?;
+                // As it was, with all its files.
+                equals(kit, &name, &files, rules::WHOLE, "a volume whose volume.delete was killed")?;
+                kit.unmount(&name)?;
+                done(rules::WHOLE, "volume.delete, repeated", kit.delete(&name))?;
+            }
+            answer => drop(refused(
+                rules::WHOLE,
+                "volume.get after a killed volume.delete",
+                &[ErrorKind::NotFound],
+                answer,
+            )?),
+        }
+        whole_or_free(kit, &name, rules::WHOLE)?;
+    }
+    Ok(())
+}
+
+pub(super) fn mount(kit: &Subject) -> Outcome {
+    let name = kit.create("crash")?;
+    let (path, whole) = timed(|| kit.mount(&name))?;
+    io(
+        rules::MOUNT,
+        "write a file into the volume",
+        std::fs::write(path.join("file"), "content").and_then(|()| pattern::sync(&path)),
+    )?;
+    kit.unmount(&name)?;
+    for delay in moments(kit, whole) {
+        kill_after(kit, delay, || kit.call(MountVolume { name: name.clone(), mountpoint: None }))?;
+        let path = kit.mount(&name)?;
+        let content = std::fs::read_to_string(path.join("file")).unwrap_or_default();
+        same(rules::WHOLE, "a file after a killed volume.mount", &"content".to_owned(), &content)?;
+        kit.unmount(&name)?;
+    }
+    Ok(())
+}
+
+pub(super) fn unmount(kit: &Subject) -> Outcome {
+    let name = kit.create("crash")?;
+    let path = kit.mount(&name)?;
+    io(rules::MOUNT, "write a file into the volume", std::fs::write(path.join("file"), "content"))?;
+    let (_, whole) = timed(|| kit.unmount(&name))?;
+    for delay in moments(kit, whole) {
+        kit.mount(&name)?;
+        kill_after(kit, delay, || kit.call(UnmountVolume { name: name.clone() }))?;
+        kit.unmount(&name)?;
+        let path = kit.mount(&name)?;
+        let content = std::fs::read_to_string(path.join("file")).unwrap_or_default();
+        same(rules::WHOLE, "a file after a killed volume.unmount", &"content".to_owned(), &content)?;
+        kit.unmount(&name)?;
+    }
+    Ok(())
+}
+
+pub(super) fn resize(kit: &Subject) -> Outcome {
+    let name = kit.create("crash")?;
+    let path = kit.mount(&name)?;
+    io(rules::MOUNT, "write files into the volume", pattern::write(&path, 4))?;
+    let files = io(rules::MOUNT, "read the volume", pattern::read(&path))?;
+    kit.unmount(&name)?;
+    let size = |name: &Name| done(rules::GET, "volume.get", kit.get(name)).map(|volume| volume.size);
+    let resize = |size| kit.call(ResizeVolume { name: name.clone(), size });
+    let step = 16 << 20;
+    let first = size(&name)? + step;
+    let (_, whole) = timed(|| done(rules::RESIZE, "volume.resize", resize(first)))?;
+    for delay in moments(kit, whole) {
+        let before = size(&name)?;
+        let wanted = before + step;
+        kill_after(kit, delay, || resize(wanted))?;
+        let found = size(&name)?;
+        ensure(rules::WHOLE, found == before || found >= wanted, || {
+            format!("after a killed volume.resize: expected {before} or {wanted} bytes, found {found}")
+        })?;
+        done(rules::WHOLE, "volume.resize, repeated", resize(wanted))?;
+        equals(kit, &name, &files, rules::WHOLE, "the files after a killed volume.resize")?;
+        let path = kit.mount(&name)?;
+        let capacity = io(rules::RESIZE, "look at the file system", pattern::capacity(&path))?;
+        ensure(rules::WHOLE, capacity > before / 2, || {
+            format!("expected a file system of about {wanted} bytes, found {capacity}")
+        })?;
+        kit.unmount(&name)?;
+    }
+    Ok(())
+}
+
+pub(super) fn snapshot(kit: &Subject) -> Outcome {
+    let name = kit.create("crash")?;
+    let path = kit.mount(&name)?;
+    io(rules::MOUNT, "write files into the volume", pattern::write(&path, 4))?;
+    let (_, whole) = timed(|| kit.snapshot(&name, "first"))?;
+    let freeze = kit.can(Capability::Freeze);
+    let mut expected = 1;
+    for (number, delay) in moments(kit, whole).enumerate() {
+        let snapshot = Name::parse(format!("crash-{number}")).unwrap_or_else(|_| Name::from_static("crash"));
+        let request = || CreateSnapshot { volume: name.clone(), snapshot: snapshot.clone(), freeze };
+        let answered = kill_after(kit, delay, || kit.call(request()))?;
+        // Writers must not be held up by a driver that is gone.
+        io(rules::WHOLE, "write into the volume", std::fs::write(path.join("beside"), "content"))?;
+        let there = snapshot_names(kit, &name)?.contains(&snapshot);
+        ensure(rules::DURABLE, there || answered.is_none(), || {
+            format!("the snapshot {snapshot} was acknowledged and is gone after a kill")
+        })?;
+        if !there {
+            done(rules::WHOLE, "snapshot.create, repeated", kit.call(request()))?;
+        }
+        expected += 1;
+        same(rules::WHOLE, "the number of snapshots", &expected, &snapshot_names(kit, &name)?.len())?;
+    }
+    kit.unmount(&name)
+}
+
+pub(super) fn snapshot_delete(kit: &Subject) -> Outcome {
+    let name = kit.create("crash")?;
+    let (stays, first) = (kit.snapshot(&name, "stays")?, kit.snapshot(&name, "first")?);
+    let (_, whole) = timed(|| done(rules::SNAPSHOT, "snapshot.delete", delete_snapshot(kit, &name, &first)))?;
+    for delay in moments(kit, whole) {
+        let snapshot = kit.snapshot(&name, "goes")?;
+        let answered = kill_after(kit, delay, || delete_snapshot(kit, &name, &snapshot))?;
+        if snapshot_names(kit, &name)?.contains(&snapshot) {
+            ensure(rules::DURABLE, answered.is_none(), || {
+                "a snapshot was deleted and is there after a kill".to_owned()
+            })?;
+            done(rules::WHOLE, "snapshot.delete, repeated", delete_snapshot(kit, &name, &snapshot))?;
+        }
+        same(rules::WHOLE, "the snapshots", &vec![stays.clone()], &snapshot_names(kit, &name)?)?;
+    }
+    Ok(())
+}
+
+pub(super) fn reading(kit: &Subject) -> Outcome {
+    if !kit.can(Capability::ReadTree) && !kit.can(Capability::ReadBlock) {
+        return skip("the driver hands no snapshots over");
+    }
+    let name = kit.create("crash")?;
+    let snapshot = kit.snapshot(&name, "read")?;
+    let (opened, whole) = timed(|| image::open(kit, &name, &snapshot, None))?;
+    for delay in moments(kit, whole) {
+        let request = convoy_driver_sdk::protocol::OpenSnapshot {
+            volume: name.clone(),
+            snapshot: snapshot.clone(),
+            base: None,
+        };
+        kill_after(kit, delay, || kit.call(request))?;
+    }
+    // Nothing is open any more: a handle of an earlier life closes nothing, and the snapshot can go.
+    let close = convoy_driver_sdk::protocol::CloseSnapshot { handle: opened.handle };
+    done(rules::SNAPSHOT_OPEN, "snapshot.close of a handle of an earlier life", kit.call(close))?;
+    done(
+        rules::WHOLE,
+        "snapshot.delete after a kill while it was open",
+        delete_snapshot(kit, &name, &snapshot),
+    )
+}
+
+pub(super) fn restore(kit: &Subject) -> Outcome {
+    for kind in kinds(kit)? {
+        let name = kit.name("crash");
+        let prepared = |name: &Name| {
+            let prepared = prepare(kit, name, kind, kit.options.size, &BTreeMap::new());
+            done(rules::RESTORE, "restore.prepare", prepared)
+        };
+        // While it is prepared, and while it is written.
+        let (first, whole) = timed(|| prepared(&name))?;
+        fill(&first)?;
+        for delay in moments(kit, whole) {
+            kill_after(kit, delay, || prepare(kit, &name, kind, kit.options.size, &BTreeMap::new()))?;
+            refused(
+                rules::WHOLE,
+                "volume.get of a restore that was killed",
+                &[ErrorKind::NotFound],
+                kit.get(&name),
+            )?;
+            refused(
+                rules::WHOLE,
+                "restore.finish of an earlier life",
+                &[ErrorKind::NotFound],
+                finish(kit, &first.handle),
+            )?;
+        }
+        // While it is finished: whole, or not at all.
+        let target = prepared(&name)?;
+        fill(&target)?;
+        let (_, whole) = timed(|| done(rules::RESTORE, "restore.finish", finish(kit, &target.handle)))?;
+        for delay in moments(kit, whole) {
+            let name = kit.name("crash");
+            let target = prepared(&name)?;
+            fill(&target)?;
+            let answered = kill_after(kit, delay, || finish(kit, &target.handle))?;
+            match kit.get(&name) {
+                Ok(volume) => {
+                    ensure(rules::WHOLE, volume.health == convoy_driver_sdk::protocol::Health::Good, || {
+                        format!(
+                            "a restore that was killed left {name} in a state in which it cannot be used: {:?}",
+                            volume.health
+                        )
+                    })?
+                }
+                answer => {
+                    ensure(rules::DURABLE, answered.is_none(), || {
+                        format!("{name} was restored and is gone after a kill")
+                    })?;
+                    refused(
+                        rules::WHOLE,
+                        "volume.get after a killed restore.finish",
+                        &[ErrorKind::NotFound],
+                        answer,
+                    )?;
+                    let target = prepared(&name)?;
+                    fill(&target)?;
+                    done(
+                        rules::WHOLE,
+                        "restore.finish, repeated from the beginning",
+                        finish(kit, &target.handle),
+                    )?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn clone(kit: &Subject) -> Outcome {
+    let days = TwoDays::make(kit)?;
+    kit.unmount(&days.volume)?;
+    let make = |name: &Name| clone_of(kit, name, &days.volume, &days.monday);
+    let (_, whole) = timed(|| done(rules::CLONE, "volume.clone", make(&kit.name("crash"))))?;
+    for delay in moments(kit, whole) {
+        let name = kit.name("crash");
+        let answered = kill_after(kit, delay, || make(&name))?;
+        match kit.get(&name) {
+            Ok(_) => {}
+            answer => {
+                ensure(rules::DURABLE, answered.is_none(), || {
+                    format!("the clone {name} was acknowledged and is gone after a kill")
+                })?;
+                refused(
+                    rules::WHOLE,
+                    "volume.get after a killed volume.clone",
+                    &[ErrorKind::NotFound],
+                    answer,
+                )?;
+                done(rules::WHOLE, "volume.clone, repeated", make(&name))?;
+            }
+        }
+        equals(kit, &name, &days.was, rules::WHOLE, "a clone whose making was killed")?;
+        kit.unmount(&name)?;
+    }
+    Ok(())
+}
+
+pub(super) fn revert(kit: &Subject) -> Outcome {
+    let days = TwoDays::make(kit)?;
+    kit.unmount(&days.volume)?;
+    let to = |snapshot: &Name| revert_to(kit, &days.volume, snapshot);
+    let (_, whole) = timed(|| done(rules::REVERT, "volume.revert", to(&days.tuesday)))?;
+    for delay in moments(kit, whole) {
+        done(rules::REVERT, "volume.revert", to(&days.tuesday))?;
+        let answered = kill_after(kit, delay, || to(&days.monday))?;
+        let path = kit.mount(&days.volume)?;
+        let found = io(rules::WHOLE, "read the volume", pattern::read(&path))?;
+        kit.unmount(&days.volume)?;
+        let (new, old) = (pattern::differences(&days.was, &found), pattern::differences(&days.is, &found));
+        ensure(rules::WHOLE, new.is_empty() || (old.is_empty() && answered.is_none()), || {
+            format!(
+                "after a killed volume.revert: expected the volume as before or as the snapshot, found neither: {}",
+                new.join("; ")
+            )
+        })?;
+        same(
+            rules::REVERT,
+            "the number of snapshots after volume.revert",
+            &2,
+            &snapshot_names(kit, &days.volume)?.len(),
+        )?;
+    }
+    Ok(())
+}
+
+pub(super) fn open(kit: &Subject) -> Outcome {
+    let name = kit.create("crash")?;
+    let path = kit.mount(&name)?;
+    io(rules::MOUNT, "write files into the volume", pattern::write(&path, 4))?;
+    let files = io(rules::MOUNT, "read the volume", pattern::read(&path))?;
+    kit.unmount(&name)?;
+    // The process that the kit speaks to itself, on the same storage: the supervised one is stopped meanwhile.
+    kit.stop();
+    let Some(program) = kit.path() else { return skip("the driver has no file") };
+    let request = Open { ..kit.open.clone() };
+    let (_, whole) = timed(|| {
+        let mut raw = crate::raw::Raw::greeted(&program, &kit.work)?;
+        raw.call(&request, kit.options.limit)?
+            .or_else(|error| fail(rules::WHOLE, format!("driver.open: {}", error.message)))
+    })?;
+    for delay in moments(kit, whole) {
+        let mut raw = crate::raw::Raw::greeted(&program, &kit.work)?;
+        raw.send(&request, &convoy_driver_sdk::protocol::CallContext::default())?;
+        std::thread::sleep(delay);
+        raw.kill();
+    }
+    kit.restart()?;
+    equals(kit, &name, &files, rules::WHOLE, "the files after driver.open was killed")?;
+    kit.unmount(&name)
+}

@@ -1,0 +1,141 @@
+//! The data of snapshots.
+
+use crate::check::{Outcome, done, ensure, fail, io, skip};
+use crate::image::{self, Source, first_difference};
+use crate::pattern;
+use crate::rules;
+use crate::subject::Subject;
+use convoy_driver_sdk::Name;
+use convoy_driver_sdk::protocol::{Capability, CloseSnapshot, SourceLocation};
+use std::path::PathBuf;
+
+/// A volume with files, a snapshot, other files, and another snapshot.
+pub(super) struct TwoDays {
+    pub(super) volume: Name,
+    pub(super) monday: Name,
+    pub(super) tuesday: Name,
+    pub(super) was: pattern::Tree,
+    pub(super) is: pattern::Tree,
+}
+
+impl TwoDays {
+    pub(super) fn make(kit: &Subject) -> Outcome<Self> {
+        let volume = kit.create("days")?;
+        let path = kit.mount(&volume)?;
+        io(rules::MOUNT, "write files into the volume", pattern::write(&path, 3))?;
+        let was = io(rules::MOUNT, "read the volume", pattern::read(&path))?;
+        let monday = kit.snapshot(&volume, "monday")?;
+        io(rules::MOUNT, "change files of the volume", pattern::change(&path, 3))?;
+        let is = io(rules::MOUNT, "read the volume", pattern::read(&path))?;
+        let tuesday = kit.snapshot(&volume, "tuesday")?;
+        // What comes after a snapshot is in none.
+        io(rules::MOUNT, "write a file into the volume", std::fs::write(path.join("later"), "later"))?;
+        Ok(Self { volume, monday, tuesday, was, is })
+    }
+}
+
+/// Opens a snapshot as a tree.
+pub(super) fn open_tree(kit: &Subject, volume: &Name, snapshot: &Name) -> Outcome<(String, PathBuf)> {
+    let opened = image::open(kit, volume, snapshot, None)?;
+    match opened.location {
+        SourceLocation::Tree { path, .. } => Ok((opened.handle, path)),
+        SourceLocation::Block { .. } => fail(
+            rules::CAPABILITIES,
+            "snapshot.open: expected a tree, as `read_tree` says, found a block device",
+        ),
+    }
+}
+
+pub(super) fn tree(kit: &Subject) -> Outcome {
+    if kit.can(Capability::ReadBlock) {
+        return skip("it hands devices over");
+    }
+    let days = TwoDays::make(kit)?;
+    let compare = |snapshot: &Name, expected: &pattern::Tree, when: &str| {
+        let (handle, path) = open_tree(kit, &days.volume, snapshot)?;
+        let found = io(rules::SNAPSHOT_DATA, "read the snapshot", pattern::read(&path))?;
+        let differences = pattern::differences(expected, &found);
+        ensure(rules::SNAPSHOT_DATA, differences.is_empty(), || {
+            format!("the tree of {snapshot} {when}: {}", differences.join("; "))
+        })?;
+        done(rules::SNAPSHOT_OPEN, "snapshot.close", kit.call(CloseSnapshot { handle })).map(drop)
+    };
+    compare(&days.monday, &days.was, "after changes")?;
+    compare(&days.tuesday, &days.is, "after changes")?;
+    done(rules::SNAPSHOT, "snapshot.delete", super::snapshots::delete(kit, &days.volume, &days.monday))?;
+    compare(&days.tuesday, &days.is, "after the other was deleted")
+}
+
+pub(super) fn block(kit: &Subject) -> Outcome {
+    let days = TwoDays::make(kit)?;
+    let source = Source::open(kit, &days.volume, &days.monday, None)?;
+    ensure(rules::CHANGED, !source.changed_only, || {
+        "without a base: expected extents in use, found changed ones only".to_owned()
+    })?;
+    let extents = source.checked_extents(kit)?;
+    ensure(rules::EXTENTS, extents.discarded.is_empty(), || {
+        "without a base: found discarded extents".to_owned()
+    })?;
+    let first = source.copy(kit, "monday")?;
+    // Written beside, and read again.
+    let path = kit.mount(&days.volume)?;
+    io(
+        rules::MOUNT,
+        "write a file into the volume",
+        std::fs::write(path.join("more"), pattern::noise(3 << 20, 9)),
+    )?;
+    io(rules::MOUNT, "sync the volume", pattern::sync(&path))?;
+    let again = source.copy(kit, "monday again")?;
+    let difference = first_difference(&first, &again, &extents.extents)?;
+    ensure(rules::SNAPSHOT_DATA, difference.is_none(), || {
+        format!("the snapshot changed at byte {difference:?} while it was open")
+    })?;
+    kit.unmount(&days.volume)
+}
+
+pub(super) fn changed(kit: &Subject) -> Outcome {
+    let days = TwoDays::make(kit)?;
+    let base = Source::open(kit, &days.volume, &days.monday, None)?.copy(kit, "base")?;
+    let whole = Source::open(kit, &days.volume, &days.tuesday, None)?;
+    let (in_use, expected) = (whole.extents(kit, u32::MAX)?.extents, whole.copy(kit, "whole")?);
+    let changes = Source::open(kit, &days.volume, &days.tuesday, Some(&days.monday))?;
+    ensure(rules::CHANGED, changes.changed_only, || {
+        "with a base that is there: expected changed extents, found what is in use".to_owned()
+    })?;
+    io(rules::CHANGED, "lengthen the kit's copy", base.set_len(changes.size))?;
+    let found = changes.checked_extents(kit)?;
+    changes.apply(&found, &base)?;
+    let difference = first_difference(&base, &expected, &in_use)?;
+    ensure(rules::CHANGED, difference.is_none(), || {
+        format!(
+            "the base with the changed extents over it differs from the snapshot, first at byte {}",
+            difference.unwrap_or(0)
+        )
+    })?;
+    // Some of what was in use did not change; a driver that names everything saves nobody anything.
+    let bytes = |extents: &[convoy_driver_sdk::protocol::Extent]| {
+        extents.iter().map(|extent| extent.length).sum::<u64>()
+    };
+    ensure(rules::CAPABILITIES, bytes(&found.extents) < bytes(&in_use), || {
+        format!(
+            "changed_extents: {} of {} bytes in use are named as changed: all of them",
+            bytes(&found.extents),
+            bytes(&in_use)
+        )
+    })?;
+    let itself = Source::open(kit, &days.volume, &days.tuesday, Some(&days.tuesday))?;
+    if itself.changed_only {
+        let nothing = itself.checked_extents(kit)?;
+        ensure(rules::CHANGED, nothing.extents.is_empty() && nothing.discarded.is_empty(), || {
+            format!("a snapshot against itself: expected no changed extents, found {}", nothing.extents.len())
+        })?;
+    }
+    let gone = Source::open(kit, &days.volume, &days.tuesday, Some(&Name::from_static("sunday")))?;
+    ensure(rules::CHANGED, !gone.changed_only, || {
+        "with a base that does not exist: expected what is in use, found changed extents".to_owned()
+    })?;
+    ensure(rules::CHANGED, bytes(&gone.extents(kit, u32::MAX)?.extents) >= bytes(&in_use), || {
+        "with a base that does not exist: expected everything in use".to_owned()
+    })?;
+    kit.unmount(&days.volume)
+}

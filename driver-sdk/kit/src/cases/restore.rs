@@ -1,0 +1,264 @@
+//! Restores.
+
+use super::data::{TwoDays, open_tree};
+use crate::check::{Outcome, done, ensure, fail, io, refused, same, skip};
+use crate::image::{Source, first_difference};
+use crate::pattern;
+use crate::rules;
+use crate::subject::Subject;
+use convoy_driver_sdk::protocol::{
+    AbortRestore, Capability, FinishRestore, MountVolume, PrepareRestore, PreparedRestore, SourceKind,
+    TargetLocation, Volume,
+};
+use convoy_driver_sdk::{DriverError, ErrorKind, Name};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::path::PathBuf;
+
+/// The kinds of restore that the driver declares.
+pub(super) fn kinds(kit: &Subject) -> Outcome<Vec<SourceKind>> {
+    let all = [(Capability::RestoreTree, SourceKind::Tree), (Capability::RestoreBlock, SourceKind::Block)];
+    let kinds: Vec<_> =
+        all.into_iter().filter(|(capability, _)| kit.can(*capability)).map(|(_, kind)| kind).collect();
+    if kinds.is_empty() { skip("the driver restores nothing") } else { Ok(kinds) }
+}
+
+pub(super) fn prepare(
+    kit: &Subject,
+    name: &Name,
+    kind: SourceKind,
+    size: Option<u64>,
+    options: &BTreeMap<String, String>,
+) -> Result<PreparedRestore, DriverError> {
+    kit.owns(name);
+    let mut all = kit.options.create.clone();
+    all.extend(options.clone());
+    let prepared = kit.call(PrepareRestore { name: name.clone(), kind, size, options: all })?;
+    kit.restoring(&prepared.handle);
+    Ok(prepared)
+}
+
+pub(super) fn finish(kit: &Subject, handle: &str) -> Result<Volume, DriverError> {
+    kit.call(FinishRestore { handle: handle.to_owned() })
+}
+
+pub(super) fn abort(kit: &Subject, handle: &str) -> Outcome {
+    done(rules::ABORT, "restore.abort", kit.call(AbortRestore { handle: handle.to_owned() })).map(drop)
+}
+
+fn tree_of(prepared: &PreparedRestore) -> Outcome<PathBuf> {
+    match &prepared.location {
+        TargetLocation::Tree { path } => Ok(path.clone()),
+        TargetLocation::Block { .. } => {
+            fail(rules::RESTORE, "restore.prepare of a tree: expected a directory, found a device")
+        }
+    }
+}
+
+/// Puts something recognisable into a place that is prepared.
+pub(super) fn fill(prepared: &PreparedRestore) -> Outcome {
+    match &prepared.location {
+        TargetLocation::Tree { path } => {
+            io(rules::RESTORE, "write into the place to restore to", pattern::write(path, 5))
+        }
+        TargetLocation::Block { device, .. } => {
+            let file =
+                io(rules::RESTORE, "open the place to restore to", File::options().write(true).open(device))?;
+            let written = file.write_all_at(&pattern::noise(1 << 16, 5), 0).and_then(|()| file.sync_all());
+            io(rules::RESTORE, "write into the place to restore to", written)
+        }
+    }
+}
+
+/// Nothing of a restore is to be seen before it is finished.
+fn invisible(kit: &Subject, name: &Name) -> Outcome {
+    refused(rules::RESTORE, "volume.get of what is being restored", &[ErrorKind::NotFound], kit.get(name))?;
+    ensure(rules::RESTORE, !kit.names()?.contains(name), || {
+        format!("volume.list: {name} is being restored and listed")
+    })
+}
+
+fn mounted_equals(kit: &Subject, name: &Name, expected: &pattern::Tree, what: &str) -> Outcome {
+    let request = MountVolume { name: name.clone(), mountpoint: None };
+    let path = done(rules::RESTORE, "volume.mount of the restored volume", kit.call(request))?.mountpoint;
+    let found = io(rules::RESTORE, "read the restored volume", pattern::read(&path))?;
+    let differences = pattern::differences(expected, &found);
+    ensure(rules::RESTORE, differences.is_empty(), || format!("{what}: {}", differences.join("; ")))?;
+    kit.unmount(name)
+}
+
+pub(super) fn tree(kit: &Subject) -> Outcome {
+    // What is restored comes from the driver itself, or is made here: a restore does not ask.
+    let made = kit.work.join("restore from");
+    let (source, expected) = if kit.can(Capability::Snapshots) && kit.can(Capability::ReadTree) {
+        let days = TwoDays::make(kit)?;
+        (open_tree(kit, &days.volume, &days.monday)?.1, days.was)
+    } else {
+        let _ = std::fs::remove_dir_all(&made);
+        io(
+            rules::RESTORE,
+            "make files of the kit",
+            std::fs::create_dir_all(&made).and_then(|()| pattern::write(&made, 3)),
+        )?;
+        let expected = io(rules::RESTORE, "read files of the kit", pattern::read(&made))?;
+        (made, expected)
+    };
+    let name = kit.name("restored");
+    let prepared = done(
+        rules::RESTORE,
+        "restore.prepare",
+        prepare(kit, &name, SourceKind::Tree, kit.options.size, &BTreeMap::new()),
+    )?;
+    let target = tree_of(&prepared)?;
+    let within = io(rules::RESTORE, "list the place to restore to", std::fs::read_dir(&target))?.count();
+    same(rules::RESTORE, "files in the place to restore to", &0, &within)?;
+    invisible(kit, &name)?;
+    let copied = convoy_tree::copy_tree(&source, &target, &convoy_tree::CopyOptions::default());
+    io(rules::RESTORE, "write into the place to restore to", copied)?;
+    invisible(kit, &name)?;
+    let volume = done(rules::RESTORE, "restore.finish", finish(kit, &prepared.handle))?;
+    same(rules::RESTORE, "the name of the restored volume", &name, &volume.name)?;
+    let again = done(rules::RESTORE, "restore.finish repeated", finish(kit, &prepared.handle))?;
+    same(rules::RESTORE, "restore.finish repeated", &name, &again.name)?;
+    // It is a volume now: an abort that comes late does not take it away.
+    abort(kit, &prepared.handle)?;
+    mounted_equals(kit, &name, &expected, "the restored volume")?;
+    kit.restart()?;
+    mounted_equals(kit, &name, &expected, "the restored volume after a restart")
+}
+
+pub(super) fn block(kit: &Subject) -> Outcome {
+    let days = TwoDays::make(kit)?;
+    let source = Source::open(kit, &days.volume, &days.monday, None)?;
+    let (image, in_use) = (source.copy(kit, "image")?, source.extents(kit, u32::MAX)?.extents);
+    let name = kit.name("restored");
+    let prepared = prepare(kit, &name, SourceKind::Block, Some(source.size), &source.restore_options);
+    let prepared = done(rules::RESTORE, "restore.prepare", prepared)?;
+    let TargetLocation::Block { device, size } = &prepared.location else {
+        return fail(rules::RESTORE, "restore.prepare of a device: expected one, found a directory");
+    };
+    ensure(rules::RESTORE, *size >= source.size, || {
+        format!("expected a device of {} bytes, found {size}", source.size)
+    })?;
+    invisible(kit, &name)?;
+    let file = io(
+        rules::RESTORE,
+        format_args!("open {}", device.display()),
+        File::options().read(true).write(true).open(device),
+    )?;
+    let mut part = vec![0; 1 << 20];
+    for extent in &in_use {
+        let (mut at, end) = (extent.offset, extent.offset + extent.length);
+        while at < end {
+            let length = usize::try_from((end - at).min(1 << 20)).unwrap_or(part.len());
+            let part = &mut part[..length];
+            io(
+                rules::RESTORE,
+                "copy to the device",
+                image.read_exact_at(part, at).and_then(|()| file.write_all_at(part, at)),
+            )?;
+            at += length as u64;
+        }
+    }
+    io(rules::RESTORE, "sync the device", file.sync_all())?;
+    // Zeros where nothing was written, as the host relies on.
+    let whole = [convoy_driver_sdk::protocol::Extent { offset: 0, length: source.size }];
+    let difference = first_difference(&file, &image, &whole)?;
+    ensure(rules::RESTORE, difference.is_none(), || {
+        format!(
+            "the device differs from what was written, or is not zero elsewhere, first at byte {}",
+            difference.unwrap_or(0)
+        )
+    })?;
+    drop(file);
+    invisible(kit, &name)?;
+    done(rules::RESTORE, "restore.finish", finish(kit, &prepared.handle))?;
+    let again = done(rules::RESTORE, "restore.finish repeated", finish(kit, &prepared.handle))?;
+    same(rules::RESTORE, "restore.finish repeated", &name, &again.name)?;
+    abort(kit, &prepared.handle)?;
+    mounted_equals(kit, &name, &days.was, "the restored volume")?;
+    kit.restart()?;
+    mounted_equals(kit, &name, &days.was, "the restored volume after a restart")
+}
+
+pub(super) fn abort_case(kit: &Subject) -> Outcome {
+    for kind in kinds(kit)? {
+        let name = kit.name("aborted");
+        for _ in 0..2 {
+            let prepared = done(
+                rules::RESTORE,
+                "restore.prepare",
+                prepare(kit, &name, kind, kit.options.size, &BTreeMap::new()),
+            )?;
+            fill(&prepared)?;
+            abort(kit, &prepared.handle)?;
+            abort(kit, &prepared.handle)?;
+            refused(
+                rules::ABORT,
+                "restore.finish of what was aborted",
+                &[ErrorKind::NotFound],
+                finish(kit, &prepared.handle),
+            )?;
+            invisible(kit, &name)?;
+        }
+        abort(kit, "kit-no-such-restore")?;
+        // The name is free.
+        done(rules::ABORT, "volume.create after restore.abort", kit.call(kit.create_request(&name)))?;
+    }
+    Ok(())
+}
+
+pub(super) fn taken(kit: &Subject) -> Outcome {
+    for kind in kinds(kit)? {
+        let name = kit.create("taken")?;
+        let answer = prepare(kit, &name, kind, kit.options.size, &BTreeMap::new());
+        refused(
+            rules::RESTORE_TAKEN,
+            "restore.prepare of a name that is taken",
+            &[ErrorKind::AlreadyExists],
+            answer,
+        )?;
+        // Taken between the two.
+        let late = kit.name("late");
+        let prepared = done(
+            rules::RESTORE,
+            "restore.prepare",
+            prepare(kit, &late, kind, kit.options.size, &BTreeMap::new()),
+        )?;
+        match kit.call(kit.create_request(&late)) {
+            Ok(_) => {
+                let path = kit.mount(&late)?;
+                io(
+                    rules::MOUNT,
+                    "write a file into the volume",
+                    std::fs::write(path.join("file"), "content"),
+                )?;
+                kit.unmount(&late)?;
+                refused(
+                    rules::RESTORE_TAKEN,
+                    "restore.finish of a name that was taken meanwhile",
+                    &[ErrorKind::AlreadyExists],
+                    finish(kit, &prepared.handle),
+                )?;
+                let path = kit.mount(&late)?;
+                let content = std::fs::read_to_string(path.join("file")).unwrap_or_default();
+                same(
+                    rules::RESTORE_TAKEN,
+                    "a file of the volume that took the name",
+                    &"content".to_owned(),
+                    &content,
+                )?;
+                kit.unmount(&late)?;
+            }
+            // A driver may keep the name for the restore.
+            Err(error) => ensure(
+                rules::RESTORE_TAKEN,
+                matches!(error.kind, ErrorKind::AlreadyExists | ErrorKind::Busy | ErrorKind::InUse),
+                || format!("volume.create of a name that is being restored: {}", crate::check::told(&error)),
+            )?,
+        }
+        abort(kit, &prepared.handle)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,98 @@
+//! What the kernel holds for a driver: mounts, loop devices, device-mapper devices, open files, children.
+
+use convoy_driver_sdk::mountinfo::MountTable;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// What is held at a moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Held {
+    things: BTreeSet<String>,
+    /// Open files of the driver's process; of this program for a library.
+    files: usize,
+}
+
+/// Open files that a driver may gain for good: a connection, a lock, a cached directory.
+const FILES: usize = 4;
+
+impl Held {
+    /// Looks at what lies in these directories, at all device-mapper devices, and at a process.
+    pub(crate) fn look(places: &[PathBuf], pid: Option<i32>) -> Self {
+        let within = |path: &Path| places.iter().any(|place| path.starts_with(place));
+        let mut things = BTreeSet::new();
+        for mount in
+            MountTable::read().iter().flat_map(MountTable::iter).filter(|mount| within(&mount.mountpoint))
+        {
+            things.insert(format!("the mount {}", mount.mountpoint.display()));
+        }
+        for name in blocks() {
+            let read =
+                |file: &str| std::fs::read_to_string(Path::new("/sys/block").join(&name).join(file)).ok();
+            if let Some(file) = read("loop/backing_file")
+                && within(Path::new(file.trim_end()))
+            {
+                things.insert(format!("the loop device /dev/{name} of {}", file.trim_end()));
+            }
+            if let Some(device) = read("dm/name") {
+                things.insert(format!("the device-mapper device {}", device.trim_end()));
+            }
+        }
+        if let Some(pid) = pid {
+            things.extend(children(pid).into_iter().map(|child| format!("the process {child}")));
+        }
+        let open = pid.map_or_else(|| "/proc/self/fd".to_owned(), |pid| format!("/proc/{pid}/fd"));
+        Self { things, files: std::fs::read_dir(open).map_or(0, Iterator::count) }
+    }
+
+    /// What there is now and was not before.
+    pub(crate) fn since(&self, before: &Self) -> Vec<String> {
+        let mut more: Vec<String> = self.things.difference(&before.things).cloned().collect();
+        if self.files > before.files + FILES {
+            more.push(format!("{} open files, {} before", self.files, before.files));
+        }
+        more
+    }
+}
+
+fn blocks() -> Vec<String> {
+    let listed = std::fs::read_dir("/sys/block").into_iter().flatten().flatten();
+    listed.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+}
+
+/// The living children of a process, by their command lines.
+fn children(pid: i32) -> Vec<String> {
+    let listed = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = listed.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter_map(|child| {
+        let stat = std::fs::read_to_string(format!("/proc/{child}/stat")).ok()?;
+        // After the name in parentheses: the state, and the parent.
+        let mut fields = stat.rsplit_once(") ")?.1.split(' ');
+        let (state, parent) = (fields.next()?, fields.next()?);
+        if parent != pid.to_string() || state == "Z" {
+            return None;
+        }
+        let line = std::fs::read(format!("/proc/{child}/cmdline")).unwrap_or_default();
+        Some(format!("{child} ({})", String::from_utf8_lossy(&line).replace('\0', " ").trim()))
+    })
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn children_and_open_files_are_seen() {
+        let own = i32::try_from(std::process::id()).unwrap();
+        let before = Held::look(&[], Some(own));
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let files: Vec<_> = (0..=FILES).map(|_| std::fs::File::open("/dev/null").unwrap()).collect();
+        let more = Held::look(&[], Some(own)).since(&before);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(more.iter().any(|thing| thing.contains("sleep 60")), "{more:?}");
+        assert!(more.iter().any(|thing| thing.contains("open files")), "{more:?}");
+        drop(files);
+        assert_eq!(Held::look(&[], Some(own)).since(&before), [""; 0]);
+    }
+}
