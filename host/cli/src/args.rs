@@ -99,6 +99,7 @@ pub struct ProgressArgs {
 
 /// The commands.
 #[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "there is one of it in a process")]
 pub enum Command {
     /// Start the daemon
     Daemon(DaemonArgs),

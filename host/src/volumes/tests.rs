@@ -174,7 +174,7 @@ async fn what_changes_with_the_storage_is_told_once() {
     let dir = tempfile::tempdir().unwrap();
     let (volumes, control, _) = service(dir.path()).await;
     let driver = Arc::clone(volumes.drivers.default_driver());
-    let (mut events, mut said) = (volumes.events.listen(), None);
+    let (mut events, mut said) = (volumes.events.listen(None).1, None);
     let mut told = Vec::new();
     for trouble in [None, Some("81 % full"), Some("83 % full"), Some("failed"), None, None] {
         control.trouble(trouble);

@@ -115,7 +115,7 @@ fn failing_devices_are_told_and_survived() {
 
 #[test]
 fn behind_the_daemon() {
-    pass(Disks::new(&[1024, 64]).vm(), &["service"]);
+    pass(Disks::new(&[1024, 64]).vm().limit(Duration::from_secs(540)), &["service"]);
 }
 
 #[test]

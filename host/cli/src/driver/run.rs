@@ -63,7 +63,10 @@ async fn session(
     for line in &opened.warnings {
         output.aside("warning", line);
     }
-    for command in commands {
+    for (number, command) in commands.iter().enumerate() {
+        if number > 0 && output.is_for_people() {
+            output.line("")?;
+        }
         calls.make(command, output).await?;
         // What was done is seen although a later command fails.
         output.finish()?;

@@ -52,15 +52,15 @@ pub(super) fn word<T: Serialize>(value: &T) -> String {
 fn text(value: &Value) -> String {
     let Value::Object(members) = value else { return format!("{value}\n") };
     let is_table = |value: &Value| value.as_array().is_some_and(|list| list.iter().any(Value::is_object));
-    let mut text = pairs(
-        members.iter().filter(|(_, value)| !is_table(value)).map(|(key, value)| (key.as_str(), short(value))),
-    );
+    let mut plain: Vec<_> = members.iter().filter(|(_, value)| !is_table(value)).collect();
+    // What a thing is called stands first.
+    plain.sort_by_key(|(key, _)| *key != "name");
+    let mut text = pairs(plain.into_iter().map(|(key, value)| (key.as_str(), short(value))));
     for (key, value) in members.iter().filter(|(_, value)| is_table(value)) {
         let rows: Vec<_> = value.as_array().into_iter().flatten().filter_map(Value::as_object).collect();
         let mut columns: Vec<&str> = rows.iter().flat_map(|row| row.keys().map(String::as_str)).collect();
         columns.sort_unstable();
         columns.dedup();
-        // What a thing is called stands first.
         columns.sort_by_key(|column| *column != "name");
         text += &heading(key);
         let rows = rows
@@ -97,7 +97,7 @@ mod tests {
         let text = anstream::adapter::strip_str(&text(&volume)).to_string();
         assert_eq!(
             text,
-            "health:  damaged=it is gone\ninfo:    -\nname:    v1\nsize:    0\n\nsnapshots\n\
+            "name:    v1\nhealth:  damaged=it is gone\ninfo:    -\nsize:    0\n\nsnapshots\n\
              name      extra   volume\nmonday    -       v1\ntuesday   true    -\n"
         );
     }

@@ -126,7 +126,7 @@ fn the_list_says_where_drivers_are_and_why_one_cannot_be_loaded() {
     assert_eq!(listed["folder"]["NotLoaded"], true);
     assert_eq!(
         listed["folder"]["Capabilities"],
-        serde_json::json!(["read_tree", "restore_tree", "snapshots"])
+        serde_json::json!(["snapshots", "read_tree", "restore_tree"])
     );
     for (name, reason) in [
         ("broken", "it wrote: my configuration is missing"),

@@ -129,6 +129,7 @@ fn every_example_is_of_its_type_and_every_method_has_one() {
         assert!(answered.iter().any(|known| known == method), "{method} has no example");
     }
     assert!(DOCUMENT.contains(&format!("Version {PROTOCOL_VERSION}.")));
+    assert!(DOCUMENT.contains(&format!("(../driver-sdk/schema/{PROTOCOL_VERSION}.json)")));
 }
 
 #[test]
