@@ -301,6 +301,10 @@ pub struct PruneSummary {
     pub repacked_bytes: u64,
     /// Unfinished writes removed.
     pub partial: u64,
+    /// Volumes that were looked at.
+    pub volumes: u64,
+    /// Volumes that were left alone because somebody works on them: which, and who.
+    pub skipped: Vec<String>,
 }
 
 /// How to verify.

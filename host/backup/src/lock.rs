@@ -5,7 +5,8 @@
 //! other and steps back. Age is told by the times the store gives to objects, so the clocks of hosts do not matter. A lock that was
 //! not renewed for its time to live counts for nothing; whoever takes the exclusive lock removes it first. A backup whose lock was removed
 //! while it slept finds that out after it has written its record, and takes the record back ([`Lock::confirm`]). Deletions take away
-//! what refers to data, look at their lock again, and delete data only then: what starts later cannot refer to it any more.
+//! what refers to data, look at their lock again, and delete data only then, in no more time than the lock still lives: what starts later
+//! cannot refer to it any more. A holder that was late with a renewal never takes it for good: others may have seen the lock void meanwhile.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,7 +15,6 @@ use std::time::{Duration, SystemTime};
 use convoy_objectstore::{Depth, ObjectStore, StoreError, list_all};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
 
 use crate::error::{BackupError, BackupResult};
 use crate::layout::VolumeDir;
@@ -83,6 +83,24 @@ fn life(pid: u32) -> Option<String> {
     Some(format!("{} {} {start}", boot.trim(), namespace.display()))
 }
 
+/// A moment by a clock that goes on while the machine sleeps: the store's does, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Moment(Duration);
+
+impl Moment {
+    fn now() -> Self {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        // Since the machine started, so neither part is negative.
+        let seconds = u64::try_from(now.tv_sec).unwrap_or_default();
+        Self(Duration::new(seconds, u32::try_from(now.tv_nsec).unwrap_or_default()))
+    }
+
+    /// The end of the time in which a lock renewed now is good, less than it lives: the holder is to give up before others do.
+    fn good_until(self, ttl: Duration) -> Self {
+        Self(self.0 + ttl.mul_f64(0.8))
+    }
+}
+
 /// A lock that is held. Dropping it gives it back when there is a runtime to do so; [`Lock::release`] waits for that.
 #[derive(Debug)]
 pub(crate) struct Lock {
@@ -90,7 +108,8 @@ pub(crate) struct Lock {
     volume: String,
     key: String,
     beat_key: String,
-    valid_until: Arc<Mutex<Instant>>,
+    /// `None` once it may have been void.
+    valid_until: Arc<Mutex<Option<Moment>>>,
     keeper: JoinHandle<()>,
     released: bool,
 }
@@ -112,13 +131,13 @@ impl Lock {
         purpose: &str,
         times: LockTimes,
     ) -> BackupResult<Self> {
-        let deadline = Instant::now() + times.wait;
+        let deadline = tokio::time::Instant::now() + times.wait;
         let holder = json(&Holder::this(purpose))?;
         loop {
             let letter = if mode == LockMode::Exclusive { 'x' } else { 's' };
             let id = format!("{letter}-{:016x}", rand::random::<u64>());
             let key = format!("{}{id}.lock", volume.locks());
-            let made = Instant::now();
+            let made = Moment::now();
             store.put_if_absent(&key, holder.clone()).await?;
             let conflict = match Self::conflict(&*store, volume, &id, mode, times.ttl).await {
                 Ok(conflict) => conflict,
@@ -131,11 +150,12 @@ impl Lock {
                 return Ok(Self::hold(store, volume, key, holder, made, times.ttl));
             };
             store.delete(&[key]).await?;
-            if Instant::now() >= deadline {
+            let now = tokio::time::Instant::now();
+            if now >= deadline {
                 return Err(BackupError::Busy { volume: volume.name().to_owned(), holder: other });
             }
             let pause = Duration::from_millis(rand::random_range(50..400));
-            tokio::time::sleep(pause.min(deadline.saturating_duration_since(Instant::now()))).await;
+            tokio::time::sleep(pause.min(deadline.saturating_duration_since(now))).await;
         }
     }
 
@@ -199,31 +219,49 @@ impl Lock {
         volume: &VolumeDir,
         key: String,
         holder: bytes::Bytes,
-        made: Instant,
+        made: Moment,
         ttl: Duration,
     ) -> Self {
         let beat_key = key.replace(".lock", ".beat");
-        let valid_until = Arc::new(Mutex::new(made + ttl.mul_f64(0.8)));
+        let valid_until = Arc::new(Mutex::new(Some(made.good_until(ttl))));
         let (beats, valid, to) = (store.clone(), valid_until.clone(), beat_key.clone());
         let keeper = tokio::spawn(async move {
             loop {
                 tokio::time::sleep(ttl / 5).await;
-                let asked = Instant::now();
-                match beats.put(&to, holder.clone()).await {
-                    Ok(()) => {
-                        *valid.lock().unwrap_or_else(PoisonError::into_inner) = asked + ttl.mul_f64(0.8)
-                    }
-                    Err(error) => tracing::warn!(key = to, %error, "a lock could not be renewed"),
+                let asked = Moment::now();
+                if let Err(error) = beats.put(&to, holder.clone()).await {
+                    tracing::warn!(key = to, %error, "a lock could not be renewed");
+                    continue;
+                }
+                let mut valid = valid.lock().unwrap_or_else(PoisonError::into_inner);
+                *valid = valid.filter(|until| Moment::now() < *until).map(|_| asked.good_until(ttl));
+                if valid.is_none() {
+                    tracing::warn!(key = to, "a lock was renewed too late: it counts for nothing any more");
+                    return;
                 }
             }
         });
         Self { store, volume: volume.name().to_owned(), key, beat_key, valid_until, keeper, released: false }
     }
 
-    /// Fails when the lock may be void by now.
-    pub(crate) fn check(&self) -> BackupResult<()> {
+    /// Fails when the lock may be void by now; else gives how long it is good for at least.
+    pub(crate) fn check(&self) -> BackupResult<Duration> {
         let valid_until = *self.valid_until.lock().unwrap_or_else(PoisonError::into_inner);
-        if Instant::now() < valid_until { Ok(()) } else { Err(self.lost("it could not be renewed in time")) }
+        match valid_until.and_then(|until| until.0.checked_sub(Moment::now().0)) {
+            Some(left) if !left.is_zero() => Ok(left),
+            _ => Err(self.lost("it could not be renewed in time")),
+        }
+    }
+
+    /// Makes a call that must have ended before the lock can be void.
+    pub(crate) async fn within<T>(
+        &self,
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> BackupResult<T> {
+        match tokio::time::timeout(self.check()?, call).await {
+            Ok(result) => Ok(result?),
+            Err(_) => Err(self.lost("the store took longer than it lives")),
+        }
     }
 
     /// Fails when somebody has removed the lock. Asked after a record was written, it tells whether the record may stay.
@@ -290,5 +328,46 @@ async fn read_holder(store: &dyn ObjectStore, seen: &Seen) -> BackupResult<Optio
         Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
         Err(e) if e.not_found() => Ok(None),
         Err(e) => Err(e.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use convoy_objectstore::{DirectoryStore, Fault, FaultStore};
+
+    /// Another host has seen the lock void and gone on: to renew it then would be to delete under its feet.
+    #[tokio::test]
+    async fn a_renewal_that_comes_too_late_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let inner = DirectoryStore::open(dir.path()).await.unwrap();
+        let ttl = Duration::from_millis(1000);
+        let late = Fault::Slow(Duration::from_millis(1200));
+        let store: Arc<dyn ObjectStore> =
+            Arc::new(FaultStore::new(inner, move |call| call.key.ends_with(".beat").then_some(late)));
+        let volume = VolumeDir::new("vol1").unwrap();
+        let times = LockTimes { wait: Duration::ZERO, ttl };
+        let lock = Lock::take(store.clone(), &volume, LockMode::Exclusive, "test", times).await.unwrap();
+        lock.check().unwrap();
+        // The first renewal is under way for longer than the lock lives; the next ones would be in time.
+        tokio::time::sleep(Duration::from_millis(1900)).await;
+        assert!(store.head(&lock.beat_key).await.is_ok(), "it was renewed");
+        assert!(matches!(lock.check(), Err(BackupError::LockLost { .. })));
+        let deleted = lock.within(store.delete(&["never".to_owned()])).await;
+        assert!(matches!(deleted, Err(BackupError::LockLost { .. })), "{deleted:?}");
+    }
+
+    #[tokio::test]
+    async fn a_call_ends_before_the_lock_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Arc::new(DirectoryStore::open(dir.path()).await.unwrap());
+        let volume = VolumeDir::new("vol1").unwrap();
+        let times = LockTimes { wait: Duration::ZERO, ttl: Duration::from_millis(500) };
+        let lock = Lock::take(store, &volume, LockMode::Exclusive, "test", times).await.unwrap();
+        let started = tokio::time::Instant::now();
+        let hanging = lock.within(std::future::pending::<Result<(), StoreError>>()).await;
+        assert!(matches!(hanging, Err(BackupError::LockLost { .. })));
+        assert!(started.elapsed() < Duration::from_millis(480));
+        lock.release().await;
     }
 }

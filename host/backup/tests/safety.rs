@@ -487,3 +487,53 @@ async fn what_is_deleted_gives_its_space_back() {
     nothing_unknown(&store.store).await;
     assert_eq!(keys(&store.store).await, ["convoy-objectstore/volumes/vo/l1/vol1/volume.cfg"]);
 }
+
+#[tokio::test]
+async fn a_rewriting_that_was_interrupted_is_completed() {
+    let store = Store::new().await;
+    let source = tempfile::tempdir().unwrap();
+    for n in 0..10 {
+        std::fs::write(source.path().join(format!("f{n}")), noise(300_000, n)).unwrap();
+    }
+    backup(&store.store, "b-1", tree(source.path()), &BackupOptions::default()).await.unwrap();
+    for n in 0..9 {
+        std::fs::write(source.path().join(format!("f{n}")), noise(1000, 50 + n)).unwrap();
+    }
+    backup(&store.store, "b-2", tree(source.path()), &BackupOptions::default()).await.unwrap();
+    let expected = describe(source.path());
+    engine().delete(store.store.clone(), "vol1", "b-1").await.unwrap();
+    // Everything is moved, and then the old pack cannot be removed.
+    let stubborn: Arc<dyn ObjectStore> = Arc::new(FaultStore::new(store.store.clone(), |call| {
+        (call.op == "delete" && call.key.ends_with("00000000.pack")).then_some(Fault::Refuse)
+    }));
+    let (options, progress, cancel) = (PruneOptions::default(), Progress::new(), CancellationToken::new());
+    engine().prune(stubborn, None, &options, &progress, &cancel).await.unwrap_err();
+    assert!(keys(&store.store).await.iter().any(|k| k.contains("/moves/")));
+    assert!(common::stored_bytes(store.dir.path()) > 3_000_000);
+    prune(&store.store).await;
+    assert!(common::stored_bytes(store.dir.path()) < 400_000, "the old pack is gone");
+    assert_eq!(verify(&store.store).await.faults, []);
+    assert_eq!(describe(restore_tree(&store.store, "vol1", "b-2").await.path()), expected);
+}
+
+/// Two backups that know nothing of each other store the same chunk twice: each has to be read.
+#[tokio::test]
+async fn damage_in_a_second_copy_is_found() {
+    let store = Store::new().await;
+    let source = tempfile::tempdir().unwrap();
+    std::fs::write(source.path().join("f"), noise(300_000, 1)).unwrap();
+    backup(&store.store, "b-1", tree(source.path()), &BackupOptions::default()).await.unwrap();
+    let first = keys(&store.store).await;
+    let alone = BackupOptions { incremental: false, ..BackupOptions::default() };
+    backup(&store.store, "b-2", tree(source.path()), &alone).await.unwrap();
+    let second = keys(&store.store)
+        .await
+        .into_iter()
+        .find(|key| key.ends_with("00000000.pack") && !first.contains(key));
+    let second = second.expect("a pack of its own");
+    let mut bytes = store.store.get(&second, 1 << 30).await.unwrap().to_vec();
+    bytes[1000] ^= 1;
+    store.store.put(&second, bytes.into()).await.unwrap();
+    let faults = verify(&store.store).await.faults;
+    assert_eq!(faults.iter().map(|fault| fault.backup.as_str()).collect::<Vec<_>>(), ["b-2"], "{faults:?}");
+}

@@ -5,6 +5,7 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use common::{Store, describe, device, engine, fixtures, noise, restore_device, restore_tree, tree};
 use convoy_backup::{BackupKind, BackupOptions, Format, Progress, Target, VerifyOptions};
@@ -296,4 +297,55 @@ async fn a_tree_written_as_by_0_5_is_an_archive_that_tar_reads() {
     let without_link_time =
         |lines: Vec<String>| lines.into_iter().filter(|l| !l.starts_with("l ")).collect::<Vec<_>>();
     assert_eq!(without_link_time(describe(back.path())), without_link_time(describe(source.path())));
+}
+
+/// A reader that shares no code with convoy.
+fn independent(store: &Store, backup: &str, target: &Path) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reader_of_0_5.py");
+    let mut python = std::process::Command::new("python3");
+    let done = python.arg(script).arg(store.dir.path()).args(["vol1", backup]).arg(target).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+}
+
+#[tokio::test]
+async fn an_independent_reader_restores_what_is_written_as_by_0_5() {
+    let store = Store::new().await;
+    let device_file = tempfile::NamedTempFile::new().unwrap();
+    let mut data = vec![0u8; 16 << 20];
+    data[..3 << 20].copy_from_slice(&noise(3 << 20, 1));
+    data[10 << 20..11 << 20].fill(b'x');
+    let mut states = Vec::new();
+    for (n, name) in ["b-one", "b-two"].into_iter().enumerate() {
+        data[(6 << 20) + n] = 7;
+        std::fs::write(device_file.path(), &data).unwrap();
+        let size = data.len() as u64;
+        let mut described = common::meta("vol1", name);
+        described.volume_size = size;
+        let source = convoy_backup::Source::Block {
+            device: device_file.path().into(),
+            size,
+            extents: convoy_backup::Extents::All,
+        };
+        let (progress, cancel) = (Progress::new(), CancellationToken::new());
+        engine().backup(store.store.clone(), described, source, &V0, &progress, &cancel).await.unwrap();
+        states.push((name, data.clone()));
+    }
+    let target = tempfile::tempdir().unwrap();
+    for (name, expected) in states {
+        let file = target.path().join(name);
+        independent(&store, name, &file);
+        assert!(std::fs::read(file).unwrap() == expected, "{name}");
+    }
+
+    let tree = tempfile::tempdir().unwrap();
+    let script = "mkdir -p d/e; echo text > d/f; ln d/f hard; ln -s d/f soft; mkfifo fifo; chmod 640 d/f; chown 12:34 d/f; \
+                  head -c 700000 /dev/urandom > large; : > empty; n=$(printf 'n%.0s' $(seq 150)); echo long > d/$n; \
+                  find . -exec touch -h -d @1600000000 {} +";
+    let made =
+        std::process::Command::new("sh").args(["-ec", script]).current_dir(tree.path()).status().unwrap();
+    assert!(made.success());
+    common::backup(&store.store, "b-tree", common::tree(tree.path()), &V0).await.unwrap();
+    let restored = tempfile::tempdir().unwrap();
+    independent(&store, "b-tree", restored.path());
+    assert_eq!(common::describe(restored.path()), common::describe(tree.path()));
 }

@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
+use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::primitives::{ByteStream as SdkStream, DateTime};
 use aws_sdk_s3::types::{Delete, ObjectIdentifier};
 use bytes::Bytes;
@@ -182,7 +183,9 @@ impl ObjectStore for S3Store {
             .key(self.key(key))
             .body(data.into())
             .if_none_match("*");
-        match put.send().await {
+        // A repetition may find what an attempt has made whose answer was lost: only who repeats knows of that.
+        let once = aws_sdk_s3::config::Config::builder().retry_config(RetryConfig::disabled());
+        match put.customize().config_override(once).send().await {
             Ok(_) => Ok(PutOutcome::Created),
             Err(e) => {
                 let said = Said::new(e);
@@ -236,6 +239,10 @@ impl ObjectStore for S3Store {
                 });
             }
         };
+        if size(got.content_length()) > expected {
+            let detail = "the server sends more than the range that was asked for".to_owned();
+            return Err(StoreError::Refused { op: "read", key: key.to_owned(), detail });
+        }
         // `bytes 0-99/1234`: the last number is the size of the object.
         let total = got.content_range().and_then(|range| range.rsplit('/').next()?.parse::<u64>().ok());
         let data = self.collect(key, got.body).await?;

@@ -4,13 +4,16 @@
 
 mod common;
 
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use common::server::{Server, credentials};
 use convoy_objectstore::{
-    Depth, ObjectStore, RetryPolicy, RetryStore, S3Options, S3Store, StoreError, list_all,
+    Depth, ObjectStore, PutOutcome, RetryPolicy, RetryStore, S3Options, S3Store, StoreError, list_all,
 };
 
 async fn open(server: &Server, bucket: &str, prefix: &str) -> S3Store {
@@ -97,4 +100,96 @@ async fn keeps_the_contract_at_s3s_fs() {
     let server = Server::s3s_fs();
     let store = open(&server, "rec", "some/path/").await;
     common::contract(&store, "").await;
+}
+
+/// Stands before a server and answers some requests itself: with `503 Slow Down`, or not at all; of others it
+/// loses the answer. All of this is what busy servers do.
+fn grudging(behind: u16) -> (u16, Arc<AtomicU32>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let refused = Arc::new(AtomicU32::new(0));
+    let count = refused.clone();
+    std::thread::spawn(move || {
+        for (number, client) in listener.incoming().enumerate() {
+            let (Ok(client), count) = (client, count.clone()) else { return };
+            // The servers here take one request to a connection.
+            std::thread::spawn(move || serve(client, behind, number, &count));
+        }
+    });
+    (port, refused)
+}
+
+fn serve(mut client: TcpStream, behind: u16, number: usize, refused: &AtomicU32) -> std::io::Result<()> {
+    let mut request = Vec::new();
+    let mut part = [0; 64 << 10];
+    let whole = |request: &[u8]| {
+        let end = request.windows(4).position(|w| w == b"\r\n\r\n")? + 4;
+        let head = String::from_utf8_lossy(&request[..end]).to_ascii_lowercase();
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
+        Some(end + length.unwrap_or(0))
+    };
+    while whole(&request).is_none_or(|size: usize| request.len() < size) {
+        let read = client.read(&mut part)?;
+        if read == 0 {
+            return Ok(());
+        }
+        request.extend_from_slice(&part[..read]);
+    }
+    match number % 5 {
+        1 | 2 => {
+            refused.fetch_add(1, Ordering::SeqCst);
+            let body =
+                "<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>";
+            write!(
+                client,
+                "HTTP/1.1 503 Slow Down\r\nContent-Type: application/xml\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                body.len()
+            )
+        }
+        4 => {
+            refused.fetch_add(1, Ordering::SeqCst);
+            Ok(())
+        }
+        3 => {
+            let mut server = TcpStream::connect(("127.0.0.1", behind))?;
+            server.write_all(&request)?;
+            std::io::copy(&mut server, &mut std::io::sink()).map(|_| ())
+        }
+        _ => {
+            let mut server = TcpStream::connect(("127.0.0.1", behind))?;
+            server.write_all(&request)?;
+            std::io::copy(&mut server, &mut client).map(|_| ())
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_asks_for_patience_gets_it() {
+    credentials();
+    let server = Server::moto();
+    let (port, refused) = grudging(server.port());
+    let options = S3Options { endpoint: Some(format!("http://127.0.0.1:{port}/")), ..S3Options::default() };
+    let store = S3Store::open("rec", Some("us-east-1"), "busy/", &options).await.unwrap();
+    let policy = RetryPolicy { first_wait: Duration::from_millis(20), ..RetryPolicy::default() };
+    let store = RetryStore::new(store, policy);
+    let data = Bytes::from(vec![7; 300_000]);
+    for n in 0..5 {
+        let key = format!("d/{n}");
+        store.put(&key, data.clone()).await.unwrap();
+        assert_eq!(store.get(&key, 1 << 20).await.unwrap(), data);
+        assert_eq!(store.get_range(&key, 10..20).await.unwrap(), data.slice(10..20));
+        assert_eq!(store.head(&key).await.unwrap().size, 300_000);
+        assert_eq!(
+            store.put_if_absent(&key, Bytes::from_static(b"other")).await.unwrap(),
+            PutOutcome::Exists
+        );
+        // Also when it was made by an attempt whose answer never came.
+        assert_eq!(store.put_if_absent(&format!("new{n}"), data.clone()).await.unwrap(), PutOutcome::Created);
+    }
+    let keys: Vec<_> =
+        list_all(&store, "d/", Depth::All).await.unwrap().objects.into_iter().map(|o| o.key).collect();
+    assert_eq!(keys.len(), 5);
+    store.delete(&keys).await.unwrap();
+    assert!(list_all(&store, "d/", Depth::All).await.unwrap().objects.is_empty());
+    assert!(refused.load(Ordering::SeqCst) > 10);
 }

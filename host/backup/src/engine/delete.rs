@@ -126,15 +126,14 @@ async fn reclaim(
         .filter(|run| runs.contains(run))
         .map(|run| volume.run(run))
         .collect();
-    store.delete(&marks).await?;
+    lock.within(store.delete(&marks)).await?;
     remove(&**store, lock, &keys).await
 }
 
 /// Deletes objects that nothing refers to any more, as long as the lock is good.
 pub(crate) async fn remove(store: &dyn ObjectStore, lock: &Lock, keys: &[String]) -> BackupResult<()> {
     for part in keys.chunks(AT_ONCE) {
-        lock.check()?;
-        store.delete(part).await?;
+        lock.within(store.delete(part)).await?;
     }
     Ok(())
 }

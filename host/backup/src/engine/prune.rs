@@ -30,10 +30,11 @@ const V0_GRACE: Duration = Duration::from_secs(24 * 3600);
 const PARTIAL_AGE: Duration = Duration::from_secs(24 * 3600);
 
 impl Engine {
-    /// Removes garbage of a volume, or of all: what interrupted backups and deferred deletions left. Nothing else may work on the volume meanwhile.
+    /// Removes garbage of a volume, or of all: what interrupted backups and deferred deletions left. Nothing else may work on the volume meanwhile;
+    /// of several volumes those that are worked on are skipped.
     ///
     /// # Errors
-    /// [`BackupError::Busy`]; [`BackupError::Damaged`] or [`BackupError::Version`] if a record cannot be read: then it cannot be told what is garbage, and
+    /// [`BackupError::Busy`] if there is but one volume; [`BackupError::Damaged`] or [`BackupError::Version`] if a record cannot be read: then it cannot be told what is garbage, and
     /// nothing is removed.
     pub async fn prune(
         &self,
@@ -53,7 +54,17 @@ impl Engine {
                 return Err(BackupError::Cancelled);
             }
             let mode = if options.dry_run { LockMode::Shared } else { LockMode::Exclusive };
-            let lock = Lock::take(store.clone(), volume, mode, "prune", self.options.lock_times()).await?;
+            let lock = match Lock::take(store.clone(), volume, mode, "prune", self.options.lock_times()).await
+            {
+                Ok(lock) => lock,
+                // One volume that is being backed up does not keep the others from their space.
+                Err(error @ BackupError::Busy { .. }) if all.len() > 1 => {
+                    summary.skipped.push(error.to_string());
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            summary.volumes += 1;
             let result = self.prune_one(&store, volume, &lock, options, progress, cancel, &mut summary).await;
             lock.release().await;
             result?;
@@ -103,7 +114,7 @@ impl Engine {
             // Marks first: what starts after them cannot find what is removed.
             let marks: Vec<String> =
                 marked(&**store, volume).await?.into_iter().map(|run| volume.run(run)).collect();
-            store.delete(&marks).await?;
+            lock.within(store.delete(&marks)).await?;
             let keys: Vec<String> = garbage.into_iter().map(|o| o.key).collect();
             remove(&**store, lock, &keys).await?;
         }

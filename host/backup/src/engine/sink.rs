@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::ctx::{Ctx, lock};
 use super::index::{Claim, Index};
 use crate::error::{BackupError, BackupResult};
-use crate::format::chunk::Encoder;
+use crate::format::chunk::{CHUNK_MAX, Encoder};
 use crate::format::pack::PackBuilder;
 use crate::format::{ChunkRef, PackId};
 
@@ -74,8 +74,14 @@ impl<'a> Sink<'a> {
     }
 
     fn store(&self, encoder: &mut Encoder, id: [u8; 32], plain: &[u8], lane: Lane) -> BackupResult<ChunkRef> {
-        let len =
-            u32::try_from(plain.len()).map_err(|_| BackupError::Invalid("a chunk is too large".into()))?;
+        // What no reader would take must not be called stored. Data is cut long before; the attributes of one file may be this large.
+        let len = u32::try_from(plain.len()).ok().filter(|_| plain.len() <= CHUNK_MAX).ok_or_else(|| {
+            let what = if lane == Lane::Data { "data" } else { "a list of files with their attributes" };
+            BackupError::Invalid(format!(
+                "{what} of {} bytes does not fit into a chunk of {CHUNK_MAX}: a file here has attributes of megabytes",
+                plain.len()
+            ))
+        })?;
         let (stored, encoding) =
             encoder.encode(&id, plain).map_err(|e| BackupError::Invalid(e.to_string()))?;
         let open = self.lane(lane);
@@ -138,5 +144,31 @@ impl<'a> Sink<'a> {
             self.added.fetch_add(size, Ordering::Relaxed);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypt::Crypt;
+    use crate::layout::VolumeDir;
+    use crate::progress::Progress;
+    use std::sync::Arc;
+    use tokio_util::sync::CancellationToken;
+
+    #[tokio::test]
+    async fn what_no_reader_takes_is_not_stored() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Arc::new(convoy_objectstore::DirectoryStore::open(dir.path()).await.unwrap());
+        let volume = VolumeDir::new("vol1").unwrap();
+        let ctx = Ctx::new(store, volume, Crypt::default(), Progress::new(), &CancellationToken::new());
+        let index = Index::new(10);
+        let (sink, _packs) = Sink::new(&ctx, &index, 1, 64 << 20);
+        let mut encoder = Encoder::new(Crypt::default(), Some(1)).unwrap();
+        let most = vec![7; CHUNK_MAX];
+        let stored = sink.put(&mut encoder, &most, Lane::Manifest).unwrap();
+        assert_eq!(usize::try_from(stored.len).unwrap(), CHUNK_MAX);
+        let error = sink.put(&mut encoder, &[&most[..], b"x"].concat(), Lane::Manifest).unwrap_err();
+        assert!(error.to_string().contains("attributes"), "{error}");
     }
 }

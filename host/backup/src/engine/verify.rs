@@ -4,6 +4,7 @@
 //! compared with its checksums: whole packs, chosen at random each time.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex};
 
 use convoy_objectstore::{Depth, ObjectStore, list_all};
@@ -18,7 +19,7 @@ use super::restore::crypt_for;
 use super::segments::{Segments, load_root};
 use crate::api::{Fault, VerifyOptions, VerifySummary};
 use crate::error::{BackupError, BackupResult};
-use crate::format::{ChunkId, PackId};
+use crate::format::{ChunkRef, PackId};
 use crate::layout::{VolumeDir, parse_pack};
 use crate::lock::Lock;
 use crate::progress::{Phase, Progress};
@@ -104,7 +105,7 @@ impl Engine {
         };
         let there = Arc::new(There { packs, blocks: blocks.into_iter().map(|o| o.key).collect() });
         // Chunks shared by backups are read once.
-        let seen: Arc<Mutex<HashSet<u64>>> = Arc::default();
+        let seen: Arc<Seen> = Arc::default();
         let mut used: HashSet<PackId> = HashSet::new();
         for (name, record) in found {
             summary.backups += 1;
@@ -160,9 +161,27 @@ impl Engine {
     }
 }
 
-/// Enough of an id to know it again: ids are hashes.
-fn short(id: &ChunkId) -> u64 {
-    id.first_chunk::<8>().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+/// Stored chunks that were read, each in few bytes. By place: the same chunk may be stored twice, and one of them be damaged.
+#[derive(Debug, Default)]
+struct Seen {
+    places: Mutex<HashSet<u64>>,
+    hasher: RandomState,
+}
+
+impl Seen {
+    fn short(&self, chunk: &ChunkRef) -> u64 {
+        let place = &chunk.place;
+        self.hasher.hash_one((place.pack, place.offset, chunk.id))
+    }
+
+    /// Whether it is new.
+    fn add(&self, chunk: &ChunkRef) -> bool {
+        lock(&self.places).insert(self.short(chunk))
+    }
+
+    fn forget(&self, chunk: &ChunkRef) {
+        lock(&self.places).remove(&self.short(chunk));
+    }
 }
 
 /// What was found in a backup.
@@ -178,7 +197,7 @@ struct Work {
     percent: u8,
     salt: u64,
     there: Arc<There>,
-    seen: Arc<Mutex<HashSet<u64>>>,
+    seen: Arc<Seen>,
     moves: Moves,
     faults: Mutex<Vec<String>>,
 }
@@ -263,7 +282,7 @@ impl Work {
                     }
                     continue;
                 };
-                let chunk: crate::format::ChunkRef = chunk;
+                let chunk: ChunkRef = chunk;
                 let pack = chunk.place.pack;
                 packs.insert(pack);
                 let end = u64::from(chunk.place.offset) + u64::from(chunk.place.stored);
@@ -278,7 +297,7 @@ impl Work {
                     }
                 }
                 let number = pack.run ^ (u64::from(pack.seq) << 17);
-                if self.percent > 0 && self.chosen(number) && lock(&self.seen).insert(short(&chunk.id)) {
+                if self.percent > 0 && self.chosen(number) && self.seen.add(&chunk) {
                     return Some(Ok(Want { chunk, purpose: () }));
                 }
             }
@@ -288,7 +307,7 @@ impl Work {
                 Ok(plain) => self.ctx.progress.add_bytes(plain.len() as u64),
                 Err(error) => {
                     // So that the next backup that needs it is told as well.
-                    lock(&self.seen).remove(&short(&chunk.id));
+                    self.seen.forget(chunk);
                     self.fault(&error);
                 }
             }

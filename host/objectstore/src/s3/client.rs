@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use aws_config::profile::ProfileFileCredentialsProvider;
+use aws_config::environment::region::EnvironmentVariableRegionProvider;
+use aws_config::meta::region::RegionProviderChain;
+use aws_config::profile::{ProfileFileCredentialsProvider, ProfileFileRegionProvider};
 use aws_config::provider_config::ProviderConfig;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
@@ -43,7 +45,21 @@ pub(super) async fn build(region: Option<&str>, options: &S3Options) -> Result<C
         .retry_config(RetryConfig::standard().with_max_attempts(3))
         .timeout_config(timeouts);
     let region = region.map(|region| Region::new(region.to_owned()));
-    if let Some(files) = profile_files(options)? {
+    let files = profile_files(options)?;
+    if region.is_none() && custom {
+        // Servers of one's own mostly do not care, but a signature needs a region. The whole chain would ask a cloud's metadata
+        // service, and where there is none wait for it in vain.
+        let mut profile = ProfileFileRegionProvider::builder();
+        if let Some(files) = &files {
+            profile = profile.profile_files(files.clone());
+        }
+        if let Some(name) = &options.profile {
+            profile = profile.profile_name(name);
+        }
+        let known = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new());
+        loader = loader.region(known.or_else(profile.build()).or_else(Region::new("us-east-1")));
+    }
+    if let Some(files) = files {
         // Named credentials are meant: variables of the environment do not come before them.
         let config = ProviderConfig::without_region()
             .with_http_client(http_client)
@@ -67,14 +83,9 @@ pub(super) async fn build(region: Option<&str>, options: &S3Options) -> Result<C
     if let Some(endpoint) = endpoint {
         config = config.endpoint_url(endpoint);
     }
-    match (shared.region(), custom) {
-        (Some(_), _) => {}
-        // Servers of one's own mostly do not care, but a signature needs a region.
-        (None, true) => config = config.region(Region::new("us-east-1")),
-        (None, false) => {
-            let hint = "no AWS region is known: write s3://bucket@region/path/, or set AWS_REGION";
-            return Err(StoreError::Config(hint.to_owned()));
-        }
+    if shared.region().is_none() {
+        let hint = "no AWS region is known: write s3://bucket@region/path/, or set AWS_REGION";
+        return Err(StoreError::Config(hint.to_owned()));
     }
     if custom {
         // The checksums that AWS wants since 2025 are not known to every server.

@@ -41,6 +41,15 @@ impl Server {
         server
     }
 
+    /// A moto server that speaks TLS alone. It has no bucket.
+    pub fn moto_with_tls(certificate: &Path, key: &Path) -> Self {
+        let port = free_port();
+        let mut command = Command::new(moto());
+        command.args(["-H", "127.0.0.1", "-p", &port.to_string()]);
+        command.arg("--ssl-cert").arg(certificate).arg("--ssl-key").arg(key);
+        Self::start(command, port, tempfile::tempdir().unwrap())
+    }
+
     /// An s3s-fs server.
     pub fn s3s_fs() -> Self {
         let port = free_port();
@@ -75,6 +84,11 @@ impl Server {
     /// Its URL.
     pub fn endpoint(&self) -> String {
         format!("http://127.0.0.1:{}/", self.port)
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// Where its files are.

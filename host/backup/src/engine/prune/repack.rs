@@ -95,6 +95,12 @@ fn live_chunks(
     };
     for record in records.iter().filter(ours) {
         let root = load_root(ctx, record)?;
+        // A pack that is named and of which nothing is found was rewritten before, and its removal interrupted.
+        for pack in root.packs.iter().map(|pack| PackId { run: pack.run, seq: pack.seq }) {
+            if sparse.contains(&pack) {
+                found.entry(pack).or_default();
+            }
+        }
         let mut add = |chunk: &ChunkRef| {
             if sparse.contains(&chunk.place.pack) {
                 found.entry(chunk.place.pack).or_default().insert(chunk.id, *chunk);
