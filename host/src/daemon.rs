@@ -104,6 +104,7 @@ fn start(args: &DaemonArgs) -> Result<(), DaemonError> {
     let sockets = socket::open(&config.sockets)?;
     let boot_id =
         root::boot_id().map_err(|source| DaemonError::System { what: "read the boot id", source })?;
+    raise_open_files();
     let runtime = runtime()?;
     let served = runtime.block_on(serve::serve(serve::Start {
         root: root.path(),
@@ -116,6 +117,21 @@ fn start(args: &DaemonArgs) -> Result<(), DaemonError> {
     // Whatever could be waited for was: a driver that hangs in a call does not keep the daemon from ending.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     served
+}
+
+/// A restore keeps a file open as long as parts of it are on their way, which may be thousands; the usual limit of 1024 is there for
+/// programs that use `select`.
+fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    const ENOUGH: u64 = 65_536;
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.map_or(ENOUGH, |most| most.min(ENOUGH));
+    if limit.current.is_none_or(|now| now >= wanted) {
+        return;
+    }
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), ..limit }) {
+        tracing::warn!(%error, "the number of open files stays limited");
+    }
 }
 
 /// Few threads: the daemon's own work is small, and what blocks has threads that come and go.

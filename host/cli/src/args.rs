@@ -10,7 +10,8 @@ mod schedule;
 mod watch;
 
 pub use backup::{
-    BackupArgs, BackupCommand, CreateBackupArgs, Format, ListBackupsArgs, PruneArgs, VerifyArgs,
+    BackupArgs, BackupCommand, CreateBackupArgs, Format, KeyArgs, KeyCommand, ListBackupsArgs, PruneArgs,
+    VerifyArgs,
 };
 pub use daemon::{DEFAULT_CONFIG, DEFAULT_ROOT, DaemonArgs};
 pub use driver::{

@@ -3,10 +3,11 @@
 use crate::error::{Error, Result, ServerError};
 use crate::stream::Stream;
 use crate::types::{
-    BackupInfo, BackupRef, CancelJob, CreateBackup, CreateSnapshot, CreateVolume, CreatedBackup,
-    DeleteVolume, DriverStatus, EventFilter, Examine, Info, Job, ListBackups, MountVolume, Pairs,
-    PruneBackups, PruneReport, ResizeVolume, RetainSchedule, RetainVolume, RevertSnapshot, RunSchedule,
-    ScheduleStatus, Snapshot, SnapshotRef, UnmountVolume, VerifyBackups, VerifyReport, Volume, VolumeRef,
+    AddKey, BackupInfo, BackupRef, CancelJob, CreateBackup, CreateSnapshot, CreateVolume, CreatedBackup,
+    DeleteVolume, DriverStatus, EventFilter, Examine, Info, Job, ListBackups, ListKeys, MountVolume, Pairs,
+    PruneBackups, PruneReport, RemoveKey, ResizeVolume, RetainSchedule, RetainVolume, RevertSnapshot,
+    RunSchedule, ScheduleStatus, Snapshot, SnapshotRef, UnmountVolume, VerifyBackups, VerifyReport, Volume,
+    VolumeRef,
 };
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -140,6 +141,18 @@ impl Call {
     /// `POST /backups/prune`.
     pub fn prune_backups(body: &PruneBackups) -> Self {
         Self::with(Method::POST, "/v1/backups/prune", body)
+    }
+    /// `GET /backups/keys`.
+    pub fn list_keys(body: &ListKeys) -> Self {
+        Self::with(Method::GET, "/v1/backups/keys", body)
+    }
+    /// `POST /backups/keys/add`.
+    pub fn add_key(body: &AddKey) -> Self {
+        Self::with(Method::POST, "/v1/backups/keys/add", body)
+    }
+    /// `POST /backups/keys/remove`.
+    pub fn remove_key(body: &RemoveKey) -> Self {
+        Self::with(Method::POST, "/v1/backups/keys/remove", body)
     }
     /// `GET /jobs`.
     pub fn list_jobs() -> Self {

@@ -17,8 +17,8 @@ mod snapshot;
 mod volume;
 
 pub use backup::{
-    BackupInfo, BackupRef, CreateBackup, CreatedBackup, ListBackups, Problem, PruneBackups, PruneReport,
-    VerifyBackups, VerifyReport,
+    AddKey, BackupInfo, BackupRef, CreateBackup, CreatedBackup, ListBackups, ListKeys, Problem, PruneBackups,
+    PruneReport, RemoveKey, VerifyBackups, VerifyReport,
 };
 pub use doctor::{Diagnosis, Examine, Symptom};
 pub use driver::{DriverOption, DriverStatus};

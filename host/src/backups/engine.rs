@@ -72,7 +72,7 @@ impl Backups {
         let running = prepared.run(meta, opened.source(&call), &progress, &cancel);
         let result = watched(job, &progress, "reading", running).await;
         opened.close(&self.volumes, request_id).await;
-        let summary = result?;
+        let summary = result.map_err(heal)?;
         let url = store.destination.backup_url(&backup, volume);
         tracing::info!(
             %volume, snapshot = %snapshot.name, backup, parent = summary.parent,
@@ -177,8 +177,22 @@ impl Backups {
             dry_run: asked.dry_run,
             objects: summary.objects + summary.repacked + summary.partial,
             bytes: summary.bytes + summary.repacked_bytes,
-            ..PruneReport::default()
+            volumes: summary.volumes,
+            skipped: summary.skipped,
         })
+    }
+}
+
+/// A damaged parent cannot be built on as it is; there is a way out.
+fn heal(error: BackupError) -> Error {
+    let damaged = matches!(error, BackupError::Damaged { .. });
+    match Error::from(error) {
+        Error::Backup { kind, message, .. } if damaged => Error::Backup {
+            kind,
+            message,
+            hint: Some("the last backup is damaged: --full makes one that does not rely on it, and repairs it where it can".to_owned()),
+        },
+        other => other,
     }
 }
 
@@ -201,6 +215,7 @@ fn report(store: &Store, summary: VerifySummary) -> VerifyReport {
     VerifyReport {
         backups: summary.backups,
         bytes_read: summary.bytes_read,
+        garbage: summary.garbage,
         problems: summary
             .faults
             .into_iter()
@@ -213,7 +228,6 @@ fn report(store: &Store, summary: VerifySummary) -> VerifyReport {
                 message: fault.what,
             })
             .collect(),
-        ..VerifyReport::default()
     }
 }
 

@@ -81,16 +81,19 @@ impl Store {
         }
     }
 
+    /// The file with the key: the one that a request names, else that of the settings.
+    pub(super) fn key_file(&self, asked: &str) -> Option<PathBuf> {
+        let asked = Some(asked).filter(|file| !file.is_empty()).map(PathBuf::from);
+        asked.or_else(|| self.settings.encryption_key_file.clone())
+    }
+
     /// The key in the file that a request or the settings name, made the store's if it is to write and has none;
     /// `None` for no file.
     pub(super) async fn key(&self, engine: &Engine, file: &str, purpose: For) -> Result<Option<StoreKey>> {
-        let asked = Some(file).filter(|file| !file.is_empty()).map(PathBuf::from);
-        let Some(path) = asked.clone().or_else(|| self.settings.encryption_key_file.clone()) else {
-            return Ok(None);
-        };
+        let Some(path) = self.key_file(file) else { return Ok(None) };
         let objects = Arc::clone(&self.objects);
         // Settings are there for whatever comes: a store without encrypted backups is read without a key.
-        if asked.is_none() && purpose == For::Reading && !engine.has_keys(Arc::clone(&objects)).await? {
+        if file.is_empty() && purpose == For::Reading && !engine.has_keys(Arc::clone(&objects)).await? {
             return Ok(None);
         }
         let source = read_key(&path).await?;

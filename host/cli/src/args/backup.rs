@@ -45,6 +45,51 @@ pub enum BackupCommand {
     Verify(VerifyArgs),
     /// Remove the data at a destination that no backup needs
     Prune(PruneArgs),
+    /// List, add and remove the keys that open the encrypted backups at a destination
+    Key(KeyArgs),
+}
+
+/// `backup key`.
+#[derive(Debug, Args)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+#[command(after_help = "\
+To change a key:
+  convoy backup key add DEST --encryption-key-file OLD --new-key-file NEW
+  convoy backup key list DEST
+  convoy backup key remove DEST NAME-OF-THE-OLD --encryption-key-file NEW")]
+pub struct KeyArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: KeyCommand,
+}
+
+/// The commands under `backup key`.
+#[derive(Debug, Subcommand)]
+pub enum KeyCommand {
+    /// List the keys by name; the first is called `first`
+    List {
+        /// The destination
+        #[arg(value_name = "DEST")]
+        dest: String,
+    },
+    /// Let a further key open the backups, and print its name
+    Add {
+        /// The destination
+        #[arg(value_name = "DEST")]
+        dest: String,
+        /// The file with the further key
+        #[arg(long, value_name = "FILE")]
+        new_key_file: PathBuf,
+    },
+    /// Take from a key that it opens the backups
+    Remove {
+        /// The destination
+        #[arg(value_name = "DEST")]
+        dest: String,
+        /// The key, as `backup key list` names it
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
 }
 
 /// `backup create`.

@@ -1,12 +1,13 @@
 //! Commands about backups.
 
 use super::{Session, name, name_or_empty, path};
-use crate::args::{BackupArgs, BackupCommand, CreateBackupArgs, Format, ProgressArgs};
+use crate::args::{BackupArgs, BackupCommand, CreateBackupArgs, Format, KeyCommand, ProgressArgs};
 use crate::error::Result;
 use crate::output::views;
 use convoy_client::client::Call;
 use convoy_client::types::{
-    BackupRef, CreateBackup, CreatedBackup, ListBackups, PruneBackups, VerifyBackups, VerifyReport,
+    AddKey, BackupRef, CreateBackup, CreatedBackup, ListBackups, ListKeys, PruneBackups, RemoveKey,
+    VerifyBackups, VerifyReport,
 };
 use std::process::ExitCode;
 
@@ -69,6 +70,9 @@ impl Session<'_> {
                 let answer = self.follow(Call::prune_backups(&request), &args.progress).await?;
                 self.output.answer(&answer, views::pruned)?;
             }
+            BackupCommand::Key(args) => {
+                self.key(args.command, Store { endpoint, encryption_key_file }).await?
+            }
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -92,6 +96,26 @@ impl Session<'_> {
             self.output.line(views::backup_url(&answer))
         } else {
             self.output.line(answer)
+        }
+    }
+
+    async fn key(&mut self, command: KeyCommand, store: Store) -> Result<()> {
+        let Store { endpoint, encryption_key_file } = store;
+        match command {
+            KeyCommand::List { dest } => {
+                self.show(Call::list_keys(&ListKeys { url: dest, endpoint }), views::keys).await
+            }
+            KeyCommand::Add { dest, new_key_file } => {
+                let new_key_file = path(Some(&new_key_file))?;
+                let request = AddKey { url: dest, endpoint, encryption_key_file, new_key_file };
+                let name = self.text(Call::add_key(&request)).await?;
+                self.output.line(name)
+            }
+            KeyCommand::Remove { dest, name } => {
+                let request = RemoveKey { url: dest, endpoint, encryption_key_file, name };
+                self.text(Call::remove_key(&request)).await?;
+                self.output.done(format_args!("Removed the key"))
+            }
         }
     }
 

@@ -115,13 +115,11 @@ pub fn backup_url(escaped: &str) -> String {
 
 /// `backup verify`.
 pub fn verified(report: &VerifyReport) -> String {
-    let looked = format!(
-        "{} backups, {} objects; {} objects with {} read and checked",
-        report.backups,
-        report.objects,
-        report.objects_read,
-        bytes(report.bytes_read)
-    );
+    let mut looked = format!("{} backups, {} read and checked", report.backups, bytes(report.bytes_read));
+    if report.garbage > 0 {
+        looked +=
+            &format!("; {} objects that none needs, which `convoy backup prune` removes", report.garbage);
+    }
     if report.problems.is_empty() {
         return format!("All is well: {looked}.\n");
     }
@@ -140,6 +138,16 @@ pub fn pruned(report: &PruneReport) -> String {
         report.skipped.iter().map(|line| format!("Left alone: {}\n", printable(line))).collect();
     let (objects, volumes) = (report.objects, report.volumes);
     format!("{skipped}{verb} {objects} objects with {} of {volumes} volumes.\n", bytes(report.bytes))
+}
+
+/// `backup key list`.
+// The type is that of the answer.
+#[expect(clippy::ptr_arg)]
+pub fn keys(names: &Vec<String>) -> String {
+    if names.is_empty() {
+        return "No key: nothing here is encrypted.\n".to_owned();
+    }
+    table(&["KEY"], names.iter().map(|name| vec![name.clone()]))
 }
 
 /// `info`.

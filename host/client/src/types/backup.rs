@@ -152,12 +152,10 @@ pub struct VerifyBackups {
 pub struct VerifyReport {
     /// Backups looked at.
     pub backups: u64,
-    /// Objects (blocks, packs, manifests) that were looked for.
-    pub objects: u64,
-    /// Objects that were read and checked.
-    pub objects_read: u64,
-    /// Bytes that were read.
+    /// Bytes that were read and checked.
     pub bytes_read: u64,
+    /// Objects that no backup needs, left by interrupted work: a prune removes them.
+    pub garbage: u64,
     /// What is missing or damaged; empty: all is well.
     pub problems: Vec<Problem>,
 }
@@ -207,4 +205,45 @@ pub struct PruneReport {
     pub bytes: u64,
     /// What was left alone and why, one line each (a volume that a backup is running for).
     pub skipped: Vec<String>,
+}
+
+/// `GET /backups/keys`: the keys that open the encrypted backups at a destination.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ListKeys {
+    /// The destination.
+    #[serde(rename = "URL")]
+    pub url: String,
+    /// A custom S3 endpoint.
+    pub endpoint: String,
+}
+
+/// `POST /backups/keys/add`: lets a further key open them. Answered with the new key's name.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct AddKey {
+    /// The destination.
+    #[serde(rename = "URL")]
+    pub url: String,
+    /// A custom S3 endpoint.
+    pub endpoint: String,
+    /// The file, on the daemon's host, with a key that opens them already; empty: the one of the daemon's settings.
+    pub encryption_key_file: String,
+    /// The file, on the daemon's host, with the new key.
+    pub new_key_file: String,
+}
+
+/// `POST /backups/keys/remove`: takes from a key that it opens them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct RemoveKey {
+    /// The destination.
+    #[serde(rename = "URL")]
+    pub url: String,
+    /// A custom S3 endpoint.
+    pub endpoint: String,
+    /// The file, on the daemon's host, with a key that stays; empty: the one of the daemon's settings.
+    pub encryption_key_file: String,
+    /// The name of the key that goes.
+    pub name: String,
 }

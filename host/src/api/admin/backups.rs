@@ -9,7 +9,8 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use convoy_client::gojson;
 use convoy_client::types::{
-    BackupRef, CreateBackup, CreatedBackup, ListBackups, PruneBackups, VerifyBackups,
+    AddKey, BackupRef, CreateBackup, CreatedBackup, ListBackups, ListKeys, PruneBackups, RemoveKey,
+    VerifyBackups,
 };
 use convoy_driver_sdk::ErrorKind;
 
@@ -83,20 +84,10 @@ pub(super) async fn verify(State(app): State<App>, request: Request) -> Response
         Ok(asked) => asked,
         Err(failure) => return failure.into_response(),
     };
-    let about = About {
-        kind: "backup verify",
-        url: asked.url.clone(),
-        volume: asked.volume_name.clone(),
-        ..About::default()
-    };
-    let work = app.clone();
-    stream::respond(
-        &app,
-        lines,
-        about,
-        move |job| async move { json(&work.backups.verify(&asked, &job).await?) },
-    )
-    .await
+    let about = about("backup verify", &asked.url, &asked.volume_name);
+    let backups = app.backups.clone();
+    stream::respond(&app, lines, about, move |job| async move { json(&backups.verify(&asked, &job).await?) })
+        .await
 }
 
 pub(super) async fn prune(State(app): State<App>, request: Request) -> Response {
@@ -105,18 +96,30 @@ pub(super) async fn prune(State(app): State<App>, request: Request) -> Response 
         Ok(asked) => asked,
         Err(failure) => return failure.into_response(),
     };
-    let about = About {
-        kind: "backup prune",
-        url: asked.url.clone(),
-        volume: asked.volume_name.clone(),
-        ..About::default()
-    };
-    let work = app.clone();
-    stream::respond(
-        &app,
-        lines,
-        about,
-        move |job| async move { json(&work.backups.prune(&asked, &job).await?) },
-    )
-    .await
+    let about = about("backup prune", &asked.url, &asked.volume_name);
+    let backups = app.backups.clone();
+    stream::respond(&app, lines, about, move |job| async move { json(&backups.prune(&asked, &job).await?) })
+        .await
+}
+
+fn about(kind: &'static str, url: &str, volume: &str) -> About {
+    About { kind, url: url.to_owned(), volume: volume.to_owned(), ..About::default() }
+}
+
+pub(super) async fn keys(State(app): State<App>, request: Request) -> Answer {
+    let asked: ListKeys = body(request).await?;
+    Ok(text(json(&app.backups.keys(&asked).await?)?))
+}
+
+pub(super) async fn add_key(State(app): State<App>, request: Request) -> Answer {
+    let asked: AddKey = body(request).await?;
+    let backups = app.backups.clone();
+    Ok(text(app.detached(async move { backups.add_key(&asked).await }).await?))
+}
+
+pub(super) async fn remove_key(State(app): State<App>, request: Request) -> Answer {
+    let asked: RemoveKey = body(request).await?;
+    let backups = app.backups.clone();
+    app.detached(async move { backups.remove_key(&asked).await }).await?;
+    Ok(text(String::new()))
 }
