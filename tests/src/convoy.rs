@@ -265,8 +265,20 @@ impl Convoy {
     /// # Errors
     /// When the kernel does not say.
     pub fn resident_kib(&self) -> Result<u64> {
+        self.memory_kib("VmRSS:")
+    }
+
+    /// The most resident memory the daemon has had since it started, in KiB.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    pub fn peak_kib(&self) -> Result<u64> {
+        self.memory_kib("VmHWM:")
+    }
+
+    fn memory_kib(&self, field: &str) -> Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap_or_default();
-        let field = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let field = status.lines().find_map(|line| line.strip_prefix(field));
         field
             .and_then(|rest| rest.split_whitespace().next())
             .and_then(|number| number.parse().ok())
