@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: what convoy takes, beside what convoy 0.5 took and what it is meant to take.
 
+mod backup;
 mod calls;
 mod carriers;
 mod many;
@@ -20,7 +21,10 @@ struct Bench {
     run: fn(&Lab) -> Result<Vec<Row>>,
 }
 
-const BENCHES: [Bench; 4] = [
+const BENCHES: [Bench; 7] = [
+    Bench { name: "backup", run: backup::run },
+    Bench { name: "backup-blocks", run: backup::blocks::run },
+    Bench { name: "backup-many-files", run: backup::many_files },
     Bench { name: "calls", run: calls::run },
     Bench { name: "carriers", run: carriers::run },
     Bench { name: "many", run: many::run },
@@ -38,7 +42,10 @@ pub(crate) fn run(names: &[String]) -> Result<()> {
     }
     // Programs built elsewhere can be measured, too: an older release, say.
     if std::env::var_os(programs::DIRECTORY).is_none() {
-        programs::choose(cargo::build_programs(&["convoy", "convoy-driver-vfs"], true)?);
+        programs::choose(cargo::build_programs(
+            &["convoy", "convoy-driver-vfs", "convoy-driver-loop"],
+            true,
+        )?);
     }
     leaks::sweep()?;
     let mut rows = Vec::new();

@@ -56,6 +56,7 @@ const LAB: [Need; 23] = [
     program("unshare", &["util-linux"]),
     program("script", &["bsdutils"]),
     program("strace", &["strace"]),
+    program("openssl", &["openssl"]),
     package(&["python3-venv"]),
     // Reads the metrics in a test, as Prometheus does.
     package(&["python3-prometheus-client"]),
@@ -69,6 +70,17 @@ const LAB: [Need; 23] = [
     program("sfdisk", &["fdisk"]),
     program("udevadm", &["udev"]),
 ];
+
+/// What measurements compare with.
+const PEERS: [Need; 1] = [program("restic", &["restic"])];
+
+/// Installs what measurements compare with and is missing.
+///
+/// # Errors
+/// As [`install`].
+pub(crate) fn install_peers() -> Result<()> {
+    packages(&PEERS.iter().collect::<Vec<_>>())
+}
 
 /// Installs what the demonstration needs and is missing.
 ///

@@ -27,7 +27,9 @@ fn main() -> ExitCode {
     let result = match words.first().map(String::as_str) {
         Some("demo") => dependencies::install_engine().and_then(|()| demo::run()),
         Some("test") => dependencies::install().and_then(|()| test::run(rest)),
-        Some("bench") => dependencies::install().and_then(|()| bench::run(rest)),
+        Some("bench") => dependencies::install()
+            .and_then(|()| dependencies::install_peers())
+            .and_then(|()| bench::run(rest)),
         Some("keep") => keep::run(rest),
         Some("package") => dependencies::install_engine().and_then(|()| package::run(rest)),
         Some("ci") => ci(),
