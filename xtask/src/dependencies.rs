@@ -41,7 +41,7 @@ const ENGINE: [Need; 4] = [
 ];
 
 /// What tests and measurements need beside that.
-const LAB: [Need; 23] = [
+const LAB: [Need; 24] = [
     program("pkg-config", &["pkg-config"]),
     // The bindings of the devicemapper driver are made from the headers; nothing of these is linked.
     package(&["libclang-dev"]),
