@@ -41,7 +41,7 @@ const ENGINE: [Need; 4] = [
 ];
 
 /// What tests and measurements need beside that.
-const LAB: [Need; 24] = [
+const LAB: [Need; 27] = [
     program("pkg-config", &["pkg-config"]),
     // The bindings of the devicemapper driver are made from the headers; nothing of these is linked.
     package(&["libclang-dev"]),
@@ -69,6 +69,10 @@ const LAB: [Need; 24] = [
     program("dmsetup", &["dmsetup"]),
     program("sfdisk", &["fdisk"]),
     program("udevadm", &["udev"]),
+    // And an NFS server, clients and their networks.
+    program("rpc.nfsd", &["nfs-kernel-server"]),
+    program("mount.nfs4", &["nfs-common"]),
+    program("ip", &["iproute2"]),
 ];
 
 /// What measurements compare with.

@@ -15,6 +15,7 @@ mod everyday;
 mod flakey;
 mod full;
 mod kit;
+mod nfs;
 mod power;
 mod prepare;
 mod reboot;
@@ -65,6 +66,7 @@ fn run(words: &[&str]) -> Step {
             full::failing_metadata()?;
             flakey::failing_data()
         }
+        ["nfs"] => nfs::run(),
         ["crash", rounds] => crash::run(rounds.parse()?),
         ["storm", root, seed] => crash::storm(root.as_ref(), seed.parse()?),
         ["cuts", rounds] => flakey::cuts(rounds.parse()?),

@@ -1,4 +1,4 @@
-//! The devicemapper driver on a real kernel. Every test boots a machine: run them one after the other, with
+//! Drivers on a real kernel: devicemapper, and vfs on NFS. Every test boots a machine: run them one after the other, with
 //! `cargo xtask test` or `cargo nextest run -p convoy-vm-tests --features vm -j 1`.
 
 // The helpers are parts of tests.
@@ -137,6 +137,11 @@ fn a_disk_that_loses_writes_costs_nothing_that_was_acknowledged() {
 #[test]
 fn a_killed_driver_loses_nothing_it_acknowledged() {
     pass(Disks::new(&[1024, 64]).vm(), &["crash", "6"]);
+}
+
+#[test]
+fn two_hosts_share_volumes_on_nfs() {
+    pass(Disks::new(&[128]).vm(), &["nfs"]);
 }
 
 /// The power goes at random moments of a storm; every next boot finds what had been acknowledged.
