@@ -157,7 +157,9 @@ impl VfsDriver {
         operation: FlockOperation,
     ) -> VfsResult<Option<File>> {
         let path = if snapshot.is_tree() {
-            self.layout.snapshot(&volume.name, &snapshot.name).join(SNAPSHOT_FILE)
+            let dir = self.layout.snapshots(&volume.name);
+            self.look_afresh(&[self.layout.config().join("snapshots"), dir.clone()]);
+            dir.join(snapshot.name.as_str()).join(SNAPSHOT_FILE)
         } else {
             self.snapshot_path(volume, snapshot)
         };

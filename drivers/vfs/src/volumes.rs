@@ -30,23 +30,29 @@ impl VfsDriver {
         change: impl FnOnce() -> VfsResult<T>,
     ) -> VfsResult<T> {
         let _lock = self.locks.acquire(name, context)?;
-        self.look_afresh();
+        self.look_afresh(&[]);
         change()
     }
 
-    /// What an NFS client remembers of directories may be older than the lock. Opening one, and not only looking at it, makes
-    /// it ask the server.
-    fn look_afresh(&self) {
+    /// What an NFS client remembers of directories, of names that were not there above all, may be older than what another host
+    /// did. Opening a directory, and not only looking at it, makes it ask the server: that of the volumes, that of the records,
+    /// and those below it, from the top down. Whether there is any use in looking again.
+    pub(crate) fn look_afresh(&self, below: &[PathBuf]) -> bool {
         if self.shared {
-            for dir in [&self.layout.path, &self.layout.config()] {
+            for dir in [&self.layout.path, &self.layout.config()].into_iter().chain(below) {
                 // A failure shows in what follows.
                 let _ = File::open(dir);
             }
         }
+        self.shared
     }
 
     pub(crate) fn load(&self, name: &Name) -> VfsResult<VolumeRecord> {
-        match self.records.load(name)? {
+        let found = match self.records.load(name)? {
+            None if self.look_afresh(&[]) => self.records.load(name)?,
+            found => found,
+        };
+        match found {
             Some(record) => Ok(record),
             None if self.layout.config().is_dir() => Err(VfsError::NoVolume(name.clone())),
             None => Err(VfsError::PathGone(self.layout.path.clone())),
@@ -302,7 +308,7 @@ impl VfsDriver {
     /// The data of a volume, which must be there.
     pub(crate) fn present(&self, record: &VolumeRecord) -> VfsResult<PathBuf> {
         let path = self.data(record);
-        if path.is_dir() {
+        if path.is_dir() || (self.look_afresh(&[]) && path.is_dir()) {
             Ok(path)
         } else {
             Err(VfsError::DataMissing { volume: record.name.clone(), path })

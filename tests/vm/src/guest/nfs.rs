@@ -209,6 +209,7 @@ fn one_winner(a: &Host, b: &Host) -> Step {
 }
 
 fn each_sees_the_other(a: &Host, b: &Host) -> Step {
+    b.refused(&["inspect", "seen"], "not found")?;
     a.ok(&["create", "seen"])?;
     // At once by its name, and soon in the list.
     ensure!(b.ok(&["inspect", "seen"])?.contains("/srv/b/volumes/seen"), "another place on another host");
@@ -237,7 +238,6 @@ fn snapshots_and_backups(a: &Host, b: &Host) -> Step {
         seen.contains("\"first\"")
     })?;
     a.sh("echo changed > /srv/a/volumes/seen/file")?;
-    ensure_eq!(b.sh("cat /srv/b/volumes/config/snapshots/seen/first/tree/file")?, "of-a");
     // The snapshot of one host is backed up by the other, and restored by the first.
     sh("mkdir -p /run/store")?;
     let url = b.ok(&["backup", "create", "first", "--dest", "vfs:///run/store"])?;
