@@ -50,7 +50,9 @@ impl CreateSpec {
                 "snapshot" => spec.snapshot = value,
                 "endpoint" => spec.endpoint = value,
                 "retain" => {
-                    let policy = value.parse().map_err(|_| invalid("retain", &value, "keep or delete"))?;
+                    let policy = value
+                        .parse::<DockerRemove>()
+                        .map_err(|_| invalid("retain", &value, "keep or delete"))?;
                     spec.docker_remove = Some(policy);
                 }
                 "vm" => {

@@ -41,7 +41,7 @@ fn settings_come_from_a_file_and_change_while_the_daemon_runs() {
     daemon.docker("Create", r#"{"Name":"gone1"}"#);
     let place = daemon.volumes().join("gone1");
     assert!(place.is_dir());
-    std::fs::write(&file, "\ndocker-remove = \"delete\"\nsocket = \"/elsewhere\"\n").unwrap();
+    std::fs::write(&file, "\ndocker-remove = \"delete\"\ndriver-path = [\"/elsewhere\"]\n").unwrap();
     daemon.signal(rustix::process::Signal::HUP);
     let give_up = Instant::now() + Duration::from_secs(10);
     while !text(&daemon.cli(&["config", "show"])).contains(&line(2)) {

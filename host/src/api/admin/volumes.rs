@@ -4,6 +4,7 @@ use super::super::answer::{Failure, body, json, text};
 use super::super::{App, front, stream, view};
 use super::{call, given};
 use crate::call::Call;
+use crate::daemon::config::DockerRemove;
 use crate::jobs::About;
 use crate::volumes::Error;
 use crate::volumes::create::generated_name;
@@ -113,7 +114,7 @@ fn read_create(asked: CreateVolume) -> Result<(Name, CreateSpec, bool), Error> {
     if asked.prepare_for_vm {
         options.insert("vm".to_owned(), "true".to_owned());
     }
-    let docker_remove = options.remove("retain").map(|policy| policy.parse()).transpose();
+    let docker_remove = options.remove("retain").map(|policy| policy.parse::<DockerRemove>()).transpose();
     let docker_remove = docker_remove
         .map_err(|why| Error::InvalidRequest(format!("invalid value of option retain: {why}")))?;
     let spec = CreateSpec {
@@ -179,7 +180,7 @@ pub(super) async fn retain(State(app): State<App>, request: Request) -> Answer {
     check_name(&asked.volume_name)?;
     let policy = match asked.policy.as_str() {
         "default" => None,
-        policy => Some(policy.parse().map_err(|_| {
+        policy => Some(policy.parse::<DockerRemove>().map_err(|_| {
             Error::InvalidRequest(format!("invalid policy {policy:?}: expected keep, delete or default"))
         })?),
     };

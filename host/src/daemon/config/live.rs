@@ -10,8 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::watch;
 
-/// The settings that change while the daemon runs; everything else needs a restart. A name that ends with a dot stands
-/// for a table of the file.
+/// The settings that change while the daemon runs; everything else needs a restart.
 const RELOADED: [&str; 5] =
     ["log-level", "ignore-docker-delete", "create-on-docker-mount", "docker-remove", "stop-timeout"];
 
