@@ -28,6 +28,7 @@ pub mod lab;
 pub mod leaks;
 pub mod patience;
 pub mod peers;
+pub mod plugin;
 pub mod programs;
 pub mod recording;
 pub mod run;

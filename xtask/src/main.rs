@@ -4,6 +4,7 @@ mod bench;
 mod cargo;
 mod demo;
 mod dependencies;
+mod fuzz;
 mod keep;
 mod package;
 mod test;
@@ -17,6 +18,7 @@ cargo xtask demo           show the main job with a real Docker engine: write, s
 cargo xtask test [ARGS]    check the style and run every test; with ARGS, run `cargo nextest run ARGS` alone
 cargo xtask bench [NAMES]  measure, and compare with the goals; with NAMES, only those
 cargo xtask keep V COMMIT  keep a host and drivers of an earlier version V of the protocol, for tests
+cargo xtask fuzz [SECONDS] feed the parsers of what comes from outside with nonsense, so long each
 cargo xtask package        make a Debian package and an archive; with --with-ebs, with that driver, too
 cargo xtask ci             all of it: test, documentation, demo, package
 cargo xtask install-deps   install what the above need (each does it by itself)";
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
             .and_then(|()| bench::run(rest)),
         Some("keep") => keep::run(rest),
         Some("package") => dependencies::install_engine().and_then(|()| package::run(rest)),
+        Some("fuzz") => fuzz::run(rest),
         Some("ci") => ci(),
         Some("install-deps") => dependencies::install(),
         None | Some("help" | "--help" | "-h") => {

@@ -12,7 +12,7 @@ use std::process::Command;
 
 use convoy_tests::error::{Context, check};
 use convoy_tests::run::capture;
-use convoy_tests::{Error, Result, programs};
+use convoy_tests::{Error, Result, plugin, programs};
 
 use crate::cargo;
 
@@ -48,6 +48,9 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     pack(&tree, &name, &archive)?;
     let package = deb::build(&tree, &place)?;
     deb::check(&package, &place.join("check"))?;
+    let plugin = place.join("docker-plugin");
+    plugin::make(&plugin, &programs, &drivers)?;
+    println!("{}: for `docker plugin create NAME DIRECTORY`", plugin.display());
     for file in [&archive, &package] {
         println!("{} ({} KiB)", file.display(), std::fs::metadata(file).map_or(0, |meta| meta.len()) / 1024);
     }

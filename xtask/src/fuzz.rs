@@ -1,0 +1,86 @@
+//! `cargo xtask fuzz`: runs the targets in `fuzz/` for a while.
+//!
+//! libFuzzer needs programs that count their branches. cargo-fuzz gets them from a nightly compiler; the flags it passes for that are
+//! stable ones, but for the sanitizers, which find little in safe Rust. So the stable compiler does.
+
+use std::fs;
+use std::process::Command;
+
+use convoy_tests::error::Context;
+use convoy_tests::{Error, Result};
+
+use crate::cargo;
+
+/// The targets, and what to begin with.
+const TARGETS: [(&str, &[&str]); 4] = [
+    (
+        "bodies",
+        &[
+            r#"{"Name":"v1","DriverName":"vfs","Size":1024,"BackupURL":"vfs:///d?backup=b&volume=v","Options":{"a":"b"}}"#,
+        ],
+    ),
+    (
+        "records",
+        &["10G", "Mon Nov 23 08:38:07 +0000 2026", "36 35 98:0 /m /p rw shared:1 - ext4 /dev/r rw\n"],
+    ),
+    ("urls", &["s3://bucket@region-1/path/", "vfs:///srv/b?backup=backup-1\\u0026volume=v"]),
+    ("messages", &["volume.create\n{\"name\":\"v1\",\"size\":1024}", "driver.describe\n{}"]),
+];
+
+/// What counts branches and compares; what cargo-fuzz passes, without a sanitizer.
+const FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+                     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
+                     -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares \
+                     -Ccodegen-units=1 -Cdebug-assertions";
+
+/// How long each target runs unless told otherwise, in seconds.
+const SECONDS: u64 = 20;
+
+/// Builds and runs every target.
+///
+/// # Errors
+/// When one does not compile, or finds something: where the input is, it says itself.
+pub(crate) fn run(arguments: &[String]) -> Result<()> {
+    let seconds = match arguments {
+        [] => SECONDS,
+        [seconds] => {
+            seconds.parse().map_err(|_| Error::Unexpected(format!("expected seconds, found {seconds:?}")))?
+        }
+        _ => {
+            return Err(Error::Unexpected("expected at most one number: seconds for each target".to_owned()));
+        }
+    };
+    let place = cargo::target().join("fuzz");
+    let host = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    // With a target, build scripts and macros are left without the flags.
+    let mut build = cargo::command(&[
+        "build",
+        "--release",
+        "--bins",
+        "--manifest-path",
+        "fuzz/Cargo.toml",
+        "--target",
+        &host,
+    ]);
+    done(build.env("CARGO_TARGET_DIR", &place).env("RUSTFLAGS", FLAGS))?;
+    for (target, seeds) in TARGETS {
+        let corpus = place.join("corpus").join(target);
+        fs::create_dir_all(&corpus).during(|| format!("cannot make {}", corpus.display()))?;
+        for (number, seed) in seeds.iter().enumerate() {
+            let file = corpus.join(format!("seed{number}"));
+            fs::write(&file, seed).during(|| format!("cannot write {}", file.display()))?;
+        }
+        eprintln!("\n=== {target}, for {seconds} s");
+        let mut fuzzer = Command::new(place.join(&host).join("release").join(target));
+        fuzzer.arg(&corpus).arg(format!("-max_total_time={seconds}"));
+        fuzzer.args(["-max_len=4096", "-rss_limit_mb=1024", "-timeout=10", "-print_final_stats=1"]);
+        done(fuzzer.arg(format!("-artifact_prefix={}/{target}-", place.display())))?;
+    }
+    Ok(())
+}
+
+fn done(command: &mut Command) -> Result<()> {
+    let line = convoy_tests::run::readable(command);
+    let status = command.status().during(|| format!("cannot start {line}"))?;
+    if status.success() { Ok(()) } else { Err(Error::Unexpected(format!("{line}: {status}"))) }
+}
