@@ -48,6 +48,8 @@ pub struct DeviceMapper {
     tools: Tools,
     sources: sources::Sources,
     restores: Mutex<BTreeMap<String, restore::Restore>>,
+    /// Restores that have become volumes: a repeated finish answers them again.
+    restored: Mutex<BTreeMap<String, Name>>,
     watch: Mutex<health::Watch>,
     /// Ids of the pool that no record names and nobody announced.
     strangers: Vec<ThinId>,

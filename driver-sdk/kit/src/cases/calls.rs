@@ -40,28 +40,6 @@ pub(super) fn concurrent(kit: &Subject) -> Outcome {
         })?;
         kit.unmount(&name)?;
         crate::check::done(rules::CONCURRENT, "volume.delete", kit.delete(&name))
-    })?;
-    // One name, many who want it: one gets it.
-    let name = kit.name("one");
-    let requests: Vec<_> = (0..MANY)
-        .map(|_| {
-            let request = kit.create_request(&name);
-            move || kit.call(request)
-        })
-        .collect();
-    let answers = at_once(requests);
-    let won = answers.iter().flatten().filter(|answer| answer.is_ok()).count();
-    let lost = answers.iter().flatten().filter_map(|answer| answer.as_ref().err());
-    for error in lost {
-        ensure(rules::CONCURRENT, matches!(error.kind, ErrorKind::AlreadyExists | ErrorKind::Busy), || {
-            format!(
-                "volume.create of one name by many: expected already_exists or busy, found {}",
-                told(error)
-            )
-        })?;
-    }
-    ensure(rules::CONCURRENT, won == 1, || {
-        format!("volume.create of one name by many: expected one success, found {won}")
     })
 }
 

@@ -72,6 +72,7 @@ pub(super) fn open(request: Open, context: &Context) -> Result<(DeviceMapper, Op
         tools,
         sources: sources::Sources::default(),
         restores: Mutex::new(BTreeMap::new()),
+        restored: Mutex::new(BTreeMap::new()),
         watch: Mutex::new(health::Watch::default()),
         strangers,
     };

@@ -52,6 +52,10 @@ impl DeviceMapper {
     }
 
     pub(super) fn complete_restore(&self, handle: &str, context: &Context) -> Result<Volume> {
+        let restored = lock(&self.restored).get(handle).cloned();
+        if let Some(name) = restored {
+            return self.get(&name);
+        }
         let found = lock(&self.restores).get(handle).cloned();
         let restore = found.ok_or_else(|| {
             DriverError::new(ErrorKind::NotFound, format!("there is no restore {handle}"))
@@ -67,6 +71,7 @@ impl DeviceMapper {
         let record = VolumeRecord::new(restore.name.clone(), restore.id, restore.size, filesystem, true);
         self.store.insert(record.clone())?;
         self.journal.end(&[restore.id], false);
+        lock(&self.restored).insert(handle.to_owned(), restore.name.clone());
         lock(&self.restores).remove(handle);
         // The record is the volume; what follows is done again by whoever uses it, should it fail.
         let published = self
