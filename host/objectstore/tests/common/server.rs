@@ -44,7 +44,7 @@ impl Server {
     /// A moto server that speaks TLS alone. It has no bucket.
     pub fn moto_with_tls(certificate: &Path, key: &Path) -> Self {
         let port = free_port();
-        let mut command = Command::new(moto());
+        let mut command = peers::bound(peers::moto().unwrap());
         command.args(["-H", "127.0.0.1", "-p", &port.to_string()]);
         command.arg("--ssl-cert").arg(certificate).arg("--ssl-key").arg(key);
         Self::start(command, port, tempfile::tempdir().unwrap())
