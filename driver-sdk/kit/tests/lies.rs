@@ -37,11 +37,7 @@ impl<D: Dispatch> Liar<D> {
         };
         let name = json!({ "name": request["name"] });
         match (self.lie, method) {
-            ("declares too much", "driver.describe") => {
-                changed(self.ask(method, &request, context), |reply| {
-                    reply["capabilities"].as_array_mut().unwrap().push("clone".into());
-                })
-            }
+            ("declares too much", "volume.clone") => Err(DriverError::unsupported("volumes from snapshots")),
             ("declares too little", "driver.describe") => {
                 changed(self.ask(method, &request, context), |reply| {
                     reply["capabilities"]

@@ -48,6 +48,11 @@ def restore_file(store, path, target):
     assert not path.startswith("/"), path
     with tarfile.open(os.path.join(store, path), "r:gz") as archive:
         archive.extractall(target, numeric_owner=True)
+        # The module sets no times of symbolic links.
+        for member in archive:
+            if member.issym():
+                link = os.path.join(target, member.name)
+                os.utime(link, (member.mtime, member.mtime), follow_symlinks=False)
 
 
 def main(store, volume, backup, target):
