@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::Path;
+use std::time::Duration;
 
 use convoy_driver_sdk::protocol::{Checked, Finding, Severity};
 use convoy_driver_sdk::records::RecordStore;
@@ -93,7 +94,7 @@ impl Checker<'_> {
 
     /// What was cut off and is not settled yet.
     fn leftovers(&mut self) -> VfsResult<()> {
-        let left: Vec<_> = abandoned(&self.driver.layout).map(|(dir, _lock)| dir).collect();
+        let left: Vec<_> = abandoned(&self.driver.layout, Duration::ZERO).map(|(dir, _lock)| dir).collect();
         if self.repair && !left.is_empty() {
             let (done, warnings) = self.driver.settle();
             for text in done {

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use convoy_driver_sdk::flock::{LockError, LockFile};
 use convoy_driver_sdk::records::RecordStore;
@@ -34,6 +34,12 @@ pub(crate) const OLD: &str = "old";
 
 /// How long the removal of a large tree is waited for; it goes on afterwards.
 const REMOVAL_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long a process of this host that may be on its way out is waited for.
+const LEAVING: Duration = Duration::from_secs(2);
+
+/// How long a process takes at most to give back all its locks when it ends.
+const ENDING: Duration = Duration::from_millis(200);
 
 /// How many marks are kept to be used again.
 const SPARE_MARKS: usize = 8;
@@ -140,7 +146,7 @@ impl Workspace {
             return Ok(Arc::clone(home));
         }
         atomic::create_dir(&self.work, 0o700).map_err(io_error("make the directory", &self.work))?;
-        let host = rustix::system::uname().nodename().to_string_lossy().replace(['/', '.'], "-");
+        let host = host();
         loop {
             let moment =
                 SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
@@ -186,15 +192,21 @@ impl Workspace {
 
     /// Takes a mark back.
     pub(crate) fn unmark(&self, mark: Parcel) {
-        let few = self.spare.lock().unwrap_or_else(PoisonError::into_inner).len() < SPARE_MARKS;
-        let kept =
-            self.path(Kind::Scratch, "spare").ok().filter(|kept| few && fs::rename(&mark.path, kept).is_ok());
-        match kept {
+        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        let dir = mark.path.parent().unwrap_or(&self.work);
+        // The same names again and again: an operation that fails leaves everything as it was.
+        let names =
+            (0..SPARE_MARKS).map(|slot| dir.join(format!("{}.spare{slot}.spare", Kind::Scratch.text())));
+        let free = names.into_iter().find(|name| !spare.contains(name));
+        match free.filter(|free| fs::rename(&mark.path, free).is_ok()) {
             Some(kept) => {
                 mark.keep();
-                self.spare.lock().unwrap_or_else(PoisonError::into_inner).push(kept);
+                spare.push(kept);
             }
-            None => self.discard(mark),
+            None => {
+                drop(spare);
+                self.discard(mark);
+            }
         }
     }
 
@@ -241,14 +253,40 @@ fn abandon(dir: PathBuf, lock: LockFile) {
     }
 }
 
-/// The directories of processes that are gone, locked.
-pub(crate) fn abandoned(layout: &Layout) -> impl Iterator<Item = (PathBuf, LockFile)> {
+/// The directories of processes that are gone, locked. Other processes of this host are given `patience` to go: one
+/// whose daemon was killed is on its way out, and may be in the midst of something.
+pub(crate) fn abandoned(layout: &Layout, patience: Duration) -> impl Iterator<Item = (PathBuf, LockFile)> {
+    let give_up = Instant::now() + patience;
     let entries = fs::read_dir(layout.work()).into_iter().flatten().flatten();
-    entries.filter_map(|entry| {
+    entries.filter_map(move |entry| {
         let dir = entry.path();
-        let lock = LockFile::try_acquire(dir.join(LOCK)).ok()?;
-        Some((dir, lock))
+        loop {
+            match LockFile::try_acquire(dir.join(LOCK)) {
+                Ok(lock) => return Some((dir, lock)),
+                Err(LockError::Held { .. }) if Instant::now() < give_up && neighbour(&dir) => {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                Err(_) => return None,
+            }
+        }
     })
+}
+
+/// Whether the directory is that of another living process of this host.
+fn neighbour(dir: &Path) -> bool {
+    let parts = || {
+        let mut parts = dir.file_name()?.to_str()?.rsplitn(3, '-');
+        let (_moment, pid, host) = (parts.next()?, parts.next()?, parts.next()?);
+        Some((pid.parse::<u32>().ok()?, host))
+    };
+    parts().is_some_and(|(pid, of)| {
+        pid != std::process::id() && of == host() && Path::new("/proc").join(pid.to_string()).exists()
+    })
+}
+
+/// The name of this host, as far as it can be part of a file's name.
+fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().replace(['/', '.'], "-")
 }
 
 /// Settles what processes left that are gone.
@@ -265,7 +303,7 @@ pub(crate) struct Reconciler<'a> {
 
 impl Reconciler<'_> {
     pub(crate) fn run(&mut self) {
-        for (dir, lock) in abandoned(self.layout) {
+        for (dir, lock) in abandoned(self.layout, LEAVING) {
             for parcel in fs::read_dir(&dir).into_iter().flatten().flatten() {
                 if parcel.file_name() != LOCK {
                     self.parcel(parcel.path(), &parcel.file_name());
@@ -299,8 +337,15 @@ impl Reconciler<'_> {
         volume: &Name,
         settle: impl FnOnce(&Self) -> VfsResult<Option<String>>,
     ) -> VfsResult<Option<String>> {
-        // Whoever has it may have it for long: then this is left to the next start.
-        let _lock = self.locks.try_acquire(volume)?;
+        // A process that ends gives its locks back one by one. Whoever else has it may have it for long: then this is
+        // left to the next start.
+        let give_up = Instant::now() + ENDING;
+        let _lock = loop {
+            match self.locks.try_acquire(volume) {
+                Err(_) if Instant::now() < give_up => std::thread::sleep(Duration::from_millis(10)),
+                other => break other?,
+            }
+        };
         settle(self)
     }
 
