@@ -157,15 +157,13 @@ fn the_list_says_where_drivers_are_and_why_one_cannot_be_loaded() {
     assert!(listed.get("process:folder").is_none() && listed.get("broken").is_some(), "{listed:#}");
 }
 
-/// Builds a new project with the dependencies of this workspace. What is compiled is kept for the next run, apart from
-/// what the workspace itself compiles.
+/// Builds a new project with the dependencies and the settings of this workspace, so that what is compiled is used.
 fn build(project: &Path) {
     let above = project.parent().unwrap().join(".cargo");
     std::fs::create_dir_all(&above).unwrap();
     let target = std::env::current_exe().unwrap().ancestors().nth(3).unwrap().to_owned();
     let config = format!(
-        "[build]\nbuild-dir = {:?}\n[profile.dev]\ndebug = \"line-tables-only\"\n[profile.dev.package.\"*\"]\ndebug = false\n",
-        target.join("new-drivers")
+        "[build]\nbuild-dir = {target:?}\n[profile.dev]\ndebug = \"line-tables-only\"\n[profile.dev.package.\"*\"]\ndebug = false\n"
     );
     std::fs::write(above.join("config.toml"), config).unwrap();
     std::fs::copy(checkout().join("Cargo.lock"), project.join("Cargo.lock")).unwrap();
