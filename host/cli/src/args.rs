@@ -183,6 +183,9 @@ pub struct CreateArgs {
     /// The file with the key of an encrypted backup
     #[arg(long, env = "CONVOY_ENCRYPTION_KEY_FILE", value_name = "FILE")]
     pub encryption_key_file: Option<PathBuf>,
+    /// Let the storage system copy a backup of another region here first, which may cost money
+    #[arg(long, requires = "backup")]
+    pub copy: bool,
     /// Take over an existing volume of the storage system, by its own id
     #[arg(long, value_name = "ID")]
     pub id: Option<String>,

@@ -135,7 +135,7 @@ impl<P: Provider> CloudDriver<P> {
                 ErrorKind::InvalidArgument,
                 format!("the backup is in {region}, this host is in {}", self.provider.region()),
             )
-            .hint("add the option copy=true to have it copied over first: that takes time and traffic that is paid for"));
+            .hint("add the option copy=true (`--copy`) to have it copied over first: that takes time and traffic that is paid for"));
         }
         let label = self.label(name, None, Purpose::Reading);
         let intent = Intent {

@@ -14,6 +14,10 @@ use convoy_client::types::{
 
 impl Session<'_> {
     pub(super) async fn create(&mut self, args: CreateArgs) -> Result<()> {
+        let mut options = options(args.options)?;
+        if args.copy {
+            options.insert("copy".to_owned(), "true".to_owned());
+        }
         let request = CreateVolume {
             name: name_or_empty(args.name)?,
             driver_name: args.driver.unwrap_or_default(),
@@ -25,7 +29,7 @@ impl Session<'_> {
             iops: args.iops.unwrap_or_default(),
             prepare_for_vm: args.vm,
             verbose: self.verbose,
-            options: options(args.options)?,
+            options,
             snapshot_name: String::new(),
             encryption_key_file: path(args.encryption_key_file.as_deref())?,
         };

@@ -37,6 +37,14 @@ fn commands_are_the_calls_of_0_5() {
             with(&empty_create, json!({"Name": "v1", "BackupURL": url, "Endpoint": "http://e"})),
         ),
         (
+            "create v1 --backup ebs://us-east-1/snap-1 --copy",
+            "POST /v1/volumes/create",
+            with(
+                &empty_create,
+                json!({"Name": "v1", "BackupURL": "ebs://us-east-1/snap-1", "Options": {"copy": "true"}}),
+            ),
+        ),
+        (
             "create v1 --opt a=b=c --opt d=",
             "POST /v1/volumes/create",
             with(&empty_create, json!({"Name": "v1", "Options": {"a": "b=c", "d": ""}})),
@@ -61,6 +69,12 @@ fn commands_are_the_calls_of_0_5() {
             "POST /v1/snapshots/create",
             json!({"Name": "s1", "VolumeName": "v1", "Verbose": false}),
         ),
+        (
+            "snapshot clone s1 v2 --size 1K",
+            "POST /v1/volumes/create",
+            with(&empty_create, json!({"Name": "v2", "SnapshotName": "s1", "Size": 1024})),
+        ),
+        ("snapshot revert s1", "POST /v1/snapshots/revert", json!({"SnapshotName": "s1", "Verbose": false})),
         ("snapshot inspect s1", "GET /v1/snapshots/", json!({"SnapshotName": "s1"})),
         (
             "snapshot delete s1 --volume v1",
