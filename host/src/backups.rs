@@ -2,7 +2,7 @@
 //!
 //! - [`provider`]: backups that a storage system keeps itself, by the driver whose name is the URL's scheme.
 //!
-//! - [`keys`]: who may open encrypted backups; [`settings`]: how a destination is reached, how fast, with which key.
+//! - [`keys`]: who may open encrypted backups, with a [`secret`]; [`settings`]: how a destination is reached, how fast, with which key.
 //!
 //! - [`engine`]: backups in a store, made of what a driver hands over ([`source`]) by the backup engine; [`restore`]:
 //!   the way back; [`store`]: from URLs to stores; [`progress`]: how far it is; [`last`]: the last one of each volume.
@@ -13,6 +13,7 @@ mod last;
 mod progress;
 mod provider;
 mod restore;
+mod secret;
 pub mod settings;
 mod source;
 mod store;

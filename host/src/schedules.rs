@@ -326,6 +326,11 @@ impl Plan {
     fn key_file(&self) -> String {
         self.schedule.encryption_key_file.as_ref().map(|path| path.display().to_string()).unwrap_or_default()
     }
+
+    /// The file with the passphrase, as requests name it; empty: none.
+    fn passphrase_file(&self) -> String {
+        self.schedule.passphrase_file.as_ref().map(|path| path.display().to_string()).unwrap_or_default()
+    }
 }
 
 impl Memory {

@@ -177,6 +177,98 @@ fn a_proxy_is_used_where_it_is_set() -> Result<()> {
 }
 
 #[test]
+fn a_passphrase_opens_what_it_made_and_is_seen_nowhere() -> Result<()> {
+    Lab::run(|lab| {
+        let store = lab.make("store")?;
+        let destination = format!("vfs://{}/", store.display());
+        let (first, second) = ("first passphrase of the lab", "second passphrase of the lab");
+        let mut files = Vec::new();
+        for (name, text) in [("first", format!("{first}\n")), ("second", second.to_owned())] {
+            let path = lab.path(name);
+            fs::write(&path, text).during(|| "write a passphrase".to_owned())?;
+            files.push(path.display().to_string());
+        }
+        let [one, two] = files.as_slice() else { return check(false, || "two files".to_owned()) };
+        let settings = format!("[destinations.\"{destination}\"]\npassphrase_file = \"{one}\"\n");
+        let convoy = daemon(lab, &settings, 100_000)?;
+        let noise = noise(100_000);
+
+        // By settings: create, list, inspect, verify, prune, restore and delete.
+        let url = back_up(&convoy, &destination)?;
+        check(!holds(&store, &noise[..4096])?, || "the store holds what is in the volume".to_owned())?;
+        says(&convoy.ok(&["backup", "list", &destination])?, "\"SnapshotName\": \"snap\"")?;
+        says(&convoy.ok(&["backup", "inspect", &url])?, "\"VolumeName\": \"data\"")?;
+        convoy.ok(&["backup", "verify", &url, "--read-data"])?;
+        convoy.ok(&["backup", "prune", &destination])?;
+        convoy.ok(&["create", "copy", "--backup", &url])?;
+        let copied =
+            fs::read(convoy.setup().volumes.join("copy/file")).during(|| "read the copy".to_owned())?;
+        check(copied == noise, || "the copy differs".to_owned())?;
+
+        // A wrong one says so, wherever it is given, and leaves nothing behind.
+        let wrong = ["--passphrase-file", two];
+        for words in [
+            &["backup", "create", "snap", "--dest", &destination][..],
+            &["backup", "verify", &url],
+            &["backup", "prune", &destination],
+            &["create", "other", "--backup", &url],
+        ] {
+            let text = convoy.refused(&[words, &wrong].concat())?;
+            says(&text, "not one of this store's keys")?;
+        }
+        check(!convoy.ok(&["list"])?.contains("\"other\""), || "a volume is left".to_owned())?;
+        let both = ["backup", "verify", &url, "--passphrase-file", one, "--encryption-key-file", one];
+        says(&convoy.refused(&both)?, "cannot be used with")?;
+
+        // The passphrase is changed without writing a backup anew.
+        let add = ["backup", "key", "add", &destination, "--new-passphrase-file", two];
+        convoy.ok(&add)?;
+        convoy.ok(&[&["backup", "key", "remove", &destination, "first"][..], &wrong].concat())?;
+        says(&convoy.refused(&["backup", "verify", &url])?, "not one of this store's keys")?;
+        convoy.ok(&[&["backup", "verify", &url, "--read-data"][..], &wrong].concat())?;
+        convoy.ok(&[&["create", "again", "--backup", &url][..], &wrong].concat())?;
+        convoy.ok(&["backup", "delete", &url])?;
+
+        // Neither is in what the daemon logs, or in anything it wrote.
+        let log = fs::read_to_string(&convoy.setup().log).during(|| "read the log".to_owned())?;
+        for secret in [first, second] {
+            check(!log.contains(secret), || "a passphrase is in the log".to_owned())?;
+            for place in [&store, &convoy.setup().root] {
+                check(!holds(place, secret.as_bytes())?, || {
+                    format!("a passphrase is in {}", place.display())
+                })?;
+            }
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_passphrase_comes_as_a_credential_of_the_service() -> Result<()> {
+    Lab::run(|lab| {
+        let store = lab.make("store")?;
+        let destination = format!("vfs://{}/", store.display());
+        let credentials = lab.make("credentials")?;
+        fs::write(credentials.join("passphrase"), "handed over by systemd")
+            .during(|| "write a credential".to_owned())?;
+        let settings = format!("[destinations.\"{destination}\"]\npassphrase_credential = \"passphrase\"\n");
+        let file = lab.path("destinations.toml");
+        fs::write(&file, settings).during(|| "write settings".to_owned())?;
+        let mut setup =
+            Setup::vfs(lab, Carrier::Builtin).with(&["--destinations", &file.display().to_string()]);
+        setup.wrapper = vec!["env".to_owned(), format!("CREDENTIALS_DIRECTORY={}", credentials.display())];
+        let convoy = setup.start()?;
+        convoy.ok(&["create", "data"])?;
+        convoy.ok(&["snapshot", "create", "data", "--name", "snap"])?;
+        let url = back_up(&convoy, &destination)?;
+        says(&convoy.ok(&["backup", "key", "list", &destination])?, "\"first\"")?;
+        convoy.ok(&["backup", "verify", &url, "--read-data"])?;
+        fs::remove_file(credentials.join("passphrase")).during(|| "take it away".to_owned())?;
+        says(&convoy.refused(&["backup", "verify", &url])?, "cannot read the credential")
+    })
+}
+
+#[test]
 fn keys_are_changed_damage_has_a_code_and_garbage_is_shown_first() -> Result<()> {
     Lab::run(|lab| {
         let convoy = daemon(lab, "", 100_000)?;

@@ -10,8 +10,8 @@ mod schedule;
 mod watch;
 
 pub use backup::{
-    BackupArgs, BackupCommand, CreateBackupArgs, Format, KeyArgs, KeyCommand, ListBackupsArgs, PruneArgs,
-    VerifyArgs,
+    BackupArgs, BackupCommand, CreateBackupArgs, Format, KeyArgs, KeyCommand, KeyFileArgs, ListBackupsArgs,
+    PruneArgs, VerifyArgs,
 };
 pub use daemon::{DEFAULT_CONFIG, DEFAULT_ROOT, DaemonArgs};
 pub use driver::{
@@ -180,9 +180,9 @@ pub struct CreateArgs {
     /// The S3 server of the backup, like `http://minio.example.com:9000` [default: Amazon's]
     #[arg(long, value_name = "URL")]
     pub s3_endpoint: Option<String>,
-    /// The file with the key of an encrypted backup
-    #[arg(long, env = "CONVOY_ENCRYPTION_KEY_FILE", value_name = "FILE")]
-    pub encryption_key_file: Option<PathBuf>,
+    /// What opens an encrypted backup.
+    #[command(flatten)]
+    pub key: KeyFileArgs,
     /// Let the storage system copy a backup of another region here first, which may cost money
     #[arg(long, requires = "backup")]
     pub copy: bool,

@@ -36,6 +36,9 @@ pub struct ScheduleConfig {
     /// The file with the key to encrypt with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encryption_key_file: Option<PathBuf>,
+    /// The file with the passphrase to encrypt with, in the place of a key file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passphrase_file: Option<PathBuf>,
     /// What is kept: of snapshots for `kind = "snapshot"`, of backups for `kind = "backup"`; everything unless said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep: Option<KeepConfig>,

@@ -83,8 +83,11 @@ pub enum Reason {
     #[error("invalid webhook {0:?}: expected http:// or https://")]
     Webhook(String),
     /// A file that is looked for in no particular directory.
-    #[error("invalid encryption-key-file {0:?}: expected an absolute path")]
-    KeyFile(PathBuf),
+    #[error("invalid {0} {1:?}: expected an absolute path")]
+    KeyFile(&'static str, PathBuf),
+    /// Two ways to open what one opens.
+    #[error("expected either encryption-key-file or passphrase-file, found both")]
+    TwoKeys,
 }
 
 /// A schedule.
@@ -104,6 +107,8 @@ pub struct Schedule {
     pub endpoint: String,
     /// The key to encrypt with.
     pub encryption_key_file: Option<PathBuf>,
+    /// The passphrase to encrypt with.
+    pub passphrase_file: Option<PathBuf>,
     /// What is kept of its backups; `None`: everything.
     pub keep_backups: Option<Rules>,
     /// What is kept of its snapshots; `None`: everything.
@@ -206,14 +211,24 @@ impl Schedule {
                 ("destination", config.destination.is_some()),
                 ("endpoint", config.endpoint.is_some()),
                 ("encryption-key-file", config.encryption_key_file.is_some()),
+                ("passphrase-file", config.passphrase_file.is_some()),
                 ("keep-snapshots", config.keep_snapshots.is_some()),
             ];
             if let Some((field, _)) = given.into_iter().find(|(_, given)| *given) {
                 return Err(Reason::OnlyBackup(field));
             }
         }
-        if let Some(path) = config.encryption_key_file.as_ref().filter(|path| !path.is_absolute()) {
-            return Err(Reason::KeyFile(path.clone()));
+        let files = [
+            ("encryption-key-file", &config.encryption_key_file),
+            ("passphrase-file", &config.passphrase_file),
+        ];
+        for (field, path) in files {
+            if let Some(path) = path.as_ref().filter(|path| !path.is_absolute()) {
+                return Err(Reason::KeyFile(field, path.clone()));
+            }
+        }
+        if files.iter().all(|(_, path)| path.is_some()) {
+            return Err(Reason::TwoKeys);
         }
         let rules = |field, keep: &KeepConfig| {
             Rules::new(keep, zone.clone()).map_err(|error| Reason::Keep(field, error))
@@ -245,6 +260,7 @@ impl Schedule {
             destination: config.destination.clone().unwrap_or_default(),
             endpoint: config.endpoint.clone().unwrap_or_default(),
             encryption_key_file: config.encryption_key_file.clone(),
+            passphrase_file: config.passphrase_file.clone(),
             keep_backups,
             keep_snapshots,
             freeze: config.freeze,

@@ -130,6 +130,12 @@ fn nonsense_is_refused_with_what_was_expected() {
         ("name = 's1'\nkind = 'snapshot'\nnotify = [{}]", "either command or webhook"),
         ("name = 's1'\nkind = 'snapshot'\nnotify = [{ webhook = 'ftp://x' }]", "http:// or https://"),
         ("name = 's1'\nkind = 'backup'\nencryption-key-file = 'key'", "absolute"),
+        (
+            "name = 's1'\nkind = 'backup'\npassphrase-file = 'p'",
+            "invalid passphrase-file \"p\": expected an absolute",
+        ),
+        ("name = 's1'\nkind = 'backup'\npassphrase-file = '/p'\nencryption-key-file = '/k'", "found both"),
+        ("name = 's1'\nkind = 'snapshot'\npassphrase-file = '/p'", "passphrase-file is only for"),
     ] {
         let error = parse(&format!("[[schedule]]\n{text}\n{base}")).unwrap_err().to_string();
         assert!(error.contains(expected), "{text}: {error}");

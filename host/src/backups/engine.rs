@@ -1,6 +1,7 @@
 //! Backups in a store: made, listed, looked at, deleted, checked and tidied.
 
 use super::progress::watched;
+use super::secret::Secret;
 use super::settings::Destinations;
 use super::store::{For, Store};
 use super::{Backups, source};
@@ -44,9 +45,10 @@ impl Backups {
         };
         let store = self.destinations().open(url, &asked.endpoint).await?;
         // What 0.5 is to restore cannot be encrypted: only a key that was asked for is refused.
-        let key = match (format, asked.encryption_key_file.as_str()) {
-            (Format::V0, "") => None,
-            (_, file) => store.key(&self.engine, file, For::Writing).await?,
+        let secret = Secret::asked(&asked.encryption_key_file, &asked.passphrase_file)?;
+        let key = match (format, secret) {
+            (Format::V0, None) => None,
+            (_, secret) => store.key(&self.engine, secret, For::Writing).await?,
         };
         let level = store.level(asked.compression)?;
         let volume = &entry.volume.name;
@@ -150,7 +152,8 @@ impl Backups {
             let text = format!("invalid ReadData {}: expected 0 to 100 percent", asked.read_data);
             return Err(Error::InvalidRequest(text));
         }
-        let key = store.key(&self.engine, &asked.encryption_key_file, For::Reading).await?;
+        let secret = Secret::asked(&asked.encryption_key_file, &asked.passphrase_file)?;
+        let key = store.key(&self.engine, secret, For::Reading).await?;
         let options = VerifyOptions { read_data: asked.read_data, key };
         let (progress, cancel) = (Progress::new(), job.cancel());
         let objects = Arc::clone(&store.objects);
@@ -167,7 +170,8 @@ impl Backups {
         job: &Running,
     ) -> Result<PruneReport> {
         let store = self.destinations().open(url, &asked.endpoint).await?;
-        let key = store.key(&self.engine, &asked.encryption_key_file, For::Reading).await?;
+        let secret = Secret::asked(&asked.encryption_key_file, &asked.passphrase_file)?;
+        let key = store.key(&self.engine, secret, For::Reading).await?;
         let options = PruneOptions { dry_run: asked.dry_run, key, ..PruneOptions::default() };
         let volume = (!asked.volume_name.is_empty()).then_some(asked.volume_name.as_str());
         let (progress, cancel) = (Progress::new(), job.cancel());

@@ -3,10 +3,9 @@
 //! All of them wrap one master key, so adding and removing one writes no backup anew.
 
 use super::Backups;
-use super::store::read_key;
+use super::secret::Secret;
 use crate::volumes::error::{Error, Result};
 use convoy_client::types::{AddKey, ListKeys, RemoveKey};
-use std::path::Path;
 
 impl Backups {
     /// The names of a store's keys.
@@ -24,8 +23,10 @@ impl Backups {
     /// For a key that is wrong or missing; those of the store.
     pub async fn add_key(&self, asked: &AddKey) -> Result<String> {
         let store = self.destinations().open(&asked.url, &asked.endpoint).await?;
-        let known = read_key(&store.key_file(&asked.encryption_key_file).ok_or_else(no_key)?).await?;
-        let new = read_key(Path::new(&asked.new_key_file)).await?;
+        let known = Secret::asked(&asked.encryption_key_file, &asked.passphrase_file)?;
+        let known = store.secret(known).ok_or_else(no_key)?.read().await?;
+        let new = Secret::asked(&asked.new_key_file, &asked.new_passphrase_file)?.ok_or_else(no_new_key)?;
+        let new = new.read().await?;
         let name = convoy_backup::add_key(&*store.objects, &known, &new).await?;
         tracing::info!(destination = %store.destination, key = name, "a further key opens the backups");
         Ok(name)
@@ -43,7 +44,8 @@ impl Backups {
                 format!("no key {:?} at this destination; there are: {}", asked.name, names.join(", "));
             return Err(Error::InvalidRequest(text));
         }
-        let remaining = read_key(&store.key_file(&asked.encryption_key_file).ok_or_else(no_key)?).await?;
+        let remaining = Secret::asked(&asked.encryption_key_file, &asked.passphrase_file)?;
+        let remaining = store.secret(remaining).ok_or_else(no_key)?.read().await?;
         convoy_backup::remove_key(&*store.objects, &asked.name, &remaining).await?;
         tracing::info!(destination = %store.destination, key = asked.name, "a key opens the backups no more");
         Ok(())
@@ -51,5 +53,11 @@ impl Backups {
 }
 
 fn no_key() -> Error {
-    Error::InvalidRequest("a key that opens the backups is needed: --encryption-key-file names it".to_owned())
+    let text = "a key that opens the backups is needed: --encryption-key-file or --passphrase-file names it";
+    Error::InvalidRequest(text.to_owned())
+}
+
+fn no_new_key() -> Error {
+    let text = "a further key is needed: --new-key-file or --new-passphrase-file names it";
+    Error::InvalidRequest(text.to_owned())
 }

@@ -2,6 +2,7 @@
 
 use super::Backups;
 use super::progress::watched;
+use super::secret::Secret;
 use super::store::For;
 use crate::call::Call;
 use crate::jobs::Running;
@@ -33,7 +34,8 @@ impl Backups {
         let info = self.engine.inspect(Arc::clone(&store.objects), &backup.volume, &backup.backup).await?;
         let driver = self.driver_for(&info, &spec.driver)?;
         let request = prepare_request(name, spec, &info, driver)?;
-        let key = store.key(&self.engine, &spec.encryption_key_file, For::Reading).await?;
+        let secret = Secret::asked(&spec.encryption_key_file, &spec.passphrase_file)?;
+        let key = store.key(&self.engine, secret, For::Reading).await?;
         let call = job.call(request_id);
 
         let turn = self.volumes.turn(name, "restore").await?;

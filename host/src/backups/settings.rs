@@ -9,6 +9,7 @@
 //! bandwidth = "20M"
 //! ```
 
+use super::secret::is_credential_name;
 use convoy_driver_sdk::size;
 use convoy_objectstore::{Bandwidth, Destination, Place};
 use serde::Deserialize;
@@ -41,6 +42,10 @@ pub struct DestinationSettings {
     pub bandwidth: Option<Rate>,
     /// The key that encrypts new backups and opens old ones, unless a request names another.
     pub encryption_key_file: Option<PathBuf>,
+    /// A file with a passphrase that does, in the place of a key file.
+    pub passphrase_file: Option<PathBuf>,
+    /// The name of a systemd credential with a passphrase that does, in the place of a file.
+    pub passphrase_credential: Option<String>,
     /// The level of zstd, 1 to 19, or 0 to store everything as it is.
     pub compression: Option<u8>,
 }
@@ -58,6 +63,8 @@ impl std::fmt::Debug for DestinationSettings {
             .field("proxy", &self.proxy.is_some())
             .field("bandwidth", &self.bandwidth)
             .field("encryption_key_file", &self.encryption_key_file)
+            .field("passphrase_file", &self.passphrase_file)
+            .field("passphrase_credential", &self.passphrase_credential)
             .field("compression", &self.compression)
             .finish()
     }
@@ -251,10 +258,23 @@ fn check(url: &str, scope: &Scope, settings: &DestinationSettings) -> Result<(),
         ("credentials_file", &settings.credentials_file),
         ("ca_file", &settings.ca_file),
         ("encryption_key_file", &settings.encryption_key_file),
+        ("passphrase_file", &settings.passphrase_file),
     ] {
         if path.as_ref().is_some_and(|path| !path.is_absolute()) {
             return refuse(setting, "expected an absolute path");
         }
+    }
+    if settings.passphrase_credential.as_deref().is_some_and(|name| !is_credential_name(name)) {
+        return refuse("passphrase_credential", "expected the name of a credential, not a path");
+    }
+    let secrets = [
+        ("encryption_key_file", settings.encryption_key_file.is_some()),
+        ("passphrase_file", settings.passphrase_file.is_some()),
+        ("passphrase_credential", settings.passphrase_credential.is_some()),
+    ];
+    let mut given = secrets.iter().filter(|(_, given)| *given);
+    if let (Some((first, _)), Some((second, _))) = (given.next(), given.next()) {
+        return refuse(second, &format!("{first} is set too, and one thing opens the backups"));
     }
     if settings.compression.is_some_and(|level| level > MAX_COMPRESSION) {
         return refuse("compression", "expected a level from 1 to 19, or 0 for none");
@@ -327,6 +347,10 @@ mod tests {
             ("s3://b1/", "endpoint = \"minio:9000\"", "http://"),
             ("s3://b1/", "ca_file = \"ca.pem\"", "absolute"),
             ("s3://b1/", "compression = 20", "1 to 19"),
+            ("s3://b1/", "passphrase_file = \"p\"", "absolute"),
+            ("s3://b1/", "passphrase_credential = \"/etc/p\"", "not a path"),
+            ("s3://b1/", "encryption_key_file = \"/k\"\npassphrase_file = \"/p\"", "is set too"),
+            ("s3://b1/", "passphrase = \"secret\"", "unknown field `passphrase`"),
             ("vfs:///b/", "region = \"r-1\"", "only an s3://"),
             ("ftp://b/", "", "ftp is not supported"),
             ("vfs://b/", "", "vfs:///path/"),

@@ -1,14 +1,14 @@
 //! From an URL to a store, and from a store's errors to those of the service.
 
+use super::secret::Secret;
 use super::settings::{DestinationSettings, Destinations, MAX_COMPRESSION};
 use crate::volumes::error::{Error, Result};
-use convoy_backup::{BackupError, BackupOptions, Engine, KeySource, StoreKey};
+use convoy_backup::{BackupError, BackupOptions, Engine, StoreKey};
 use convoy_driver_sdk::ErrorKind;
 use convoy_objectstore::{
     BackupUrl, Destination, DestinationError, DirectoryStore, LimitedStore, ObjectStore, Place, RetryPolicy,
     RetryStore, S3Options, S3Store, StoreError,
 };
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// A place for backups, open.
@@ -81,42 +81,33 @@ impl Store {
         }
     }
 
-    /// The file with the key: the one that a request names, else that of the settings.
-    pub(super) fn key_file(&self, asked: &str) -> Option<PathBuf> {
-        let asked = Some(asked).filter(|file| !file.is_empty()).map(PathBuf::from);
-        asked.or_else(|| self.settings.encryption_key_file.clone())
+    /// What opens its encrypted backups: what a request names, else what the settings do.
+    pub(super) fn secret(&self, asked: Option<Secret>) -> Option<Secret> {
+        asked.or_else(|| Secret::of(&self.settings))
     }
 
-    /// The key in the file that a request or the settings name, made the store's if it is to write and has none;
-    /// `None` for no file.
-    pub(super) async fn key(&self, engine: &Engine, file: &str, purpose: For) -> Result<Option<StoreKey>> {
-        let Some(path) = self.key_file(file) else { return Ok(None) };
+    /// The store's key, opened with what a request or the settings name, made if it is to write and has none;
+    /// `None` if nothing is named.
+    pub(super) async fn key(
+        &self,
+        engine: &Engine,
+        asked: Option<Secret>,
+        purpose: For,
+    ) -> Result<Option<StoreKey>> {
+        let by_settings = asked.is_none();
+        let Some(secret) = self.secret(asked) else { return Ok(None) };
         let objects = Arc::clone(&self.objects);
         // Settings are there for whatever comes: a store without encrypted backups is read without a key.
-        if file.is_empty() && purpose == For::Reading && !engine.has_keys(Arc::clone(&objects)).await? {
+        if by_settings && purpose == For::Reading && !engine.has_keys(Arc::clone(&objects)).await? {
             return Ok(None);
         }
-        let source = read_key(&path).await?;
+        let source = secret.read().await?;
         let key = match purpose {
             For::Writing => engine.new_key(objects, &source).await?,
             For::Reading => engine.unlock(objects, &source).await?,
         };
         Ok(Some(key))
     }
-}
-
-/// What opens a store, from a file on this host.
-pub(super) async fn read_key(path: &Path) -> Result<KeySource> {
-    if !path.is_absolute() {
-        let text = format!("invalid key file {path:?}: expected an absolute path on the daemon's host");
-        return Err(Error::InvalidRequest(text));
-    }
-    let content = tokio::fs::read(path).await.map_err(|error| Error::Backup {
-        kind: ErrorKind::InvalidArgument,
-        message: format!("cannot read the key file {}: {error}", path.display()),
-        hint: Some("the file is read by the daemon, on its host".to_owned()),
-    })?;
-    Ok(KeySource::File(content.into()))
 }
 
 impl From<DestinationError> for Error {
@@ -160,7 +151,9 @@ impl From<BackupError> for Error {
             _ => ErrorKind::InvalidArgument,
         };
         let hint = match &error {
-            BackupError::KeyMissing { .. } => Some("--encryption-key-file names it".to_owned()),
+            BackupError::KeyMissing { .. } => {
+                Some("--encryption-key-file or --passphrase-file names it".to_owned())
+            }
             _ => None,
         };
         Self::Backup { kind, message: error.to_string(), hint }

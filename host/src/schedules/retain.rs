@@ -81,6 +81,7 @@ impl Inner {
             volume_name: volume.to_string(),
             snapshot_name: String::new(),
             encryption_key_file: plan.key_file(),
+            passphrase_file: plan.passphrase_file(),
         };
         self.services.backups.list_if_any(&asked, &Call::new(request_id)).await
     }
@@ -116,6 +117,7 @@ impl Inner {
                 url: url.clone(),
                 endpoint: plan.schedule.endpoint.clone(),
                 encryption_key_file: plan.key_file(),
+                passphrase_file: plan.passphrase_file(),
             };
             tracing::info!(url, "deleting a backup that is no longer kept");
             match self.services.backups.delete(&backup, &Call::new(request_id)).await {

@@ -269,6 +269,7 @@ impl Inner {
                 volume_name: volume.to_string(),
                 snapshot_name: snapshot.to_owned(),
                 encryption_key_file: plan.key_file(),
+                passphrase_file: plan.passphrase_file(),
             };
             if let Some(url) = backups.list_if_any(&asked, &job.call(job.id())).await?.into_keys().next() {
                 tracing::info!(url, "the backup was made before the run was cut off");
@@ -281,6 +282,7 @@ impl Inner {
             snapshot_name: snapshot.to_owned(),
             volume_name: volume.to_string(),
             encryption_key_file: plan.key_file(),
+            passphrase_file: plan.passphrase_file(),
             ..CreateBackup::default()
         };
         backups.back_up(&asked, job, job.id()).await

@@ -25,6 +25,8 @@ pub struct CreateSpec {
     pub endpoint: String,
     /// The file with the key of an encrypted backup; empty: none.
     pub encryption_key_file: String,
+    /// The file with its passphrase; empty: none.
+    pub passphrase_file: String,
     /// What becomes of the data when Docker removes the volume; `None`: what holds for all.
     pub docker_remove: Option<DockerRemove>,
     /// Every other option by name, the standard ones among them.

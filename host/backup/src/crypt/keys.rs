@@ -20,6 +20,9 @@ const KEY_LIMIT: u64 = 64 << 10;
 /// A key file is random bytes; fewer than this are not.
 const KEY_FILE_MIN: usize = 32;
 
+/// Stretching a passphrase takes 64 MiB for a moment: one at a time, however many operations begin at once.
+static STRETCHING: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
 /// What opens a store. Never printed.
 #[derive(Clone)]
 pub enum KeySource {
@@ -83,6 +86,7 @@ impl KeySource {
                     return Err(unusable(&"it asks for more work than convoy is ready to do"));
                 }
                 let salt = hex::decode(salt).map_err(|e| unusable(&e))?;
+                let _turn = crate::engine::ctx::lock(&STRETCHING);
                 let params = Params::new(*memory_kib, *passes, *lanes, Some(32)).map_err(|e| unusable(&e))?;
                 Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
                     .hash_password_into(secret.as_bytes(), &salt, &mut out[..])

@@ -4,6 +4,18 @@ use super::ProgressArgs;
 use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
+/// Where the daemon finds what opens encrypted backups: one of the two.
+#[derive(Debug, Args)]
+pub struct KeyFileArgs {
+    /// The file with the key that encrypts the backups, on the daemon's host
+    #[arg(long, global = true, env = "CONVOY_ENCRYPTION_KEY_FILE", value_name = "FILE")]
+    pub encryption_key_file: Option<PathBuf>,
+    /// The file with the passphrase that encrypts the backups, in the place of a key, on the daemon's host
+    #[arg(long, global = true, env = "CONVOY_PASSPHRASE_FILE", value_name = "FILE")]
+    #[arg(conflicts_with = "encryption_key_file")]
+    pub passphrase_file: Option<PathBuf>,
+}
+
 /// `backup`.
 #[derive(Debug, Args)]
 #[command(subcommand_required = true, arg_required_else_help = true)]
@@ -14,9 +26,9 @@ pub struct BackupArgs {
     /// The S3 server, like `http://minio.example.com:9000` [default: Amazon's]
     #[arg(long, global = true, value_name = "URL")]
     pub s3_endpoint: Option<String>,
-    /// The file with the key that encrypts the backups
-    #[arg(long, global = true, env = "CONVOY_ENCRYPTION_KEY_FILE", value_name = "FILE")]
-    pub encryption_key_file: Option<PathBuf>,
+    /// What opens the backups.
+    #[command(flatten)]
+    pub key: KeyFileArgs,
     /// What to do.
     #[command(subcommand)]
     pub command: BackupCommand,
@@ -56,7 +68,8 @@ pub enum BackupCommand {
 To change a key:
   convoy backup key add DEST --encryption-key-file OLD --new-key-file NEW
   convoy backup key list DEST
-  convoy backup key remove DEST NAME-OF-THE-OLD --encryption-key-file NEW")]
+  convoy backup key remove DEST NAME-OF-THE-OLD --encryption-key-file NEW
+A passphrase is changed alike, with --passphrase-file and --new-passphrase-file.")]
 pub struct KeyArgs {
     /// What to do.
     #[command(subcommand)]
@@ -77,9 +90,12 @@ pub enum KeyCommand {
         /// The destination
         #[arg(value_name = "DEST")]
         dest: String,
-        /// The file with the further key
-        #[arg(long, value_name = "FILE")]
-        new_key_file: PathBuf,
+        /// The file with the further key, on the daemon's host
+        #[arg(long, value_name = "FILE", required_unless_present = "new_passphrase_file")]
+        new_key_file: Option<PathBuf>,
+        /// The file with a passphrase as the further key, on the daemon's host
+        #[arg(long, value_name = "FILE", conflicts_with = "new_key_file")]
+        new_passphrase_file: Option<PathBuf>,
     },
     /// Take from a key that it opens the backups
     Remove {

@@ -18,25 +18,33 @@ const DAMAGED: u8 = 3;
 struct Store {
     endpoint: String,
     encryption_key_file: String,
+    passphrase_file: String,
 }
 
 impl Session<'_> {
     pub(super) async fn backup(&mut self, args: BackupArgs) -> Result<ExitCode> {
         let store = Store {
             endpoint: args.s3_endpoint.unwrap_or_default(),
-            encryption_key_file: path(args.encryption_key_file.as_deref())?,
+            encryption_key_file: path(args.key.encryption_key_file.as_deref())?,
+            passphrase_file: path(args.key.passphrase_file.as_deref())?,
         };
-        let Store { endpoint, encryption_key_file } = store;
+        let Store { endpoint, encryption_key_file, passphrase_file } = store;
         match args.command {
             BackupCommand::Create(args) => {
-                self.create_backup(args, Store { endpoint, encryption_key_file }).await?;
+                self.create_backup(args, Store { endpoint, encryption_key_file, passphrase_file }).await?;
             }
             BackupCommand::Delete { url } => {
-                self.text(Call::delete_backup(&BackupRef { url, endpoint, encryption_key_file })).await?;
+                self.text(Call::delete_backup(&BackupRef {
+                    url,
+                    endpoint,
+                    encryption_key_file,
+                    passphrase_file,
+                }))
+                .await?;
                 self.output.done(format_args!("Deleted the backup"))?;
             }
             BackupCommand::Inspect { url } => {
-                let request = BackupRef { url, endpoint, encryption_key_file };
+                let request = BackupRef { url, endpoint, encryption_key_file, passphrase_file };
                 self.show(Call::inspect_backup(&request), views::backup).await?;
             }
             BackupCommand::List(args) => {
@@ -46,6 +54,7 @@ impl Session<'_> {
                     volume_name: args.volume_name.unwrap_or_default(),
                     snapshot_name: args.snapshot_name.unwrap_or_default(),
                     encryption_key_file,
+                    passphrase_file,
                 };
                 self.show(Call::list_backups(&request), views::backups).await?;
             }
@@ -56,6 +65,7 @@ impl Session<'_> {
                     volume_name: args.volume_name.unwrap_or_default(),
                     read_data: args.read_data,
                     encryption_key_file,
+                    passphrase_file,
                 };
                 return self.verify(&request, &args.progress).await;
             }
@@ -66,12 +76,13 @@ impl Session<'_> {
                     volume_name: args.volume_name.unwrap_or_default(),
                     dry_run: args.dry_run,
                     encryption_key_file,
+                    passphrase_file,
                 };
                 let answer = self.follow(Call::prune_backups(&request), &args.progress).await?;
                 self.output.answer(&answer, views::pruned)?;
             }
             BackupCommand::Key(args) => {
-                self.key(args.command, Store { endpoint, encryption_key_file }).await?
+                self.key(args.command, Store { endpoint, encryption_key_file, passphrase_file }).await?
             }
         }
         Ok(ExitCode::SUCCESS)
@@ -88,6 +99,7 @@ impl Session<'_> {
             compression: args.compression,
             volume_name: name_or_empty(args.volume)?,
             encryption_key_file: store.encryption_key_file,
+            passphrase_file: store.passphrase_file,
         };
         let answer = self.follow(Call::create_backup(&request), &args.progress).await?;
         if self.verbose {
@@ -100,19 +112,25 @@ impl Session<'_> {
     }
 
     async fn key(&mut self, command: KeyCommand, store: Store) -> Result<()> {
-        let Store { endpoint, encryption_key_file } = store;
+        let Store { endpoint, encryption_key_file, passphrase_file } = store;
         match command {
             KeyCommand::List { dest } => {
                 self.show(Call::list_keys(&ListKeys { url: dest, endpoint }), views::keys).await
             }
-            KeyCommand::Add { dest, new_key_file } => {
-                let new_key_file = path(Some(&new_key_file))?;
-                let request = AddKey { url: dest, endpoint, encryption_key_file, new_key_file };
+            KeyCommand::Add { dest, new_key_file, new_passphrase_file } => {
+                let request = AddKey {
+                    url: dest,
+                    endpoint,
+                    encryption_key_file,
+                    passphrase_file,
+                    new_key_file: path(new_key_file.as_deref())?,
+                    new_passphrase_file: path(new_passphrase_file.as_deref())?,
+                };
                 let name = self.text(Call::add_key(&request)).await?;
                 self.output.line(name)
             }
             KeyCommand::Remove { dest, name } => {
-                let request = RemoveKey { url: dest, endpoint, encryption_key_file, name };
+                let request = RemoveKey { url: dest, endpoint, encryption_key_file, passphrase_file, name };
                 self.text(Call::remove_key(&request)).await?;
                 self.output.done(format_args!("Removed the key"))
             }

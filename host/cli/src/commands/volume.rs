@@ -31,7 +31,8 @@ impl Session<'_> {
             verbose: self.verbose,
             options,
             snapshot_name: String::new(),
-            encryption_key_file: path(args.encryption_key_file.as_deref())?,
+            encryption_key_file: path(args.key.encryption_key_file.as_deref())?,
+            passphrase_file: path(args.key.passphrase_file.as_deref())?,
         };
         let call = Call::create_volume(&request);
         let answer = if request.backup_url.is_empty() {

@@ -133,7 +133,13 @@ fn variables_count_unless_they_are_empty() {
     let with = |pairs: &[(&str, &str)]| -> crate::run::Ran {
         convoy(&daemon.socket()).envs(pairs.iter().copied()).arg("list").output().unwrap().into()
     };
-    let empty = ["CONVOY_DEBUG", "CONVOY_OUTPUT", "CONVOY_ENCRYPTION_KEY_FILE", "CONVOY_IGNORE_CONFIG_FILE"];
+    let empty = [
+        "CONVOY_DEBUG",
+        "CONVOY_OUTPUT",
+        "CONVOY_ENCRYPTION_KEY_FILE",
+        "CONVOY_PASSPHRASE_FILE",
+        "CONVOY_IGNORE_CONFIG_FILE",
+    ];
     let ran = with(&empty.map(|name| (name, "")));
     assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (Some(0), "{}\n", ""));
     let ran = with(&[("CONVOY_DEBUG", "yes"), ("CONVOY_OUTPUT", "table")]);

@@ -92,6 +92,17 @@ fn commands_are_the_calls_of_0_5() {
             json!({"URL": "d", "Endpoint": "", "SnapshotName": "s1", "Verbose": false, "Format": "v0", "Full": true,
                 "EncryptionKeyFile": "/k"}),
         ),
+        (
+            "backup create s1 --dest d --passphrase-file /p",
+            "POST /v1/backups/create",
+            json!({"URL": "d", "Endpoint": "", "SnapshotName": "s1", "Verbose": false, "PassphraseFile": "/p"}),
+        ),
+        (
+            "backup key add d --passphrase-file /p --new-passphrase-file /q",
+            "POST /v1/backups/keys/add",
+            json!({"URL": "d", "Endpoint": "", "EncryptionKeyFile": "", "PassphraseFile": "/p",
+                "NewKeyFile": "", "NewPassphraseFile": "/q"}),
+        ),
         (&format!("backup delete '{url}'"), "DELETE /v1/backups", json!({"URL": url, "Endpoint": ""})),
         (&format!("backup inspect '{url}'"), "GET /v1/backups/inspect", json!({"URL": url, "Endpoint": ""})),
         (

@@ -85,6 +85,9 @@ pub struct CreateBackup {
     /// The file, on the daemon's host, with the key of encrypted backups; empty: not encrypted.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub encryption_key_file: String,
+    /// The file, on the daemon's host, with the passphrase in the place of a key file.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub passphrase_file: String,
 }
 
 /// The answer to a verbose `POST /backups/create`.
@@ -112,6 +115,9 @@ pub struct ListBackups {
     /// The file, on the daemon's host, with the key of encrypted backups; empty: not encrypted.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub encryption_key_file: String,
+    /// The file, on the daemon's host, with the passphrase in the place of a key file.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub passphrase_file: String,
 }
 
 /// `GET /backups/inspect`, `DELETE /backups`: one backup by URL.
@@ -126,6 +132,9 @@ pub struct BackupRef {
     /// The file, on the daemon's host, with the key of encrypted backups; empty: not encrypted.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub encryption_key_file: String,
+    /// The file, on the daemon's host, with the passphrase in the place of a key file.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub passphrase_file: String,
 }
 
 /// `POST /backups/verify`: is what a store holds whole?
@@ -144,6 +153,9 @@ pub struct VerifyBackups {
     /// The file, on the daemon's host, with the key of encrypted backups; empty: not encrypted.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub encryption_key_file: String,
+    /// The file, on the daemon's host, with the passphrase in the place of a key file.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub passphrase_file: String,
 }
 
 /// What a verification found.
@@ -189,6 +201,9 @@ pub struct PruneBackups {
     /// The file, on the daemon's host, with the key of encrypted backups; empty: not encrypted.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub encryption_key_file: String,
+    /// The file, on the daemon's host, with the passphrase in the place of a key file.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub passphrase_file: String,
 }
 
 /// What a prune removed, or would remove.
@@ -229,8 +244,14 @@ pub struct AddKey {
     pub endpoint: String,
     /// The file, on the daemon's host, with a key that opens them already; empty: the one of the daemon's settings.
     pub encryption_key_file: String,
-    /// The file, on the daemon's host, with the new key.
+    /// The file, on the daemon's host, with a passphrase that opens them already.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub passphrase_file: String,
+    /// The file, on the daemon's host, with the new key; empty: a passphrase is added.
     pub new_key_file: String,
+    /// The file, on the daemon's host, with the new passphrase; empty: a key file is added.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub new_passphrase_file: String,
 }
 
 /// `POST /backups/keys/remove`: takes from a key that it opens them.
@@ -244,6 +265,9 @@ pub struct RemoveKey {
     pub endpoint: String,
     /// The file, on the daemon's host, with a key that stays; empty: the one of the daemon's settings.
     pub encryption_key_file: String,
+    /// The file, on the daemon's host, with a passphrase that stays.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub passphrase_file: String,
     /// The name of the key that goes.
     pub name: String,
 }

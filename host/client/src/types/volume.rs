@@ -58,6 +58,9 @@ pub struct CreateVolume {
     /// The file, on the daemon's host, with the key of an encrypted backup.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub encryption_key_file: String,
+    /// The file, on the daemon's host, with the passphrase in the place of a key file.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub passphrase_file: String,
 }
 
 /// `GET /volumes/`: one volume by name.

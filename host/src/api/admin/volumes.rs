@@ -125,6 +125,7 @@ fn read_create(asked: CreateVolume) -> Result<(Name, CreateSpec, bool), Error> {
         snapshot: asked.snapshot_name,
         endpoint: asked.endpoint,
         encryption_key_file: asked.encryption_key_file,
+        passphrase_file: asked.passphrase_file,
         options,
     };
     Ok((name, spec, asked.verbose))

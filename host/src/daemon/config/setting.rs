@@ -95,7 +95,10 @@ impl Layers<'_> {
 pub fn is_secret(key: &str) -> bool {
     let last = key.rsplit('.').next().unwrap_or(key);
     // Where a secret is found is none.
-    if ["-file", "_file", "-env", "-command"].iter().any(|end| last.ends_with(end)) {
+    if ["-file", "_file", "-env", "-command", "-credential", "_credential"]
+        .iter()
+        .any(|end| last.ends_with(end))
+    {
         return false;
     }
     // The URL of a proxy or a webhook, and the header of a request, is where a password stands.
@@ -114,15 +117,21 @@ mod tests {
         for secret in [
             "destinations.s3.secret-access-key",
             "a.password",
+            "a.passphrase",
             "driver-options.do.token",
             "schedule.0.notify.0.headers.X",
             "schedule.0.notify.0.webhook",
         ] {
             assert!(is_secret(secret), "{secret}");
         }
-        for plain in
-            ["destinations.s3.url", "a.encryption-key-file", "a.encryption_key_file", "root", "a.token-env"]
-        {
+        for plain in [
+            "destinations.s3.url",
+            "a.encryption-key-file",
+            "a.passphrase_file",
+            "a.passphrase_credential",
+            "root",
+            "a.token-env",
+        ] {
             assert!(!is_secret(plain), "{plain}");
         }
     }
