@@ -36,6 +36,12 @@ pub enum BackupError {
         /// Who, and what for.
         holder: String,
     },
+    /// Somebody else is changing the keys of the store.
+    #[error("the keys at this destination are being changed ({why}): nothing was changed, run it again")]
+    KeysBusy {
+        /// Who, or what became of our own attempt.
+        why: String,
+    },
     /// The lock could not be kept for as long as the work took.
     #[error(
         "the lock on volume {volume} at this destination was lost ({why}): nothing was recorded, run it again"

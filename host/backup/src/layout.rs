@@ -33,6 +33,11 @@ impl VolumeDir {
         Ok(Self { name: name.to_owned(), dir })
     }
 
+    /// The place of a store's keys, which are locked as a volume is. No volume can have this name.
+    pub(crate) fn keys() -> Self {
+        Self { name: "(keys)".to_owned(), dir: format!("{ROOT}keys/") }
+    }
+
     /// The volume a directory of the third level belongs to; `None` if it is not convoy's.
     pub(crate) fn from_dir(dir: &str) -> Option<Self> {
         let padded = dir.strip_suffix('/')?.rsplit('/').next()?;

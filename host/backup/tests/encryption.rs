@@ -9,7 +9,14 @@ use convoy_backup::{
     BackupError, BackupOptions, Format, KeySource, Progress, PruneOptions, RestoreOptions, StoreKey, Target,
     VerifyOptions, add_key, list_keys, remove_key,
 };
-use convoy_objectstore::{Depth, list_all};
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use convoy_objectstore::{
+    ByteStream, Depth, ObjectInfo, ObjectStore, Page, PutOutcome, StoreError, list_all,
+};
 use tokio_util::sync::CancellationToken;
 
 fn pass(text: &str) -> KeySource {
@@ -118,13 +125,92 @@ async fn keys_are_changed_without_touching_backups() {
     assert!(matches!(add_key(&*store.store, &file(9), &file(3)).await, Err(BackupError::KeyWrong)));
     assert_eq!(list_keys(&*store.store).await.unwrap().len(), 2);
     assert!(
-        matches!(remove_key(&*store.store, &name, &file(2)).await, Err(BackupError::KeyWrong)),
+        matches!(remove_key(store.store.clone(), &name, &file(2)).await, Err(BackupError::KeyWrong)),
         "nobody locks himself out"
     );
-    remove_key(&*store.store, "first", &file(2)).await.unwrap();
+    remove_key(store.store.clone(), "first", &file(2)).await.unwrap();
     assert!(matches!(engine().unlock(store.store.clone(), &file(1)).await, Err(BackupError::KeyWrong)));
     let key = engine().unlock(store.store.clone(), &file(2)).await.unwrap();
     with_key(&store, "b-1", &key).await.unwrap();
+}
+
+/// A server that knows no conditions: what is put if absent is put in any case, and the answer is always that it was absent. Writes of keys
+/// take their time, so that those who race meet.
+#[derive(Debug)]
+struct Careless(Arc<dyn ObjectStore>);
+
+#[async_trait::async_trait]
+impl ObjectStore for Careless {
+    async fn put(&self, key: &str, data: Bytes) -> Result<(), StoreError> {
+        self.0.put(key, data).await
+    }
+    async fn put_if_absent(&self, key: &str, data: Bytes) -> Result<PutOutcome, StoreError> {
+        if key.ends_with("first.json") {
+            tokio::time::sleep(Duration::from_millis(rand::random_range(20..200))).await;
+        }
+        self.0.put(key, data).await.map(|()| PutOutcome::Created)
+    }
+    async fn put_stream(&self, key: &str, data: ByteStream) -> Result<u64, StoreError> {
+        self.0.put_stream(key, data).await
+    }
+    async fn get(&self, key: &str, limit: u64) -> Result<Bytes, StoreError> {
+        self.0.get(key, limit).await
+    }
+    async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
+        self.0.get_range(key, range).await
+    }
+    async fn head(&self, key: &str) -> Result<ObjectInfo, StoreError> {
+        self.0.head(key).await
+    }
+    async fn list(&self, dir: &str, depth: Depth, page: Option<&str>) -> Result<Page, StoreError> {
+        self.0.list(dir, depth, page).await
+    }
+    async fn delete(&self, keys: &[String]) -> Result<(), StoreError> {
+        self.0.delete(keys).await
+    }
+    async fn sweep(&self, dir: &str, older_than: Duration) -> Result<u64, StoreError> {
+        self.0.sweep(dir, older_than).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn hosts_that_begin_together_have_one_key_also_where_the_server_ignores_conditions() {
+    for careless in [true, false] {
+        let plain = Store::quick().await;
+        let store: Arc<dyn ObjectStore> =
+            if careless { Arc::new(Careless(plain.store.clone())) } else { plain.store.clone() };
+        let hosts: Vec<_> = (0..6)
+            .map(|_| {
+                let store = store.clone();
+                tokio::spawn(async move { engine().new_key(store, &file(1)).await })
+            })
+            .collect();
+        let mut ids = std::collections::BTreeSet::new();
+        for host in hosts {
+            ids.insert(host.await.unwrap().unwrap().id().to_owned());
+        }
+        ids.insert(engine().unlock(store.clone(), &file(1)).await.unwrap().id().to_owned());
+        assert_eq!(ids.len(), 1, "careless: {careless}: {ids:?}");
+        assert_eq!(list_keys(&*store).await.unwrap(), ["first"]);
+        let left = list_all(&*store, "", Depth::All).await.unwrap().objects;
+        assert_eq!(left.len(), 1, "locks are left: {left:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn two_who_remove_each_others_key_lock_nobody_out() {
+    let kept = Store::quick().await;
+    let store = kept.store.clone();
+    engine().new_key(store.clone(), &file(1)).await.unwrap();
+    let second = add_key(&*store, &file(1), &file(2)).await.unwrap();
+    let (one, two) = (store.clone(), store.clone());
+    let (one, two) = tokio::join!(
+        tokio::spawn(async move { remove_key(one, "first", &file(2)).await }),
+        tokio::spawn(async move { remove_key(two, &second, &file(1)).await }),
+    );
+    let outcomes = [one.unwrap(), two.unwrap()];
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1, "{outcomes:?}");
+    assert_eq!(list_keys(&*store).await.unwrap().len(), 1);
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use super::Backups;
 use super::secret::Secret;
 use crate::volumes::error::{Error, Result};
 use convoy_client::types::{AddKey, ListKeys, RemoveKey};
+use std::sync::Arc;
 
 impl Backups {
     /// The names of a store's keys.
@@ -46,7 +47,7 @@ impl Backups {
         }
         let remaining = Secret::asked(&asked.encryption_key_file, &asked.passphrase_file)?;
         let remaining = store.secret(remaining).ok_or_else(no_key)?.read().await?;
-        convoy_backup::remove_key(&*store.objects, &asked.name, &remaining).await?;
+        convoy_backup::remove_key(Arc::clone(&store.objects), &asked.name, &remaining).await?;
         tracing::info!(destination = %store.destination, key = asked.name, "a key opens the backups no more");
         Ok(())
     }

@@ -143,7 +143,9 @@ impl From<BackupError> for Error {
             BackupError::Store(error) => kind_of_store_error(error),
             BackupError::Io { source, .. } => convoy_driver_sdk::DriverError::io("", source).kind,
             BackupError::Cancelled => return Self::Cancelled("the work was cancelled".to_owned()),
-            BackupError::Busy { .. } | BackupError::LockLost { .. } => ErrorKind::Busy,
+            BackupError::Busy { .. } | BackupError::LockLost { .. } | BackupError::KeysBusy { .. } => {
+                ErrorKind::Busy
+            }
             BackupError::Exists { .. } => ErrorKind::AlreadyExists,
             BackupError::Damaged { .. } => ErrorKind::DataLoss,
             BackupError::Tree(_) | BackupError::SourceChanged { .. } => ErrorKind::Internal,

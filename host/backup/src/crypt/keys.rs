@@ -3,6 +3,8 @@
 //! Several secrets may open a store: to change one, add the new and remove the old. To change the master key itself, after
 //! it leaked, use a new destination.
 
+use std::sync::Arc;
+
 use argon2::{Algorithm, Argon2, Params, Version};
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
@@ -11,8 +13,10 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::StoreKey;
+use crate::engine::EngineOptions;
 use crate::error::{BackupError, BackupResult};
-use crate::layout::ROOT;
+use crate::layout::{ROOT, VolumeDir};
+use crate::lock::{Lock, LockMode, LockTimes};
 use crate::record::json;
 
 const PLACE: &[u8] = b"convoy store key v1";
@@ -186,17 +190,57 @@ pub(crate) async fn unlock(store: &dyn ObjectStore, source: &KeySource) -> Backu
 }
 
 /// Opens a store, or gives it its first key.
-pub(crate) async fn create_key(store: &dyn ObjectStore, source: &KeySource) -> BackupResult<StoreKey> {
-    let keys = load_all(store).await?;
+///
+/// Of hosts that do this at once one makes the key and the others find it. That does not rest on the store's put-if-absent, since there
+/// are S3 servers that ignore the condition and let the last one win: who makes the key holds the lock on all keys, and locks have
+/// names of their own.
+pub(crate) async fn create_key(
+    store: Arc<dyn ObjectStore>,
+    source: &KeySource,
+    times: LockTimes,
+) -> BackupResult<StoreKey> {
+    let keys = load_all(&*store).await?;
     if !keys.is_empty() {
         return Ok(StoreKey::from_master(&open_any(source, keys).await?));
     }
     let master = Zeroizing::new(rand::random::<[u8; 32]>());
-    let wrapped = wrap_off_thread(source, &master).await?;
-    // Of two hosts that do this at once one wins; the other finds the winner's key.
-    match store.put_if_absent(&format!("{}first.json", dir()), json(&wrapped)?).await? {
-        PutOutcome::Created => Ok(StoreKey::from_master(&master)),
-        PutOutcome::Exists => unlock(store, source).await,
+    let wrapped = json(&wrap_off_thread(source, &master).await?)?;
+    let lock = match take_lock(&store, "making the first key", times).await {
+        Ok(lock) => lock,
+        // Who had the lock has made it.
+        Err(BackupError::KeysBusy { .. }) if !load_all(&*store).await?.is_empty() => {
+            return unlock(&*store, source).await;
+        }
+        Err(error) => return Err(error),
+    };
+    let first = format!("{}first.json", dir());
+    let made = async {
+        // Another host may have been here while we waited.
+        if !load_all(&*store).await?.is_empty() {
+            return Ok(false);
+        }
+        let outcome = lock.within(store.put_if_absent(&first, wrapped.clone())).await?;
+        lock.confirm().await?;
+        Ok(outcome == PutOutcome::Created && store.get(&first, KEY_LIMIT).await? == wrapped)
+    };
+    let made = made.await.map_err(keys_busy);
+    lock.release().await;
+    if made? { Ok(StoreKey::from_master(&master)) } else { unlock(&*store, source).await }
+}
+
+/// The lock on all keys of a store.
+async fn take_lock(store: &Arc<dyn ObjectStore>, purpose: &str, times: LockTimes) -> BackupResult<Lock> {
+    let keys = VolumeDir::keys();
+    Lock::take(Arc::clone(store), &keys, LockMode::Exclusive, purpose, times).await.map_err(keys_busy)
+}
+
+/// What is said of a lock on a volume, said of the keys.
+fn keys_busy(error: BackupError) -> BackupError {
+    match error {
+        BackupError::Busy { holder: why, .. } | BackupError::LockLost { why, .. } => {
+            BackupError::KeysBusy { why }
+        }
+        other => other,
     }
 }
 
@@ -231,10 +275,17 @@ pub async fn add_key(store: &dyn ObjectStore, known: &KeySource, new: &KeySource
 /// Takes the right to open a store from a secret. What it has seen it has seen: a leaked key asks for a new destination.
 ///
 /// # Errors
-/// [`BackupError::KeyWrong`] if `remaining` would not open the store afterwards.
-pub async fn remove_key(store: &dyn ObjectStore, name: &str, remaining: &KeySource) -> BackupResult<()> {
+/// [`BackupError::KeyWrong`] if `remaining` would not open the store afterwards; [`BackupError::KeysBusy`].
+pub async fn remove_key(store: Arc<dyn ObjectStore>, name: &str, remaining: &KeySource) -> BackupResult<()> {
     let key = format!("{}{name}.json", dir());
-    let others = load_all(store).await?.into_iter().filter(|(k, _)| *k != key).collect();
-    open_any(remaining, others).await?;
-    Ok(store.delete(&[key]).await?)
+    // Two who remove each other's key at once would lock everybody out.
+    let lock = take_lock(&store, "removing a key", EngineOptions::default().lock_times()).await?;
+    let removed = async {
+        let others = load_all(&*store).await?.into_iter().filter(|(k, _)| *k != key).collect();
+        open_any(remaining, others).await?;
+        lock.within(store.delete(std::slice::from_ref(&key))).await
+    };
+    let removed = removed.await.map_err(keys_busy);
+    lock.release().await;
+    removed
 }

@@ -185,6 +185,6 @@ impl Engine {
     /// # Errors
     /// [`BackupError::KeyWrong`] if the store has a key that this does not open; what the store says.
     pub async fn new_key(&self, store: Arc<dyn ObjectStore>, source: &KeySource) -> BackupResult<StoreKey> {
-        create_key(&*store, source).await
+        create_key(store, source, self.options.lock_times()).await
     }
 }
