@@ -26,7 +26,6 @@ use config::file::File;
 use config::setting::Layers;
 use convoy_cli::args::DaemonArgs;
 use root::Root;
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// A daemon that cannot start, or had to stop.
@@ -144,9 +143,4 @@ fn runtime() -> Result<tokio::runtime::Runtime, DaemonError> {
         .enable_all()
         .build()
         .map_err(|source| DaemonError::System { what: "start threads", source })
-}
-
-/// The directory of the mount ledger.
-fn ledger_dir(root: &Path) -> PathBuf {
-    root.join("mounts")
 }

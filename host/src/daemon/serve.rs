@@ -4,7 +4,7 @@ use super::config::{self, Live};
 use super::logging::LogLevel;
 use super::notify::notify;
 use super::socket::Listening;
-use super::{DaemonError, drivers, ledger_dir, listen, monitor, reload};
+use super::{DaemonError, drivers, listen, monitor, reload};
 use crate::api::{self, App};
 use crate::backups::Backups;
 use crate::call::Call;
@@ -12,7 +12,7 @@ use crate::events::Events;
 use crate::jobs::Jobs;
 use crate::schedules::{Schedules, Services};
 use crate::volumes::Volumes;
-use crate::volumes::ledger::{Ledger, Opened};
+use crate::volumes::ledger::{self, Ledger};
 use crate::volumes::retain::Policies;
 use convoy_cli::args::DaemonArgs;
 use std::os::unix::net::UnixListener;
@@ -23,6 +23,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+/// Where mount ledgers lie, if the machine keeps `/run` in memory.
+const LEDGERS: &str = "/run/convoy/mounts";
 
 /// How long a driver may take to close.
 const CLOSE: Duration = Duration::from_secs(10);
@@ -55,7 +58,8 @@ pub async fn serve(start: Start<'_>) -> Result<(), DaemonError> {
     let drivers = drivers::open(start.root, &start.config.now()).await?;
     start.config.set_default_driver(drivers.default_driver().name());
     config::save(start.root, &start.config.now().general)?;
-    let Opened { ledger, first } = Ledger::open(&ledger_dir(start.root), start.boot_id)?;
+    let ledger::Place { dir, first } = ledger::settle(start.root, Path::new(LEDGERS), start.boot_id)?;
+    let ledger = Ledger::open(&dir, start.boot_id)?;
     let volumes =
         Arc::new(Volumes::new(drivers, ledger, Events::default()).with_policies(Policies::open(start.root)?));
     load(&volumes, start.root, first).await;

@@ -1,12 +1,14 @@
-//! Who uses which volume: in memory, and in a file per volume under `<root>/mounts/`.
+//! Who uses which volume: in memory, and in a file per volume under `<root>/mounts/` (see [`place`]).
 //!
 //! The files have to outlive the daemon (`kill -9` included) and not the machine, since no mount does: they are
 //! written atomically, carry the boot id and are not synced. What is found with another boot id, or cannot be
 //! read because the machine went down in the midst of a write, is dropped. The file of a volume whose last user left, and
 //! which the driver still has to unmount, is renamed to `<volume>.json.pending`.
 
+mod place;
 mod usage;
 
+pub use place::{Place, settle};
 pub use usage::{ADOPTED, BY_HAND, Release, Usage};
 
 use super::error::{Error, Result};
@@ -49,27 +51,20 @@ pub struct OpenError {
     source: io::Error,
 }
 
-/// What [`Ledger::open`] found.
-#[derive(Debug)]
-pub struct Opened {
-    /// The ledger.
-    pub ledger: Ledger,
-    /// Whether there was none: what is mounted now was mounted by convoy 0.5 and is adopted.
-    pub first: bool,
-}
-
 impl Ledger {
     /// Reads the ledger of this boot from a directory, which is made if missing.
     ///
     /// # Errors
     /// A directory that can be neither made nor read. Single files that cannot be read are dropped.
-    pub fn open(dir: &Path, boot_id: &str) -> Result<Opened, OpenError> {
+    pub fn open(dir: &Path, boot_id: &str) -> Result<Self, OpenError> {
         let failed = |what| move |source| OpenError { what, path: dir.to_owned(), source };
-        let first = !dir.exists();
         convoy_driver_sdk::atomic::create_dir(dir, 0o700).map_err(failed("make"))?;
         let mut usage = HashMap::new();
         for entry in std::fs::read_dir(dir).map_err(failed("read"))? {
             let path = entry.map_err(failed("read"))?.path();
+            if path.ends_with(place::OWNER) {
+                continue;
+            }
             match read(&path, boot_id) {
                 // A claim was written beside an older file that waited for an unmount.
                 Some(Record { volume, usage: pending, .. }) if !pending.is_used() => {
@@ -83,13 +78,12 @@ impl Ledger {
                 }
             }
         }
-        let ledger = Self {
+        Ok(Self {
             dir: dir.to_owned(),
             boot_id: boot_id.to_owned(),
             usage: Mutex::new(usage),
             writing: Arc::default(),
-        };
-        Ok(Opened { ledger, first })
+        })
     }
 
     /// Where a volume is mounted; `None` when it is not.

@@ -6,22 +6,20 @@ fn name(text: &str) -> Name {
 }
 
 fn open(dir: &Path, boot: &str) -> Ledger {
-    Ledger::open(dir, boot).unwrap().ledger
+    Ledger::open(dir, boot).unwrap()
 }
 
 #[tokio::test]
 async fn outlives_the_daemon_and_not_the_machine() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path().join("mounts");
-    let opened = Ledger::open(&dir, "boot-1").unwrap();
-    assert!(opened.first);
-    opened.ledger.claim(&name("vol1"), "aaaa", Path::new("/m/vol1")).await.unwrap();
-    assert_eq!(opened.ledger.join(&name("vol1"), "bbbb").await.unwrap(), Some("/m/vol1".into()));
-    assert_eq!(opened.ledger.join(&name("vol2"), "bbbb").await.unwrap(), None);
+    let opened = open(&dir, "boot-1");
+    opened.claim(&name("vol1"), "aaaa", Path::new("/m/vol1")).await.unwrap();
+    assert_eq!(opened.join(&name("vol1"), "bbbb").await.unwrap(), Some("/m/vol1".into()));
+    assert_eq!(opened.join(&name("vol2"), "bbbb").await.unwrap(), None);
 
-    let again = Ledger::open(&dir, "boot-1").unwrap();
-    assert!(!again.first);
-    assert_eq!(again.ledger.usage("vol1"), opened.ledger.usage("vol1"));
+    let again = open(&dir, "boot-1");
+    assert_eq!(again.usage("vol1"), opened.usage("vol1"));
     assert!(!open(&dir, "boot-2").usage("vol1").is_used());
     assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 0, "what is stale is removed");
 }

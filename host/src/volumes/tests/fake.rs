@@ -4,7 +4,7 @@ use crate::call::Call;
 use crate::events::Events;
 use crate::volumes::Volumes;
 use crate::volumes::backend::Backend;
-use crate::volumes::ledger::Ledger;
+use crate::volumes::ledger::{self, Ledger};
 use crate::volumes::set::DriverSet;
 use convoy_driver_sdk::dispatch::{Dispatch, Dispatcher};
 use convoy_driver_sdk::protocol::{
@@ -267,10 +267,11 @@ pub(super) async fn service(dir: &Path) -> (Arc<Volumes>, Arc<Control>, bool) {
     let handle = drivers.load(&DriverSpec::named(Name::from_static("fake"))).await.unwrap();
     let open = Open { options: [("control".to_owned(), id)].into(), ..Open::default() };
     let backend = Arc::new(Backend::loaded(handle, open));
-    let opened = Ledger::open(&dir.join("mounts"), "boot").unwrap();
+    let place = ledger::settle(dir, &dir.join("memory"), "boot").unwrap();
+    let ledger = Ledger::open(&place.dir, "boot").unwrap();
     let set = DriverSet::new(Arc::clone(&backend), Vec::new());
-    let volumes = Arc::new(Volumes::new(set, opened.ledger, Events::default()));
+    let volumes = Arc::new(Volumes::new(set, ledger, Events::default()));
     // What the caller makes of a failure is its affair.
     let _ = backend.open(&Call::new("test")).await;
-    (volumes, control, opened.first)
+    (volumes, control, place.first)
 }

@@ -1,0 +1,204 @@
+//! Where the ledger lies: in memory, where the machine has a place for what does not outlive it.
+//!
+//! A change of the ledger is part of every mount. On a disk it waits for the journal while a record of any volume is made durable; on the
+//! tmpfs at `/run` it waits for nothing. `<root>/mounts` is then a symbolic link to a directory there, named after the boot and something
+//! random, so that it belongs to this root for certain. Where `/run` is no tmpfs, as in most containers, `<root>/mounts` is the directory;
+//! and one with files in it stays what it is until they are gone.
+
+use super::OpenError;
+use nix::sys::statfs::{TMPFS_MAGIC, statfs};
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, symlink};
+use std::path::{Path, PathBuf};
+
+/// The name of the ledger in a root directory.
+const NAME: &str = "mounts";
+
+/// In a ledger's directory in memory: links to the root it is of.
+pub(super) const OWNER: &str = ".root";
+
+/// A ledger's directory.
+#[derive(Debug)]
+pub struct Place {
+    /// Where it is. It exists.
+    pub dir: PathBuf,
+    /// Whether nothing is known of this boot although it may have mounts: those of convoy 0.5, which kept no ledger, or of a daemon
+    /// whose memory is gone. What is mounted now is adopted.
+    pub first: bool,
+}
+
+/// Finds the directory of a root's ledger, or makes it. In `memory`, if that is on a tmpfs, the ledgers of all roots lie side by side;
+/// those whose root is gone are removed.
+///
+/// # Errors
+/// A directory that can be neither made nor read.
+pub fn settle(root: &Path, memory: &Path, boot_id: &str) -> Result<Place, OpenError> {
+    let link = root.join(NAME);
+    let failed = |what| {
+        let path = link.clone();
+        move |source| OpenError { what, path, source }
+    };
+    sweep(memory);
+    let mut first = false;
+    match fs::symlink_metadata(&link) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => first = true,
+        Err(error) => return Err(failed("read")(error)),
+        Ok(found) if found.is_symlink() => {
+            let dir = fs::read_link(&link).map_err(failed("read"))?;
+            let here = dir.parent() == Some(memory);
+            let of_now = dir.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(boot_id));
+            if here && of_now {
+                // A copy of a root brings a link to the ledger of the one it was copied from.
+                match fs::read_link(dir.join(OWNER)) {
+                    Ok(owner) if owner == root => return Ok(Place { dir, first: false }),
+                    Ok(_) => {}
+                    // This memory went away, and not with the machine: a container's. It would again.
+                    Err(_) => return on_disk(&link, true).map_err(failed("replace")),
+                }
+            }
+        }
+        // With files in it, it is used as it is; else it gives way.
+        Ok(_) if fs::remove_dir(&link).is_err() => return Ok(Place { dir: link, first }),
+        Ok(_) => {}
+    }
+    let dir = memory.join(format!("{boot_id}.{:08x}", rand::random::<u32>()));
+    match in_memory(&dir, memory, root, &link) {
+        Ok(()) => Ok(Place { dir, first }),
+        Err(error) => {
+            tracing::debug!(memory = %memory.display(), %error, "the mount ledger lies on disk");
+            drop_dir(&dir);
+            on_disk(&link, first).map_err(failed("make"))
+        }
+    }
+}
+
+fn in_memory(dir: &Path, memory: &Path, root: &Path, link: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(memory)?;
+    if statfs(memory)?.filesystem_type() != TMPFS_MAGIC {
+        return Err(io::Error::other("not a tmpfs"));
+    }
+    fs::DirBuilder::new().mode(0o700).create(dir)?;
+    // The owner's name last: until then, nobody sweeps it.
+    let new = link.with_extension("new");
+    remove(&new)?;
+    symlink(dir, &new)?;
+    fs::rename(&new, link)?;
+    symlink(root, dir.join(OWNER))
+}
+
+fn on_disk(link: &Path, first: bool) -> io::Result<Place> {
+    if link.is_symlink() {
+        remove(link)?;
+    }
+    convoy_driver_sdk::atomic::create_dir(link, 0o700)?;
+    Ok(Place { dir: link.to_owned(), first })
+}
+
+/// Removes ledgers whose root is gone or has another one: a machine can be up for long.
+fn sweep(memory: &Path) {
+    for entry in fs::read_dir(memory).into_iter().flatten().flatten() {
+        let dir = entry.path();
+        let Ok(root) = fs::read_link(dir.join(OWNER)) else { continue };
+        let gone = match fs::read_link(root.join(NAME)) {
+            Ok(link) => link != dir,
+            // None, or not a link.
+            Err(error) => matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput),
+        };
+        if gone {
+            drop_dir(&dir);
+        }
+    }
+}
+
+fn drop_dir(dir: &Path) {
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::debug!(dir = %dir.display(), %error, "cannot remove a ledger that nobody uses");
+        }
+        _ => {}
+    }
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A root, and a place in memory. `/dev/shm` is a tmpfs wherever there are programs that share memory.
+    fn places() -> (tempfile::TempDir, tempfile::TempDir) {
+        (tempfile::tempdir().unwrap(), tempfile::tempdir_in("/dev/shm").unwrap())
+    }
+
+    #[test]
+    fn memory_is_found_again_and_made_again_after_a_boot() {
+        let (root, memory) = places();
+        let made = settle(root.path(), memory.path(), "boot-1").unwrap();
+        assert!(made.first && made.dir.starts_with(memory.path()), "{made:?}");
+        let file = root.path().join("mounts/vol1.json");
+        fs::write(&file, "{}").unwrap();
+        assert!(made.dir.join("vol1.json").exists());
+        let again = settle(root.path(), memory.path(), "boot-1").unwrap();
+        assert!(!again.first && again.dir == made.dir, "{again:?}");
+        assert!(file.exists());
+        let booted = settle(root.path(), memory.path(), "boot-2").unwrap();
+        assert!(!booted.first && booted.dir != made.dir, "{booted:?}");
+        assert!(!file.exists());
+        settle(root.path(), memory.path(), "boot-2").unwrap();
+        assert_eq!(fs::read_dir(memory.path()).unwrap().count(), 1, "that of the boot before is swept");
+    }
+
+    #[test]
+    fn memory_that_went_away_alone_is_not_trusted_again() {
+        let (root, memory) = places();
+        let made = settle(root.path(), memory.path(), "boot").unwrap();
+        fs::remove_dir_all(&made.dir).unwrap();
+        let after = settle(root.path(), memory.path(), "boot").unwrap();
+        assert!(after.first, "what is mounted has to be adopted");
+        assert_eq!(after.dir, root.path().join("mounts"));
+        assert!(!after.dir.is_symlink());
+    }
+
+    #[test]
+    fn a_directory_with_files_stays() {
+        let (root, memory) = places();
+        let dir = root.path().join("mounts");
+        fs::create_dir(&dir).unwrap();
+        fs::write(dir.join("vol1.json"), "{}").unwrap();
+        let used = settle(root.path(), memory.path(), "boot").unwrap();
+        assert!(!used.first && used.dir == dir && !dir.is_symlink());
+        fs::remove_file(dir.join("vol1.json")).unwrap();
+        let moved = settle(root.path(), memory.path(), "boot").unwrap();
+        assert!(!moved.first && moved.dir.starts_with(memory.path()) && dir.is_symlink());
+    }
+
+    #[test]
+    fn without_memory_it_lies_on_disk() {
+        let (root, disk) = (tempfile::tempdir_in("/var/tmp").unwrap(), tempfile::tempdir_in("/var/tmp").unwrap());
+        if statfs(disk.path()).unwrap().filesystem_type() == TMPFS_MAGIC {
+            return;
+        }
+        let place = settle(root.path(), disk.path(), "boot").unwrap();
+        assert!(place.first && place.dir == root.path().join("mounts") && place.dir.is_dir());
+        assert_eq!(fs::read_dir(disk.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_copied_root_and_one_that_is_gone() {
+        let (root, memory) = places();
+        let copy = tempfile::tempdir().unwrap();
+        let made = settle(root.path(), memory.path(), "boot").unwrap();
+        symlink(&made.dir, copy.path().join("mounts")).unwrap();
+        let copied = settle(copy.path(), memory.path(), "boot").unwrap();
+        assert!(copied.dir != made.dir && made.dir.exists(), "{copied:?}");
+        drop(root);
+        settle(copy.path(), memory.path(), "boot").unwrap();
+        assert!(copied.dir.exists() && !made.dir.exists());
+    }
+}
