@@ -4,7 +4,8 @@
 //! - [`root`]: the directory, one daemon at a time; [`socket`]: the sockets, likewise; [`activation`]: those that systemd
 //!   hands over; [`monitor`]: one for those who watch.
 //! - [`drivers`]: opens the drivers; [`serve`]: from there to the end; [`listen`]: connections.
-//! - [`logging`] and its form for [`journal`]d, [`notify`]: telling the world; [`reload`]: SIGHUP.
+//! - [`logging`] and its form for [`journal`]d, [`notify`]: telling the world; [`reload`]: SIGHUP;
+//!   [`trim`]: giving back what only starting needed.
 
 pub mod activation;
 pub mod config;
@@ -20,6 +21,7 @@ pub mod reload;
 pub mod root;
 pub mod serve;
 pub mod socket;
+pub mod trim;
 
 use config::Live;
 use config::file::File;

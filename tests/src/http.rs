@@ -12,6 +12,21 @@ use crate::error::{Context, Error, Result};
 /// How long an answer may take.
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// The header line that a Docker engine sends with its calls.
+pub const DOCKER: &str = "Accept: application/vnd.docker.plugins.v1.2+json";
+
+/// The answer to a call of Docker's volume plugin API.
+///
+/// # Errors
+/// When it says that the call failed.
+pub fn checked(call: &str, answer: &Answer) -> Result<Value> {
+    let value = answer.json()?;
+    match value.get("Err").and_then(Value::as_str) {
+        Some(error) if !error.is_empty() => Err(Error::Unexpected(format!("{call}: {error}"))),
+        _ => Ok(value),
+    }
+}
+
 /// What came back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
@@ -94,13 +109,8 @@ impl Client {
     /// # Errors
     /// When the call fails.
     pub fn docker(&mut self, call: &str, body: &Value) -> Result<Value> {
-        let accept = ["Accept: application/vnd.docker.plugins.v1.2+json"];
-        let answer = self.ask_with("POST", &format!("/VolumeDriver.{call}"), &accept, &body.to_string())?;
-        let value = answer.json()?;
-        match value.get("Err").and_then(Value::as_str) {
-            Some(error) if !error.is_empty() => Err(Error::Unexpected(format!("{call} {body}: {error}"))),
-            _ => Ok(value),
-        }
+        let answer = self.ask_with("POST", &format!("/VolumeDriver.{call}"), &[DOCKER], &body.to_string())?;
+        checked(&format!("{call} {body}"), &answer)
     }
 
     fn answer(&mut self) -> Result<Answer> {

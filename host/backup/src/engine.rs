@@ -1,6 +1,7 @@
 //! The engine: what the calls of the public API have in common.
 
 pub(crate) mod backup;
+pub(crate) mod behind;
 pub(crate) mod block_backup;
 pub(crate) mod block_restore;
 pub(crate) mod catalog;

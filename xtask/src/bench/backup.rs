@@ -127,7 +127,8 @@ fn compare(lab: &Lab, convoy: &Convoy, data: Data, recorded: &Recorded) -> Resul
 fn mounts_meanwhile(lab: &Lab, convoy: &Convoy) -> Result<Vec<Row>> {
     convoy.ok(&["create", "other"])?;
     let store = destination(lab, "meanwhile")?;
-    let words = ["backup", "create", "second", "--volume", Data::Large.name(), "--dest", &store];
+    let snapshot = format!("{}-second", Data::Large.name());
+    let words = ["backup", "create", &snapshot, "--dest", &store];
     let mut client = convoy.connect()?;
     let mut running = convoy.setup().client(&words)?.spawn().during(|| "start a backup".to_owned())?;
     let (mut mounts, mut unmounts) = (Vec::new(), Vec::new());
@@ -155,8 +156,10 @@ fn mounts_meanwhile(lab: &Lab, convoy: &Convoy) -> Result<Vec<Row>> {
 /// Takes a snapshot and backs it up. Gives the seconds of both together, and the URL.
 fn back_up(convoy: &Convoy, volume: &str, snapshot: &str, store: &str) -> Result<(f64, String)> {
     data::settle();
-    let (frozen, _) = timed(convoy, &["snapshot", "create", volume, "--name", snapshot])?;
-    let (stored, url) = timed(convoy, &["backup", "create", snapshot, "--volume", volume, "--dest", store])?;
+    // The names of snapshots are the daemon's, not a volume's.
+    let snapshot = format!("{volume}-{snapshot}");
+    let (frozen, _) = timed(convoy, &["snapshot", "create", volume, "--name", &snapshot])?;
+    let (stored, url) = timed(convoy, &["backup", "create", &snapshot, "--dest", store])?;
     Ok((frozen + stored, url.replace("\\u0026", "&")))
 }
 

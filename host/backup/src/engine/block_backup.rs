@@ -14,6 +14,7 @@ use crossbeam_channel::{Receiver, Sender};
 use futures::StreamExt;
 use tokio::sync::oneshot;
 
+use super::behind::was_read;
 use super::ctx::{Ctx, Room, Taken};
 use super::manifest_writer::ManifestWriter;
 use super::segments::Blocks;
@@ -218,6 +219,7 @@ impl BlockBackup<'_> {
             self.ctx.check()?;
             data.resize(len, 0);
             self.file.read_exact_at(&mut data, at).map_err(|e| BackupError::io("read", &self.name, e))?;
+            was_read(&self.file, at, len);
             self.bytes_read.fetch_add(len as u64, Relaxed);
             let piece = if all_zero(&data) {
                 None

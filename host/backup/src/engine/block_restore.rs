@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{FallocateFlags, fallocate};
 
+use super::behind::Written;
 use super::ctx::Ctx;
 use super::fetch::{Want, fetch};
 use super::moves::Moves;
@@ -24,6 +25,7 @@ pub(crate) struct Device {
     file: File,
     name: String,
     zeroed: bool,
+    written: Written,
 }
 
 impl Device {
@@ -37,11 +39,13 @@ impl Device {
         if found < needed {
             return Err(BackupError::TooSmall { backup: backup.to_owned(), needed, found });
         }
-        Ok(Self { file, name, zeroed })
+        Ok(Self { file, name, zeroed, written: Written::default() })
     }
 
     pub(crate) fn write(&self, at: u64, data: &[u8]) -> BackupResult<()> {
-        self.file.write_all_at(data, at).map_err(|e| BackupError::io("write", &self.name, e))
+        self.file.write_all_at(data, at).map_err(|e| BackupError::io("write", &self.name, e))?;
+        self.written.add(&self.file, data.len());
+        Ok(())
     }
 
     /// Makes a range read as zeros, without taking space where that is possible.

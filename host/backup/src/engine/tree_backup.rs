@@ -16,6 +16,7 @@ use crossbeam_channel::{Receiver, Sender};
 use fastcdc::v2020::FastCDC;
 use tokio::sync::oneshot;
 
+use super::behind::was_read;
 use super::ctx::{Ctx, Room, Taken};
 use super::links::Links;
 use super::manifest_writer::ManifestWriter;
@@ -164,6 +165,7 @@ impl TreeBackup<'_> {
                     if got == 0 {
                         return Err(BackupError::SourceChanged { path: path.to_string() });
                     }
+                    was_read(&file, read_to, got);
                     filled += got;
                     read_to += got as u64;
                 }

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use convoy_tree::{NewFile, TreeWriter, sync_filesystem};
 
+use super::behind::Written;
 use super::ctx::{Ctx, lock};
 use super::fetch::{Want, fetch};
 use super::moves::Moves;
@@ -28,6 +29,7 @@ struct Coming {
     file: Mutex<Option<NewFile>>,
     /// Pieces not written yet, and one while more may be planned.
     left: AtomicUsize,
+    written: Written,
 }
 
 /// What a piece is for.
@@ -64,6 +66,7 @@ impl Restore<'_> {
                 open.file()
                     .write_all_at(data, purpose.at)
                     .map_err(|e| BackupError::io("write", &file.item.path, e))?;
+                file.written.add(open.file(), data.len());
             }
         }
         self.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
@@ -131,7 +134,12 @@ impl Planner<'_> {
         let Some(entry) = item.entry() else { return Ok(()) };
         if entry.is_file() {
             let pieces = std::mem::take(&mut item.pieces);
-            self.current = Some(Arc::new(Coming { item, file: Mutex::default(), left: AtomicUsize::new(1) }));
+            self.current = Some(Arc::new(Coming {
+                item,
+                file: Mutex::default(),
+                left: AtomicUsize::new(1),
+                written: Written::default(),
+            }));
             self.want(&pieces);
         } else {
             self.restore.writer.create(&entry)?;

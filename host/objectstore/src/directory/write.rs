@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 use crate::error::StoreError;
 use crate::store::PutOutcome;
 
+/// Objects from so many bytes on are not kept in memory once they are on the disk.
+const LARGE: u64 = 1 << 20;
+
 /// What hidden files of unfinished writes begin with.
 pub(super) const PARTIAL_PREFIX: &str = ".convoy-partial-";
 
@@ -55,7 +58,12 @@ impl Partial {
     fn seal(&mut self, key: &str) -> Result<(), StoreError> {
         let failed = |e| StoreError::from_io("write", key, e);
         self.file.set_permissions(fs::Permissions::from_mode(0o644)).map_err(failed)?;
-        self.file.sync_all().map_err(failed)
+        self.file.sync_all().map_err(failed)?;
+        if self.size >= LARGE {
+            // It is on the disk, and nobody reads it soon: the page cache is for those who do. That is advice, and may be ignored.
+            let _ = rustix::fs::fadvise(&self.file, 0, None, rustix::fs::Advice::DontNeed);
+        }
+        Ok(())
     }
 
     /// Puts the object in its place, over what is there. Gives its size.

@@ -47,7 +47,8 @@ pub fn settle(root: &Path, memory: &Path, boot_id: &str) -> Result<Place, OpenEr
         Ok(found) if found.is_symlink() => {
             let dir = fs::read_link(&link).map_err(failed("read"))?;
             let here = dir.parent() == Some(memory);
-            let of_now = dir.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(boot_id));
+            let of_now =
+                dir.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(boot_id));
             if here && of_now {
                 // A copy of a root brings a link to the ledger of the one it was copied from.
                 match fs::read_link(dir.join(OWNER)) {
@@ -180,7 +181,8 @@ mod tests {
 
     #[test]
     fn without_memory_it_lies_on_disk() {
-        let (root, disk) = (tempfile::tempdir_in("/var/tmp").unwrap(), tempfile::tempdir_in("/var/tmp").unwrap());
+        let (root, disk) =
+            (tempfile::tempdir_in("/var/tmp").unwrap(), tempfile::tempdir_in("/var/tmp").unwrap());
         if statfs(disk.path()).unwrap().filesystem_type() == TMPFS_MAGIC {
             return;
         }

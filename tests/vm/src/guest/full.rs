@@ -13,6 +13,9 @@ use std::time::{Duration, Instant};
 /// Bytes of the file that must survive everything.
 const KEPT: usize = 10 << 20;
 
+/// Bytes that a pool of 192 MiB, which has some in use, cannot take.
+const WAITING: usize = 192 << 20;
+
 /// A loop device on a file in memory that can grow.
 fn growing(file: &str, mib: u64) -> Step<String> {
     sh(&format!("truncate -s {mib}M {file}; losetup --find --show {file}"))
@@ -121,17 +124,31 @@ fn waiting(setup: &Setup, data: &str) -> Step {
         "the option did not reach the pool"
     );
     let target = lab.root.join("mounts/v1/waits");
-    let writer = std::thread::spawn(move || bytes::write(&target, 5, 150 << 20));
+    let writer = std::thread::spawn(move || bytes::write(&target, 5, WAITING));
+    let joined = |writer: std::thread::JoinHandle<Step>| {
+        writer.join().unwrap_or_else(|_| Err(super::check::Failure::new("the writer panicked")))
+    };
+    // A pool is also called full for the moment until blocks that were freed are committed, and goes on by itself.
     let full = Instant::now() + Duration::from_secs(60);
-    while lab.info()?.get("PoolState").map(String::as_str) != Some("out-of-data-space") {
+    let mut seen = 0;
+    while seen < 5 {
+        if writer.is_finished() {
+            let figure = |name| lab.figure(name).unwrap_or_default();
+            let (used, size) = (figure("PoolDataUsed"), figure("ThinpoolSize"));
+            let ended = joined(writer);
+            return Err(super::check::Failure::new(format!(
+                "the writer did not wait: {ended:?}; {used} bytes of {size} are in use"
+            )));
+        }
         ensure!(Instant::now() < full, "the pool never filled");
+        let is_full = lab.info()?.get("PoolState").map(String::as_str) == Some("out-of-data-space");
+        seen = if is_full { seen + 1 } else { 0 };
         std::thread::sleep(Duration::from_millis(100));
     }
-    ensure!(!writer.is_finished(), "the writer did not wait");
     grow(data, "/run/data", 288)?;
     ensure!(lab.probe()?.healthy, "it did not grow");
-    writer.join().map_err(|_| super::check::Failure::new("the writer panicked"))??;
-    bytes::verify(&lab.root.join("mounts/v1/waits"), 5, 150 << 20)?;
+    joined(writer)?;
+    bytes::verify(&lab.root.join("mounts/v1/waits"), 5, WAITING)?;
     lab.leave()
 }
 
