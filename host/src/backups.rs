@@ -5,11 +5,12 @@
 //! - [`keys`]: who may open encrypted backups, with a [`secret`]; [`settings`]: how a destination is reached, how fast, with which key.
 //!
 //! - [`engine`]: backups in a store, made of what a driver hands over ([`source`]) by the backup engine; [`restore`]:
-//!   the way back; [`store`]: from URLs to stores; [`progress`]: how far it is; [`last`]: the last one of each volume.
+//!   the way back; [`store`]: from URLs to stores; [`progress`]: how far it is; [`memory`]: how much of it at once; [`last`]: the last one of each volume.
 
 mod engine;
 mod keys;
 mod last;
+mod memory;
 mod progress;
 mod provider;
 mod restore;
@@ -32,6 +33,7 @@ use convoy_client::types::{
 use convoy_driver_sdk::{ErrorKind, Name, Timestamp};
 pub use last::Last;
 use last::LastBackups;
+use memory::Memory;
 pub(crate) use provider::own_destination;
 use settings::{BackupSettings, Destinations};
 use std::collections::BTreeMap;
@@ -42,7 +44,9 @@ use std::sync::{Arc, RwLock, RwLockReadGuard};
 #[derive(Debug, Clone)]
 pub struct Backups {
     volumes: Arc<Volumes>,
+    /// For what needs little memory; what moves data takes a share of `memory`.
     engine: Engine,
+    memory: Memory,
     destinations: Arc<RwLock<Arc<Destinations>>>,
     last: Arc<LastBackups>,
 }
@@ -57,6 +61,7 @@ impl Backups {
         Self {
             volumes,
             engine: Engine::new(options),
+            memory: Memory::new(options),
             destinations: Arc::new(RwLock::new(Arc::new(settings.destinations))),
             last: Arc::new(LastBackups::open(root)),
         }

@@ -54,7 +54,8 @@ impl Backups {
         let volume = &entry.volume.name;
         let _reading = self.volumes.reading(volume);
         let options = BackupOptions { format, recheck: asked.full, key, level, ..BackupOptions::default() };
-        let prepared = self.engine.prepare(Arc::clone(&store.objects), volume, &options).await?;
+        let engine = self.memory.share(job).await?;
+        let prepared = engine.prepare(Arc::clone(&store.objects), volume, &options).await?;
         let base = prepared.parent().map(|parent| parent.snapshot);
         let call = job.call(request_id);
         let opened = source::open(&self.volumes, entry, &snapshot.name, base.as_deref(), &call).await?;
@@ -157,8 +158,9 @@ impl Backups {
         let options = VerifyOptions { read_data: asked.read_data, key };
         let (progress, cancel) = (Progress::new(), job.cancel());
         let objects = Arc::clone(&store.objects);
+        let engine = self.memory.share(job).await?;
         let running =
-            self.engine.verify(objects, volume.as_deref(), backup.as_deref(), &options, &progress, &cancel);
+            engine.verify(objects, volume.as_deref(), backup.as_deref(), &options, &progress, &cancel);
         let summary = watched(job, &progress, "verifying", running).await?;
         Ok(report(&store, summary))
     }
@@ -175,7 +177,8 @@ impl Backups {
         let options = PruneOptions { dry_run: asked.dry_run, key, ..PruneOptions::default() };
         let volume = (!asked.volume_name.is_empty()).then_some(asked.volume_name.as_str());
         let (progress, cancel) = (Progress::new(), job.cancel());
-        let running = self.engine.prune(Arc::clone(&store.objects), volume, &options, &progress, &cancel);
+        let engine = self.memory.share(job).await?;
+        let running = engine.prune(Arc::clone(&store.objects), volume, &options, &progress, &cancel);
         let summary = watched(job, &progress, "pruning", running).await?;
         Ok(PruneReport {
             dry_run: asked.dry_run,

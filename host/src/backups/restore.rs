@@ -37,6 +37,7 @@ impl Backups {
         let secret = Secret::asked(&spec.encryption_key_file, &spec.passphrase_file)?;
         let key = store.key(&self.engine, secret, For::Reading).await?;
         let call = job.call(request_id);
+        let engine = self.memory.share(job).await?;
 
         let turn = self.volumes.turn(name, "restore").await?;
         let prepared = driver.change(request, &call.within(CHANGE), &turn).await?;
@@ -44,7 +45,7 @@ impl Backups {
         let PreparedRestore { handle, location } = prepared;
         let progress = Progress::new();
         let (options, cancel) = (RestoreOptions { key }, job.cancel());
-        let filling = self.engine.restore(
+        let filling = engine.restore(
             Arc::clone(&store.objects),
             &backup.volume,
             &backup.backup,

@@ -285,7 +285,7 @@ fn check(url: &str, scope: &Scope, settings: &DestinationSettings) -> Result<(),
 /// What holds for all backups.
 #[derive(Debug, Clone, Default)]
 pub struct BackupSettings {
-    /// Bytes of memory that one backup or restore may use; `None`: the engine's own bound.
+    /// Bytes of memory that all backups and restores together may use; `None`: the engine's own bound.
     pub memory: Option<u64>,
     /// Settings of destinations.
     pub destinations: Destinations,

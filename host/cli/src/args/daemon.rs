@@ -63,7 +63,7 @@ pub struct DaemonArgs {
     /// How long a command that a driver runs may take, at least 1m [default: 1m]
     #[arg(long, env = "CONVOY_CMD_TIMEOUT", value_name = "DURATION")]
     pub cmd_timeout: Option<String>,
-    /// Memory that one backup or restore may use, at least 48M [default: 128M]
+    /// Memory that all backups and restores together may use, at least 48M [default: 128M]
     #[arg(long, env = "CONVOY_MEMORY", value_name = "SIZE", value_parser = super::size_to_reach)]
     pub memory: Option<u64>,
     /// A file with settings of backup destinations: endpoints, credentials, bandwidth, keys

@@ -1,0 +1,172 @@
+//! The memory that backups, restores, checks and prunes share.
+//!
+//! Each gets a share before it begins and gives it back at its end, so that what all of them use together is bounded however many are
+//! asked for at once. Who comes when there is none left waits, in order.
+
+use crate::jobs::Running;
+use crate::volumes::error::{Error, Result};
+use convoy_backup::{Engine, EngineOptions};
+use convoy_client::types::Progress;
+use std::sync::Arc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Shares are whole MiB.
+const UNIT: u64 = 1 << 20;
+/// Less than this is no share: the engine's own least.
+const LEAST: u32 = 48;
+/// What a thread of the engine that fetches holds: see its `requests`.
+const REQUEST: u64 = 8 << 20;
+/// Packs and what is fetched with one request are larger than this; few other things are.
+#[cfg(target_env = "gnu")]
+const LARGE: libc::c_int = 1 << 20;
+
+/// Memory to share.
+#[derive(Debug, Clone)]
+pub(super) struct Memory {
+    options: EngineOptions,
+    free: Arc<Semaphore>,
+}
+
+/// An engine with the memory it may use; given back when dropped.
+#[derive(Debug)]
+pub(super) struct Share {
+    engine: Engine,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        give_back();
+    }
+}
+
+/// Has the allocator take large buffers from the kernel and return them when they are freed. glibc otherwise learns from the first of them to keep
+/// such sizes in its arenas, of which there are several for each core: 100 MiB stayed with an idle daemon after six backups at once, and
+/// came on top of what the next ones used.
+fn return_large_buffers() {
+    // SAFETY: it changes parameters of the allocator alone, at any time.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
+    }
+}
+
+/// Returns to the kernel what small buffers of work that is done have left in the arenas.
+fn give_back() {
+    // SAFETY: it may be called at any time from any thread.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+impl std::ops::Deref for Share {
+    type Target = Engine;
+
+    fn deref(&self) -> &Engine {
+        &self.engine
+    }
+}
+
+impl Memory {
+    /// The memory of these options, for all work together.
+    pub(super) fn new(options: EngineOptions) -> Self {
+        return_large_buffers();
+        let all = u32::try_from(options.memory / UNIT).unwrap_or(u32::MAX).max(LEAST);
+        let all = usize::try_from(all).unwrap_or(Semaphore::MAX_PERMITS).min(Semaphore::MAX_PERMITS);
+        Self { options, free: Arc::new(Semaphore::new(all)) }
+    }
+
+    /// An engine for a job, once there is memory for it.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`] if the job is cancelled while it waits.
+    pub(super) async fn share(&self, job: &Running) -> Result<Share> {
+        let mut permit = match Arc::clone(&self.free).try_acquire_many_owned(LEAST) {
+            Ok(permit) => permit,
+            Err(_) => {
+                tracing::info!(job = job.id(), "waits for the memory of other work");
+                job.reporter()(Progress { phase: "waiting".to_owned(), ..Progress::default() });
+                let (waiting, cancel) = (Arc::clone(&self.free).acquire_many_owned(LEAST), job.cancel());
+                let waited = tokio::select! {
+                    permit = waiting => permit.ok(),
+                    () = cancel.cancelled() => None,
+                };
+                waited.ok_or_else(|| Error::Cancelled("the work was cancelled".to_owned()))?
+            }
+        };
+        let free = u32::try_from(self.free.available_permits()).unwrap_or(u32::MAX);
+        // Somebody else may have taken it just now: then the least does.
+        if let Ok(more) = Arc::clone(&self.free).try_acquire_many_owned(beyond_least(free)) {
+            permit.merge(more);
+        }
+        let memory = u64::try_from(permit.num_permits()).unwrap_or(u64::MAX).saturating_mul(UNIT);
+        let most = usize::try_from(memory / REQUEST).unwrap_or(usize::MAX);
+        let options = EngineOptions { memory, requests: self.options.requests.min(most), ..self.options };
+        Ok(Share { engine: Engine::new(options), _permit: permit })
+    }
+}
+
+/// What to take beside the least share when so much is free beside it: five eighths of all, and no more than leaves another a
+/// share; everything where there is none for another.
+fn beyond_least(free: u32) -> u32 {
+    let five_eighths = u32::try_from((u64::from(free) + u64::from(LEAST)) * 5 / 8).unwrap_or(u32::MAX);
+    match free.checked_sub(LEAST) {
+        None => free,
+        Some(beyond) => beyond.min(five_eighths.saturating_sub(LEAST)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jobs::{About, Jobs};
+    use std::time::Duration;
+
+    fn memory(mib: u64) -> Memory {
+        Memory::new(EngineOptions { memory: mib * UNIT, requests: 8, ..EngineOptions::default() })
+    }
+
+    fn job(jobs: &Jobs) -> Running {
+        jobs.begin(About::default())
+    }
+
+    #[tokio::test]
+    async fn shares_are_never_more_than_there_is() {
+        let jobs = Jobs::default();
+        for (all, expected) in [
+            (1, &[48][..]),
+            (48, &[48]),
+            (64, &[64]),
+            (95, &[95]),
+            (96, &[48, 48]),
+            (128, &[80, 48]),
+            (256, &[160, 48, 48]),
+            (512, &[320, 120, 72]),
+        ] {
+            let memory = memory(all);
+            let mut held = Vec::new();
+            for mib in expected {
+                let permit = memory.share(&job(&jobs)).await.unwrap();
+                assert_eq!(permit._permit.num_permits(), *mib, "of {all}");
+                held.push(permit);
+            }
+            let (running, more) = (job(&jobs), Duration::from_millis(50));
+            assert!(tokio::time::timeout(more, memory.share(&running)).await.is_err(), "of {all}");
+            assert_eq!(running.watch().borrow().phase, "waiting");
+            held.pop();
+            memory.share(&running).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn who_waits_can_be_cancelled_and_takes_nothing() {
+        let (jobs, memory) = (Jobs::default(), memory(48));
+        let held = memory.share(&job(&jobs)).await.unwrap();
+        let running = job(&jobs);
+        running.cancel().cancel();
+        assert!(matches!(memory.share(&running).await, Err(Error::Cancelled(_))));
+        drop(held);
+        memory.share(&job(&jobs)).await.unwrap();
+    }
+}
