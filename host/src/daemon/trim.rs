@@ -68,15 +68,14 @@ mod tests {
             let line = rollup.lines().find(|line| line.starts_with("Rss:")).unwrap();
             line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap()
         };
+        let byte = |page: usize| {
+            // SAFETY: the mappings are readable, and stay.
+            u64::from(unsafe { std::ptr::with_exposed_provenance::<u8>(page).read_volatile() })
+        };
         let sum = || {
             let pages =
                 mapped().into_iter().flat_map(|(start, length)| (start..start + length).step_by(4096));
-            // SAFETY: the mappings are readable, and stay.
-            pages
-                .map(|page| {
-                    u64::from(unsafe { std::ptr::with_exposed_provenance::<u8>(page).read_volatile() })
-                })
-                .sum::<u64>()
+            pages.map(byte).sum::<u64>()
         };
         let (all, before) = (sum(), resident());
         code();
