@@ -7,6 +7,7 @@ use crate::volumes::CHANGE;
 use crate::volumes::index::Entry;
 use convoy_driver_sdk::mountinfo::MountTable;
 use convoy_driver_sdk::protocol::{Capability, Check, Finding, Health, Probe};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(super) async fn examine(app: &App, repair: bool, request_id: &str, findings: &mut Findings) {
     let call = Call::new(request_id);
+    let mut told = BTreeSet::new();
     for driver in app.volumes.drivers.iter() {
         let area = format!("driver {}", driver.name());
         if let Some(failure) = driver.failure() {
@@ -36,17 +38,27 @@ pub(super) async fn examine(app: &App, repair: bool, request_id: &str, findings:
         }
         if driver.can(Capability::Check) {
             match driver.call(Check { repair }, &call.within(CHANGE)).await {
-                Ok(checked) => checked.findings.into_iter().for_each(|one| findings.add(&area, one)),
+                Ok(checked) => {
+                    for finding in checked.findings {
+                        told.insert((driver.name().to_owned(), finding.subject.clone()));
+                        findings.add(&area, finding);
+                    }
+                }
                 Err(failed) => findings.add(&area, from_driver("check", &failed)),
             }
         }
     }
     for entry in app.volumes.index.all() {
         let area = format!("driver {}", entry.driver.name());
-        if let Health::Damaged(why) = &entry.volume.health {
+        let subject = format!("volume {}", entry.volume.name);
+        // The driver knows better than the index what is wrong and what to do.
+        let is_told = told.contains(&(entry.driver.name().to_owned(), subject.clone()));
+        if let Health::Damaged(why) = &entry.volume.health
+            && !is_told
+        {
             let text = format!("it cannot be used: {why}");
             let hint = "its record was left as it is: repair it by hand, or restore the volume from a backup";
-            findings.add(&area, error(format!("volume {}", entry.volume.name), text).hint(hint));
+            findings.add(&area, error(subject, text).hint(hint));
         }
         mount(app, &entry, repair, request_id, findings).await;
     }

@@ -3,6 +3,8 @@
 //! The daemon runs in a mount namespace in which the lab's kernel stands in for `/dev` and `/sys`. What it mounts is seen
 //! there only.
 
+pub mod doctor;
+
 use crate::Result;
 use crate::kernel::Kernel;
 use crate::world::Cloud;
@@ -67,11 +69,16 @@ impl<C: Cloud> Machine<C> {
 /// # Errors
 /// What does not happen as it should.
 pub fn backups_stay_and_leave<C: Cloud>(driver: &str) -> Result<()> {
+    staged(|lab, kernel| scenario::<C>(lab, kernel, driver))
+}
+
+/// Runs a scenario in a lab with a kernel.
+fn staged(scenario: impl FnOnce(&Lab, &Arc<Kernel>) -> Result<()>) -> Result<()> {
     let kernel = Arc::new(Kernel::new()?);
     // The lab's error is of another kind: it is handed out beside.
     let mut outcome = Ok(());
     Lab::run(|lab| {
-        outcome = scenario::<C>(lab, &kernel, driver);
+        outcome = scenario(lab, &kernel);
         check(outcome.is_ok(), || format!("{:?}", outcome.as_ref().err()))
     })?;
     outcome

@@ -206,10 +206,17 @@ impl<P: Provider> CloudDriver<P> {
     fn check_orphan(&self, volume: &CloudVolume, repair: bool, context: &Context) -> Finding {
         let found =
             Finding::new(Severity::Warning, format!("cloud volume {}", volume.id), recover::orphan(volume));
-        let reading = volume.label.as_ref().is_some_and(|label| label.purpose == Purpose::Reading);
-        if !reading || volume.attachment.as_ref().is_some_and(|place| !place.here) {
-            return found;
+        let Some(purpose) = recover::forgotten_purpose(volume) else {
+            let name = volume.label.as_ref().map_or("", |label| label.volume.as_str());
+            return found.hint(format!(
+                "if it is not wanted, take it and `convoy delete {name}`: until then it costs"
+            ));
+        };
+        let elsewhere = volume.attachment.as_ref().is_some_and(|place| !place.here);
+        if purpose != Purpose::Reading || elsewhere {
+            return found.hint("delete it with the provider's own tools if it is not wanted");
         }
+        let found = found.hint("`convoy doctor --repair` deletes it: it is a copy of a snapshot");
         if !repair {
             return Finding { repairable: true, ..found };
         }

@@ -146,9 +146,10 @@ impl<P: Provider> CloudDriver<P> {
             _ if record.deleting => Health::Damaged("it is being deleted: delete it again".to_owned()),
             None if silent => Health::Good,
             None => Health::Damaged(format!(
-                "{} no longer exists in {}: forget the volume with `convoy delete --reference`",
+                "{} no longer exists in {}: forget the volume with `convoy delete --reference {}`",
                 record.id,
-                self.provider.region()
+                self.provider.region(),
+                record.name
             )),
             Some(CloudVolume { state: VolumeState::Failed(reason), .. }) => {
                 Health::Damaged(format!("{} cannot be used: {reason}", record.id))

@@ -211,7 +211,10 @@ impl<P: Provider> CloudDriver<P> {
 
     fn report_orphans(&self, opened: &mut Opened, context: &Context) {
         match self.orphans(context) {
-            Ok(orphans) => opened.warnings.extend(orphans.iter().map(orphan)),
+            Ok(orphans) => opened.warnings.extend(orphans.iter().map(|volume| {
+                let advice = forgotten_purpose(volume).map_or("", |_| ": delete it in the cloud");
+                format!("{}{advice}", orphan(volume))
+            })),
             Err(error) => {
                 opened.warnings.push(format!("cannot look for forgotten volumes: {}", error.message));
             }
@@ -261,19 +264,21 @@ impl Known {
 /// What there is to say of a volume that this host made and nothing here knows.
 pub(super) fn orphan(volume: &CloudVolume) -> String {
     let name = volume.label.as_ref().map_or("", |label| label.volume.as_str());
-    match volume.label.as_ref().map(|label| label.purpose) {
-        Some(Purpose::Volume) | None => format!(
-            "{} ({} GiB) was made here for {name} and is kept in the cloud without a volume: `convoy create {name}` \
-             takes it",
-            volume.id, volume.gib
+    let (id, gib) = (&volume.id, volume.gib);
+    match forgotten_purpose(volume) {
+        None => format!(
+            "{id} ({gib} GiB) was made here for {name} and is kept in the cloud without a volume: `convoy create {name}` \
+             takes it"
         ),
-        Some(purpose) => format!(
-            "{} ({} GiB) was made here for {name} ({}) and forgotten: delete it in the cloud",
-            volume.id,
-            volume.gib,
-            purpose.as_str()
-        ),
+        Some(purpose) => {
+            format!("{id} ({gib} GiB) was made here for {name} ({}) and forgotten", purpose.as_str())
+        }
     }
+}
+
+/// What it was made for, if not to be a volume: then nobody may want it.
+pub(super) fn forgotten_purpose(volume: &CloudVolume) -> Option<Purpose> {
+    volume.label.as_ref().map(|label| label.purpose).filter(|purpose| *purpose != Purpose::Volume)
 }
 
 /// Whether an effect of the operation may still come into sight. A clock that went backwards does not make it for ever.
