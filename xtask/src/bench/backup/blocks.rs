@@ -68,5 +68,7 @@ fn fill(convoy: &Convoy, name: &str, size: &str, bytes: u64) -> Result<()> {
     for _ in 0..bytes >> 20 {
         std::io::Write::write_all(&mut file, &source.bytes(1 << 20, false)).during(what)?;
     }
+    // An open file keeps the volume mounted.
+    drop(file);
     convoy.ok(&["umount", name]).map(|_| ())
 }
