@@ -24,9 +24,6 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// Where mount ledgers lie, if the machine keeps `/run` in memory.
-const LEDGERS: &str = "/run/convoy/mounts";
-
 /// How long a driver may take to close.
 const CLOSE: Duration = Duration::from_secs(10);
 
@@ -58,7 +55,8 @@ pub async fn serve(start: Start<'_>) -> Result<(), DaemonError> {
     let drivers = drivers::open(start.root, &start.config.now()).await?;
     start.config.set_default_driver(drivers.default_driver().name());
     config::save(start.root, &start.config.now().general)?;
-    let ledger::Place { dir, first } = ledger::settle(start.root, Path::new(LEDGERS), start.boot_id)?;
+    let ledger::Place { dir, first } =
+        ledger::settle(start.root, &ledger::MEMORIES.map(Path::new), start.boot_id)?;
     let ledger = Ledger::open(&dir, start.boot_id)?;
     let volumes =
         Arc::new(Volumes::new(drivers, ledger, Events::default()).with_policies(Policies::open(start.root)?));

@@ -8,7 +8,7 @@
 mod place;
 mod usage;
 
-pub use place::{Place, settle};
+pub use place::{MEMORIES, Place, settle};
 pub use usage::{ADOPTED, BY_HAND, Release, Usage};
 
 use super::error::{Error, Result};

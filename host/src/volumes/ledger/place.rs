@@ -1,15 +1,15 @@
 //! Where the ledger lies: in memory, where the machine has a place for what does not outlive it.
 //!
-//! A change of the ledger is part of every mount. On a disk it waits for the journal while a record of any volume is made durable; on the
-//! tmpfs at `/run` it waits for nothing. `<root>/mounts` is then a symbolic link to a directory there, named after the boot and something
-//! random, so that it belongs to this root for certain. Where `/run` is no tmpfs, as in most containers, `<root>/mounts` is the directory;
+//! A change of the ledger is part of every mount. On a disk it waits for the journal while a record of any volume is made durable; on a
+//! tmpfs it waits for nothing. `<root>/mounts` is then a symbolic link to a directory there, named after the boot and something
+//! random, so that it belongs to this root for certain. Where there is no tmpfs for it, `<root>/mounts` is the directory;
 //! and one with files in it stays what it is until they are gone.
 
 use super::OpenError;
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 
 /// The name of the ledger in a root directory.
@@ -28,25 +28,30 @@ pub struct Place {
     pub first: bool,
 }
 
-/// Finds the directory of a root's ledger, or makes it. In `memory`, if that is on a tmpfs, the ledgers of all roots lie side by side;
-/// those whose root is gone are removed.
+/// Where ledgers may lie: `/run` is the place for what ends with the boot, and a tmpfs on every machine that systemd started. Where it is
+/// not, as in most containers, programs still find one to share memory in. Whoever makes the directory there first is asked for by
+/// [`ours`].
+pub const MEMORIES: [&str; 2] = ["/run/convoy/mounts", "/dev/shm/convoy-mounts"];
+
+/// Finds the directory of a root's ledger, or makes it. In the first of `memories` that is on a tmpfs the ledgers of all roots lie side
+/// by side; those whose root is gone are removed.
 ///
 /// # Errors
 /// A directory that can be neither made nor read.
-pub fn settle(root: &Path, memory: &Path, boot_id: &str) -> Result<Place, OpenError> {
+pub fn settle(root: &Path, memories: &[&Path], boot_id: &str) -> Result<Place, OpenError> {
     let link = root.join(NAME);
     let failed = |what| {
         let path = link.clone();
         move |source| OpenError { what, path, source }
     };
-    sweep(memory);
+    memories.iter().filter(|memory| ours(memory).is_ok()).for_each(|memory| sweep(memory));
     let mut first = false;
     match fs::symlink_metadata(&link) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => first = true,
         Err(error) => return Err(failed("read")(error)),
         Ok(found) if found.is_symlink() => {
             let dir = fs::read_link(&link).map_err(failed("read"))?;
-            let here = dir.parent() == Some(memory);
+            let here = dir.parent().is_some_and(|parent| memories.contains(&parent) && ours(parent).is_ok());
             let of_now =
                 dir.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(boot_id));
             if here && of_now {
@@ -63,22 +68,34 @@ pub fn settle(root: &Path, memory: &Path, boot_id: &str) -> Result<Place, OpenEr
         Ok(_) if fs::remove_dir(&link).is_err() => return Ok(Place { dir: link, first }),
         Ok(_) => {}
     }
-    let dir = memory.join(format!("{boot_id}.{:08x}", rand::random::<u32>()));
-    match in_memory(&dir, memory, root, &link) {
-        Ok(()) => Ok(Place { dir, first }),
-        Err(error) => {
-            tracing::debug!(memory = %memory.display(), %error, "the mount ledger lies on disk");
-            drop_dir(&dir);
-            on_disk(&link, first).map_err(failed("make"))
+    for memory in memories {
+        let dir = memory.join(format!("{boot_id}.{:08x}", rand::random::<u32>()));
+        match in_memory(&dir, memory, root, &link) {
+            Ok(()) => return Ok(Place { dir, first }),
+            Err(error) => {
+                tracing::debug!(memory = %memory.display(), %error, "no place for the mount ledger");
+                drop_dir(&dir);
+            }
         }
     }
+    on_disk(&link, first).map_err(failed("make"))
+}
+
+/// Whether a directory is on a tmpfs and nobody else can write to it: `/dev/shm` is open to everybody.
+fn ours(memory: &Path) -> io::Result<()> {
+    let found = fs::symlink_metadata(memory)?;
+    if !found.is_dir() || found.uid() != nix::unistd::geteuid().as_raw() || found.mode() & 0o022 != 0 {
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, "not a directory of ours alone"));
+    }
+    if statfs(memory)?.filesystem_type() != TMPFS_MAGIC {
+        return Err(io::Error::new(io::ErrorKind::Unsupported, "not on a tmpfs"));
+    }
+    Ok(())
 }
 
 fn in_memory(dir: &Path, memory: &Path, root: &Path, link: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(memory)?;
-    if statfs(memory)?.filesystem_type() != TMPFS_MAGIC {
-        return Err(io::Error::other("not a tmpfs"));
-    }
+    ours(memory)?;
     fs::DirBuilder::new().mode(0o700).create(dir)?;
     // The owner's name last: until then, nobody sweeps it.
     let new = link.with_extension("new");
@@ -140,27 +157,27 @@ mod tests {
     #[test]
     fn memory_is_found_again_and_made_again_after_a_boot() {
         let (root, memory) = places();
-        let made = settle(root.path(), memory.path(), "boot-1").unwrap();
+        let made = settle(root.path(), &[memory.path()], "boot-1").unwrap();
         assert!(made.first && made.dir.starts_with(memory.path()), "{made:?}");
         let file = root.path().join("mounts/vol1.json");
         fs::write(&file, "{}").unwrap();
         assert!(made.dir.join("vol1.json").exists());
-        let again = settle(root.path(), memory.path(), "boot-1").unwrap();
+        let again = settle(root.path(), &[memory.path()], "boot-1").unwrap();
         assert!(!again.first && again.dir == made.dir, "{again:?}");
         assert!(file.exists());
-        let booted = settle(root.path(), memory.path(), "boot-2").unwrap();
+        let booted = settle(root.path(), &[memory.path()], "boot-2").unwrap();
         assert!(!booted.first && booted.dir != made.dir, "{booted:?}");
         assert!(!file.exists());
-        settle(root.path(), memory.path(), "boot-2").unwrap();
+        settle(root.path(), &[memory.path()], "boot-2").unwrap();
         assert_eq!(fs::read_dir(memory.path()).unwrap().count(), 1, "that of the boot before is swept");
     }
 
     #[test]
     fn memory_that_went_away_alone_is_not_trusted_again() {
         let (root, memory) = places();
-        let made = settle(root.path(), memory.path(), "boot").unwrap();
+        let made = settle(root.path(), &[memory.path()], "boot").unwrap();
         fs::remove_dir_all(&made.dir).unwrap();
-        let after = settle(root.path(), memory.path(), "boot").unwrap();
+        let after = settle(root.path(), &[memory.path()], "boot").unwrap();
         assert!(after.first, "what is mounted has to be adopted");
         assert_eq!(after.dir, root.path().join("mounts"));
         assert!(!after.dir.is_symlink());
@@ -172,10 +189,10 @@ mod tests {
         let dir = root.path().join("mounts");
         fs::create_dir(&dir).unwrap();
         fs::write(dir.join("vol1.json"), "{}").unwrap();
-        let used = settle(root.path(), memory.path(), "boot").unwrap();
+        let used = settle(root.path(), &[memory.path()], "boot").unwrap();
         assert!(!used.first && used.dir == dir && !dir.is_symlink());
         fs::remove_file(dir.join("vol1.json")).unwrap();
-        let moved = settle(root.path(), memory.path(), "boot").unwrap();
+        let moved = settle(root.path(), &[memory.path()], "boot").unwrap();
         assert!(!moved.first && moved.dir.starts_with(memory.path()) && dir.is_symlink());
     }
 
@@ -186,21 +203,39 @@ mod tests {
         if statfs(disk.path()).unwrap().filesystem_type() == TMPFS_MAGIC {
             return;
         }
-        let place = settle(root.path(), disk.path(), "boot").unwrap();
+        let place = settle(root.path(), &[disk.path()], "boot").unwrap();
         assert!(place.first && place.dir == root.path().join("mounts") && place.dir.is_dir());
         assert_eq!(fs::read_dir(disk.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_others_can_write_to_is_not_trusted() {
+        use std::os::unix::fs::PermissionsExt;
+        let ((root, open), own) = (places(), tempfile::tempdir_in("/dev/shm").unwrap());
+        fs::set_permissions(open.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        let elsewhere = own.path().join("link");
+        symlink(open.path(), &elsewhere).unwrap();
+        let memories = [open.path(), &elsewhere, &own.path().join("mounts")];
+        let made = settle(root.path(), &memories, "boot").unwrap();
+        assert!(made.dir.starts_with(memories[2]), "{made:?}");
+        assert_eq!(fs::read_dir(open.path()).unwrap().count(), 0);
+        assert_eq!(settle(root.path(), &memories, "boot").unwrap().dir, made.dir);
+        // The link in the root counts no more once others can write where it leads.
+        fs::set_permissions(memories[2], fs::Permissions::from_mode(0o777)).unwrap();
+        let after = settle(root.path(), &memories, "boot").unwrap();
+        assert!(after.dir == root.path().join("mounts") && !after.dir.is_symlink(), "{after:?}");
     }
 
     #[test]
     fn a_copied_root_and_one_that_is_gone() {
         let (root, memory) = places();
         let copy = tempfile::tempdir().unwrap();
-        let made = settle(root.path(), memory.path(), "boot").unwrap();
+        let made = settle(root.path(), &[memory.path()], "boot").unwrap();
         symlink(&made.dir, copy.path().join("mounts")).unwrap();
-        let copied = settle(copy.path(), memory.path(), "boot").unwrap();
+        let copied = settle(copy.path(), &[memory.path()], "boot").unwrap();
         assert!(copied.dir != made.dir && made.dir.exists(), "{copied:?}");
         drop(root);
-        settle(copy.path(), memory.path(), "boot").unwrap();
+        settle(copy.path(), &[memory.path()], "boot").unwrap();
         assert!(copied.dir.exists() && !made.dir.exists());
     }
 }

@@ -267,7 +267,7 @@ pub(super) async fn service(dir: &Path) -> (Arc<Volumes>, Arc<Control>, bool) {
     let handle = drivers.load(&DriverSpec::named(Name::from_static("fake"))).await.unwrap();
     let open = Open { options: [("control".to_owned(), id)].into(), ..Open::default() };
     let backend = Arc::new(Backend::loaded(handle, open));
-    let place = ledger::settle(dir, &dir.join("memory"), "boot").unwrap();
+    let place = ledger::settle(dir, &[&dir.join("memory")], "boot").unwrap();
     let ledger = Ledger::open(&place.dir, "boot").unwrap();
     let set = DriverSet::new(Arc::clone(&backend), Vec::new());
     let volumes = Arc::new(Volumes::new(set, ledger, Events::default()));
