@@ -4,6 +4,7 @@ use crate::check::Outcome;
 use crate::subject::Subject;
 use convoy_driver_sdk::protocol::Capability;
 
+mod backups;
 mod calls;
 mod copies;
 mod crash;
@@ -79,6 +80,8 @@ cases! {
     "copy.clone" "makes an independent volume of a snapshot" [Can(C::Snapshots), Can(C::Clone)] copies::clone;
     "copy.revert" "goes back to a snapshot" [Can(C::Snapshots), Can(C::Revert)] copies::revert;
     "copy.check" "finds nothing wrong where nothing is" [Can(C::Check)] copies::check;
+    "backup.life" "keeps a backup of its own beyond snapshot and volume" [Can(C::Snapshots), Can(C::NativeBackup)] backups::life;
+    "backup.unknown" "does not know backups that are not there" [Can(C::NativeBackup)] backups::unknown;
     "calls.concurrent" "serves many volumes at once" [] calls::concurrent;
     "calls.independent" "lets no volume wait for another's work" [] calls::independent;
     "calls.deadline" "ends when its time is over" [] calls::deadline;
@@ -95,6 +98,7 @@ cases! {
     "crash.restore" "survives a kill in the midst of a restore" [Process] crash::restore;
     "crash.clone" "survives a kill in the midst of volume.clone" [Process, Can(C::Snapshots), Can(C::Clone)] crash::clone;
     "crash.revert" "survives a kill in the midst of volume.revert" [Process, Can(C::Snapshots), Can(C::Revert)] crash::revert;
+    "crash.backup" "survives a kill in the midst of backup.create and of a restore of it" [Process, Can(C::Snapshots), Can(C::NativeBackup)] crash::backup;
     "crash.open" "survives a kill in the midst of driver.open" [Process] crash::open;
     "end.goodbye" "finishes what is under way and exits with 0" [Process] end::goodbye;
     "end.hangup" "exits when its host is gone" [Process] end::hangup;

@@ -8,12 +8,16 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Held {
     things: BTreeSet<String>,
-    /// Open files of the driver's process; of this program for a library.
+    /// Open files of the driver's process, without its sockets; of this program for a library.
     files: usize,
+    /// Its sockets.
+    sockets: usize,
 }
 
-/// Open files that a driver may gain for good: a connection, a lock, a cached directory.
+/// Open files that a driver may gain for good: a lock, a cached directory.
 const FILES: usize = 4;
+/// Sockets that it may gain for good: connections to its storage, one for each of the calls that the kit makes at once.
+const SOCKETS: usize = 12;
 
 impl Held {
     /// Looks at what lies in these directories, at all device-mapper devices, and at a process.
@@ -41,7 +45,13 @@ impl Held {
             things.extend(children(pid).into_iter().map(|child| format!("the process {child}")));
         }
         let open = pid.map_or_else(|| "/proc/self/fd".to_owned(), |pid| format!("/proc/{pid}/fd"));
-        Self { things, files: std::fs::read_dir(open).map_or(0, Iterator::count) }
+        let is_socket = |file: &std::fs::DirEntry| {
+            std::fs::read_link(file.path())
+                .is_ok_and(|target| target.to_string_lossy().starts_with("socket:"))
+        };
+        let (sockets, files): (Vec<_>, Vec<_>) =
+            std::fs::read_dir(open).into_iter().flatten().flatten().partition(is_socket);
+        Self { things, files: files.len(), sockets: sockets.len() }
     }
 
     /// What there is now and was not before.
@@ -49,6 +59,9 @@ impl Held {
         let mut more: Vec<String> = self.things.difference(&before.things).cloned().collect();
         if self.files > before.files + FILES {
             more.push(format!("{} open files, {} before", self.files, before.files));
+        }
+        if self.sockets > before.sockets + SOCKETS {
+            more.push(format!("{} sockets, {} before", self.sockets, before.sockets));
         }
         more
     }
@@ -87,6 +100,8 @@ mod tests {
         let before = Held::look(&[], Some(own));
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let files: Vec<_> = (0..=FILES).map(|_| std::fs::File::open("/dev/null").unwrap()).collect();
+        let sockets: Vec<_> =
+            (0..=SOCKETS).map(|_| std::os::unix::net::UnixDatagram::unbound().unwrap()).collect();
         // A child that has just been started has no command line yet.
         let mut more = Held::look(&[], Some(own)).since(&before);
         while more.iter().any(|thing| thing.ends_with("()")) {
@@ -97,7 +112,8 @@ mod tests {
         child.wait().unwrap();
         assert!(more.iter().any(|thing| thing.contains("sleep 60")), "{more:?}");
         assert!(more.iter().any(|thing| thing.contains("open files")), "{more:?}");
-        drop(files);
+        assert!(more.iter().any(|thing| thing.contains("sockets")), "{more:?}");
+        drop((files, sockets));
         assert_eq!(Held::look(&[], Some(own)).since(&before), [""; 0]);
     }
 }

@@ -64,6 +64,8 @@ rules! {
     R40 CLONE "`volume.clone` makes a volume with the contents of the snapshot, independent of its source afterwards.";
     R41 REVERT "`volume.revert` makes the contents those of the snapshot and keeps all snapshots; of a mounted volume it answers `in_use`; it may be repeated.";
     R42 CHECK "`driver.check` changes nothing without `repair`, loses nothing with it, and says of each finding what it is about.";
+    R43 BACKUP "`backup.create` gives a URL with the driver's scheme, by which the backup is listed, inspected and deleted; it outlives its snapshot and its volume. `backup.delete` repeated answers `not_found`.";
+    R44 BACKUP_DATA "`volume.create` with the option `backup` makes a volume with exactly what the snapshot had, and leaves the backup as it is.";
 }
 
 #[cfg(test)]

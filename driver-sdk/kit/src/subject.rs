@@ -5,8 +5,8 @@ use crate::leaks::Held;
 use crate::options::Options;
 use crate::rules;
 use convoy_driver_sdk::protocol::{
-    AbortRestore, Capability, CloseSnapshot, CreateSnapshot, CreateVolume, DeleteVolume, GetVolume,
-    ListVolumes, MountVolume, Open, Opened, Request, UnmountVolume, Volume,
+    AbortRestore, Capability, CloseSnapshot, CreateSnapshot, CreateVolume, DeleteBackup, DeleteVolume,
+    GetVolume, ListVolumes, MountVolume, Open, Opened, Request, UnmountVolume, Volume,
 };
 use convoy_driver_sdk::{DriverError, ErrorKind, Name};
 use convoy_drivers::{CallOptions, Carrier, DriverHandle, DriverSpec, Drivers, LoadError};
@@ -44,6 +44,7 @@ struct Made {
     volumes: BTreeSet<Name>,
     readings: BTreeSet<String>,
     restores: BTreeSet<String>,
+    backups: BTreeSet<String>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -264,6 +265,10 @@ impl Subject {
         lock(&self.made).restores.insert(handle.to_owned());
     }
 
+    pub(crate) fn backup(&self, url: &str) {
+        lock(&self.made).backups.insert(url.to_owned());
+    }
+
     /// A volume that is made otherwise than by [`Self::create`] is removed after the case, too.
     pub(crate) fn owns(&self, name: &Name) {
         lock(&self.made).volumes.insert(name.clone());
@@ -285,6 +290,12 @@ impl Subject {
         }
         for name in made.volumes {
             self.remove(&name)?;
+        }
+        for url in made.backups {
+            match self.call(DeleteBackup { url }) {
+                Err(error) if error.kind == ErrorKind::NotFound => {}
+                answer => done(rules::BACKUP, "backup.delete", answer).map(drop)?,
+            }
         }
         Ok(())
     }

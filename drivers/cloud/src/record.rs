@@ -36,6 +36,9 @@ pub struct VolumeRecord {
     /// The name under which the kernel may show it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cloud_name: Option<String>,
+    /// The handle of the restore that made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored_by: Option<String>,
     /// It is being deleted: finished at the next start if that is cut off.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub deleting: bool,
@@ -53,6 +56,7 @@ impl VolumeRecord {
             size: 0,
             created_time: None,
             cloud_name: None,
+            restored_by: None,
             deleting: false,
         }
     }

@@ -18,6 +18,17 @@ pub fn create_options() -> Vec<OptionSpec> {
     ]
 }
 
+/// Refuses create options that nobody knows. convoy 0.5 passes its own to every driver: empty they mean nothing.
+///
+/// # Errors
+/// `InvalidArgument`, naming the option and all that are known.
+pub fn check<P: Provider>(options: &mut BTreeMap<String, String>) -> Result<()> {
+    options.retain(|_, value| !value.is_empty());
+    let mut known = create_options();
+    known.extend(P::create_options());
+    convoy_driver_sdk::options::check(&known, options)
+}
+
 /// Takes options out that are of no use in `what`.
 ///
 /// # Errors

@@ -240,18 +240,12 @@ impl Provider for DigitalOceanCloud {
 
     fn settings(
         &self,
-        options: &BTreeMap<String, String>,
+        _options: &BTreeMap<String, String>,
         _gib: u64,
         _from_snapshot: bool,
     ) -> Result<BTreeMap<String, String>> {
-        // convoy 0.5 passes these to every driver; empty they mean nothing.
-        match options.iter().find(|(_, value)| !value.is_empty()) {
-            None => Ok(BTreeMap::new()),
-            Some((name, _)) => Err(DriverError::new(
-                ErrorKind::InvalidArgument,
-                format!("unknown option {name:?}: DigitalOcean's volumes are all of one type"),
-            )),
-        }
+        // All are of one type.
+        Ok(BTreeMap::new())
     }
 
     fn create_volume(&self, spec: &VolumeSpec, context: &Context) -> Result<CloudVolume> {

@@ -1,5 +1,6 @@
 //! `kill -9` in the midst of calls. The host's own supervisor starts the process again and opens the driver.
 
+use super::backups;
 use super::calls::whole_or_free;
 use super::copies::{clone_of, equals, revert_to};
 use super::data::TwoDays;
@@ -403,6 +404,41 @@ pub(super) fn revert(kit: &Subject) -> Outcome {
             &2,
             &snapshot_names(kit, &days.volume)?.len(),
         )?;
+    }
+    Ok(())
+}
+
+pub(super) fn backup(kit: &Subject) -> Outcome {
+    let days = TwoDays::make(kit)?;
+    kit.unmount(&days.volume)?;
+    let (url, whole) = timed(|| backups::make(kit, &days.volume, &days.monday))?;
+    let restore = |name: &Name| backups::restore(kit, name, &url);
+    let (_, whole_restore) =
+        timed(|| done(rules::BACKUP_DATA, "volume.create of a backup", restore(&kit.name("crash"))))?;
+    for delay in moments(kit, whole) {
+        kill_after(kit, delay, || kit.call(backups::request(&days.volume, &days.tuesday)))?;
+        let url = backups::make(kit, &days.volume, &days.tuesday)?;
+        let name = kit.name("crash");
+        done(rules::WHOLE, "volume.create of a backup", backups::restore(kit, &name, &url))?;
+        equals(kit, &name, &days.is, rules::WHOLE, "a backup whose making was killed")?;
+        kit.unmount(&name)?;
+    }
+    for delay in moments(kit, whole_restore) {
+        let name = kit.name("crash");
+        let answered = kill_after(kit, delay, || restore(&name))?;
+        match kit.get(&name) {
+            Ok(_) => {}
+            answer => {
+                ensure(rules::DURABLE, answered.is_none(), || {
+                    format!("{name} was made of a backup, acknowledged, and is gone after a kill")
+                })?;
+                let what = "volume.get after a killed volume.create of a backup";
+                refused(rules::WHOLE, what, &[ErrorKind::NotFound], answer)?;
+                done(rules::WHOLE, "volume.create of a backup, repeated", restore(&name))?;
+            }
+        }
+        equals(kit, &name, &days.was, rules::WHOLE, "a volume of a backup whose making was killed")?;
+        kit.unmount(&name)?;
     }
     Ok(())
 }

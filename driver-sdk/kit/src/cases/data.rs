@@ -102,7 +102,7 @@ pub(super) fn changed(kit: &Subject) -> Outcome {
     ensure(rules::CHANGED, changes.changed_only, || {
         "with a base that is there: expected changed extents, found what is in use".to_owned()
     })?;
-    io(rules::CHANGED, "lengthen the kit's copy", base.set_len(changes.size))?;
+    io(rules::CHANGED, "lengthen the kit's copy", base.lengthen(changes.size))?;
     let found = changes.checked_extents(kit)?;
     changes.apply(&found, &base)?;
     let difference = first_difference(&base, &expected, &in_use)?;

@@ -2,15 +2,16 @@
 
 use super::data::{TwoDays, open_tree};
 use crate::check::{Outcome, done, ensure, fail, io, refused, same, skip};
-use crate::image::{Source, first_difference};
+use crate::image::{Bytes as _, Device, Source, each_part, first_difference, is_zero};
 use crate::pattern;
 use crate::rules;
 use crate::subject::Subject;
+use convoy_driver_sdk::filesystem::{self, FsKind};
 use convoy_driver_sdk::protocol::{
     AbortRestore, Capability, FinishRestore, MountVolume, PrepareRestore, PreparedRestore, SourceKind,
     TargetLocation, Volume,
 };
-use convoy_driver_sdk::{DriverError, ErrorKind, Name};
+use convoy_driver_sdk::{Context, DriverError, ErrorKind, Name};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -56,17 +57,16 @@ fn tree_of(prepared: &PreparedRestore) -> Outcome<PathBuf> {
     }
 }
 
-/// Puts something recognisable into a place that is prepared.
+/// Puts something recognisable into a place that is prepared: files, or a file system.
 pub(super) fn fill(prepared: &PreparedRestore) -> Outcome {
     match &prepared.location {
         TargetLocation::Tree { path } => {
             io(rules::RESTORE, "write into the place to restore to", pattern::write(path, 5))
         }
         TargetLocation::Block { device, .. } => {
-            let file =
-                io(rules::RESTORE, "open the place to restore to", File::options().write(true).open(device))?;
-            let written = file.write_all_at(&pattern::noise(1 << 16, 5), 0).and_then(|()| file.sync_all());
-            io(rules::RESTORE, "write into the place to restore to", written)
+            // A driver may refuse what is no file system; that the place is empty, this checks too.
+            let made = filesystem::mkfs(FsKind::Ext4, device, &Context::new("kit"));
+            done(rules::RESTORE, "make a file system in the place to restore to", made)
         }
     }
 }
@@ -145,26 +145,19 @@ pub(super) fn block(kit: &Subject) -> Outcome {
     let file = io(
         rules::RESTORE,
         format_args!("open {}", device.display()),
-        File::options().read(true).write(true).open(device),
+        File::options().write(true).open(device),
     )?;
-    let mut part = vec![0; 1 << 20];
-    for extent in &in_use {
-        let (mut at, end) = (extent.offset, extent.offset + extent.length);
-        while at < end {
-            let length = usize::try_from((end - at).min(1 << 20)).unwrap_or(part.len());
-            let part = &mut part[..length];
-            io(
-                rules::RESTORE,
-                "copy to the device",
-                image.read_exact_at(part, at).and_then(|()| file.write_all_at(part, at)),
-            )?;
-            at += length as u64;
-        }
-    }
+    // As the host does it: what is zero is not written.
+    each_part(&in_use, |at, part| {
+        let copied = image
+            .read(part, at)
+            .and_then(|()| if is_zero(part) { Ok(()) } else { file.write_all_at(part, at) });
+        io(rules::RESTORE, "copy to the device", copied)
+    })?;
     io(rules::RESTORE, "sync the device", file.sync_all())?;
     // Zeros where nothing was written, as the host relies on.
     let whole = [convoy_driver_sdk::protocol::Extent { offset: 0, length: source.size }];
-    let difference = first_difference(&file, &image, &whole)?;
+    let difference = first_difference(&Device::open(device)?, &image, &whole)?;
     ensure(rules::RESTORE, difference.is_none(), || {
         format!(
             "the device differs from what was written, or is not zero elsewhere, first at byte {}",

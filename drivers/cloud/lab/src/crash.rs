@@ -35,7 +35,9 @@ impl Part {
         command.args(["--exact", test, "--include-ignored", "--nocapture", "--test-threads=1"]);
         command.env(VARIABLE, part).envs(environment.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(command.spawn()?);
+        // Held until it is known: it may be at the point where it is to be killed before this thread goes on.
+        let mut child = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *child = Some(command.spawn()?);
         Ok(())
     }
 

@@ -11,17 +11,9 @@ use crate::world::Cloud;
 use convoy_driver_cloud::Provider;
 use convoy_tests::error::check;
 use convoy_tests::{Convoy, Lab, Setup, run};
-use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
-
-/// Devices that programs take for granted: name, major and minor number.
-const PLAIN: [(&str, u32, u32); 5] =
-    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9)];
-
-/// What is done to enter the namespace: `$1` and `$2` come to stand for `/dev` and `/sys`.
-const ENTER: &str = "mount --bind \"$1\" /dev && mount --bind \"$2\" /sys && shift 2 && exec \"$@\"";
 
 /// A daemon with the driver of that file, on an instance of a cloud.
 struct Machine<C> {
@@ -31,19 +23,14 @@ struct Machine<C> {
 
 impl<C: Cloud> Machine<C> {
     fn start(lab: &Lab, kernel: &Arc<Kernel>, driver: &str) -> Result<Self> {
-        for (name, major, minor) in PLAIN {
-            let (kind, mode) = (FileType::CharacterDevice, Mode::from_raw_mode(0o666));
-            mknodat(CWD, kernel.dev().join(name), kind, mode, makedev(major, minor))?;
-        }
+        let wrapper = kernel.stand_in()?;
         let cloud = C::start(Arc::clone(kernel));
         cloud.calm();
         let mut setup = Setup::bare(lab).with(&["--drivers", driver]);
         for (name, value) in cloud.options(&lab.path("")) {
             setup.flags.extend(["--driver-opts".to_owned(), format!("{name}={value}")]);
         }
-        let (dev, sys) = (kernel.dev().display().to_string(), kernel.sys().display().to_string());
-        let words = ["unshare", "--mount", "--", "sh", "-c", ENTER, "sh", dev.as_str(), sys.as_str()];
-        setup.wrapper = words.map(str::to_owned).to_vec();
+        setup.wrapper = wrapper;
         Ok(Self { convoy: setup.start()?, cloud })
     }
 
@@ -73,7 +60,7 @@ pub fn backups_stay_and_leave<C: Cloud>(driver: &str) -> Result<()> {
 }
 
 /// Runs a scenario in a lab with a kernel.
-fn staged(scenario: impl FnOnce(&Lab, &Arc<Kernel>) -> Result<()>) -> Result<()> {
+pub(crate) fn staged(scenario: impl FnOnce(&Lab, &Arc<Kernel>) -> Result<()>) -> Result<()> {
     let kernel = Arc::new(Kernel::new()?);
     // The lab's error is of another kind: it is handed out beside.
     let mut outcome = Ok(());

@@ -170,7 +170,8 @@ impl Server {
                 let (handle, line) = (Arc::clone(&handle), Arc::clone(&known));
                 let service = service_fn(move |request| {
                     let (handle, line) = (Arc::clone(&handle), Arc::clone(&line));
-                    async move { answer(request, handle, line).await }
+                    // A request that has arrived is carried out, whether or not somebody still waits for the answer.
+                    async move { tokio::spawn(answer(request, handle, line)).await.map_err(Error::other)? }
                 });
                 tokio::spawn(async move {
                     // A connection that breaks is a fault on purpose, or the client's business.

@@ -4,7 +4,7 @@
 //! - [`http`]: servers on loopback whose answers can be delayed, replaced or lost.
 //! - [`crash`]: a part of a test as a process of its own, to be killed.
 //! - [`world`]: a machine of a cloud with a kernel and the driver on it, for whatever cloud.
-//! - [`crashes`], [`secrets`], [`rules`], [`doctor`], [`daemon`]: tests that are the same for every cloud.
+//! - [`crashes`], [`secrets`], [`rules`], [`doctor`], [`daemon`], [`kit`]: tests that are the same for every cloud.
 //!
 //! Everything is cleaned up when it is dropped; loop devices go with the process even if it is killed.
 
@@ -14,6 +14,7 @@ pub mod daemon;
 pub mod doctor;
 pub mod http;
 pub mod kernel;
+pub mod kit;
 pub mod rules;
 pub mod secrets;
 pub mod world;

@@ -3,9 +3,9 @@
 #![allow(clippy::unwrap_used)]
 
 use crate::http::{Fault, Request};
-use crate::world::{Cloud, World, context, expect, name, options};
+use crate::world::{Cloud, World, context, expect, hurried, name, options};
 use convoy_driver_cloud::Provider;
-use convoy_driver_sdk::protocol::{CloneVolume, CreateSnapshot, MountVolume};
+use convoy_driver_sdk::protocol::{CloneVolume, CreateSnapshot, CreateVolume, MountVolume};
 use convoy_driver_sdk::{Driver, ErrorKind};
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -13,7 +13,10 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// Later than a call in a hurry has ended and cleaned up.
+const LATE: Duration = Duration::from_millis(1500);
 
 /// Nothing is formatted that has something on it, be it a volume of our own making.
 pub fn what_is_there_is_not_formatted<C: Cloud>() {
@@ -144,6 +147,25 @@ pub fn a_clone_needs_neither_snapshot_nor_source<C: Cloud>() {
     world.delete("data", false).unwrap();
     let copy = world.mount("copy").unwrap();
     assert_eq!(std::fs::read_to_string(copy.join("file")).unwrap(), "then");
+    assert_eq!(world.left(), (1, 0, 0));
+}
+
+/// What a call made that had no time left, and that came into sight only later, is not taken for a volume: the next
+/// call for that name makes a whole one, and leaves no other. `is_create` knows the request for a volume.
+pub fn what_comes_into_sight_late_is_undone<C: Cloud>(is_create: fn(&Request) -> bool) {
+    let world = World::<C>::new();
+    world.cloud.line().fail(0, 1, Fault::Meanwhile(Arc::new(|| std::thread::sleep(LATE))), is_create);
+    let request = CreateVolume { name: name("data"), size: None, options: options(&[]) };
+    world.driver().create_volume(request, &hurried(200)).unwrap_err();
+    assert_eq!(world.left(), (0, 0, 1));
+    let begin = Instant::now();
+    while world.cloud.volumes().is_empty() {
+        assert!(begin.elapsed() < Duration::from_secs(30), "a request that has arrived is carried out");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    world.create("data", &[]).unwrap();
+    let at = world.mount("data").unwrap();
+    std::fs::write(at.join("file"), "content").unwrap();
     assert_eq!(world.left(), (1, 0, 0));
 }
 

@@ -26,8 +26,9 @@ impl<P: Provider> CloudDriver<P> {
     /// `AlreadyExists`, `InUse` elsewhere, `InvalidArgument`, `Exhausted`, those of the provider and of mkfs.
     pub(super) fn create_volume(&self, request: CreateVolume, context: &Context) -> Result<Volume> {
         let CreateVolume { name, size, mut options } = request;
-        let id = options.remove("id").filter(|id| !id.is_empty());
-        let backup = options.remove("backup").filter(|url| !url.is_empty());
+        settings::check::<P>(&mut options)?;
+        let id = options.remove("id");
+        let backup = options.remove("backup");
         let copy = settings::boolean("copy", options.remove("copy").as_deref().unwrap_or_default())?;
         let fs = options.remove("fs").map_or(Ok(self.common.fs), |fs| settings::fs_kind(&fs))?;
         let gib = size.filter(|size| *size > 0).map(settings::gib::<P>).transpose()?;
@@ -61,9 +62,17 @@ impl<P: Provider> CloudDriver<P> {
     }
 
     /// The cloud volume that bears a name; an error if it cannot be taken for that volume.
+    ///
+    /// What an operation of this host began and did not finish is nobody's volume: it has come into sight only now, and
+    /// is undone.
     pub(super) fn bearing(&self, name: &Name, context: &Context) -> Result<Option<CloudVolume>> {
-        let mut found = self.provider.volumes_named(name, context)?;
-        found.retain(|volume| volume.label.as_ref().is_none_or(|label| label.purpose != Purpose::Reading));
+        let mut found = Vec::new();
+        for volume in self.provider.volumes_named(name, context)? {
+            let reading = volume.label.as_ref().is_some_and(|label| label.purpose == Purpose::Reading);
+            if !reading && !self.undo_cut_off(&volume, context)? {
+                found.push(volume);
+            }
+        }
         let Some(volume) = found.pop() else { return Ok(None) };
         if let Some(other) = found.pop() {
             return Err(DriverError::new(
@@ -168,6 +177,7 @@ impl<P: Provider> CloudDriver<P> {
     /// `NotFound`, `AlreadyExists`, `InvalidArgument` for less than the snapshot has.
     pub(super) fn clone_volume(&self, request: CloneVolume, context: &Context) -> Result<Volume> {
         let CloneVolume { name, source, snapshot, size, mut options } = request;
+        settings::check::<P>(&mut options)?;
         settings::refuse(&mut options, &["id", "backup", "copy", "fs"], "a clone")?;
         let gib = size.filter(|size| *size > 0).map(settings::gib::<P>).transpose()?;
         let source = self.records.load(&source)?;

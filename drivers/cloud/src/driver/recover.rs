@@ -4,9 +4,10 @@ use super::CloudDriver;
 use crate::intent::{Intent, Operation};
 use crate::provider::{CloudVolume, Label, Provider, Purpose};
 use crate::record::VolumeRecord;
+use crate::wait;
 use convoy_driver_sdk::mountinfo::MountTable;
 use convoy_driver_sdk::protocol::{Opened, Probed};
-use convoy_driver_sdk::{Context, Result, Timestamp, freeze};
+use convoy_driver_sdk::{Context, DriverError, ErrorKind, Name, Result, Timestamp, freeze};
 use std::collections::BTreeSet;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
@@ -15,6 +16,9 @@ use std::time::{Duration, Instant};
 const SETTLING: Duration = Duration::from_secs(120);
 /// How often to try again what could not be undone.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
+
+/// How long to wait for the end of what a request that was cut off has begun.
+const ARRIVING_LIMIT: Duration = Duration::from_secs(4);
 
 /// How an attempt to undo ended.
 pub(super) enum Undone {
@@ -126,6 +130,31 @@ impl<P: Provider> CloudDriver<P> {
         }
     }
 
+    /// Undoes the operation that began to make a volume, if it is one of this root and was cut off; says whether it was.
+    ///
+    /// # Errors
+    /// `Busy` if that operation is under way; when it cannot be undone now: it stays written down.
+    pub(super) fn undo_cut_off(&self, volume: &CloudVolume, context: &Context) -> Result<bool> {
+        let token = volume.label.as_ref().and_then(|label| label.token.as_deref());
+        let Some(token) = token.and_then(|token| Name::parse(token).ok()) else { return Ok(false) };
+        let intent = self.intents.load(&token)?.filter(|intent| intent.operation == Operation::Made);
+        let Some(intent) = intent else { return Ok(false) };
+        let taken = volume.attachment.as_ref().is_some_and(|attachment| !attachment.here)
+            || self.records.all()?.0.into_values().flatten().any(|record| record.id == volume.id);
+        if taken {
+            return Ok(false);
+        }
+        let purpose = intent.label.purpose;
+        let Some(mut open) = self.intents.claim(&token, intent) else {
+            // What is being restored says so itself.
+            return if purpose == Purpose::Restore { Ok(false) } else { Err(under_way(volume)) };
+        };
+        open.found(&volume.id)?;
+        self.undo(&open.intent, context)?;
+        open.done()?;
+        Ok(true)
+    }
+
     fn undo_made(&self, intent: &Intent, records: &[VolumeRecord], context: &Context) -> Result<Undone> {
         let token = intent.label.token.as_deref().unwrap_or_default();
         let path = self.restore_dir(token);
@@ -147,14 +176,31 @@ impl<P: Provider> CloudDriver<P> {
                 tracing::warn!(id, place, "left a volume alone that another instance has taken");
                 continue;
             }
-            self.provider.detach(id, context)?;
-            self.provider.delete_volume(id, context)?;
+            self.remove(id, context)?;
         }
         let what = (!ids.is_empty()).then(|| {
             let ids = ids.into_iter().collect::<Vec<_>>().join(", ");
             format!("deleted {ids}, made for {} ({})", intent.label.volume, intent.label.purpose.as_str())
         });
         Ok(Undone::Settled(what))
+    }
+
+    /// Detaches and deletes a volume. A request of the call that was cut off may take effect in between: then once more.
+    fn remove(&self, id: &str, context: &Context) -> Result<()> {
+        let begin = Instant::now();
+        let mut backoff = wait::Backoff::brief();
+        loop {
+            self.provider.detach(id, context)?;
+            match self.provider.delete_volume(id, context) {
+                Err(error)
+                    if matches!(error.kind, ErrorKind::Busy | ErrorKind::InUse)
+                        && begin.elapsed() < ARRIVING_LIMIT =>
+                {
+                    wait::sleep(backoff.pause(), context)?;
+                }
+                result => return result,
+            }
+        }
     }
 
     fn foreign(&self, id: &str, context: &Context) -> Result<Option<String>> {
@@ -279,6 +325,11 @@ pub(super) fn orphan(volume: &CloudVolume) -> String {
 /// What it was made for, if not to be a volume: then nobody may want it.
 pub(super) fn forgotten_purpose(volume: &CloudVolume) -> Option<Purpose> {
     volume.label.as_ref().map(|label| label.purpose).filter(|purpose| *purpose != Purpose::Volume)
+}
+
+fn under_way(volume: &CloudVolume) -> DriverError {
+    DriverError::new(ErrorKind::Busy, format!("{} is being made at this moment", volume.id))
+        .hint("wait until the other call has ended")
 }
 
 /// Whether an effect of the operation may still come into sight. A clock that went backwards does not make it for ever.

@@ -3,6 +3,7 @@
 use super::{CloudDriver, read};
 use crate::intent::Intent;
 use crate::provider::{GIB, Handle, Label, Provider, Purpose};
+use crate::record::VolumeRecord;
 use crate::settings;
 use convoy_driver_sdk::mountinfo::MountTable;
 use convoy_driver_sdk::protocol::{
@@ -22,6 +23,7 @@ impl<P: Provider> CloudDriver<P> {
         context: &Context,
     ) -> Result<PreparedRestore> {
         let PrepareRestore { name, kind, size, mut options } = request;
+        settings::check::<P>(&mut options)?;
         settings::refuse(&mut options, &["id", "backup", "copy"], "a restore")?;
         let fs = options.remove("fs").map_or(Ok(self.common.fs), |fs| settings::fs_kind(&fs))?;
         let size = size.filter(|size| *size > 0).unwrap_or(self.common.default_gib * GIB);
@@ -50,12 +52,15 @@ impl<P: Provider> CloudDriver<P> {
         Ok(PreparedRestore { handle: open.keep().to_string(), location })
     }
 
-    /// See [`FinishRestore`]. After an error it may be tried again, or aborted.
+    /// See [`FinishRestore`]. After an error it may be tried again, or aborted; after success it answers the same.
     ///
     /// # Errors
     /// `NotFound` for an unknown handle, `AlreadyExists` if the name was taken meanwhile, `InvalidArgument` if what was
     /// written is no file system.
     pub(super) fn finish_restore(&self, request: FinishRestore, context: &Context) -> Result<Volume> {
+        if let Some(record) = self.restored(&request.handle)? {
+            return self.describe_one(&record, context);
+        }
         let (token, intent) = self.restoring(&request.handle)?;
         let id = intent.resource.clone().ok_or_else(|| read::unknown(&request.handle))?;
         let name = &intent.label.volume;
@@ -74,10 +79,11 @@ impl<P: Provider> CloudDriver<P> {
         }
         let label = Label { purpose: Purpose::Volume, ..intent.label.clone() };
         self.provider.label_volume(&id, &label, context)?;
-        let mut record = crate::record::VolumeRecord::new(name.clone(), id);
+        let mut record = VolumeRecord::new(name.clone(), id);
         record.size = volume.gib * GIB;
         record.created_time = Some(volume.created);
         record.cloud_name = volume.cloud_name.clone();
+        record.restored_by = Some(token.to_string());
         self.records.insert(&record)?;
         self.intents.forget(&token)?;
         self.cache.clear();
@@ -90,6 +96,13 @@ impl<P: Provider> CloudDriver<P> {
     /// When the volume cannot be deleted now: it stays written down and is tried again.
     pub(super) fn abort_restore(&self, request: AbortRestore, context: &Context) -> Result<()> {
         self.end(&request.handle, context)
+    }
+
+    /// The volume that a restore has become already: whoever asks again has lost the answer.
+    fn restored(&self, handle: &str) -> Result<Option<VolumeRecord>> {
+        let (records, _) = self.records.all()?;
+        let mut readable = records.into_values().flatten();
+        Ok(readable.find(|record| !record.deleting && record.restored_by.as_deref() == Some(handle)))
     }
 
     fn restoring(&self, handle: &str) -> Result<(Name, Intent)> {

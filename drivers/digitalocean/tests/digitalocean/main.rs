@@ -7,6 +7,7 @@ mod cloud;
 mod crashes;
 mod daemon;
 mod faults;
+mod kit;
 mod life;
 mod live;
 mod openapi;

@@ -8,6 +8,10 @@ fn is_snapshot(request: &Request) -> bool {
     request.method == "POST" && request.path.ends_with("/snapshots")
 }
 
+fn is_create(request: &Request) -> bool {
+    request.method == "POST" && request.path == "/v2/volumes"
+}
+
 fn is_attach(request: &Request) -> bool {
     request.method == "POST" && request.path.ends_with("/actions")
 }
@@ -20,6 +24,11 @@ fn what_is_there_is_not_formatted() {
 #[test]
 fn writers_are_held_still_when_asked() {
     rules::writers_are_held_still_when_asked::<Cloud>(is_snapshot);
+}
+
+#[test]
+fn what_comes_into_sight_late_is_undone() {
+    rules::what_comes_into_sight_late_is_undone::<Cloud>(is_create);
 }
 
 #[test]

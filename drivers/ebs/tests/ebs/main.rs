@@ -8,6 +8,7 @@ mod aws;
 mod crashes;
 mod daemon;
 mod faults;
+mod kit;
 mod life;
 mod live;
 mod metadata;

@@ -8,6 +8,10 @@ fn is_snapshot(request: &Request) -> bool {
     String::from_utf8_lossy(&request.body).starts_with("Action=CreateSnapshot&")
 }
 
+fn is_create(request: &Request) -> bool {
+    String::from_utf8_lossy(&request.body).starts_with("Action=CreateVolume&")
+}
+
 fn is_attach(request: &Request) -> bool {
     String::from_utf8_lossy(&request.body).starts_with("Action=AttachVolume&")
 }
@@ -20,6 +24,11 @@ fn what_is_there_is_not_formatted() {
 #[test]
 fn writers_are_held_still_when_asked() {
     rules::writers_are_held_still_when_asked::<Aws>(is_snapshot);
+}
+
+#[test]
+fn what_comes_into_sight_late_is_undone() {
+    rules::what_comes_into_sight_late_is_undone::<Aws>(is_create);
 }
 
 #[test]
