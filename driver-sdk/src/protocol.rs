@@ -31,8 +31,9 @@ pub use volume::{
 
 /// The version this SDK speaks, `major.minor`: another major is refused, another minor only adds.
 ///
-/// 1.1 added `volume.clone`, `volume.revert` and `driver.check`, each with a capability of its own.
-pub const PROTOCOL_VERSION: &str = "1.1";
+/// 1.1 added `volume.clone`, `volume.revert` and `driver.check`, each with a capability of its own; 1.2 the `kind` of
+/// `snapshot.open`, with the capability `read_either`.
+pub const PROTOCOL_VERSION: &str = "1.2";
 
 /// What both sides of a process name in their hello, so that neither mistakes something else for its peer.
 pub const PROTOCOL_NAME: &str = "convoy-driver";
@@ -142,6 +143,9 @@ pub enum Capability {
     Revert,
     /// `driver.check`. Since 1.1.
     Check,
+    /// With [`Capability::ReadBlock`] or [`Capability::ReadTree`], which says what it hands over unasked: `snapshot.open`
+    /// hands over the other as well, as its `kind` says. Since 1.2.
+    ReadEither,
     /// A capability of a newer minor version.
     #[serde(other)]
     #[cfg_attr(feature = "schema", schemars(skip))]

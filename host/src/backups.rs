@@ -211,6 +211,14 @@ impl Backups {
             provider::keeps(&entry.driver, scheme(&url))
         };
         if own {
+            if !asked.kind.is_empty() {
+                let text = format!(
+                    "driver {} keeps this backup itself, as it is: leave out {}, or name a destination",
+                    entry.driver.name(),
+                    asked.kind
+                );
+                return Err(Error::InvalidRequest(text));
+            }
             return self.back_up_at_provider(&entry, &snapshot.name, &job.call(request_id)).await;
         }
         let (asked, job, id) = (asked.clone(), Arc::clone(job), request_id.to_owned());

@@ -73,6 +73,7 @@ cases! {
     "data.tree" "hands over a tree as it was" [Can(C::Snapshots), Can(C::ReadTree)] data::tree;
     "data.block" "hands over a device as it was" [Can(C::Snapshots), Can(C::ReadBlock)] data::block;
     "data.changed" "knows every byte that changed" [Can(C::Snapshots), Can(C::ReadBlock), Can(C::ChangedExtents)] data::changed;
+    "data.either" "hands a snapshot over as a tree and as a device" [Can(C::Snapshots), Can(C::ReadEither)] data::either;
     "restore.tree" "restores a tree" [Can(C::RestoreTree)] restore::tree;
     "restore.block" "restores a device bit for bit" [Can(C::Snapshots), Can(C::ReadBlock), Can(C::RestoreBlock)] restore::block;
     "restore.abort" "leaves nothing of an aborted restore" [] restore::abort_case;

@@ -5,7 +5,7 @@ use crate::rules;
 use crate::subject::Subject;
 use convoy_driver_sdk::Name;
 use convoy_driver_sdk::protocol::{
-    Extent, Extents, ListExtents, OpenSnapshot, OpenedSnapshot, SourceLocation,
+    Extent, Extents, ListExtents, OpenSnapshot, OpenedSnapshot, SourceKind, SourceLocation,
 };
 use rustix::fs::{OFlags, SeekFrom};
 use std::fs::File;
@@ -103,7 +103,19 @@ pub(crate) fn open(
     snapshot: &Name,
     base: Option<&Name>,
 ) -> Outcome<OpenedSnapshot> {
-    let request = OpenSnapshot { volume: volume.clone(), snapshot: snapshot.clone(), base: base.cloned() };
+    open_as(kit, volume, snapshot, base, None)
+}
+
+/// Opens a snapshot for reading in one of the two shapes.
+pub(crate) fn open_as(
+    kit: &Subject,
+    volume: &Name,
+    snapshot: &Name,
+    base: Option<&Name>,
+    kind: Option<SourceKind>,
+) -> Outcome<OpenedSnapshot> {
+    let request =
+        OpenSnapshot { volume: volume.clone(), snapshot: snapshot.clone(), base: base.cloned(), kind };
     let opened =
         done(rules::SNAPSHOT_OPEN, &format!("snapshot.open {snapshot} of {volume}"), kit.call(request))?;
     kit.reading(&opened.handle);

@@ -226,7 +226,7 @@ mod tests {
         Report {
             driver: "process:/x".to_owned(),
             version: "x 1.0".to_owned(),
-            protocol: "1.1".to_owned(),
+            protocol: "1.2".to_owned(),
             capabilities: vec!["sized".to_owned()],
             cases: vec![
                 case("a.one", Verdict::Passed),

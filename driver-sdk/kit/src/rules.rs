@@ -66,6 +66,7 @@ rules! {
     R42 CHECK "`driver.check` changes nothing without `repair`, loses nothing with it, and says of each finding what it is about.";
     R43 BACKUP "`backup.create` gives a URL with the driver's scheme, by which the backup is listed, inspected and deleted; it outlives its snapshot and its volume. `backup.delete` repeated answers `not_found`.";
     R44 BACKUP_DATA "`volume.create` with the option `backup` makes a volume with exactly what the snapshot had, and leaves the backup as it is.";
+    R45 READ_EITHER "`snapshot.open` of a driver with `read_either` hands over what `kind` says; without `kind` what it declares beside it: `read_tree` or `read_block`.";
 }
 
 #[cfg(test)]

@@ -35,6 +35,10 @@ pub struct OpenSnapshot {
     /// the driver gives all extents in use instead, and says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<Name>,
+    /// For drivers with `read_either`: which of the two shapes the reader wants; `None` is the driver's own choice.
+    /// `base` means nothing for a tree. Since 1.2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<SourceKind>,
 }
 
 /// How a reader knows, without reading it, that a file of an open tree is one it has read in an earlier snapshot.

@@ -18,7 +18,14 @@ const LONGEST: usize = 65536;
 pub(crate) const ACL_ACCESS: &str = "system.posix_acl_access";
 pub(crate) const ACL_DEFAULT: &str = "system.posix_acl_default";
 
+/// The names under which XFS shows root its POSIX ACLs once more. Set on another file system they would be attributes of no
+/// meaning, which come back to XFS as old ACLs.
+const ACL_OF_XFS: [&[u8]; 2] = [b"trusted.SGI_ACL_FILE", b"trusted.SGI_ACL_DEFAULT"];
+
 fn kept(name: &[u8]) -> bool {
+    if ACL_OF_XFS.contains(&name) {
+        return false;
+    }
     [&b"user."[..], b"trusted.", b"security."].iter().any(|p| name.starts_with(p))
         || name == ACL_ACCESS.as_bytes()
         || name == ACL_DEFAULT.as_bytes()

@@ -28,6 +28,7 @@ mod open;
 mod restore;
 mod snapshots;
 mod sources;
+mod trees;
 mod volumes;
 
 /// How long undoing may take after a call that failed, perhaps because its own time was over.
@@ -168,10 +169,11 @@ impl DeviceMapper {
 
     /// Settles what was left between two states: see [`crate::state::Pending`]. One line for each that is settled.
     fn settle(&self, context: &Context) -> Vec<String> {
-        let abandoned = self.journal.abandoned();
-        if abandoned.is_empty() {
+        if self.journal.abandoned().is_empty() {
             return Vec::new();
         }
+        self.release_abandoned(context);
+        let abandoned = self.journal.abandoned();
         let recorded = self.store.ids();
         let (mut lines, mut kept, mut gone) = (Vec::new(), Vec::new(), Vec::new());
         for pending in abandoned {
@@ -220,7 +222,9 @@ impl Driver for DeviceMapper {
                 Capability::Snapshots,
                 Capability::ReadBlock,
                 Capability::ChangedExtents,
+                Capability::ReadEither,
                 Capability::RestoreBlock,
+                Capability::RestoreTree,
                 Capability::ResizeOffline,
                 Capability::ResizeOnline,
                 Capability::MountAt,

@@ -30,7 +30,7 @@ use convoy_driver_sdk::protocol::{
     AbortRestore, Capability, Check, Checked, CloneVolume, CloseSnapshot, CreateSnapshot, CreateVolume,
     DeleteSnapshot, DeleteVolume, Description, Extents, FinishRestore, GetVolume, ListExtents, ListVolumes,
     ListedVolumes, MountVolume, Mounted, Open, OpenSnapshot, Opened, OpenedSnapshot, PrepareRestore,
-    PreparedRestore, Probed, ResizeVolume, RevertVolume, Snapshot, UnmountVolume, Volume,
+    PreparedRestore, Probed, ResizeVolume, RevertVolume, Snapshot, SourceKind, UnmountVolume, Volume,
 };
 use convoy_driver_sdk::records::RecordStore;
 use convoy_driver_sdk::{Context, Driver, DriverError, ErrorKind, Name, PROTOCOL_VERSION, Result, reflink};
@@ -120,6 +120,7 @@ impl Driver for LoopImages {
                 Capability::Freeze,
                 Capability::ReadBlock,
                 Capability::ChangedExtents,
+                Capability::ReadEither,
                 Capability::RestoreBlock,
                 Capability::RestoreTree,
                 Capability::ResizeOffline,
@@ -182,7 +183,8 @@ impl Driver for LoopImages {
     }
 
     fn close(&self, context: &Context) -> Result<()> {
-        lock(&self.readings).clear();
+        let readings: Vec<String> = lock(&self.readings).keys().cloned().collect();
+        readings.into_iter().try_for_each(|handle| self.end_reading(&handle, context))?;
         let handles: Vec<String> = lock(&self.restores).keys().cloned().collect();
         handles.into_iter().try_for_each(|handle| self.abort(&handle, context))
     }
@@ -231,17 +233,19 @@ impl Driver for LoopImages {
         self.drop_snapshot(&request)
     }
 
-    fn open_snapshot(&self, request: OpenSnapshot, _: &Context) -> Result<OpenedSnapshot> {
-        self.begin_reading(&request)
+    fn open_snapshot(&self, request: OpenSnapshot, context: &Context) -> Result<OpenedSnapshot> {
+        match request.kind {
+            Some(SourceKind::Tree) => self.begin_reading_files(&request, context),
+            _ => self.begin_reading(&request),
+        }
     }
 
     fn list_extents(&self, request: ListExtents, _: &Context) -> Result<Extents> {
         self.extents(&request)
     }
 
-    fn close_snapshot(&self, request: CloseSnapshot, _: &Context) -> Result<()> {
-        lock(&self.readings).remove(&request.handle);
-        Ok(())
+    fn close_snapshot(&self, request: CloseSnapshot, context: &Context) -> Result<()> {
+        self.end_reading(&request.handle, context)
     }
 
     fn prepare_restore(&self, request: PrepareRestore, context: &Context) -> Result<PreparedRestore> {

@@ -2,7 +2,7 @@
 
 use convoy_driver_sdk::mountinfo::MountTable;
 use convoy_driver_sdk::protocol::Opened;
-use convoy_driver_sdk::{Context, Name, Result, freeze};
+use convoy_driver_sdk::{Context, ErrorKind, Name, Result, freeze};
 
 use crate::record::{Record, State};
 use crate::restores::release_mount;
@@ -16,9 +16,25 @@ impl LoopImages {
             release_mount(&mount.mountpoint, context)?;
             opened.recovered.push(format!("undid the restore at {}", mount.mountpoint.display()));
         }
+        for mount in mounts.under(&self.reading_mounts()) {
+            match release_mount(&mount.mountpoint, context) {
+                Ok(()) => {
+                    opened
+                        .recovered
+                        .push(format!("unmounted the snapshot at {}", mount.mountpoint.display()));
+                }
+                // The host outlived the driver and still reads: it closes the handle when it is done.
+                Err(error) if error.kind == ErrorKind::Busy => {
+                    opened.warnings.push(format!("{} is still read", mount.mountpoint.display()));
+                }
+                Err(error) => return Err(error),
+            }
+        }
         // Empty now: the places of restores that were not mounted yet.
-        for entry in std::fs::read_dir(self.restore_mounts()).into_iter().flatten().flatten() {
-            let _ = std::fs::remove_dir(entry.path());
+        for places in [self.restore_mounts(), self.reading_mounts()] {
+            for entry in std::fs::read_dir(places).into_iter().flatten().flatten() {
+                let _ = std::fs::remove_dir(entry.path());
+            }
         }
         for image in devices::release_unused(self.images.path(), context)? {
             opened.recovered.push(format!("released the loop device of {image}"));

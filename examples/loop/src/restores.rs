@@ -77,8 +77,8 @@ impl LoopImages {
                 }
                 None => found_on(&target, context)?,
             };
-            // The image may be larger than the volume that was backed up.
-            self.publish(&name, Record::new(fs, true), &target.work)
+            // The image may be larger than the volume that was backed up; a file system made here has its size.
+            self.publish(&name, Record::new(fs, target.mountpoint.is_none()), &target.work)
         })?;
         lock(&self.restores).insert(handle.to_owned(), Restore::Finished(name));
         Ok(volume)

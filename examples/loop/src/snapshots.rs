@@ -3,10 +3,10 @@
 use convoy_driver_sdk::freeze::Frozen;
 use convoy_driver_sdk::mapping::{self, Ranges};
 use convoy_driver_sdk::protocol::{
-    CreateSnapshot, DeleteSnapshot, Extents, ListExtents, OpenSnapshot, OpenedSnapshot, Snapshot,
+    CreateSnapshot, DeleteSnapshot, Extents, ListExtents, OpenSnapshot, OpenedSnapshot, SameFile, Snapshot,
     SourceLocation,
 };
-use convoy_driver_sdk::{DriverError, ErrorKind, Name, Result, Timestamp};
+use convoy_driver_sdk::{Context, DriverError, ErrorKind, Name, Result, Timestamp, atomic};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::PathBuf;
@@ -14,17 +14,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::record::{Record, TakenSnapshot};
+use crate::restores::release_mount;
+use crate::volumes::mount_image_with;
 use crate::{LoopImages, images, lock, options};
 
 /// How long writers may be held up; sharing blocks takes milliseconds.
 const FREEZE: Duration = Duration::from_secs(10);
+
+/// Begins the handles of snapshots whose files are read.
+const TREE: &str = "tree";
+/// Nothing in a snapshot is run, and nothing of it opens a device.
+const READING: &str = "ro,nosuid,nodev,noexec,noatime";
 
 /// A snapshot that is being read.
 #[derive(Debug)]
 pub(crate) struct Reading {
     pub(crate) volume: Name,
     snapshot: Name,
-    ranges: Arc<Ranges>,
+    /// What of the image is to be read; not known where its files are.
+    ranges: Option<Arc<Ranges>>,
 }
 
 impl LoopImages {
@@ -112,7 +120,7 @@ impl LoopImages {
     }
 
     pub(crate) fn begin_reading(&self, request: &OpenSnapshot) -> Result<OpenedSnapshot> {
-        let OpenSnapshot { volume, snapshot, base } = request;
+        let OpenSnapshot { volume, snapshot, base, .. } = request;
         let (record, device) = self.known_snapshot(volume, snapshot)?;
         let size = images::length(&device)?;
         let open = |path: &PathBuf| File::open(path).map_err(images::io("open", path));
@@ -131,21 +139,71 @@ impl LoopImages {
             None => mapping::in_use(&file).map_err(mapped)?,
         });
         let handle = self.handle("read");
-        let reading = Reading { volume: volume.clone(), snapshot: snapshot.clone(), ranges };
-        self.locked(volume, || {
-            // It may have been deleted while the blocks were compared.
-            self.known_snapshot(volume, snapshot)?;
-            lock(&self.readings).insert(handle.clone(), reading);
-            Ok(())
-        })?;
+        let reading = Reading { volume: volume.clone(), snapshot: snapshot.clone(), ranges: Some(ranges) };
+        self.announce(&handle, reading)?;
         let location = SourceLocation::Block { device, size, changed_only };
         Ok(OpenedSnapshot { handle, location, restore_options: options::restore_options(record.fs) })
     }
 
+    fn announce(&self, handle: &str, reading: Reading) -> Result<()> {
+        self.locked(&reading.volume.clone(), || {
+            // It may have been deleted while the blocks were compared or shared.
+            self.known_snapshot(&reading.volume, &reading.snapshot)?;
+            lock(&self.readings).insert(handle.to_owned(), reading);
+            Ok(())
+        })
+    }
+
+    /// Where file systems are mounted whose files are read.
+    pub(crate) fn reading_mounts(&self) -> PathBuf {
+        self.root.join("trees")
+    }
+
+    /// Hands over the files of a snapshot. Mounting may write: it replays the journal of a file system that was in use. So what
+    /// is mounted is a copy, which has the inodes and times of the volume.
+    pub(crate) fn begin_reading_files(
+        &self,
+        request: &OpenSnapshot,
+        context: &Context,
+    ) -> Result<OpenedSnapshot> {
+        let OpenSnapshot { volume, snapshot, .. } = request;
+        let (record, image) = self.known_snapshot(volume, snapshot)?;
+        let handle = self.handle(TREE);
+        let path = self.reading_mounts().join(&handle);
+        let copy = self.images.share(&image, &format!("{handle}.img"), false)?;
+        let reading = Reading { volume: volume.clone(), snapshot: snapshot.clone(), ranges: None };
+        atomic::create_dir(&self.reading_mounts(), 0o700)
+            .map_err(images::io("make", &self.reading_mounts()))
+            .and_then(|()| mount_image_with(&copy, record.fs, READING, &path, context).map(drop))
+            .and_then(|()| self.announce(&handle, reading))
+            .inspect_err(|_| {
+                // Not the call's context: a call that is over must not leave a mount behind.
+                if let Err(error) = self.end_reading(&handle, &Context::new(context.request_id())) {
+                    tracing::warn!(%error, "files of a snapshot stay mounted until the next start");
+                }
+            })?;
+        let location = SourceLocation::Tree { path, same_file: SameFile::ChangeTime };
+        Ok(OpenedSnapshot { handle, location, restore_options: options::restore_options(record.fs) })
+    }
+
+    /// Also for a handle of an earlier life: what it had mounted may have been in use when this one began.
+    pub(crate) fn end_reading(&self, handle: &str, context: &Context) -> Result<()> {
+        if handle.starts_with(TREE) && !handle.contains('/') {
+            release_mount(&self.reading_mounts().join(handle), context)?;
+            images::discard(&self.images.work().join(format!("{handle}.img")));
+        }
+        lock(&self.readings).remove(handle);
+        Ok(())
+    }
+
     pub(crate) fn extents(&self, request: &ListExtents) -> Result<Extents> {
-        let ranges = lock(&self.readings).get(&request.handle).map(|reading| Arc::clone(&reading.ranges));
+        let ranges = lock(&self.readings).get(&request.handle).map(|reading| reading.ranges.clone());
         let ranges = ranges.ok_or_else(|| {
             DriverError::new(ErrorKind::NotFound, format!("no snapshot is open as {}", request.handle))
+        })?;
+        let ranges = ranges.ok_or_else(|| {
+            let text = format!("{} is open as a tree, which has no extents", request.handle);
+            DriverError::new(ErrorKind::InvalidArgument, text)
         })?;
         Ok(ranges.page(request))
     }

@@ -261,6 +261,18 @@ impl LoopImages {
 
 /// Mounts an image; gives the loop device, which goes when the image is unmounted.
 pub(crate) fn mount_image(image: &Path, fs: FsKind, target: &Path, context: &Context) -> Result<PathBuf> {
+    // What containers delete becomes free space here.
+    mount_image_with(image, fs, "discard", target, context)
+}
+
+/// Mounts an image with options of the file system.
+pub(crate) fn mount_image_with(
+    image: &Path,
+    fs: FsKind,
+    options: &str,
+    target: &Path,
+    context: &Context,
+) -> Result<PathBuf> {
     // The kernel would make an empty device of a file that is not there, were it made meanwhile.
     images::length(image)?;
     atomic::create_dir(target, 0o711).map_err(images::io("make", target))?;
@@ -269,8 +281,8 @@ pub(crate) fn mount_image(image: &Path, fs: FsKind, target: &Path, context: &Con
         source: device.clone(),
         target: target.to_owned(),
         fs_type: fs.to_string(),
-        // What containers delete becomes free space here. An XFS has the UUID of the volume it is a copy of.
-        options: if fs == FsKind::Xfs { "discard,nouuid" } else { "discard" }.to_owned(),
+        // An XFS has the UUID of the volume it is a copy of.
+        options: if fs == FsKind::Xfs { format!("{options},nouuid") } else { options.to_owned() },
         namespace: None,
     };
     let mounted = filesystem::mount(&mount, context);

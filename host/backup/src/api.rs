@@ -106,6 +106,15 @@ pub enum Source {
     },
 }
 
+impl Source {
+    pub(crate) fn kind(&self) -> BackupKind {
+        match self {
+            Self::Tree { .. } => BackupKind::Tree,
+            Self::Block { .. } => BackupKind::Block,
+        }
+    }
+}
+
 /// In which form a backup is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Format {
@@ -123,6 +132,9 @@ pub struct BackupOptions {
     pub format: Format,
     /// Use the last backup of the volume: what it has is neither read nor stored again.
     pub incremental: bool,
+    /// What the source will be, where it is known before it is opened: then only backups of the same kind are built on. A
+    /// backup of another kind than its parent takes nothing from it.
+    pub kind: Option<BackupKind>,
     /// Trust nothing that is in the store: read all of the source, read and verify what the store has before it is used again, and repair what is
     /// damaged and still there in the source.
     pub recheck: bool,
@@ -134,7 +146,7 @@ pub struct BackupOptions {
 
 impl Default for BackupOptions {
     fn default() -> Self {
-        Self { format: Format::V1, incremental: true, recheck: false, level: Some(1), key: None }
+        Self { format: Format::V1, incremental: true, kind: None, recheck: false, level: Some(1), key: None }
     }
 }
 

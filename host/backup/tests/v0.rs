@@ -12,8 +12,14 @@ use convoy_backup::{BackupKind, BackupOptions, Format, Progress, Target, VerifyO
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
-const V0: BackupOptions =
-    BackupOptions { format: Format::V0, incremental: true, recheck: false, level: None, key: None };
+const V0: BackupOptions = BackupOptions {
+    format: Format::V0,
+    incremental: true,
+    recheck: false,
+    level: None,
+    key: None,
+    kind: None,
+};
 
 fn said(name: &str) -> BTreeMap<String, BTreeMap<String, String>> {
     serde_json::from_slice(&std::fs::read(fixtures().join(name)).unwrap()).unwrap()

@@ -11,7 +11,7 @@ mod watch;
 
 pub use backup::{
     BackupArgs, BackupCommand, CreateBackupArgs, Format, KeyArgs, KeyCommand, KeyFileArgs, ListBackupsArgs,
-    PruneArgs, VerifyArgs,
+    PruneArgs, SnapshotKind, VerifyArgs,
 };
 pub use daemon::{DEFAULT_CONFIG, DEFAULT_ROOT, DaemonArgs};
 pub use driver::{

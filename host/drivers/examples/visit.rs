@@ -103,7 +103,8 @@ impl Visit<'_> {
         let _ = self.call(create).await;
         self.call(GetSnapshot { volume: volume.clone(), snapshot: snapshot.clone() }).await?;
         self.call(ListSnapshots { volume: volume.clone() }).await?;
-        let open = OpenSnapshot { volume: volume.clone(), snapshot: snapshot.clone(), base: None };
+        let open =
+            OpenSnapshot { volume: volume.clone(), snapshot: snapshot.clone(), base: None, kind: None };
         // The handle differs from run to run.
         let opened = self.driver.call(open, options()).await?;
         let SourceLocation::Tree { path, .. } = &opened.location else {

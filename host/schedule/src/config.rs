@@ -1,5 +1,6 @@
 //! `[[schedule]]` and `[scheduling]` of the configuration file, as users write them. [`crate::Schedule`] checks them.
 
+use convoy_driver_sdk::protocol::SourceKind;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -33,6 +34,9 @@ pub struct ScheduleConfig {
     /// A custom S3 endpoint of the destination.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
+    /// Whether backups are of the files or of the blocks: `tree` or `block`; what the driver hands over unasked unless said.
+    #[serde(rename = "as", default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<SourceKind>,
     /// The file with the key to encrypt with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encryption_key_file: Option<PathBuf>,

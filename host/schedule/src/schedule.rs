@@ -6,6 +6,7 @@ use crate::due::Timing;
 use crate::keep::{KeepsNothing, Rules};
 use crate::naming::MAX_SCHEDULE_BYTES;
 use crate::select::{InvalidSelection, Label, Selection, parse_labels};
+use convoy_driver_sdk::protocol::SourceKind;
 use convoy_driver_sdk::{Name, Timestamp};
 use jiff::tz::TimeZone;
 use std::collections::{BTreeMap, BTreeSet};
@@ -105,6 +106,8 @@ pub struct Schedule {
     pub destination: String,
     /// A custom S3 endpoint; empty: none.
     pub endpoint: String,
+    /// Whether backups are of the files or of the blocks; `None`: the driver's own choice.
+    pub source: Option<SourceKind>,
     /// The key to encrypt with.
     pub encryption_key_file: Option<PathBuf>,
     /// The passphrase to encrypt with.
@@ -210,6 +213,7 @@ impl Schedule {
             let given = [
                 ("destination", config.destination.is_some()),
                 ("endpoint", config.endpoint.is_some()),
+                ("as", config.source.is_some()),
                 ("encryption-key-file", config.encryption_key_file.is_some()),
                 ("passphrase-file", config.passphrase_file.is_some()),
                 ("keep-snapshots", config.keep_snapshots.is_some()),
@@ -259,6 +263,7 @@ impl Schedule {
             kind: config.kind,
             destination: config.destination.clone().unwrap_or_default(),
             endpoint: config.endpoint.clone().unwrap_or_default(),
+            source: config.source,
             encryption_key_file: config.encryption_key_file.clone(),
             passphrase_file: config.passphrase_file.clone(),
             keep_backups,

@@ -11,14 +11,15 @@ use crate::metrics::{Bytes, METRICS};
 use crate::volumes::error::{Error, Result};
 use crate::volumes::index::Entry;
 use convoy_backup::{
-    BackupError, BackupMeta, BackupOptions, Format, Progress, PruneOptions, VerifyOptions, VerifySummary,
+    BackupError, BackupKind, BackupMeta, BackupOptions, Format, Progress, PruneOptions, VerifyOptions,
+    VerifySummary,
 };
 use convoy_client::types::{
     BackupInfo, BackupRef, CreateBackup, Event, ListBackups, Pairs, Problem, PruneBackups, PruneReport,
     VerifyBackups, VerifyReport,
 };
 use convoy_driver_sdk::Timestamp;
-use convoy_driver_sdk::protocol::Snapshot;
+use convoy_driver_sdk::protocol::{Snapshot, SourceKind};
 use convoy_objectstore::StoreError;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -43,6 +44,12 @@ impl Backups {
                 return Err(Error::InvalidRequest(text));
             }
         };
+        let shape = source::shape(&entry.driver, &asked.kind)?;
+        if shape.told && format == Format::V0 {
+            let text =
+                "convoy 0.5 restores only what is of the driver's own kind: leave out the format or the kind";
+            return Err(Error::InvalidRequest(text.to_owned()));
+        }
         let store = self.destinations().open(url, &asked.endpoint).await?;
         // What 0.5 is to restore cannot be encrypted: only a key that was asked for is refused.
         let secret = Secret::asked(&asked.encryption_key_file, &asked.passphrase_file)?;
@@ -53,12 +60,18 @@ impl Backups {
         let level = store.level(asked.compression)?;
         let volume = &entry.volume.name;
         let _reading = self.volumes.reading(volume);
-        let options = BackupOptions { format, recheck: asked.full, key, level, ..BackupOptions::default() };
+        let kind = shape.kind.map(|kind| match kind {
+            SourceKind::Tree => BackupKind::Tree,
+            SourceKind::Block => BackupKind::Block,
+        });
+        let options =
+            BackupOptions { format, kind, recheck: asked.full, key, level, ..BackupOptions::default() };
         let engine = self.memory.share(job).await?;
         let prepared = engine.prepare(Arc::clone(&store.objects), volume, &options).await?;
         let base = prepared.parent().map(|parent| parent.snapshot);
         let call = job.call(request_id);
-        let opened = source::open(&self.volumes, entry, &snapshot.name, base.as_deref(), &call).await?;
+        let opened =
+            source::open(&self.volumes, entry, &snapshot.name, shape, base.as_deref(), &call).await?;
         let meta = BackupMeta {
             backup: crate::volumes::create::generated_name("backup")?.to_string(),
             volume: volume.to_string(),

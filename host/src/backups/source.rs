@@ -6,10 +6,10 @@ use crate::volumes::error::{Error, Result};
 use crate::volumes::index::Entry;
 use crate::volumes::{CHANGE, QUICK, Volumes};
 use convoy_backup::{Extents, SameFile, Source, SourceExtent};
-use convoy_driver_sdk::Name;
 use convoy_driver_sdk::protocol::{
-    self, Capability, CloseSnapshot, ListExtents, OpenSnapshot, OpenedSnapshot, SourceLocation,
+    self, Capability, CloseSnapshot, ListExtents, OpenSnapshot, OpenedSnapshot, SourceKind, SourceLocation,
 };
+use convoy_driver_sdk::{DriverError, ErrorKind, Name};
 use futures::StreamExt;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -25,31 +25,98 @@ pub(super) struct OpenSource {
     opened: OpenedSnapshot,
 }
 
+/// In which shape a snapshot is to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Shape {
+    /// What it will be, as far as that is known.
+    pub(super) kind: Option<SourceKind>,
+    /// Whether the driver has to be told, since unasked it hands over the other.
+    pub(super) told: bool,
+}
+
+/// Finds out what a driver can hand over of what was asked for: `tree`, `block`, or nothing.
+pub(super) fn shape(driver: &Backend, asked: &str) -> Result<Shape> {
+    let asked = match asked {
+        "" => None,
+        "tree" => Some(SourceKind::Tree),
+        "block" => Some(SourceKind::Block),
+        other => {
+            let text = format!("invalid kind {other:?}: expected tree or block");
+            return Err(Error::InvalidRequest(text));
+        }
+    };
+    let (tree, block) = (driver.can(Capability::ReadTree), driver.can(Capability::ReadBlock));
+    let unsupported = |what| Error::Unsupported { driver: driver.name().clone(), what };
+    let own = match (tree, block) {
+        // Its failure is told by the call.
+        (false, false) if driver.failure().is_some() => {
+            return Ok(Shape { kind: asked, told: asked.is_some() });
+        }
+        (false, false) => return Err(unsupported("reading snapshots")),
+        (true, true) => None,
+        (true, false) => Some(SourceKind::Tree),
+        (false, true) => Some(SourceKind::Block),
+    };
+    match (asked, own) {
+        (None, own) => Ok(Shape { kind: own, told: false }),
+        (Some(asked), Some(own)) if asked == own => Ok(Shape { kind: Some(own), told: false }),
+        (Some(asked), _) if driver.can(Capability::ReadEither) => Ok(Shape { kind: Some(asked), told: true }),
+        (Some(SourceKind::Tree), _) => Err(unsupported(
+            "a backup as a tree: it hands snapshots over as block devices alone (leave --as tree out)",
+        )),
+        (Some(SourceKind::Block), _) => Err(unsupported(
+            "a backup as a block device: it hands snapshots over as directory trees alone (leave --as block out)",
+        )),
+    }
+}
+
 /// Has the driver hand a snapshot over, with what changed since `base` if it knows.
 pub(super) async fn open(
     volumes: &Volumes,
     entry: &Entry,
     snapshot: &Name,
+    shape: Shape,
     base: Option<&str>,
     call: &Call,
 ) -> Result<OpenSource> {
     let driver = Arc::clone(&entry.driver);
-    if driver.failure().is_none() && !driver.can(Capability::ReadTree) && !driver.can(Capability::ReadBlock) {
-        return Err(Error::Unsupported { driver: driver.name().clone(), what: "reading snapshots" });
-    }
     let volume = entry.volume.name.clone();
-    let base =
-        base.filter(|_| driver.can(Capability::ChangedExtents)).and_then(|base| Name::parse(base).ok());
+    let base = base
+        .filter(|_| driver.can(Capability::ChangedExtents) && shape.kind != Some(SourceKind::Tree))
+        .and_then(|base| Name::parse(base).ok());
     let turn = volumes.turn_to_snapshot(&volume, "snapshot open").await?;
-    let request = OpenSnapshot { volume: volume.clone(), snapshot: snapshot.clone(), base: base.clone() };
+    let request = OpenSnapshot {
+        volume: volume.clone(),
+        snapshot: snapshot.clone(),
+        base: base.clone(),
+        kind: shape.kind.filter(|_| shape.told),
+    };
     let opened = driver.change(request, &call.within(CHANGE), &turn).await?;
-    Ok(OpenSource { driver, volume, base, opened })
+    drop(turn);
+    let open = OpenSource { driver, volume, base, opened };
+    if let Some(kind) = shape.kind.filter(|kind| *kind != open.kind()) {
+        let (driver, found) = (open.driver.name().clone(), open.kind());
+        open.close(volumes, call.request_id()).await;
+        let text =
+            format!("driver {driver} was to hand the snapshot over as {kind:?} and did so as {found:?}");
+        return Err(DriverError::new(ErrorKind::Internal, text.to_lowercase())
+            .hint("it is a defect of the driver: report it to its author")
+            .into());
+    }
+    Ok(open)
 }
 
 impl OpenSource {
     /// What a restore must be told again.
     pub(super) fn restore_options(&self) -> std::collections::BTreeMap<String, String> {
         self.opened.restore_options.clone()
+    }
+
+    fn kind(&self) -> SourceKind {
+        match self.opened.location {
+            SourceLocation::Tree { .. } => SourceKind::Tree,
+            SourceLocation::Block { .. } => SourceKind::Block,
+        }
     }
 
     /// The size of a device; `None` for a tree.

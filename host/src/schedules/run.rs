@@ -10,6 +10,7 @@ use crate::metrics::METRICS;
 use crate::volumes::error::{Error, Result};
 use crate::volumes::locks::unpoisoned;
 use convoy_client::types::{CreateBackup, ListBackups};
+use convoy_driver_sdk::protocol::SourceKind;
 use convoy_driver_sdk::{Name, Timestamp};
 use convoy_schedule::config::Kind;
 use convoy_schedule::naming::snapshot_name;
@@ -281,6 +282,12 @@ impl Inner {
             endpoint: schedule.endpoint.clone(),
             snapshot_name: snapshot.to_owned(),
             volume_name: volume.to_string(),
+            kind: match schedule.source {
+                None => "",
+                Some(SourceKind::Tree) => "tree",
+                Some(SourceKind::Block) => "block",
+            }
+            .to_owned(),
             encryption_key_file: plan.key_file(),
             passphrase_file: plan.passphrase_file(),
             ..CreateBackup::default()

@@ -23,6 +23,7 @@ mod recovery;
 mod scale;
 mod service;
 mod takeover;
+mod trees;
 
 use check::Step;
 use std::process::ExitCode;

@@ -12,7 +12,7 @@ use crate::pattern;
 use crate::rules;
 use crate::subject::Subject;
 use convoy_driver_sdk::protocol::{
-    Capability, CreateSnapshot, MountVolume, Open, ResizeVolume, UnmountVolume,
+    Capability, CreateSnapshot, MountVolume, Open, ResizeVolume, SourceKind, UnmountVolume,
 };
 use convoy_driver_sdk::{DriverError, ErrorKind, Name};
 use std::collections::BTreeMap;
@@ -265,18 +265,23 @@ pub(super) fn reading(kit: &Subject) -> Outcome {
     }
     let name = kit.create("crash")?;
     let snapshot = kit.snapshot(&name, "read")?;
-    let (opened, whole) = timed(|| image::open(kit, &name, &snapshot, None))?;
-    for delay in moments(kit, whole) {
-        let request = convoy_driver_sdk::protocol::OpenSnapshot {
-            volume: name.clone(),
-            snapshot: snapshot.clone(),
-            base: None,
-        };
-        kill_after(kit, delay, || kit.call(request))?;
+    let either = [SourceKind::Tree, SourceKind::Block].map(Some);
+    let kinds = if kit.can(Capability::ReadEither) { &either[..] } else { &[None] };
+    for kind in kinds.iter().copied() {
+        let (opened, whole) = timed(|| image::open_as(kit, &name, &snapshot, None, kind))?;
+        for delay in moments(kit, whole) {
+            let request = convoy_driver_sdk::protocol::OpenSnapshot {
+                volume: name.clone(),
+                snapshot: snapshot.clone(),
+                base: None,
+                kind,
+            };
+            kill_after(kit, delay, || kit.call(request))?;
+        }
+        // Nothing is open any more: a handle of an earlier life closes nothing, and the snapshot can go.
+        let close = convoy_driver_sdk::protocol::CloseSnapshot { handle: opened.handle };
+        done(rules::SNAPSHOT_OPEN, "snapshot.close of a handle of an earlier life", kit.call(close))?;
     }
-    // Nothing is open any more: a handle of an earlier life closes nothing, and the snapshot can go.
-    let close = convoy_driver_sdk::protocol::CloseSnapshot { handle: opened.handle };
-    done(rules::SNAPSHOT_OPEN, "snapshot.close of a handle of an earlier life", kit.call(close))?;
     done(
         rules::WHOLE,
         "snapshot.delete after a kill while it was open",

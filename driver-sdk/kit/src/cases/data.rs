@@ -1,12 +1,12 @@
 //! The data of snapshots.
 
-use crate::check::{Outcome, done, ensure, fail, io, skip};
+use crate::check::{Outcome, done, ensure, fail, io, refused, skip};
 use crate::image::{self, Source, first_difference};
 use crate::pattern;
 use crate::rules;
 use crate::subject::Subject;
-use convoy_driver_sdk::Name;
-use convoy_driver_sdk::protocol::{Capability, CloseSnapshot, SourceLocation};
+use convoy_driver_sdk::protocol::{Capability, CloseSnapshot, OpenedSnapshot, SourceKind, SourceLocation};
+use convoy_driver_sdk::{ErrorKind, Name};
 use std::path::PathBuf;
 
 /// A volume with files, a snapshot, other files, and another snapshot.
@@ -64,6 +64,52 @@ pub(super) fn tree(kit: &Subject) -> Outcome {
     compare(&days.tuesday, &days.is, "after changes")?;
     done(rules::SNAPSHOT, "snapshot.delete", super::snapshots::delete(kit, &days.volume, &days.monday))?;
     compare(&days.tuesday, &days.is, "after the other was deleted")
+}
+
+/// The driver's own choice is what it declares; asked for either it gives that, of the same snapshot, at the same time.
+pub(super) fn either(kit: &Subject) -> Outcome {
+    let (tree, block) = (kit.can(Capability::ReadTree), kit.can(Capability::ReadBlock));
+    ensure(rules::READ_EITHER, tree != block, || {
+        "read_either: expected one of read_tree and read_block beside it, which says what is handed over unasked"
+            .to_owned()
+    })?;
+    let days = TwoDays::make(kit)?;
+    let open = |kind| image::open_as(kit, &days.volume, &days.monday, None, kind);
+    let is_tree = |opened: &OpenedSnapshot| matches!(opened.location, SourceLocation::Tree { .. });
+    let found = (is_tree(&open(None)?), is_tree(&open(Some(SourceKind::Block))?));
+    ensure(rules::READ_EITHER, found == (tree, false), || {
+        format!("expected a tree: unasked {tree}, asked for a block device false; found {found:?}")
+    })?;
+    let opened = open(Some(SourceKind::Tree))?;
+    let SourceLocation::Tree { path, .. } = &opened.location else {
+        return fail(rules::READ_EITHER, "snapshot.open as a tree: found a block device");
+    };
+    let compare = |when: &str| {
+        let found = io(rules::SNAPSHOT_DATA, "read the snapshot", pattern::read(path))?;
+        let differences = pattern::differences(&days.was, &found);
+        ensure(rules::SNAPSHOT_DATA, differences.is_empty(), || {
+            format!("the tree {when}: {}", differences.join("; "))
+        })
+    };
+    compare("of a mounted volume")?;
+    let live = kit.mount(&days.volume)?;
+    io(rules::MOUNT, "write a file into the volume", std::fs::write(live.join("beside"), "beside"))?;
+    compare("after the volume was written to")?;
+    refused(
+        rules::SNAPSHOT_OPEN,
+        "snapshot.delete while it is open as a tree",
+        &[ErrorKind::InUse],
+        super::snapshots::delete(kit, &days.volume, &days.monday),
+    )?;
+    kit.unmount(&days.volume)?;
+    compare("after the volume was unmounted")?;
+    let path = path.clone();
+    let close = || kit.call(CloseSnapshot { handle: opened.handle.clone() });
+    done(rules::SNAPSHOT_OPEN, "snapshot.close", close())?;
+    done(rules::SNAPSHOT_OPEN, "snapshot.close repeated", close())?;
+    ensure(rules::LEAKS, std::fs::read_dir(&path).map_or(0, Iterator::count) == 0, || {
+        format!("{} still has the files of a snapshot that was closed", path.display())
+    })
 }
 
 pub(super) fn block(kit: &Subject) -> Outcome {

@@ -30,7 +30,7 @@ pub(super) fn hello(kit: &Subject) -> Outcome {
     ensure(rules::HELLO, before.is_err(), || {
         "driver.probe before hello: expected an error, found success".to_owned()
     })?;
-    for (version, major) in [("1.1", true), ("1.999", true), ("999.0", false)] {
+    for (version, major) in [("1.1", true), ("1.2", true), ("1.999", true), ("999.0", false)] {
         let mut raw = io(rules::HELLO, "start the driver", Raw::start(&program(kit)?, &kit.work))?;
         let hello = json!({ "protocol": "convoy-driver", "version": version, "features": ["kit-feature"], "software": "kit" });
         let id = raw.send_value("hello", &hello)?;
@@ -102,7 +102,7 @@ pub(super) fn undeclared(kit: &Subject) -> Outcome {
     let can = |any: &[C]| any.iter().any(|capability| kit.can(*capability));
     let create = CreateSnapshot { volume: volume.clone(), snapshot: snapshot.clone(), freeze: false };
     expect(can(&[C::Snapshots]), "snapshot.create", kit.call(create).map(drop))?;
-    let open = OpenSnapshot { volume: volume.clone(), snapshot: snapshot.clone(), base: None };
+    let open = OpenSnapshot { volume: volume.clone(), snapshot: snapshot.clone(), base: None, kind: None };
     expect(can(&[C::ReadTree, C::ReadBlock]), "snapshot.open", kit.call(open).map(drop))?;
     let extents = ListExtents { handle: "none".to_owned(), from: 0, limit: None };
     expect(can(&[C::ReadBlock]), "snapshot.extents", kit.call(extents).map(drop))?;

@@ -72,7 +72,8 @@ pub(super) fn unknown(kit: &Subject) -> Outcome {
         let get = GetSnapshot { volume: of.clone(), snapshot: snapshot.clone() };
         expect(&format!("snapshot.get {what}"), kit.call(get).map(drop))?;
         if kit.can(Capability::ReadTree) || kit.can(Capability::ReadBlock) {
-            let open = OpenSnapshot { volume: of.clone(), snapshot: snapshot.clone(), base: None };
+            let open =
+                OpenSnapshot { volume: of.clone(), snapshot: snapshot.clone(), base: None, kind: None };
             expect(&format!("snapshot.open {what}"), kit.call(open).map(drop))?;
         }
     }

@@ -90,7 +90,9 @@ pub fn one_life<C: Cloud>() {
             driver.create_snapshot(CreateSnapshot { volume, snapshot, freeze: true }, &context).unwrap();
         }
         "read" => {
-            driver.open_snapshot(OpenSnapshot { volume, snapshot, base: None }, &context).unwrap();
+            driver
+                .open_snapshot(OpenSnapshot { volume, snapshot, base: None, kind: None }, &context)
+                .unwrap();
         }
         "resize" => {
             driver.resize_volume(ResizeVolume { name: volume, size: 2 << 30 }, &context).unwrap();

@@ -79,7 +79,7 @@ pub fn what_is_wrong_is_found_and_what_is_safe_is_repaired<C: Cloud>(refusal: Re
     std::fs::remove_file(record).unwrap();
 
     // An operation that was cut off: its intent is there, and nobody works at it.
-    let open = OpenSnapshot { volume: name("data"), snapshot: name("one"), base: None };
+    let open = OpenSnapshot { volume: name("data"), snapshot: name("one"), base: None, kind: None };
     let opened = world.driver().open_snapshot(open.clone(), &context()).unwrap();
     assert_well(&world);
     let intent = intents(&world).pop().unwrap();

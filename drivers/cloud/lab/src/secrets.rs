@@ -52,7 +52,7 @@ where
     let request =
         CreateBackup { volume: volume.clone(), snapshot: snapshot.clone(), options: BTreeMap::new() };
     texts.push(format!("{:?}", world.driver().create_backup(request, &context())));
-    let request = OpenSnapshot { volume, snapshot, base: None };
+    let request = OpenSnapshot { volume, snapshot, base: None, kind: None };
     texts.push(format!("{:?}", world.driver().open_snapshot(request, &context())));
     for fault in [Fault::LoseRequest, Fault::Answer(Reply::new(500, "oops")), Fault::Answer(refusal)] {
         world.cloud.line().fail(0, 20, fault, |_| true);

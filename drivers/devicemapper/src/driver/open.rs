@@ -76,7 +76,9 @@ pub(super) fn open(request: Open, context: &Context) -> Result<(DeviceMapper, Op
         watch: Mutex::new(health::Watch::default()),
         strangers,
     };
-    let mut recovered = driver.tidy(context)?;
+    // Before their devices are removed.
+    let mut recovered = driver.release_abandoned(context);
+    recovered.extend(driver.tidy(context)?);
     driver.thaw_all(context);
     recovered.extend(driver.settle(context));
     warnings.extend(driver.activate_all(context)?);
@@ -143,8 +145,8 @@ impl DeviceMapper {
             self.store.all().into_iter().map(|record| (record.dev_id, record.name)).collect();
         let own = self.store.ids();
         let pending: BTreeSet<_> = self.journal.abandoned().iter().map(|pending| pending.dev_id).collect();
-        let prefixes =
-            [self.read_name(0), self.restore_name(0)].map(|name| name.trim_end_matches('0').to_owned());
+        let prefixes = [self.read_name(0), self.tree_name(0), self.restore_name(0)]
+            .map(|name| name.trim_end_matches('0').to_owned());
         let mut lines = Vec::new();
         for (name, _) in kernel.list()? {
             let Some(state) = kernel.state(&name)? else { continue };

@@ -19,6 +19,8 @@ pub(super) struct Restore {
     name: Name,
     size: u64,
     filesystem: Option<FsKind>,
+    /// Whether files are written, into a file system that was made for them.
+    tree: bool,
 }
 
 impl DeviceMapper {
@@ -27,11 +29,6 @@ impl DeviceMapper {
         request: PrepareRestore,
         context: &Context,
     ) -> Result<PreparedRestore> {
-        if request.kind != SourceKind::Block {
-            return Err(DriverError::unsupported(
-                "restoring a directory tree: its volumes are block devices",
-            ));
-        }
         let name = request.name;
         self.store.check_free(&name)?;
         self.check_name(&name)?;
@@ -45,9 +42,23 @@ impl DeviceMapper {
             self.undo(id, Some(&device), context);
             return Err(error.into());
         }
+        let node = Kernel::node(&device);
+        let (location, filesystem) = match request.kind {
+            SourceKind::Block => (TargetLocation::Block { device: node, size }, filesystem),
+            SourceKind::Tree => {
+                let kind = filesystem.unwrap_or(self.settings.filesystem);
+                match self.mount_empty(id, &node, kind, context) {
+                    Ok(path) => (TargetLocation::Tree { path }, Some(kind)),
+                    Err(error) => {
+                        self.undo_restore(id, context);
+                        return Err(error);
+                    }
+                }
+            }
+        };
         let handle = format!("restore-{id}");
-        lock(&self.restores).insert(handle.clone(), Restore { id, name, size, filesystem });
-        let location = TargetLocation::Block { device: Kernel::node(&device), size };
+        let tree = request.kind == SourceKind::Tree;
+        lock(&self.restores).insert(handle.clone(), Restore { id, name, size, filesystem, tree });
         Ok(PreparedRestore { handle, location })
     }
 
@@ -65,10 +76,16 @@ impl DeviceMapper {
         self.check_name(&restore.name)?;
         let device = self.restore_name(restore.id);
         let node = Kernel::node(&device);
+        // Everything is on the device when its file system is unmounted.
+        self.release_places(restore.id, &self.bounded(context))?;
         sync(&node)?;
-        let filesystem = self.identify(&node, &restore, context)?;
-        // The device may be larger than the volume that was backed up: it grows.
-        let record = VolumeRecord::new(restore.name.clone(), restore.id, restore.size, filesystem, true);
+        let filesystem = match restore.filesystem.filter(|_| restore.tree) {
+            Some(made) => made,
+            None => self.identify(&node, &restore, context)?,
+        };
+        // The device may be larger than the volume that was backed up: it grows. A file system made here has its size.
+        let grows = !restore.tree;
+        let record = VolumeRecord::new(restore.name.clone(), restore.id, restore.size, filesystem, grows);
         self.store.insert(record.clone())?;
         self.journal.end(&[restore.id], false);
         lock(&self.restored).insert(handle.to_owned(), restore.name.clone());
@@ -105,8 +122,16 @@ impl DeviceMapper {
 
     pub(super) fn drop_restore(&self, handle: &str, context: &Context) -> Result<()> {
         let Some(restore) = lock(&self.restores).remove(handle) else { return Ok(()) };
-        self.undo(restore.id, Some(&self.restore_name(restore.id)), context);
+        self.undo_restore(restore.id, context);
         Ok(())
+    }
+
+    /// What cannot be unmounted now is pending, and settled when it can be.
+    fn undo_restore(&self, id: ThinId, context: &Context) {
+        if let Err(error) = self.release_places(id, &Self::undoing(context)) {
+            tracing::warn!(id, %error, "a restore that failed stays mounted for now");
+        }
+        self.undo(id, Some(&self.restore_name(id)), context);
     }
 }
 

@@ -6,7 +6,7 @@ use crate::kernel::{Kernel, Visibility};
 use crate::options::CREATE_FS;
 use crate::state::{SnapshotRecord, ThinId, VolumeRecord};
 use convoy_driver_sdk::protocol::{
-    Extent, Extents, ListExtents, OpenSnapshot, OpenedSnapshot, SourceLocation,
+    Extent, Extents, ListExtents, OpenSnapshot, OpenedSnapshot, SourceKind, SourceLocation,
 };
 use convoy_driver_sdk::{Context, DriverError, ErrorKind, Result};
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,12 +36,26 @@ impl Sources {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         super::lock(&self.inner)
     }
+
+    /// From now on the snapshot is open.
+    pub(super) fn announce(&self, handle: &str, source: Source) {
+        self.lock().open.insert(handle.to_owned(), source);
+    }
 }
 
 #[derive(Debug)]
-struct Source {
+pub(super) struct Source {
     id: ThinId,
     delta: Arc<Delta>,
+    /// The copy that is mounted, if files are read.
+    copy: Option<ThinId>,
+}
+
+impl Source {
+    /// A snapshot whose files are read from a copy.
+    pub(super) fn tree(id: ThinId, copy: ThinId) -> Self {
+        Self { id, delta: Arc::default(), copy: Some(copy) }
+    }
 }
 
 impl DeviceMapper {
@@ -51,6 +65,9 @@ impl DeviceMapper {
     }
 
     pub(super) fn open_source(&self, request: &OpenSnapshot, context: &Context) -> Result<OpenedSnapshot> {
+        if request.kind == Some(SourceKind::Tree) {
+            return self.open_tree(request, context);
+        }
         let (volume, snapshot) = self.store.snapshot(&request.volume, &request.snapshot)?;
         let (id, name) = (snapshot.dev_id, self.read_name(snapshot.dev_id));
         let size = snapshot.size.unwrap_or(volume.size);
@@ -62,7 +79,7 @@ impl DeviceMapper {
             }
             sources.next += 1;
             let handle = format!("read-{id}-{}", sources.next);
-            sources.open.insert(handle.clone(), Source { id, delta: Arc::default() });
+            sources.open.insert(handle.clone(), Source { id, delta: Arc::default(), copy: None });
             handle
         };
         let opened = self
@@ -124,10 +141,20 @@ impl DeviceMapper {
     }
 
     pub(super) fn close_source(&self, handle: &str, context: &Context) -> Result<()> {
+        let known = self.sources.lock().open.get(handle).map(|source| source.copy);
+        match known {
+            None => return self.close_unknown(handle, context),
+            Some(Some(copy)) => {
+                self.close_tree(copy, context)?;
+                self.sources.lock().open.remove(handle);
+                return Ok(());
+            }
+            Some(None) => {}
+        }
         let id = {
             let mut sources = self.sources.lock();
             let Some(Source { id, .. }) = sources.open.remove(handle) else { return Ok(()) };
-            if sources.open.values().any(|other| other.id == id) {
+            if sources.open.values().any(|other| other.id == id && other.copy.is_none()) {
                 return Ok(());
             }
             // So that an opening of the same snapshot does not meet its device half removed.

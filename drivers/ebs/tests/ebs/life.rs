@@ -209,7 +209,7 @@ fn a_snapshot_is_read_and_restored_by_the_backup_engine() {
     let at = world.mount("data").unwrap();
     std::fs::write(at.join("file"), vec![7; 1 << 20]).unwrap();
     world.snapshot("data", "one").unwrap();
-    let open = OpenSnapshot { volume: name("data"), snapshot: name("one"), base: None };
+    let open = OpenSnapshot { volume: name("data"), snapshot: name("one"), base: None, kind: None };
     let opened = world.driver().open_snapshot(open.clone(), &context()).unwrap();
     let SourceLocation::Block { device, size, .. } = &opened.location else { panic!("{opened:?}") };
     assert_eq!(*size, GIB);

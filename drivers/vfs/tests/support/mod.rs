@@ -228,8 +228,12 @@ impl Client {
     }
 
     pub(crate) fn open_snapshot(&self, volume: &str, snapshot: &str) -> Result<(OpenedSnapshot, PathBuf)> {
-        let opened =
-            self.call(OpenSnapshot { volume: name(volume), snapshot: name(snapshot), base: None })?;
+        let opened = self.call(OpenSnapshot {
+            volume: name(volume),
+            snapshot: name(snapshot),
+            base: None,
+            kind: None,
+        })?;
         let SourceLocation::Tree { path, .. } = opened.location.clone() else { panic!("not a tree") };
         Ok((opened, path))
     }

@@ -3,7 +3,7 @@
 use convoy_driver_loop::LoopImages;
 use convoy_driver_sdk::protocol::{
     CreateSnapshot, CreateVolume, Extents, ListExtents, MountVolume, Open, OpenSnapshot, Opened,
-    OpenedSnapshot, SourceLocation, UnmountVolume, Volume,
+    OpenedSnapshot, SourceKind, SourceLocation, UnmountVolume, Volume,
 };
 use convoy_driver_sdk::{Context, Driver, Name, Result};
 use convoy_tests::{Lab, Storage};
@@ -83,7 +83,18 @@ impl Calls {
     }
 
     pub(crate) fn read(&self, volume: &str, snapshot: &str, base: Option<&str>) -> Result<OpenedSnapshot> {
-        let request = OpenSnapshot { volume: name(volume), snapshot: name(snapshot), base: base.map(name) };
+        self.read_as(volume, snapshot, base, None)
+    }
+
+    pub(crate) fn read_as(
+        &self,
+        volume: &str,
+        snapshot: &str,
+        base: Option<&str>,
+        kind: Option<SourceKind>,
+    ) -> Result<OpenedSnapshot> {
+        let request =
+            OpenSnapshot { volume: name(volume), snapshot: name(snapshot), base: base.map(name), kind };
         self.0.open_snapshot(request, &context())
     }
 

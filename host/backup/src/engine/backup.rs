@@ -81,11 +81,8 @@ impl Engine {
             ));
         }
         let moves = Moves::load(&*store, &volume, &crypt).await?;
-        let parent = if backup.incremental {
-            find_parent(&store, &volume, &crypt, backup.format).await?
-        } else {
-            None
-        };
+        let parent =
+            if backup.incremental { find_parent(&store, &volume, &crypt, backup).await? } else { None };
         Ok(Preparation { options: self.options, backup: backup.clone(), store, volume, lock, parent, moves })
     }
 
@@ -111,8 +108,9 @@ async fn find_parent(
     store: &Arc<dyn ObjectStore>,
     volume: &VolumeDir,
     crypt: &Crypt,
-    format: Format,
+    backup: &BackupOptions,
 ) -> BackupResult<Option<Parent>> {
+    let format = backup.format;
     let config = match VolumeConfig::load(&**store, volume).await {
         Ok(config) => Some(config),
         Err(e) if e.not_found() => None,
@@ -123,7 +121,11 @@ async fn find_parent(
     };
     let fits = |record: &BackupRecord| match format {
         Format::V0 => record.format_version == 0 && !record.blocks.is_empty(),
-        Format::V1 => record.format_version == FORMAT_VERSION && record.key_id.as_deref() == crypt.key_id(),
+        Format::V1 => {
+            record.format_version == FORMAT_VERSION
+                && record.key_id.as_deref() == crypt.key_id()
+                && backup.kind.is_none_or(|kind| record.kind.as_deref() == Some(kind.as_str()))
+        }
     };
     let hint = config
         .map(|c| if format == Format::V0 { c.last_backup_name } else { c.last_backup })
@@ -339,7 +341,8 @@ impl Preparation {
         }
         runs::begin(&*self.store, &self.volume, run).await?;
         let ctx = Ctx::new(self.store.clone(), self.volume.clone(), crypt.clone(), progress.clone(), stop);
-        let parent = self.parent.as_ref().filter(|p| p.root.is_some());
+        let kind = source.kind();
+        let parent = self.parent.as_ref().filter(|p| p.root.as_ref().is_some_and(|root| root.kind == kind));
         if let Source::Block { extents, .. } = &source {
             check_base(extents, if self.backup.recheck { None } else { parent.map(|p| &p.record) })?;
         }

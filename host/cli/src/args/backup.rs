@@ -123,6 +123,10 @@ pub struct CreateBackupArgs {
     /// The form of the backup [default: the newest]
     #[arg(long, value_name = "FORMAT")]
     pub format: Option<Format>,
+    /// As its files or as its blocks, where the driver can hand over either [default: the driver's own choice]. Files can be
+    /// restored with any driver that can give a directory
+    #[arg(long = "as", value_name = "KIND")]
+    pub kind: Option<SnapshotKind>,
     /// Read everything and check that the store has it, whatever earlier backups say
     #[arg(long)]
     pub full: bool,
@@ -132,6 +136,15 @@ pub struct CreateBackupArgs {
     /// Progress.
     #[command(flatten)]
     pub progress: ProgressArgs,
+}
+
+/// The two shapes of what is in a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SnapshotKind {
+    /// A directory tree
+    Tree,
+    /// A block device
+    Block,
 }
 
 /// The forms of a backup.

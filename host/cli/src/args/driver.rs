@@ -1,6 +1,6 @@
 //! `driver`: for those who install drivers, and for those who write them.
 
-use super::{key_value, size, size_to_reach};
+use super::{SnapshotKind, key_value, size, size_to_reach};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -296,5 +296,8 @@ pub enum DriverSnapshotCommand {
         /// Only what changed since this one
         #[arg(long, value_name = "SNAPSHOT")]
         base: Option<String>,
+        /// As a directory tree or as a block device, where the driver can hand over either [default: its own choice]
+        #[arg(long = "as", value_name = "KIND")]
+        kind: Option<SnapshotKind>,
     },
 }

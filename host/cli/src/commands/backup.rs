@@ -1,7 +1,9 @@
 //! Commands about backups.
 
 use super::{Session, name, name_or_empty, path};
-use crate::args::{BackupArgs, BackupCommand, CreateBackupArgs, Format, KeyCommand, ProgressArgs};
+use crate::args::{
+    BackupArgs, BackupCommand, CreateBackupArgs, Format, KeyCommand, ProgressArgs, SnapshotKind,
+};
 use crate::error::Result;
 use crate::output::views;
 use convoy_client::client::Call;
@@ -95,6 +97,7 @@ impl Session<'_> {
             snapshot_name: name(args.snapshot)?,
             verbose: self.verbose,
             format: args.format.map(format).unwrap_or_default(),
+            kind: args.kind.map(kind).unwrap_or_default(),
             full: args.full,
             compression: args.compression,
             volume_name: name_or_empty(args.volume)?,
@@ -143,6 +146,14 @@ impl Session<'_> {
         self.output.answer(&answer, views::verified)?;
         Ok(if report.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(DAMAGED) })
     }
+}
+
+fn kind(kind: SnapshotKind) -> String {
+    match kind {
+        SnapshotKind::Tree => "tree",
+        SnapshotKind::Block => "block",
+    }
+    .to_owned()
 }
 
 fn format(format: Format) -> String {

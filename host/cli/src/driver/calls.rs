@@ -1,15 +1,15 @@
 //! From a command of `convoy driver run` to calls of the driver.
 
 use super::{refused, show};
-use crate::args::{DriverCallCommand as Command, DriverSnapshotCommand as Snapshot};
+use crate::args::{DriverCallCommand as Command, DriverSnapshotCommand as Snapshot, SnapshotKind};
 use crate::error::Result;
 use crate::output::Output;
 use convoy_driver_sdk::context::Progress;
 use convoy_driver_sdk::protocol::{
     Check, CloneVolume, CloseSnapshot, CreateSnapshot, CreateVolume, DeleteSnapshot, DeleteVolume, Extents,
     GetSnapshot, GetVolume, Info, ListExtents, ListSnapshots, ListVolumes, ListedVolumes, MountVolume, Open,
-    OpenSnapshot, Opened, OpenedSnapshot, Probe, Request, ResizeVolume, RevertVolume, SourceLocation,
-    UnmountVolume,
+    OpenSnapshot, Opened, OpenedSnapshot, Probe, Request, ResizeVolume, RevertVolume, SourceKind,
+    SourceLocation, UnmountVolume,
 };
 use convoy_driver_sdk::{DriverError, Name};
 use convoy_drivers::{CallOptions, DriverHandle};
@@ -113,9 +113,13 @@ impl Calls<'_> {
                 let (volume, snapshot) = (parse(volume)?, parse(snapshot)?);
                 show::reply(output, &self.call(GetSnapshot { volume, snapshot }).await?)
             }
-            Snapshot::Read { volume, snapshot, base } => {
+            Snapshot::Read { volume, snapshot, base, kind } => {
                 let base = base.as_deref().map(parse).transpose()?;
-                let request = OpenSnapshot { volume: parse(volume)?, snapshot: parse(snapshot)?, base };
+                let kind = kind.map(|kind| match kind {
+                    SnapshotKind::Tree => SourceKind::Tree,
+                    SnapshotKind::Block => SourceKind::Block,
+                });
+                let request = OpenSnapshot { volume: parse(volume)?, snapshot: parse(snapshot)?, base, kind };
                 let opened = self.call(request).await?;
                 let handle = opened.handle.clone();
                 let read = self.read(opened).await;

@@ -73,6 +73,9 @@ pub struct CreateBackup {
     /// Empty: the present format; `v0`: the one convoy 0.5 can restore.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub format: String,
+    /// `tree`: its files, `block`: its blocks; empty: what the driver of the volume hands over unasked.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub kind: String,
     /// Trust nothing that an earlier backup left: read everything and check that the store has it.
     #[serde(skip_serializing_if = "is_false")]
     pub full: bool,

@@ -170,6 +170,7 @@ fn every_kind_and_capability_is_explained() {
         C::Clone,
         C::Revert,
         C::Check,
+        C::ReadEither,
     ];
     let names = kinds.iter().map(|kind| serde_json::to_value(kind).unwrap());
     for name in names.chain(capabilities.iter().map(|one| serde_json::to_value(one).unwrap())) {

@@ -64,7 +64,7 @@ async fn snapshot(driver: &DriverHandle, options: CallOptions) -> convoy_driver_
 
 /// Where the snapshot is, and the handle it was opened under.
 async fn open_snapshot(driver: &DriverHandle) -> (PathBuf, String) {
-    let request = OpenSnapshot { volume: name("vol1"), snapshot: name("monday"), base: None };
+    let request = OpenSnapshot { volume: name("vol1"), snapshot: name("monday"), base: None, kind: None };
     let opened = driver.call(request, options()).await.unwrap();
     let SourceLocation::Tree { path, .. } = opened.location else { panic!("{:?}", opened.location) };
     (path, opened.handle)

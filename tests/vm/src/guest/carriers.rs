@@ -66,7 +66,8 @@ fn everyday(remote: &Remote) -> Step {
     let mountpoint = remote.call(MountVolume { name: volume(), mountpoint: None })?.mountpoint;
     std::fs::write(mountpoint.join("file"), "content")?;
     remote.call(CreateSnapshot { volume: volume(), snapshot: name("s1"), freeze: true })?;
-    let opened = remote.call(OpenSnapshot { volume: volume(), snapshot: name("s1"), base: None })?;
+    let opened =
+        remote.call(OpenSnapshot { volume: volume(), snapshot: name("s1"), base: None, kind: None })?;
     let page = remote.call(ListExtents { handle: opened.handle.clone(), from: 0, limit: None })?;
     ensure!(!page.extents.is_empty() && page.next.is_none(), "{page:?}");
     remote.call(CloseSnapshot { handle: opened.handle })?;

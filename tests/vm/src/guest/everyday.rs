@@ -169,8 +169,21 @@ fn restores(lab: &Lab, kind: FsKind, sum: &str) -> Step {
     let now = lab.figure("PoolDataUsed")?;
     ensure!(now < used + 8 * MIB, "an aborted restore keeps its blocks: {used} before, {now} after");
     expect(lab.get("r2"), ErrorKind::NotFound)?;
-    let tree = PrepareRestore { name: name("r3"), kind: SourceKind::Tree, size: None, options: [].into() };
-    expect(lab.call(tree), ErrorKind::Unsupported)?;
+    // Files go into a file system that is made for them, and is gone with an abort.
+    let tree = PrepareRestore {
+        name: name("r3"),
+        kind: SourceKind::Tree,
+        size: Some(64 * MIB),
+        options: [("fs".to_owned(), "ext4".to_owned())].into(),
+    };
+    let PreparedRestore { handle, location } = lab.call(tree)?;
+    let TargetLocation::Tree { path } = location else {
+        return Err(Failure::new(format!("expected a directory, found {location:?}")));
+    };
+    ensure_eq!(std::fs::read_dir(&path)?.count(), 0);
+    bytes::write(&path.join("file"), 1, 1 << 20)?;
+    lab.call(AbortRestore { handle })?;
+    ensure!(!path.exists(), "{} is still there", path.display());
     let taken = PrepareRestore { name: name("r1"), kind: SourceKind::Block, size: None, options: [].into() };
     expect(lab.call(taken), ErrorKind::AlreadyExists)?;
     Ok(())

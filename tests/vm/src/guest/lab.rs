@@ -225,7 +225,7 @@ impl Lab {
     /// The driver's, or pages that do not follow each other.
     pub fn open_snapshot(&self, volume: &str, snapshot: &str, base: Option<&str>) -> Step<Source> {
         let base = base.map(name);
-        let request = OpenSnapshot { volume: name(volume), snapshot: name(snapshot), base };
+        let request = OpenSnapshot { volume: name(volume), snapshot: name(snapshot), base, kind: None };
         let OpenedSnapshot { handle, location, .. } = self.call(request)?;
         let SourceLocation::Block { device, size, changed_only } = location else {
             return Err(Failure::new(format!("{snapshot} is no block device: {location:?}")));

@@ -5,6 +5,7 @@ use super::bytes;
 use super::check::{Failure, Step};
 use super::daemon::{Daemon, sum};
 use super::lab::{MIB, capacity, no_leaks, sh};
+use super::trees;
 use crate::{ensure, ensure_eq};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -28,7 +29,7 @@ pub(super) fn run() -> Step {
         ("dm.thinpoolblocksize", "512"),
         ("dm.defaultvolumesize", "64M"),
     ];
-    let mut daemon = Daemon::start(DIR, &options, &[])?;
+    let mut daemon = Daemon::start(DIR, &options, &["--drivers", "vfs"])?;
     ensure!(daemon.info("ThinTools")?.contains('.'), "info does not tell of the tools");
     // A name that another device has.
     let said = daemon.fails(&["create", "data"])?;
@@ -37,14 +38,22 @@ pub(super) fn run() -> Step {
     for kind in ["ext4", "xfs", "btrfs"] {
         timed(&format!("clones on {kind}"), || clones(&daemon, kind))?;
     }
+    for kind in ["ext4", "xfs", "btrfs"] {
+        timed(&format!("files on {kind}"), || trees::run(&daemon, kind))?;
+    }
     timed("after a revert", || backup_after_revert(&daemon))?;
     daemon.run(&["create", "kept", "--size", "64M"])?;
     let mountpoint = daemon.run(&["mount", "kept"])?;
     bytes::write(&Path::new(&mountpoint).join("file"), 1, 12 << 20)?;
+    // In the midst of a backup of files, too.
+    let mut cut_off = trees::begin_slowly(&daemon)?;
     daemon.kill()?;
+    cut_off.wait()?;
     bytes::verify(&Path::new(&mountpoint).join("file"), 1, 12 << 20)?;
     // What was saved is known; a threshold is not a property of the pool.
-    let daemon = Daemon::start(DIR, &[("dm.warnpercent", "5")], &[])?;
+    let daemon = Daemon::start(DIR, &[("dm.warnpercent", "5")], &["--drivers", "vfs"])?;
+    trees::nothing_is_left(&daemon)?;
+    daemon.run(&["snapshot", "delete", "cut-off"])?;
     timed("health", || health(&daemon))?;
     bytes::verify(&Path::new(&mountpoint).join("file"), 1, 12 << 20)?;
     daemon.run(&["umount", "kept"])?;
