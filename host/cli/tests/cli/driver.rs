@@ -189,6 +189,17 @@ fn lives(dir: &Path, driver: &str) {
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert_eq!(std::fs::read_to_string(dir.join("root/volumes/v1/data/file")).unwrap(), "kept");
     std::fs::remove_dir_all(dir.join("root")).unwrap();
+    // It keeps the rules, as it stands.
+    let words = ["driver", "test", driver, "--kills", "2", "--output", "table", "--work", "."];
+    let ran = run_in(dir, &words);
+    assert_eq!(ran.code, Some(0), "{} {}", ran.stdout, ran.stderr);
+    assert!(ran.stdout.contains(" passed, 0 failed"), "{}", ran.stdout);
+}
+
+/// Small enough to be read at once.
+fn is_short(file: &Path) {
+    let lines = std::fs::read_to_string(file).unwrap().lines().count();
+    assert!((30..=100).contains(&lines), "{} has {lines} lines", file.display());
 }
 
 #[test]
@@ -203,6 +214,7 @@ fn a_new_rust_driver_builds_and_works() {
         assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
         let project = dir.path().join(format!("convoy-driver-{name}"));
         build(&project);
+        is_short(&project.join("src").join(if kind == "library" { "lib.rs" } else { "main.rs" }));
         lives(dir.path(), &project.join("target/debug").join(file).display().to_string());
     }
 }
@@ -217,7 +229,8 @@ fn a_new_python_driver_works() {
         "{}",
         ran.stdout
     );
-    lives(dir.path(), "convoy-driver-scratch/convoy-driver-scratch");
+    is_short(&dir.path().join("convoy-driver-scratch/convoy-driver-scratch"));
+    lives(dir.path(), "./convoy-driver-scratch/convoy-driver-scratch");
     let again = run(&nobody(), &["driver", "new", "scratch", "--lang", "python", "--kind", "library"]);
     assert!(again.stdout.contains("Rust only"), "{again:?}");
     let again = run_in(dir.path(), &["driver", "new", "scratch", "--lang", "python"]);
