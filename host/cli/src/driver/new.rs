@@ -152,7 +152,8 @@ fn next_steps(args: &NewDriverArgs, directory: &Path) -> String {
         ),
     };
     format!(
-        "Wrote the driver {name} into {place}. Try it:\n  cd {place}\n{build}  convoy driver run {file} -- create v1 -- list"
+        "Wrote the driver {name} into {place}. Try it, and test it:\n  cd {place}\n{build}  \
+         convoy driver run {file} -- create v1 -- list\n  convoy driver test {file}"
     )
 }
 

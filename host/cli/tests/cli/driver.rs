@@ -224,11 +224,12 @@ fn a_new_python_driver_works() {
     let dir = tempfile::tempdir().unwrap();
     let ran = run_in(dir.path(), &["driver", "new", "scratch", "--lang", "python", "--output", "table"]);
     assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
-    assert!(
-        ran.stdout.contains("convoy driver run ./convoy-driver-scratch -- create v1 -- list"),
-        "{}",
-        ran.stdout
-    );
+    for step in [
+        "convoy driver run ./convoy-driver-scratch -- create v1 -- list",
+        "convoy driver test ./convoy-driver-scratch",
+    ] {
+        assert!(ran.stdout.contains(step), "{}", ran.stdout);
+    }
     is_short(&dir.path().join("convoy-driver-scratch/convoy-driver-scratch"));
     lives(dir.path(), "./convoy-driver-scratch/convoy-driver-scratch");
     let again = run(&nobody(), &["driver", "new", "scratch", "--lang", "python", "--kind", "library"]);
