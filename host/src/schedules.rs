@@ -27,7 +27,7 @@ use docker::{Docker, Labels};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use store::Store;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -59,8 +59,8 @@ struct Inner {
     state: Mutex<State>,
     /// Told when there is something else to wait for.
     changed: Notify,
-    /// One at a time asks Docker, and not before then.
-    asking: tokio::sync::Mutex<Option<Instant>>,
+    /// One at a time asks Docker: when that was, and for how long the answer is good.
+    asking: tokio::sync::Mutex<Option<(Instant, Duration)>>,
 }
 
 #[derive(Debug)]
@@ -238,7 +238,8 @@ impl Inner {
 
     /// The volumes a schedule is for, or the one of them that was named.
     async fn chosen(&self, plan: &Plan, volume: Option<&str>) -> Result<Vec<Name>> {
-        let labels = self.labels_for(plan).await;
+        // A person may have given the label a moment ago.
+        let labels = self.labels_for(plan, Duration::ZERO).await;
         if let (true, None) = (plan.schedule.selection.needs_labels(), &labels) {
             let why = unpoisoned(self.state.lock()).docker_error.clone().unwrap_or_default();
             return Err(Error::InvalidRequest(format!("the labels of volumes are not known: {why}")));

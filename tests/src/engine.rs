@@ -22,10 +22,11 @@ pub const IMAGE: &str = "convoy-busybox";
 const START: Duration = Duration::from_secs(60);
 
 /// What the containers of the tests use; each is a link to busybox.
-const APPLETS: [&str; 18] = [
+const APPLETS: [&str; 20] = [
     "cat",
     "chmod",
     "cp",
+    "date",
     "dd",
     "echo",
     "false",
@@ -41,6 +42,7 @@ const APPLETS: [&str; 18] = [
     "sync",
     "touch",
     "true",
+    "wc",
 ];
 
 /// A running engine with its own directories, and its own name for our plugin.
@@ -51,6 +53,7 @@ pub struct Engine {
     plugin: String,
     spec: PathBuf,
     live_restore: bool,
+    swarm: bool,
     origin: Origin,
     child: Option<Child>,
 }
@@ -62,6 +65,16 @@ impl Engine {
     /// When the engine is not installed or does not answer.
     pub fn start(lab: &Lab, plugin_socket: &Path) -> Result<Self> {
         Self::start_as(lab, plugin_socket, &own_name(lab), false)
+    }
+
+    /// Starts an engine that is the one node of a Swarm, in a network of its own: a Swarm listens on fixed ports.
+    ///
+    /// # Errors
+    /// When the engine is not installed or does not answer.
+    pub fn start_swarm(lab: &Lab, plugin_socket: &Path) -> Result<Self> {
+        let engine = Self::prepare(lab, plugin_socket, &own_name(lab), false, true)?;
+        engine.ok(&["swarm", "init", "--advertise-addr", "127.0.0.1"])?;
+        Ok(engine)
     }
 
     /// Starts an engine whose containers live on when it stops.
@@ -77,6 +90,16 @@ impl Engine {
     /// # Errors
     /// When the engine is not installed or does not answer.
     pub fn start_as(lab: &Lab, plugin_socket: &Path, plugin: &str, live_restore: bool) -> Result<Self> {
+        Self::prepare(lab, plugin_socket, plugin, live_restore, false)
+    }
+
+    fn prepare(
+        lab: &Lab,
+        plugin_socket: &Path,
+        plugin: &str,
+        live_restore: bool,
+        swarm: bool,
+    ) -> Result<Self> {
         let directory = lab.make(&format!("docker{}", lab.number()))?;
         fs::create_dir_all(leaks::PLUGINS).during(|| format!("cannot make {}", leaks::PLUGINS))?;
         let spec = Path::new(leaks::PLUGINS).join(format!("{plugin}.spec"));
@@ -87,6 +110,7 @@ impl Engine {
             plugin: plugin.to_owned(),
             spec,
             live_restore,
+            swarm,
             origin: lab.origin(),
             child: None,
         };
@@ -119,7 +143,14 @@ impl Engine {
     /// # Errors
     /// When it cannot be started.
     pub fn launch(&mut self) -> Result<()> {
-        let mut command = Command::new("dockerd");
+        let mut command = if self.swarm {
+            let mut command = Command::new("unshare");
+            let within = "ip link set lo up && exec dockerd \"$@\"";
+            command.args(["--net", "--", "sh", "-c", within, "dockerd"]);
+            command
+        } else {
+            Command::new("dockerd")
+        };
         command
             .arg("--data-root")
             .arg(self.directory.join("data"))
@@ -190,13 +221,29 @@ impl Engine {
     /// The command line of Docker's client for this engine.
     pub fn client(&self, words: &[&str]) -> Command {
         let mut command = Command::new("docker");
+        self.environment(&mut command);
+        command.args(words);
+        command
+    }
+
+    /// The command line of Docker Compose for a project on this engine; its files take the image from `$IMAGE` and our
+    /// plugin from `$VOLUME_DRIVER`.
+    pub fn compose(&self, project: &str, file: &Path, words: &[&str]) -> Command {
+        let mut command = Command::new("docker-compose");
+        command.args(["-p", project, "-f"]).arg(file).args(words);
+        self.environment(&mut command);
+        command
+    }
+
+    /// Says to a client where the engine is, and to a file with services what is ours.
+    fn environment(&self, command: &mut Command) {
         command
             .env("DOCKER_HOST", format!("unix://{}", self.socket().display()))
             .env("DOCKER_CONFIG", &self.directory)
+            .env("IMAGE", IMAGE)
+            .env("VOLUME_DRIVER", &self.plugin)
             .env_remove("DOCKER_CONTEXT")
-            .env_remove("DOCKER_TLS_VERIFY")
-            .args(words);
-        command
+            .env_remove("DOCKER_TLS_VERIFY");
     }
 
     /// Runs Docker's client.
@@ -283,6 +330,10 @@ impl Drop for Engine {
         // Containers of an engine that stops keep their volumes mounted, and with live restore they go on: remove
         // them while an engine is there to do it.
         if self.child.is_some() || (self.live_restore && self.start_again().is_ok()) {
+            if self.swarm {
+                // Or it would start again what is removed.
+                let _ = self.run(&["swarm", "leave", "--force"]);
+            }
             let _ = self.remove_containers();
         }
         let _ = self.stop();

@@ -41,7 +41,7 @@ const ENGINE: [Need; 4] = [
 ];
 
 /// What tests and measurements need beside that.
-const LAB: [Need; 27] = [
+const LAB: [Need; 28] = [
     program("pkg-config", &["pkg-config"]),
     // The bindings of the devicemapper driver are made from the headers; nothing of these is linked.
     package(&["libclang-dev"]),
@@ -60,6 +60,7 @@ const LAB: [Need; 27] = [
     package(&["python3-venv"]),
     // Reads the metrics in a test, as Prometheus does.
     package(&["python3-prometheus-client"]),
+    program("docker-compose", &["docker-compose"]),
     // A virtual machine with a kernel that has device-mapper, for the tests of that driver.
     program("qemu-system-x86_64", &["qemu-system-x86"]),
     package(&["linux-image-amd64", "linux-image-virtual"]),

@@ -59,7 +59,7 @@ impl Inner {
             if plan.schedule.paused || plan.memory.broken.is_some() {
                 continue;
             }
-            let labels = self.labels_for(&plan).await;
+            let labels = self.labels_for(&plan, FRESH).await;
             for (volume, created) in self.meant(&plan, labels.as_deref()) {
                 let begins = self.consider(&plan, &volume, created, now).await;
                 next = [next, begins].into_iter().flatten().min();
@@ -146,12 +146,13 @@ impl Inner {
     }
 
     /// The labels of volumes, if the schedule needs them: asked for, or what Docker said last when it does not answer.
-    pub(super) async fn labels_for(&self, plan: &Plan) -> Option<Arc<Labels>> {
+    /// An answer of this age at most is not asked for again.
+    pub(super) async fn labels_for(&self, plan: &Plan, fresh: Duration) -> Option<Arc<Labels>> {
         if !plan.schedule.selection.needs_labels() {
             return None;
         }
         let mut asked = self.asking.lock().await;
-        if asked.is_none_or(|not_before| Instant::now() >= not_before) {
+        if asked.is_none_or(|(at, good)| at.elapsed() >= good.min(fresh)) {
             let docker = unpoisoned(self.state.lock()).docker.clone();
             let answer = docker.labels().await;
             let mut state = unpoisoned(self.state.lock());
@@ -159,7 +160,7 @@ impl Inner {
                 Ok(labels) => {
                     state.labels = Some(Arc::new(labels));
                     state.docker_error = None;
-                    *asked = Some(Instant::now() + FRESH);
+                    *asked = Some((Instant::now(), FRESH));
                 }
                 Err(error) => {
                     let error = error.to_string();
@@ -167,7 +168,7 @@ impl Inner {
                         tracing::warn!(error, "the labels of volumes are not known, or as they were");
                     }
                     state.docker_error = Some(error);
-                    *asked = Some(Instant::now() + RETRY);
+                    *asked = Some((Instant::now(), RETRY));
                 }
             }
         }

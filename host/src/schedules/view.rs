@@ -6,6 +6,7 @@ use convoy_client::types::{ScheduleStatus, ScheduledVolume};
 use convoy_driver_sdk::{Name, Timestamp};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 impl Schedules {
     /// All schedules by name, with their volumes.
@@ -33,7 +34,8 @@ impl Schedules {
 impl Inner {
     async fn status(&self, plan: &Plan) -> ScheduleStatus {
         let schedule = &plan.schedule;
-        let labels = self.labels_for(plan).await;
+        // One list asks once for all its schedules.
+        let labels = self.labels_for(plan, Duration::from_secs(1)).await;
         let now = Timestamp::now();
         let volumes: BTreeMap<String, ScheduledVolume> = self
             .meant(plan, labels.as_deref())
