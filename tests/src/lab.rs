@@ -36,6 +36,9 @@ impl Origin {
     }
 }
 
+/// Temporary files that are to outlive a reboot, says the Filesystem Hierarchy Standard: never a tmpfs.
+pub(crate) const ON_DISK: &str = "/var/tmp";
+
 /// A directory with everything of one test below it.
 #[derive(Debug)]
 pub struct Lab {
@@ -51,7 +54,19 @@ impl Lab {
     /// # Errors
     /// What the test fails with; or what it left behind.
     pub fn run(test: impl FnOnce(&Self) -> Result<()>) -> Result<()> {
-        let lab = Self::new()?;
+        Self::new()?.run_in(test)
+    }
+
+    /// The same on a disk: the directory for temporary files may be in memory, which makes nothing durable.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn run_on_disk(test: impl FnOnce(&Self) -> Result<()>) -> Result<()> {
+        Self::new_in(Path::new(ON_DISK))?.run_in(test)
+    }
+
+    fn run_in(self, test: impl FnOnce(&Self) -> Result<()>) -> Result<()> {
+        let lab = self;
         let result = test(&lab);
         if result.is_err() {
             lab.show_logs();
@@ -65,14 +80,18 @@ impl Lab {
     /// # Errors
     /// When the directory cannot be made, or the caller is not root.
     pub fn new() -> Result<Self> {
+        Self::new_in(&std::env::temp_dir())
+    }
+
+    fn new_in(base: &Path) -> Result<Self> {
         if !nix::unistd::geteuid().is_root() {
             return Err(Error::Unexpected("mounts and containers need root: run it with sudo".to_owned()));
         }
         let name = format!("{}{}-", leaks::PREFIX, std::process::id());
         let directory = tempfile::Builder::new()
             .prefix(&name)
-            .tempdir()
-            .during(|| "cannot make a directory for the test".to_owned())?
+            .tempdir_in(base)
+            .during(|| format!("cannot make a directory for the test in {}", base.display()))?
             .keep();
         Ok(Self { directory, apart: false, next: Cell::new(1), finished: Cell::new(false) })
     }

@@ -58,8 +58,14 @@ pub fn clear(directory: &Path) -> Result<Vec<String>> {
 /// When the directory for temporary files cannot be read.
 pub fn sweep() -> Result<Vec<String>> {
     let mut found = Vec::new();
-    let base = std::env::temp_dir();
-    for entry in fs::read_dir(&base).during(|| format!("cannot read {}", base.display()))?.flatten() {
+    for base in [std::env::temp_dir(), PathBuf::from(lab::ON_DISK)] {
+        sweep_in(&base, &mut found)?;
+    }
+    Ok(found)
+}
+
+fn sweep_in(base: &Path, found: &mut Vec<String>) -> Result<()> {
+    for entry in fs::read_dir(base).during(|| format!("cannot read {}", base.display()))?.flatten() {
         let name = entry.file_name();
         let Some(rest) = name.to_str().and_then(|name| name.strip_prefix(PREFIX)) else { continue };
         let owner = rest.split('-').next().unwrap_or_default();
@@ -68,7 +74,7 @@ pub fn sweep() -> Result<Vec<String>> {
         }
         found.push(format!("{}: {}", entry.path().display(), clear(&entry.path())?.join("; ")));
     }
-    Ok(found)
+    Ok(())
 }
 
 /// The mounts at or below a directory, in the order they were made.

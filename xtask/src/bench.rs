@@ -54,7 +54,7 @@ pub(crate) fn run(names: &[String]) -> Result<()> {
         BENCHES.iter().filter(|bench| names.is_empty() || names.iter().any(|name| name == bench.name))
     {
         eprintln!("measuring {}", bench.name);
-        Lab::run(|lab| {
+        Lab::run_on_disk(|lab| {
             rows.extend((bench.run)(lab)?);
             Ok(())
         })?;

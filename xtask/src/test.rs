@@ -47,7 +47,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
                 "--profile",
                 "ci",
                 "-j",
-                "1",
+                "2",
             ];
             steps.push(step("device-mapper, in a virtual machine", || tests(&words)));
         }

@@ -27,6 +27,8 @@ const PENDING: &str = "json.pending";
 #[derive(Debug)]
 pub struct Ledger {
     dir: PathBuf,
+    /// Writes wait for nothing, so no other thread need be woken to take over meanwhile.
+    in_memory: bool,
     boot_id: String,
     usage: Mutex<HashMap<Name, Usage>>,
     /// Held from a change in memory until its file is written, so that files follow memory in order.
@@ -80,6 +82,7 @@ impl Ledger {
         }
         Ok(Self {
             dir: dir.to_owned(),
+            in_memory: place::is_memory(dir),
             boot_id: boot_id.to_owned(),
             usage: Mutex::new(usage),
             writing: Arc::default(),
@@ -214,21 +217,25 @@ impl Ledger {
         let path = self.path(volume);
         let pending = path.with_extension(PENDING);
         let written = if *after == Usage::default() {
-            in_place(|| remove(&path).and_then(|()| remove(&pending)))
+            self.in_place(|| remove(&path).and_then(|()| remove(&pending)))
         } else if before.is_used() && *after == before.left() {
             // One step, where writing would take three.
-            in_place(|| std::fs::rename(&path, &pending))
+            self.in_place(|| std::fs::rename(&path, &pending))
         } else {
             let record =
                 Record { volume: volume.clone(), boot_id: self.boot_id.clone(), usage: after.clone() };
             serde_json::to_vec(&record).map_err(io::Error::other).and_then(|bytes| {
-                in_place(|| match *before == Usage::default() {
+                self.in_place(|| match *before == Usage::default() {
                     true => create(&path, &bytes),
                     false => replace(&path, &bytes).and_then(|()| remove(&pending)),
                 })
             })
         };
         written.map_err(|error| Error::Ledger { volume: volume.clone(), error: error.to_string() })
+    }
+
+    fn in_place<T>(&self, work: impl FnOnce() -> T) -> T {
+        if self.in_memory { work() } else { in_place(work) }
     }
 
     fn path(&self, volume: &Name) -> PathBuf {

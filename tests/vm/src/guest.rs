@@ -15,6 +15,7 @@ mod everyday;
 mod flakey;
 mod full;
 mod kit;
+mod namespace;
 mod nfs;
 mod power;
 mod prepare;
@@ -54,7 +55,7 @@ fn run(words: &[&str]) -> Step {
     match words {
         ["everyday", filesystem] => everyday::run(filesystem.parse()?),
         ["udev"] => everyday::with_udev(),
-        ["namespace"] => everyday::in_a_namespace(),
+        ["namespace"] => namespace::run(),
         ["carriers"] => carriers::run(),
         ["kit"] => kit::run_kit(),
         ["prepare"] => prepare::run(),

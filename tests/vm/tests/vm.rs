@@ -1,5 +1,5 @@
-//! Drivers on a real kernel: devicemapper, and vfs on NFS. Every test boots a machine: run them one after the other, with
-//! `cargo xtask test` or `cargo nextest run -p convoy-vm-tests --features vm -j 1`.
+//! Drivers on a real kernel: devicemapper, and vfs on NFS. Every test boots a machine: `cargo xtask test` runs two at once, as does
+//! `cargo nextest run -p convoy-vm-tests --features vm`.
 
 // The helpers are parts of tests.
 #![allow(clippy::unwrap_used, clippy::panic)]

@@ -81,13 +81,18 @@ pub fn settle(root: &Path, memories: &[&Path], boot_id: &str) -> Result<Place, O
     on_disk(&link, first).map_err(failed("make"))
 }
 
+/// Whether a directory is on a tmpfs.
+pub(super) fn is_memory(dir: &Path) -> bool {
+    statfs(dir).is_ok_and(|of| of.filesystem_type() == TMPFS_MAGIC)
+}
+
 /// Whether a directory is on a tmpfs and nobody else can write to it: `/dev/shm` is open to everybody.
 fn ours(memory: &Path) -> io::Result<()> {
     let found = fs::symlink_metadata(memory)?;
     if !found.is_dir() || found.uid() != nix::unistd::geteuid().as_raw() || found.mode() & 0o022 != 0 {
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, "not a directory of ours alone"));
     }
-    if statfs(memory)?.filesystem_type() != TMPFS_MAGIC {
+    if !is_memory(memory) {
         return Err(io::Error::new(io::ErrorKind::Unsupported, "not on a tmpfs"));
     }
     Ok(())
@@ -200,7 +205,7 @@ mod tests {
     fn without_memory_it_lies_on_disk() {
         let (root, disk) =
             (tempfile::tempdir_in("/var/tmp").unwrap(), tempfile::tempdir_in("/var/tmp").unwrap());
-        if statfs(disk.path()).unwrap().filesystem_type() == TMPFS_MAGIC {
+        if is_memory(disk.path()) {
             return;
         }
         let place = settle(root.path(), &[disk.path()], "boot").unwrap();

@@ -2,19 +2,19 @@
 
 use super::bytes;
 use super::check::{Failure, Step};
-use super::lab::{self, Lab, MIB, Setup, capacity, expect, name, sh};
+use super::lab::{Lab, MIB, Setup, capacity, expect, name, sh};
 use crate::{ensure, ensure_eq};
 use convoy_driver_sdk::filesystem::FsKind;
 use convoy_driver_sdk::protocol::{
     AbortRestore, CloneVolume, CloseSnapshot, CreateVolume, DeleteVolume, FinishRestore, MountVolume,
     PrepareRestore, PreparedRestore, ResizeVolume, RevertVolume, SourceKind, TargetLocation,
 };
-use convoy_driver_sdk::{ErrorKind, Name};
+use convoy_driver_sdk::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Small volumes: an XFS has at least 300 MiB, a btrfs that can grow 256.
-fn size(kind: FsKind) -> u64 {
+pub(super) fn size(kind: FsKind) -> u64 {
     match kind {
         FsKind::Ext4 => 64 * MIB,
         FsKind::Xfs => 320 * MIB,
@@ -330,47 +330,5 @@ pub(super) fn with_udev() -> Step {
         ensure!(Path::new("/dev/mapper").join(volume).is_symlink(), "udev made no link of {volume}");
         lab.mount(volume)?;
     }
-    lab.leave()
-}
-
-/// Volumes mounted in another mount namespace, and not in this one.
-pub(super) fn in_a_namespace() -> Step {
-    let mut inside = std::process::Command::new("unshare")
-        .args(["--mount", "--propagation", "private", "sleep", "600"])
-        .spawn()?;
-    let namespace = PathBuf::from(format!("/proc/{}/ns/mnt", inside.id()));
-    let own = std::fs::read_link("/proc/self/ns/mnt")?;
-    while std::fs::read_link(&namespace)? == own {
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    let result = there(&namespace);
-    inside.kill()?;
-    inside.wait()?;
-    result
-}
-
-fn there(namespace: &Path) -> Step {
-    let lab = Setup { namespace: Some(namespace.to_owned()), ..Setup::default() }.open()?;
-    for kind in [FsKind::Ext4, FsKind::Xfs] {
-        let volume = format!("in-{kind}");
-        lab.create(&volume, size(kind), kind)?;
-        let mountpoint = lab.mount(&volume)?;
-        ensure_eq!(lab.get(&volume)?.mountpoint, Some(mountpoint.clone()));
-        let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
-        ensure!(!mounts.contains(&volume), "it is mounted here");
-        let enter = format!("nsenter --mount={} ", namespace.display());
-        sh(&format!("{enter} sh -c 'echo hello > {}/file'", mountpoint.display()))?;
-        lab.snapshot(&volume, "s1")?;
-        let room = || -> Step<u64> {
-            let figures = sh(&format!("{enter} stat -fc '%b %S' {}", mountpoint.display()))?;
-            Ok(figures.split(' ').map(str::parse::<u64>).product::<Result<_, _>>()?)
-        };
-        let before = room()?;
-        lab.call(ResizeVolume { name: Name::parse(&volume)?, size: size(kind) + 64 * MIB })?;
-        let after = room()?;
-        ensure!(after > before + 40 * MIB, "it grew there from {before} to {after} only");
-        expect(lab.delete(&volume), ErrorKind::InUse)?;
-    }
-    lab::sh("sync")?;
     lab.leave()
 }
