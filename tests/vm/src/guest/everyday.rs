@@ -4,12 +4,12 @@ use super::bytes;
 use super::check::{Failure, Step};
 use super::lab::{Lab, MIB, Setup, capacity, expect, name, sh};
 use crate::{ensure, ensure_eq};
+use convoy_driver_sdk::ErrorKind;
 use convoy_driver_sdk::filesystem::FsKind;
 use convoy_driver_sdk::protocol::{
     AbortRestore, CloneVolume, CloseSnapshot, CreateVolume, DeleteVolume, FinishRestore, MountVolume,
     PrepareRestore, PreparedRestore, ResizeVolume, RevertVolume, SourceKind, TargetLocation,
 };
-use convoy_driver_sdk::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
