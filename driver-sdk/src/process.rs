@@ -55,6 +55,15 @@ pub fn serve<D: Driver>() -> ExitCode {
     }
 }
 
+/// As [`serve`], over a socket that is there: for the fuzz targets in `fuzz/`.
+///
+/// # Errors
+/// When no thread can be started, or there is nothing to talk about.
+#[doc(hidden)]
+pub fn serve_on(socket: UnixStream, driver: Arc<dyn Dispatch>) -> io::Result<()> {
+    calls::serve(socket, driver)
+}
+
 /// Takes the inherited descriptor over; children do not inherit it any more.
 fn adopt(fd: i32) -> io::Result<UnixStream> {
     // SAFETY: `F_GETFD` on a number that is not open fails and does nothing else.

@@ -12,7 +12,7 @@ use convoy_tests::{Error, Result};
 use crate::cargo;
 
 /// The targets, and what to begin with.
-const TARGETS: [(&str, &[&str]); 4] = [
+const TARGETS: [(&str, &[&str]); 8] = [
     (
         "bodies",
         &[
@@ -24,6 +24,26 @@ const TARGETS: [(&str, &[&str]); 4] = [
         &["10G", "Mon Nov 23 08:38:07 +0000 2026", "36 35 98:0 /m /p rw shared:1 - ext4 /dev/r rw\n"],
     ),
     ("urls", &["s3://bucket@region-1/path/", "vfs:///srv/b?backup=backup-1\\u0026volume=v"]),
+    (
+        "formats",
+        &[
+            "\0{\"Name\":\"b-1\",\"VolumeName\":\"v1\",\"SnapshotName\":\"s1\",\"SnapshotCreatedAt\":\"\",\"CreatedTime\":\"\",\"Blocks\":[]}",
+        ],
+    ),
+    ("archives", &[]),
+    (
+        "frames",
+        &[
+            "\0{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{}}\n{\"jsonrpc\":\"2.0\",\"method\":\"log\",\"params\":{}}\n",
+            "\x02{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"driver.describe\",\"params\":{\"request\":{},\"context\":{\"request_id\":\"a\"}}}\n{\"jsonrpc\":\"2.0\",\"method\":\"goodbye\",\"params\":{}}\n",
+        ],
+    ),
+    (
+        "settings",
+        &[
+            "[[schedule]]\nname = \"n\"\ncron = \"@daily\"\nvolumes = [\"*\"]\nkind = \"backup\"\nkeep = { daily = 7 }\n",
+        ],
+    ),
     ("messages", &["volume.create\n{\"name\":\"v1\",\"size\":1024}", "driver.describe\n{}"]),
 ];
 
@@ -69,6 +89,11 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         for (number, seed) in seeds.iter().enumerate() {
             let file = corpus.join(format!("seed{number}"));
             fs::write(&file, seed).during(|| format!("cannot write {}", file.display()))?;
+        }
+        let kept = cargo::root().join("fuzz/seeds").join(target);
+        for file in fs::read_dir(kept).into_iter().flatten().flatten() {
+            let copy = corpus.join(file.file_name());
+            fs::copy(file.path(), &copy).during(|| format!("cannot write {}", copy.display()))?;
         }
         eprintln!("\n=== {target}, for {seconds} s");
         let mut fuzzer = Command::new(place.join(&host).join("release").join(target));

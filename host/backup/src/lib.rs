@@ -13,6 +13,8 @@ mod crypt;
 mod engine;
 mod error;
 mod format;
+#[doc(hidden)]
+pub mod fuzz;
 mod layout;
 mod lock;
 mod progress;

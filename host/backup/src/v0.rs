@@ -1,6 +1,6 @@
 //! The formats of convoy 0.5: blocks of 2 MiB, each gzipped under its SHA-512, and a tar.gz of a directory.
 
-mod blocks;
+pub(crate) mod blocks;
 mod file;
 
 pub(crate) use blocks::{check_blocks, read_blocks, write_blocks};

@@ -15,6 +15,8 @@
 pub mod commands;
 mod declared;
 pub mod error;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod handle;
 mod library;
 mod local;

@@ -23,7 +23,7 @@ mod messages;
 mod output;
 mod spawn;
 mod supervise;
-mod transport;
+pub(crate) mod transport;
 
 pub(crate) use launch::check_name;
 

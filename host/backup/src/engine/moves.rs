@@ -16,7 +16,8 @@ use crate::format::wire::{PackTable, WireChunk, WirePack, from_cbor, read_piece,
 use crate::format::{ChunkId, ChunkRef, PackId, Place};
 use crate::layout::{VolumeDir, parse_run};
 
-const MAGIC: &[u8; 5] = b"CVYV\x01";
+/// What every object of moves begins with.
+pub(crate) const MAGIC: &[u8; 5] = b"CVYV\x01";
 const MOVES_MAX: usize = 64 << 20;
 /// Moves are few, so a chain of them this long is a circle.
 const CHAIN_MAX: usize = 64;
@@ -72,7 +73,7 @@ impl Moves {
         Ok(Self { from: loaded.into_iter().filter_map(|(pack, chunks)| Some((pack, chunks?))).collect() })
     }
 
-    fn parse(
+    pub(crate) fn parse(
         key: &str,
         pack: PackId,
         bytes: &[u8],

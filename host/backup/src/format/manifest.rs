@@ -80,6 +80,9 @@ pub(crate) struct Root {
 }
 
 impl Root {
+    /// What every manifest begins with.
+    pub(crate) const HEAD: &[u8] = &[MAGIC[0], MAGIC[1], MAGIC[2], MAGIC[3], VERSION];
+
     /// The object to store. `packs` has counted what the data uses; the segments are added here.
     pub(crate) fn to_bytes(&self, mut packs: PackTable, crypt: &Crypt) -> BackupResult<Vec<u8>> {
         let segments = self.segments.iter().map(|piece| packs.wire(piece, true)).collect();
@@ -102,8 +105,7 @@ impl Root {
         let packed = zstd::bulk::compress(&to_cbor(&wire)?, 3).map_err(|e| invalid(&e))?;
         let sealed = crypt.seal(packed, &place(&self.volume, &self.backup)).map_err(|e| invalid(&e))?;
         let mut bytes = Vec::with_capacity(sealed.len() + table.len() + 9);
-        bytes.extend_from_slice(MAGIC);
-        bytes.push(VERSION);
+        bytes.extend_from_slice(Self::HEAD);
         bytes.extend_from_slice(&u32::try_from(table.len()).map_err(|e| invalid(&e))?.to_le_bytes());
         bytes.extend_from_slice(&table);
         bytes.extend_from_slice(&sealed);

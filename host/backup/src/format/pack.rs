@@ -89,15 +89,17 @@ impl PackBuilder {
         let packed = zstd::bulk::compress(&index, 1)
             .map_err(|e| BackupError::Invalid(format!("an index cannot be packed: {e}")))?;
         let stored = crypt.seal(packed, &place(self.id)).map_err(|e| BackupError::Invalid(e.to_string()))?;
-        let len = u32::try_from(stored.len())
-            .map_err(|_| BackupError::Invalid("an index has grown beyond 4 GiB".into()))?;
-        let hash = blake3::hash(&stored);
-        self.bytes.extend_from_slice(&stored);
-        self.bytes.extend_from_slice(&len.to_le_bytes());
-        self.bytes.extend_from_slice(hash.as_bytes());
-        self.bytes.extend_from_slice(END);
+        let tail = with_footer(&stored)
+            .ok_or_else(|| BackupError::Invalid("an index has grown beyond 4 GiB".into()))?;
+        self.bytes.extend_from_slice(&tail);
         Ok(self.bytes)
     }
+}
+
+/// A stored index with the footer behind it; `None` if it is too large for one.
+pub(crate) fn with_footer(stored: &[u8]) -> Option<Vec<u8>> {
+    let len = u32::try_from(stored.len()).ok()?.to_le_bytes();
+    Some([stored, &len, blake3::hash(stored).as_bytes(), END].concat())
 }
 
 /// What an index is sealed for: it opens only as that of its pack.

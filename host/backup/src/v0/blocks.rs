@@ -38,14 +38,19 @@ fn gzip(plain: &[u8]) -> std::io::Result<Vec<u8>> {
     encoder.finish()
 }
 
+/// What was compressed, and of what is larger than a block a byte more than that.
+pub(crate) fn unzip(stored: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut plain = Vec::with_capacity(usize::try_from(BLOCK).unwrap_or(0));
+    MultiGzDecoder::new(stored).take(BLOCK + 1).read_to_end(&mut plain)?;
+    Ok(plain)
+}
+
 /// Reads a block and verifies it.
 fn load(ctx: &Ctx, block: &V0Block) -> BackupResult<Vec<u8>> {
     let key = ctx.volume.v0_block(&block.block_checksum)?;
     let stored = ctx.call(ctx.store.get(&key, STORED_MAX))?;
     ctx.progress.add_moved(stored.len() as u64);
-    let mut plain = Vec::with_capacity(usize::try_from(BLOCK).unwrap_or(0));
-    let unpacked = MultiGzDecoder::new(&stored[..]).take(BLOCK + 1).read_to_end(&mut plain);
-    unpacked.map_err(|e| BackupError::damaged(&key, e))?;
+    let plain = unzip(&stored).map_err(|e| BackupError::damaged(&key, e))?;
     if plain.len() as u64 > BLOCK || checksum(&plain) != block.block_checksum {
         return Err(BackupError::damaged(key, "its content does not have the checksum that is its name"));
     }

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 const KEPT: usize = 64 << 10;
 
 /// What is known of the socket's end, and who listens to progress.
-pub(super) struct Line {
+pub(crate) struct Line {
     pub(super) driver: Name,
     /// Why nothing more comes over the socket.
     silent: watch::Sender<Option<String>>,
@@ -27,7 +27,7 @@ pub(super) struct Line {
 }
 
 impl Line {
-    pub(super) fn new(driver: Name) -> Self {
+    pub(crate) fn new(driver: Name) -> Self {
         Self {
             driver,
             silent: watch::Sender::new(None),
@@ -56,7 +56,7 @@ impl Line {
     }
 
     /// Gives the process up.
-    pub(super) fn give_up(&self, reason: &str) {
+    pub(crate) fn give_up(&self, reason: &str) {
         settle(&self.verdict, reason);
         self.fall_silent(reason);
     }
@@ -92,13 +92,13 @@ impl TransportSenderT for Sender {
 }
 
 /// Hands responses on and takes the notes itself: they must neither wait in a queue nor fill one.
-pub(super) struct Receiver {
+pub(crate) struct Receiver {
     reader: BufReader<OwnedReadHalf>,
     line: Arc<Line>,
 }
 
 impl Receiver {
-    pub(super) fn new(socket: OwnedReadHalf, line: Arc<Line>) -> Self {
+    pub(crate) fn new(socket: OwnedReadHalf, line: Arc<Line>) -> Self {
         Self { reader: BufReader::with_capacity(KEPT, socket), line }
     }
 
@@ -120,7 +120,8 @@ impl Receiver {
         }
     }
 
-    async fn next_response(&mut self) -> Result<Vec<u8>, String> {
+    /// The next response, or why there is none.
+    pub(crate) async fn next_response(&mut self) -> Result<Vec<u8>, String> {
         loop {
             let bytes = self.next().await?;
             match messages::kind_of(&bytes)? {
