@@ -277,6 +277,9 @@ fn nothing_stays_mounted_after_a_kill() -> Result<()> {
         let answer = thread::scope(|scope| {
             let asked = scope.spawn(move || run::capture(&mut asked));
             let killed = until_mounted(&trees).and_then(|()| {
+                // Whose snapshot it is nobody said.
+                let jobs = world.convoy.ok(&["jobs"])?;
+                check(jobs.contains("\"Volume\": \"db\""), || jobs.clone())?;
                 let driver = driver_of(world.convoy.id())?;
                 run::capture(Command::new("kill").args(["-9", &driver.to_string()]))?.ok().map(drop)
             });

@@ -22,9 +22,12 @@ pub(super) async fn create(State(app): State<App>, request: Request) -> Response
         Ok(asked) => asked,
         Err(failure) => return failure.into_response(),
     };
+    // Whose snapshot it is, where only one volume has one of that name; what is wrong with it the work says.
+    let named = (!asked.volume_name.is_empty()).then_some(asked.volume_name.as_str());
+    let found = app.volumes.index.snapshot(&asked.snapshot_name, named);
     let about = About {
         kind: "backup create",
-        volume: asked.volume_name.clone(),
+        volume: found.map_or_else(|_| asked.volume_name.clone(), |(entry, _)| entry.volume.name.to_string()),
         snapshot: asked.snapshot_name.clone(),
         url: asked.url.clone(),
     };

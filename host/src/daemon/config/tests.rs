@@ -181,4 +181,31 @@ proptest! {
             prop_assert!(second.ignore_docker_delete.is_none_or(|flag| flag == ignore));
         }
     }
+
+    /// A file that was torn, spliced and mistyped is read or refused; what is read stands on lines that are there, and a message
+    /// never repeats a value, which may be a secret.
+    #[test]
+    fn a_mangled_file_is_read_or_refused_and_tells_no_value(
+        cuts in proptest::collection::vec((any::<prop::sample::Index>(), 0usize..12, "[\\[\\]{}\"'=.#\\n\\\\a-z0-9 ]{0,6}"), 0..6)
+    ) {
+        let mut text: Vec<char> = concat!(
+            "root = \"/r\"\ndrivers = [\"vfs\"]\nlog-level = \"warn\"\nmemory = \"128M\"\n[driver-options]\nvfs.path = \"/file\"\n",
+            "do.token = \"SWORDFISH\"\n[destinations.\"s3://b/\"]\nendpoint = \"https://m\"\nbandwidth = \"20M\"\n",
+            "[[schedule]]\nname = \"n\"\ncron = \"@daily\"\nvolumes = [\"*\"]\nkind = \"backup\"\nas = \"tree\"\nkeep = { daily = 7 }\n",
+        ).chars().collect();
+        for (at, length, with) in cuts {
+            let at = at.index(text.len() + 1);
+            let end = (at + length).min(text.len());
+            text.splice(at..end, with.chars());
+        }
+        let text: String = text.into_iter().collect();
+        match File::parse(Path::new("/c.toml"), &text) {
+            Ok(file) => {
+                for (key, _, line) in file.values() {
+                    prop_assert!((1..=text.lines().count()).contains(&line), "{key} on line {line} of {text}");
+                }
+            }
+            Err(error) => prop_assert!(!error.to_string().contains("SWORDFISH"), "{error}"),
+        }
+    }
 }
