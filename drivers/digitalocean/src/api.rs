@@ -66,6 +66,8 @@ pub enum ApiError {
         reason: String,
         /// Whether it can have been carried out.
         sent: bool,
+        /// Whether it was the call's own time that was over.
+        late: bool,
     },
     /// The answer is an error.
     #[error("DigitalOcean refused {what}: {status} {message}{}", request_id.as_ref().map(|id| format!(" (request {id})")).unwrap_or_default())]
@@ -126,6 +128,7 @@ impl From<ApiError> for DriverError {
             ApiError::BadToken => Self::new(ErrorKind::InvalidArgument, text)
                 .hint("set DO_TOKEN, or do.tokenfile, to a token of the control panel's API page"),
             ApiError::Client(_) | ApiError::Malformed { .. } => Self::new(ErrorKind::Internal, text),
+            ApiError::Silent { late: true, .. } => Self::new(ErrorKind::DeadlineExceeded, text),
             ApiError::Silent { .. } => Self::new(ErrorKind::Unavailable, text),
             ApiError::Refused { status, .. } => match status {
                 _ if has(&["limit exceeded", "quota", "cannot attach more", "exceed", "too many snapshots"]) && status != 429 => {
@@ -207,7 +210,7 @@ impl Api {
         let what = format!("GET {path}");
         let answer =
             self.repeat(&what, true, context, || self.send(Method::GET, path, query, None, context))?;
-        parse(&what, answer)
+        parse(&what, answer, context)
     }
 
     /// Reads all pages of a listing.
@@ -250,7 +253,7 @@ impl Api {
         let body = serde_json::to_vec(body)
             .map_err(|error| ApiError::Malformed { what: what.clone(), reason: error.to_string() })?;
         let send = || self.send(Method::POST, path, &[], Some(body.clone()), context);
-        parse(&what, self.repeat(&what, false, context, send)?)
+        parse(&what, self.repeat(&what, false, context, send)?, context)
     }
 
     /// Deletes something.
@@ -314,15 +317,23 @@ impl Api {
         self.requests.fetch_add(1, Ordering::Relaxed);
         let answer = request.send().map_err(|error| {
             let sent = !error.is_connect() && !error.is_builder();
+            let late = is_late(&error, context);
             // The URL may say more than a log should.
             let reason = chain(&error.without_url());
-            ApiError::Silent { what, reason, sent }
+            ApiError::Silent { what, reason, sent, late }
         })?;
         if let Some(left) = number(answer.headers(), "ratelimit-remaining") {
             self.remaining.store(left, Ordering::Relaxed);
         }
         Ok(answer)
     }
+}
+
+/// Whether a request was given up because the time of the call was over: the limit of a request is what is left of that, at most.
+fn is_late(error: &reqwest::Error, context: &Context) -> bool {
+    // The client's clock may be a little ahead.
+    const NEARLY: Duration = Duration::from_millis(20);
+    error.is_timeout() && context.remaining().is_some_and(|left| left < NEARLY)
 }
 
 /// Turns an error answer into an error.
@@ -367,9 +378,10 @@ fn number(headers: &HeaderMap, name: &str) -> Option<u64> {
     headers.get(name)?.to_str().ok()?.trim().parse().ok()
 }
 
-fn parse<T: DeserializeOwned>(what: &str, answer: Response) -> Result<T> {
+fn parse<T: DeserializeOwned>(what: &str, answer: Response, context: &Context) -> Result<T> {
     let body = answer.bytes().map_err(|error| ApiError::Silent {
         what: what.to_owned(),
+        late: is_late(&error, context),
         reason: chain(&error.without_url()),
         sent: true,
     })?;

@@ -7,15 +7,17 @@
 
 use super::OpenError;
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
+use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 
 /// The name of the ledger in a root directory.
 const NAME: &str = "mounts";
 
-/// In a ledger's directory in memory: links to the root it is of.
+/// In a ledger's directory in memory: the path of the root it is of. No link: whatever follows links through the root would go in circles.
 pub(super) const OWNER: &str = ".root";
 
 /// A ledger's directory.
@@ -56,7 +58,7 @@ pub fn settle(root: &Path, memories: &[&Path], boot_id: &str) -> Result<Place, O
                 dir.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(boot_id));
             if here && of_now {
                 // A copy of a root brings a link to the ledger of the one it was copied from.
-                match fs::read_link(dir.join(OWNER)) {
+                match owner(&dir) {
                     Ok(owner) if owner == root => return Ok(Place { dir, first: false }),
                     Ok(_) => {}
                     // This memory went away, and not with the machine: a container's. It would again.
@@ -107,7 +109,15 @@ fn in_memory(dir: &Path, memory: &Path, root: &Path, link: &Path) -> io::Result<
     remove(&new)?;
     symlink(dir, &new)?;
     fs::rename(&new, link)?;
-    symlink(root, dir.join(OWNER))
+    fs::write(dir.join(OWNER), root.as_os_str().as_bytes())
+}
+
+fn owner(dir: &Path) -> io::Result<PathBuf> {
+    // A daemon that was killed before it had written the name leaves it empty, if at all.
+    match fs::read(dir.join(OWNER))? {
+        none if none.is_empty() => Err(io::ErrorKind::NotFound.into()),
+        path => Ok(OsString::from_vec(path).into()),
+    }
 }
 
 fn on_disk(link: &Path, first: bool) -> io::Result<Place> {
@@ -122,7 +132,7 @@ fn on_disk(link: &Path, first: bool) -> io::Result<Place> {
 fn sweep(memory: &Path) {
     for entry in fs::read_dir(memory).into_iter().flatten().flatten() {
         let dir = entry.path();
-        let Ok(root) = fs::read_link(dir.join(OWNER)) else { continue };
+        let Ok(root) = owner(&dir) else { continue };
         let gone = match fs::read_link(root.join(NAME)) {
             Ok(link) => link != dir,
             // None, or not a link.
