@@ -40,8 +40,8 @@ pub(super) fn run(daemon: &Daemon, kind: &str) -> Step {
         "xfs" => "320M",
         _ => "256M",
     };
-    // The next backup of files believes what is older than two seconds.
-    let settle = if kind == "ext4" { "2.5" } else { "0" };
+    // The next backup of files believes what is older than the two whole seconds before that of the snapshot.
+    let settle = if kind == "ext4" { "3.1" } else { "0" };
     let filesystem = format!("fs={kind}");
     daemon.run(&["create", "t1", "--size", size, "--opt", &filesystem])?;
     let mountpoint = daemon.run(&["mount", "t1"])?;
