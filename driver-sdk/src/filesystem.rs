@@ -33,6 +33,16 @@ impl FsKind {
         }
     }
 
+    /// Mount options, and before them what a copy of a file system needs to be mounted beside its origin.
+    pub fn mount_options(self, options: &str) -> String {
+        match (self, options) {
+            // It has the UUID of what it was copied from.
+            (Self::Xfs, "") => "nouuid".to_owned(),
+            (Self::Xfs, options) => format!("nouuid,{options}"),
+            (_, options) => options.to_owned(),
+        }
+    }
+
     /// The Debian package with its programs.
     fn package(self) -> &'static str {
         match self {

@@ -11,6 +11,7 @@
 //! | [`engine`] | a Docker engine of our own, with an image made from busybox |
 //! | [`http`] | a raw HTTP client on a unix socket, as Docker speaks |
 //! | [`tree`] | everything there is to know about a directory tree, as comparable text |
+//! | [`blocks`] | a daemon with block volumes beside directories, and a destination for their backups |
 //! | [`storage`] | a file system of its own, on a loop device |
 //! | [`recording`] | answers of convoy 0.5, asked again of the daemon under test |
 //! | [`peers`] | programs and files of others that tests run against, fetched once |
@@ -19,6 +20,7 @@
 //! Tests return [`Result`]; whatever fails, the guards clean up and the logs are shown.
 //! Nothing here is shared between tests: nextest runs each in a process of its own.
 
+pub mod blocks;
 pub mod child;
 pub mod convoy;
 pub mod engine;
@@ -35,6 +37,7 @@ pub mod run;
 pub mod storage;
 pub mod tree;
 
+pub use blocks::Blocks;
 pub use convoy::{Carrier, Convoy, Setup};
 pub use engine::Engine;
 pub use error::{Error, Result, check};

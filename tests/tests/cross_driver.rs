@@ -4,18 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use convoy_tests::error::{Context, Error, check};
-use convoy_tests::{Carrier, Convoy, Lab, Result, Setup, Storage, run, tree};
-
-/// A daemon with block volumes and, as the second driver, directories.
-fn daemon(lab: &Lab, storage: &Storage) -> Result<Convoy> {
-    let mut setup = Setup::vfs(lab, Carrier::Builtin);
-    let images = format!("loop.path={}", storage.path().display());
-    setup.flags.splice(0..0, ["--drivers", "process:loop", "--driver-opts", &images].map(str::to_owned));
-    setup.start()
-}
+use convoy_tests::{Blocks, Lab, Result, Storage, leaks, patience, run, tree};
 
 /// What both kinds of file system say of a tree. XFS shows its ACLs under names of its own as well.
 fn described(top: &Path) -> Result<String> {
@@ -53,70 +45,38 @@ const FILL: &str = "echo x > f; chown 12345:23456 f; chmod 4751 f; setfattr -n u
 /// In place, its size and time as before: noticed all the same.
 const CHANGE: &str = "printf changed | dd of=same conv=notrunc bs=1 seek=1000 2> /dev/null; touch -r f same; echo new > deep/new; rm hard";
 
-struct World {
-    convoy: Convoy,
-    destination: String,
-    store: PathBuf,
+/// The place where files of snapshots are handed over.
+fn trees(world: &Blocks) -> PathBuf {
+    world.convoy.setup().root.join("loop/trees")
 }
 
-impl World {
-    fn new(lab: &Lab, storage: &Storage) -> Result<Self> {
-        let store = lab.make("store")?;
-        let destination = format!("vfs://{}/", store.display());
-        Ok(Self { convoy: daemon(lab, storage)?, destination, store })
-    }
-
-    fn mount(&self, volume: &str) -> Result<PathBuf> {
-        Ok(self.convoy.ok(&["mount", volume])?.into())
-    }
-
-    fn describe(&self, volume: &str) -> Result<String> {
-        let text = described(&self.mount(volume)?)?;
-        self.convoy.ok(&["umount", volume])?;
-        Ok(text)
-    }
-
-    fn snapshot(&self, volume: &str, snapshot: &str) -> Result<()> {
-        self.convoy.ok(&["snapshot", "create", volume, "--name", snapshot]).map(drop)
-    }
-
-    fn back_up(&self, snapshot: &str, kind: &str) -> Result<String> {
-        let words = ["backup", "create", snapshot, "--dest", &self.destination, "--as", kind];
-        Ok(self.convoy.ok(&words)?.replace("\\u0026", "&"))
-    }
-
-    /// The place where files of snapshots are handed over.
-    fn trees(&self) -> PathBuf {
-        self.convoy.setup().root.join("loop/trees")
-    }
-
-    /// Nothing is left of any reading.
-    fn nothing_is_open(&self, storage: &Storage) -> Result<()> {
-        let mounted = mounted_below(&self.trees())?;
-        let places = if self.trees().exists() { tree::names(&self.trees())? } else { Vec::new() };
-        let left = places.len() + tree::names(&storage.path().join("work"))?.len();
-        check(mounted == 0 && left == 0, || format!("{mounted} mounts and {left} places or images are left"))
-    }
+/// Nothing is left of any reading.
+fn nothing_is_open(world: &Blocks, storage: &Storage) -> Result<()> {
+    let trees = trees(world);
+    let mounted = leaks::mounts(&trees)?.len();
+    let places = if trees.exists() { tree::names(&trees)? } else { Vec::new() };
+    let left = places.len() + tree::names(&storage.path().join("work"))?.len();
+    check(mounted == 0 && left == 0, || format!("{mounted} mounts and {left} places or images are left"))
 }
 
 fn files_move(fs: &str, size: &str) -> Result<()> {
     Lab::run(|lab| {
         let storage = Storage::new(lab, "xfs", 4 << 30, "")?;
-        let world = World::new(lab, &storage)?;
+        let world = Blocks::start(lab, &storage)?;
         let convoy = &world.convoy;
         convoy.ok(&["create", "db", "--driver", "loop", "--size", size, "--opt", &format!("fs={fs}")])?;
         let place = world.mount("db")?;
         shell(&place, FILL)?;
-        // Files that changed in the two seconds before a snapshot are read again for the next.
-        thread::sleep(Duration::from_millis(2500));
+        // Files that changed in the two whole seconds before that of a snapshot, or in that, are read again for the next.
+        thread::sleep(Duration::from_millis(3100));
         // In use, and not frozen: there is a journal to be replayed.
         world.snapshot("db", "monday")?;
-        let monday = (world.back_up("monday", "tree")?, described(&place)?);
-        let full = tree::allocated(&world.store)?;
+        let monday = (world.back_up("monday", &["--as", "tree"])?, described(&place)?);
+        let full = world.stored()?;
         shell(&place, CHANGE)?;
         world.snapshot("db", "tuesday")?;
-        let tuesday = (world.back_up("tuesday", "tree")?, described(&place)?);
-        let added = tree::allocated(&world.store)? - full;
+        let tuesday = (world.back_up("tuesday", &["--as", "tree"])?, described(&place)?);
+        let added = world.stored()? - full;
         // Files that are as they were are not read.
         let log = fs::read_to_string(&world.convoy.setup().log).during(|| "the log".to_owned())?;
         let read = log.lines().rev().find_map(|line| line.split(" read=").nth(1));
@@ -126,16 +86,16 @@ fn files_move(fs: &str, size: &str) -> Result<()> {
         // Backups of blocks and of files in turn, each on its own kind: a change of 400 KB each time.
         shell(&place, "head -c 400000 /dev/urandom > more")?;
         world.snapshot("db", "wednesday")?;
-        let blocks = (world.back_up("wednesday", "block")?, described(&place)?);
+        let blocks = (world.back_up("wednesday", &["--as", "block"])?, described(&place)?);
         shell(&place, "head -c 400000 /dev/urandom > yet-more")?;
         world.snapshot("db", "thursday")?;
-        let before = tree::allocated(&world.store)?;
-        let thursday = (world.back_up("thursday", "tree")?, described(&place)?);
-        let more_blocks = (world.back_up("thursday", "block")?, thursday.1.clone());
-        let added = tree::allocated(&world.store)? - before;
+        let before = world.stored()?;
+        let thursday = (world.back_up("thursday", &["--as", "tree"])?, described(&place)?);
+        let more_blocks = (world.back_up("thursday", &["--as", "block"])?, thursday.1.clone());
+        let added = world.stored()? - before;
         check(added < 4_000_000, || format!("{added} bytes for a change of 400,000, twice"))?;
         convoy.ok(&["umount", "db"])?;
-        world.nothing_is_open(&storage)?;
+        nothing_is_open(&world, &storage)?;
         convoy.ok(&["delete", "db"])?;
 
         for (number, (url, expected)) in [&monday, &tuesday, &thursday].into_iter().enumerate() {
@@ -145,9 +105,9 @@ fn files_move(fs: &str, size: &str) -> Result<()> {
             same("in a directory", &found, expected)?;
             // And from there into a device again.
             world.snapshot(&directory, &format!("of-{directory}"))?;
-            let again = world.back_up(&format!("of-{directory}"), "tree")?;
+            let again = world.back_up(&format!("of-{directory}"), &["--as", "tree"])?;
             convoy.ok(&["create", &device, "--driver", "loop", "--size", size, "--backup", &again])?;
-            let found = world.describe(&device)?;
+            let found = world.describe(&device, described)?;
             same("on a device again", &found, expected)?;
         }
         // With no driver named it is the one that the backup was made with.
@@ -155,11 +115,11 @@ fn files_move(fs: &str, size: &str) -> Result<()> {
         let info = convoy.inspect("same-kind")?;
         let kind = info.pointer("/DriverInfo/FileSystem").and_then(|text| text.as_str());
         check(kind == Some(fs), || format!("{info}"))?;
-        same("with no driver named", &world.describe("same-kind")?, &tuesday.1)?;
+        same("with no driver named", &world.describe("same-kind", described)?, &tuesday.1)?;
         for (number, (url, expected)) in [&blocks, &more_blocks].into_iter().enumerate() {
             let name = format!("blocks{number}");
             convoy.ok(&["create", &name, "--backup", url])?;
-            same(&name, &world.describe(&name)?, expected)?;
+            same(&name, &world.describe(&name, described)?, expected)?;
         }
         let verified = convoy.ok(&["backup", "verify", &world.destination, "--read-data"])?;
         check(verified.contains("\"Problems\": []"), || verified.clone())
@@ -180,7 +140,7 @@ fn files_move_between_xfs_and_directories() -> Result<()> {
 fn what_cannot_be_is_refused_with_the_reason() -> Result<()> {
     Lab::run(|lab| {
         let storage = Storage::new(lab, "xfs", 4 << 30, "")?;
-        let world = World::new(lab, &storage)?;
+        let world = Blocks::start(lab, &storage)?;
         let convoy = &world.convoy;
         convoy.ok(&["create", "files", "--driver", "vfs"])?;
         convoy.ok(&["create", "db", "--driver", "loop", "--size", "16M"])?;
@@ -188,8 +148,7 @@ fn what_cannot_be_is_refused_with_the_reason() -> Result<()> {
             world.snapshot(volume, &format!("of-{volume}"))?;
         }
         let refused = |snapshot: &str, more: &[&str], says: &str| {
-            let words = ["backup", "create", snapshot, "--dest", &world.destination];
-            let text = convoy.refused(&[&words[..], more].concat())?;
+            let text = convoy.refused(&world.backing_up(snapshot, more))?;
             check(text.contains(says), || format!("{says:?} is not in: {text}"))
         };
         refused("of-files", &["--as", "block"], "driver vfs does not support a backup as a block device")?;
@@ -200,31 +159,20 @@ fn what_cannot_be_is_refused_with_the_reason() -> Result<()> {
         // More than fits is told, and leaves nothing behind.
         shell(&convoy.setup().volumes.join("files"), "head -c 20000000 /dev/urandom > much")?;
         world.snapshot("files", "much")?;
-        let url = world.back_up("much", "tree")?;
+        let url = world.back_up("much", &["--as", "tree"])?;
         let full =
             convoy.refused(&["create", "small", "--driver", "loop", "--size", "16M", "--backup", &url])?;
         check(full.to_lowercase().contains("no space"), || full.clone())?;
         check(!convoy.names()?.contains(&"small".to_owned()), || "it is there".to_owned())?;
-        world.nothing_is_open(&storage)
+        nothing_is_open(&world, &storage)
     })
-}
-
-fn mounted_below(path: &Path) -> Result<usize> {
-    let table = fs::read_to_string("/proc/self/mountinfo").during(|| "the mounts".to_owned())?;
-    let points = table.lines().filter_map(|line| line.split(' ').nth(4));
-    Ok(points.filter(|point| Path::new(point).starts_with(path)).count())
 }
 
 /// Waits until the files of a snapshot are mounted.
 fn until_mounted(trees: &Path) -> Result<()> {
-    let begun = Instant::now();
-    loop {
-        if mounted_below(trees)? > 0 {
-            return Ok(());
-        }
-        check(begun.elapsed() < Duration::from_secs(60), || "no snapshot was ever mounted".to_owned())?;
-        thread::sleep(Duration::from_millis(5));
-    }
+    patience::until("a snapshot to be mounted", Duration::from_secs(60), || {
+        Ok(!leaks::mounts(trees)?.is_empty())
+    })
 }
 
 /// The process of the driver.
@@ -248,17 +196,17 @@ fn driver_of(daemon: u32) -> Result<u32> {
 fn nothing_stays_mounted_after_a_kill() -> Result<()> {
     Lab::run(|lab| {
         let storage = Storage::new(lab, "xfs", 4 << 30, "")?;
-        let mut world = World::new(lab, &storage)?;
+        let mut world = Blocks::start(lab, &storage)?;
         world.convoy.ok(&["create", "db", "--driver", "loop", "--size", "128M"])?;
         let place = world.mount("db")?;
         // Slow to compress: a backup takes long enough to be killed in its midst.
         shell(&place, "for n in $(seq 40); do seq $n 7 2000000 | head -c 1500000 > $n; done")?;
         let expected = described(&place)?;
         world.snapshot("db", "snap")?;
-        let trees = world.trees();
-        let slowly = |world: &World| -> Result<Command> {
-            let words = ["backup", "create", "snap", "--dest", &world.destination, "--as", "tree"];
-            world.convoy.setup().client(&[&words[..], &["--compression", "19"]].concat())
+        let trees = trees(&world);
+        let slowly = |world: &Blocks| -> Result<Command> {
+            let words = world.backing_up("snap", &["--as", "tree", "--compression", "19"]);
+            world.convoy.setup().client(&words)
         };
         for _ in 0..2 {
             let mut asked = slowly(&world)?;
@@ -270,7 +218,7 @@ fn nothing_stays_mounted_after_a_kill() -> Result<()> {
                 check(answer.ok().is_err(), || "the backup was done before the kill".to_owned())
             })?;
             world.convoy.start_again()?;
-            world.nothing_is_open(&storage)?;
+            nothing_is_open(&world, &storage)?;
         }
         // The driver alone is killed, and comes back while the daemon still reads: what is mounted stays until it is read.
         let mut asked = slowly(&world)?;
@@ -291,14 +239,14 @@ fn nothing_stays_mounted_after_a_kill() -> Result<()> {
             let found = described(&world.convoy.setup().volumes.join("survived"))?;
             same("a backup that was acknowledged", &found, &expected)?;
         }
-        world.nothing_is_open(&storage)?;
-        let url = world.back_up("snap", "tree")?;
+        nothing_is_open(&world, &storage)?;
+        let url = world.back_up("snap", &["--as", "tree"])?;
         world.convoy.ok(&["create", "copy", "--driver", "vfs", "--backup", &url])?;
         let found = described(&world.convoy.setup().volumes.join("copy"))?;
         same("after kills", &found, &expected)?;
         world.convoy.ok(&["snapshot", "delete", "snap"])?;
         world.convoy.ok(&["umount", "db"])?;
         world.convoy.ok(&["delete", "db"])?;
-        world.nothing_is_open(&storage)
+        nothing_is_open(&world, &storage)
     })
 }

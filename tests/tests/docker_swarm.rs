@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use convoy_tests::error::check;
-use convoy_tests::{Carrier, Convoy, Engine, Error, Lab, Result, Setup, patience};
+use convoy_tests::{Carrier, Convoy, Engine, Lab, Result, Setup, patience};
 
 /// How long a task may take to run and to write: Swarm starts a task that failed again after five seconds.
 const TASK: Duration = Duration::from_secs(40);
@@ -114,10 +114,7 @@ fn each_task_has_a_volume_of_its_own_where_the_name_says_so() -> Result<()> {
             fs::read_to_string(convoy.setup().volumes.join(volume).join("name")).unwrap_or_default()
         };
         patience::until("both tasks", TASK, || Ok(!name("part-1").is_empty() && !name("part-2").is_empty()))?;
-        let volumes = convoy.names()?;
-        if volumes != ["part-1", "part-2"] {
-            return Err(Error::Unexpected(format!("{volumes:?}")));
-        }
+        assert_eq!(convoy.names()?, ["part-1", "part-2"]);
         engine.ok(&["service", "rm", "parts"])?;
         patience::until("the end of both tasks", TASK, || Ok(engine.ok(&["ps", "-q"])?.is_empty()))
     })

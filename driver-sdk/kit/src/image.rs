@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 /// Extents asked for at a time: few, so that there are pages.
 const PAGE: u32 = 7;
 /// Where buffers and offsets begin for what is read past the kernel's cache.
-const ALIGNED: u64 = 4096;
+const ALIGNED: usize = 4096;
 /// What most of a device is: compared with, at the speed of memory, it need not be written.
 static ZEROS: [u8; 1 << 20] = [0; 1 << 20];
 /// Bytes read at a time.
@@ -46,7 +46,7 @@ impl Device {
 
 impl Bytes for Device {
     fn read(&self, part: &mut [u8], at: u64) -> std::io::Result<()> {
-        let aligned = at.is_multiple_of(ALIGNED) && (part.len() as u64).is_multiple_of(ALIGNED);
+        let aligned = at.is_multiple_of(ALIGNED as u64) && part.len().is_multiple_of(ALIGNED);
         let direct = self.direct.as_ref().filter(|_| aligned).map(|file| file.read_exact_at(part, at));
         match direct {
             Some(Ok(())) => Ok(()),
@@ -224,9 +224,8 @@ struct Buffer {
 }
 
 fn aligned() -> Buffer {
-    let (part, step) = (ZEROS.len(), ZEROS.len().min(4096));
-    let bytes = vec![0; part + step];
-    let from = bytes.as_ptr().align_offset(step).min(step);
+    let bytes = vec![0; ZEROS.len() + ALIGNED];
+    let from = bytes.as_ptr().align_offset(ALIGNED).min(ALIGNED);
     Buffer { bytes, from }
 }
 

@@ -109,6 +109,14 @@ fn make_mount_grow(kind: FsKind, small: u64, large: u64) {
 }
 
 #[test]
+fn a_copy_of_an_xfs_is_mounted_without_its_uuid() {
+    assert_eq!(FsKind::Ext4.mount_options("ro"), "ro");
+    assert_eq!(FsKind::Xfs.mount_options(""), "nouuid");
+    // What the user says comes last.
+    assert_eq!(FsKind::Xfs.mount_options("ro,noatime"), "nouuid,ro,noatime");
+}
+
+#[test]
 fn ext4() {
     make_mount_grow(FsKind::Ext4, 32 * MIB, 64 * MIB);
 }

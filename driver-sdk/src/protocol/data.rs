@@ -1,6 +1,7 @@
 //! Where bytes are (`snapshot.open`) and where they go (`restore.*`): the seam between driver and backup engine.
 
 use super::{BTreeMap, Deserialize, Name, PathBuf, Serialize};
+use crate::{DriverError, ErrorKind, Result};
 
 /// A range of a block device, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -21,6 +22,32 @@ pub enum SourceKind {
     Tree,
     /// A block device, or a file used as one.
     Block,
+}
+
+impl SourceKind {
+    /// `tree` or `block`, as in messages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tree => "tree",
+            Self::Block => "block",
+        }
+    }
+}
+
+impl std::fmt::Display for SourceKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl std::str::FromStr for SourceKind {
+    type Err = DriverError;
+    fn from_str(text: &str) -> Result<Self> {
+        [Self::Tree, Self::Block].into_iter().find(|kind| kind.as_str() == text).ok_or_else(|| {
+            let text = format!("invalid kind {text:?}: expected tree or block");
+            DriverError::new(ErrorKind::InvalidArgument, text)
+        })
+    }
 }
 
 /// `snapshot.open`: hand a snapshot over for reading. It cannot be deleted until it is closed.
@@ -76,6 +103,16 @@ pub enum SourceLocation {
         /// Whether the extents are those changed since `base`; otherwise they are all in use.
         changed_only: bool,
     },
+}
+
+impl SourceLocation {
+    /// Which of the two it is.
+    pub fn kind(&self) -> SourceKind {
+        match self {
+            Self::Tree { .. } => SourceKind::Tree,
+            Self::Block { .. } => SourceKind::Block,
+        }
+    }
 }
 
 /// An open snapshot.
@@ -188,4 +225,19 @@ pub struct FinishRestore {
 pub struct AbortRestore {
     /// The restore.
     pub handle: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kind_is_spelt_as_in_messages() {
+        for kind in [SourceKind::Tree, SourceKind::Block] {
+            assert_eq!(serde_json::to_value(kind).unwrap(), kind.as_str());
+            assert_eq!(kind.to_string().parse(), Ok(kind));
+        }
+        let refused = "files".parse::<SourceKind>().unwrap_err();
+        assert_eq!(refused.message, "invalid kind \"files\": expected tree or block");
+    }
 }

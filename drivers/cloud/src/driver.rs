@@ -206,7 +206,7 @@ impl<P: Provider> CloudDriver<P> {
             source: source.to_owned(),
             target: target.to_owned(),
             fs_type: fs.to_owned(),
-            options: mount_options(fs).to_owned(),
+            options: mount_options(fs),
             namespace: None,
         };
         filesystem::mount(&mount, &self.command_context(context))
@@ -283,8 +283,8 @@ impl<P: Provider> CloudDriver<P> {
 }
 
 /// Mount options without which a copy of a file system cannot be mounted beside its origin.
-fn mount_options(fs: &str) -> &'static str {
-    if fs == "xfs" { "nouuid" } else { "" }
+fn mount_options(fs: &str) -> String {
+    fs.parse::<FsKind>().map(|kind| kind.mount_options("")).unwrap_or_default()
 }
 
 /// Whether a request that came back with this may have been carried out all the same.

@@ -281,8 +281,7 @@ pub(crate) fn mount_image_with(
         source: device.clone(),
         target: target.to_owned(),
         fs_type: fs.to_string(),
-        // An XFS has the UUID of the volume it is a copy of.
-        options: if fs == FsKind::Xfs { format!("{options},nouuid") } else { options.to_owned() },
+        options: fs.mount_options(options),
         namespace: None,
     };
     let mounted = filesystem::mount(&mount, context);

@@ -38,12 +38,7 @@ pub(super) struct Shape {
 pub(super) fn shape(driver: &Backend, asked: &str) -> Result<Shape> {
     let asked = match asked {
         "" => None,
-        "tree" => Some(SourceKind::Tree),
-        "block" => Some(SourceKind::Block),
-        other => {
-            let text = format!("invalid kind {other:?}: expected tree or block");
-            return Err(Error::InvalidRequest(text));
-        }
+        asked => Some(asked.parse().map_err(|error: DriverError| Error::InvalidRequest(error.message))?),
     };
     let (tree, block) = (driver.can(Capability::ReadTree), driver.can(Capability::ReadBlock));
     let unsupported = |what| Error::Unsupported { driver: driver.name().clone(), what };
@@ -93,13 +88,13 @@ pub(super) async fn open(
     };
     let opened = driver.change(request, &call.within(CHANGE), &turn).await?;
     drop(turn);
+    let found = opened.location.kind();
     let open = OpenSource { driver, volume, base, opened };
-    if let Some(kind) = shape.kind.filter(|kind| *kind != open.kind()) {
-        let (driver, found) = (open.driver.name().clone(), open.kind());
+    if let Some(kind) = shape.kind.filter(|kind| *kind != found) {
+        let driver = open.driver.name().clone();
         open.close(volumes, call.request_id()).await;
-        let text =
-            format!("driver {driver} was to hand the snapshot over as {kind:?} and did so as {found:?}");
-        return Err(DriverError::new(ErrorKind::Internal, text.to_lowercase())
+        let text = format!("driver {driver} was to hand the snapshot over as {kind} and did so as {found}");
+        return Err(DriverError::new(ErrorKind::Internal, text)
             .hint("it is a defect of the driver: report it to its author")
             .into());
     }
@@ -110,13 +105,6 @@ impl OpenSource {
     /// What a restore must be told again.
     pub(super) fn restore_options(&self) -> std::collections::BTreeMap<String, String> {
         self.opened.restore_options.clone()
-    }
-
-    fn kind(&self) -> SourceKind {
-        match self.opened.location {
-            SourceLocation::Tree { .. } => SourceKind::Tree,
-            SourceLocation::Block { .. } => SourceKind::Block,
-        }
     }
 
     /// The size of a device; `None` for a tree.

@@ -282,12 +282,7 @@ impl Inner {
             endpoint: schedule.endpoint.clone(),
             snapshot_name: snapshot.to_owned(),
             volume_name: volume.to_string(),
-            kind: match schedule.source {
-                None => "",
-                Some(SourceKind::Tree) => "tree",
-                Some(SourceKind::Block) => "block",
-            }
-            .to_owned(),
+            kind: schedule.source.map(SourceKind::as_str).unwrap_or_default().to_owned(),
             encryption_key_file: plan.key_file(),
             passphrase_file: plan.passphrase_file(),
             ..CreateBackup::default()

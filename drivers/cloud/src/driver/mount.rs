@@ -71,7 +71,7 @@ impl<P: Provider> CloudDriver<P> {
         let mount = Mount {
             source: found.to_owned(),
             target: target.to_owned(),
-            options: mount_options(&fs_type).to_owned(),
+            options: mount_options(&fs_type),
             fs_type,
             namespace: self.namespace.clone(),
         };

@@ -99,7 +99,7 @@ impl DeviceMapper {
             source: Kernel::node(&record.name),
             target: target.clone(),
             fs_type: record.filesystem.to_string(),
-            options: self.mount_options(record.filesystem),
+            options: record.filesystem.mount_options(&self.settings.mount_options),
             namespace: self.namespace.clone(),
         };
         filesystem::mount(&mount, &self.bounded(context)).map_err(|error| match error.kind {
@@ -110,15 +110,6 @@ impl DeviceMapper {
             _ => error,
         })?;
         Ok(target)
-    }
-
-    /// A restored XFS has the UUID of the volume it is a copy of, which may be mounted too.
-    fn mount_options(&self, kind: FsKind) -> String {
-        match (kind, self.settings.mount_options.as_str()) {
-            (FsKind::Xfs, "") => "nouuid".to_owned(),
-            (FsKind::Xfs, options) => format!("nouuid,{options}"),
-            (_, options) => options.to_owned(),
-        }
     }
 
     /// A mountpoint that the user names must exist, as in 0.5: a misspelt one would hide the volume.

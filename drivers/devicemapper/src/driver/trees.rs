@@ -73,17 +73,11 @@ impl DeviceMapper {
         let (name, context) = (self.tree_name(copy), &self.bounded(context));
         self.pool.activate(&name, copy, size, false, Visibility::Private)?;
         let node = Kernel::node(&name);
-        let options = match kind {
-            FsKind::Ext4 => READING.to_owned(),
-            // It has the UUID of the volume, which may be mounted.
-            FsKind::Xfs => format!("{READING},nouuid"),
-            FsKind::Btrfs => {
-                renew_btrfs(&node, context)?;
-                READING.to_owned()
-            }
-        };
+        if kind == FsKind::Btrfs {
+            renew_btrfs(&node, context)?;
+        }
         let place = self.tree_place(copy);
-        self.mount_at_place(&node, kind, &place, options, context)?;
+        self.mount_at_place(&node, kind, &place, kind.mount_options(READING), context)?;
         Ok(place)
     }
 

@@ -2,6 +2,7 @@
 
 use super::ProgressArgs;
 use clap::{Args, Subcommand, ValueEnum};
+use convoy_driver_sdk::protocol::SourceKind;
 use std::path::PathBuf;
 
 /// Where the daemon finds what opens encrypted backups: one of the two.
@@ -145,6 +146,15 @@ pub enum SnapshotKind {
     Tree,
     /// A block device
     Block,
+}
+
+impl From<SnapshotKind> for SourceKind {
+    fn from(kind: SnapshotKind) -> Self {
+        match kind {
+            SnapshotKind::Tree => Self::Tree,
+            SnapshotKind::Block => Self::Block,
+        }
+    }
 }
 
 /// The forms of a backup.

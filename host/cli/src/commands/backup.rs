@@ -1,9 +1,7 @@
 //! Commands about backups.
 
 use super::{Session, name, name_or_empty, path};
-use crate::args::{
-    BackupArgs, BackupCommand, CreateBackupArgs, Format, KeyCommand, ProgressArgs, SnapshotKind,
-};
+use crate::args::{BackupArgs, BackupCommand, CreateBackupArgs, Format, KeyCommand, ProgressArgs};
 use crate::error::Result;
 use crate::output::views;
 use convoy_client::client::Call;
@@ -11,6 +9,7 @@ use convoy_client::types::{
     AddKey, BackupRef, CreateBackup, CreatedBackup, ListBackups, ListKeys, PruneBackups, RemoveKey,
     VerifyBackups, VerifyReport,
 };
+use convoy_driver_sdk::protocol::SourceKind;
 use std::process::ExitCode;
 
 /// `backup verify` found damage: a check that was made, unlike one that could not be (1).
@@ -97,7 +96,7 @@ impl Session<'_> {
             snapshot_name: name(args.snapshot)?,
             verbose: self.verbose,
             format: args.format.map(format).unwrap_or_default(),
-            kind: args.kind.map(kind).unwrap_or_default(),
+            kind: args.kind.map(|kind| SourceKind::from(kind).to_string()).unwrap_or_default(),
             full: args.full,
             compression: args.compression,
             volume_name: name_or_empty(args.volume)?,
@@ -146,14 +145,6 @@ impl Session<'_> {
         self.output.answer(&answer, views::verified)?;
         Ok(if report.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(DAMAGED) })
     }
-}
-
-fn kind(kind: SnapshotKind) -> String {
-    match kind {
-        SnapshotKind::Tree => "tree",
-        SnapshotKind::Block => "block",
-    }
-    .to_owned()
 }
 
 fn format(format: Format) -> String {

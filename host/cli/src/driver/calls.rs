@@ -1,15 +1,15 @@
 //! From a command of `convoy driver run` to calls of the driver.
 
 use super::{refused, show};
-use crate::args::{DriverCallCommand as Command, DriverSnapshotCommand as Snapshot, SnapshotKind};
+use crate::args::{DriverCallCommand as Command, DriverSnapshotCommand as Snapshot};
 use crate::error::Result;
 use crate::output::Output;
 use convoy_driver_sdk::context::Progress;
 use convoy_driver_sdk::protocol::{
     Check, CloneVolume, CloseSnapshot, CreateSnapshot, CreateVolume, DeleteSnapshot, DeleteVolume, Extents,
     GetSnapshot, GetVolume, Info, ListExtents, ListSnapshots, ListVolumes, ListedVolumes, MountVolume, Open,
-    OpenSnapshot, Opened, OpenedSnapshot, Probe, Request, ResizeVolume, RevertVolume, SourceKind,
-    SourceLocation, UnmountVolume,
+    OpenSnapshot, Opened, OpenedSnapshot, Probe, Request, ResizeVolume, RevertVolume, SourceLocation,
+    UnmountVolume,
 };
 use convoy_driver_sdk::{DriverError, Name};
 use convoy_drivers::{CallOptions, DriverHandle};
@@ -115,10 +115,7 @@ impl Calls<'_> {
             }
             Snapshot::Read { volume, snapshot, base, kind } => {
                 let base = base.as_deref().map(parse).transpose()?;
-                let kind = kind.map(|kind| match kind {
-                    SnapshotKind::Tree => SourceKind::Tree,
-                    SnapshotKind::Block => SourceKind::Block,
-                });
+                let kind = kind.map(Into::into);
                 let request = OpenSnapshot { volume: parse(volume)?, snapshot: parse(snapshot)?, base, kind };
                 let opened = self.call(request).await?;
                 let handle = opened.handle.clone();
