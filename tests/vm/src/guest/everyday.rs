@@ -243,10 +243,11 @@ fn refusals(lab: &Lab, kind: FsKind) -> Step {
     for kind in [FsKind::Xfs, FsKind::Btrfs] {
         expect(lab.create("tiny", 1, kind), ErrorKind::InvalidArgument)?;
     }
-    // A program that fails half way: undone.
+    // A program that fails half way: undone. What the mounted file systems have yet to write takes blocks as well, so that comes first.
+    sh("sync")?;
     let lacking = lab.figure("PoolDataUsed")?;
     sh(
-        "mv /sbin/mkfs.ext4 /sbin/mkfs.ext4.away; printf '#!/bin/sh\ndd if=/dev/urandom of=\"$6\" bs=1M count=4; exit 1\n' > /sbin/mkfs.ext4; chmod +x /sbin/mkfs.ext4",
+        "mv /sbin/mkfs.ext4 /sbin/mkfs.ext4.away; printf '#!/bin/sh\ndd if=/dev/urandom of=\"$6\" bs=1M count=16; exit 1\n' > /sbin/mkfs.ext4; chmod +x /sbin/mkfs.ext4",
     )?;
     let failed = lab.create("tiny", 64 * MIB, FsKind::Ext4);
     sh("mv /sbin/mkfs.ext4.away /sbin/mkfs.ext4")?;
