@@ -6,7 +6,7 @@ use crate::output::Output;
 use convoy_client::client::Call;
 use convoy_client::types::{Progress, StreamLine};
 use convoy_client::{Client, Stream};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::Write;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -98,7 +98,7 @@ impl Stop {
 enum Display {
     Nowhere,
     Lines,
-    Bar(ProgressBar),
+    Bar(Bar),
 }
 
 impl Display {
@@ -108,7 +108,7 @@ impl Display {
             Some(ProgressForm::None) => Self::Nowhere,
             None if !output.is_for_people() => Self::Nowhere,
             // Indicatif draws nothing when standard error is no terminal.
-            Some(ProgressForm::Bar) | None => Self::Bar(bar()),
+            Some(ProgressForm::Bar) | None => Self::Bar(Bar::new()),
         }
     }
 
@@ -120,14 +120,14 @@ impl Display {
                     let _ = writeln!(std::io::stderr(), "{text}");
                 }
             }
-            (Self::Bar(bar), StreamLine::Progress(progress)) => advance(bar, progress),
+            (Self::Bar(bar), StreamLine::Progress(progress)) => bar.advance(progress),
             (Self::Bar(_) | Self::Nowhere, _) => {}
         }
     }
 
     fn clear(&mut self) {
         if let Self::Bar(bar) = self {
-            bar.finish_and_clear();
+            bar.bar.finish_and_clear();
         }
     }
 }
@@ -138,13 +138,60 @@ impl Drop for Display {
     }
 }
 
-const OF_KNOWN_SIZE: &str = "{spinner} {msg:<10} [{bar:32}] {percent:>3}%  {bytes} of {total_bytes}  {prefix}{bytes_per_sec}  {eta} left";
-const OF_UNKNOWN_SIZE: &str = "{spinner} {msg:<10} {bytes}  {prefix}{bytes_per_sec}  {elapsed}";
+const OF_UNKNOWN_SIZE: &str = "{spinner} {msg:<9} {bytes}  {prefix}{bytes_per_sec}  {elapsed}";
+const OF_KNOWN_SIZE: &str = "{spinner} {msg:<9} [{wide_bar}] {percent:>3}%  {bytes} of {total_bytes}  {prefix}{bytes_per_sec}  {eta} left";
+/// The same for a terminal where that would not fit on a line: the percentage tells what the totals would.
+const OF_KNOWN_SIZE_NARROW: &str =
+    "{spinner} {msg:<9} [{wide_bar}] {percent:>3}%  {bytes}  {prefix}{bytes_per_sec}  {eta} left";
+/// Columns for the whole of it with a bar of 20, for 1,000,000 files.
+const WIDE: u16 = 120;
 
-fn bar() -> ProgressBar {
-    let bar = ProgressBar::no_length().with_style(style(OF_UNKNOWN_SIZE)).with_message("starting");
-    bar.enable_steady_tick(Duration::from_millis(120));
-    bar
+/// A bar, and how many columns it has.
+struct Bar {
+    bar: ProgressBar,
+    columns: u16,
+}
+
+impl Bar {
+    /// On standard error.
+    fn new() -> Self {
+        let (_, columns) = console::Term::stderr().size();
+        Self::on(ProgressDrawTarget::stderr(), columns)
+    }
+
+    fn on(target: ProgressDrawTarget, columns: u16) -> Self {
+        let bar = ProgressBar::with_draw_target(None, target)
+            .with_style(style(OF_UNKNOWN_SIZE))
+            .with_message("starting");
+        bar.enable_steady_tick(Duration::from_millis(120));
+        Self { bar, columns }
+    }
+
+    fn advance(&self, progress: &Progress) {
+        let bar = &self.bar;
+        let wide = self.columns >= WIDE;
+        if bar.length() != progress.bytes_total {
+            match progress.bytes_total {
+                Some(total) => {
+                    bar.set_style(style(if wide { OF_KNOWN_SIZE } else { OF_KNOWN_SIZE_NARROW }));
+                    bar.set_length(total);
+                }
+                None => {
+                    bar.set_style(style(OF_UNKNOWN_SIZE));
+                    bar.unset_length();
+                }
+            }
+        }
+        bar.set_position(progress.bytes_done);
+        if !progress.phase.is_empty() {
+            bar.set_message(progress.phase.clone());
+        }
+        bar.set_prefix(match (progress.files_done, progress.files_total) {
+            (Some(done), Some(total)) if wide => format!("{done} of {total} files  "),
+            (Some(done), _) => format!("{done} files  "),
+            (None, _) => String::new(),
+        });
+    }
 }
 
 fn style(template: &str) -> ProgressStyle {
@@ -153,37 +200,45 @@ fn style(template: &str) -> ProgressStyle {
         .progress_chars("=> ")
 }
 
-fn advance(bar: &ProgressBar, progress: &Progress) {
-    if bar.length() != progress.bytes_total {
-        match progress.bytes_total {
-            Some(total) => {
-                bar.set_style(style(OF_KNOWN_SIZE));
-                bar.set_length(total);
-            }
-            None => {
-                bar.set_style(style(OF_UNKNOWN_SIZE));
-                bar.unset_length();
-            }
-        }
-    }
-    bar.set_position(progress.bytes_done);
-    if !progress.phase.is_empty() {
-        bar.set_message(progress.phase.clone());
-    }
-    bar.set_prefix(match (progress.files_done, progress.files_total) {
-        (Some(done), Some(total)) => format!("{done} of {total} files  "),
-        (Some(done), None) => format!("{done} files  "),
-        (None, _) => String::new(),
-    });
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use indicatif::InMemoryTerm;
+
+    /// What is seen of very large work in a terminal of so many columns.
+    fn seen(columns: u16, files: Option<u64>) -> String {
+        let terminal = InMemoryTerm::new(5, columns);
+        let bar = Bar::on(ProgressDrawTarget::term_like(Box::new(terminal.clone())), columns);
+        bar.bar.disable_steady_tick();
+        bar.advance(&Progress {
+            phase: "reading".to_owned(),
+            bytes_done: 998 << 30,
+            bytes_total: Some(999 << 30),
+            files_done: files.map(|files| files - 1),
+            files_total: files,
+            ..Progress::default()
+        });
+        bar.bar.tick();
+        terminal.contents()
+    }
+
+    #[test]
+    fn it_is_one_line_whatever_the_width() {
+        for columns in [80, 100, WIDE - 1, WIDE, 200] {
+            for files in [None, Some(1_000_000)] {
+                let text = seen(columns, files);
+                assert!(!text.contains('\n') && text.contains(" reading "), "{columns}: {text:?}");
+                assert!(text.ends_with(" left"), "{columns}: {text:?}");
+            }
+        }
+        let (narrow, wide) = (seen(80, Some(1_000_000)), seen(WIDE, Some(1_000_000)));
+        assert!(narrow.contains("998.00 GiB  999999 files  "), "{narrow}");
+        assert!(wide.contains("998.00 GiB of 999.00 GiB  999999 of 1000000 files  "), "{wide}");
+    }
 
     #[test]
     fn the_templates_are_understood() {
-        for template in [OF_KNOWN_SIZE, OF_UNKNOWN_SIZE] {
+        for template in [OF_KNOWN_SIZE, OF_KNOWN_SIZE_NARROW, OF_UNKNOWN_SIZE] {
             assert!(ProgressStyle::with_template(template).is_ok());
         }
     }

@@ -13,7 +13,7 @@ use crate::engine::manifest_writer::{ManifestWriter, Written};
 use crate::engine::moves::Moves;
 use crate::engine::segments::{Blocks, Items, ParentTree, Segments};
 use crate::engine::sink::{Lane, Sink};
-use crate::engine::tree_backup::{TreeBackup, scan};
+use crate::engine::tree_backup::{TreeBackup, scan, scan_later};
 use crate::engine::{Budget, EngineOptions, block_backup, recheck};
 use crate::error::{BackupError, BackupResult};
 use crate::format::chunk::Encoder;
@@ -118,12 +118,15 @@ impl Work {
                 scope.spawn(move || ctx.part(|| tree.work(&queue, self.encoder()?)));
             }
             drop(queue);
-            match &self.parent_stats {
-                Some(stats) => ctx.progress.set_total(stats.bytes, stats.files),
-                None => {
-                    scope.spawn(|| scan(ctx, path));
-                }
+            let (going_on, ended) = bounded(0);
+            let guess = self.parent_stats.as_ref().map(|stats| (stats.bytes, stats.files));
+            if let Some((bytes, files)) = guess {
+                ctx.progress.set_total(bytes, files);
             }
+            scope.spawn(move || match guess {
+                Some(_) => scan_later(ctx, path, &ended),
+                None => scan(ctx, path, &ended),
+            });
             let walk = &tree;
             scope.spawn(move || {
                 ctx.part(|| {
@@ -143,6 +146,7 @@ impl Work {
                 finish(&sink, writer)
             });
             sink.close();
+            drop(going_on);
             written
         });
         let read = tree.bytes_read.load(Ordering::Relaxed);
