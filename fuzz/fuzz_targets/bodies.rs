@@ -2,7 +2,9 @@
 #![no_main]
 
 use convoy_client::gojson;
-use convoy_client::types::{CreateBackup, CreateSnapshot, CreateVolume, DeleteVolume, ListBackups, MountVolume};
+use convoy_client::types::{
+    CreateBackup, CreateSnapshot, CreateVolume, DeleteVolume, ListBackups, MountVolume,
+};
 use libfuzzer_sys::fuzz_target;
 use serde::{Serialize, de::DeserializeOwned};
 
