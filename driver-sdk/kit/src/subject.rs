@@ -139,11 +139,11 @@ impl Subject {
     }
 
     /// Waits until the driver has no call under way, also none that nobody waits for.
-    pub(crate) fn settle(&self) -> Outcome {
+    pub(crate) fn settle(&self, rule: rules::Rule) -> Outcome {
         let end = *lock(&self.deadline);
         while self.handle().status().calls > 0 {
             if Instant::now() > end {
-                return fail(rules::DEADLINE, "a call whose caller is gone is still under way");
+                return fail(rule, "a call whose caller is gone is still under way");
             }
             std::thread::sleep(Duration::from_millis(2));
         }

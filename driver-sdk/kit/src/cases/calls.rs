@@ -98,7 +98,7 @@ fn cut_short(kit: &Subject, rule: Rule, cancelled: bool) -> Outcome {
         if answer.is_err() {
             refused(rule, &format!("volume.create, ended after {milliseconds} ms"), &[expected], answer)?;
         }
-        kit.settle()?;
+        kit.settle(rule)?;
         let ended = asked.elapsed();
         ensure(rule, ended < time + SOON, || {
             format!("volume.create goes on {ended:.1?} after it was to end after {milliseconds} ms")

@@ -3,7 +3,7 @@
 use super::backups;
 use super::calls::whole_or_free;
 use super::copies::{clone_of, equals, revert_to};
-use super::data::TwoDays;
+use super::data::{TwoDays, open_tree};
 use super::restore::{fill, finish, kinds, prepare};
 use super::snapshots::{delete as delete_snapshot, names as snapshot_names};
 use crate::check::{Outcome, done, ensure, fail, io, refused, same, skip};
@@ -12,7 +12,7 @@ use crate::pattern;
 use crate::rules;
 use crate::subject::Subject;
 use convoy_driver_sdk::protocol::{
-    Capability, CreateSnapshot, MountVolume, Open, ResizeVolume, SourceKind, UnmountVolume,
+    Capability, CloseSnapshot, CreateSnapshot, MountVolume, Open, ResizeVolume, SourceKind, UnmountVolume,
 };
 use convoy_driver_sdk::{DriverError, ErrorKind, Name};
 use std::collections::BTreeMap;
@@ -215,6 +215,24 @@ pub(super) fn resize(kit: &Subject) -> Outcome {
     Ok(())
 }
 
+/// A snapshot that is there has everything, as far as it can be read as files: as a tree, or by a clone.
+fn is_whole(kit: &Subject, volume: &Name, snapshot: &Name, expected: &pattern::Tree, what: &str) -> Outcome {
+    if kit.can(Capability::ReadTree) && !kit.can(Capability::ReadBlock) {
+        let (handle, path) = open_tree(kit, volume, snapshot)?;
+        let found = io(rules::WHOLE, format_args!("read {what}"), pattern::read(&path))?;
+        let differences = pattern::differences(expected, &found);
+        ensure(rules::WHOLE, differences.is_empty(), || format!("{what}: {}", differences.join("; ")))?;
+        done(rules::SNAPSHOT_OPEN, "snapshot.close", kit.call(CloseSnapshot { handle }))?;
+    } else if kit.can(Capability::Clone) {
+        let name = kit.name("whole");
+        done(rules::WHOLE, "volume.clone of what is there", clone_of(kit, &name, volume, snapshot))?;
+        equals(kit, &name, expected, rules::WHOLE, what)?;
+        kit.unmount(&name)?;
+        done(rules::DELETE, "volume.delete", kit.delete(&name))?;
+    }
+    Ok(())
+}
+
 pub(super) fn snapshot(kit: &Subject) -> Outcome {
     let name = kit.create("crash")?;
     let path = kit.mount(&name)?;
@@ -225,10 +243,15 @@ pub(super) fn snapshot(kit: &Subject) -> Outcome {
     for (number, delay) in moments(kit, whole).enumerate() {
         let snapshot = Name::parse(format!("crash-{number}")).unwrap_or_else(|_| Name::from_static("crash"));
         let request = || CreateSnapshot { volume: name.clone(), snapshot: snapshot.clone(), freeze };
+        let files = io(rules::MOUNT, "read the volume", pattern::read(&path))?;
         let answered = kill_after(kit, delay, || kit.call(request()))?;
-        // Writers must not be held up by a driver that is gone.
-        io(rules::WHOLE, "write into the volume", std::fs::write(path.join("beside"), "content"))?;
         let there = snapshot_names(kit, &name)?.contains(&snapshot);
+        if there {
+            is_whole(kit, &name, &snapshot, &files, "a snapshot whose making was killed")?;
+        }
+        // Writers must not be held up by a driver that is gone.
+        let written = std::fs::write(path.join("beside"), "content").and_then(|()| pattern::sync(&path));
+        io(rules::WHOLE, "write into the volume", written)?;
         ensure(rules::DURABLE, there || answered.is_none(), || {
             format!("the snapshot {snapshot} was acknowledged and is gone after a kill")
         })?;
@@ -243,6 +266,10 @@ pub(super) fn snapshot(kit: &Subject) -> Outcome {
 
 pub(super) fn snapshot_delete(kit: &Subject) -> Outcome {
     let name = kit.create("crash")?;
+    let path = kit.mount(&name)?;
+    io(rules::MOUNT, "write files into the volume", pattern::write(&path, 4))?;
+    let files = io(rules::MOUNT, "read the volume", pattern::read(&path))?;
+    kit.unmount(&name)?;
     let (stays, first) = (kit.snapshot(&name, "stays")?, kit.snapshot(&name, "first")?);
     let (_, whole) = timed(|| done(rules::SNAPSHOT, "snapshot.delete", delete_snapshot(kit, &name, &first)))?;
     for delay in moments(kit, whole) {
@@ -252,6 +279,7 @@ pub(super) fn snapshot_delete(kit: &Subject) -> Outcome {
             ensure(rules::DURABLE, answered.is_none(), || {
                 "a snapshot was deleted and is there after a kill".to_owned()
             })?;
+            is_whole(kit, &name, &snapshot, &files, "a snapshot whose deletion was killed")?;
             done(rules::WHOLE, "snapshot.delete, repeated", delete_snapshot(kit, &name, &snapshot))?;
         }
         same(rules::WHOLE, "the snapshots", &vec![stays.clone()], &snapshot_names(kit, &name)?)?;
@@ -276,10 +304,14 @@ pub(super) fn reading(kit: &Subject) -> Outcome {
                 base: None,
                 kind,
             };
-            kill_after(kit, delay, || kit.call(request))?;
+            // Made to the next process, it is open there.
+            if let Some(opened) = kill_after(kit, delay, || kit.call(request))? {
+                let close = CloseSnapshot { handle: opened.handle };
+                done(rules::SNAPSHOT_OPEN, "snapshot.close", kit.call(close))?;
+            }
         }
         // Nothing is open any more: a handle of an earlier life closes nothing, and the snapshot can go.
-        let close = convoy_driver_sdk::protocol::CloseSnapshot { handle: opened.handle };
+        let close = CloseSnapshot { handle: opened.handle };
         done(rules::SNAPSHOT_OPEN, "snapshot.close of a handle of an earlier life", kit.call(close))?;
     }
     done(
@@ -420,12 +452,18 @@ pub(super) fn backup(kit: &Subject) -> Outcome {
     let restore = |name: &Name| backups::restore(kit, name, &url);
     let (_, whole_restore) =
         timed(|| done(rules::BACKUP_DATA, "volume.create of a backup", restore(&kit.name("crash"))))?;
-    for delay in moments(kit, whole) {
-        kill_after(kit, delay, || kit.call(backups::request(&days.volume, &days.tuesday)))?;
-        let url = backups::make(kit, &days.volume, &days.tuesday)?;
+    let path = kit.mount(&days.volume)?;
+    let is = io(rules::MOUNT, "read the volume", pattern::read(&path))?;
+    kit.unmount(&days.volume)?;
+    for (number, delay) in moments(kit, whole).enumerate() {
+        // A snapshot each: of one that has a backup already, a driver may answer just that.
+        let snapshot = kit.snapshot(&days.volume, &format!("crash-{number}"))?;
+        let answered = kill_after(kit, delay, || kit.call(backups::request(&days.volume, &snapshot)))?;
+        answered.into_iter().for_each(|made| kit.backup(&made.url));
+        let url = backups::make(kit, &days.volume, &snapshot)?;
         let name = kit.name("crash");
         done(rules::WHOLE, "volume.create of a backup", backups::restore(kit, &name, &url))?;
-        equals(kit, &name, &days.is, rules::WHOLE, "a backup whose making was killed")?;
+        equals(kit, &name, &is, rules::WHOLE, "a backup whose making was killed")?;
         kit.unmount(&name)?;
     }
     for delay in moments(kit, whole_restore) {
