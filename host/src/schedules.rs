@@ -201,6 +201,14 @@ impl Schedules {
         Ok(futures::future::join_all(runs).await)
     }
 
+    /// What a schedule chooses volumes by, in words.
+    ///
+    /// # Errors
+    /// [`Error::ScheduleNotFound`].
+    pub fn chosen_by(&self, schedule: &str) -> Result<String> {
+        Ok(self.0.plan(schedule)?.schedule.selection.to_string())
+    }
+
     /// Applies the rules of a schedule to what there is, and deletes nothing with `dry_run`.
     ///
     /// # Errors

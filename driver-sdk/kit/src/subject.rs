@@ -191,7 +191,7 @@ impl Subject {
                 }
                 _ if Instant::now() > end => {
                     let why = status.last_error.unwrap_or_default();
-                    return fail(rules::WHOLE, format!("after a kill the driver is not back in time: {why}"));
+                    return fail(rules::TIME, format!("after a kill the driver is not back in time: {why}"));
                 }
                 _ => std::thread::sleep(Duration::from_millis(2)),
             }

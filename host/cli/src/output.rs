@@ -14,7 +14,7 @@ mod log;
 pub mod schedules;
 pub mod table;
 pub mod top;
-mod values;
+pub(crate) mod values;
 pub mod views;
 
 const ERROR: Style = AnsiColor::Red.on_default().bold();

@@ -113,7 +113,7 @@ impl Call {
 
 fn refused(error: &LoadError) -> Failure {
     let message = match error {
-        LoadError::Untrusted { path, reason } => format!("refusing to run {}: {reason}", path.display()),
+        LoadError::Untrusted { path, reason, .. } => format!("refusing to run {}: {reason}", path.display()),
         other => other.to_string(),
     };
     Failure::Other { message, hint: Some(error.hint()) }

@@ -24,11 +24,37 @@ pub enum LoadError {
         /// Directories.
         searched: Vec<PathBuf>,
     },
+    /// A path at which nothing is.
+    #[error("there is no file {}", path.display())]
+    NoFile {
+        /// As given.
+        path: PathBuf,
+    },
+    /// A path at which something else is: a project, instead of what was built of it.
+    #[error("{} is no file of a driver: it is no regular file", path.display())]
+    NotAFile {
+        /// As given.
+        path: PathBuf,
+    },
+    /// A program that may not be run.
+    #[error("cannot start {}: it is not executable", path.display())]
+    NotExecutable {
+        /// The program.
+        path: PathBuf,
+    },
+    /// A program that is there, but what runs it is not.
+    #[error("cannot start {}: the program that runs it is not there", path.display())]
+    NoInterpreter {
+        /// The program.
+        path: PathBuf,
+    },
     /// Others could have put it there.
     #[error("refusing to load {}: {reason}", path.display())]
     Untrusted {
         /// The driver.
         path: PathBuf,
+        /// What could have been changed: the driver, or a directory above it.
+        culprit: PathBuf,
         /// Who could have changed which file.
         reason: String,
     },
@@ -106,9 +132,16 @@ impl LoadError {
         match self {
             Self::BadSpec { .. } => "write NAME, library:NAME, process:NAME, builtin:NAME or a path".to_owned(),
             Self::NotFound { .. } => "install it into one of these directories, or name another with --driver-path".to_owned(),
-            Self::Untrusted { path, .. } => format!(
-                "make it and its directories writable by root alone: chown root {0}; chmod go-w {0}",
-                path.display()
+            Self::NoFile { .. } | Self::NotAFile { .. } => {
+                "give the file of a driver, convoy-driver-NAME or libconvoy_driver_NAME.so (of a Rust project, what cargo built in target/), or the NAME of one that is installed: see convoy driver list".to_owned()
+            }
+            Self::NotExecutable { path } => format!("chmod +x {}", path.display()),
+            Self::NoInterpreter { .. } => {
+                "install what its first line names after #!, or build it for this machine".to_owned()
+            }
+            Self::Untrusted { culprit, .. } => format!(
+                "make it writable by root alone, and every directory above it: chown root {0}; chmod go-w {0}",
+                culprit.display()
             ),
             Self::Start { .. } => "check that the file is made for this machine and all it needs is installed".to_owned(),
             Self::NotADriver { .. } => {
@@ -129,7 +162,7 @@ impl From<LoadError> for DriverError {
     fn from(error: LoadError) -> Self {
         let kind = match error {
             LoadError::BadSpec { .. } => ErrorKind::InvalidArgument,
-            LoadError::NotFound { .. } => ErrorKind::NotFound,
+            LoadError::NotFound { .. } | LoadError::NoFile { .. } => ErrorKind::NotFound,
             LoadError::Untrusted { .. } => ErrorKind::PermissionDenied,
             _ => ErrorKind::Unavailable,
         };

@@ -42,7 +42,7 @@ pub struct Installed {
     pub carrier: Carrier,
     /// Its file; none for a builtin.
     pub path: Option<PathBuf>,
-    /// Why it would be refused.
+    /// Why it would be refused, and what to do.
     pub problem: Option<String>,
 }
 
@@ -93,7 +93,7 @@ impl Drivers {
     /// Everything there is, sorted by name. Nothing is loaded.
     pub fn installed(&self) -> Vec<Installed> {
         let files = self.search.list().into_iter().map(|(name, carrier, path)| {
-            let problem = self.trust.check(&path).err().map(|error| error.to_string());
+            let problem = self.trust.check(&path).err().map(|error| format!("{error}; {}", error.hint()));
             Installed { name, carrier, path: Some(path), problem }
         });
         let builtins = self.builtins.keys().map(|name| Installed {

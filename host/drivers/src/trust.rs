@@ -42,21 +42,23 @@ impl Trust {
     /// Checks a driver's file and every directory above it, and gives its path without symbolic links.
     ///
     /// # Errors
-    /// [`LoadError::Untrusted`], [`LoadError::Start`] if it is not there.
+    /// [`LoadError::Untrusted`]; [`LoadError::NoFile`], [`LoadError::NotAFile`] if no file is there.
     pub fn check(&self, path: &Path) -> Result<PathBuf, LoadError> {
-        let start = |error: io::Error| LoadError::Start {
-            action: "open",
-            path: path.to_owned(),
-            reason: error.to_string(),
+        let start = |error: io::Error| match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+                LoadError::NoFile { path: path.to_owned() }
+            }
+            _ => LoadError::Start { action: "open", path: path.to_owned(), reason: error.to_string() },
         };
         let real = path.canonicalize().map_err(start)?;
-        let refuse = |reason| LoadError::Untrusted { path: path.to_owned(), reason };
         if !real.metadata().map_err(start)?.is_file() {
-            return Err(refuse("it is no regular file".to_owned()));
+            return Err(LoadError::NotAFile { path: path.to_owned() });
         }
         for part in real.ancestors() {
-            let found = part.metadata().map_err(start)?;
-            self.flaw(&found).map_or(Ok(()), |flaw| Err(refuse(format!("{} {flaw}", part.display()))))?;
+            if let Some(flaw) = self.flaw(&part.metadata().map_err(start)?) {
+                let reason = format!("{} {flaw}", part.display());
+                return Err(LoadError::Untrusted { path: path.to_owned(), culprit: part.to_owned(), reason });
+            }
         }
         Ok(real)
     }
@@ -112,6 +114,9 @@ mod tests {
         mode(&file, 0o755);
         mode(&drivers, 0o777);
         assert!(reason(&trust).contains("drivers can be written by everybody"));
+        // What is to be changed is the directory.
+        let hint = trust.check(&file).unwrap_err().hint();
+        assert!(hint.ends_with(&format!("chmod go-w {}", drivers.display())), "{hint}");
         mode(&drivers, 0o1777);
         trust.check(&file).unwrap();
         mode(&drivers, 0o755);
@@ -121,7 +126,11 @@ mod tests {
             Trust::of(&[0, 12345], &[]).check(&file).unwrap();
         }
         assert!(trust.check(&drivers).unwrap_err().to_string().contains("no regular file"));
-        assert!(trust.check(&drivers.join("none")).is_err());
+        for nothing in [drivers.join("none"), file.join("below")] {
+            let error = trust.check(&nothing).unwrap_err();
+            assert_eq!(error.to_string(), format!("there is no file {}", nothing.display()));
+            assert!(error.hint().contains("convoy-driver-NAME"));
+        }
     }
 
     fn trust_group_only_if_told(trust: &Trust, file: &Path, own: u32, gid: u32) {

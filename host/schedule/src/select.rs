@@ -89,6 +89,21 @@ impl Selection {
     }
 }
 
+/// As the settings have it: `volumes db-*, web; exclude db-test; labels backup=daily`.
+impl std::fmt::Display for Selection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let list =
+            |what: &str, of: Vec<String>| (!of.is_empty()).then(|| format!("{what} {}", of.join(", ")));
+        let texts = |patterns: &[Pattern]| patterns.iter().map(ToString::to_string).collect();
+        let parts = [
+            list("volumes", texts(&self.volumes)),
+            list("exclude", texts(&self.exclude)),
+            list("labels", self.labels.iter().map(ToString::to_string).collect()),
+        ];
+        f.write_str(&parts.into_iter().flatten().collect::<Vec<_>>().join("; "))
+    }
+}
+
 /// Parses labels.
 ///
 /// # Errors

@@ -114,6 +114,43 @@ fn a_driver_that_is_gone_costs_only_its_own_volumes() {
 }
 
 #[test]
+fn a_driver_that_was_started_again_is_ready_and_says_why() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("convoy-driver-folder");
+    std::fs::copy(
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/python/convoy-driver-folder"),
+        &file,
+    )
+    .unwrap();
+    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o755)).unwrap();
+    let path = dir.path().display().to_string();
+    let mut daemon = Daemon::bare(&["--driver-path", &path, "--drivers", "folder"]);
+    daemon.launch();
+    let told = || {
+        let text = daemon.call("GET", "/drivers", "").body;
+        let drivers: serde_json::Value = serde_json::from_str(&text).unwrap();
+        drivers["folder"].clone()
+    };
+    let first = told();
+    assert_eq!((&first["Healthy"], &first["Message"]), (&true.into(), &serde_json::Value::Null), "{first}");
+    let pid = i32::try_from(first["PID"].as_i64().unwrap()).unwrap();
+    let pid = rustix::process::Pid::from_raw(pid).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let again = loop {
+        let again = told();
+        if again["Healthy"] == true && again["PID"] != first["PID"] {
+            break again;
+        }
+        assert!(std::time::Instant::now() < end, "{again}");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    };
+    let message = again["Message"].as_str().unwrap();
+    assert!(message.starts_with("started again (restart 1) after it ended: "), "{message}");
+}
+
+#[test]
 fn events_are_told_as_they_happen() {
     use std::io::{BufRead, BufReader, Write};
     let daemon = Daemon::start();

@@ -195,6 +195,35 @@ fn what_is_old_is_deleted_and_what_is_left_is_whole() {
     );
 }
 
+#[test]
+fn a_schedule_that_is_for_no_volume_says_so() {
+    let settings = "[[schedule]]\nname = \"nightly\"\ncron = \"@daily\"\nvolumes = [\"db-*\", \"web\"]\nexclude = [\"db-test\"]\nkind = \"snapshot\"\n";
+    let it = Scheduled::start(settings);
+    it.volume("db-test");
+    for form in ["json", "table"] {
+        let ran = it.daemon.cli(&["schedule", "run", "nightly", "--output", form]);
+        let told = String::from_utf8_lossy(&ran.stderr);
+        assert_eq!(ran.status.code(), Some(1), "{told}");
+        assert!(
+            told.contains("nothing was run") && told.contains("volumes db-*, web; exclude db-test"),
+            "{told}"
+        );
+        match form {
+            "json" => {
+                let report: Value = serde_json::from_slice(&ran.stdout).unwrap();
+                let expected =
+                    serde_json::json!({ "Runs": [], "ChosenBy": "volumes db-*, web; exclude db-test" });
+                assert_eq!(report, expected);
+            }
+            _ => assert_eq!(String::from_utf8_lossy(&ran.stdout), ""),
+        }
+    }
+    it.volume("web");
+    let ran = it.json(&["schedule", "run", "nightly"]);
+    assert_eq!(ran["Runs"][0]["Volume"], "web");
+    assert_eq!(ran["ChosenBy"], Value::Null);
+}
+
 const FAILING: &str = r#"
 [[schedule]]
 name = "often"

@@ -105,7 +105,7 @@ pub struct RunDriverArgs {
     #[arg(long = "option", value_name = "KEY=VALUE", value_parser = key_value)]
     pub options: Vec<(String, String)>,
     /// How many seconds each call may take
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     pub timeout: u64,
     /// A directory to look for drivers in; may be repeated
     #[arg(long, env = "CONVOY_DRIVER_PATH", value_name = "DIR", value_delimiter = ':')]
@@ -142,10 +142,10 @@ pub struct TestDriverArgs {
     #[arg(long = "case", value_name = "TEXT")]
     pub cases: Vec<String>,
     /// How many seconds each case may take
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     pub timeout: u64,
     /// At how many moments of each call to kill the driver
-    #[arg(long, value_name = "NUMBER", default_value_t = 4)]
+    #[arg(long, value_name = "NUMBER", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
     pub kills: u32,
     /// Where to put the driver's records and the kit's files [default: the directory for temporary files]
     #[arg(long, value_name = "DIR")]

@@ -24,10 +24,16 @@ impl Session<'_> {
                 }
             }
             ScheduleCommand::Run { name, volume, progress } => {
-                let request = RunSchedule { name, volume_name: name_or_empty(volume)? };
+                let request = RunSchedule { name: name.clone(), volume_name: name_or_empty(volume)? };
                 let text = self.follow(Call::run_schedule(&request), &progress).await?;
                 self.output.answer(&text, views::runs)?;
                 let report: RunReport = serde_json::from_str(&text)?;
+                if report.runs.is_empty() {
+                    // A script that waits for a backup must not take nothing for one.
+                    self.output.finish()?;
+                    self.output.aside("error", &nothing_ran(&name, &report.chosen_by));
+                    return Ok(ExitCode::FAILURE);
+                }
                 if report.runs.iter().any(|run| !run.error.is_empty()) {
                     return Ok(ExitCode::FAILURE);
                 }
@@ -39,4 +45,12 @@ impl Session<'_> {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Which volumes were looked for, in vain.
+fn nothing_ran(name: &str, chosen_by: &str) -> String {
+    let chosen_by = if chosen_by.is_empty() { String::new() } else { format!(" ({chosen_by})") };
+    format!(
+        "nothing was run: no volume there is is chosen by the schedule {name}{chosen_by}; see: convoy list"
+    )
 }

@@ -2,8 +2,9 @@
 
 use super::{refused, show};
 use crate::args::{DriverCallCommand as Command, DriverSnapshotCommand as Snapshot};
-use crate::error::Result;
+use crate::error::{Failure, Result};
 use crate::output::Output;
+use convoy_driver_sdk::Name;
 use convoy_driver_sdk::context::Progress;
 use convoy_driver_sdk::protocol::{
     Check, CloneVolume, CloseSnapshot, CreateSnapshot, CreateVolume, DeleteSnapshot, DeleteVolume, Extents,
@@ -11,7 +12,6 @@ use convoy_driver_sdk::protocol::{
     OpenSnapshot, Opened, OpenedSnapshot, Probe, Request, ResizeVolume, RevertVolume, SourceLocation,
     UnmountVolume,
 };
-use convoy_driver_sdk::{DriverError, Name};
 use convoy_drivers::{CallOptions, DriverHandle};
 use serde::Serialize;
 use std::time::Duration;
@@ -159,8 +159,8 @@ impl Calls<'_> {
 }
 
 fn parse(text: impl AsRef<str>) -> Result<Name> {
-    let name = Name::parse(text.as_ref()).map_err(DriverError::from);
-    name.map_err(|error| refused(text.as_ref(), error))
+    // It says which.
+    Name::parse(text.as_ref()).map_err(|error| Failure::Other { message: error.to_string(), hint: None })
 }
 
 fn in_words(progress: &Progress) -> String {

@@ -2,7 +2,7 @@
 
 use crate::args::{Kind, Language, NewDriverArgs};
 use crate::error::{Failure, Result};
-use crate::output::Output;
+use crate::output::{Output, values};
 use convoy_driver_sdk::Name;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -49,16 +49,26 @@ pub(super) fn new(args: &NewDriverArgs, output: &mut Output) -> Result<()> {
 
 /// The name of a driver becomes that of a crate and of a file.
 fn check_name(name: &str) -> Result<()> {
+    let is_word = |word: &str| {
+        !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+    };
     let fits = name.starts_with(|first: char| first.is_ascii_lowercase())
-        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+        && name.split('-').all(is_word)
         && Name::parse(name).is_ok();
-    if fits {
+    let rest = name.strip_prefix("convoy-driver-");
+    if fits && rest.is_none() {
         return Ok(());
     }
-    Err(Failure::Other {
-        message: format!("Invalid name {name}"),
-        hint: Some("expected 2 or more small letters, digits and dashes, beginning with a letter".to_owned()),
-    })
+    let hint = match rest {
+        Some(rest) if check_name(rest).is_ok() => {
+            format!("what comes after convoy-driver- is the name; say: convoy driver new {rest}")
+        }
+        _ => {
+            "expected 2 or more small letters and digits, beginning with a letter; single dashes between them"
+                .to_owned()
+        }
+    };
+    Err(Failure::Other { message: format!("Invalid name {name:?}"), hint: Some(hint) })
 }
 
 fn rust(args: &NewDriverArgs) -> Result<Vec<File>> {
@@ -140,7 +150,7 @@ fn sdk(given: Option<&str>) -> Result<String> {
 }
 
 fn next_steps(args: &NewDriverArgs, directory: &Path) -> String {
-    let (name, place) = (&args.name, directory.display());
+    let (name, place) = (&args.name, directory.display().to_string());
     let (build, file) = match (args.lang, args.kind) {
         (Language::Python, _) => (String::new(), format!("./convoy-driver-{name}")),
         (Language::Rust, Kind::Process) => {
@@ -152,8 +162,9 @@ fn next_steps(args: &NewDriverArgs, directory: &Path) -> String {
         ),
     };
     format!(
-        "Wrote the driver {name} into {place}. Try it, and test it:\n  cd {place}\n{build}  \
-         convoy driver run {file} -- create v1 -- list\n  convoy driver test {file}"
+        "Wrote the driver {name} into {place}. Try it, and test it:\n  cd {}\n{build}  \
+         convoy driver run {file} -- create v1 -- list\n  convoy driver test {file}",
+        values::word(&place)
     )
 }
 
@@ -182,7 +193,7 @@ mod tests {
 
     #[test]
     fn names_and_sources_are_checked() {
-        for bad in ["", "x", "My", "a_b", "9a", "a.b", "../x"] {
+        for bad in ["", "x", "My", "a_b", "9a", "a.b", "../x", "a-", "a--b", "-a", "convoy-driver-a1"] {
             assert!(check_name(bad).is_err(), "{bad}");
         }
         check_name("my-store2").unwrap();

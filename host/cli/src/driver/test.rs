@@ -6,6 +6,7 @@ use crate::error::{Failure, Result};
 use crate::output::Output;
 use convoy_driver_kit::{CaseReport, KitError, Options, Report};
 use convoy_driver_sdk::context::CancelFlag;
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 use tokio::sync::mpsc::unbounded_channel;
@@ -23,6 +24,14 @@ pub(super) async fn test(
         return Ok(ExitCode::SUCCESS);
     };
     let (spec, drivers, options) = (spec(driver)?, installed(&args.driver_path), options(&args));
+    // A report that has nowhere to go is found out before the tests are run; and no older one is taken for theirs.
+    let junit = args.junit.as_ref().map(|path| (path, std::fs::File::create(path)));
+    let mut junit = match junit {
+        Some((path, file)) => {
+            Some((path, file.map_err(|error| other(format!("cannot write {}: {error}", path.display())))?))
+        }
+        None => None,
+    };
     let cancel = CancelFlag::default();
     let (tell, mut told) = unbounded_channel::<CaseReport>();
     let flag = cancel.clone();
@@ -48,8 +57,8 @@ pub(super) async fn test(
         }
     }
     let report = result.map_err(|error| other(error.to_string()))?.map_err(failure)?;
-    if let Some(path) = &args.junit {
-        std::fs::write(path, report.to_junit()?)
+    if let Some((path, file)) = &mut junit {
+        file.write_all(report.to_junit()?.as_bytes())
             .map_err(|error| other(format!("cannot write {}: {error}", path.display())))?;
     }
     show(&report, output)?;
@@ -99,6 +108,10 @@ fn other(message: String) -> Failure {
 fn failure(error: KitError) -> Failure {
     match error {
         KitError::Load { source, .. } => not_loaded(&source),
+        KitError::Work(error) => Failure::Other {
+            message: format!("cannot make the directory for the test: {error}"),
+            hint: Some("name one that is there with --work".to_owned()),
+        },
         KitError::NoCase(filter) => Failure::Other {
             message: format!("no case has {filter:?} in its id"),
             hint: Some("see them with: convoy driver test --list".to_owned()),

@@ -87,8 +87,9 @@ pub fn upcoming(next: &[Upcoming]) -> String {
 
 /// `schedule run`.
 pub fn runs(report: &RunReport) -> String {
+    // That there are none is told as an error.
     if report.runs.is_empty() {
-        return "The schedule is for no volume there is.\n".to_owned();
+        return String::new();
     }
     let rows = report.runs.iter().map(|run| {
         let made = if run.backup.is_empty() { or_dash(&run.snapshot) } else { shell(&run.backup) };

@@ -41,3 +41,9 @@ pub(super) fn or_dash(text: &str) -> String {
 pub(super) fn shell(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
 }
+
+/// A word of a command, quoted only where a shell would not take it as it stands.
+pub(crate) fn word(text: &str) -> String {
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_./:".contains(letter);
+    if !text.is_empty() && text.chars().all(plain) { text.to_owned() } else { shell(text) }
+}

@@ -85,14 +85,32 @@ fn what_goes_wrong_says_what_to_do() {
     let error = fails(&[file, "--", "create", "v1", "--opt", "colour=red"]);
     assert!(error.contains("volume.create: unknown option 'colour' (invalid_argument)"), "{error}");
     assert!(error.contains("hint: known options: mode"), "{error}");
+    let error = fails(&[file, "--", "create", "../x"]);
+    assert!(error.starts_with("error: invalid name \"../x\": expected"), "{error}");
     let error = fails(&[file, "--option", "x=y", "--", "list"]);
     assert!(error.contains("driver.open: unknown option 'x'"), "{error}");
     assert!(fails(&[file, "--", "fly"]).contains("unrecognized subcommand 'fly'"));
     assert!(fails(&[file]).contains("<COMMAND>..."));
     let error = fails(&["./nothing", "--", "list"]);
-    assert!(error.contains("nothing") && error.contains("No such file"), "{error}");
+    assert!(error.contains("there is no file ") && error.contains("/nothing\n"), "{error}");
+    assert!(error.contains("hint: give the file of a driver"), "{error}");
     let error = fails(&["process:nothing", "--", "list"]);
     assert!(error.contains("looked for convoy-driver-nothing") && error.contains("--driver-path"), "{error}");
+    for nothing in [["--timeout", "0"], ["--kills", "0"]] {
+        let ran = run_in(dir.path(), &[&["driver", "test", file][..], &nothing].concat());
+        assert!(ran.code == Some(1) && ran.stdout.contains("0 is not in 1.."), "{ran:?}");
+    }
+    // Nothing is tested whose report would have nowhere to go.
+    for (words, way_out) in
+        [(["--junit", "none/x"], "cannot write none/x"), (["--work", "none"], "name one that is there")]
+    {
+        let ran = run_in(
+            dir.path(),
+            &[&["--output", "table", "driver", "test", file, "--case", "list."][..], &words].concat(),
+        );
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""), "{ran:?}");
+        assert!(ran.stderr.contains(way_out), "{ran:?}");
+    }
     // A temporary root leaves nothing.
     let left = std::fs::read_dir(std::env::temp_dir()).unwrap().flatten();
     assert!(
@@ -131,6 +149,7 @@ fn the_list_says_where_drivers_are_and_why_one_cannot_be_loaded() {
     for (name, reason) in [
         ("broken", "it wrote: my configuration is missing"),
         ("open", "can be written by everybody"),
+        ("open", "chmod go-w "),
         ("strange", "cannot load"),
     ] {
         let error = listed[name]["Error"].as_str().unwrap_or_else(|| panic!("{name}: {listed:#}"));
@@ -234,6 +253,22 @@ fn a_new_python_driver_works() {
     lives(dir.path(), "./convoy-driver-scratch/convoy-driver-scratch");
     let again = run(&nobody(), &["driver", "new", "scratch", "--lang", "python", "--kind", "library"]);
     assert!(again.stdout.contains("Rust only"), "{again:?}");
+    for (name, way_out) in [
+        ("convoy-driver-tape", "say: convoy driver new tape"),
+        ("Tape", "small letters"),
+        ("tape-", "single dashes"),
+        ("", "small letters"),
+    ] {
+        let refused =
+            run_in(dir.path(), &["--output", "table", "driver", "new", "--lang", "python", "--", name]);
+        assert_eq!(refused.code, Some(1), "{refused:?}");
+        assert!(refused.stderr.contains(&format!("Invalid name {name:?}")), "{refused:?}");
+        assert!(refused.stderr.contains(way_out), "{refused:?}");
+    }
+    let words =
+        ["driver", "new", "tape", "--lang", "python", "--directory", "it's here", "--output", "table"];
+    let steps = run_in(dir.path(), &words);
+    assert!(steps.stdout.contains(r"cd 'it'\''s here'"), "{steps:?}");
     let again = run_in(dir.path(), &["driver", "new", "scratch", "--lang", "python"]);
     assert!(again.code == Some(1) && again.stdout.contains("cannot make"), "{again:?}");
     let nowhere = run_in(dir.path(), &["--output", "table", "driver", "new", "other"]);

@@ -68,6 +68,9 @@ pub struct RunSchedule {
 pub struct RunReport {
     /// One per volume.
     pub runs: Vec<RunOutcome>,
+    /// What the schedule chooses volumes by, where it is for no volume there is.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub chosen_by: String,
 }
 
 /// How a run ended.

@@ -40,10 +40,11 @@ pub(super) async fn launch(
     expected: Option<&Name>,
 ) -> std::result::Result<(Running, Description), LoadError> {
     let provisional = expected.cloned().unwrap_or_else(|| Name::from_static("unnamed"));
-    let cannot_start = |error: std::io::Error| LoadError::Start {
-        action: "start",
-        path: path.to_owned(),
-        reason: error.to_string(),
+    let cannot_start = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::PermissionDenied => LoadError::NotExecutable { path: path.to_owned() },
+        // The file itself was there a moment ago.
+        std::io::ErrorKind::NotFound if path.is_file() => LoadError::NoInterpreter { path: path.to_owned() },
+        _ => LoadError::Start { action: "start", path: path.to_owned(), reason: error.to_string() },
     };
     let mut started = spawn::start(path, &provisional).await.map_err(cannot_start)?;
     let last = LastLines::default();

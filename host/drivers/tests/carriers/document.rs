@@ -7,7 +7,7 @@ use convoy_driver_sdk::{DriverError, PROTOCOL_VERSION};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -130,6 +130,54 @@ fn every_example_is_of_its_type_and_every_method_has_one() {
     }
     assert!(DOCUMENT.contains(&format!("Version {PROTOCOL_VERSION}.")));
     assert!(DOCUMENT.contains(&format!("(../driver-sdk/schema/{PROTOCOL_VERSION}.json)")));
+}
+
+/// The members of a type of the schema, and its name.
+fn members<'a>(schema: &'a Value, at: &'a Value) -> (&'a str, Vec<&'a str>) {
+    let name = at["$ref"].as_str().unwrap().rsplit('/').next().unwrap();
+    let properties = schema["$defs"][name]["properties"].as_object();
+    (name, properties.into_iter().flat_map(|properties| properties.keys().map(String::as_str)).collect())
+}
+
+/// A member that nobody has shown is one that an author does not know of.
+#[test]
+fn every_member_of_every_message_is_in_an_example() {
+    let file = format!("{}/../../driver-sdk/schema/{PROTOCOL_VERSION}.json", env!("CARGO_MANIFEST_DIR"));
+    let schema: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    let mut methods: BTreeMap<u64, String> = BTreeMap::new();
+    let mut shown: BTreeSet<(String, String)> = BTreeSet::new();
+    let mut show = |at: &Value, example: &Value| {
+        let (name, _) = members(&schema, at);
+        shown.extend(example.as_object().unwrap().keys().map(|member| (name.to_owned(), member.clone())));
+    };
+    for line in lines("json") {
+        let message: Value = serde_json::from_str(&line[4..]).expect(line);
+        let Some(id) = message["id"].as_u64() else { continue };
+        match message["method"].as_str() {
+            Some("hello") | None if !methods.contains_key(&id) => {}
+            Some(method) => {
+                let params = &schema["methods"][method]["params"]["properties"];
+                show(&params["request"], &message["params"]["request"]);
+                show(&params["context"], &message["params"]["context"]);
+                methods.insert(id, method.to_owned());
+            }
+            None => {
+                if let Some(result) = message.get("result") {
+                    show(&schema["methods"][&methods[&id]]["result"], result);
+                }
+            }
+        }
+    }
+    for method in p::METHODS {
+        let of = &schema["methods"][method];
+        for at in [&of["params"]["properties"]["request"], &of["result"]] {
+            let (name, all) = members(&schema, at);
+            for member in all {
+                let known = shown.contains(&(name.to_owned(), member.to_owned()));
+                assert!(known, "{method}: {member} of {name} is in no example");
+            }
+        }
+    }
 }
 
 #[test]

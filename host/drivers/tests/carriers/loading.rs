@@ -38,6 +38,25 @@ async fn what_is_not_there_names_where_it_was_looked_for() {
     let text = error.to_string();
     let dir = built()[0].display().to_string();
     assert!(text.contains("convoy-driver-nothing in ") && text.contains(&dir), "{text}");
+    // A path is taken as it is: what is told is what is wrong with it.
+    let at = tempfile::tempdir().unwrap();
+    let path = |name: &str| at.path().join(name).display().to_string();
+    for (name, text, mode) in
+        [("convoy-driver-text", "", 0o644), ("convoy-driver-alone", "#!/no/such/program\n", 0o755)]
+    {
+        std::fs::write(path(name), text).unwrap();
+        std::fs::set_permissions(path(name), PermissionsExt::from_mode(mode)).unwrap();
+    }
+    for (given, told, way_out) in [
+        ("nothing", "there is no file", "see convoy driver list"),
+        (".", "no regular file", "what cargo built in target/"),
+        ("convoy-driver-text", "it is not executable", "chmod +x"),
+        ("convoy-driver-alone", "the program that runs it is not there", "after #!"),
+    ] {
+        let error = load(&drivers(), &path(given)).await.unwrap_err();
+        let (text, hint) = (error.to_string(), error.hint());
+        assert!(text.contains(told) && hint.contains(way_out), "{given}: {text}: {hint}");
+    }
     let text = load(&drivers(), "builtin:nothing").await.unwrap_err().to_string();
     assert!(text.contains("there are: misbehaving, tmpfs"), "{text}");
 }

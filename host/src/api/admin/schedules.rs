@@ -25,13 +25,19 @@ pub(super) async fn run(State(app): State<App>, request: Request) -> Response {
     let schedules = app.schedules.clone();
     stream::respond(&app, lines, about, move |job| async move {
         let ended = schedules.run_now(&asked.name, given(&asked.volume_name), &job.cancel()).await;
-        let runs = ended.map_err(missing)?.into_iter().map(|run| RunOutcome {
-            volume: run.volume,
-            snapshot: run.snapshot,
-            backup: run.backup,
-            error: run.error,
-        });
-        json(&RunReport { runs: runs.collect() })
+        let runs: Vec<_> = ended
+            .map_err(missing)?
+            .into_iter()
+            .map(|run| RunOutcome {
+                volume: run.volume,
+                snapshot: run.snapshot,
+                backup: run.backup,
+                error: run.error,
+            })
+            .collect();
+        let chosen_by =
+            if runs.is_empty() { schedules.chosen_by(&asked.name).map_err(missing)? } else { String::new() };
+        json(&RunReport { runs, chosen_by })
     })
     .await
 }

@@ -10,9 +10,13 @@ impl Backend {
     /// Who the driver is and whether it takes calls, for which it is asked.
     pub async fn status(&self, call: &Call) -> DriverStatus {
         let mut status = DriverStatus { name: self.name.to_string(), ..DriverStatus::default() };
+        let probed = self.call(Probe {}, call).await;
         if let Some(loaded) = &self.loaded {
+            // A driver that ended may be back once it has answered.
             let told = loaded.handle.status();
             let description = loaded.handle.description();
+            status.message =
+                in_words(&told.health, told.restarts, told.last_error.as_deref().unwrap_or_default());
             status.version = told.version;
             status.protocol = told.protocol;
             status.summary = description.summary.clone();
@@ -23,12 +27,8 @@ impl Backend {
             status.capabilities = description.capabilities.iter().map(capability_name).collect();
             status.options = description.options.iter().map(option).collect();
             status.create_options = description.create_options.iter().map(option).collect();
-            status.message = told.last_error.unwrap_or_default();
-            if let Some(health) = in_words(&told.health) {
-                status.message = [health, std::mem::take(&mut status.message)].join(" ").trim().to_owned();
-            }
         }
-        match self.call(Probe {}, call).await {
+        match probed {
             Ok(probed) => {
                 status.healthy = probed.healthy;
                 status.message = probed.message.unwrap_or(status.message);
@@ -39,14 +39,19 @@ impl Backend {
     }
 }
 
-fn in_words(health: &DriverHealth) -> Option<String> {
-    match health {
-        DriverHealth::Ready => None,
-        DriverHealth::Starting => Some("it is starting.".to_owned()),
-        DriverHealth::Restarting { in_ms } => Some(format!("it ended and is started again in {in_ms} ms.")),
-        DriverHealth::Failed => Some("it ended too often and was given up.".to_owned()),
-        DriverHealth::Stopped => Some("it was stopped.".to_owned()),
-    }
+/// What a person is told beside whether it takes calls.
+fn in_words(health: &DriverHealth, restarts: u32, why: &str) -> String {
+    let state = match health {
+        DriverHealth::Ready if restarts > 0 => {
+            return format!("started again (restart {restarts}) after it ended: {why}");
+        }
+        DriverHealth::Ready => String::new(),
+        DriverHealth::Starting => "it is starting.".to_owned(),
+        DriverHealth::Restarting { in_ms } => format!("it ended and is started again in {in_ms} ms."),
+        DriverHealth::Failed => "it ended too often and was given up.".to_owned(),
+        DriverHealth::Stopped => "it was stopped.".to_owned(),
+    };
+    format!("{state} {why}").trim().to_owned()
 }
 
 fn option(spec: &OptionSpec) -> DriverOption {
@@ -64,5 +69,19 @@ fn capability_name(capability: &Capability) -> String {
     match serde_json::to_value(capability) {
         Ok(serde_json::Value::String(name)) => name,
         _ => format!("{capability:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_driver_that_is_back_is_not_said_to_be_away() {
+        assert_eq!(in_words(&DriverHealth::Ready, 0, ""), "");
+        let back = in_words(&DriverHealth::Ready, 2, "it was killed");
+        assert_eq!(back, "started again (restart 2) after it ended: it was killed");
+        let away = in_words(&DriverHealth::Restarting { in_ms: 75 }, 2, "it was killed");
+        assert_eq!(away, "it ended and is started again in 75 ms. it was killed");
     }
 }
