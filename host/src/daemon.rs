@@ -140,7 +140,8 @@ fn runtime() -> Result<tokio::runtime::Runtime, DaemonError> {
     let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cores.clamp(2, 4))
-        .max_blocking_threads(256)
+        // Of each driver in this program that hangs, 64 calls keep a thread: see `convoy_drivers`.
+        .max_blocking_threads(1024)
         .thread_name("convoy")
         .enable_all()
         .build()

@@ -4,7 +4,7 @@
 //! - [`index`]: every volume and snapshot by name, in memory; [`refresh`]: keeps it true to the drivers.
 //! - [`ledger`]: who uses which volume; [`locks`]: one changing call a volume at a time.
 //! - [`spec`]: what a create asks for, checked against what the driver knows.
-//! - [`create`], `from_snapshot`, `mount`, `remove`, `snapshot`: the operations; [`lookup`]: volumes by name; [`orphans`]: of drivers that failed.
+//! - [`create`], `from_snapshot`, `mount`, `remove`, `snapshot`: the operations; [`lookup`]: volumes by name; [`orphans`]: of drivers that failed; [`known`]: their names.
 //! - [`retain`]: what Docker's Remove does to the data of single volumes.
 //! - [`error`]: what can go wrong.
 //!
@@ -17,6 +17,7 @@ pub mod create;
 pub mod error;
 mod from_snapshot;
 pub mod index;
+pub mod known;
 pub mod ledger;
 pub mod locks;
 pub mod lookup;
@@ -34,6 +35,7 @@ pub use error::{Error, Result};
 use crate::events::Events;
 use convoy_driver_sdk::{DriverError, Name};
 use index::Index;
+use known::Known;
 use ledger::Ledger;
 use locks::{Locks, PATIENCE, Turn};
 use retain::Policies;
@@ -62,6 +64,8 @@ pub struct Volumes {
     pub events: Events,
     /// What Docker's Remove does to their data, where that was said for one of them.
     pub policies: Policies,
+    /// Names of volumes, for when their driver cannot be asked.
+    pub known: Known,
     mounting: Arc<Locks>,
     snapshotting: Arc<Locks>,
     /// Volumes whose snapshots are open for reading, and how often.
@@ -77,6 +81,7 @@ impl Volumes {
             ledger,
             events,
             policies: Policies::none(),
+            known: Known::default(),
             mounting: Arc::default(),
             snapshotting: Arc::default(),
             reading: Arc::default(),
@@ -87,6 +92,12 @@ impl Volumes {
     #[must_use]
     pub fn with_policies(self, policies: Policies) -> Self {
         Self { policies, ..self }
+    }
+
+    /// With a place for the names of volumes.
+    #[must_use]
+    pub fn with_known(self, known: Known) -> Self {
+        Self { known, ..self }
     }
 
     /// Waits for a volume's turn to be changed altogether: made, deleted, resized.

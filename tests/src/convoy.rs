@@ -15,6 +15,9 @@ use crate::{patience, programs};
 /// How long a daemon may take until it answers.
 const START: Duration = Duration::from_secs(20);
 
+/// How long a daemon that was told to stop may take, on a machine that is busy.
+const END: Duration = Duration::from_secs(60);
+
 /// How the daemon reaches its driver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Carrier {
@@ -50,6 +53,8 @@ pub struct Setup {
     pub flags: Vec<String>,
     /// A command to run the daemon by, with its first arguments; empty for none.
     pub wrapper: Vec<String>,
+    /// The program, if it is not the one that was built.
+    pub program: Option<PathBuf>,
     /// Where its output goes.
     pub log: PathBuf,
     origin: Origin,
@@ -77,6 +82,7 @@ impl Setup {
             volumes: lab.path(&format!("volumes{number}")),
             flags: Vec::new(),
             wrapper: Vec::new(),
+            program: None,
             log: lab.path(&format!("convoy{number}.log")),
             origin: lab.origin(),
         }
@@ -123,7 +129,7 @@ impl Setup {
     /// # Errors
     /// When the program has not been built.
     pub fn daemon(&self) -> Result<Command> {
-        let program = programs::convoy()?;
+        let program = self.program()?;
         let mut words = self.wrapper.iter().map(OsString::from).chain([program.into_os_string()]);
         let mut command = Command::new(words.next().unwrap_or_default());
         command
@@ -138,12 +144,16 @@ impl Setup {
         Ok(command)
     }
 
+    fn program(&self) -> Result<PathBuf> {
+        self.program.clone().map_or_else(programs::convoy, Ok)
+    }
+
     /// The command line of a client.
     ///
     /// # Errors
     /// When the program has not been built.
     pub fn client(&self, words: &[&str]) -> Result<Command> {
-        let mut command = Command::new(programs::convoy()?);
+        let mut command = Command::new(self.program()?);
         command.arg("--socket").arg(&self.socket).args(words);
         without_settings(&mut command);
         Ok(command)
@@ -236,6 +246,14 @@ impl Convoy {
     /// When it does not stop or ends badly.
     pub fn stop(&mut self) -> Result<()> {
         well(self.child.stop()?)
+    }
+
+    /// Waits until a daemon that was told to stop has.
+    ///
+    /// # Errors
+    /// When it does not stop or ends badly.
+    pub fn wait_for_end(&mut self) -> Result<()> {
+        well(self.child.wait(END)?)
     }
 
     /// Kills the daemon without warning.

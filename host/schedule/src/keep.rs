@@ -24,6 +24,8 @@ pub struct Candidate<T> {
 pub enum Protection {
     /// The schedule did not make it.
     NotOurs,
+    /// It was made while the clock was wrong, or the clock is wrong now.
+    Ahead,
     /// The last good backup.
     LastGood,
     /// The next incremental backup needs it.
@@ -35,10 +37,27 @@ impl Protection {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::NotOurs => "not made by this schedule",
+            Self::Ahead => "its time is yet to come",
             Self::LastGood => "the last good backup",
             Self::Base => "the next incremental backup needs it",
         }
     }
+}
+
+impl Protection {
+    /// Whether the rules are not for it.
+    fn is_beside_the_rules(self) -> bool {
+        matches!(self, Self::NotOurs | Self::Ahead)
+    }
+}
+
+/// How much later than now a time may be, in seconds, that a clock shows which is as good as right.
+const AHEAD: i64 = 300;
+
+/// Whether a time is yet to come: it was written while the clock was wrong, or the clock is wrong now. By such times nothing
+/// can be told to be the newest.
+pub fn is_ahead(at: Timestamp, now: Timestamp) -> bool {
+    at.unix() > now.unix().saturating_add(AHEAD)
 }
 
 /// Something that is kept, and why.
@@ -103,13 +122,17 @@ impl Rules {
         Ok(Self { rules, zone })
     }
 
-    /// Decides. Those that the schedule did not make take no part in the rules and are kept.
+    /// Decides. Those that the schedule did not make, and those whose time is yet to come, take no part in the rules and
+    /// are kept.
     pub fn apply<T: Clone + Ord>(&self, candidates: &[Candidate<T>]) -> Plan<T> {
         let mut sorted: Vec<&Candidate<T>> = candidates.iter().collect();
         // Of one second, whatever order; but always the same.
         sorted.sort_by(|a, b| (b.at, &b.id).cmp(&(a.at, &a.id)));
-        let ours: Vec<&Candidate<T>> =
-            sorted.iter().copied().filter(|one| one.protected != Some(Protection::NotOurs)).collect();
+        let ours: Vec<&Candidate<T>> = sorted
+            .iter()
+            .copied()
+            .filter(|one| !one.protected.is_some_and(Protection::is_beside_the_rules))
+            .collect();
         let mut reasons: Vec<Vec<&'static str>> = vec![Vec::new(); ours.len()];
         for (name, part, count) in &self.rules {
             let mut left = match count {
@@ -133,7 +156,7 @@ impl Rules {
         let mut plan = Plan { keep: Vec::new(), remove: Vec::new() };
         for one in sorted {
             let mut why = match one.protected {
-                Some(Protection::NotOurs) => Vec::new(),
+                Some(protection) if protection.is_beside_the_rules() => Vec::new(),
                 _ => reasons.next().unwrap_or_default(),
             };
             why.extend(one.protected.map(Protection::as_str));

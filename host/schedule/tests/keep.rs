@@ -87,10 +87,10 @@ proptest! {
         prop_assert_eq!(plan.keep.first().map(|kept| kept.id), times.last().copied());
     }
 
-    /// Whatever is protected stays, and what the schedule did not make changes nothing for the rest.
+    /// Whatever is protected stays, and what the schedule did not make, or a wrong clock dated, changes nothing for the rest.
     #[test]
     fn protection_holds_and_strangers_do_not_count(
-        times in times(), choices in prop::collection::vec(0u8..4, 60), keep in 1u32..4,
+        times in times(), choices in prop::collection::vec(0u8..6, 60), keep in 1u32..4,
     ) {
         let config = KeepConfig { last: Count::Some(keep), ..KeepConfig::default() };
         let rules = Rules::new(&config, TimeZone::UTC).unwrap();
@@ -103,6 +103,7 @@ proptest! {
                 protected: match choice {
                     0 => Some(Protection::NotOurs),
                     1 => Some(Protection::Base),
+                    2 => Some(Protection::Ahead),
                     _ => None,
                 },
             })
@@ -111,8 +112,9 @@ proptest! {
         for one in candidates.iter().filter(|one| one.protected.is_some()) {
             prop_assert!(!plan.remove.contains(&one.id));
         }
+        let beside = [Some(Protection::NotOurs), Some(Protection::Ahead)];
         let ours: Vec<_> =
-            candidates.iter().filter(|one| one.protected != Some(Protection::NotOurs)).cloned().collect();
+            candidates.iter().filter(|one| !beside.contains(&one.protected)).cloned().collect();
         prop_assert_eq!(rules.apply(&ours).remove, plan.remove);
     }
 }

@@ -22,7 +22,8 @@ fn of(app: &App) -> (bool, Health) {
         .drivers
         .iter()
         .map(|driver| {
-            let failure = driver.failure().map(|error| error.to_string()).unwrap_or_default();
+            let trouble = driver.failure().or_else(|| driver.silence());
+            let failure = trouble.map(|error| error.to_string()).unwrap_or_default();
             (driver.name().to_string(), failure)
         })
         .collect();

@@ -2,16 +2,19 @@
 
 use super::config::Config;
 use super::options::{self, OptionError, Options};
-use crate::call::Call;
 use crate::volumes::backend::Backend;
 use crate::volumes::set::DriverSet;
 use convoy_driver_sdk::dispatch::{Dispatch, Dispatcher};
 use convoy_driver_sdk::protocol::{Description, Open, Opened};
-use convoy_driver_sdk::{DriverError, Name};
+use convoy_driver_sdk::{DriverError, ErrorKind, Name};
 use convoy_driver_vfs::VfsDriver;
 use convoy_drivers::{DriverHandle, DriverSpec, Drivers, LoadError, SearchPath};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How long drivers are waited for until they are open. Docker waits half a minute for a plugin that is not there yet.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The driver of a daemon that was given none. It is compiled in.
 pub const EMBEDDED: &str = "vfs";
@@ -44,7 +47,8 @@ pub enum DriversError {
     None(String),
 }
 
-/// Loads and opens the drivers of a configuration. One that fails is there with the reason, unless all do.
+/// Loads and opens the drivers of a configuration. One that fails is there with the reason, unless all do; one that takes its
+/// time goes on being opened.
 ///
 /// # Errors
 /// [`DriversError`].
@@ -75,8 +79,9 @@ pub async fn open(root: &Path, config: &Config) -> Result<DriverSet, DriversErro
     }
     let backends = make(root, config, given, loaded)?;
     let mut reasons = String::new();
-    for driver in &backends {
-        if let Err(error) = open_one(driver).await {
+    let opened = futures::future::join_all(backends.iter().map(|driver| open_one(driver))).await;
+    for (driver, opened) in backends.iter().zip(opened) {
+        if let Err(error) = opened {
             tracing::error!(driver = %driver.name(), %error, "a driver could not be started");
             reasons.push_str(&format!("\n  {}: {error}", driver.name()));
             if let Some(hint) = &error.hint {
@@ -84,7 +89,9 @@ pub async fn open(root: &Path, config: &Config) -> Result<DriverSet, DriversErro
             }
         }
     }
-    if backends.iter().all(|driver| driver.failure().is_some()) {
+    // Storage that does not answer is waited for by a daemon that runs: it can say so, and knows what is mounted.
+    let hopeless = |failure: DriverError| failure.kind != ErrorKind::DeadlineExceeded;
+    if backends.iter().all(|driver| driver.failure().is_some_and(hopeless)) {
         return Err(DriversError::None(reasons));
     }
     let mut backends = backends.into_iter();
@@ -138,7 +145,7 @@ fn make(
 }
 
 async fn open_one(driver: &Backend) -> Result<(), DriverError> {
-    let Opened { recovered, warnings } = driver.open(&Call::new("start")).await?;
+    let Opened { recovered, warnings } = driver.open(PATIENCE).await?;
     for line in recovered {
         tracing::info!(driver = %driver.name(), line, "recovered");
     }

@@ -12,6 +12,8 @@ use crate::events::Events;
 use crate::jobs::Jobs;
 use crate::schedules::{Schedules, Services};
 use crate::volumes::Volumes;
+use crate::volumes::backend::Backend;
+use crate::volumes::known::Known;
 use crate::volumes::ledger::{self, Ledger};
 use crate::volumes::retain::Policies;
 use convoy_cli::args::DaemonArgs;
@@ -58,8 +60,10 @@ pub async fn serve(start: Start<'_>) -> Result<(), DaemonError> {
     let ledger::Place { dir, first } =
         ledger::settle(start.root, &ledger::MEMORIES.map(Path::new), start.boot_id)?;
     let ledger = Ledger::open(&dir, start.boot_id)?;
-    let volumes =
-        Arc::new(Volumes::new(drivers, ledger, Events::default()).with_policies(Policies::open(start.root)?));
+    let volumes = Volumes::new(drivers, ledger, Events::default())
+        .with_policies(Policies::open(start.root)?)
+        .with_known(Known::open(start.root));
+    let volumes = Arc::new(volumes);
     load(&volumes, start.root, first).await;
 
     let services = Services {
@@ -152,20 +156,19 @@ fn serve_at(
     Ok(tokio::spawn(listen::answer(listener, service, stopping.clone())))
 }
 
-/// Reads what the drivers have, and brings the mount ledger in line with it.
+/// Reads what the drivers have, and brings the mount ledger in line with it. A slow driver keeps no other waiting.
 async fn load(volumes: &Volumes, root: &Path, first: bool) {
     let call = Call::new("start");
-    for driver in volumes.drivers.iter() {
+    let load_one = async |driver: &Arc<Backend>| {
         if driver.failure().is_some() {
-            let orphans = volumes.add_orphans(driver, root).added;
+            let orphans = volumes.add_orphans(driver, root).await.added;
             tracing::warn!(driver = %driver.name(), volumes = ?orphans, "these volumes cannot be used");
-            continue;
-        }
-        if let Err(error) = volumes.refresh(driver, &call).await {
+        } else if let Err(error) = volumes.refresh(driver, &call).await {
             tracing::error!(driver = %driver.name(), %error, "cannot list the volumes of a driver: trying again");
             driver.suspect();
         }
-    }
+    };
+    futures::future::join_all(volumes.drivers.iter().map(load_one)).await;
     volumes.reconcile_mounts(first, &call).await;
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Backups are complete: each has a list of all its data, and what several use is deleted with the last of them. So no
 //! backup needs another, and the only one that must stay is the last good one. A snapshot, though, is needed by the next
-//! backup to find what changed, and stays as long as a backup of it is the newest at a destination.
+//! backup to find what changed, and stays as long as a backup of it is the newest at a destination. What was made while the clock was
+//! ahead is kept until its time has come: it is the newest of nothing, and deletes nothing.
 
 use super::{Inner, Plan};
 use crate::backups::own_destination;
@@ -11,7 +12,7 @@ use crate::volumes::error::{Error, Result};
 use crate::volumes::locks::unpoisoned;
 use convoy_client::types::{BackupInfo, BackupRef, KeptItem, ListBackups, RemovedItem, RetainReport};
 use convoy_driver_sdk::{Name, Timestamp};
-use convoy_schedule::keep::{Candidate, Plan as Decided, Protection, Rules};
+use convoy_schedule::keep::{Candidate, Plan as Decided, Protection, Rules, is_ahead};
 use convoy_schedule::naming::snapshot_time;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,6 +28,7 @@ impl Inner {
         let mut report = RetainReport { dry_run, ..RetainReport::default() };
         let mut bases = self.bases(volume);
         let mut failed = None;
+        let now = Timestamp::now();
         let backups = match self.backups_of(plan, volume, request_id).await {
             Ok(backups) => backups,
             Err(error) => {
@@ -34,17 +36,18 @@ impl Inner {
                 BTreeMap::new()
             }
         };
-        let newest = backups.values().max_by_key(|backup| created(backup));
-        bases.extend(newest.map(|newest| newest.snapshot_name.clone()));
+        for newest in [newest(&backups, None), newest(&backups, Some(now))].into_iter().flatten() {
+            bases.insert(newest.1.snapshot_name.clone());
+        }
         if let Some(rules) = &plan.schedule.keep_backups {
-            let decided = decide_backups(&plan.schedule.name, volume, rules, &backups);
+            let decided = decide_backups(&plan.schedule.name, volume, rules, &backups, now);
             note(&mut report, "backup", volume, &decided);
             if !dry_run && let Err(error) = self.delete_backups(plan, &decided.remove, request_id).await {
                 failed = failed.or(Some(error));
             }
         }
         if let Some(rules) = &plan.schedule.keep_snapshots {
-            let decided = rules.apply(&self.snapshots_of(plan, volume, &bases));
+            let decided = rules.apply(&self.snapshots_of(plan, volume, &bases, now));
             note(&mut report, "snapshot", volume, &decided);
             if !dry_run
                 && let Err(error) = self.delete_snapshots(plan, volume, &decided.remove, request_id).await
@@ -94,7 +97,13 @@ impl Inner {
         }
     }
 
-    fn snapshots_of(&self, plan: &Plan, volume: &Name, bases: &BTreeSet<String>) -> Vec<Candidate<String>> {
+    fn snapshots_of(
+        &self,
+        plan: &Plan,
+        volume: &Name,
+        bases: &BTreeSet<String>,
+        now: Timestamp,
+    ) -> Vec<Candidate<String>> {
         let made = unpoisoned(plan.memory.volumes.lock())
             .records
             .get(volume.as_str())
@@ -104,7 +113,10 @@ impl Inner {
         made.into_iter()
             .filter(|made| there(&made.name))
             .map(|made| Candidate {
-                protected: bases.contains(&made.name).then_some(Protection::Base),
+                protected: match is_ahead(made.at, now) {
+                    true => Some(Protection::Ahead),
+                    false => bases.contains(&made.name).then_some(Protection::Base),
+                },
                 id: made.name,
                 at: made.at,
             })
@@ -160,21 +172,34 @@ fn decide_backups(
     volume: &Name,
     rules: &Rules,
     backups: &BTreeMap<String, BackupInfo>,
+    now: Timestamp,
 ) -> Decided<String> {
-    let newest = backups.iter().max_by_key(|(_, backup)| created(backup)).map(|(url, _)| url);
+    let newest = newest(backups, Some(now)).map(|(url, _)| url);
     let candidates: Vec<Candidate<String>> = backups
         .iter()
         .map(|(url, backup)| {
             let ours = snapshot_time(schedule, volume, &backup.snapshot_name);
+            let at = ours.unwrap_or_else(|| created(backup));
             let protected = match ours {
                 None => Some(Protection::NotOurs),
+                Some(_) if is_ahead(at.max(created(backup)), now) => Some(Protection::Ahead),
                 Some(_) if Some(url) == newest => Some(Protection::LastGood),
                 Some(_) => None,
             };
-            Candidate { id: url.clone(), at: ours.unwrap_or_else(|| created(backup)), protected }
+            Candidate { id: url.clone(), at, protected }
         })
         .collect();
     rules.apply(&candidates)
+}
+
+/// The newest backup; with `until`, of those that were made by then.
+fn newest(
+    backups: &BTreeMap<String, BackupInfo>,
+    until: Option<Timestamp>,
+) -> Option<(&String, &BackupInfo)> {
+    let made =
+        backups.iter().filter(|(_, backup)| until.is_none_or(|until| !is_ahead(created(backup), until)));
+    made.max_by_key(|(_, backup)| created(backup))
 }
 
 /// When a backup was made; one that does not say is as old as can be.

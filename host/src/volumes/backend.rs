@@ -1,20 +1,28 @@
 //! One driver as the volume service sees it: ready, or failed with a reason that its volumes answer with.
 
+mod patience;
 mod status;
 
 use super::locks::{Turn, unpoisoned};
 use crate::call::Call;
 use crate::metrics::METRICS;
 use convoy_driver_sdk::context::Progress;
-use convoy_driver_sdk::protocol::{Capability, Description, Open, Opened, Request};
+use convoy_driver_sdk::protocol::{Capability, Description, Open, Opened, Probe, Probed, Request};
 use convoy_driver_sdk::{DriverError, ErrorKind, Name};
 use convoy_drivers::{CallOptions, DriverHandle};
+use patience::{Question, explained, hangs};
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, RwLock};
 use std::time::Duration;
+use tokio::sync::Notify;
 
-/// How long a driver may take to open: it finishes or undoes what a crash had cut off.
-const OPEN: Duration = Duration::from_secs(300);
+/// How long whoever wants something changed waits for a driver that is being opened: it may have a crash to clear up. Docker
+/// waits two minutes.
+const OPENING: Duration = Duration::from_secs(60);
+
+/// How long a call may take while the driver answers nothing else. Whoever asks is not to wait for minutes to be told so.
+const SILENT: Duration = Duration::from_secs(10);
 
 /// A driver of the daemon.
 #[derive(Debug)]
@@ -28,6 +36,12 @@ pub struct Backend {
     suspect: AtomicBool,
     /// Names the listing the index was last made from.
     generation: Mutex<Option<String>>,
+    opening: Question<Result<Opened, DriverError>>,
+    /// Wakes those who wait for it to be open.
+    opened: Notify,
+    probing: Question<Result<Probed, DriverError>>,
+    /// Set while mounts are used that the driver was not told of since it was opened.
+    unconfirmed: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -56,22 +70,64 @@ impl Backend {
             failure: RwLock::new(Some(failure)),
             suspect: AtomicBool::new(false),
             generation: Mutex::default(),
+            opening: Question::default(),
+            opened: Notify::new(),
+            probing: Question::default(),
+            unconfirmed: AtomicBool::new(false),
         }
     }
 
-    /// Opens it; after a failure this may be tried again.
+    /// Opens it; after a failure this may be tried again. One that takes longer goes on being opened, and is waited for
+    /// by the next who tries.
     ///
     /// # Errors
-    /// The driver's, which its volumes answer with from now on.
-    pub async fn open(&self, call: &Call) -> Result<Opened, DriverError> {
+    /// The driver's, which its volumes answer with from now on; `DeadlineExceeded`, likewise.
+    pub async fn open(&self, patience: Duration) -> Result<Opened, DriverError> {
         let Some(loaded) = &self.loaded else {
             return Err(self
                 .failure()
                 .unwrap_or_else(|| DriverError::new(ErrorKind::Internal, "not loaded")));
         };
-        let opened = loaded.handle.open(loaded.open.clone(), options(&call.within(OPEN), None)).await;
+        let (handle, open) = (loaded.handle.clone(), loaded.open.clone());
+        let opening = async move { handle.open(open, CallOptions::new("open")).await };
+        let opened = match self.opening.ask(patience, opening).await {
+            Some(answer) => answer.flatten(),
+            None => Err(hangs(&self.name, self.opening.unanswered().unwrap_or(patience))),
+        };
         *unpoisoned(self.failure.write()) = opened.as_ref().err().cloned();
+        if opened.is_ok() {
+            self.opened.notify_waiters();
+        }
         opened
+    }
+
+    /// Whether it is being opened and takes its time.
+    pub fn is_opening(&self) -> bool {
+        self.opening.unanswered().is_some() && self.failure().is_some()
+    }
+
+    /// Asks it how its storage is.
+    ///
+    /// # Errors
+    /// The driver's; `DeadlineExceeded` when it does not answer within `patience`. From then on, until it does,
+    /// [`Self::silence`] says so.
+    pub async fn probe(&self, patience: Duration) -> Result<Probed, DriverError> {
+        let (handle, name) = (self.handle()?.clone(), self.name.clone());
+        let probing = async move {
+            let calling = METRICS.calling(&name, Probe::METHOD);
+            let result = handle.call(Probe {}, CallOptions::new("probe")).await;
+            calling.ended(&result);
+            result
+        };
+        match self.probing.ask(patience, probing).await {
+            Some(answer) => answer.flatten(),
+            None => Err(hangs(&self.name, self.probing.unanswered().unwrap_or(patience))),
+        }
+    }
+
+    /// Why it is of no use although it is open: it does not answer.
+    pub fn silence(&self) -> Option<DriverError> {
+        self.probing.unanswered().map(|silence| hangs(&self.name, silence))
     }
 
     /// Whether [`Self::open`] failed and may yet succeed.
@@ -120,6 +176,15 @@ impl Backend {
         self.suspect.swap(false, Ordering::AcqRel)
     }
 
+    /// Says that the driver is to be told which of its volumes are in use.
+    pub(super) fn set_unconfirmed(&self, unconfirmed: bool) {
+        self.unconfirmed.store(unconfirmed, Ordering::Release);
+    }
+
+    pub(super) fn is_unconfirmed(&self) -> bool {
+        self.unconfirmed.load(Ordering::Acquire)
+    }
+
     pub(super) fn generation(&self) -> Option<String> {
         unpoisoned(self.generation.lock()).clone()
     }
@@ -133,7 +198,7 @@ impl Backend {
     /// # Errors
     /// The driver's; `Unavailable` with the reason when it could not be opened.
     pub async fn call<R: Request>(&self, request: R, call: &Call) -> Result<R::Reply, DriverError> {
-        self.counted(request, options(call, None)).await
+        self.counted(request, call, None).await
     }
 
     /// Calls the driver to change a volume, whose turn lasts until the driver is done.
@@ -146,14 +211,37 @@ impl Backend {
         call: &Call,
         turn: &Turn,
     ) -> Result<R::Reply, DriverError> {
-        self.counted(request, options(call, Some(turn.clone()))).await
+        self.wait_until_open(call).await;
+        self.counted(request, call, Some(turn.clone())).await
     }
 
-    async fn counted<R: Request>(&self, request: R, options: CallOptions) -> Result<R::Reply, DriverError> {
+    /// Containers that start with the machine come at once: a driver that takes its time to open is worth waiting for.
+    async fn wait_until_open(&self, call: &Call) {
+        let opened = self.opened.notified();
+        if self.is_opening() {
+            let end = call.within(OPENING).deadline();
+            // Whether it is open now the call finds out.
+            let _ =
+                tokio::time::timeout_at(end.map_or_else(tokio::time::Instant::now, Into::into), opened).await;
+        }
+    }
+
+    async fn counted<R: Request>(
+        &self,
+        request: R,
+        call: &Call,
+        turn: Option<Turn>,
+    ) -> Result<R::Reply, DriverError> {
         let calling = METRICS.calling(&self.name, R::METHOD);
+        let silent = self.probing.unanswered().is_some();
+        let call = if silent { Cow::Owned(call.within(SILENT)) } else { Cow::Borrowed(call) };
         let result = match self.handle() {
-            Ok(handle) => handle.call(request, options).await,
+            Ok(handle) => handle.call(request, options(&call, turn)).await,
             Err(error) => Err(error),
+        };
+        let result = match self.probing.unanswered() {
+            Some(silence) => result.map_err(|error| explained(error, &self.name, silence)),
+            None => result,
         };
         calling.ended(&result);
         result
@@ -168,7 +256,11 @@ impl Backend {
 
     fn unavailable(&self, failure: Option<&DriverError>) -> DriverError {
         let reason = failure.map(ToString::to_string).unwrap_or_default();
-        let text = format!("driver {} did not start: {reason}", self.name);
+        let text = if self.is_opening() {
+            format!("driver {} is not open yet: {reason}", self.name)
+        } else {
+            format!("driver {} did not start: {reason}", self.name)
+        };
         let mut unavailable = DriverError::new(ErrorKind::Unavailable, text);
         unavailable.hint = failure.and_then(|failure| failure.hint.clone());
         unavailable

@@ -38,8 +38,10 @@ impl Volumes {
         }
         let missing = || Error::VolumeNotFound(name.to_owned());
         let name = Name::parse(name).map_err(|_| missing())?;
-        let others =
-            |driver: &&Arc<Backend>| driver.can(Capability::Shared) && driver.name().as_str() != maker;
+        // One that answers nothing is not worth waiting for: what it had when it last did is in memory.
+        let others = |driver: &&Arc<Backend>| {
+            driver.can(Capability::Shared) && driver.name().as_str() != maker && driver.silence().is_none()
+        };
         for driver in self.drivers.iter().filter(others) {
             let listing = self.index.begin_listing();
             let answer = driver.call(GetVolume { name: name.clone() }, &call.within(MISS)).await;

@@ -6,12 +6,17 @@
 use super::Volumes;
 use super::backend::Backend;
 use super::index::Merged;
+use super::known::Known;
 use convoy_driver_sdk::protocol::{Health, Volume};
 use convoy_driver_sdk::{Name, Timestamp};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How long records outside the daemon's root are looked for: they may be on a server that does not answer.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What of a driver's own settings says where its records are, if they are not in its directory.
 #[derive(Deserialize)]
@@ -29,11 +34,16 @@ struct Record {
 
 impl Volumes {
     /// Puts the volumes of a driver that failed into the index. `root` is the daemon's.
-    pub fn add_orphans(&self, driver: &Arc<Backend>, root: &Path) -> Merged {
+    pub async fn add_orphans(&self, driver: &Arc<Backend>, root: &Path) -> Merged {
         let Some(error) = driver.failure() else { return Merged::default() };
-        let why = format!("driver {} did not start: {error}", driver.name());
+        let why = match error.hint {
+            Some(hint) if driver.is_opening() => {
+                format!("driver {} is not open yet: {}: {hint}", driver.name(), error.message)
+            }
+            _ => format!("driver {} did not start: {error}", driver.name()),
+        };
         let listing = self.index.begin_listing();
-        let found = records(&root.join(driver.name().as_str()), driver.name());
+        let found = found(&self.known, root.join(driver.name().as_str()), driver.name()).await;
         let volumes = found
             .into_iter()
             .map(|(name, created)| Volume {
@@ -50,15 +60,26 @@ impl Volumes {
     }
 }
 
-/// The volumes that have records, and when they were made.
-fn records(root: &Path, driver: &Name) -> Vec<(Name, Timestamp)> {
+/// The volumes that have records, and when they were made; where those cannot be reached, the volumes as they were last
+/// listed.
+async fn found(known: &Known, root: PathBuf, driver: &Name) -> Vec<(Name, Timestamp)> {
     let settings: Option<Settings> = read(&root.join(format!("{driver}.cfg")));
-    let elsewhere = settings.map(|settings| settings.config_path);
-    let directories = [Some(root.to_owned()), elsewhere];
+    let mut found = records(&root, driver);
+    let Some(Settings { config_path }) = settings else { return found };
+    let looking = tokio::task::spawn_blocking({
+        let driver = driver.clone();
+        move || records(&config_path, &driver)
+    });
+    match tokio::time::timeout(PATIENCE, looking).await {
+        Ok(Ok(elsewhere)) => found.extend(elsewhere),
+        _ => found.extend(known.of(driver)),
+    }
+    found
+}
+
+fn records(dir: &Path, driver: &Name) -> Vec<(Name, Timestamp)> {
     let mut found = Vec::new();
-    for entry in
-        directories.into_iter().flatten().filter_map(|dir| std::fs::read_dir(dir).ok()).flatten().flatten()
-    {
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
         let file = entry.file_name();
         let name = file
             .to_str()

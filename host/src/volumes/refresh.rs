@@ -4,11 +4,11 @@
 use super::backend::Backend;
 use super::index::Merged;
 use super::ledger::ADOPTED;
-use super::{CHANGE, QUICK, Volumes};
+use super::{QUICK, Volumes};
 use crate::call::Call;
 use crate::events::about;
 use convoy_client::types::Event;
-use convoy_driver_sdk::protocol::{Capability, ListVolumes, MountVolume, Probe, Volume};
+use convoy_driver_sdk::protocol::{Capability, ListVolumes, MountVolume, Volume};
 use convoy_driver_sdk::{DriverError, ErrorKind, Name};
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,6 +38,9 @@ impl Volumes {
             }
         })?;
         let Some(Listed { volumes, generation }) = listed else { return Ok(Merged::default()) };
+        if driver.can(Capability::Shared) {
+            self.known.keep(driver.name(), &volumes);
+        }
         let merged = self.index.merge(&listing, driver, volumes, |name| self.ledger.usage(name).is_used());
         driver.set_generation(generation);
         for name in &merged.added {
@@ -61,26 +64,48 @@ impl Volumes {
         let mut said = None;
         for round in 0usize.. {
             tokio::time::sleep(PERIOD).await;
+            if driver.may_open_yet() && !self.open_again(driver).await {
+                continue;
+            }
+            if round % PROBE_ROUNDS == 0 || driver.silence().is_some() {
+                self.probe(driver, &mut said, QUICK).await;
+            }
+            // Each further question would keep a thread.
+            if driver.silence().is_some() {
+                continue;
+            }
             let call = Call::new("refresh").within(QUICK);
-            if driver.may_open_yet() && !self.open_again(driver, &call).await {
-                continue;
-            }
-            if round % PROBE_ROUNDS == 0 {
-                self.probe(driver, &mut said, &call).await;
-            }
-            if !driver.is_suspect() && !driver.can(Capability::Shared) {
-                continue;
-            }
-            if let Err(error) = self.refresh(driver, &call).await {
+            if (driver.is_suspect() || driver.can(Capability::Shared))
+                && let Err(error) = self.refresh(driver, &call).await
+            {
                 tracing::warn!(driver = %driver.name(), %error, "cannot list the volumes of a driver");
+                continue;
+            }
+            if driver.is_unconfirmed() {
+                self.confirm_mounts(driver, &call).await;
             }
         }
     }
 
     /// Asks a driver how its storage is, and tells when that is not as it was `said`.
-    pub(super) async fn probe(&self, driver: &Backend, said: &mut Option<String>, call: &Call) {
-        let Ok(probed) = driver.call(Probe {}, call).await else { return };
-        let (healthy, message) = (probed.healthy, probed.message.unwrap_or_default());
+    pub(super) async fn probe(&self, driver: &Backend, said: &mut Option<String>, patience: Duration) {
+        let was_silent = driver.silence().is_some();
+        let (healthy, message) = match driver.probe(patience).await {
+            Ok(probed) => (probed.healthy, probed.message.unwrap_or_default()),
+            Err(error) if driver.silence().is_some() => {
+                if !was_silent {
+                    let hint = error.hint.as_deref().unwrap_or_default();
+                    tracing::warn!(driver = %driver.name(), %error, hint, "a driver does not answer");
+                }
+                (false, error.to_string())
+            }
+            Err(_) => return,
+        };
+        if was_silent && driver.silence().is_none() {
+            tracing::info!(driver = %driver.name(), "the driver answers again");
+            // Whatever was begun meanwhile was done now, or was not.
+            driver.suspect();
+        }
         let now = topic(healthy, &message);
         if said.replace(now.clone()).unwrap_or_else(|| topic(true, "")) != now {
             let kind = if healthy && message.is_empty() { "driver.healthy" } else { "driver.warning" };
@@ -89,12 +114,13 @@ impl Volumes {
     }
 
     /// Tries to open a driver that could not be opened: its storage may have come back.
-    async fn open_again(&self, driver: &Backend, call: &Call) -> bool {
-        match driver.open(call).await {
+    async fn open_again(&self, driver: &Backend) -> bool {
+        match driver.open(QUICK).await {
             Ok(_) => {
                 tracing::info!(driver = %driver.name(), "the driver could be started at last");
                 self.events.send(about("driver.up", driver.name(), ""));
                 driver.suspect();
+                driver.set_unconfirmed(true);
                 true
             }
             Err(error) => {
@@ -107,31 +133,15 @@ impl Volumes {
     /// Brings ledger and drivers together after a start. `first` says that there was no ledger: what is mounted was
     /// mounted by convoy 0.5. Nothing that is used is unmounted.
     pub async fn reconcile_mounts(&self, first: bool, call: &Call) {
-        for name in self.ledger.volumes() {
-            match self.index.get(&name) {
-                Some(entry) if self.ledger.usage(&name).is_used() => {
-                    // Repeating a mount answers where it is; it also makes good for one taken away by hand.
-                    let request = MountVolume { name: name.clone(), mountpoint: None };
-                    match entry.driver.call(request, &call.within(CHANGE)).await {
-                        Ok(mounted)
-                            if Some(&mounted.mountpoint) == self.ledger.mountpoint(&name).as_ref() => {}
-                        Ok(mounted) => tracing::warn!(
-                            volume = %name, mountpoint = %mounted.mountpoint.display(),
-                            "the volume is mounted at another place than before the start"
-                        ),
-                        Err(error) => {
-                            tracing::warn!(volume = %name, %error, "cannot confirm that a volume is mounted")
-                        }
-                    }
-                }
-                Some(_) => {}
-                None if self.drivers.iter().any(|driver| driver.failure().is_some()) => {}
-                None => {
-                    tracing::warn!(volume = %name, "the mount ledger names a volume that is gone: forgotten");
-                    self.note(self.ledger.forget(&name).await, &name);
-                }
+        // A driver that could not be asked may have the volume.
+        let unsure = |driver: &Arc<Backend>| driver.failure().is_some() || driver.is_suspect();
+        if !self.drivers.iter().any(unsure) {
+            for name in self.ledger.volumes().iter().filter(|name| self.index.get(name).is_none()) {
+                tracing::warn!(volume = %name, "the mount ledger names a volume that is gone: forgotten");
+                self.note(self.ledger.forget(name).await, name);
             }
         }
+        futures::future::join_all(self.drivers.iter().map(|driver| self.confirm_mounts(driver, call))).await;
         for entry in self.index.all() {
             let Some(mountpoint) = entry.volume.mountpoint.as_ref() else { continue };
             let name = &entry.volume.name;
@@ -145,6 +155,34 @@ impl Volumes {
             } else {
                 // Its mount or unmount was cut off: nobody was told that it is mounted.
                 self.note(self.ledger.release(name, Some(ADOPTED)).await.map(drop), name);
+            }
+        }
+    }
+
+    /// Tells a driver which of its volumes are in use: it mounts again what was unmounted by hand, and keeps other hosts from
+    /// deleting them. One that does not answer is told when it does.
+    async fn confirm_mounts(&self, driver: &Arc<Backend>, call: &Call) {
+        driver.set_unconfirmed(false);
+        for name in self.ledger.volumes() {
+            let of_driver = self.index.get(&name).is_some_and(|entry| Arc::ptr_eq(&entry.driver, driver));
+            if !of_driver || !self.ledger.usage(&name).is_used() {
+                continue;
+            }
+            // Repeating a mount answers where it is.
+            let request = MountVolume { name: name.clone(), mountpoint: None };
+            match driver.call(request, &call.within(QUICK)).await {
+                Ok(mounted) if Some(&mounted.mountpoint) == self.ledger.mountpoint(&name).as_ref() => {}
+                Ok(mounted) => tracing::warn!(
+                    volume = %name, mountpoint = %mounted.mountpoint.display(),
+                    "the volume is mounted at another place than before the start"
+                ),
+                Err(error) => {
+                    tracing::warn!(volume = %name, %error, "cannot confirm that a volume is mounted");
+                    if matches!(error.kind, ErrorKind::DeadlineExceeded | ErrorKind::Unavailable) {
+                        driver.set_unconfirmed(true);
+                        return;
+                    }
+                }
             }
         }
     }

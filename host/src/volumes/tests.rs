@@ -1,6 +1,7 @@
 //! The service against a driver that is slow, fails, dies and changes behind its back.
 
 mod fake;
+mod hung;
 
 use super::spec::CreateSpec;
 use super::*;
@@ -158,13 +159,13 @@ async fn a_driver_that_comes_back_brings_its_volumes() {
     }
     let (volumes, control, _) = service(dir.path()).await;
     let driver = Arc::clone(volumes.drivers.default_driver());
-    assert_eq!(volumes.add_orphans(&driver, dir.path()).added, [name("vol1")]);
+    assert_eq!(volumes.add_orphans(&driver, dir.path()).await.added, [name("vol1")]);
     let error = volumes.mount("vol1", "container", None, &call()).await.unwrap_err().to_string();
     assert_eq!(error, "driver fake did not start: the storage is away");
     assert!(matches!(create(&volumes, "vol1").await, Err(Error::VolumeExists(_))), "its name is not free");
     control.refuse_to_open(false);
     assert!(driver.may_open_yet());
-    driver.open(&call()).await.unwrap();
+    driver.open(QUICK).await.unwrap();
     volumes.refresh(&driver, &call()).await.unwrap();
     volumes.mount("vol1", "container", None, &call()).await.unwrap();
 }
@@ -178,7 +179,7 @@ async fn what_changes_with_the_storage_is_told_once() {
     let mut told = Vec::new();
     for trouble in [None, Some("81 % full"), Some("83 % full"), Some("failed"), None, None] {
         control.trouble(trouble);
-        volumes.probe(&driver, &mut said, &call()).await;
+        volumes.probe(&driver, &mut said, QUICK).await;
         while let Ok(event) = events.try_recv() {
             told.push(format!("{} {}", event.kind, event.message).trim().to_owned());
         }

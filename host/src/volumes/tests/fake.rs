@@ -1,6 +1,5 @@
 //! A driver whose every call the test can watch, hold up and fail.
 
-use crate::call::Call;
 use crate::events::Events;
 use crate::volumes::Volumes;
 use crate::volumes::backend::Backend;
@@ -120,7 +119,7 @@ impl Control {
 /// The driver.
 pub(super) struct Fake(Arc<Control>);
 
-fn volume(name: &Name) -> Volume {
+pub(super) fn volume(name: &Name) -> Volume {
     Volume {
         name: name.clone(),
         size: 0,
@@ -154,9 +153,10 @@ impl Driver for Fake {
 
     fn open(request: Open, _: &Context) -> Result<(Self, Opened)> {
         let control = Arc::clone(&CONTROLS.lock().unwrap()[&request.options["control"]]);
-        if control.state.lock().unwrap().no_open {
-            return Err(DriverError::new(ErrorKind::Unavailable, "the storage is away"));
-        }
+        control.call("open", |state| match state.no_open {
+            true => Err(DriverError::new(ErrorKind::Unavailable, "the storage is away")),
+            false => Ok(()),
+        })?;
         Ok((Self(control), Opened::default()))
     }
 
@@ -260,6 +260,11 @@ impl Driver for Fake {
 
 /// A service of one such driver, which is not open yet; `dir` is for the ledger and names the driver's control.
 pub(super) async fn service(dir: &Path) -> (Arc<Volumes>, Arc<Control>, bool) {
+    opening(dir, crate::volumes::QUICK).await
+}
+
+/// The same, of a driver that may take its time to open.
+pub(super) async fn opening(dir: &Path, patience: Duration) -> (Arc<Volumes>, Arc<Control>, bool) {
     let id = dir.display().to_string();
     let control = Arc::clone(CONTROLS.lock().unwrap().entry(id.clone()).or_default());
     let drivers = Drivers::new(SearchPath::only(&[]))
@@ -272,6 +277,6 @@ pub(super) async fn service(dir: &Path) -> (Arc<Volumes>, Arc<Control>, bool) {
     let set = DriverSet::new(Arc::clone(&backend), Vec::new());
     let volumes = Arc::new(Volumes::new(set, ledger, Events::default()));
     // What the caller makes of a failure is its affair.
-    let _ = backend.open(&Call::new("test")).await;
+    let _ = backend.open(patience).await;
     (volumes, control, place.first)
 }

@@ -1,0 +1,78 @@
+//! A driver that does not answer: it is asked once, and waited for by everybody.
+//!
+//! A call that hangs in the kernel (an NFS server that is gone) keeps its thread, whoever gave up waiting for it. What is
+//! asked again and again, whether a driver opens and how its storage is, is therefore one question at a time: the next who
+//! wants to know waits for the answer to the last one. That it comes is also how the end of the trouble is noticed.
+
+use convoy_driver_sdk::{DriverError, ErrorKind, Name};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+use tokio::task::JoinHandle;
+
+use crate::volumes::locks::unpoisoned;
+
+/// What to do about storage that hangs.
+const HANGS: &str = "look at its storage (the server, the network, the disk, the kernel's log): \
+                     it goes on by itself as soon as that answers, without a restart of the daemon";
+
+/// A question that may be under way.
+#[derive(Debug)]
+pub(super) struct Question<T> {
+    running: tokio::sync::Mutex<Option<JoinHandle<T>>>,
+    /// Since when it is, once somebody gave up waiting for the answer.
+    unanswered: Mutex<Option<Instant>>,
+}
+
+impl<T> Default for Question<T> {
+    fn default() -> Self {
+        Self { running: tokio::sync::Mutex::default(), unanswered: Mutex::default() }
+    }
+}
+
+impl<T: Send + 'static> Question<T> {
+    /// Waits so long for the answer to the question that is under way, or else to this one. `None`: there is none yet.
+    pub(super) async fn ask(
+        &self,
+        patience: Duration,
+        question: impl Future<Output = T> + Send + 'static,
+    ) -> Option<Result<T, DriverError>> {
+        let began = Instant::now();
+        let mut slot = self.running.lock().await;
+        let running = slot.get_or_insert_with(|| tokio::spawn(question));
+        let answer = tokio::time::timeout(patience, running).await;
+        let mut unanswered = unpoisoned(self.unanswered.lock());
+        match answer {
+            Ok(answer) => {
+                *slot = None;
+                *unanswered = None;
+                Some(answer.map_err(|error| DriverError::new(ErrorKind::Internal, error.to_string())))
+            }
+            Err(_) => {
+                unanswered.get_or_insert(began);
+                None
+            }
+        }
+    }
+
+    /// How long the answer has been waited for in vain.
+    pub(super) fn unanswered(&self) -> Option<Duration> {
+        unpoisoned(self.unanswered.lock()).map(|since| since.elapsed())
+    }
+}
+
+/// What callers are told of a driver that has not answered for so long.
+pub(super) fn hangs(driver: &Name, silence: Duration) -> DriverError {
+    let text = format!("driver {driver} has not answered for {} s", silence.as_secs());
+    DriverError::new(ErrorKind::DeadlineExceeded, text).hint(HANGS)
+}
+
+/// Adds to the error of a call that a driver which answers nothing did not answer either.
+pub(super) fn explained(error: DriverError, driver: &Name, silence: Duration) -> DriverError {
+    if error.kind != ErrorKind::DeadlineExceeded {
+        return error;
+    }
+    let DriverError { message, hint, .. } = hangs(driver, silence);
+    let further = error.hint.map(|hint| format!(". {hint}")).unwrap_or_default();
+    let text = format!("{}: {message}", error.message);
+    DriverError::new(ErrorKind::DeadlineExceeded, text).hint(hint.unwrap_or_default() + &further)
+}
