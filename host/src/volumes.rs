@@ -41,6 +41,7 @@ use locks::{Locks, PATIENCE, Turn};
 use retain::Policies;
 use set::DriverSet;
 use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
@@ -66,6 +67,8 @@ pub struct Volumes {
     pub policies: Policies,
     /// Names of volumes, for when their driver cannot be asked.
     pub known: Known,
+    /// Whether mounts that nobody recorded are those of convoy 0.5.
+    took_over: AtomicBool,
     mounting: Arc<Locks>,
     snapshotting: Arc<Locks>,
     /// Volumes whose snapshots are open for reading, and how often.
@@ -82,6 +85,7 @@ impl Volumes {
             events,
             policies: Policies::none(),
             known: Known::default(),
+            took_over: AtomicBool::new(false),
             mounting: Arc::default(),
             snapshotting: Arc::default(),
             reading: Arc::default(),

@@ -11,6 +11,7 @@ use convoy_client::types::Event;
 use convoy_driver_sdk::protocol::{Capability, ListVolumes, MountVolume, Volume};
 use convoy_driver_sdk::{DriverError, ErrorKind, Name};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// How many volumes a driver is asked for at once.
@@ -64,7 +65,8 @@ impl Volumes {
         let mut said = None;
         for round in 0usize.. {
             tokio::time::sleep(PERIOD).await;
-            if driver.may_open_yet() && !self.open_again(driver).await {
+            let opened = driver.may_open_yet();
+            if opened && !self.open_again(driver).await {
                 continue;
             }
             if round % PROBE_ROUNDS == 0 || driver.silence().is_some() {
@@ -83,6 +85,9 @@ impl Volumes {
             }
             if driver.is_unconfirmed() {
                 self.confirm_mounts(driver, &call).await;
+                if opened {
+                    self.adopt_mounts(driver).await;
+                }
             }
         }
     }
@@ -141,11 +146,20 @@ impl Volumes {
                 self.note(self.ledger.forget(name).await, name);
             }
         }
+        self.took_over.store(first, Ordering::Release);
         futures::future::join_all(self.drivers.iter().map(|driver| self.confirm_mounts(driver, call))).await;
+        for driver in self.drivers.iter() {
+            self.adopt_mounts(driver).await;
+        }
+    }
+
+    /// Takes mounts into the ledger that are not in it.
+    async fn adopt_mounts(&self, driver: &Arc<Backend>) {
+        let first = self.took_over.load(Ordering::Acquire);
         for entry in self.index.all() {
             let Some(mountpoint) = entry.volume.mountpoint.as_ref() else { continue };
             let name = &entry.volume.name;
-            if self.ledger.mountpoint(name).is_some() {
+            if !Arc::ptr_eq(&entry.driver, driver) || self.ledger.mountpoint(name).is_some() {
                 continue;
             }
             let claimed = self.ledger.claim(name, ADOPTED, mountpoint).await;

@@ -19,6 +19,7 @@ async fn a_driver_that_hangs_is_asked_once_and_noticed_when_it_answers() {
     for _ in 0..5 {
         volumes.probe(&driver, &mut said, SOON).await;
     }
+    control.wait_for("driver.probe").await;
     assert_eq!(control.arrived("driver.probe"), 1, "each question would keep a thread");
     let silence = driver.silence().unwrap();
     assert!(silence.to_string().starts_with("driver fake has not answered for "), "{silence}");
@@ -57,6 +58,9 @@ async fn a_driver_that_takes_its_time_to_open_is_opened_once_and_waited_for() {
     let driver = Arc::clone(volumes.drivers.default_driver());
     assert!(driver.is_opening() && driver.may_open_yet());
     volumes.add_orphans(&driver, dir.path()).await;
+    while control.arrived("open") == before {
+        driver.open(SOON).await.unwrap_err();
+    }
     for _ in 0..3 {
         driver.open(SOON).await.unwrap_err();
     }
