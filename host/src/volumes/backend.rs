@@ -248,7 +248,9 @@ impl Backend {
     }
 
     fn handle(&self) -> Result<&DriverHandle, DriverError> {
-        match (&self.loaded, &*unpoisoned(self.failure.read())) {
+        // Not under its lock: what is said of it looks at it once more.
+        let failure = self.failure();
+        match (&self.loaded, failure) {
             (Some(loaded), None) => Ok(&loaded.handle),
             (_, failure) => Err(self.unavailable(failure.as_ref())),
         }
