@@ -19,6 +19,7 @@ pub(crate) mod prune;
 pub(crate) mod recheck;
 pub(crate) mod restore;
 pub(crate) mod runs;
+pub(crate) mod scan;
 pub(crate) mod segments;
 pub(crate) mod sink;
 pub(crate) mod tree_backup;

@@ -4,12 +4,8 @@
 
 mod common;
 
-use std::sync::Arc;
-use std::time::Duration;
-
-use common::{Store, backup, describe, device, engine, meta, noise, restore_device, restore_tree, tree};
-use convoy_backup::{BackupError, BackupKind, BackupOptions, Extents, Progress, Source, SourceExtent};
-use convoy_objectstore::{Fault, FaultStore, ObjectStore};
+use common::{Store, backup, describe, device, meta, noise, restore_device, restore_tree, tree};
+use convoy_backup::{BackupKind, BackupOptions, Extents, Progress, Source, SourceExtent};
 use futures::StreamExt;
 use tokio_util::sync::CancellationToken;
 
@@ -163,36 +159,4 @@ async fn a_store_that_can_only_be_read_can_be_restored_from() {
     let reading: std::sync::Arc<dyn convoy_objectstore::ObjectStore> = std::sync::Arc::new(reading);
     assert_eq!(describe(restore_tree(&reading, "vol1", "b-1").await.path()), describe(source.path()));
     assert!(backup(&reading, "b-2", tree(source.path()), &BackupOptions::default()).await.is_err());
-}
-
-#[tokio::test]
-async fn what_there_is_to_do_is_told_also_where_the_volume_has_grown() {
-    let store = Store::new().await;
-    let source = tempfile::tempdir().unwrap();
-    std::fs::write(source.path().join("first"), noise(3000, 1)).unwrap();
-    backup(&store.store, "b-1", tree(source.path()), &BackupOptions::default()).await.unwrap();
-    std::fs::write(source.path().join("later"), noise(50_000, 2)).unwrap();
-
-    // It would never end, so that there is time to look.
-    let hanging: Arc<dyn ObjectStore> = Arc::new(FaultStore::new(store.store.clone(), |call| {
-        (call.op.starts_with("put") && call.key.ends_with(".pack")).then_some(Fault::Hang)
-    }));
-    let (engine, progress, cancel) = (engine(), Progress::new(), CancellationToken::new());
-    let options = BackupOptions::default();
-    let running =
-        engine.backup(hanging, meta("vol1", "b-2"), tree(source.path()), &options, &progress, &cancel);
-    let look = async {
-        for _ in 0..600 {
-            let now = progress.snapshot();
-            if (now.bytes_total, now.files_total) == (53_000, 2) {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        cancel.cancel();
-        progress.snapshot()
-    };
-    let (result, seen) = tokio::join!(running, look);
-    assert!(matches!(result, Err(BackupError::Cancelled)), "{result:?}");
-    assert_eq!((seen.bytes_total, seen.files_total), (53_000, 2));
 }

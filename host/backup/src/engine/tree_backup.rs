@@ -10,10 +10,9 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
 
 use convoy_tree::{Entry, Found, Kind, WalkEntry, WalkOptions, data_extents, walk};
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError};
+use crossbeam_channel::{Receiver, Sender};
 use fastcdc::v2020::FastCDC;
 use tokio::sync::oneshot;
 
@@ -33,8 +32,6 @@ use crate::format::wire::Piece;
 const SMALL: u64 = 256 << 10;
 /// Bytes of a large file that are read at once.
 const BUFFER: usize = 8 << 20;
-/// How long the parent's totals are good enough.
-const GUESS: Duration = Duration::from_secs(1);
 
 /// Where a file is cut, by its size: small chunks where a change should cost little, larger ones where there would be too many of them.
 fn cuts(size: u64) -> (usize, usize, usize) {
@@ -310,45 +307,4 @@ fn identity(entry: &Entry) -> Identity {
 fn send<T>(channel: &Sender<T>, value: T) -> BackupResult<()> {
     // The other end goes only when the operation ends.
     channel.send(value).map_err(|_| BackupError::Cancelled)
-}
-
-/// Counts what there is to do, while it is being done. Until `ended` hangs up, which stops it.
-pub(crate) fn scan(ctx: &Ctx, root: &Path, ended: &Receiver<()>) {
-    let Some((bytes, files)) = count(root, |bytes| {
-        ctx.progress.add_total(bytes, 1);
-        goes_on(ctx, ended)
-    }) else {
-        return;
-    };
-    ctx.progress.set_total(bytes, files);
-}
-
-/// The same where the parent's totals are a good guess already: only for work that takes long enough for somebody to look.
-pub(crate) fn scan_later(ctx: &Ctx, root: &Path, ended: &Receiver<()>) {
-    if ended.recv_timeout(GUESS) == Err(RecvTimeoutError::Timeout)
-        && let Some((bytes, files)) = count(root, |_| goes_on(ctx, ended))
-    {
-        ctx.progress.set_total(bytes, files);
-    }
-}
-
-fn goes_on(ctx: &Ctx, ended: &Receiver<()>) -> bool {
-    ctx.check().is_ok() && ended.try_recv() != Err(TryRecvError::Disconnected)
-}
-
-/// Bytes and files of a tree; `None` where `each`, called with the bytes of every file, says that nobody wants to know any more.
-fn count(root: &Path, mut each: impl FnMut(u64) -> bool) -> Option<(u64, u64)> {
-    let (mut bytes, mut files) = (0, 0);
-    for found in walk(root, WalkOptions { xattrs: false, cross_mounts: false }).ok()? {
-        if let Ok(Found::Entry(found)) = found
-            && found.entry.kind == Kind::File
-        {
-            bytes += found.entry.size;
-            files += 1;
-            if !each(found.entry.size) {
-                return None;
-            }
-        }
-    }
-    Some((bytes, files))
 }
