@@ -96,6 +96,15 @@ impl PackBuilder {
     }
 }
 
+/// The most bytes that a pack of such chunks alone may have, sealed or not: what it would be after a rewrite.
+pub(crate) fn size_at_most(chunks: u64, stored: u64) -> u64 {
+    // An entry as CBOR: the head of the array, the id with its head, three numbers of up to 5 bytes, and the encoding.
+    const ENTRY: u64 = 1 + 2 + 32 + 3 * 5 + 1;
+    // Beside them: magic, the heads of map and array, what zstd and a seal add to an index, the footer.
+    const REST: u64 = MAGIC.len() as u64 + 12 + 128 + FOOTER as u64;
+    stored.saturating_add(chunks.saturating_mul(ENTRY + ENTRY / 64)).saturating_add(REST)
+}
+
 /// A stored index with the footer behind it; `None` if it is too large for one.
 pub(crate) fn with_footer(stored: &[u8]) -> Option<Vec<u8>> {
     let len = u32::try_from(stored.len()).ok()?.to_le_bytes();
@@ -161,6 +170,22 @@ mod tests {
         assert_eq!(index.iter().map(|c| c.place).collect::<Vec<_>>(), places);
         let second = index[1].place;
         assert_eq!(&bytes[second.offset as usize..][..second.stored as usize], b"defg");
+    }
+
+    #[test]
+    fn no_pack_is_larger_than_is_said() {
+        let chunk = [9; 30];
+        for count in [1_u8, 2, 23, 24, 250] {
+            let mut pack = PackBuilder::new(PackId { run: u64::MAX, seq: u32::MAX }, 100);
+            for n in 0..count {
+                let id = *blake3::hash(&[n]).as_bytes();
+                pack.add(id, u32::MAX, &chunk, Encoding::Zstd).unwrap();
+            }
+            let bytes = pack.finish(&Crypt::default()).unwrap();
+            let most = size_at_most(count.into(), u64::from(count) * 30);
+            let sealed = (bytes.len() + crate::crypt::OVERHEAD) as u64;
+            assert!(sealed <= most && most < 3 * sealed, "{count}: {sealed}, said {most}");
+        }
     }
 
     #[test]

@@ -18,6 +18,7 @@ use crate::engine::segments::{Segments, load_root};
 use crate::engine::sink::{Lane, Sink};
 use crate::error::{BackupError, BackupResult};
 use crate::format::chunk::Encoder;
+use crate::format::pack::size_at_most;
 use crate::format::{ChunkId, ChunkRef, PackId};
 use crate::lock::Lock;
 
@@ -60,7 +61,9 @@ pub(super) async fn repack(
     for (pack, chunks) in found {
         let used: u64 = chunks.values().map(|chunk| u64::from(chunk.place.stored)).sum();
         let size = sparse.get(&pack).copied().unwrap_or_default();
-        if used * 100 >= size * below {
+        // Beside chunks a pack has an index, which is more than them if they are small: what counts is what would be
+        // won. A pack that was rewritten is then never worth it again.
+        if !chunks.is_empty() && size_at_most(chunks.len() as u64, used) * 100 >= size * below {
             continue;
         }
         summary.repacked += 1;
