@@ -18,6 +18,8 @@ mod run;
 mod show;
 mod test;
 
+pub use list::describe_apart;
+
 /// Makes what can be loaded from these directories, from the standard ones and from the program itself.
 pub type Installed = fn(&[PathBuf]) -> Drivers;
 

@@ -39,7 +39,7 @@ impl Cron {
     pub fn parse(text: &str, zone: TimeZone) -> Result<Self, InvalidCron> {
         let invalid = |why: String| InvalidCron { text: text.to_owned(), why };
         let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
-        let pattern = parser.parse(text.trim()).map_err(|error| invalid(error.to_string()))?;
+        let pattern = parser.parse(text.trim()).map_err(|error| invalid(reason(&error)))?;
         let cron = Self { text: text.to_owned(), pattern, zone };
         match cron.next_after(Timestamp::from_unix(0)) {
             Some(_) => Ok(cron),
@@ -73,6 +73,19 @@ impl Cron {
         let time = jiff::Timestamp::from_second(time.unix()).ok()?;
         Some(Moment(time.to_zoned_datetime(self.zone.clone())))
     }
+}
+
+/// What is wrong, as part of a sentence and without the names of the parser's own parts.
+fn reason(error: &CronError) -> String {
+    let text = match error {
+        CronError::EmptyPattern => "it is empty",
+        CronError::InvalidPattern(text)
+        | CronError::IllegalCharacters(text)
+        | CronError::ComponentError(text) => text.as_str(),
+        other => return other.to_string().trim_end_matches('.').to_owned(),
+    };
+    let mut letters = text.trim_end_matches('.').chars();
+    letters.next().map(|first| first.to_lowercase().chain(letters).collect()).unwrap_or_default()
 }
 
 /// A moment on the calendar that croner searches.
@@ -194,6 +207,7 @@ mod tests {
         for bad in ["", "x", "* * * *", "* * * * * *", "61 * * * *", "0 0 30 2 *", "0 25 * * *"] {
             let error = Cron::parse(bad, TimeZone::UTC).unwrap_err().to_string();
             assert!(error.contains("expected minute, hour"), "{bad}: {error}");
+            assert!(!error.contains(".;") && !error.contains("Component"), "{error}");
         }
     }
 

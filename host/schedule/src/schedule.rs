@@ -86,9 +86,41 @@ pub enum Reason {
     /// A file that is looked for in no particular directory.
     #[error("invalid {0} {1:?}: expected an absolute path")]
     KeyFile(&'static str, PathBuf),
+    /// Backups cannot go there.
+    #[error("invalid destination {url:?}: {expected}")]
+    Destination {
+        /// As written.
+        url: String,
+        /// What it may be.
+        expected: String,
+    },
     /// Two ways to open what one opens.
     #[error("expected either encryption-key-file or passphrase-file, found both")]
     TwoKeys,
+}
+
+impl Reason {
+    /// The field that is wrong, or the one that names the schedule.
+    #[must_use]
+    pub fn field(&self) -> &str {
+        match self {
+            Self::Cron(_) => "cron",
+            Self::Zone(_) => "timezone",
+            Self::JitterOverlaps(..) => "jitter",
+            Self::Destination { .. } => "destination",
+            Self::TwoKeys => "passphrase-file",
+            Self::Duration { field, .. } | Self::OnlyBackup(field) | Self::KeyFile(field, _) => field,
+            // A table, or in one of several.
+            Self::Name
+            | Self::Twice
+            | Self::Selection(_)
+            | Self::Keep(..)
+            | Self::Hook
+            | Self::OnlyExec(_)
+            | Self::Notify
+            | Self::Webhook(_) => "name",
+        }
+    }
 }
 
 /// A schedule.

@@ -14,6 +14,7 @@ pub mod setting;
 
 mod check;
 mod merge;
+mod schedules;
 
 pub use check::check_file;
 pub use live::Live;
@@ -117,16 +118,36 @@ pub enum ConfigError {
     #[error(transparent)]
     Destinations(#[from] SettingsError),
     /// A schedule.
-    #[error("{} in {}", error, path.display())]
+    #[error("{error} ({at})")]
     Schedule {
-        /// The file.
-        path: PathBuf,
+        /// Where it stands.
+        at: Source,
         /// Which, and what is wrong.
         error: InvalidSchedule,
     },
     /// A driver option.
     #[error(transparent)]
     Option(#[from] options::OptionError),
+    /// A file that the settings name.
+    #[error("{} is named in the settings and cannot be read: {source} ({at})", path.display())]
+    NamedFile {
+        /// The file.
+        path: PathBuf,
+        /// Where it is named.
+        at: Source,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// An option that no driver knows.
+    #[error("no driver knows the option {name} ({at}): known are {known}")]
+    UnknownOption {
+        /// The option.
+        name: String,
+        /// Where it stands.
+        at: Source,
+        /// The ones that are known, with commas.
+        known: String,
+    },
     /// `--drivers` names no driver.
     #[error("invalid --drivers: a name is empty")]
     EmptyDriver,

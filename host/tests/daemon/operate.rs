@@ -68,6 +68,44 @@ fn settings_come_from_a_file_and_change_while_the_daemon_runs() {
     assert!(!refused.status.success() && text(&refused).contains("expected keep or delete"), "{refused:?}");
 }
 
+/// What would else be found at night, or at the next start.
+#[test]
+fn a_check_finds_what_a_start_does_not_need_yet() {
+    let daemon = Daemon::prepare(&[]);
+    let file = daemon.dir.path().join("convoy.toml");
+    let key = daemon.dir.path().join("key").display().to_string();
+    let check = |settings: &str| {
+        std::fs::write(&file, settings).unwrap();
+        let output = daemon.cli(&["config", "check", file.to_str().unwrap()]);
+        (output.status.success(), text(&output))
+    };
+    let destination = format!("[destinations.\"s3://b1/\"]\ncredentials_file = \"{key}\"\n");
+    let schedule = format!(
+        "\n[[schedule]]\nname = \"nightly\"\ncron = \"@daily\"\nvolumes = [\"*\"]\nkind = \"backup\"\n\
+         destination = \"s3://b1/\"\npassphrase-file = \"{key}\"\n"
+    );
+    for (settings, line, said) in [
+        (destination.as_str(), 2, "is named in the settings and cannot be read: No such file"),
+        (&schedule, 8, "is named in the settings and cannot be read: No such file"),
+        (&schedule.replace(&key, "/"), 8, "cannot be read: is a directory"),
+        (&schedule.replace("s3://b1/", "gs://b1/"), 7, "invalid destination"),
+        ("[driver-options]\nvfs.pth = \"/srv\"\n", 2, "no driver knows the option vfs.pth"),
+        ("drivers = [\"vfs\"]\n[driver-options]\ndm.datadev = \"/x\"\n", 3, "known are vfs.path"),
+    ] {
+        let (good, told) = check(settings);
+        assert!(!good && told.contains(said), "{settings}: {told}");
+        assert!(told.contains(&format!("convoy.toml:{line})")), "{settings}: {told}");
+    }
+    std::fs::write(&key, "a passphrase").unwrap();
+    let (good, told) = check(&format!("{destination}{schedule}[driver-options]\nvfs.path = \"/srv\"\n"));
+    assert!(good && told.contains("8 settings, all well\n"), "{told}");
+    // What nobody can know here is said to be unchecked.
+    let (good, told) = check("drivers = [\"elsewhere\"]\n[driver-options]\nels.x = 1\n");
+    assert!(good && told.contains("since driver elsewhere cannot be loaded here"), "{told}");
+    let (good, _) = check("[driver-options]\ndm.datadev = \"/x\"\n");
+    assert!(good, "a flag may name the driver");
+}
+
 #[test]
 fn docker_has_a_socket_of_its_own_without_the_admin_api() {
     let mut daemon = Daemon::prepare(&[]);

@@ -125,6 +125,17 @@ async fn load_apart(spec: &str, driver_path: &[PathBuf]) -> std::result::Result<
     })
 }
 
+/// What a driver says of itself, asked in a process of its own; `None`: it cannot be loaded.
+///
+/// For who has no runtime: this starts one.
+pub fn describe_apart(spec: &str, driver_path: &[PathBuf]) -> Option<Description> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+    match runtime.block_on(load_apart(spec, driver_path)) {
+        Ok(Loaded::Description(description)) => Some(description),
+        Ok(Loaded::Error(_)) | Err(_) => None,
+    }
+}
+
 /// What [`load_apart`] runs.
 pub(super) async fn describe(driver: &str, drivers: &Drivers, output: &mut Output) -> Result<()> {
     let told = match drivers.load(&spec(driver)?).await {

@@ -2,14 +2,28 @@
 
 use super::file::File;
 use super::merge::merge;
-use super::setting::Layers;
-use super::{ConfigError, FILE, root};
+use super::setting::{Layers, Source};
+use super::{Config, ConfigError, FILE, read, root};
+use crate::daemon::options::{self, OptionError};
 use convoy_cli::args::DaemonArgs;
-use std::path::Path;
+use convoy_cli::driver::describe_apart;
+use convoy_driver_sdk::protocol::Description;
+use std::path::{Path, PathBuf};
+
+/// Keys, whole or their last part, whose values are files that the daemon reads when it needs them.
+const FILES: [&str; 6] = [
+    "credentials_file",
+    "ca_file",
+    "encryption_key_file",
+    "passphrase_file",
+    "encryption-key-file",
+    "passphrase-file",
+];
 
 /// Checks a file and says that all is well.
 ///
-/// Driver options are not checked by name: only a daemon that has loaded the drivers knows them.
+/// More than a start does: files that are named have to be there, which at a start they need not, and the options of
+/// drivers are looked up with drivers that are loaded for it, in processes of their own.
 ///
 /// # Errors
 /// What is wrong, with the line.
@@ -18,6 +32,64 @@ pub fn check_file(path: &Path) -> Result<String, ConfigError> {
     let args = DaemonArgs::default();
     let layers = Layers { args: &args, file: &file };
     let root = root(layers);
-    merge(&root.join(FILE), &root, None, layers)?;
-    Ok(format!("{}: {} settings, all well", path.display(), file.values().count()))
+    // Which drivers there are may be known from an earlier start alone. What cannot be read is no fault of this file.
+    let saved = read(&root.join(FILE)).ok().flatten();
+    let from_earlier = saved.is_some();
+    let config = merge(&root.join(FILE), &root, saved, layers)?;
+    named_files(&file)?;
+    let unchecked = driver_options(&config, from_earlier)?.map_or_else(String::new, |driver| {
+        format!("; the options of drivers were not checked, since driver {driver} cannot be loaded here")
+    });
+    Ok(format!("{}: {} settings, all well{unchecked}", path.display(), file.values().count()))
+}
+
+fn named_files(file: &File) -> Result<(), ConfigError> {
+    for (key, value, line) in file.values() {
+        let last = key.rsplit('.').next().unwrap_or(key);
+        if !FILES.contains(&last) || !(key.starts_with("destinations.") || key.starts_with("schedule.")) {
+            continue;
+        }
+        let path = PathBuf::from(value);
+        if let Err(source) = readable(&path) {
+            let at = Source::File { path: file.path.clone(), line };
+            return Err(ConfigError::NamedFile { path, at, source });
+        }
+    }
+    Ok(())
+}
+
+fn readable(path: &Path) -> std::io::Result<()> {
+    if std::fs::File::open(path)?.metadata()?.is_dir() {
+        return Err(std::io::ErrorKind::IsADirectory.into());
+    }
+    Ok(())
+}
+
+/// Refuses options that none of the drivers knows; or gives the driver that cannot be asked.
+fn driver_options(config: &Config, from_earlier: bool) -> Result<Option<String>, ConfigError> {
+    let mut options = config.driver_options.clone();
+    if config.file.settings.drivers.is_none() && !from_earlier {
+        // A flag may name other drivers: only what is surely meant for the embedded one can be told to be wrong.
+        options.retain(|name, _| name.starts_with("vfs."));
+    }
+    if options.is_empty() {
+        return Ok(None);
+    }
+    let mut known = Vec::new();
+    for driver in &config.general.driver_list {
+        match describe_apart(driver, &config.driver_path) {
+            Some(description) => known.push(description),
+            None => return Ok(Some(driver.clone())),
+        }
+    }
+    let known: Vec<&Description> = known.iter().collect();
+    options::refuse_unknown(&options, &known).map_err(|error| match error {
+        OptionError::Unknown { name, known } => {
+            let line = config.file.line(&format!("driver-options.{name}")).unwrap_or(1);
+            let at = Source::File { path: config.file.path.clone(), line };
+            ConfigError::UnknownOption { name, at, known }
+        }
+        other => other.into(),
+    })?;
+    Ok(None)
 }

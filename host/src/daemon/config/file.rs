@@ -70,6 +70,20 @@ pub struct Settings {
 #[serde(try_from = "String")]
 pub struct Memory(pub u64);
 
+impl Memory {
+    /// What the engine keeps to when nobody says.
+    pub const DEFAULT: Self = Self(128 << 20);
+}
+
+impl std::fmt::Display for Memory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            bytes if bytes % (1 << 20) == 0 => write!(f, "{}M", bytes >> 20),
+            bytes => write!(f, "{bytes}"),
+        }
+    }
+}
+
 impl TryFrom<String> for Memory {
     type Error = String;
 

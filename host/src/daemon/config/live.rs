@@ -144,4 +144,59 @@ mod tests {
         assert!(error.contains("convoy.toml:1") && error.contains("expected error, warn"), "{error}");
         assert_eq!(live.now().shown, now.shown, "a file that is wrong changes nothing");
     }
+
+    const DOCUMENT: &str = include_str!("../../../../docs/operations/configuration.md");
+
+    /// The keys that are told to be known instead of one that is not.
+    fn known(text: &str) -> Vec<String> {
+        let error = File::parse(Path::new("c.toml"), text).unwrap_err().to_string();
+        let (_, known) = error.split_once("expected one of ").expect(&error);
+        known.split(", ").map(|key| key.trim_matches('`').to_owned()).collect()
+    }
+
+    #[test]
+    fn the_table_of_settings_is_whole_and_says_what_a_reload_takes() {
+        let rows = DOCUMENT.lines().filter(|line| line.starts_with("| `"));
+        let (mut keys, mut reloaded) = (Vec::new(), Vec::new());
+        for row in rows {
+            let cells: Vec<&str> = row.split(" |").map(|cell| cell.trim_start_matches('|').trim()).collect();
+            for key in cells[0].split(", ") {
+                let key = key.trim_matches(['`', '[', ']']).split('.').next().unwrap().to_owned();
+                if cells[2] == "yes" {
+                    reloaded.push(key.clone());
+                }
+                keys.push(key);
+            }
+        }
+        let mut expected = known("nothing = 1");
+        expected.sort();
+        keys.sort();
+        assert_eq!(keys, expected);
+        let mut takes: Vec<&str> =
+            RELOADED.iter().chain(&RELOADED_TABLES).map(|key| key.trim_end_matches('.')).collect();
+        takes.sort_unstable();
+        reloaded.sort();
+        assert_eq!(reloaded, takes);
+    }
+
+    #[test]
+    fn every_field_of_a_table_is_documented() {
+        let backups = include_str!("../../../../docs/backups.md");
+        let schedules = include_str!("../../../../docs/schedules.md");
+        for (table, document) in [
+            ("[destinations.\"s3://b/\"]", backups),
+            ("[[schedule]]", schedules),
+            ("[[schedule]]\n[[schedule.before]]", schedules),
+            ("[[schedule]]\n[[schedule.notify]]", schedules),
+            ("[[schedule]]\n[schedule.keep]", schedules),
+        ] {
+            let missing: Vec<_> = known(&format!("{table}\nnothing = 1\n"))
+                .into_iter()
+                .filter(|key| {
+                    !["`KEY", "KEY = ", ".KEY]]"].iter().any(|it| document.contains(&it.replace("KEY", key)))
+                })
+                .collect();
+            assert!(missing.is_empty(), "{table}: {missing:?} are not explained");
+        }
+    }
 }

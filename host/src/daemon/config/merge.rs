@@ -1,6 +1,7 @@
 //! Settings from everywhere, brought together: each value with where it comes from.
 
 use super::file::{File, Memory};
+use super::schedules::schedules;
 use super::setting::{Given, Layers, Setting, Shown, Source};
 use super::{
     Config, ConfigError, DockerRemove, LOG_LEVEL, Options, SHORTEST_TIMEOUT, STOP_TIMEOUT, Sockets, log_level,
@@ -10,7 +11,6 @@ use crate::daemon::monitor::{Address, InvalidAddress};
 use crate::daemon::{drivers, duration, options};
 use convoy_client::DEFAULT_SOCKET;
 use convoy_client::types::General;
-use convoy_schedule::Schedule;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -47,8 +47,7 @@ pub(super) fn merge(
         stop_timeout: merge.stop_timeout()?,
         metrics_listen: merge.metrics_listen()?,
         backups: merge.backups()?,
-        schedules: Schedule::all(&layers.file.settings.schedule)
-            .map_err(|error| ConfigError::Schedule { path: layers.file.path.clone(), error })?,
+        schedules: schedules(layers.file, &general.driver_list)?,
         file: layers.file.clone(),
         general,
         shown: Shown::new(),
@@ -266,8 +265,8 @@ impl Merge<'_> {
             "memory",
             args.memory.map(Memory),
             file.settings.memory.as_ref(),
-            |m| m.0.to_string(),
-            "",
+            |memory| memory.to_string(),
+            &Memory::DEFAULT.to_string(),
         );
         let destinations = match &args.destinations {
             Some(path) => {

@@ -1,0 +1,105 @@
+//! The schedules of the file, checked; what is wrong is told with its line.
+
+use super::ConfigError;
+use super::file::File;
+use super::setting::Source;
+use crate::daemon::drivers::EMBEDDED;
+use convoy_objectstore::Destination;
+use convoy_schedule::schedule::Reason;
+use convoy_schedule::{InvalidSchedule, Schedule};
+
+/// The schedules of a file.
+///
+/// # Errors
+/// [`ConfigError::Schedule`].
+pub(super) fn schedules(file: &File, drivers: &[String]) -> Result<Vec<Schedule>, ConfigError> {
+    let schedules = Schedule::all(&file.settings.schedule).map_err(|error| wrong(file, error))?;
+    for schedule in &schedules {
+        if let Err(expected) = destination(&schedule.destination, drivers) {
+            let why = Reason::Destination { url: schedule.destination.clone(), expected };
+            let error = InvalidSchedule { name: schedule.name.clone(), why };
+            return Err(wrong(file, error));
+        }
+    }
+    Ok(schedules)
+}
+
+fn wrong(file: &File, error: InvalidSchedule) -> ConfigError {
+    // Of two schedules of one name the later one is the mistake.
+    let number = file.settings.schedule.iter().rposition(|config| config.name == error.name);
+    let number = number.unwrap_or_default();
+    let line = [error.why.field(), "name"]
+        .iter()
+        .find_map(|field| file.line(&format!("schedule.{number}.{field}")))
+        .unwrap_or(1);
+    ConfigError::Schedule { at: Source::File { path: file.path.clone(), line }, error }
+}
+
+/// Whether backups can go there: to a directory, to S3, or to the storage of a driver. A typing error would else be
+/// found at night.
+fn destination(url: &str, drivers: &[String]) -> Result<(), String> {
+    let expected =
+        "vfs:///path/, s3://bucket@region/path/, or a driver of this daemon that keeps backups itself";
+    match url.split_once("://") {
+        None if url.is_empty() => Ok(()),
+        Some(("vfs" | "s3", _)) => url.parse::<Destination>().map(|_| ()).map_err(|error| error.to_string()),
+        // What a driver calls its own storage it says when it is open.
+        Some((scheme, _)) if !scheme.is_empty() && !drivers.iter().all(|driver| is_embedded(driver)) => {
+            Ok(())
+        }
+        _ => Err(format!("expected {expected}")),
+    }
+}
+
+fn is_embedded(driver: &str) -> bool {
+    driver.rsplit(':').next() == Some(EMBEDDED)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    #[test]
+    fn what_is_wrong_is_told_with_its_line() {
+        let plain = "[[schedule]]\nname = \"one\"\ncron = \"@daily\"\nvolumes = [\"*\"]\nkind = \"backup\"\n";
+        for (more, line, said) in [
+            (
+                "destination = \"gs://bucket/x\"",
+                12,
+                "invalid destination \"gs://bucket/x\": expected vfs:///path/",
+            ),
+            ("destination = \"/srv/backups\"", 12, "expected vfs:///path/"),
+            ("destination = \"vfs://srv\"", 12, "VFS path must follow"),
+            ("destination = \"vfs:///srv\"\njitter = \"2d\"", 13, "invalid jitter"),
+            ("timezone = \"Mars\"", 12, "invalid timezone \"Mars\""),
+            ("keep = { last = 0 }", 8, "keep has no rule"),
+        ] {
+            let text = format!("{plain}\n{}{more}\n", plain.replace("one", "two"));
+            let file = File::parse(Path::new("/etc/convoy/convoy.toml"), &text).unwrap();
+            let error = schedules(&file, &["vfs".to_owned()]).unwrap_err().to_string();
+            assert!(error.starts_with("schedule \"two\": ") && error.contains(said), "{more}: {error}");
+            assert!(error.ends_with(&format!("(/etc/convoy/convoy.toml:{line})")), "{more}: {error}");
+        }
+        let text = plain.replace("@daily", "61 3 * * *");
+        let file = File::parse(Path::new("c.toml"), &text).unwrap();
+        assert_eq!(
+            schedules(&file, &[]).unwrap_err().to_string(),
+            "schedule \"one\": invalid cron expression \"61 3 * * *\": number out of bounds; expected minute, hour, \
+             day of month, month and day of week, like \"30 3 * * *\" (c.toml:3)"
+        );
+        let file = File::parse(Path::new("c.toml"), &format!("{plain}{plain}")).unwrap();
+        assert!(schedules(&file, &[]).unwrap_err().to_string().ends_with("(c.toml:7)"), "the second of two");
+    }
+
+    #[test]
+    fn a_driver_may_keep_backups_itself() {
+        let some = ["builtin:vfs".to_owned(), "/opt/libconvoy_driver_digitalocean.so".to_owned()];
+        for good in ["", "do://fra1/", "s3://bucket/", "vfs:///srv/backups"] {
+            assert_eq!(destination(good, &some), Ok(()), "{good}");
+        }
+        for bad in ["do://fra1/", "://", "vfs", "s3://", "vfs://x/"] {
+            assert!(destination(bad, &some[..1]).is_err(), "{bad}");
+        }
+    }
+}
