@@ -14,6 +14,26 @@ const BACKLOG: usize = 256;
 /// How many past events are kept in memory.
 const REMEMBERED: usize = 4096;
 
+/// Every kind of event there is.
+pub const KINDS: [&str; 16] = [
+    "volume.create",
+    "volume.delete",
+    "volume.mount",
+    "volume.unmount",
+    "volume.resize",
+    "snapshot.create",
+    "snapshot.delete",
+    "snapshot.revert",
+    "backup.create",
+    "backup.delete",
+    "schedule.success",
+    "schedule.failure",
+    "schedule.skip",
+    "driver.up",
+    "driver.warning",
+    "driver.healthy",
+];
+
 /// The daemon's events.
 #[derive(Debug, Clone)]
 pub struct Events(Arc<Inner>);
@@ -33,6 +53,7 @@ impl Default for Events {
 impl Events {
     /// Tells everybody who listens. The time is filled in.
     pub fn send(&self, event: Event) {
+        debug_assert!(KINDS.contains(&event.kind.as_str()), "{} is not among the kinds", event.kind);
         tracing::info!(
             kind = event.kind,
             driver = event.driver,
@@ -68,12 +89,19 @@ pub fn is_wanted(filter: &EventFilter, event: &Event) -> bool {
     let one_of = |wanted: &str, is: &dyn Fn(&str) -> bool| {
         wanted.is_empty() || wanted.split(',').map(str::trim).any(is)
     };
-    let kind = |wanted: &str| {
-        event.kind == wanted || event.kind.strip_prefix(wanted).is_some_and(|rest| rest.starts_with('.'))
-    };
-    one_of(&filter.kind, &kind)
+    one_of(&filter.kind, &|wanted| names(wanted, &event.kind))
         && one_of(&filter.volume, &|volume| volume == event.volume)
         && one_of(&filter.driver, &|driver| driver == event.driver)
+}
+
+fn names(wanted: &str, kind: &str) -> bool {
+    kind == wanted || kind.strip_prefix(wanted).is_some_and(|rest| rest.starts_with('.'))
+}
+
+/// What is asked for among the kinds and is none, nor the beginning of one: who waits for it would wait for ever.
+pub fn unknown_kind(filter: &EventFilter) -> Option<&str> {
+    let asked = filter.kind.split(',').map(str::trim);
+    asked.filter(|_| !filter.kind.is_empty()).find(|asked| !KINDS.iter().any(|kind| names(asked, kind)))
 }
 
 /// An event of this kind about a volume.
@@ -120,5 +148,23 @@ mod tests {
         ] {
             assert_eq!(is_wanted(&filter, &event), wanted, "{filter:?}");
         }
+        for (kind, unknown) in [
+            ("", None),
+            ("backup", None),
+            ("volume,driver.up", None),
+            ("backup,back", Some("back")),
+            ("x", Some("x")),
+        ] {
+            assert_eq!(unknown_kind(&filter(kind, "", "")), unknown);
+        }
+    }
+
+    #[test]
+    fn every_kind_is_documented() {
+        let document = include_str!("../../docs/monitoring.md");
+        let line = document.lines().find_map(|line| line.strip_prefix("Kinds: ")).unwrap();
+        let named: Vec<&str> =
+            line.trim_end_matches('.').split(", ").map(|kind| kind.trim_matches('`')).collect();
+        assert_eq!(named, KINDS);
     }
 }

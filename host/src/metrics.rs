@@ -221,6 +221,20 @@ impl Metrics {
         self.runs.get_or_create(&labels).inc();
     }
 
+    /// What is not yet counted is there as 0: of a counter that comes with its first event, Prometheus never sees it
+    /// grow, and the first run after a start would be missing in every `increase()`.
+    pub fn prepare<'a>(&self, schedules: impl Iterator<Item = &'a str>) {
+        for what in [Bytes::BackedUp, Bytes::Read, Bytes::Stored, Bytes::Restored] {
+            drop(self.bytes.get_or_create(&BytesLabel { what: what.as_str().to_owned() }));
+        }
+        for schedule in schedules {
+            for result in ["success", "failure", "skip"] {
+                let labels = RunLabels { schedule: schedule.to_owned(), result: result.to_owned() };
+                drop(self.runs.get_or_create(&labels));
+            }
+        }
+    }
+
     /// Something happened.
     pub fn happened(&self, kind: &str) {
         self.events.get_or_create(&KindLabel { kind: kind.to_owned() }).inc();

@@ -189,7 +189,9 @@ fn backups(app: &App, gauges: &mut Gauges) {
 }
 
 async fn schedules(app: &App, gauges: &mut Gauges) {
-    for (name, schedule) in app.schedules.status().await {
+    let schedules = app.schedules.status().await;
+    METRICS.prepare(schedules.keys().map(String::as_str));
+    for (name, schedule) in schedules {
         let of_schedule = [("schedule", name.as_str())];
         if let Ok(next) = Timestamp::parse(&schedule.next) {
             let help = "When something runs next";

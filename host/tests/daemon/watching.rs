@@ -162,6 +162,8 @@ fn events_of_the_past_are_told_as_far_as_they_are_wanted() {
     assert!(String::from_utf8(people.stdout).unwrap().contains("vol1"));
     let refused = daemon.call("GET", "/events?since=soon", "");
     assert!(refused.status == 400 && refused.body.contains("invalid time"), "{refused:?}");
+    let refused = daemon.call("GET", "/events?kind=schedule.failed", "");
+    assert!(refused.status == 400 && refused.body.contains("schedule.failure"), "{refused:?}");
     let refused = daemon.call("GET", "/events?knd=x", "");
     assert!(refused.status == 400 && refused.body.contains("knd"), "{refused:?}");
 }

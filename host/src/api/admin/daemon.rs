@@ -4,7 +4,7 @@ use super::super::answer::{Failure, body, json, text};
 use super::super::{App, front, stream};
 use super::call;
 use crate::daemon::config::setting::is_secret;
-use crate::events::is_wanted;
+use crate::events::{self, is_wanted};
 use crate::jobs::About;
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
@@ -126,6 +126,12 @@ pub(super) async fn events(
         "" => None,
         text => Some(Timestamp::parse(text).map_err(|error| invalid(error.to_string()))?),
     };
+    if let Some(unknown) = events::unknown_kind(&filter) {
+        let known = events::KINDS.join(", ");
+        return Err(invalid(format!(
+            "unknown kind of events {unknown:?}: expected one of {known}, or its beginning"
+        )));
+    }
     let follow = match filter.follow.as_str() {
         "" | "true" => true,
         "false" => false,
