@@ -3,7 +3,7 @@
 use super::Session;
 use crate::args::TopArgs;
 use crate::error::Result;
-use crate::output::top::{Seen, screen};
+use crate::output::top::{Seen, fitted, screen};
 use std::time::Duration;
 
 /// Moves to the upper left and clears what is below.
@@ -22,10 +22,14 @@ impl Session<'_> {
             if !self.output.is_for_people() {
                 self.output.line(serde_json::to_string(&seen)?)?;
             } else {
-                if !args.once {
-                    self.output.bytes(CLEAR.as_bytes())?;
+                let text = screen(&seen);
+                match console::Term::stdout().size_checked() {
+                    Some((rows, columns)) if !args.once => {
+                        self.output.bytes(CLEAR.as_bytes())?;
+                        self.output.styled(&fitted(&text, rows.into(), columns.into()))?;
+                    }
+                    _ => self.output.styled(&text)?,
                 }
-                self.output.styled(&screen(&seen))?;
             }
             self.output.finish()?;
             if args.once {

@@ -2,6 +2,7 @@
 
 use super::BOLD;
 use super::table::printable;
+use super::values::counted;
 use anstyle::{AnsiColor, Style};
 use convoy_client::types::{Diagnosis, Symptom};
 use std::fmt::Write;
@@ -34,7 +35,7 @@ pub fn diagnosis(diagnosis: &Diagnosis) -> String {
     }
     let (errors, warnings) = (count(diagnosis, "error"), count(diagnosis, "warning"));
     let repairable = diagnosis.findings.iter().filter(|it| it.repairable && !it.repaired).count();
-    let _ = writeln!(text, "\n{errors} errors, {warnings} warnings");
+    let _ = writeln!(text, "\n{}, {}", counted(errors, "error"), counted(warnings, "warning"));
     if repairable > 0 {
         let _ = writeln!(text, "`convoy doctor --repair` repairs {repairable} of them");
     }
@@ -82,7 +83,7 @@ mod tests {
         let text = anstream::adapter::strip_str(&diagnosis(&of(vec![symptom("error", false)]))).to_string();
         assert_eq!(
             text,
-            "error    machine: clock: it is wrong\n         set it\n\n1 errors, 0 warnings\n`convoy doctor --repair` repairs 1 of them\n"
+            "error    machine: clock: it is wrong\n         set it\n\n1 error, 0 warnings\n`convoy doctor --repair` repairs 1 of them\n"
         );
     }
 }

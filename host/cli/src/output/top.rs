@@ -1,7 +1,7 @@
 //! What `top` shows.
 
 use super::table::{heading, printable, table};
-use super::values::{bytes, or_dash, time};
+use super::values::{bytes, counted, or_dash, time};
 use convoy_client::types::{DriverStatus, Job, ScheduleStatus, Volume};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -32,9 +32,10 @@ pub fn screen(seen: &Seen) -> String {
     // Writing to a text cannot fail.
     let _ = writeln!(
         text,
-        "{} volumes, {mounted} mounted, {snapshots} snapshots, {} jobs",
-        seen.volumes.len(),
-        seen.jobs.len()
+        "{}, {mounted} mounted, {}, {}",
+        counted(seen.volumes.len(), "volume"),
+        counted(snapshots, "snapshot"),
+        counted(seen.jobs.len(), "job")
     );
     text += "\n";
     let drivers = seen.drivers.values().map(|driver| {
@@ -49,11 +50,13 @@ pub fn screen(seen: &Seen) -> String {
         ]
     });
     text += &table(&["DRIVER", "STATE", "VOLUMES", "RESTARTS", "MESSAGE"], drivers);
-    text += &heading("Jobs");
-    text += &table(
-        &["KIND", "VOLUME", "PHASE", "DONE", "OF", "RATE", "LEFT", "SINCE"],
-        seen.jobs.values().map(job),
-    );
+    if !seen.jobs.is_empty() {
+        text += &heading("Jobs");
+        text += &table(
+            &["KIND", "VOLUME", "PHASE", "DONE", "OF", "RATE", "LEFT", "SINCE"],
+            seen.jobs.values().map(job),
+        );
+    }
     if !seen.schedules.is_empty() {
         text += &heading("Schedules");
         let rows = seen.schedules.values().map(|schedule| {
@@ -73,6 +76,27 @@ pub fn screen(seen: &Seen) -> String {
         text += &table(&["SCHEDULE", "NEXT", "VOLUMES", "RUNNING", "WAITING", "FAILED", "MESSAGE"], rows);
     }
     text
+}
+
+/// A screen cut to a terminal: a line that is wrapped, or one too many, would push what is above out of sight.
+pub fn fitted(text: &str, rows: usize, columns: usize) -> String {
+    // The cursor needs a line of its own.
+    let room = rows.saturating_sub(1).max(1);
+    let lines: Vec<&str> = text.lines().collect();
+    let shown = if lines.len() > room { room - 1 } else { lines.len() };
+    let mut cut = String::new();
+    for line in &lines[..shown] {
+        // Writing to a text cannot fail.
+        let _ = writeln!(cut, "{}", console::truncate_str(line, columns, "…"));
+    }
+    if shown < lines.len() {
+        let _ = writeln!(cut, "{}", console::truncate_str(&more(lines.len() - shown), columns, "…"));
+    }
+    cut
+}
+
+fn more(lines: usize) -> String {
+    format!("... and {}", counted(lines, "more line"))
 }
 
 fn job(job: &Job) -> Vec<String> {
@@ -116,8 +140,30 @@ mod tests {
             ..Seen::default()
         };
         let text = anstream::adapter::strip_str(&screen(&seen)).to_string();
-        for part in ["0 volumes, 0 mounted, 0 snapshots, 1 jobs", "vfs      ready", "1.00 MiB/s", "1023 s"] {
+        for part in ["0 volumes, 0 mounted, 0 snapshots, 1 job\n", "vfs      ready", "1.00 MiB/s", "1023 s"] {
             assert!(text.contains(part), "{part} in\n{text}");
         }
+        let idle = screen(&Seen { jobs: BTreeMap::new(), ..seen });
+        assert!(idle.contains("0 jobs") && !idle.contains("PHASE"), "{idle}");
+    }
+
+    #[test]
+    fn a_screen_fits_the_terminal() {
+        let driver = |name: &str| {
+            let message = "it is not there: ".repeat(20);
+            DriverStatus { name: name.to_owned(), message, ..DriverStatus::default() }
+        };
+        let drivers = (10..40).map(|number| (number.to_string(), driver(&format!("driver{number}"))));
+        let text = screen(&Seen { drivers: drivers.collect(), ..Seen::default() });
+        let plain = |text: &str| anstream::adapter::strip_str(text).to_string();
+        for (rows, columns) in [(24, 80), (10, 20), (2, 1), (1, 1), (0, 0)] {
+            let cut = plain(&fitted(&text, rows, columns));
+            assert!(cut.lines().count() <= rows.max(2), "{rows}:\n{cut}");
+            assert!(cut.lines().all(|line| line.chars().count() <= columns.max(1)), "{columns}:\n{cut}");
+        }
+        let cut = plain(&fitted(&text, 24, 80));
+        assert!(cut.contains("0 volumes") && cut.ends_with("... and 11 more lines\n"), "{cut}");
+        assert!(cut.lines().nth(4).unwrap().ends_with('…'), "{cut}");
+        assert_eq!(fitted(&text, 100, 1000), text, "nothing is cut that fits");
     }
 }

@@ -32,6 +32,11 @@ pub(super) fn seconds(text: &str) -> i64 {
     Timestamp::parse(text).map_or(i64::MIN, Timestamp::unix)
 }
 
+/// `1 job`, `2 jobs`.
+pub(super) fn counted(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
 /// A dash for nothing.
 pub(super) fn or_dash(text: &str) -> String {
     if text.is_empty() { "-".to_owned() } else { text.to_owned() }
