@@ -80,17 +80,88 @@ fn the_reference_is_up_to_date() {
     assert!(document == renewed, "docs/cli.md is behind: run this test once with CONVOY_UPDATE_DOCS=1");
 }
 
+/// Every page, with its path; of `docs/cli.md` what is written by hand.
+fn pages() -> Vec<(String, String)> {
+    let top = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+    let mut files = vec![format!("{top}/README.md")];
+    for directory in ["docs", "docs/operations", "docs/drivers"] {
+        for entry in std::fs::read_dir(format!("{top}/{directory}")).unwrap() {
+            files.push(entry.unwrap().path().display().to_string());
+        }
+    }
+    files.retain(|file| file.ends_with(".md"));
+    let read = |file: String| {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let by_hand = text.split(MARK).next().unwrap().to_owned();
+        (file, by_hand)
+    };
+    files.into_iter().map(read).collect()
+}
+
+/// A command line as it is typed: without what explains it, and without what it is piped into.
+fn typed(line: &str) -> &str {
+    line.split(" #").next().unwrap().split(" | ").next().unwrap().trim_end_matches(" |").trim()
+}
+
 #[test]
 fn examples_in_the_documents_are_understood() {
-    let document = include_str!("../../../../docs/cli.md").split_once(MARK).unwrap().0;
-    let lines: Vec<&str> = document.lines().filter_map(|line| line.trim().strip_prefix("convoy ")).collect();
-    assert!(lines.len() > 15, "{lines:?}");
-    for line in lines {
-        let words = crate::run::words(line.split(" #").next().unwrap().trim());
-        let parsed =
-            convoy_cli::parse(std::iter::once("convoy".into()).chain(words.into_iter().map(Into::into)));
-        assert!(!matches!(parsed, convoy_cli::Parsed::Done(_)), "{line}");
+    let (mut seen, mut wrong) = (0, Vec::new());
+    for (file, text) in pages() {
+        let lines = text.lines().filter(|line| line.starts_with("    "));
+        let lines = lines.map(|line| line.trim_start().trim_start_matches("$ "));
+        for line in lines.filter_map(|line| line.strip_prefix("convoy ")) {
+            // A table of commands has them in its first column.
+            let line = typed(line.split("   ").next().unwrap()).replace(['[', ']'], "");
+            // The commands that drivers bring are theirs.
+            if line.starts_with("devicemapper ") {
+                continue;
+            }
+            let words = crate::run::words(&line.replace('"', "'"));
+            let words = std::iter::once("convoy".into()).chain(words.into_iter().map(Into::into));
+            seen += 1;
+            if matches!(convoy_cli::parse(words), convoy_cli::Parsed::Done(_)) {
+                wrong.push(format!("{file}: convoy {line}"));
+            }
+        }
     }
+    assert!(seen > 60 && wrong.is_empty(), "{seen} read, not understood: {wrong:#?}");
+}
+
+/// `convoy backup prune --dry-run` within a sentence: there is such a command, and it has such a flag.
+#[test]
+fn commands_named_in_the_documents_exist() {
+    let mut root = convoy_cli::command();
+    root.build();
+    let (mut seen, mut wrong) = (0, Vec::new());
+    for (file, text) in pages() {
+        for said in text.split('`').filter_map(|span| span.strip_prefix("convoy ")) {
+            let said = typed(said.split(" -- ").next().unwrap());
+            // The commands that drivers bring are theirs, and `convoy store key v1` is in a format.
+            let others = ["devicemapper ", "store key "].iter().any(|of| said.starts_with(of));
+            if others || said.contains('\n') || !said.starts_with(char::is_lowercase) {
+                continue;
+            }
+            let mut command = &root;
+            let mut words = said.split_whitespace().peekable();
+            while let Some(below) = words.peek().and_then(|word| command.find_subcommand(word)) {
+                command = below;
+                words.next();
+            }
+            let has = |flag: &str| {
+                let flag = flag.split('=').next().unwrap();
+                command.get_arguments().chain(root.get_arguments()).any(|argument| {
+                    let short = argument.get_short_and_visible_aliases().unwrap_or_default();
+                    argument.get_long().is_some_and(|long| flag == format!("--{long}"))
+                        || short.iter().any(|short| flag == format!("-{short}"))
+                })
+            };
+            seen += 1;
+            if std::ptr::eq(command, &root) || !words.filter(|word| word.starts_with('-')).all(has) {
+                wrong.push(format!("{file}: convoy {said}"));
+            }
+        }
+    }
+    assert!(seen > 60 && wrong.is_empty(), "{seen} read, unknown: {wrong:#?}");
 }
 
 #[test]

@@ -16,4 +16,5 @@ mod progress;
 mod requests;
 mod run;
 mod transcripts;
+mod troubleshooting;
 mod types;
