@@ -15,7 +15,7 @@ use crate::cargo;
 const SCRIPTS: [&str; 3] = ["postinst", "prerm", "postrm"];
 
 /// What the scripts run on a machine without systemd.
-const APPLETS: [&str; 4] = ["sh", "rmdir", "echo", "true"];
+const APPLETS: [&str; 5] = ["sh", "rm", "rmdir", "echo", "true"];
 
 /// Makes the package from a tree and gives its path.
 ///
@@ -43,14 +43,21 @@ pub(super) fn build(tree: &Path, place: &Path) -> Result<PathBuf> {
     }
     let package = place.join(format!("convoy_{}_{arch}.deb", env!("CARGO_PKG_VERSION")));
     let mut command = Command::new("dpkg-deb");
-    // The same tree makes the same package. gzip: xz takes minutes for next to nothing.
+    // The same commit makes the same package. gzip: xz takes minutes for next to nothing.
     command
-        .env("SOURCE_DATE_EPOCH", "0")
+        .env("SOURCE_DATE_EPOCH", commit_time())
         .args(["-Zgzip", "--root-owner-group", "--build"])
         .arg(&work)
         .arg(&package);
     capture(&mut command)?.ok()?;
     Ok(package)
+}
+
+/// When the source was last committed: files of 1970 look like a clock that was wrong. Without git, they are.
+fn commit_time() -> String {
+    let mut git = Command::new("git");
+    git.args(["log", "-1", "--format=%ct"]).current_dir(cargo::root());
+    capture(&mut git).and_then(convoy_tests::run::Output::ok).unwrap_or_else(|_| "0".to_owned())
 }
 
 /// The newest version of the C library that a symbol of any program asks for.
@@ -105,7 +112,11 @@ pub(super) fn check(package: &Path, root: &Path) -> Result<()> {
     dpkg(&["--remove", "convoy"])?;
     must(settings.exists() && !there("usr/bin/convoy"), || "removal takes the wrong files".to_owned())?;
     dpkg(&["--install", &file])?;
+    // As `systemctl enable` leaves it.
+    let enabled = root.join("etc/systemd/system/sockets.target.wants/convoy-docker.socket");
+    write(&enabled, "", 0o644)?;
     let said = dpkg(&["--purge", "convoy"])?;
+    must(!enabled.exists(), || "purging leaves a socket enabled".to_owned())?;
     must(!there("etc/convoy") && !there("usr/lib/convoy") && !there("usr/lib/docker"), || {
         "purging leaves files".to_owned()
     })?;
