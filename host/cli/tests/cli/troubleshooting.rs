@@ -20,14 +20,14 @@ fn texts(source: &str) -> Vec<Constants> {
         let here = &rest[at..];
         rest = if let Some(comment) = here.strip_prefix("//") {
             comment.split_once('\n').map_or("", |(_, after)| after)
-        } else if here.starts_with('/') {
-            &here[1..]
-        } else if here.starts_with('\'') {
+        } else if let Some(after) = here.strip_prefix('/') {
+            after
+        } else if let Some(after) = here.strip_prefix('\'') {
             // A character; or a lifetime, which has no end.
             let length = if here.starts_with("'\\") { 2 } else { 1 };
             match here.char_indices().nth(length + 1) {
                 Some((end, '\'')) => &here[end + 1..],
-                _ => &here[1..],
+                _ => after,
             }
         } else if matches!(before, Some('r' | '#')) {
             let hashes = rest[..at].chars().rev().take_while(|c| *c == '#').count();
