@@ -41,7 +41,7 @@ const ENGINE: [Need; 4] = [
 ];
 
 /// What tests and measurements need beside that.
-const LAB: [Need; 28] = [
+const LAB: [Need; 30] = [
     program("pkg-config", &["pkg-config"]),
     // The bindings of the devicemapper driver are made from the headers; nothing of these is linked.
     package(&["libclang-dev"]),
@@ -60,6 +60,10 @@ const LAB: [Need; 28] = [
     package(&["python3-venv"]),
     // Reads the metrics in a test, as Prometheus does.
     package(&["python3-prometheus-client"]),
+    // Asks every question of the dashboard.
+    program("prometheus", &["prometheus"]),
+    // Reads the units as systemd will.
+    program("systemd-analyze", &["systemd"]),
     program("docker-compose", &["docker-compose"]),
     // A virtual machine with a kernel that has device-mapper, for the tests of that driver.
     program("qemu-system-x86_64", &["qemu-system-x86"]),

@@ -1,0 +1,47 @@
+//! The units of systemd, read by systemd itself.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use convoy_tests::error::{Context, check};
+use convoy_tests::{Lab, Result, programs, run};
+
+const UNITS: [&str; 3] = ["convoy.service", "convoy.socket", "convoy-docker.socket"];
+
+fn shipped() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/systemd")
+}
+
+/// What systemd says of the units, after `change`, in a directory.
+fn verify(directory: &Path, change: impl Fn(String) -> String) -> Result<String> {
+    // Not installed here, so systemd is to look at the program that was built.
+    let program = programs::convoy()?.display().to_string();
+    for unit in UNITS {
+        let text = fs::read_to_string(shipped().join(unit)).during(|| format!("cannot read {unit}"))?;
+        let text = change(text.replace("/usr/bin/convoy", &program));
+        fs::write(directory.join(unit), text).during(|| format!("cannot write {unit}"))?;
+    }
+    let mut command = Command::new("systemd-analyze");
+    command.args(["verify", "--man=no"]).args(UNITS.map(|unit| directory.join(unit)));
+    let output = run::capture(&mut command)?;
+    Ok(format!("{}{}", output.stdout, output.stderr))
+}
+
+#[test]
+fn systemd_has_nothing_to_say_of_the_units() -> Result<()> {
+    Lab::run(|lab| {
+        let directory = lab.make("units")?;
+        let ours =
+            |said: &str| said.lines().filter(|line| line.contains("convoy")).collect::<Vec<_>>().join("\n");
+        let said = ours(&verify(&directory, |text| text)?);
+        check(said.is_empty(), || said.clone())?;
+        // It does look: a key that it does not know, and a program that is not there.
+        let said = ours(&verify(&directory, |text| text.replace("OOMScoreAdjust=", "OOMScore="))?);
+        check(said.contains("OOMScore"), || format!("nothing said of an unknown key: {said:?}"))?;
+        let said = ours(&verify(&directory, |text| text.replace(" daemon\n", ".gone daemon\n"))?);
+        check(said.contains("not executable"), || format!("nothing said of a missing program: {said:?}"))?;
+        let listed = fs::read_dir(shipped()).during(|| "cannot list the units".to_owned())?.count();
+        check(listed == UNITS.len(), || format!("{listed} units are shipped, {} are checked", UNITS.len()))
+    })
+}
