@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use convoy_tree::{Entry, Found, Kind, WalkEntry, WalkOptions, data_extents, walk};
+use convoy_tree::{Entry, Found, WalkEntry, WalkOptions, data_extents, walk};
 use crossbeam_channel::{Receiver, Sender};
 use fastcdc::v2020::FastCDC;
 use tokio::sync::oneshot;

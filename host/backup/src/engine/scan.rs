@@ -1,0 +1,86 @@
+//! Counts what there is to do in a tree, while it is being done.
+
+use std::path::Path;
+use std::time::Duration;
+
+use convoy_tree::{Found, Kind, WalkOptions, walk};
+use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
+
+use super::ctx::Ctx;
+
+/// How long the parent's totals are good enough.
+const GUESS: Duration = Duration::from_secs(1);
+
+/// Counts until `ended` hangs up.
+pub(crate) fn scan(ctx: &Ctx, root: &Path, ended: &Receiver<()>) {
+    let Some((bytes, files)) = count(root, |bytes| {
+        ctx.progress.add_total(bytes, 1);
+        goes_on(ctx, ended)
+    }) else {
+        return;
+    };
+    ctx.progress.set_total(bytes, files);
+}
+
+/// Counts where the parent's totals are a good guess already: only if the work takes long enough for somebody to look.
+pub(crate) fn scan_later(ctx: &Ctx, root: &Path, ended: &Receiver<()>) {
+    if ended.recv_timeout(GUESS) == Err(RecvTimeoutError::Timeout)
+        && let Some((bytes, files)) = count(root, |_| goes_on(ctx, ended))
+    {
+        ctx.progress.set_total(bytes, files);
+    }
+}
+
+fn goes_on(ctx: &Ctx, ended: &Receiver<()>) -> bool {
+    ctx.check().is_ok() && ended.try_recv() != Err(TryRecvError::Disconnected)
+}
+
+/// Bytes and files of a tree; `None` where `each`, called with the bytes of every file, says that nobody wants to know any more.
+fn count(root: &Path, mut each: impl FnMut(u64) -> bool) -> Option<(u64, u64)> {
+    let (mut bytes, mut files) = (0, 0);
+    for found in walk(root, WalkOptions { xattrs: false, cross_mounts: false }).ok()? {
+        if let Ok(Found::Entry(found)) = found
+            && found.entry.kind == Kind::File
+        {
+            bytes += found.entry.size;
+            files += 1;
+            if !each(found.entry.size) {
+                return None;
+            }
+        }
+    }
+    Some((bytes, files))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypt::Crypt;
+    use crate::layout::VolumeDir;
+    use crate::progress::Progress;
+    use std::sync::Arc;
+    use tokio_util::sync::CancellationToken;
+
+    #[tokio::test]
+    async fn a_guess_is_replaced_by_a_count_unless_the_work_is_done() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, bytes) in [("one", 3000), ("two", 50_000)] {
+            std::fs::write(dir.path().join(name), vec![1; bytes]).unwrap();
+        }
+        let store = Arc::new(convoy_objectstore::DirectoryStore::open(dir.path()).await.unwrap());
+        let volume = VolumeDir::new("vol1").unwrap();
+        let progress = Progress::new();
+        let ctx = Ctx::new(store, volume, Crypt::default(), progress.clone(), &CancellationToken::new());
+        let totals = || (progress.snapshot().bytes_total, progress.snapshot().files_total);
+        progress.set_total(7, 1);
+
+        let (going_on, ended) = crossbeam_channel::bounded(0);
+        drop(going_on);
+        scan_later(&ctx, dir.path(), &ended);
+        assert_eq!(totals(), (7, 1));
+
+        let (_going_on, ended) = crossbeam_channel::bounded(0);
+        scan_later(&ctx, dir.path(), &ended);
+        assert_eq!(totals(), (53_000, 2));
+    }
+}
