@@ -83,6 +83,9 @@ pub struct SnapshotRecord {
     /// It is a backup too: it outlives its record.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub backup: bool,
+    /// Its deletion was begun and is to be finished, also after a crash.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub deleting: bool,
 }
 
 impl SnapshotRecord {

@@ -64,7 +64,7 @@ impl Ledger {
         let mut usage = HashMap::new();
         for entry in std::fs::read_dir(dir).map_err(failed("read"))? {
             let path = entry.map_err(failed("read"))?.path();
-            if path.ends_with(place::OWNER) {
+            if [place::OWNER, place::NEW_OWNER].iter().any(|name| path.ends_with(name)) {
                 continue;
             }
             match read(&path, boot_id) {

@@ -42,7 +42,10 @@ impl<P: Provider> CloudDriver<P> {
             match record {
                 Err(error) => opened.warnings.push(error.message.clone()),
                 Ok(record) if record.deleting => self.finish_deletion(record, &mut opened, context),
-                Ok(record) => self.thaw(record),
+                Ok(record) => {
+                    self.thaw(record);
+                    self.finish_snapshot_deletions(record, &mut opened, context);
+                }
             }
         }
         self.report_orphans(&mut opened, context);
@@ -242,6 +245,16 @@ impl<P: Provider> CloudDriver<P> {
             Ok(()) => opened.recovered.push(format!("finished deleting volume {}", record.name)),
             Err(error) => {
                 opened.warnings.push(format!("volume {} is not deleted yet: {}", record.name, error.message));
+            }
+        }
+    }
+
+    fn finish_snapshot_deletions(&self, record: &VolumeRecord, opened: &mut Opened, context: &Context) {
+        for snapshot in record.snapshots.values().filter(|snapshot| snapshot.deleting) {
+            let what = format!("snapshot {} of volume {}", snapshot.name, record.name);
+            match self.finish_deleting_snapshot(snapshot, context) {
+                Ok(()) => opened.recovered.push(format!("finished deleting {what}")),
+                Err(error) => opened.warnings.push(format!("{what} is not deleted yet: {}", error.message)),
             }
         }
     }

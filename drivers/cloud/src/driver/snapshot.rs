@@ -54,6 +54,7 @@ impl<P: Provider> CloudDriver<P> {
             created_time: Some(snapshot.created),
             size: snapshot.gib * GIB,
             backup: false,
+            deleting: false,
         };
         let kept = self.records.change(&record.name, |record| {
             record.snapshots.insert(request.snapshot, entry.clone());
@@ -124,10 +125,37 @@ impl<P: Provider> CloudDriver<P> {
         }
         self.cache.clear();
         if snapshot.owned() {
-            self.provider.delete_snapshot(&snapshot.id, context)?;
+            self.mark_deleting(&snapshot, true)?;
+            if let Err(error) = self.provider.delete_snapshot(&snapshot.id, context) {
+                self.mark_deleting(&snapshot, false)?;
+                return Err(error);
+            }
         }
-        self.records.change(&record.name, |record| {
-            record.snapshots.remove(&request.snapshot);
+        self.forget_snapshot(&snapshot)
+    }
+
+    /// Ends a deletion that was cut off: the provider may have deleted it already.
+    pub(super) fn finish_deleting_snapshot(
+        &self,
+        snapshot: &SnapshotRecord,
+        context: &Context,
+    ) -> Result<()> {
+        self.provider.delete_snapshot(&snapshot.id, context)?;
+        self.forget_snapshot(snapshot)
+    }
+
+    fn mark_deleting(&self, snapshot: &SnapshotRecord, deleting: bool) -> Result<()> {
+        self.records.change(&snapshot.volume_name, |record| {
+            if let Some(entry) = record.snapshots.get_mut(&snapshot.name) {
+                entry.deleting = deleting;
+            }
+        })?;
+        Ok(())
+    }
+
+    fn forget_snapshot(&self, snapshot: &SnapshotRecord) -> Result<()> {
+        self.records.change(&snapshot.volume_name, |record| {
+            record.snapshots.remove(&snapshot.name);
         })?;
         Ok(())
     }

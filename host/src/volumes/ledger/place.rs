@@ -17,8 +17,12 @@ use std::path::{Path, PathBuf};
 /// The name of the ledger in a root directory.
 const NAME: &str = "mounts";
 
-/// In a ledger's directory in memory: the path of the root it is of. No link: whatever follows links through the root would go in circles.
+/// In a ledger's directory in memory: the mount namespace of its daemon, a zero byte, and the path of the root it is of. No link: whatever
+/// follows links through the root would go in circles.
 pub(super) const OWNER: &str = ".root";
+
+/// What becomes that file.
+pub(super) const NEW_OWNER: &str = ".root.new";
 
 /// A ledger's directory.
 #[derive(Debug)]
@@ -36,7 +40,7 @@ pub struct Place {
 pub const MEMORIES: [&str; 2] = ["/run/convoy/mounts", "/dev/shm/convoy-mounts"];
 
 /// Finds the directory of a root's ledger, or makes it. In the first of `memories` that is on a tmpfs the ledgers of all roots lie side
-/// by side; those whose root is gone are removed.
+/// by side; those of this mount namespace whose root is gone are removed.
 ///
 /// # Errors
 /// A directory that can be neither made nor read.
@@ -59,7 +63,12 @@ pub fn settle(root: &Path, memories: &[&Path], boot_id: &str) -> Result<Place, O
             if here && of_now {
                 // A copy of a root brings a link to the ledger of the one it was copied from.
                 match owner(&dir) {
-                    Ok(owner) if owner == root => return Ok(Place { dir, first: false }),
+                    Ok(owner) if owner.root == root => {
+                        if owner.namespace != namespace() {
+                            own(&dir, root).map_err(failed("take"))?;
+                        }
+                        return Ok(Place { dir, first: false });
+                    }
                     Ok(_) => {}
                     // This memory went away, and not with the machine: a container's. It would again.
                     Err(_) => return on_disk(&link, true).map_err(failed("replace")),
@@ -109,15 +118,34 @@ fn in_memory(dir: &Path, memory: &Path, root: &Path, link: &Path) -> io::Result<
     remove(&new)?;
     symlink(dir, &new)?;
     fs::rename(&new, link)?;
-    fs::write(dir.join(OWNER), root.as_os_str().as_bytes())
+    own(dir, root)
 }
 
-fn owner(dir: &Path) -> io::Result<PathBuf> {
-    // A daemon that was killed before it had written the name leaves it empty, if at all.
-    match fs::read(dir.join(OWNER))? {
-        none if none.is_empty() => Err(io::ErrorKind::NotFound.into()),
-        path => Ok(OsString::from_vec(path).into()),
-    }
+/// Whose a ledger is.
+#[derive(Debug, PartialEq, Eq)]
+struct Owner {
+    /// The mount namespace in which its root has that path.
+    namespace: Vec<u8>,
+    root: PathBuf,
+}
+
+/// A plugin that Docker manages sees the machine's `/dev/shm`, and has roots that nobody else sees.
+fn namespace() -> Vec<u8> {
+    fs::read_link("/proc/self/ns/mnt").map(|link| link.into_os_string().into_vec()).unwrap_or_default()
+}
+
+fn own(dir: &Path, root: &Path) -> io::Result<()> {
+    let new = dir.join(NEW_OWNER);
+    fs::write(&new, [&namespace(), &b"\0"[..], root.as_os_str().as_bytes()].concat())?;
+    fs::rename(&new, dir.join(OWNER))
+}
+
+fn owner(dir: &Path) -> io::Result<Owner> {
+    let mut namespace = fs::read(dir.join(OWNER))?;
+    let end = namespace.iter().position(|byte| *byte == 0).ok_or(io::ErrorKind::InvalidData)?;
+    let root = OsString::from_vec(namespace.split_off(end + 1)).into();
+    namespace.truncate(end);
+    Ok(Owner { namespace, root })
 }
 
 fn on_disk(link: &Path, first: bool) -> io::Result<Place> {
@@ -128,12 +156,17 @@ fn on_disk(link: &Path, first: bool) -> io::Result<Place> {
     Ok(Place { dir: link.to_owned(), first })
 }
 
-/// Removes ledgers whose root is gone or has another one: a machine can be up for long.
+/// Removes ledgers whose root is gone or has another one: a machine can be up for long. What daemons in other mount namespaces have, only
+/// they can tell.
 fn sweep(memory: &Path) {
+    let here = namespace();
     for entry in fs::read_dir(memory).into_iter().flatten().flatten() {
         let dir = entry.path();
-        let Ok(root) = owner(&dir) else { continue };
-        let gone = match fs::read_link(root.join(NAME)) {
+        let Ok(owner) = owner(&dir) else { continue };
+        if owner.namespace != here {
+            continue;
+        }
+        let gone = match fs::read_link(owner.root.join(NAME)) {
             Ok(link) => link != dir,
             // None, or not a link.
             Err(error) => matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput),
@@ -252,5 +285,23 @@ mod tests {
         drop(root);
         settle(copy.path(), &[memory.path()], "boot").unwrap();
         assert!(copied.dir.exists() && !made.dir.exists());
+    }
+
+    #[test]
+    fn what_another_mount_namespace_has_stays_and_is_taken_along_by_its_own_root() {
+        let (root, memory) = places();
+        let made = settle(root.path(), &[memory.path()], "boot").unwrap();
+        let elsewhere = [&b"mnt:[1]\0"[..], root.path().as_os_str().as_bytes()].concat();
+        fs::write(made.dir.join(OWNER), &elsewhere).unwrap();
+        // A daemon that sees another root there, or none.
+        fs::rename(root.path().join(NAME), root.path().join("unseen")).unwrap();
+        let (other, _) = places();
+        settle(other.path(), &[memory.path()], "boot").unwrap();
+        assert_eq!(fs::read(made.dir.join(OWNER)).unwrap(), elsewhere);
+
+        fs::rename(root.path().join("unseen"), root.path().join(NAME)).unwrap();
+        let again = settle(root.path(), &[memory.path()], "boot").unwrap();
+        assert!(again.dir == made.dir && !again.first, "{again:?}");
+        assert_eq!(owner(&made.dir).unwrap(), Owner { namespace: namespace(), root: root.path().to_owned() });
     }
 }

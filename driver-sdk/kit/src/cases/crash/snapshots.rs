@@ -131,6 +131,10 @@ pub(in crate::cases) fn restore(kit: &Subject) -> Outcome {
         // While it is prepared, and while it is written.
         let (first, whole) = timed(|| prepared(&name))?;
         fill(&first)?;
+        // As long as that one lives, its name is taken.
+        let pid = kit.pid();
+        kit.kill()?;
+        kit.recover(pid)?;
         for delay in moments(kit, whole) {
             kill_after(kit, delay, || prepare(kit, &name, kind, kit.options.size, &BTreeMap::new()))?;
             refused(
