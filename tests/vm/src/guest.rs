@@ -8,12 +8,14 @@ pub mod lab;
 
 mod backups;
 mod carriers;
+mod clock;
 mod crash;
 mod daemon;
 mod docker;
 mod everyday;
 mod flakey;
 mod full;
+mod hung;
 mod kit;
 mod namespace;
 mod nfs;
@@ -69,6 +71,8 @@ fn run(words: &[&str]) -> Step {
             flakey::failing_data()
         }
         ["nfs"] => nfs::run(),
+        ["hung"] => hung::run(),
+        ["clock"] => clock::run(),
         ["crash", rounds] => crash::run(rounds.parse()?),
         ["storm", root, seed] => crash::storm(root.as_ref(), seed.parse()?),
         ["cuts", rounds] => flakey::cuts(rounds.parse()?),

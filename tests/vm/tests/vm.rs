@@ -144,6 +144,16 @@ fn two_hosts_share_volumes_on_nfs() {
     pass(Disks::new(&[128]).vm(), &["nfs"]);
 }
 
+#[test]
+fn a_server_that_hangs_costs_only_its_own_volumes() {
+    pass(Disks::new(&[128, 512, 64]).vm().limit(Duration::from_secs(540)), &["hung"]);
+}
+
+#[test]
+fn a_clock_that_jumps_breaks_nothing() {
+    pass(Disks::new(&[]).vm(), &["clock"]);
+}
+
 /// The power goes at random moments of a storm; every next boot finds what had been acknowledged.
 #[test]
 fn a_power_cut_loses_nothing_that_was_acknowledged() {

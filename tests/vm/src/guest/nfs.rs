@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 /// Servers and hosts. The second export makes root a nobody, as exports do unless told otherwise. The root of the machine
 /// itself, a memory overlay, cannot be exported: the exports have a root of their own.
-const SETUP: &str = "
+pub(super) const SETUP: &str = "
     modprobe nfsd; modprobe nfs; modprobe veth
     mkfs.ext4 -q -O ^has_journal /dev/vda && mkdir -p /export && mount /dev/vda /export
     mkdir /export/shared /export/squashed && mount -t tmpfs squashed /export/squashed && chmod 755 /export/squashed

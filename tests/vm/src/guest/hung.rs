@@ -1,0 +1,282 @@
+//! An NFS server that does not answer any more: the volumes of another driver go on, before and after a restart of the daemon, and
+//! so do its own when it comes back, without one.
+
+use super::check::{Failure, Step};
+use super::lab::sh;
+use super::nfs::SETUP;
+use crate::ensure;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+const SOCKET: &str = "/run/hung.sock";
+const LOG: &str = "/run/hung.log";
+
+/// How long something may take that does not wait for the server. Everything is slow here, and nothing takes minutes.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// How long the kernel may take to find out that the server is back.
+const REPAIR: Duration = Duration::from_secs(240);
+
+/// Holds the mount of the share, which daemons come and go in.
+const HOLDER: &str = "
+    mount --make-rprivate / && mount -t nfs4 -o vers=4.2 10.9.1.1:/shared /srv/a && exec sleep 100000";
+
+struct Machine {
+    holder: Child,
+    convoy: PathBuf,
+    daemon: Child,
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // The machine ends with the scenario. What hangs in the kernel is not waited for.
+        for child in [&mut self.daemon, &mut self.holder] {
+            let _ = child.kill();
+        }
+    }
+}
+
+fn launch(convoy: &PathBuf, holder: u32) -> Step<Child> {
+    let log = std::fs::File::options().create(true).append(true).open(LOG)?;
+    let daemon = Command::new("nsenter")
+        .args(["-t", &holder.to_string(), "-m", "-n"])
+        .arg(convoy)
+        .args(["--socket", SOCKET, "daemon", "--root", "/run/root-hung", "--stop-timeout", "10s"])
+        .args(["--drivers", "vfs", "--driver-opts", "vfs.path=/srv/a/volumes"])
+        .args(["--drivers", "devicemapper"])
+        .args(["--driver-opts", "dm.datadev=/dev/vdb", "--driver-opts", "dm.metadatadev=/dev/vdc"])
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()?;
+    Ok(daemon)
+}
+
+impl Machine {
+    fn start() -> Step<Self> {
+        let convoy = std::env::current_exe()?.with_file_name("convoy");
+        ensure!(convoy.exists(), "no {}: cargo build -p convoy", convoy.display());
+        let holder = Command::new("ip")
+            .args(["netns", "exec", "a", "unshare", "--mount", "sh", "-ec", HOLDER])
+            .stdin(Stdio::null())
+            .spawn()?;
+        let begun = Instant::now();
+        while sh(&format!("nsenter -t {} -m mountpoint -q /srv/a && echo yes || true", holder.id()))? != "yes"
+        {
+            ensure!(begun.elapsed() < PATIENCE, "the share is not mounted");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        let daemon = launch(&convoy, holder.id())?;
+        let mut machine = Self { holder, convoy, daemon };
+        machine.wait_until_it_answers()?;
+        Ok(machine)
+    }
+
+    fn wait_until_it_answers(&mut self) -> Step {
+        let begun = Instant::now();
+        while docker("List", "{}").is_err() {
+            let gone = self.daemon.try_wait()?;
+            if gone.is_some() || begun.elapsed() > PATIENCE {
+                return Err(Failure::new(format!("the daemon did not start: {gone:?}\n{}", log()?)));
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        Ok(())
+    }
+
+    /// Stops the daemon, of which something hangs, and starts another one.
+    fn restart(&mut self) -> Step {
+        let stopped = || Ok::<_, Failure>(log()?.matches("stopped").count());
+        let before = stopped()?;
+        sh(&format!("kill -TERM {}", self.daemon.id()))?;
+        let begun = Instant::now();
+        while stopped()? == before {
+            ensure!(begun.elapsed() < PATIENCE, "SIGTERM does not end the daemon: {}", log()?);
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        // It may be held in the kernel until the server answers: that is nobody's business but the kernel's. The next one has
+        // to get the root.
+        let before = std::mem::replace(&mut self.daemon, launch(&self.convoy, self.holder.id())?);
+        drop(before);
+        self.wait_until_it_answers()
+    }
+
+    fn spawn(&self, words: &[&str]) -> Step<Child> {
+        let mut command = Command::new(&self.convoy);
+        command.args(["--socket", SOCKET]).args(words);
+        Ok(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?)
+    }
+
+    /// Runs a command, which must not hang.
+    fn run(&self, words: &[&str]) -> Step<Output> {
+        let mut child = self.spawn(words)?;
+        let begun = Instant::now();
+        while child.try_wait()?.is_none() {
+            if begun.elapsed() > PATIENCE {
+                child.kill()?;
+                return Err(Failure::new(format!("{words:?} hangs\n{}", log()?)));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(child.wait_with_output()?)
+    }
+
+    fn ok(&self, words: &[&str]) -> Step<String> {
+        let output = self.run(words)?;
+        let (out, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        ensure!(output.status.success(), "{words:?}: {out}{error}\n{}", log()?);
+        Ok(out.trim().to_owned())
+    }
+
+    /// A command that must fail and say so.
+    fn refused(&self, words: &[&str], says: &[&str]) -> Step {
+        let output = self.run(words)?;
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        let clear = says.iter().all(|said| error.contains(said));
+        ensure!(!output.status.success() && clear, "{words:?} does not say {says:?}: {error}\n{}", log()?);
+        Ok(())
+    }
+
+    /// What has nothing to do with the server.
+    fn others_are_served(&self, number: u32) -> Step {
+        let (name, snapshot) = (format!("new{number}"), format!("snap{number}"));
+        let all = self.ok(&["list"])?;
+        let listed = docker("List", "{}")?;
+        for volume in ["on-nfs", "idle-nfs", "on-disk"] {
+            ensure!(all.contains(&format!("\"{volume}\"")), "{volume} is not listed: {all}");
+            ensure!(listed.contains(&format!("\"{volume}\"")), "{volume} is not listed for Docker: {listed}");
+        }
+        let got = docker("Get", r#"{"Name":"on-nfs"}"#)?;
+        ensure!(got.contains("\"on-nfs\""), "{got}");
+        let path = docker("Path", r#"{"Name":"on-nfs"}"#)?;
+        ensure!(
+            path.contains("/srv/a/volumes/on-nfs"),
+            "its users have it, and Docker is not told where: {path}"
+        );
+        self.ok(&["mount", "on-disk"])?;
+        self.ok(&["umount", "on-disk"])?;
+        self.ok(&["create", &name, "--driver", "devicemapper", "--size", "32M"])?;
+        self.ok(&["snapshot", "create", &name, "--name", &snapshot])?;
+        self.ok(&["snapshot", "delete", &snapshot])?;
+        self.ok(&["delete", &name])?;
+        let mounted = docker("Mount", r#"{"Name":"on-disk","ID":"container"}"#)?;
+        ensure!(mounted.contains("on-disk"), "{mounted}");
+        docker("Unmount", r#"{"Name":"on-disk","ID":"container"}"#)?;
+        self.ok(&["info"])?;
+        Ok(())
+    }
+
+    fn mount_again(&self) -> Step {
+        let begun = Instant::now();
+        loop {
+            let output = self.run(&["mount", "idle-nfs"])?;
+            if output.status.success() {
+                println!("mounted {:.0} s after the server was back", begun.elapsed().as_secs_f32());
+                return Ok(());
+            }
+            let error = String::from_utf8_lossy(&output.stderr).into_owned();
+            ensure!(
+                begun.elapsed() < REPAIR,
+                "the server is back and its volumes are not: {error}\n{}",
+                log()?
+            );
+            std::thread::sleep(Duration::from_secs(1));
+        }
+    }
+}
+
+fn log() -> Step<String> {
+    Ok(std::fs::read_to_string(LOG)?)
+}
+
+/// Calls the plugin API as Docker does.
+fn docker(call: &str, body: &str) -> Step<String> {
+    let mut stream = UnixStream::connect(SOCKET)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    write!(
+        stream,
+        "POST /VolumeDriver.{call} HTTP/1.1\r\nHost: plugin\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    )?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body).to_owned();
+    ensure!(answer.starts_with("HTTP/1.1 200"), "{call}: {answer}");
+    ensure!(!body.contains("\"Err\":\"") || body.contains("\"Err\":\"\""), "{call}: {body}");
+    Ok(body)
+}
+
+/// Cuts the host off from its server, or ends that. Nobody is told: packets are lost.
+fn server(answers: bool) -> Step {
+    sh(&format!("ip link set to-a {}", if answers { "up" } else { "down" })).map(drop)
+}
+
+pub(super) fn run() -> Step {
+    sh(&format!("set -e\n{SETUP}"))?;
+    let mut machine = Machine::start()?;
+    machine.ok(&["create", "on-nfs"])?;
+    machine.ok(&["create", "idle-nfs"])?;
+    machine.ok(&["create", "on-disk", "--driver", "devicemapper", "--size", "64M"])?;
+    machine.ok(&["mount", "on-nfs"])?;
+    sh("echo kept > /export/shared/volumes/on-nfs/file")?;
+    machine.others_are_served(0)?;
+
+    server(false)?;
+    // The one that finds it out, and is left to wait.
+    let mut first = machine.spawn(&["mount", "idle-nfs"])?;
+    machine.others_are_served(1)?;
+    println!("others are served beside a call that hangs");
+    ensure!(first.try_wait()?.is_none(), "a mount ended although the server hangs");
+    let stale = machine.ok(&["inspect", "on-nfs"])?;
+    ensure!(stale.contains("as last known"), "{stale}");
+    let begun = Instant::now();
+    while !log()?.contains("a driver does not answer") {
+        ensure!(begun.elapsed() < PATIENCE, "nobody noticed: {}", log()?);
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    machine
+        .refused(&["create", "another", "--driver", "vfs"], &["has not answered for", "without a restart"])?;
+    machine.others_are_served(2)?;
+    println!("the server is known to hang");
+
+    machine.restart()?;
+    println!("started without the server");
+    machine.others_are_served(3)?;
+    let says = ["driver vfs is not open yet", "has not answered for", "without a restart"];
+    machine.refused(&["mount", "idle-nfs"], &says)?;
+    machine.refused(&["delete", "idle-nfs"], &says)?;
+    machine.refused(&["create", "idle-nfs", "--driver", "devicemapper", "--size", "32M"], &["exists"])?;
+    let inspected = machine.ok(&["inspect", "idle-nfs"])?;
+    ensure!(inspected.contains("has not answered for"), "{inspected}");
+    machine.others_are_served(4)?;
+
+    let daemon = machine.daemon.id();
+    server(true)?;
+    machine.mount_again()?;
+    ensure!(machine.daemon.try_wait()?.is_none() && machine.daemon.id() == daemon, "it was restarted");
+    machine.refused(&["delete", "on-nfs"], &["still mounted"])?;
+    let begun = Instant::now();
+    while machine.ok(&["inspect", "on-nfs"])?.contains("\"Error\"") {
+        ensure!(begun.elapsed() < PATIENCE, "it is as it was not: {}", log()?);
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    let file = format!("nsenter -t {} -m cat /srv/a/volumes/on-nfs/file", machine.holder.id());
+    ensure!(sh(&file)? == "kept", "the data is another");
+    for volume in ["on-nfs", "idle-nfs"] {
+        machine.ok(&["umount", volume])?;
+        machine.ok(&["delete", volume])?;
+    }
+    machine.others_gone()
+}
+
+impl Machine {
+    fn others_gone(&self) -> Step {
+        self.ok(&["delete", "on-disk"])?;
+        let left = self.ok(&["list"])?;
+        ensure!(left == "{}", "left: {left}");
+        Ok(())
+    }
+}
