@@ -36,10 +36,10 @@ pub struct Backend {
     suspect: AtomicBool,
     /// Names the listing the index was last made from.
     generation: Mutex<Option<String>>,
-    opening: Question<Result<Opened, DriverError>>,
+    opening: Question<Opened>,
     /// Wakes those who wait for it to be open.
     opened: Notify,
-    probing: Question<Result<Probed, DriverError>>,
+    probing: Question<Probed>,
     /// Set while mounts are used that the driver was not told of since it was opened.
     unconfirmed: AtomicBool,
 }
@@ -90,10 +90,7 @@ impl Backend {
         };
         let (handle, open) = (loaded.handle.clone(), loaded.open.clone());
         let opening = async move { handle.open(open, CallOptions::new("open")).await };
-        let opened = match self.opening.ask(patience, opening).await {
-            Some(answer) => answer.flatten(),
-            None => Err(hangs(&self.name, self.opening.unanswered().unwrap_or(patience))),
-        };
+        let opened = self.opening.ask(&self.name, patience, opening).await;
         *unpoisoned(self.failure.write()) = opened.as_ref().err().cloned();
         if opened.is_ok() {
             self.opened.notify_waiters();
@@ -119,10 +116,7 @@ impl Backend {
             calling.ended(&result);
             result
         };
-        match self.probing.ask(patience, probing).await {
-            Some(answer) => answer.flatten(),
-            None => Err(hangs(&self.name, self.probing.unanswered().unwrap_or(patience))),
-        }
+        self.probing.ask(&self.name, patience, probing).await
     }
 
     /// Why it is of no use although it is open: it does not answer.

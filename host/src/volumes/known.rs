@@ -4,6 +4,7 @@
 //! what cannot be used at the moment, and not as what is gone, their names are kept in the daemon's root. They are no truth,
 //! and nothing waits for their file: it is at most as old as the last refresh, and only used while the driver says nothing.
 
+use super::ledger::replace;
 use super::locks::unpoisoned;
 use convoy_driver_sdk::protocol::Volume;
 use convoy_driver_sdk::{Name, Timestamp};
@@ -15,7 +16,7 @@ use std::sync::Mutex;
 const DIR: &str = "known-volumes";
 
 /// What is in the file of a driver: when each of its volumes was made.
-type Times = BTreeMap<Name, String>;
+type Times = BTreeMap<Name, Timestamp>;
 
 /// The names that are kept.
 #[derive(Debug, Default)]
@@ -33,8 +34,7 @@ impl Known {
     /// Keeps the names of what a driver has listed. Without room for them nothing is lost but the names.
     pub(super) fn keep(&self, driver: &Name, volumes: &[Volume]) {
         let Some(path) = self.path(driver) else { return };
-        let times: Times =
-            volumes.iter().map(|volume| (volume.name.clone(), volume.created.to_legacy())).collect();
+        let times: Times = volumes.iter().map(|volume| (volume.name.clone(), volume.created)).collect();
         let mut written = unpoisoned(self.written.lock());
         if written.get(driver) == Some(&times) {
             return;
@@ -50,8 +50,7 @@ impl Known {
         let Some(path) = self.path(driver) else { return Vec::new() };
         let times: Option<Times> =
             std::fs::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        let time = |text: String| Timestamp::parse(&text).unwrap_or_else(|_| Timestamp::from_unix(0));
-        times.unwrap_or_default().into_iter().map(|(name, created)| (name, time(created))).collect()
+        times.unwrap_or_default().into_iter().collect()
     }
 
     fn path(&self, driver: &Name) -> Option<PathBuf> {
@@ -59,18 +58,11 @@ impl Known {
     }
 }
 
-/// Replaces the file without waiting for the disk.
 fn write(path: &Path, times: &Times) -> std::io::Result<()> {
     if let Some(dir) = path.parent() {
         convoy_driver_sdk::atomic::create_dir(dir, 0o700)?;
     }
-    let temporary = path.with_extension("json.new");
-    std::fs::write(&temporary, serde_json::to_vec(times)?)
-        .and_then(|()| std::fs::rename(&temporary, path))
-        .inspect_err(|_| {
-            // A part of it helps nobody, and takes room.
-            let _ = std::fs::remove_file(&temporary);
-        })
+    replace(path, &serde_json::to_vec(times)?)
 }
 
 #[cfg(test)]

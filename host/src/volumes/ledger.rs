@@ -64,7 +64,7 @@ impl Ledger {
         let mut usage = HashMap::new();
         for entry in std::fs::read_dir(dir).map_err(failed("read"))? {
             let path = entry.map_err(failed("read"))?.path();
-            if [place::OWNER, place::NEW_OWNER].iter().any(|name| path.ends_with(name)) {
+            if path.ends_with(place::OWNER) {
                 continue;
             }
             match read(&path, boot_id) {
@@ -273,7 +273,7 @@ fn create(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// Replaces a file without waiting for the disk.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("json.new");
     let written = std::fs::write(&temporary, bytes).and_then(|()| std::fs::rename(&temporary, path));
     if written.is_err() {

@@ -13,40 +13,32 @@ const GUESS: Duration = Duration::from_secs(1);
 
 /// Counts until `ended` hangs up.
 pub(crate) fn scan(ctx: &Ctx, root: &Path, ended: &Receiver<()>) {
-    let Some((bytes, files)) = count(root, |bytes| {
-        ctx.progress.add_total(bytes, 1);
-        goes_on(ctx, ended)
-    }) else {
-        return;
-    };
-    ctx.progress.set_total(bytes, files);
+    // The totals grow meanwhile: there is nothing better to show.
+    count(ctx, root, ended, |bytes| ctx.progress.add_total(bytes, 1));
 }
 
 /// Counts where the parent's totals are a good guess already: only if the work takes long enough for somebody to look.
 pub(crate) fn scan_later(ctx: &Ctx, root: &Path, ended: &Receiver<()>) {
     if ended.recv_timeout(GUESS) == Err(RecvTimeoutError::Timeout)
-        && let Some((bytes, files)) = count(root, |_| goes_on(ctx, ended))
+        && let Some((bytes, files)) = count(ctx, root, ended, |_| ())
     {
         ctx.progress.set_total(bytes, files);
     }
 }
 
-fn goes_on(ctx: &Ctx, ended: &Receiver<()>) -> bool {
-    ctx.check().is_ok() && ended.try_recv() != Err(TryRecvError::Disconnected)
-}
-
-/// Bytes and files of a tree; `None` where `each`, called with the bytes of every file, says that nobody wants to know any more.
-fn count(root: &Path, mut each: impl FnMut(u64) -> bool) -> Option<(u64, u64)> {
+/// Bytes and files of a tree, and `each` called with the bytes of every file; `None` when nobody wants to know any more.
+fn count(ctx: &Ctx, root: &Path, ended: &Receiver<()>, each: impl Fn(u64)) -> Option<(u64, u64)> {
     let (mut bytes, mut files) = (0, 0);
     for found in walk(root, WalkOptions { xattrs: false, cross_mounts: false }).ok()? {
+        if ctx.check().is_err() || ended.try_recv() == Err(TryRecvError::Disconnected) {
+            return None;
+        }
         if let Ok(Found::Entry(found)) = found
             && found.entry.kind == Kind::File
         {
             bytes += found.entry.size;
             files += 1;
-            if !each(found.entry.size) {
-                return None;
-            }
+            each(found.entry.size);
         }
     }
     Some((bytes, files))

@@ -18,7 +18,7 @@ const HANGS: &str = "look at its storage (the server, the network, the disk, the
 /// A question that may be under way.
 #[derive(Debug)]
 pub(super) struct Question<T> {
-    running: tokio::sync::Mutex<Option<JoinHandle<T>>>,
+    running: tokio::sync::Mutex<Option<JoinHandle<Result<T, DriverError>>>>,
     /// Since when it is, once somebody gave up waiting for the answer.
     unanswered: Mutex<Option<Instant>>,
 }
@@ -30,12 +30,16 @@ impl<T> Default for Question<T> {
 }
 
 impl<T: Send + 'static> Question<T> {
-    /// Waits so long for the answer to the question that is under way, or else to this one. `None`: there is none yet.
+    /// Waits so long for the answer to the question that is under way, or else to this one.
+    ///
+    /// # Errors
+    /// The driver's; [`hangs`] when there is no answer yet.
     pub(super) async fn ask(
         &self,
+        driver: &Name,
         patience: Duration,
-        question: impl Future<Output = T> + Send + 'static,
-    ) -> Option<Result<T, DriverError>> {
+        question: impl Future<Output = Result<T, DriverError>> + Send + 'static,
+    ) -> Result<T, DriverError> {
         let began = Instant::now();
         let mut slot = self.running.lock().await;
         let running = slot.get_or_insert_with(|| tokio::spawn(question));
@@ -45,12 +49,9 @@ impl<T: Send + 'static> Question<T> {
             Ok(answer) => {
                 *slot = None;
                 *unanswered = None;
-                Some(answer.map_err(|error| DriverError::new(ErrorKind::Internal, error.to_string())))
+                answer.map_err(|error| DriverError::new(ErrorKind::Internal, error.to_string())).flatten()
             }
-            Err(_) => {
-                unanswered.get_or_insert(began);
-                None
-            }
+            Err(_) => Err(hangs(driver, unanswered.get_or_insert(began).elapsed())),
         }
     }
 

@@ -21,9 +21,6 @@ const NAME: &str = "mounts";
 /// follows links through the root would go in circles.
 pub(super) const OWNER: &str = ".root";
 
-/// What becomes that file.
-pub(super) const NEW_OWNER: &str = ".root.new";
-
 /// A ledger's directory.
 #[derive(Debug)]
 pub struct Place {
@@ -135,9 +132,8 @@ fn namespace() -> Vec<u8> {
 }
 
 fn own(dir: &Path, root: &Path) -> io::Result<()> {
-    let new = dir.join(NEW_OWNER);
-    fs::write(&new, [&namespace(), &b"\0"[..], root.as_os_str().as_bytes()].concat())?;
-    fs::rename(&new, dir.join(OWNER))
+    let owner = [&namespace(), &b"\0"[..], root.as_os_str().as_bytes()].concat();
+    super::replace(&dir.join(OWNER), &owner)
 }
 
 fn owner(dir: &Path) -> io::Result<Owner> {

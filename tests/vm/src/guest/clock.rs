@@ -1,15 +1,13 @@
 //! A clock that jumps by days, forward and back, under a daemon with schedules, backups and mounts.
 
 use super::check::{Failure, Step};
+use super::daemon::Daemon;
 use super::lab::sh;
 use crate::{ensure, ensure_eq};
 use serde_json::Value;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-const SOCKET: &str = "/run/clock.sock";
-const LOG: &str = "/run/clock.log";
 const STORE: &str = "vfs:///run/clock-store";
 
 /// A daemon looks at the clock every quarter of a minute.
@@ -43,52 +41,12 @@ timeout = "4m"
 /// Half past an hour: nothing is due for half an hour.
 const NOW: &str = "2026-06-10 12:30:00";
 
-struct Daemon {
-    convoy: PathBuf,
-    child: Child,
-}
+/// A daemon under a clock that jumps.
+struct Clocked(Daemon);
 
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Daemon {
-    fn start() -> Step<Self> {
-        let convoy = super::daemon::convoy()?;
-        let log = std::fs::File::options().create(true).append(true).open(LOG)?;
-        let child = Command::new(&convoy)
-            .args(["--socket", SOCKET, "daemon", "--root", "/run/clock-root", "--config", "/run/clock.toml"])
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()?;
-        let mut daemon = Self { convoy, child };
-        let begun = Instant::now();
-        while !daemon.command(&["info"]).output()?.status.success() {
-            let gone = daemon.child.try_wait()?;
-            if gone.is_some() || begun.elapsed() > PATIENCE {
-                return Err(Failure::new(format!("the daemon did not start: {gone:?}\n{}", log_text()?)));
-            }
-            std::thread::sleep(Duration::from_millis(100));
-        }
-        Ok(daemon)
-    }
-
-    fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(&self.convoy);
-        command.args(["--socket", SOCKET]).args(words);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command
-    }
-
+impl Clocked {
     fn ok(&self, words: &[&str]) -> Step<String> {
-        let output = self.command(words).output()?;
-        let (out, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        ensure!(output.status.success(), "{words:?}: {out}{error}\n{}", log_text()?);
-        Ok(out.trim().to_owned())
+        self.0.run(words).or_else(|failure| Err(Failure::new(format!("{failure}\n{}", self.0.log()?))))
     }
 
     fn json(&self, words: &[&str]) -> Step<Value> {
@@ -108,6 +66,11 @@ impl Daemon {
         Ok(report["Runs"][0]["Backup"].as_str().unwrap_or_default().to_owned())
     }
 
+    /// How often something was said.
+    fn said(&self, words: &str) -> Step<usize> {
+        Ok(self.0.log()?.matches(words).count())
+    }
+
     fn wait(&self, what: &str, done: impl Fn() -> Step<bool>) -> Step {
         let begun = Instant::now();
         while !done()? {
@@ -115,7 +78,7 @@ impl Daemon {
                 begun.elapsed() < PATIENCE,
                 "{what}: {}\n{}",
                 self.ok(&["schedule", "list"])?,
-                log_text()?
+                self.0.log()?
             );
             std::thread::sleep(Duration::from_millis(500));
         }
@@ -136,15 +99,6 @@ impl Daemon {
     }
 }
 
-fn log_text() -> Step<String> {
-    Ok(std::fs::read_to_string(LOG)?)
-}
-
-/// How often something was said.
-fn said(words: &str) -> Step<usize> {
-    Ok(log_text()?.matches(words).count())
-}
-
 fn set_clock(to: &str) -> Step {
     sh(&format!("date -u -s '{to}'")).map(drop)
 }
@@ -158,17 +112,17 @@ pub(super) fn run() -> Step {
     set_clock(NOW)?;
     std::fs::create_dir_all("/run/clock-store")?;
     std::fs::write("/run/clock.toml", SETTINGS)?;
-    let daemon = Daemon::start()?;
+    let daemon = Clocked(Daemon::launch("/run/clock", &["--config", "/run/clock.toml"])?);
     daemon.ok(&["create", "db"])?;
     let place = daemon.ok(&["mount", "db"])?;
     let file = format!("{place}/file");
     std::fs::write(&file, "before")?;
     let before = daemon.back_up("hourly")?;
-    ensure_eq!(daemon.backups()?, [before.clone()]);
+    ensure_eq!(daemon.backups()?, std::slice::from_ref(&before));
 
     // Ten days at once: of 240 moments that were missed one is made good, and what retention deletes is what the rules say.
     jump(10)?;
-    daemon.wait("a missed run is made good", || Ok(said("making good for what was missed")? > 0))?;
+    daemon.wait("a missed run is made good", || Ok(daemon.said("making good for what was missed")? > 0))?;
     daemon.wait("it ends", || Ok(daemon.backups()? != [before.clone()]))?;
     daemon.wait("nothing runs", || {
         Ok(daemon.json(&["jobs"])?.as_object().is_some_and(|jobs| jobs.is_empty()))
@@ -177,14 +131,14 @@ pub(super) fn run() -> Step {
     ensure_eq!(ahead.len(), 1);
     // Two looks at the clock later.
     std::thread::sleep(Duration::from_secs(31));
-    ensure_eq!(said("making good for what was missed")?, 1);
+    ensure_eq!(daemon.said("making good for what was missed")?, 1);
     ensure_eq!(daemon.backups()?, ahead);
     daemon.is_well("before")?;
     println!("forward: one run");
 
     // Back again. What was made meanwhile is from the future, and may not be the end of what is made now.
     jump(-10)?;
-    daemon.wait("the schedule goes on", || Ok(said("the clock was set back")? > 0))?;
+    daemon.wait("the schedule goes on", || Ok(daemon.said("the clock was set back")? > 0))?;
     std::fs::write(&file, "after")?;
     let after = daemon.back_up("hourly")?;
     let both = daemon.backups()?;
@@ -194,16 +148,17 @@ pub(super) fn run() -> Step {
     let restored =
         daemon.json(&["inspect", "restored"])?["DriverInfo"]["Path"].as_str().unwrap_or_default().to_owned();
     ensure_eq!(std::fs::read_to_string(format!("{restored}/file"))?, "after");
-    ensure_eq!(said("making good for what was missed")?, 1);
+    ensure_eq!(daemon.said("making good for what was missed")?, 1);
     daemon.is_well("after")?;
     println!("back: nothing deleted, nothing repeated");
 
     // In the midst of a run, there and back.
-    let mut running = daemon.command(&["schedule", "run", "slow"]).spawn()?;
+    let mut command = daemon.0.command(&["schedule", "run", "slow"])?;
+    let mut running = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     daemon.wait("the run begins", || Ok(std::path::Path::new("/run/clock-begun").exists()))?;
     for days in [30, -60, 30] {
         jump(days)?;
-        ensure!(running.try_wait()?.is_none(), "a clock that jumps ended a run: {}", log_text()?);
+        ensure!(running.try_wait()?.is_none(), "a clock that jumps ended a run: {}", daemon.0.log()?);
         let jobs = daemon.json(&["jobs"])?;
         let mut jobs = jobs.as_object().into_iter().flat_map(|jobs| jobs.values());
         ensure!(jobs.any(|job| job["State"] == "running"), "the run is no job any more");

@@ -1,4 +1,4 @@
-//! The real daemon with this driver, told what to do by the real command line.
+//! The real daemon, as a rule with this driver, told what to do by the real command line.
 
 use super::check::{Failure, Step};
 use super::lab::sh;
@@ -24,16 +24,21 @@ pub(super) fn convoy() -> Step<PathBuf> {
 }
 
 impl Daemon {
-    /// Starts it with its root, socket and log below a directory, and waits until it answers.
+    /// Starts it with this driver; see [`Self::launch`].
     pub(super) fn start(dir: &str, options: &[(&str, &str)], flags: &[&str]) -> Step<Self> {
+        let options: Vec<_> = options.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let options = options.iter().flat_map(|option| ["--driver-opts", option]);
+        let flags = ["--drivers", "devicemapper"].into_iter().chain(flags.iter().copied());
+        Self::launch(dir, &flags.chain(options).collect::<Vec<_>>())
+    }
+
+    /// Starts it with its root, socket and log below a directory, and waits until it answers.
+    pub(super) fn launch(dir: &str, flags: &[&str]) -> Step<Self> {
         let dir = PathBuf::from(dir);
         std::fs::create_dir_all(&dir)?;
         let mut command = Command::new(convoy()?);
         command.arg("--socket").arg(dir.join("socket")).arg("daemon");
-        command.arg("--root").arg(dir.join("root")).args(["--drivers", "devicemapper"]).args(flags);
-        for (key, value) in options {
-            command.arg("--driver-opts").arg(format!("{key}={value}"));
-        }
+        command.arg("--root").arg(dir.join("root")).args(flags);
         let log = std::fs::File::options().create(true).append(true).open(dir.join("log"))?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let mut daemon = Self { child: command.spawn()?, dir };

@@ -57,8 +57,7 @@ fn launch(convoy: &PathBuf, holder: u32) -> Step<Child> {
 
 impl Machine {
     fn start() -> Step<Self> {
-        let convoy = std::env::current_exe()?.with_file_name("convoy");
-        ensure!(convoy.exists(), "no {}: cargo build -p convoy", convoy.display());
+        let convoy = super::daemon::convoy()?;
         let holder = Command::new("ip")
             .args(["netns", "exec", "a", "unshare", "--mount", "sh", "-ec", HOLDER])
             .stdin(Stdio::null())

@@ -53,8 +53,7 @@ impl Drop for Host {
 
 /// A daemon on a host of its own, which may not start.
 fn spawn(name: &'static str, export: &str) -> Step<Host> {
-    let convoy = std::env::current_exe()?.with_file_name("convoy");
-    ensure!(convoy.exists(), "no {}: cargo build -p convoy", convoy.display());
+    let convoy = super::daemon::convoy()?;
     let number = if name == "a" { "1" } else { "2" };
     let daemon = Command::new("ip")
         .args(["netns", "exec", name, "unshare", "--uts", "--mount", "sh", "-ec", HOST, "host", name, number])

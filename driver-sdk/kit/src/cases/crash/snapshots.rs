@@ -11,9 +11,10 @@ use crate::image;
 use crate::pattern;
 use crate::rules;
 use crate::subject::Subject;
-use convoy_driver_sdk::protocol::{Capability, CloseSnapshot, CreateSnapshot, SourceKind};
-use convoy_driver_sdk::{ErrorKind, Name};
+use convoy_driver_sdk::protocol::{Capability, CloseSnapshot, CreateSnapshot, SourceKind, Volume};
+use convoy_driver_sdk::{DriverError, ErrorKind, Name};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// A snapshot that is there has everything, as far as it can be read as files: as a tree, or by a clone.
 fn is_whole(kit: &Subject, volume: &Name, snapshot: &Name, expected: &pattern::Tree, what: &str) -> Outcome {
@@ -192,31 +193,35 @@ pub(in crate::cases) fn restore(kit: &Subject) -> Outcome {
     Ok(())
 }
 
+/// Makes a volume over a kill: it is there whole, or not at all and can be made. `call` is what makes it, `what` what it is.
+fn made_over_a_kill(
+    kit: &Subject,
+    delay: Duration,
+    (call, what): (&str, &str),
+    make: impl Fn(&Name) -> Result<Volume, DriverError> + Sync,
+    expected: &pattern::Tree,
+) -> Outcome {
+    let name = kit.name("crash");
+    let answered = kill_after(kit, delay, || make(&name))?;
+    if let answer @ Err(_) = kit.get(&name) {
+        ensure(rules::DURABLE, answered.is_none(), || {
+            format!("{what}, {name}, was acknowledged and is gone after a kill")
+        })?;
+        let got = format!("volume.get after a killed {call}");
+        refused(rules::WHOLE, &got, &[ErrorKind::NotFound], answer)?;
+        done(rules::WHOLE, &format!("{call}, repeated"), make(&name))?;
+    }
+    equals(kit, &name, expected, rules::WHOLE, &format!("{what} whose making was killed"))?;
+    kit.unmount(&name)
+}
+
 pub(in crate::cases) fn clone(kit: &Subject) -> Outcome {
     let days = TwoDays::make(kit)?;
     kit.unmount(&days.volume)?;
     let make = |name: &Name| clone_of(kit, name, &days.volume, &days.monday);
     let (_, whole) = timed(|| done(rules::CLONE, "volume.clone", make(&kit.name("crash"))))?;
     for delay in moments(kit, whole) {
-        let name = kit.name("crash");
-        let answered = kill_after(kit, delay, || make(&name))?;
-        match kit.get(&name) {
-            Ok(_) => {}
-            answer => {
-                ensure(rules::DURABLE, answered.is_none(), || {
-                    format!("the clone {name} was acknowledged and is gone after a kill")
-                })?;
-                refused(
-                    rules::WHOLE,
-                    "volume.get after a killed volume.clone",
-                    &[ErrorKind::NotFound],
-                    answer,
-                )?;
-                done(rules::WHOLE, "volume.clone, repeated", make(&name))?;
-            }
-        }
-        equals(kit, &name, &days.was, rules::WHOLE, "a clone whose making was killed")?;
-        kit.unmount(&name)?;
+        made_over_a_kill(kit, delay, ("volume.clone", "a clone"), make, &days.was)?;
     }
     Ok(())
 }
@@ -270,22 +275,9 @@ pub(in crate::cases) fn backup(kit: &Subject) -> Outcome {
         equals(kit, &name, &is, rules::WHOLE, "a backup whose making was killed")?;
         kit.unmount(&name)?;
     }
+    let made = ("volume.create of a backup", "a volume of a backup");
     for delay in moments(kit, whole_restore) {
-        let name = kit.name("crash");
-        let answered = kill_after(kit, delay, || restore(&name))?;
-        match kit.get(&name) {
-            Ok(_) => {}
-            answer => {
-                ensure(rules::DURABLE, answered.is_none(), || {
-                    format!("{name} was made of a backup, acknowledged, and is gone after a kill")
-                })?;
-                let what = "volume.get after a killed volume.create of a backup";
-                refused(rules::WHOLE, what, &[ErrorKind::NotFound], answer)?;
-                done(rules::WHOLE, "volume.create of a backup, repeated", restore(&name))?;
-            }
-        }
-        equals(kit, &name, &days.was, rules::WHOLE, "a volume of a backup whose making was killed")?;
-        kit.unmount(&name)?;
+        made_over_a_kill(kit, delay, made, restore, &days.was)?;
     }
     Ok(())
 }
