@@ -6,8 +6,11 @@ use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::str::FromStr;
 
+mod ext4;
+mod held;
 mod mount;
 
+pub use held::{wait_until_free, wait_until_unused};
 pub use mount::{Mount, mount, unmount};
 
 /// The file systems that convoy makes.
@@ -139,18 +142,16 @@ pub fn mkfs_anew(kind: FsKind, device: &Path, context: &Context) -> Result<()> {
 /// Grows a file system to the size of its device.
 ///
 /// `mountpoint` is where it is mounted now. An unmounted ext4 is checked and grown; XFS and btrfs grow only
-/// while mounted.
+/// while mounted. What is cut off, by `kill -9` or a power cut, is finished when it is repeated, and an ext4 also
+/// when it is mounted with [`mount`]; by nobody else.
 ///
 /// # Errors
 /// `InvalidArgument` for an unmounted XFS or btrfs; `PermissionDenied` for a mounted ext4 without
-/// `CAP_SYS_RESOURCE`; `DataLoss` if the check finds damage it cannot repair.
+/// `CAP_SYS_RESOURCE`; `InUse` if an ext4 that is to be grown unmounted is mounted after all, be it in another namespace; `DataLoss` if the check finds damage it cannot repair.
 pub fn grow(kind: FsKind, device: &Path, mountpoint: Option<&Path>, context: &Context) -> Result<()> {
     let (program, package) = (Command::new, kind.package());
     let command = match (kind, mountpoint) {
-        (FsKind::Ext4, None) => {
-            check_ext4(device, context)?;
-            program("resize2fs").arg(device)
-        }
+        (FsKind::Ext4, None) => return ext4::grow_unmounted(device, context),
         (FsKind::Ext4, Some(_)) => program("resize2fs").arg(device),
         (FsKind::Xfs, Some(mountpoint)) => program("xfs_growfs").arg("-d").arg(mountpoint),
         (FsKind::Btrfs, Some(mountpoint)) => {
@@ -174,21 +175,6 @@ pub fn grow(kind: FsKind, device: &Path, mountpoint: Option<&Path>, context: &Co
         _ => error.into(),
     })?;
     Ok(())
-}
-
-/// `resize2fs` insists on a check of an unmounted file system.
-fn check_ext4(device: &Path, context: &Context) -> Result<()> {
-    // 1: errors were repaired. 4 and above: not all of them.
-    let fsck = Command::new("e2fsck").package(FsKind::Ext4.package()).accept(1).accept(4);
-    let output = fsck.args(["-f", "-p", "--"]).arg(device).run(context)?;
-    if output.code < 4 {
-        return Ok(());
-    }
-    Err(DriverError::new(
-        ErrorKind::DataLoss,
-        format!("the ext4 on {} is damaged: {}", device.display(), output.text().trim()),
-    )
-    .hint("run e2fsck by hand, after copying the device"))
 }
 
 #[cfg(test)]

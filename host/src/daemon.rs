@@ -117,6 +117,11 @@ fn start(args: &DaemonArgs) -> Result<(), DaemonError> {
     }));
     // Whatever could be waited for was: a driver that hangs in a call does not keep the daemon from ending.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    // Whoever reads it may start the next daemon.
+    drop(root);
+    if served.is_ok() {
+        tracing::info!("stopped");
+    }
     served
 }
 

@@ -15,7 +15,7 @@ const BACKLOG: usize = 256;
 const REMEMBERED: usize = 4096;
 
 /// Every kind of event there is.
-pub const KINDS: [&str; 16] = [
+pub const KINDS: [&str; 17] = [
     "volume.create",
     "volume.delete",
     "volume.mount",
@@ -29,6 +29,7 @@ pub const KINDS: [&str; 16] = [
     "schedule.success",
     "schedule.failure",
     "schedule.skip",
+    "schedule.stall",
     "driver.up",
     "driver.warning",
     "driver.healthy",

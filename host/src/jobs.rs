@@ -8,10 +8,15 @@ use convoy_client::types::{Job, Progress};
 use convoy_driver_sdk::context::Progress as DriverProgress;
 use convoy_driver_sdk::{Name, Timestamp};
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+/// How long work that makes no progress is taken for work. After that its storage hangs (an NFS server that is gone keeps the threads
+/// that read from it), and nobody else is to wait for what it occupies.
+pub const STALLED: Duration = Duration::from_secs(300);
 
 /// Everything that runs.
 #[derive(Debug, Clone, Default)]
@@ -49,7 +54,20 @@ struct State {
     started_at: Timestamp,
     started: Instant,
     progress: watch::Sender<Progress>,
+    moved: Mutex<Moved>,
     cancel: CancellationToken,
+}
+
+/// How far a job was when that changed last.
+#[derive(Debug)]
+struct Moved {
+    mark: Progress,
+    at: Instant,
+}
+
+/// Progress but for rates, which change by themselves. Totals grow while it is counted what there is to do.
+fn mark(progress: &Progress) -> Progress {
+    Progress { bytes_per_second: None, eta_seconds: None, ..progress.clone() }
 }
 
 /// A job that runs; dropping it ends it.
@@ -68,6 +86,7 @@ impl Jobs {
             started_at: Timestamp::now(),
             started: Instant::now(),
             progress: watch::Sender::default(),
+            moved: Mutex::new(Moved { mark: mark(&Progress::default()), at: Instant::now() }),
             cancel: CancellationToken::new(),
         });
         unpoisoned(self.0.lock()).insert(state.id.clone(), Arc::clone(&state));
@@ -103,8 +122,27 @@ impl State {
             url: self.about.url.clone(),
             state: if self.cancel.is_cancelled() { "cancelling" } else { "running" }.to_owned(),
             started_at: self.started_at.to_legacy(),
+            idle_seconds: self.idle().as_secs(),
             progress: self.progress.borrow().clone(),
         }
+    }
+
+    /// Notes how far it is.
+    fn moves_to(&self, progress: &Progress) {
+        let (mark, mut moved) = (mark(progress), unpoisoned(self.moved.lock()));
+        if moved.mark != mark {
+            *moved = Moved { mark, at: Instant::now() };
+        }
+    }
+
+    /// Says that it is well, as far as it is.
+    fn touch(&self) {
+        unpoisoned(self.moved.lock()).at = Instant::now();
+    }
+
+    /// For how long it has made no progress.
+    fn idle(&self) -> Duration {
+        unpoisoned(self.moved.lock()).at.elapsed()
     }
 
     /// Adds what follows from the bytes and the time they took.
@@ -141,17 +179,57 @@ impl Running {
     pub fn reporter(&self) -> impl Fn(Progress) + Send + Sync + 'static {
         let state = Arc::clone(&self.state);
         move |progress| {
+            state.moves_to(&progress);
             let progress = state.with_rate(progress);
             state.progress.send_replace(progress);
         }
     }
 
+    /// Says that it is well although it makes no progress: it waits for others.
+    pub fn is_patient(&self) {
+        self.state.touch();
+    }
+
+    /// Runs a part of the job to its end. If nothing moves for as long as `patience`, `stalled` runs beside it, once.
+    pub async fn attended<T>(
+        &self,
+        patience: Duration,
+        work: impl Future<Output = T>,
+        stalled: impl Future<Output = ()>,
+    ) -> T {
+        self.is_patient();
+        let mut work = pin!(work);
+        tokio::select! {
+            biased;
+            result = &mut work => return result,
+            () = self.stalls(patience) => {}
+        }
+        let State { id, about, .. } = &*self.state;
+        let (volume, seconds) = (&about.volume, patience.as_secs());
+        tracing::warn!(
+            job = id,
+            kind = about.kind,
+            volume,
+            seconds,
+            "no progress: others wait for it no longer"
+        );
+        futures::future::join(work, stalled).await.0
+    }
+
+    async fn stalls(&self, patience: Duration) {
+        while let Some(left) = patience.checked_sub(self.state.idle()).filter(|left| !left.is_zero()) {
+            tokio::time::sleep(left).await;
+        }
+    }
+
     /// What calls of drivers in this job carry.
     pub fn call(&self, request_id: &str) -> Call {
-        let report = self.reporter();
-        Call::new(request_id)
-            .with_cancel(self.cancel())
-            .with_report(move |progress| report(from_driver(progress)))
+        let (report, state) = (self.reporter(), Arc::clone(&self.state));
+        Call::new(request_id).with_cancel(self.cancel()).with_report(move |progress| {
+            report(from_driver(progress));
+            // A driver that says the same again has looked: a provider may take long from one percent to the next.
+            state.touch();
+        })
     }
 }
 
@@ -208,6 +286,41 @@ mod tests {
         assert_eq!(jobs.list()[running.id()].state, "cancelling");
         drop(running);
         assert!(jobs.list().is_empty() && !jobs.cancel("job-1"));
+    }
+
+    #[tokio::test]
+    async fn a_job_stalls_once_nothing_moves_and_not_before() {
+        const PATIENCE: Duration = Duration::from_secs(2);
+        let jobs = Jobs::default();
+        let running = jobs.begin(About::default());
+        let report = running.reporter();
+        let stalled = std::cell::Cell::new(false);
+        let work = async {
+            for step in 0..6 {
+                tokio::time::sleep(PATIENCE / 4).await;
+                report(Progress { bytes_done: step, ..Progress::default() });
+            }
+            let call = running.call("r1");
+            for _ in 0..6 {
+                tokio::time::sleep(PATIENCE / 4).await;
+                let told =
+                    DriverProgress { done: 40, total: Some(100), unit: "percent".to_owned(), note: None };
+                (call.report().unwrap())(told);
+            }
+            running.is_patient();
+            assert!(!stalled.get(), "while it moved, or its driver looked");
+            // Telling the same again is no progress.
+            let told_again = Progress { bytes_done: 5, bytes_per_second: Some(7), ..Progress::default() };
+            while !stalled.get() {
+                tokio::time::sleep(PATIENCE / 4).await;
+                report(told_again.clone());
+            }
+            assert!(jobs.list()[running.id()].idle_seconds >= PATIENCE.as_secs());
+            tokio::time::sleep(PATIENCE / 2).await;
+            "done"
+        };
+        let stalls = async { assert!(!stalled.replace(true), "once") };
+        assert_eq!(running.attended(PATIENCE, work, stalls).await, "done");
     }
 
     #[test]

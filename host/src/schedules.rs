@@ -67,6 +67,8 @@ struct Inner {
 struct State {
     docker: Docker,
     slots: Arc<Semaphore>,
+    /// For how long a run without progress keeps its slot.
+    stalled_after: Duration,
     plans: BTreeMap<String, Arc<Plan>>,
     /// What Docker said last, and why it did not say more lately.
     labels: Option<Arc<Labels>>,
@@ -144,6 +146,7 @@ impl Schedules {
             state: Mutex::new(State {
                 docker: Docker::at(&settings.docker_socket),
                 slots: Arc::new(Semaphore::new(settings.parallel)),
+                stalled_after: settings.stalled_after.0,
                 plans: BTreeMap::new(),
                 labels: None,
                 docker_error: None,
@@ -170,6 +173,7 @@ impl Schedules {
             let mut state = unpoisoned(self.0.state.lock());
             state.docker = Docker::at(&settings.docker_socket);
             state.slots = Arc::new(Semaphore::new(settings.parallel.max(1)));
+            state.stalled_after = settings.stalled_after.0;
             state.plans = plans;
         }
         self.0.changed.notify_one();

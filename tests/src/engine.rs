@@ -18,6 +18,9 @@ use crate::{leaks, patience};
 /// The image every container is made from.
 pub const IMAGE: &str = "convoy-busybox";
 
+/// What a container runs that counts up in a file of its volume, ten times a second.
+pub const COUNT: &str = "i=0; while true; do i=$((i+1)); echo $i > /data/count; sleep 0.1; done";
+
 /// How long the engine may take until it answers. It asks plugins for known volumes first.
 const START: Duration = Duration::from_secs(60);
 
@@ -296,6 +299,16 @@ impl Engine {
         self.ok(&["exec", container, "/bin/sh", "-c", shell])
     }
 
+    /// The names of the volumes of our plugin, sorted. Docker asks every plugin that has a spec on this machine, those of other tests, too.
+    ///
+    /// # Errors
+    /// When the engine refuses.
+    pub fn volumes(&self) -> Result<Vec<String>> {
+        let ours = format!("driver={}", self.plugin);
+        let names = self.ok(&["volume", "ls", "-q", "--filter", &ours])?;
+        Ok(names.lines().map(str::to_owned).collect())
+    }
+
     /// Removes every container.
     ///
     /// # Errors
@@ -309,20 +322,27 @@ impl Engine {
         self.ok(&[&["rm", "-f"], ids.as_slice()].concat()).map(|_| ())
     }
 
-    /// Makes the image: busybox alone, linked statically, no registry needed.
     fn import(&self, lab: &Lab) -> Result<()> {
-        let busybox = busybox()?;
-        let root = lab.make(&format!("image{}", lab.number()))?;
-        let bin = root.join("bin");
-        fs::create_dir_all(&bin).during(|| "cannot make the image".to_owned())?;
-        fs::copy(&busybox, bin.join("busybox")).during(|| format!("cannot copy {}", busybox.display()))?;
-        for applet in APPLETS {
-            symlink("busybox", bin.join(applet)).during(|| "cannot make the image".to_owned())?;
-        }
-        let archive = lab.path("image.tar");
-        run::capture(Command::new("tar").arg("-C").arg(&root).arg("-cf").arg(&archive).arg("."))?.ok()?;
-        self.ok(&["import", &archive.to_string_lossy(), IMAGE]).map(|_| ())
+        self.ok(&["import", &image(lab)?.to_string_lossy(), IMAGE]).map(|_| ())
     }
+}
+
+/// Makes the files of the image, for `docker import`: busybox alone, linked statically, no registry needed.
+///
+/// # Errors
+/// When there is no busybox.
+pub fn image(lab: &Lab) -> Result<PathBuf> {
+    let busybox = busybox()?;
+    let root = lab.make(&format!("image{}", lab.number()))?;
+    let bin = root.join("bin");
+    fs::create_dir_all(&bin).during(|| "cannot make the image".to_owned())?;
+    fs::copy(&busybox, bin.join("busybox")).during(|| format!("cannot copy {}", busybox.display()))?;
+    for applet in APPLETS {
+        symlink("busybox", bin.join(applet)).during(|| "cannot make the image".to_owned())?;
+    }
+    let archive = lab.path("image.tar");
+    run::capture(Command::new("tar").arg("-C").arg(&root).arg("-cf").arg(&archive).arg("."))?.ok()?;
+    Ok(archive)
 }
 
 impl Drop for Engine {

@@ -26,6 +26,11 @@ pub struct Origin {
 }
 
 impl Origin {
+    /// The lab's directory.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// Marks a command as one of the lab, and makes the lab its home: convoy gives little of its environment to
     /// drivers that are processes, but that.
     pub fn mark(&self, command: &mut Command) {

@@ -18,7 +18,7 @@ pub const PREFIX: &str = "convoy-lab-";
 /// Where Docker looks for plugins that are not containers.
 pub const PLUGINS: &str = "/etc/docker/plugins";
 
-/// How long processes that are ending anyway are given.
+/// How long processes and devices that are ending anyway are given.
 const SETTLE: Duration = Duration::from_secs(3);
 
 /// Ends processes, mounts and loop devices of a lab, removes its directory and says what there was.
@@ -39,6 +39,8 @@ pub fn clear(directory: &Path) -> Result<Vec<String>> {
         left.push(format!("mount {}", mount.display()));
         let _ = umount2(&mount, MntFlags::MNT_DETACH);
     }
+    // A mount namespace that somebody has just copied holds what was mounted, until it lets go of what is not its own.
+    let _ = patience::until("the end of loop devices", SETTLE, || Ok(loops(directory).is_empty()));
     for (device, file) in loops(directory) {
         left.push(format!("loop device {device} ({file})"));
         let _ = run::capture(Command::new("losetup").arg("--detach").arg(device));

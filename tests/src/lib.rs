@@ -9,9 +9,13 @@
 //! | [`child`] | a process in the background, ended when its guard is dropped |
 //! | [`convoy`] | a convoy daemon: start, stop, kill, restart, command line, sockets |
 //! | [`engine`] | a Docker engine of our own, with an image made from busybox |
+//! | [`machine`] | a machine with systemd of our own, to install things on |
+//! | [`package`] | what is installed, as a tree and as a Debian package |
+//! | [`plugin`] | the same as a managed plugin of Docker |
 //! | [`http`] | a raw HTTP client on a unix socket, as Docker speaks |
 //! | [`tree`] | everything there is to know about a directory tree, as comparable text |
 //! | [`blocks`] | a daemon with block volumes beside directories, and a destination for their backups |
+//! | [`namespace`] | a mount namespace beside the test's own, as a container has one |
 //! | [`storage`] | a file system of its own, on a loop device |
 //! | [`recording`] | answers of convoy 0.5, asked again of the daemon under test |
 //! | [`peers`] | programs and files of others that tests run against, fetched once |
@@ -28,6 +32,9 @@ pub mod error;
 pub mod http;
 pub mod lab;
 pub mod leaks;
+pub mod machine;
+pub mod namespace;
+pub mod package;
 pub mod patience;
 pub mod peers;
 pub mod plugin;
@@ -42,6 +49,8 @@ pub use convoy::{Carrier, Convoy, Setup};
 pub use engine::Engine;
 pub use error::{Error, Result, check};
 pub use lab::Lab;
+pub use machine::Machine;
+pub use namespace::Namespace;
 pub use storage::Storage;
 
 /// Makes two tests of each scenario (`fn(Carrier) -> Result<()>`): the driver as a library and as a process.

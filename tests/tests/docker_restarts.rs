@@ -3,6 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
+use convoy_tests::engine::COUNT;
 use convoy_tests::error::check;
 use convoy_tests::{Carrier, Convoy, Engine, Lab, Result, Setup, each_carrier, patience};
 
@@ -14,9 +15,6 @@ each_carrier!(
     the_plugin_is_down_when_the_engine_starts,
     both_are_killed_and_come_back,
 );
-
-/// Counts up in a file of the volume, ten times a second.
-const COUNT: &str = "i=0; while true; do i=$((i+1)); echo $i > /data/count; sleep 0.1; done";
 
 fn mounted(convoy: &Convoy, volume: &str) -> Result<bool> {
     Ok(!convoy.mount_point(volume)?.is_empty())
@@ -118,7 +116,7 @@ fn the_plugin_is_down_when_the_engine_starts(carrier: Carrier) -> Result<()> {
         convoy.start_again()?;
         engine.wait_until_it_answers()?;
         check(!engine.shell("counted", "cat /data/count")?.is_empty(), || "nothing there".to_owned())?;
-        assert_eq!(engine.ok(&["volume", "ls", "-q"])?, "counted");
+        assert_eq!(engine.volumes()?, ["counted"]);
         Ok(())
     })
 }

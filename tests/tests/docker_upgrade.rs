@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use convoy_tests::engine::COUNT;
 use convoy_tests::error::{Context, check};
 use convoy_tests::{Carrier, Engine, Lab, Result, Setup, patience, programs};
 
@@ -17,9 +18,6 @@ fn install(from: &Path, to: &Path, version: &str) -> Result<()> {
     drop(file);
     fs::rename(&new, to).during(|| format!("cannot replace {}", to.display()))
 }
-
-/// Counts up in a file of the volume, ten times a second.
-const COUNT: &str = "i=0; while true; do i=$((i+1)); echo $i > /data/count; sleep 0.1; done";
 
 fn counts_on(engine: &Engine) -> Result<()> {
     let before = engine.exec("box", "cat /data/count")?;

@@ -66,3 +66,8 @@ pub(crate) fn run(names: &[String]) -> Result<()> {
     let missed = rows.iter().filter(|row| row.missed()).count();
     if missed == 0 { Ok(()) } else { Err(Error::Unexpected(format!("{missed} goals are missed"))) }
 }
+
+/// The disk has its rest before anything is measured.
+fn settle() {
+    let _ = std::process::Command::new("sync").status();
+}

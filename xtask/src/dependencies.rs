@@ -41,7 +41,7 @@ const ENGINE: [Need; 4] = [
 ];
 
 /// What tests and measurements need beside that.
-const LAB: [Need; 30] = [
+const LAB: [Need; 31] = [
     program("pkg-config", &["pkg-config"]),
     // The bindings of the devicemapper driver are made from the headers; nothing of these is linked.
     package(&["libclang-dev"]),
@@ -64,6 +64,8 @@ const LAB: [Need; 30] = [
     program("prometheus", &["prometheus"]),
     // Reads the units as systemd will.
     program("systemd-analyze", &["systemd"]),
+    // Boots it, where the package is installed.
+    program("systemd-nspawn", &["systemd-container"]),
     program("docker-compose", &["docker-compose"]),
     // A virtual machine with a kernel that has device-mapper, for the tests of that driver.
     program("qemu-system-x86_64", &["qemu-system-x86"]),

@@ -4,13 +4,11 @@
 //! hundred crates) and knows the programs of one package only, while this tree holds those of several, and what the
 //! built program prints: completions and manual pages. `dpkg-deb` is on every Debian machine.
 
-mod deb;
-mod tree;
-
 use std::path::PathBuf;
 use std::process::Command;
 
 use convoy_tests::error::{Context, check};
+use convoy_tests::package::{deb, tree};
 use convoy_tests::run::capture;
 use convoy_tests::{Error, Result, plugin, programs};
 
@@ -46,7 +44,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let name = format!("convoy-{}-{}-linux", env!("CARGO_PKG_VERSION"), std::env::consts::ARCH);
     let archive = place.join(format!("{name}.tar.gz"));
     pack(&tree, &name, &archive)?;
-    let package = deb::build(&tree, &place)?;
+    let package = deb::build(&tree, &place, deb::Compression::Gzip)?;
     deb::check(&package, &place.join("check"))?;
     let plugin = place.join("docker-plugin");
     plugin::make(&plugin, &programs, &drivers)?;

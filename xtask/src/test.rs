@@ -34,7 +34,9 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     steps.push(step("what tests need of others", peers::fetch));
     if built {
         steps.push(step("tests (cargo nextest)", || {
-            tests(&["nextest", "run", "--profile", "ci", "--no-fail-fast"])
+            // One more than there are cores: what uses an engine, one test at a time, mostly waits.
+            let threads = std::thread::available_parallelism().map_or(2, usize::from) + 1;
+            tests(&["nextest", "run", "--profile", "ci", "--no-fail-fast", "-j", &threads.to_string()])
         }));
         if cfg!(target_arch = "x86_64") {
             let words = [
@@ -47,7 +49,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
                 "--profile",
                 "ci",
                 "-j",
-                "2",
+                "3",
             ];
             steps.push(step("device-mapper, in a virtual machine", || tests(&words)));
         }

@@ -1,6 +1,9 @@
 //! Mounting and unmounting, in this mount namespace or another, never longer than the call.
 
+use super::ext4;
 use crate::{Context, DriverError, ErrorKind, Result};
+use convoy_tree::{StableStorage, TreeResult};
+use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags};
@@ -9,10 +12,14 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How often a waiting call is asked whether to go on.
 const CHECK_EVERY: Duration = Duration::from_millis(20);
+
+/// How long a program that is started may hold what is open here, at most, and how often that is looked at.
+const STARTING: Duration = Duration::from_millis(500);
+const AGAIN: Duration = Duration::from_millis(10);
 
 /// What to mount where.
 #[derive(Debug, Clone, Default)]
@@ -30,15 +37,19 @@ pub struct Mount {
 }
 
 /// Mounts a file system; with the option `remount`, changes the options of one that is mounted. Mounting what is
-/// mounted already mounts it twice: look into [`crate::mountinfo::MountTable`] first.
+/// mounted already mounts it twice: look into [`crate::mountinfo::MountTable`] first. An ext4 of which [`super::grow`] was cut off is grown before it
+/// is mounted to be written to.
 ///
 /// # Errors
-/// By the kernel's answer; `DeadlineExceeded` or `Cancelled` when the call ends first, while the kernel goes on.
+/// As [`super::grow`]; by the kernel's answer; `DeadlineExceeded` or `Cancelled` when the call ends first, while the kernel goes on.
 pub fn mount(mount: &Mount, context: &Context) -> Result<()> {
     let Mount { source, target, fs_type, options, namespace } = mount.clone();
     let what = format!("mount {} ({fs_type}) at {}", source.display(), target.display());
     let remount = options.split(',').any(|option| option == "remount");
     let (flags, data) = split_options(&options);
+    if !remount && !flags.contains(MountFlags::RDONLY) && fs_type == "ext4" && ext4::is_growing(&source) {
+        ext4::grow_unmounted(&source, context)?;
+    }
     let data = CString::new(data).map_err(|_| {
         DriverError::new(ErrorKind::InvalidArgument, format!("{what}: a NUL byte in {options:?}"))
     })?;
@@ -52,6 +63,12 @@ pub fn mount(mount: &Mount, context: &Context) -> Result<()> {
 
 /// Unmounts what is mounted last at a path. Succeeds when nothing is mounted there.
 ///
+/// What was written to it is on the disk afterwards, also when another mount namespace has a copy of the mount and so keeps the
+/// file system going.
+///
+/// What is in use is tried for half a second: every program that is started anywhere in this process has, until it runs, a copy of each file
+/// that is open here.
+///
 /// # Errors
 /// `Busy` while somebody uses it, by the kernel's answer otherwise; `DeadlineExceeded` or `Cancelled` when the
 /// call ends first, while the kernel goes on.
@@ -59,15 +76,30 @@ pub fn unmount(target: &Path, namespace: Option<&Path>, context: &Context) -> Re
     let what = format!("unmount {}", target.display());
     let path = target.to_owned();
     interruptible(what, namespace.map(Path::to_owned), context, move || {
-        match rustix::mount::unmount(&path, UnmountFlags::NOFOLLOW) {
-            Err(Errno::INVAL | Errno::NOENT) => Ok(()),
-            result => result,
+        if let Err(error) = sync(&path) {
+            // A file system that has shut down never succeeds, and is to be unmounted all the same.
+            tracing::warn!(path = %path.display(), %error, "what was written last may not be on the disk");
+        }
+        let until = Instant::now() + STARTING;
+        loop {
+            match rustix::mount::unmount(&path, UnmountFlags::NOFOLLOW) {
+                Err(Errno::INVAL | Errno::NOENT) => return Ok(()),
+                Err(Errno::BUSY) if Instant::now() < until => std::thread::sleep(AGAIN),
+                result => return result,
+            }
         }
     })
     .map_err(|error| match error.kind {
         ErrorKind::Busy => error.hint(format!("see who uses it with: fuser -vm {}", target.display())),
         _ => error,
     })
+}
+
+/// Makes what was written to a mounted file system durable. Nothing to do where none is mounted.
+fn sync(mountpoint: &Path) -> TreeResult<()> {
+    let found = rustix::fs::statx(CWD, mountpoint, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::empty());
+    let mounted = found.is_ok_and(|found| found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT));
+    if mounted { StableStorage::of(mountpoint)?.sync() } else { Ok(()) }
 }
 
 /// Runs a system call that may block for ever on a thread of its own, so that the call can end before it.

@@ -3,6 +3,7 @@
 use super::*;
 use crate::freeze::{Frozen, thaw};
 use crate::mountinfo::MountTable;
+use convoy_tests::Namespace;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -93,9 +94,14 @@ fn make_mount_grow(kind: FsKind, small: u64, large: u64) {
     let file = std::fs::File::create(disk.mountpoint().join("file")).unwrap();
     let busy = unmount(&disk.mountpoint(), None, &context).unwrap_err();
     assert_eq!(busy.kind, ErrorKind::Busy, "{busy}");
-    drop(file);
+    // Held for a moment, as by a program that is being started.
+    let holder = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        drop(file);
+    });
     unmount(&disk.mountpoint(), None, &context).unwrap();
     unmount(&disk.mountpoint(), None, &context).unwrap();
+    holder.join().unwrap();
     match kind {
         FsKind::Ext4 => {
             grow(kind, &disk.device, None, &context).unwrap();
@@ -119,6 +125,77 @@ fn a_copy_of_an_xfs_is_mounted_without_its_uuid() {
 #[test]
 fn ext4() {
     make_mount_grow(FsKind::Ext4, 32 * MIB, 64 * MIB);
+}
+
+/// The size of an ext4, in blocks.
+fn ext4_blocks(device: &Path) -> String {
+    let told = Command::new("tune2fs").arg("-l").arg(device).run(&Context::default()).unwrap().text();
+    told.lines().find_map(|line| line.strip_prefix("Block count:")).unwrap().trim().to_owned()
+}
+
+#[test]
+fn growing_that_was_cut_off_is_finished_and_other_damage_left_to_a_person() {
+    let (disk, context) = (Disk::new(32 * MIB), Context::default());
+    mkfs(FsKind::Ext4, &disk.device, &context).unwrap();
+    disk.mount(FsKind::Ext4);
+    std::fs::write(disk.mountpoint().join("file"), vec![7; 3 << 20]).unwrap();
+    unmount(&disk.mountpoint(), None, &context).unwrap();
+    // As resize2fs leaves it: the inode of reserved descriptors speaks of blocks that the superblock does not know yet.
+    let damage = || {
+        let request = "set_inode_field <7> block[DIND] 99999";
+        Command::new("debugfs").args(["-w", "-R", request]).arg(&disk.device).run(&context).unwrap();
+    };
+    damage();
+    let error = grow(FsKind::Ext4, &disk.device, None, &context).unwrap_err();
+    assert_eq!(error.kind, ErrorKind::DataLoss, "{error}");
+    ext4::mark(&disk.device);
+    disk.enlarge(64 * MIB);
+    grow(FsKind::Ext4, &disk.device, None, &context).unwrap();
+    assert_eq!(ext4_blocks(&disk.device), "65536");
+    damage();
+    let error = grow(FsKind::Ext4, &disk.device, None, &context).unwrap_err();
+    assert_eq!(error.kind, ErrorKind::DataLoss, "it was grown, and is damaged by something else: {error}");
+
+    // Used since then: what is wrong now is nothing that resize2fs did.
+    mkfs_anew(FsKind::Ext4, &disk.device, &context).unwrap();
+    ext4::mark(&disk.device);
+    disk.mount(FsKind::Ext4);
+    std::fs::write(disk.mountpoint().join("file"), "content").unwrap();
+    unmount(&disk.mountpoint(), None, &context).unwrap();
+    damage();
+    let error = grow(FsKind::Ext4, &disk.device, None, &context).unwrap_err();
+    assert_eq!(error.kind, ErrorKind::DataLoss, "{error}");
+}
+
+#[test]
+fn an_ext4_grows_over_kills_at_any_moment() {
+    let (disk, context) = (Disk::new(16 * MIB), Context::default());
+    mkfs(FsKind::Ext4, &disk.device, &context).unwrap();
+    disk.mount(FsKind::Ext4);
+    let content: Vec<u8> = (0..3 << 20).map(|n: u32| (n % 251) as u8).collect();
+    std::fs::write(disk.mountpoint().join("file"), &content).unwrap();
+    unmount(&disk.mountpoint(), None, &context).unwrap();
+    for round in 1..=24 {
+        disk.enlarge((16 + 16 * round) * MIB);
+        ext4::mark(&disk.device);
+        let mut resize = std::process::Command::new("resize2fs");
+        let resize = resize.arg("-f").arg(&disk.device);
+        let mut resize =
+            resize.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_micros(400 * round));
+        resize.kill().unwrap();
+        resize.wait().unwrap();
+        if round % 2 == 0 {
+            grow(FsKind::Ext4, &disk.device, None, &context).unwrap();
+        } else {
+            disk.mount(FsKind::Ext4);
+            unmount(&disk.mountpoint(), None, &context).unwrap();
+        }
+        Command::new("e2fsck").args(["-f", "-n"]).arg(&disk.device).run(&context).unwrap();
+        assert_eq!(ext4_blocks(&disk.device), ((16 + 16 * round) * 1024 / 4 * 4).to_string());
+    }
+    disk.mount(FsKind::Ext4);
+    assert!(std::fs::read(disk.mountpoint().join("file")).unwrap() == content);
 }
 
 #[test]
@@ -148,16 +225,8 @@ fn a_device_without_file_system_is_not_mounted() {
 #[test]
 fn another_namespace_sees_the_mount_and_this_one_does_not() {
     let dir = tempfile::tempdir().unwrap();
-    let mut inside = std::process::Command::new("unshare")
-        .args(["--mount", "--propagation", "private", "sleep", "60"])
-        .spawn()
-        .unwrap();
-    let namespace = PathBuf::from(format!("/proc/{}/ns/mnt", inside.id()));
-    let own = std::fs::read_link("/proc/self/ns/mnt").unwrap();
-    let entered = Instant::now() + Duration::from_secs(5);
-    while std::fs::read_link(&namespace).unwrap() == own && Instant::now() < entered {
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    let inside = Namespace::new().unwrap();
+    let namespace = inside.path();
     let spec = Mount {
         source: "none".into(),
         target: dir.path().to_owned(),
@@ -170,8 +239,7 @@ fn another_namespace_sees_the_mount_and_this_one_does_not() {
     let cat = Command::new("grep").arg(dir.path()).arg("/proc/self/mountinfo").namespace(Some(&namespace));
     let listed = cat.run(&Context::default());
     let undone = unmount(dir.path(), Some(&namespace), &Context::default());
-    inside.kill().unwrap();
-    inside.wait().unwrap();
+    drop(inside);
     result.unwrap();
     assert!(there.unwrap());
     assert!(!MountTable::read().unwrap().is_mounted(dir.path()));
@@ -202,4 +270,39 @@ fn a_frozen_file_system_holds_writers_and_thaws_by_itself() {
     write().join().unwrap();
     assert_eq!(frozen.thaw().unwrap_err().kind, ErrorKind::Busy);
     thaw(&path).unwrap();
+}
+
+#[test]
+fn what_is_unmounted_here_and_not_elsewhere_is_on_the_disk_and_in_use() {
+    let disk = Disk::new(32 * MIB);
+    mkfs(FsKind::Ext4, &disk.device, &Context::default()).unwrap();
+    wait_until_unused(&disk.device, &Context::default()).unwrap();
+    disk.mount(FsKind::Ext4);
+    let elsewhere = Namespace::new().unwrap();
+    let content: Vec<u8> = (0..MIB).flat_map(|number| number.to_le_bytes()).take(4 << 20).collect();
+    std::fs::write(disk.mountpoint().join("file"), &content).unwrap();
+    unmount(&disk.mountpoint(), None, &Context::default()).unwrap();
+
+    let soon = || Context::default().with_deadline(Some(Instant::now() + Duration::from_secs(1)));
+    for refused in [wait_until_unused(&disk.device, &soon()), grow(FsKind::Ext4, &disk.device, None, &soon())]
+    {
+        let error = refused.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::InUse, "{error}");
+        assert!(error.message.contains(&disk.device.display().to_string()), "{error}");
+    }
+    // What a power cut would leave: the image, less what the kernel has not written yet.
+    let copy = disk.dir.path().join("copy");
+    std::fs::copy(disk.dir.path().join("image"), &copy).unwrap();
+    let debugfs = Command::new("debugfs").args(["-R", "cat /file"]).arg(&copy);
+    // The journal has the inode; e2fsck replays it, as a mount does.
+    Command::new("e2fsck").accept(1).args(["-p", "--"]).arg(&copy).run(&Context::default()).unwrap();
+    assert_eq!(debugfs.run(&Context::default()).unwrap().stdout, content[..]);
+
+    let waiting = std::thread::spawn({
+        let device = disk.device.clone();
+        move || wait_until_unused(&device, &Context::default())
+    });
+    std::thread::sleep(Duration::from_millis(100));
+    drop(elsewhere);
+    waiting.join().unwrap().unwrap();
 }

@@ -10,12 +10,13 @@ use rustix::io::Errno;
 
 use crate::dir::stat_fd;
 use crate::extents::data_extents;
+use crate::stable::start_writing;
 
 /// Below this size reading and writing is quicker than asking for a copy in the kernel.
 const SMALL: u64 = 64 * 1024;
 const BUFFER: usize = 256 * 1024;
-/// One kernel call copies at most this much, so that stopping is noticed.
-const STRETCH: u64 = 64 * 1024 * 1024;
+/// One kernel call copies at most this much, so that stopping is noticed, and the disk begins with what was copied while copying goes on.
+const STRETCH: u64 = 8 * 1024 * 1024;
 
 /// Remembers that a pair of file systems cannot share blocks, so that it is tried once and not for every file.
 #[derive(Debug, Default)]
@@ -117,7 +118,14 @@ impl Copier<'_> {
             let (mut from, mut to) = (at, at);
             let wanted = usize::try_from(len).unwrap_or(usize::MAX);
             match rustix::fs::copy_file_range(self.from, Some(&mut from), self.to, Some(&mut to), wanted) {
-                Ok(moved) => return Ok(moved as u64),
+                Ok(moved) => {
+                    let moved = moved as u64;
+                    // Several small ones are better written together, by the sync.
+                    if moved > BUFFER as u64 {
+                        start_writing(self.to, at, moved);
+                    }
+                    return Ok(moved);
+                }
                 Err(
                     Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::NOTSUP | Errno::PERM | Errno::TXTBSY,
                 ) => {

@@ -10,7 +10,7 @@
 //! - [`copy_tree`]: a whole tree in parallel, with hard links to an earlier copy for what did not change;
 //! - `unpack_tar` (feature `tar`): a tar archive into a [`TreeWriter`];
 //! - [`remove_tree`]: removes a tree and nothing else;
-//! - [`sync_filesystem`]: puts what was written on stable storage.
+//! - [`StableStorage`]: puts what was written on stable storage.
 //!
 //! Everything works relative to open directories, one path component at a time and never through a symbolic link: a
 //! container that is root inside its volume cannot make the walker leave it. `/proc` must be mounted.
@@ -24,6 +24,7 @@ mod extents;
 mod index;
 mod path;
 mod remove;
+mod stable;
 mod stack;
 #[cfg(feature = "tar")]
 mod untar;
@@ -39,7 +40,8 @@ pub use error::{TreeError, TreeResult};
 pub use extents::{DataExtents, data_extents};
 pub use path::{PathError, RawBytes, RelPath};
 pub use remove::remove_tree;
+pub use stable::StableStorage;
 #[cfg(feature = "tar")]
 pub use untar::unpack_tar;
 pub use walk::{Found, Walk, WalkEntry, WalkOptions, walk};
-pub use writer::{NewFile, TreeWriter, sync_filesystem};
+pub use writer::{NewFile, TreeWriter};

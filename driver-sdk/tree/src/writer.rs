@@ -168,7 +168,7 @@ impl TreeWriter {
 
     /// Gives the directories their metadata, deepest first. Without this they stay closed to everybody but their owner.
     ///
-    /// What was written is not on stable storage yet: [`sync_filesystem`].
+    /// What was written is not on stable storage yet: [`StableStorage`](crate::StableStorage).
     ///
     /// # Errors
     /// What the kernel says.
@@ -281,13 +281,4 @@ fn mode(entry: &Entry) -> Mode {
 fn times(entry: &Entry) -> Timestamps {
     let spec = |t: Timestamp| Timespec { tv_sec: t.sec, tv_nsec: i64::from(t.nsec) };
     Timestamps { last_access: spec(entry.atime), last_modification: spec(entry.mtime) }
-}
-
-/// Puts everything written to the file system that holds `path` on stable storage (`syncfs`).
-///
-/// # Errors
-/// When `path` cannot be opened, or when writing failed, now or (as far as the kernel remembers) since the last call.
-pub fn sync_filesystem(path: &Path) -> TreeResult<()> {
-    let dir = Dir::open(path)?;
-    rustix::fs::syncfs(&dir).map_err(|e| TreeError::at("sync the file system of", path, e))
 }

@@ -7,7 +7,7 @@ use std::sync::PoisonError;
 use convoy_driver_sdk::protocol::{
     AbortRestore, FinishRestore, PrepareRestore, PreparedRestore, SourceKind, TargetLocation, Volume,
 };
-use convoy_driver_sdk::tree::sync_filesystem;
+use convoy_driver_sdk::tree::StableStorage;
 use convoy_driver_sdk::{Context, Name};
 
 use crate::driver::VfsDriver;
@@ -33,6 +33,8 @@ pub(crate) struct Target {
     pub(crate) parcel: Parcel,
     pub(crate) options: CreateOptions,
     pub(crate) size: u64,
+    /// Of the parcel, since before anything was written.
+    pub(crate) storage: StableStorage,
 }
 
 impl VfsDriver {
@@ -50,7 +52,8 @@ impl VfsDriver {
         let data = parcel.join(DATA);
         fs::DirBuilder::new().mode(0o700).create(&data).map_err(io_error("make the directory", &data))?;
         let handle = format!("restore-{}", self.number());
-        let target = Target { name, parcel, options, size: request.size.unwrap_or(0) };
+        let storage = StableStorage::of(parcel.path())?;
+        let target = Target { name, parcel, options, size: request.size.unwrap_or(0), storage };
         self.restores
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -124,7 +127,7 @@ impl VfsDriver {
         if target.options.changes_directory() {
             set_owner(&data, &target.options)?;
         }
-        sync_filesystem(&data)?;
+        target.storage.sync()?;
         Ok(record)
     }
 

@@ -11,7 +11,7 @@ use convoy_driver_sdk::protocol::{
     SourceLocation,
 };
 use convoy_driver_sdk::tree::{
-    CopyOptions, Observer, Previous, TreeError, TreeWriter, copy_tree, sync_filesystem, unpack_tar,
+    CopyOptions, Observer, Previous, StableStorage, TreeError, TreeWriter, copy_tree, unpack_tar,
 };
 use convoy_driver_sdk::{Context, Name, atomic};
 use flate2::bufread::MultiGzDecoder;
@@ -118,6 +118,7 @@ impl VfsDriver {
         parcel: &Parcel,
         context: &Context,
     ) -> VfsResult<()> {
+        let storage = StableStorage::of(parcel.path())?;
         let tree = parcel.join(TREE);
         fs::create_dir(&tree).map_err(io_error("make the directory", &tree))?;
         let previous = record.newest().map(|newest| self.layout.snapshot(&record.name, &newest.name));
@@ -137,7 +138,7 @@ impl VfsDriver {
         let text = serde_json::to_vec(&file)
             .map_err(|e| VfsError::BadState { path: path.clone(), reason: e.to_string() })?;
         fs::write(&path, text).map_err(io_error("write", &path))?;
-        sync_filesystem(parcel.path())?;
+        storage.sync()?;
         tracing::info!(
             volume = %record.name, %snapshot, entries = report.entries, unchanged = report.unchanged,
             reflinked = report.reflinked, copied = report.copied, bytes = report.bytes, "took a snapshot"

@@ -5,7 +5,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
 use convoy_driver_sdk::protocol::{CloneVolume, RevertVolume, Volume};
-use convoy_driver_sdk::tree::{CopyOptions, copy_tree, sync_filesystem};
+use convoy_driver_sdk::tree::{CopyOptions, StableStorage, copy_tree};
 use convoy_driver_sdk::{Context, Name};
 use rustix::fs::{CWD, FlockOperation, RenameFlags};
 use rustix::io::Errno;
@@ -33,10 +33,11 @@ impl VfsDriver {
         let _claim = self.flock(&source, snapshot, FlockOperation::NonBlockingLockShared)?;
         options.vm |= source.prepare_for_vm;
         let parcel = self.workspace.parcel(Kind::Volume, &name)?;
+        let storage = StableStorage::of(parcel.path())?;
         self.thaw(&source, snapshot, &parcel.join(DATA), context)?;
         let size = if options.vm { request.size.unwrap_or(0) } else { 0 };
         check_size(&name, &parcel.join(DATA), size)?;
-        let target = Target { name, parcel, options, size };
+        let target = Target { name, parcel, options, size, storage };
         let volume = self.publish_target(&target, context);
         self.workspace.discard(target.parcel);
         volume
@@ -58,8 +59,9 @@ impl VfsDriver {
             let _claim = self.flock(&record, &found, FlockOperation::NonBlockingLockShared)?;
             let parcel = self.workspace.parcel(Kind::Revert, name)?;
             let new = parcel.join(DATA);
+            let storage = StableStorage::of(parcel.path())?;
             self.thaw(&record, &found, &new, context)?;
-            sync_filesystem(&new)?;
+            storage.sync()?;
             // The last moment: nobody waits for it any more.
             context.check()?;
             if let Err(error) = exchange(&parcel, &here) {

@@ -1,6 +1,7 @@
 //! Loop devices: an image as a block device, for as long as it is mounted.
 
 use convoy_driver_sdk::command::Command;
+use convoy_driver_sdk::filesystem;
 use convoy_driver_sdk::mountinfo::MountTable;
 use convoy_driver_sdk::{Context, DriverError, ErrorKind, Result};
 use std::os::unix::ffi::OsStrExt as _;
@@ -29,6 +30,26 @@ pub(crate) fn attach(image: &Path, context: &Context) -> Result<PathBuf> {
 pub(crate) fn release(device: &Path, context: &Context) -> Result<()> {
     losetup().arg("--detach").arg(device).run(context)?;
     Ok(())
+}
+
+/// Waits until no device has an image that is not mounted here. Another mount namespace may hold a copy of the mount: with it the
+/// kernel goes on with the file system, and overwrites what others do to the image meanwhile.
+///
+/// # Errors
+/// `InUse` if one still has it after a while.
+pub(crate) fn wait_until_free(image: &Path, context: &Context) -> Result<()> {
+    filesystem::wait_until_free(context, || {
+        let listed = losetup().args(["--noheadings", "--output", "NAME", "--associated"]).arg(image);
+        let output = listed.run(context)?.text();
+        let Some(device) = output.split_whitespace().next() else { return Ok(None) };
+        let text = format!(
+            "{} is not mounted here, but {device} has it: another mount namespace holds it",
+            image.display()
+        );
+        Ok(Some(DriverError::new(ErrorKind::InUse, text).hint(format!(
+            "end what started while it was mounted: `grep -l {device} /proc/[0-9]*/mountinfo` names its processes"
+        ))))
+    })
 }
 
 /// Tells a device that its image has become longer.

@@ -225,8 +225,8 @@ impl Driver for LoopImages {
         self.revert(&request)
     }
 
-    fn create_snapshot(&self, request: CreateSnapshot, _: &Context) -> Result<Snapshot> {
-        self.take_snapshot(&request)
+    fn create_snapshot(&self, request: CreateSnapshot, context: &Context) -> Result<Snapshot> {
+        self.take_snapshot(&request, context)
     }
 
     fn delete_snapshot(&self, request: DeleteSnapshot, _: &Context) -> Result<()> {

@@ -47,4 +47,10 @@ impl Record {
     pub(crate) fn new(fs: FsKind, grow: bool) -> Self {
         Self { state: State::Making, created: Timestamp::now(), fs, grow, snapshots: BTreeMap::new() }
     }
+
+    /// Whether its file system is to be grown, and can be while it is not mounted: ext4, and better so, since growing it while it is
+    /// mounted takes a right that not every daemon has.
+    pub(crate) fn grows_unmounted(&self) -> bool {
+        self.grow && self.fs == FsKind::Ext4
+    }
 }

@@ -58,7 +58,7 @@ impl LoopImages {
         Err(DriverError::new(ErrorKind::NotFound, format!("the volume {volume} has no snapshot {snapshot}")))
     }
 
-    pub(crate) fn take_snapshot(&self, request: &CreateSnapshot) -> Result<Snapshot> {
+    pub(crate) fn take_snapshot(&self, request: &CreateSnapshot, context: &Context) -> Result<Snapshot> {
         let CreateSnapshot { volume, snapshot, freeze } = request;
         self.locked(volume, || {
             let mut record = self.record(volume)?;
@@ -66,7 +66,7 @@ impl LoopImages {
                 let text = format!("the volume {volume} has a snapshot {snapshot} already");
                 return Err(DriverError::new(ErrorKind::AlreadyExists, text));
             }
-            let work = self.share_volume(volume, *freeze, true)?;
+            let work = self.share_volume(volume, *freeze, context)?;
             let taken = TakenSnapshot { created: Timestamp::now(), grow: record.grow };
             record.snapshots.insert(snapshot.clone(), taken);
             self.images.place_snapshot(&work, volume, snapshot).inspect_err(|_| images::discard(&work))?;
@@ -81,11 +81,11 @@ impl LoopImages {
     ///
     /// With `freeze` the file system in it is whole and needs no recovery. Without, the copy is what a power cut would leave,
     /// less what is still in the page cache.
-    pub(crate) fn share_volume(&self, volume: &Name, freeze: bool, snapshot: bool) -> Result<PathBuf> {
+    fn share_volume(&self, volume: &Name, freeze: bool, context: &Context) -> Result<PathBuf> {
         let image = self.images.volume(volume);
         let work = format!("share-{}.img", self.number());
-        let share = || self.images.share(&image, &work, snapshot);
-        if self.mounted(volume)?.is_none() {
+        let share = || self.images.share(&image, &work, true);
+        if self.mounted_or_free(volume, context)?.is_none() {
             return share();
         }
         let mountpoint = self.mountpoint(volume);

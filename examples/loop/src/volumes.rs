@@ -30,6 +30,18 @@ impl LoopImages {
         Ok(MountTable::read()?.at(&self.mountpoint(name)).map(|mount| mount.source.clone()))
     }
 
+    /// The same; of a volume that is not mounted nobody holds the image any more.
+    ///
+    /// # Errors
+    /// `InUse` if somebody does.
+    pub(crate) fn mounted_or_free(&self, name: &Name, context: &Context) -> Result<Option<PathBuf>> {
+        let device = self.mounted(name)?;
+        if device.is_none() {
+            devices::wait_until_free(&self.images.volume(name), context)?;
+        }
+        Ok(device)
+    }
+
     pub(crate) fn refuse_mounted(&self, name: &Name) -> Result<()> {
         if self.mounted(name)?.is_none() {
             return Ok(());
@@ -160,16 +172,19 @@ impl LoopImages {
         let name = &request.name;
         self.locked(name, || {
             let mut record = self.record(name)?;
-            let mountpoint = self.mountpoint(name);
+            let (mountpoint, image) = (self.mountpoint(name), self.images.volume(name));
             let device = match self.mounted(name)? {
                 Some(device) => device,
                 None => {
-                    record = self.grow_unmounted(name, record, context)?;
-                    mount_image(&self.images.volume(name), record.fs, &mountpoint, context)?
+                    if record.grows_unmounted() {
+                        devices::wait_until_free(&image, context)?;
+                        record = self.grow(name, record, &image, None, context)?;
+                    }
+                    mount_image(&image, record.fs, &mountpoint, context)?
                 }
             };
             if record.grow {
-                self.grow(name, record, &device, Some(&mountpoint), context)?;
+                self.grow_mounted(name, record, &device, context)?;
             }
             Ok(Mounted { mountpoint })
         })
@@ -197,13 +212,10 @@ impl LoopImages {
         Ok(record)
     }
 
-    /// Grows the file system of a volume that is not mounted, where that can be done: ext4, and better so, since growing it while
-    /// it is mounted takes a right that not every daemon has.
-    fn grow_unmounted(&self, name: &Name, record: Record, context: &Context) -> Result<Record> {
-        if record.grow && record.fs == FsKind::Ext4 {
-            return self.grow(name, record, &self.images.volume(name), None, context);
-        }
-        Ok(record)
+    /// The same for a mounted one. The device may know of the size that the image had.
+    fn grow_mounted(&self, name: &Name, record: Record, device: &Path, context: &Context) -> Result<Record> {
+        devices::grow(device, context)?;
+        self.grow(name, record, device, Some(&self.mountpoint(name)), context)
     }
 
     pub(crate) fn resize(&self, request: &ResizeVolume, context: &Context) -> Result<Volume> {
@@ -219,19 +231,19 @@ impl LoopImages {
                 );
                 return Err(DriverError::new(ErrorKind::InvalidArgument, text));
             }
+            let device = self.mounted_or_free(name, context)?;
             if size > now {
                 record.grow = true;
                 self.records.save(name, &record)?;
                 images::lengthen(&image, size)?;
             }
             // Also when the size is right already: an earlier call may have been cut off here.
-            match self.mounted(name)? {
-                Some(device) if record.grow => {
-                    devices::grow(&device, context)?;
-                    record = self.grow(name, record, &device, Some(&self.mountpoint(name)), context)?;
+            match device {
+                Some(device) if record.grow => record = self.grow_mounted(name, record, &device, context)?,
+                None if record.grows_unmounted() => {
+                    record = self.grow(name, record, &image, None, context)?
                 }
-                Some(_) => {}
-                None => record = self.grow_unmounted(name, record, context)?,
+                _ => {}
             }
             Ok(self.volume(name, &record, &MountTable::read()?))
         })

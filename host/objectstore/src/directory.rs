@@ -2,9 +2,11 @@
 //!
 //! A write goes to a hidden file beside its target, is synced, renamed over it, and the directory is synced. Nothing depends on
 //! locks or on what another client has cached, so several hosts can share the directory. Directories are made 0700 and files
-//! 0644, as convoy 0.5 did, and directories that become empty are removed.
+//! 0644, as convoy 0.5 did, and directories that become empty are removed. One that does not answer is given up after a while, and
+//! used again when it does: see `patience`.
 
 mod list;
+mod patience;
 mod write;
 
 use std::fs::File;
@@ -12,6 +14,7 @@ use std::io::{self, Read};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
@@ -20,24 +23,39 @@ use futures::StreamExt;
 
 use crate::error::StoreError;
 use crate::store::{ByteStream, Depth, ObjectInfo, ObjectStore, Page, PutOutcome, check_dir, check_key};
+use patience::Watch;
+
+/// Objects deleted in one call, which has a time limit: as many as in one request to S3.
+const DELETED_AT_ONCE: usize = 1000;
 
 /// See the [module](self).
 #[derive(Debug, Clone)]
 pub struct DirectoryStore {
     root: PathBuf,
+    watch: Arc<Watch>,
+    /// How long a call may take.
+    patience: Duration,
 }
 
 impl DirectoryStore {
     /// Opens a store in a directory that is there.
     ///
     /// # Errors
-    /// [`StoreError::NoDirectory`].
+    /// [`StoreError::NoDirectory`]; [`StoreError::Unresponsive`].
     pub async fn open(root: impl Into<PathBuf>) -> Result<Self, StoreError> {
         let root = root.into();
-        match tokio::fs::metadata(&root).await {
-            Ok(meta) if meta.is_dir() => Ok(Self { root }),
-            _ => Err(StoreError::NoDirectory { path: root.display().to_string() }),
-        }
+        let (watch, path) = (Watch::of(&root), root.clone());
+        let look = move || match std::fs::metadata(&path) {
+            Ok(meta) if meta.is_dir() => Ok(()),
+            _ => Err(StoreError::NoDirectory { path: path.display().to_string() }),
+        };
+        watch.run("look up", "", patience::LOOK, look).await?;
+        Ok(Self { root, watch, patience: patience::CALL })
+    }
+
+    #[cfg(test)]
+    fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     /// Runs a call that blocks, off the async threads.
@@ -47,10 +65,7 @@ impl DirectoryStore {
         F: FnOnce(&Path, &str) -> Result<T, StoreError> + Send + 'static,
     {
         let (root, owned) = (self.root.clone(), key.to_owned());
-        match tokio::task::spawn_blocking(move || call(&root, &owned)).await {
-            Ok(result) => result,
-            Err(gone) => Err(StoreError::Refused { op, key: key.to_owned(), detail: gone.to_string() }),
-        }
+        self.watch.run(op, key, self.patience, move || call(&root, &owned)).await
     }
 }
 
@@ -168,8 +183,11 @@ impl ObjectStore for DirectoryStore {
         for key in keys {
             check_key(key)?;
         }
-        let keys = keys.to_vec();
-        self.blocking("delete", "", move |root, _| write::delete(root, &keys)).await
+        for some in keys.chunks(DELETED_AT_ONCE) {
+            let some = some.to_vec();
+            self.blocking("delete", "", move |root, _| write::delete(root, &some)).await?;
+        }
+        Ok(())
     }
 
     async fn sweep(&self, dir: &str, older_than: Duration) -> Result<u64, StoreError> {

@@ -58,6 +58,16 @@ pub enum StoreError {
         /// How long was waited.
         after: Duration,
     },
+    /// The directory does not answer, as when an NFS server is gone.
+    #[error(
+        "{path} has not answered for {seconds} s: look at the server or the disk behind it; it is used again as soon as it answers, without a restart"
+    )]
+    Unresponsive {
+        /// Where the store is.
+        path: String,
+        /// For how long.
+        seconds: u64,
+    },
     /// The object is larger than the caller is ready to hold.
     #[error(
         "{key} is {size} bytes, more than the {limit} expected at most: the store is damaged or not convoy's"

@@ -4,6 +4,7 @@ use convoy_driver_sdk::protocol::SourceKind;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// `[[schedule]]`: what is done with which volumes, and when.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -230,13 +231,43 @@ pub enum Occasion {
 pub struct SchedulingConfig {
     /// How many runs there may be at once; others wait.
     pub parallel: usize,
+    /// After how long without any progress a run is told of, and others no longer wait for it.
+    pub stalled_after: Patience,
     /// Docker's socket: for labels, and for hooks in containers.
     pub docker_socket: PathBuf,
 }
 
+/// A time of a second at least, like `90s`, `5m` or `1h30m`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Patience(pub Duration);
+
+impl TryFrom<String> for Patience {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        let invalid = || format!("expected {A_SECOND_AT_LEAST}, found {text:?}");
+        duration(&text).filter(|it| *it >= Duration::from_secs(1)).map(Self).ok_or_else(invalid)
+    }
+}
+
+/// What may be written for a time limit.
+pub(crate) const A_SECOND_AT_LEAST: &str = "at least 1s, like 90s, 5m or 1h30m";
+
+/// A length of time as it is written, unless that is none.
+pub(crate) fn duration(text: &str) -> Option<Duration> {
+    text.parse::<jiff::SignedDuration>().ok().and_then(|it| Duration::try_from(it).ok())
+}
+
+impl From<Patience> for String {
+    fn from(Patience(duration): Patience) -> Self {
+        format!("{:#}", jiff::SignedDuration::try_from(duration).unwrap_or(jiff::SignedDuration::MAX))
+    }
+}
+
 impl Default for SchedulingConfig {
     fn default() -> Self {
-        Self { parallel: 2, docker_socket: PathBuf::from("/var/run/docker.sock") }
+        let stalled_after = Patience(Duration::from_secs(300));
+        Self { parallel: 2, stalled_after, docker_socket: PathBuf::from("/var/run/docker.sock") }
     }
 }
 

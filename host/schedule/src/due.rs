@@ -8,7 +8,7 @@ use std::time::Duration;
 /// A run that begins this much later than it should, in seconds, was missed: the daemon was not there.
 const LATE: i64 = 300;
 
-/// A record of a run that is further ahead than this, in seconds, was written while the clock was wrong.
+/// A record of a run that is further ahead than this, in seconds, was written while the clock was wrong, however seldom the schedule runs.
 const AHEAD: i64 = 86_400;
 
 /// When a schedule runs.
@@ -66,10 +66,14 @@ impl Timing {
                 Decision::Run { at: cut_off.at, why: Why::CutOff }
             };
         }
-        if record.last.unix() > now.unix().saturating_add(AHEAD) {
+        let next = self.cron.next_after(record.last);
+        // Set back by a little, the clock reaches the last run again and nothing runs twice. By more, waiting for that would leave out
+        // more than what runs twice costs.
+        let apart = next.map_or(AHEAD, |next| next.unix() - record.last.unix());
+        if record.last.unix().saturating_sub(now.unix()) > AHEAD.min(apart / 2) {
             return Decision::Rebase;
         }
-        let Some(first) = self.cron.next_after(record.last) else { return Decision::Wait(None) };
+        let Some(first) = next else { return Decision::Wait(None) };
         let begins = self.begins(first, record);
         if begins > now {
             return Decision::Wait(Some(begins));

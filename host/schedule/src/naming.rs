@@ -18,6 +18,20 @@ pub fn snapshot_name(schedule: &str, volume: &str, at: Timestamp) -> String {
     prefix(schedule, volume) + &time.strftime(TIME).to_string()
 }
 
+/// The first name that is not taken: that of the moment, or else of a second later, and so on.
+///
+/// A name can be taken when the clock was wrong: what was made while it showed this moment before is not what is there now.
+pub fn free_name(schedule: &str, volume: &str, at: Timestamp, taken: impl Fn(&str) -> bool) -> String {
+    let mut at = at;
+    loop {
+        let name = snapshot_name(schedule, volume, at);
+        if !taken(&name) {
+            return name;
+        }
+        at = Timestamp::from_unix(at.unix() + 1);
+    }
+}
+
 /// The moment in a name that [`snapshot_name`] made for this schedule and volume; `None` for any other name.
 pub fn snapshot_time(schedule: &str, volume: &str, name: &str) -> Option<Timestamp> {
     let time = name.strip_prefix(&prefix(schedule, volume))?;
@@ -53,6 +67,17 @@ mod tests {
         assert_eq!(snapshot_time("nightly", "db", "nightly-db-20261125t030000z"), Some(at));
         for other in ["nightly-db-20261125t030000", "nightly-db2-20261125t030000z", "nightly-db-2026", "db"] {
             assert_eq!(snapshot_time("nightly", "db", other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_moment_that_comes_again_has_another_name() {
+        let at = Timestamp::parse("2026-11-25T03:00:59Z").unwrap();
+        let mut taken = Vec::new();
+        for second in ["030059", "030100", "030101"] {
+            let name = free_name("nightly", "db", at, |name| taken.contains(&name.to_owned()));
+            assert_eq!(name, format!("nightly-db-20261125t{second}z"));
+            taken.push(name);
         }
     }
 

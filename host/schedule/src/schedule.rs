@@ -1,6 +1,8 @@
 //! A schedule as it was configured, checked.
 
-use crate::config::{Count, HookConfig, KeepConfig, Kind, NotifyConfig, Occasion, ScheduleConfig};
+use crate::config::{
+    A_SECOND_AT_LEAST, Count, HookConfig, KeepConfig, Kind, NotifyConfig, Occasion, ScheduleConfig,
+};
 use crate::cron::{Cron, InvalidCron};
 use crate::due::Timing;
 use crate::keep::{KeepsNothing, Rules};
@@ -375,7 +377,7 @@ fn shortest_gap(cron: &Cron) -> Duration {
 }
 
 fn at_least_a_second(field: &'static str, text: &str) -> Result<Duration, Reason> {
-    duration(field, text, "at least 1s, like 90s, 5m or 1h30m", |it| it >= Duration::from_secs(1))
+    duration(field, text, A_SECOND_AT_LEAST, |it| it >= Duration::from_secs(1))
 }
 
 fn duration(
@@ -384,7 +386,7 @@ fn duration(
     expected: &'static str,
     good: impl Fn(Duration) -> bool,
 ) -> Result<Duration, Reason> {
-    let parsed = text.parse::<jiff::SignedDuration>().ok().and_then(|it| Duration::try_from(it).ok());
+    let parsed = crate::config::duration(text);
     let invalid = || Reason::Duration { field, text: text.to_owned(), expected };
     parsed.filter(|parsed| good(*parsed)).ok_or_else(invalid)
 }

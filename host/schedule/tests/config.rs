@@ -20,6 +20,7 @@ struct File {
 const EVERYTHING: &str = r#"
 [scheduling]
 parallel = 4
+stalled-after = "90s"
 docker-socket = "/run/docker.sock"
 
 [[schedule]]
@@ -73,6 +74,8 @@ fn parse(text: &str) -> Result<Vec<Schedule>, InvalidSchedule> {
 fn every_field_arrives() {
     let file: File = toml::from_str(EVERYTHING).unwrap();
     assert_eq!(file.scheduling.parallel, 4);
+    assert_eq!(file.scheduling.stalled_after.0, Duration::from_secs(90));
+    assert_eq!(SchedulingConfig::default().stalled_after.0, Duration::from_secs(300));
     assert_eq!(file.schedule[0].keep.unwrap().yearly, Count::All);
     let schedules = Schedule::all(&file.schedule).unwrap();
     let nightly = &schedules[0];
@@ -139,6 +142,12 @@ fn nonsense_is_refused_with_what_was_expected() {
     ] {
         let error = parse(&format!("[[schedule]]\n{text}\n{base}")).unwrap_err().to_string();
         assert!(error.contains(expected), "{text}: {error}");
+    }
+    for text in ["0s", "-5m", "soon", "500ms"] {
+        let error = toml::from_str::<File>(&format!("[scheduling]\nstalled-after = '{text}'"))
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("at least 1s, like 90s") && error.contains("stalled-after"), "{error}");
     }
     let often =
         "[[schedule]]\nname = 's1'\nkind = 'snapshot'\nvolumes = ['*']\ncron = '*/5 * * * *'\njitter = '5m'";

@@ -76,6 +76,21 @@ fn a_clock_that_was_wrong_does_not_stop_a_schedule() {
 }
 
 #[test]
+fn a_clock_that_is_set_back_repeats_a_run_rather_than_leaving_several_out() {
+    let cases = [("@hourly", 1800), ("@daily", 12 * 3600), ("@monthly", 86_400)];
+    let last = at("2026-02-01T00:00:00Z");
+    for (cron, most) in cases {
+        let timing = timing(cron, 0, true);
+        let record = Record::new("s1", "v1", last);
+        let following = timing.cron.next_after(last);
+        assert_eq!(timing.decide(&record, later(last, -most)), Decision::Wait(following), "{cron}");
+        let back = later(last, -most - 1);
+        assert_eq!(timing.decide(&record, back), Decision::Rebase, "{cron}");
+        assert_eq!(timing.next(&record, back), Some(last), "{cron}");
+    }
+}
+
+#[test]
 fn jitter_spreads_volumes_and_stays_the_same() {
     let daily = timing("0 3 * * *", 3600, true);
     let three = at("2026-01-02T03:00:00Z");

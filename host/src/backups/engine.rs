@@ -6,7 +6,7 @@ use super::settings::Destinations;
 use super::store::{For, Store};
 use super::{Backups, source};
 use crate::events::about;
-use crate::jobs::Running;
+use crate::jobs::{Running, STALLED};
 use crate::metrics::{Bytes, METRICS};
 use crate::volumes::error::{Error, Result};
 use crate::volumes::index::Entry;
@@ -67,7 +67,8 @@ impl Backups {
         let options =
             BackupOptions { format, kind, recheck: asked.full, key, level, ..BackupOptions::default() };
         let engine = self.memory.share(job).await?;
-        let prepared = engine.prepare(Arc::clone(&store.objects), volume, &options).await?;
+        let preparing = engine.prepare(Arc::clone(&store.objects), volume, &options);
+        let prepared = job.attended(STALLED, preparing, async { engine.lend() }).await?;
         let base = prepared.parent().map(|parent| parent.snapshot);
         let call = job.call(request_id);
         let opened =
@@ -86,7 +87,7 @@ impl Backups {
         let backup = meta.backup.clone();
         let (progress, cancel) = (Progress::new(), job.cancel());
         let running = prepared.run(meta, opened.source(&call), &progress, &cancel);
-        let result = watched(job, &progress, "reading", running).await;
+        let result = watched(job, &engine, &progress, "reading", Box::pin(running)).await;
         opened.close(&self.volumes, request_id).await;
         let summary = result.map_err(heal)?;
         let url = store.destination.backup_url(&backup, volume);
@@ -174,7 +175,7 @@ impl Backups {
         let engine = self.memory.share(job).await?;
         let running =
             engine.verify(objects, volume.as_deref(), backup.as_deref(), &options, &progress, &cancel);
-        let summary = watched(job, &progress, "verifying", running).await?;
+        let summary = watched(job, &engine, &progress, "verifying", running).await?;
         Ok(report(&store, summary))
     }
 
@@ -192,7 +193,7 @@ impl Backups {
         let (progress, cancel) = (Progress::new(), job.cancel());
         let engine = self.memory.share(job).await?;
         let running = engine.prune(Arc::clone(&store.objects), volume, &options, &progress, &cancel);
-        let summary = watched(job, &progress, "pruning", running).await?;
+        let summary = watched(job, &engine, &progress, "pruning", running).await?;
         Ok(PruneReport {
             dry_run: asked.dry_run,
             objects: summary.objects + summary.repacked + summary.partial,

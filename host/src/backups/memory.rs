@@ -1,19 +1,24 @@
 //! The memory that backups, restores, checks and prunes share.
 //!
 //! Each gets a share before it begins and gives it back at its end, so that what all of them use together is bounded however many are
-//! asked for at once. Who comes when there is none left waits, in order.
+//! asked for at once. Who comes when there is none left waits, in order. Work whose storage hangs keeps what it holds, and nobody can wait
+//! for its end: its share is lent to others, so that in such times as much again may be in use.
 
 use crate::jobs::Running;
 use crate::volumes::error::{Error, Result};
+use crate::volumes::locks::unpoisoned;
 use convoy_backup::{Engine, EngineOptions};
 use convoy_client::types::Progress;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Shares are whole MiB.
 const UNIT: u64 = 1 << 20;
 /// Less than this is no share: the engine's own least.
 const LEAST: u32 = 48;
+/// How often work that waits says that it does.
+const LOOK: Duration = Duration::from_millis(500);
 /// What a thread of the engine that fetches holds: see its `requests`.
 const REQUEST: u64 = 8 << 20;
 /// Packs and what is fetched with one request are larger than this; few other things are.
@@ -25,18 +30,33 @@ const LARGE: libc::c_int = 1 << 20;
 pub(super) struct Memory {
     options: EngineOptions,
     free: Arc<Semaphore>,
+    /// How much more of what is in use may be lent.
+    lendable: Arc<Semaphore>,
 }
 
 /// An engine with the memory it may use; given back when dropped.
 #[derive(Debug)]
 pub(super) struct Share {
     engine: Engine,
-    _permit: OwnedSemaphorePermit,
+    /// Of what is free; once it is lent, of what may be lent.
+    permit: Mutex<OwnedSemaphorePermit>,
+    lendable: Arc<Semaphore>,
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
         give_back();
+    }
+}
+
+impl Share {
+    /// Lets others have it, too, unless as much is lent as there is.
+    pub(super) fn lend(&self) {
+        let mut permit = unpoisoned(self.permit.lock());
+        let units = u32::try_from(permit.num_permits()).unwrap_or(u32::MAX);
+        if let Ok(loan) = Arc::clone(&self.lendable).try_acquire_many_owned(units) {
+            *permit = loan;
+        }
     }
 }
 
@@ -74,7 +94,8 @@ impl Memory {
         return_large_buffers();
         let all = u32::try_from(options.memory / UNIT).unwrap_or(u32::MAX).max(LEAST);
         let all = usize::try_from(all).unwrap_or(Semaphore::MAX_PERMITS).min(Semaphore::MAX_PERMITS);
-        Self { options, free: Arc::new(Semaphore::new(all)) }
+        let [free, lendable] = [all; 2].map(|all| Arc::new(Semaphore::new(all)));
+        Self { options, free, lendable }
     }
 
     /// An engine for a job, once there is memory for it.
@@ -88,9 +109,16 @@ impl Memory {
                 tracing::info!(job = job.id(), "waits for the memory of other work");
                 job.reporter()(Progress { phase: "waiting".to_owned(), ..Progress::default() });
                 let (waiting, cancel) = (Arc::clone(&self.free).acquire_many_owned(LEAST), job.cancel());
+                let waits = async {
+                    loop {
+                        job.is_patient();
+                        tokio::time::sleep(LOOK).await;
+                    }
+                };
                 let waited = tokio::select! {
                     permit = waiting => permit.ok(),
                     () = cancel.cancelled() => None,
+                    () = waits => None,
                 };
                 waited.ok_or_else(|| Error::Cancelled("the work was cancelled".to_owned()))?
             }
@@ -103,7 +131,8 @@ impl Memory {
         let memory = u64::try_from(permit.num_permits()).unwrap_or(u64::MAX).saturating_mul(UNIT);
         let most = usize::try_from(memory / REQUEST).unwrap_or(usize::MAX);
         let options = EngineOptions { memory, requests: self.options.requests.min(most), ..self.options };
-        Ok(Share { engine: Engine::new(options), _permit: permit })
+        let (permit, lendable) = (Mutex::new(permit), Arc::clone(&self.lendable));
+        Ok(Share { engine: Engine::new(options), permit, lendable })
     }
 }
 
@@ -121,10 +150,13 @@ fn beyond_least(free: u32) -> u32 {
 mod tests {
     use super::*;
     use crate::jobs::{About, Jobs};
-    use std::time::Duration;
 
     fn memory(mib: u64) -> Memory {
         Memory::new(EngineOptions { memory: mib * UNIT, requests: 8, ..EngineOptions::default() })
+    }
+
+    fn units(share: &Share) -> usize {
+        unpoisoned(share.permit.lock()).num_permits()
     }
 
     fn job(jobs: &Jobs) -> Running {
@@ -148,7 +180,7 @@ mod tests {
             let mut held = Vec::new();
             for mib in expected {
                 let permit = memory.share(&job(&jobs)).await.unwrap();
-                assert_eq!(permit._permit.num_permits(), *mib, "of {all}");
+                assert_eq!(units(&permit), *mib, "of {all}");
                 held.push(permit);
             }
             let (running, more) = (job(&jobs), Duration::from_millis(50));
@@ -157,6 +189,25 @@ mod tests {
             held.pop();
             memory.share(&running).await.unwrap();
         }
+    }
+
+    #[tokio::test]
+    async fn what_hangs_lends_its_share_up_to_as_much_as_there_is() {
+        let (jobs, memory) = (Jobs::default(), memory(96));
+        let mut hung = Vec::new();
+        for _ in 0..4 {
+            let share = memory.share(&job(&jobs)).await.unwrap();
+            share.lend();
+            share.lend();
+            hung.push(share);
+        }
+        assert!(hung.iter().all(|share| units(share) == 48));
+        let (running, more) = (job(&jobs), Duration::from_millis(50));
+        assert!(tokio::time::timeout(more, memory.share(&running)).await.is_err(), "not without end");
+        // Whatever ends first, no more is free in the end than there was.
+        drop(hung.remove(0));
+        drop(hung);
+        assert_eq!((memory.free.available_permits(), memory.lendable.available_permits()), (96, 96));
     }
 
     #[tokio::test]

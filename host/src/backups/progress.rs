@@ -1,6 +1,7 @@
 //! The engine's counters as a job's progress.
 
-use crate::jobs::Running;
+use super::memory::Share;
+use crate::jobs::{Running, STALLED};
 use convoy_backup::{Phase, Progress};
 use convoy_client::types;
 use std::time::Duration;
@@ -8,24 +9,29 @@ use std::time::Duration;
 /// How often the counters are read.
 const PERIOD: Duration = Duration::from_millis(200);
 
-/// Runs work of the engine and tells the job how far it is. `phase` names the moving of data.
+/// Runs work of the engine with its share of memory, which is lent when it stalls, and tells the job how far it is. `phase` names the
+/// moving of data.
 pub(super) async fn watched<T>(
     job: &Running,
+    share: &Share,
     progress: &Progress,
     phase: &str,
     work: impl Future<Output = T>,
 ) -> T {
     let report = job.reporter();
-    let mut work = std::pin::pin!(work);
-    loop {
-        tokio::select! {
-            result = &mut work => {
-                report(wire(progress, phase));
-                return result;
+    let told = async {
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                result = &mut work => {
+                    report(wire(progress, phase));
+                    return result;
+                }
+                () = tokio::time::sleep(PERIOD) => report(wire(progress, phase)),
             }
-            () = tokio::time::sleep(PERIOD) => report(wire(progress, phase)),
         }
-    }
+    };
+    job.attended(STALLED, told, async { share.lend() }).await
 }
 
 fn wire(progress: &Progress, phase: &str) -> types::Progress {

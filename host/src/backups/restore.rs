@@ -54,7 +54,7 @@ impl Backups {
             &progress,
             &cancel,
         );
-        let summary = match watched(job, &progress, "writing", filling).await {
+        let summary = match watched(job, &engine, &progress, "writing", filling).await {
             Ok(summary) => summary,
             Err(error) => {
                 self.abort(name, driver, handle, request_id).await;

@@ -171,6 +171,7 @@ fn kind_of_store_error(error: &StoreError) -> ErrorKind {
         StoreError::Transient { .. } | StoreError::Timeout { .. } | StoreError::Truncated { .. } => {
             ErrorKind::Unavailable
         }
+        StoreError::Unresponsive { .. } => ErrorKind::DeadlineExceeded,
         StoreError::TooLarge { .. } => ErrorKind::DataLoss,
         StoreError::InvalidKey { .. } => ErrorKind::InvalidArgument,
         StoreError::Io { source, .. } => convoy_driver_sdk::DriverError::io("", source).kind,

@@ -123,7 +123,6 @@ pub async fn serve(start: Start<'_>) -> Result<(), DaemonError> {
         tracing::warn!("stopping although clients still read their answers");
     }
     close(&volumes).await;
-    tracing::info!("stopped");
     Ok(())
 }
 

@@ -13,7 +13,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 const ATTEMPTS: u32 = 3;
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// How a run ended, as it is told.
+/// How a run ended, or that it does not, as it is told.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Report {
@@ -21,9 +21,9 @@ pub(super) struct Report {
     pub(super) schedule: String,
     /// The volume.
     pub(super) volume: String,
-    /// `success` or `failure`.
+    /// `success`, `failure` or `stall`.
     pub(super) result: &'static str,
-    /// Why it failed.
+    /// Why it failed, or does not end.
     pub(super) error: String,
     /// The moment it was for.
     pub(super) at: String,

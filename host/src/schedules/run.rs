@@ -13,11 +13,13 @@ use convoy_client::types::{CreateBackup, ListBackups};
 use convoy_driver_sdk::protocol::SourceKind;
 use convoy_driver_sdk::{Name, Timestamp};
 use convoy_schedule::config::Kind;
-use convoy_schedule::naming::snapshot_name;
+use convoy_schedule::naming::free_name;
 use convoy_schedule::record::Made;
 use convoy_schedule::schedule::Hook;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
@@ -45,6 +47,27 @@ impl Outcome {
         } else {
             self.error = format!("{}; {error}", self.error);
         }
+    }
+}
+
+/// A run that has a slot.
+struct Run<'a> {
+    plan: &'a Plan,
+    volume: &'a Name,
+    /// The snapshot's name.
+    name: &'a str,
+    at: Timestamp,
+    began: Timestamp,
+    job: &'a Arc<Running>,
+    /// How long it may make no progress.
+    patience: Duration,
+    /// Others wait for it; given up when the run stalls.
+    slot: Mutex<Option<OwnedSemaphorePermit>>,
+}
+
+impl Run<'_> {
+    fn seconds(&self) -> u64 {
+        u64::try_from(Timestamp::now().unix() - self.began.unix()).unwrap_or_default()
     }
 }
 
@@ -78,7 +101,7 @@ impl Inner {
     ) -> Outcome {
         let volume = &under_way.volume;
         let schedule = &plan.schedule;
-        let name = snapshot_name(&schedule.name, volume, at);
+        let name = self.snapshot_name(plan, volume, at);
         let kind = match schedule.kind {
             Kind::Snapshot => "scheduled snapshot",
             Kind::Backup => "scheduled backup",
@@ -91,7 +114,10 @@ impl Inner {
         };
         let job = Arc::new(self.services.jobs.begin(about));
         let mut outcome = Outcome { volume: volume.to_string(), ..Outcome::default() };
-        let slots = Arc::clone(&unpoisoned(self.state.lock()).slots);
+        let (slots, patience) = {
+            let state = unpoisoned(self.state.lock());
+            (Arc::clone(&state.slots), state.stalled_after)
+        };
         let stopped = async {
             tokio::select! {
                 () = job.cancel().cancelled_owned() => {}
@@ -99,7 +125,7 @@ impl Inner {
             }
         };
         let slot = tokio::select! {
-            slot = slots.acquire_owned() => slot,
+            slot = slots.acquire_owned() => slot.ok(),
             () = stopped => {
                 self.cancelled(plan, volume, at, by_hand).await;
                 return Outcome::refused(volume, "cancelled");
@@ -107,6 +133,7 @@ impl Inner {
         };
         under_way.is_running();
         let began = Timestamp::now();
+        let run = Run { plan, volume, name: &name, at, began, job: &job, patience, slot: Mutex::new(slot) };
         let recorded = self.remember(plan, volume, |record| {
             record.begin(at, by_hand, began);
             if record.snapshots.iter().all(|made| made.name != name) {
@@ -117,7 +144,7 @@ impl Inner {
             Err(error) => outcome.error = format!("cannot write the record of the run: {error}"),
             Ok(record) => {
                 let again = record.running.is_some_and(|running| running.attempt > 1);
-                self.work(plan, volume, &name, &job, again, &cancel, &mut outcome).await;
+                self.work(&run, again, &cancel, &mut outcome).await;
             }
         }
         if self.services.stopping.is_cancelled() && !outcome.error.is_empty() {
@@ -125,11 +152,29 @@ impl Inner {
             tracing::warn!(error = outcome.error, "the run was cut off by the end of the daemon");
             return outcome;
         }
-        self.end(plan, volume, &mut outcome, &job).await;
-        drop((slot, job));
-        let seconds = u64::try_from(Timestamp::now().unix() - began.unix()).unwrap_or_default();
-        self.report(plan, &outcome, at, seconds).await;
+        self.end(&run, &mut outcome).await;
+        let seconds = run.seconds();
+        drop(run);
+        drop(job);
+        let result = if outcome.error.is_empty() { "success" } else { "failure" };
+        self.report(plan, result, &outcome, at, seconds).await;
         outcome
+    }
+
+    /// The name of a run's snapshot. One that was cut off goes on with the name it had.
+    fn snapshot_name(&self, plan: &Plan, volume: &Name, at: Timestamp) -> String {
+        let known = unpoisoned(plan.memory.volumes.lock());
+        let cut_off = known
+            .records
+            .get(volume.as_str())
+            .filter(|record| record.running.as_ref().is_some_and(|running| running.at == at))
+            .and_then(|record| record.snapshots.iter().rev().find(|made| made.at == at));
+        if let Some(made) = cut_off {
+            return made.name.clone();
+        }
+        drop(known);
+        let index = &self.services.volumes.index;
+        free_name(&plan.schedule.name, volume, at, |name| index.snapshot(name, Some(volume)).is_ok())
     }
 
     /// A run was cancelled before it began.
@@ -147,17 +192,8 @@ impl Inner {
     }
 
     /// Hooks, snapshot and backup. Whatever fails is noted in the outcome, beside what was made.
-    #[allow(clippy::too_many_arguments, reason = "what a run is about")]
-    async fn work(
-        &self,
-        plan: &Plan,
-        volume: &Name,
-        name: &str,
-        job: &Arc<Running>,
-        again: bool,
-        cancel: &CancellationToken,
-        outcome: &mut Outcome,
-    ) {
+    async fn work(&self, run: &Run<'_>, again: bool, cancel: &CancellationToken, outcome: &mut Outcome) {
+        let &Run { plan, volume, name, job, .. } = run;
         let schedule = &plan.schedule;
         let late = Arc::new(AtomicBool::new(false));
         let stop = job.cancel();
@@ -180,7 +216,7 @@ impl Inner {
             })
         };
         let snapshot = match self.hooks(&schedule.before, plan, volume, name, "", &stop).await {
-            Ok(()) => self.snapshot(plan, volume, name, job).await.map_err(|error| error.full_text()),
+            Ok(()) => self.snapshot(run).await.map_err(|error| error.full_text()),
             Err(error) => Err(format!("before the snapshot: {error}")),
         };
         let result = match &snapshot {
@@ -194,7 +230,10 @@ impl Inner {
             Ok(()) => {
                 outcome.snapshot = name.to_owned();
                 if schedule.kind == Kind::Backup {
-                    match Box::pin(self.back_up(plan, volume, name, job, again)).await {
+                    match job
+                        .attended(run.patience, Box::pin(self.back_up(run, again)), self.stalled(run))
+                        .await
+                    {
                         Ok(url) => outcome.backup = url,
                         Err(error) => outcome.note(error.full_text()),
                     }
@@ -212,7 +251,8 @@ impl Inner {
     }
 
     /// Takes the end down, and applies the rules of what is kept.
-    async fn end(&self, plan: &Plan, volume: &Name, outcome: &mut Outcome, job: &Arc<Running>) {
+    async fn end(&self, run: &Run<'_>, outcome: &mut Outcome) {
+        let &Run { plan, volume, job, .. } = run;
         let done = match plan.schedule.kind {
             Kind::Snapshot => !outcome.snapshot.is_empty(),
             Kind::Backup => !outcome.backup.is_empty(),
@@ -242,7 +282,8 @@ impl Inner {
         }
     }
 
-    async fn snapshot(&self, plan: &Plan, volume: &Name, name: &str, job: &Arc<Running>) -> Result<()> {
+    async fn snapshot(&self, run: &Run<'_>) -> Result<()> {
+        let &Run { plan, volume, name, job, .. } = run;
         let volumes = &self.services.volumes;
         if volumes.index.snapshot(name, Some(volume)).is_ok() {
             tracing::info!(snapshot = name, "the snapshot was made before the run was cut off");
@@ -253,14 +294,8 @@ impl Inner {
         volumes.create_snapshot(volume, &name, plan.schedule.freeze, &call).await.map(drop)
     }
 
-    async fn back_up(
-        &self,
-        plan: &Plan,
-        volume: &Name,
-        snapshot: &str,
-        job: &Arc<Running>,
-        again: bool,
-    ) -> Result<String> {
+    async fn back_up(&self, run: &Run<'_>, again: bool) -> Result<String> {
+        let &Run { plan, volume, name: snapshot, job, .. } = run;
         let schedule = &plan.schedule;
         let backups = &self.services.backups;
         if again {
@@ -288,6 +323,18 @@ impl Inner {
             ..CreateBackup::default()
         };
         backups.back_up(&asked, job, job.id()).await
+    }
+
+    /// Nothing moves any more, and that may end by itself. Until then somebody has to know, and others go on.
+    async fn stalled(&self, run: &Run<'_>) {
+        drop(unpoisoned(run.slot.lock()).take());
+        let error = format!(
+            "nothing has moved for {} s: look at the storage of the volume and of its backups; the run goes on when that answers, and other runs do not wait for it",
+            run.patience.as_secs()
+        );
+        let (volume, snapshot) = (run.volume.to_string(), run.name.to_owned());
+        let outcome = Outcome { volume, snapshot, error, ..Outcome::default() };
+        self.report(run.plan, "stall", &outcome, run.at, run.seconds()).await;
     }
 
     /// Runs hooks one after the other; the first that fails and is not optional ends it.
@@ -323,13 +370,21 @@ impl Inner {
         Ok(())
     }
 
-    async fn report(&self, plan: &Plan, outcome: &Outcome, at: Timestamp, seconds: u64) {
+    /// Tells how a run ended, or that it does not.
+    async fn report(
+        &self,
+        plan: &Plan,
+        result: &'static str,
+        outcome: &Outcome,
+        at: Timestamp,
+        seconds: u64,
+    ) {
         let failed = !outcome.error.is_empty();
         let name = &plan.schedule.name;
         let report = Report {
             schedule: name.clone(),
             volume: outcome.volume.clone(),
-            result: if failed { "failure" } else { "success" },
+            result,
             error: outcome.error.clone(),
             at: at.to_string(),
             snapshot: outcome.snapshot.clone(),
@@ -338,8 +393,9 @@ impl Inner {
             host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         };
         METRICS.ran(name, report.result);
+        let ended = if result == "stall" { "does not go on" } else { "failed" };
         let message = if failed {
-            tracing::error!(error = outcome.error, seconds, "a scheduled run failed");
+            tracing::error!(error = outcome.error, seconds, "a scheduled run {ended}");
             outcome.error.clone()
         } else {
             tracing::info!(
@@ -355,8 +411,7 @@ impl Inner {
                 .unwrap_or_default()
         };
         if let Ok(volume) = Name::parse(outcome.volume.clone()) {
-            let kind = if failed { "schedule.failure" } else { "schedule.success" };
-            self.tell(kind, plan, &volume, message);
+            self.tell(&format!("schedule.{result}"), plan, &volume, message);
         }
         notify::tell(&plan.schedule.notify, &report).await;
     }

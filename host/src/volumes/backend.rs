@@ -195,6 +195,17 @@ impl Backend {
         self.counted(request, call, None).await
     }
 
+    /// Calls the driver for what is asked again and again, by whoever watches: each call that it does not answer keeps a thread.
+    ///
+    /// # Errors
+    /// As [`Self::call`]; [`Self::silence`] at once.
+    pub async fn unless_silent<R: Request>(&self, request: R, call: &Call) -> Result<R::Reply, DriverError> {
+        match self.silence() {
+            Some(silence) => Err(silence),
+            None => self.call(request, call).await,
+        }
+    }
+
     /// Calls the driver to change a volume, whose turn lasts until the driver is done.
     ///
     /// # Errors

@@ -81,6 +81,10 @@ impl Volumes {
                 && let Err(error) = self.refresh(driver, &call).await
             {
                 tracing::warn!(driver = %driver.name(), %error, "cannot list the volumes of a driver");
+                // It may be that it answers nothing: whoever waits for it is to know soon.
+                if error.kind == ErrorKind::DeadlineExceeded {
+                    self.probe(driver, &mut said, PERIOD).await;
+                }
                 continue;
             }
             if driver.is_unconfirmed() {

@@ -303,6 +303,67 @@ fn answer(listener: &std::net::TcpListener) -> String {
     String::from_utf8(request).unwrap()
 }
 
+const TWO: &str = r#"
+[scheduling]
+parallel = 1
+stalled-after = "2s"
+
+[[schedule]]
+name = "away"
+cron = "@yearly"
+volumes = ["db1"]
+kind = "backup"
+destination = "vfs://DIR/away"
+notify = [{ command = ["sh", "-c", "cat >> DIR/told"] }]
+
+[[schedule]]
+name = "here"
+cron = "@yearly"
+volumes = ["web"]
+kind = "backup"
+destination = "vfs://DIR/store"
+"#;
+
+/// Opening a FIFO that nobody writes to hangs in the kernel, as a file does whose server is gone.
+#[test]
+fn a_run_whose_storage_hangs_is_told_of_and_holds_up_nobody() {
+    let it = Scheduled::start(TWO);
+    std::fs::create_dir(it.path("away")).unwrap();
+    for volume in ["db1", "web"] {
+        it.volume(volume);
+    }
+    let first = it.json(&["schedule", "run", "away"]);
+    assert_eq!(first["Runs"][0]["Error"], "", "{first}");
+    let record = it.path("away/convoy-objectstore/volumes/db/1!/db1!/volume.cfg");
+    let (whole, fifo) = (it.path("whole"), it.path("fifo"));
+    std::fs::rename(&record, &whole).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    std::fs::hard_link(&fifo, &record).unwrap();
+
+    let mut away = it.daemon.command().args(["schedule", "run", "away"]).spawn().unwrap();
+    it.wait("the run has the only slot", |it| it.known("away", "db1")["State"] == "running");
+    let here = it.json(&["schedule", "run", "here"]);
+    assert_eq!(here["Runs"][0]["Error"], "", "{here}");
+    assert!(away.try_wait().unwrap().is_none(), "it hangs");
+    let jobs = it.json(&["jobs"]);
+    let job = jobs.as_object().unwrap().values().find(|job| job["Volume"] == "db1").unwrap();
+    assert!(job["IdleSeconds"].as_u64().unwrap() >= 2, "{jobs}");
+    let told = || std::fs::read_to_string(it.path("told")).unwrap_or_default();
+    it.wait("somebody is told", |_| told().ends_with('}'));
+    let report: Value = serde_json::from_str(&told()).unwrap();
+    assert_eq!(report["Result"], "stall", "{report}");
+    assert!(report["Error"].as_str().unwrap().starts_with("nothing has moved for 2 s"), "{report}");
+    let events =
+        String::from_utf8(it.daemon.cli(&["events", "--no-follow", "--since", "1h"]).stdout).unwrap();
+    assert_eq!(events.matches("\"schedule.stall\"").count(), 1, "{events}");
+
+    // It answers again.
+    std::fs::rename(&whole, &record).unwrap();
+    drop(std::fs::File::options().write(true).open(&fifo).unwrap());
+    assert!(away.wait().unwrap().success());
+    assert_eq!(it.known("away", "db1")["State"], "success");
+}
+
 #[test]
 fn a_run_that_is_under_way_is_not_begun_again() {
     let slow = FAILING.replace("timeout = \"2s\"\n", "").replace("PORT", "1");

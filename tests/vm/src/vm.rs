@@ -12,6 +12,8 @@ use tempfile::TempDir;
 
 /// How often a machine is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// So many seconds before its time is over a machine says what it is busy with.
+const DUMP_BEFORE: u64 = 20;
 /// What the kernel is told: no graphics, no waiting, no rest after a panic.
 const KERNEL_LINE: &str = "console=ttyS0 loglevel=4 panic=-1 reboot=t nokaslr mitigations=off no_timer_check \
      random.trust_cpu=on cryptomgr.notests audit=0 i8042.noaux i8042.nokbd";
@@ -149,6 +151,13 @@ impl Vm {
         script.push_str(
             "n=0; while [ ! -e /dev/vport*p1 ] && [ $n -lt 200 ]; do $b usleep 10000; n=$((n+1)); done\n",
         );
+        // What a machine that is stuck is busy with.
+        let _ = writeln!(
+            script,
+            "( $b sleep {}; {{ $b ps; for p in /proc/[0-9]*; do echo \"$p: $($b cat $p/comm)\"; $b cat $p/stack; done; \
+             $b dmesg | $b tail -n 40; }} > /run/control/stuck 2>&1 ) &",
+            self.limit.as_secs().saturating_sub(DUMP_BEFORE)
+        );
         let words: Vec<_> =
             std::iter::once(program.as_os_str()).chain(args.iter().map(OsStr::new)).map(quote).collect();
         let _ = writeln!(script, "{} < /dev/null > $(echo /dev/vport*p1) 2>&1", words.join(" "));
@@ -238,6 +247,13 @@ impl Running {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
+    /// The end of what its kernel and its command have written.
+    fn console(&self) -> String {
+        let console = self.read("console") + &self.output();
+        let tail = console.char_indices().rev().nth(4000).map_or(0, |(at, _)| at);
+        console.get(tail..).unwrap_or_default().to_owned()
+    }
+
     /// Waits for the machine to end by itself.
     ///
     /// # Errors
@@ -248,19 +264,15 @@ impl Running {
                 break;
             }
             if self.started.elapsed() > self.limit {
-                return Err(Error::TimedOut { seconds: self.limit.as_secs(), output: self.output() });
+                let output = self.console() + &self.read("control/stuck");
+                return Err(Error::TimedOut { seconds: self.limit.as_secs(), output });
             }
             std::thread::sleep(LOOK_EVERY);
         }
         let elapsed = self.started.elapsed();
         match self.read("control/status").trim().parse() {
             Ok(status) => Ok(Outcome { status, output: self.output(), elapsed }),
-            Err(_) => {
-                let console = self.read("console") + &self.output();
-                let tail = console.char_indices().rev().nth(4000).map_or(0, |(at, _)| at);
-                let console = console.get(tail..).unwrap_or_default().to_owned();
-                Err(Error::Died { seconds: elapsed.as_secs(), console })
-            }
+            Err(_) => Err(Error::Died { seconds: elapsed.as_secs(), console: self.console() }),
         }
     }
 

@@ -179,3 +179,10 @@ fn a_power_cut_loses_nothing_that_was_acknowledged() {
     }
     pass(vm(), &["power", "0"]);
 }
+
+#[test]
+fn a_machine_that_is_stuck_says_what_it_is_busy_with() {
+    let vm = Vm::default().limit(Duration::from_secs(30));
+    let error = vm.run(Path::new("/bin/busybox"), &["sleep", "1234"]).unwrap_err().to_string();
+    assert!(error.contains("sleep 1234") && error.contains("nanosleep"), "{error}");
+}

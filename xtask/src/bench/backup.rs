@@ -17,6 +17,7 @@ use convoy_tests::{Carrier, Convoy, Error, Lab, Result, Setup, tree};
 use serde_json::json;
 
 use super::calls::micros;
+use super::settle;
 use super::table::Row;
 use data::Data;
 use restic::Restic;
@@ -155,7 +156,7 @@ fn mounts_meanwhile(lab: &Lab, convoy: &Convoy) -> Result<Vec<Row>> {
 
 /// Takes a snapshot and backs it up. Gives the seconds of both together, and the URL.
 fn back_up(convoy: &Convoy, volume: &str, snapshot: &str, store: &str) -> Result<(f64, String)> {
-    data::settle();
+    settle();
     // The names of snapshots are the daemon's, not a volume's.
     let snapshot = format!("{volume}-{snapshot}");
     let (frozen, _) = timed(convoy, &["snapshot", "create", volume, "--name", &snapshot])?;

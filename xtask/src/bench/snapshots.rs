@@ -7,6 +7,7 @@ use std::time::Instant;
 use convoy_tests::error::Context;
 use convoy_tests::{Carrier, Convoy, Lab, Result, Setup};
 
+use super::settle;
 use super::table::Row;
 
 pub(super) fn run(lab: &Lab) -> Result<Vec<Row>> {
@@ -70,9 +71,4 @@ fn fill(place: &Path) -> Result<()> {
     }
     settle();
     Ok(())
-}
-
-/// The disk has its rest before anything is measured.
-fn settle() {
-    let _ = std::process::Command::new("sync").status();
 }

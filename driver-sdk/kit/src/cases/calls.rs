@@ -46,10 +46,14 @@ pub(super) fn concurrent(kit: &Subject) -> Outcome {
 /// While volumes are made and deleted, a probe and a look at another volume are answered in between.
 pub(super) fn independent(kit: &Subject) -> Outcome {
     let watched = kit.create("watched")?;
-    let started = Instant::now();
-    let alone = kit.create("alone")?;
-    let work = started.elapsed();
-    crate::check::done(rules::DELETE, "volume.delete", kit.delete(&alone))?;
+    // The best of two: a disk that is busy for a moment is no measure.
+    let mut work = Duration::MAX;
+    for _ in 0..2 {
+        let started = Instant::now();
+        let alone = kit.create("alone")?;
+        work = work.min(started.elapsed());
+        crate::check::done(rules::DELETE, "volume.delete", kit.delete(&alone))?;
+    }
     let done = std::sync::atomic::AtomicBool::new(false);
     let (worked, slowest) = std::thread::scope(|scope| {
         let busy = scope.spawn(|| {

@@ -222,11 +222,13 @@ pub(super) fn open(kit: &Subject) -> Outcome {
     kit.stop();
     let Some(program) = kit.path() else { return skip("the driver has no file") };
     let request = Open { ..kit.open.clone() };
+    // The start of the program is not part of the call.
+    let mut raw = crate::raw::Raw::greeted(&program, &kit.work)?;
     let (_, whole) = timed(|| {
-        let mut raw = crate::raw::Raw::greeted(&program, &kit.work)?;
         raw.call(&request, kit.options.limit)?
             .or_else(|error| fail(rules::WHOLE, format!("driver.open: {}", error.message)))
     })?;
+    drop(raw);
     for delay in moments(kit, whole) {
         let mut raw = crate::raw::Raw::greeted(&program, &kit.work)?;
         raw.send(&request, &convoy_driver_sdk::protocol::CallContext::default())?;

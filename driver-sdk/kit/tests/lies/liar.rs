@@ -153,7 +153,7 @@ impl<D: Dispatch> Liar<D> {
             ("has one lock", _) => {
                 let _lock = self.lock.lock().unwrap();
                 if method == "volume.create" {
-                    std::thread::sleep(Duration::from_millis(700));
+                    std::thread::sleep(Duration::from_secs(1));
                 }
                 self.ask(method, &request, context)
             }

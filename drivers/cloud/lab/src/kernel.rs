@@ -2,6 +2,7 @@
 
 use crate::Result;
 use convoy_driver_sdk::mountinfo::MountTable;
+use convoy_tests::namespace::LEAVE_OTHERS;
 use rustix::fs::{CWD, FileType, Mode, makedev};
 use rustix::mount::UnmountFlags;
 use std::fs::File;
@@ -91,7 +92,8 @@ impl Kernel {
             rustix::fs::mknodat(CWD, self.dev().join(name), kind, mode, makedev(major, minor))?;
         }
         let (dev, sys) = (self.dev().display().to_string(), self.sys().display().to_string());
-        let words = ["unshare", "--mount", "--", "sh", "-c", ENTER, "sh", dev.as_str(), sys.as_str()];
+        let enter = format!("{LEAVE_OTHERS}; {ENTER}");
+        let words = ["unshare", "--mount", "--", "sh", "-c", &enter, "sh", dev.as_str(), sys.as_str()];
         Ok(words.map(str::to_owned).to_vec())
     }
 

@@ -11,7 +11,7 @@ use convoy_driver_sdk::protocol::{CloneVolume, CreateVolume, Volume};
 use convoy_driver_sdk::{Context, DriverError, ErrorKind, Name, Result, Timestamp};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long to look for what a request whose answer was lost may have made.
 const LOST_LIMIT: Duration = Duration::from_secs(5);
@@ -230,7 +230,7 @@ impl<P: Provider> CloudDriver<P> {
     pub(super) fn completed(&self, snapshot: CloudSnapshot, context: &Context) -> Result<CloudSnapshot> {
         let mut seen = Some(snapshot);
         let id = seen.as_ref().map(|snapshot| snapshot.id.clone()).unwrap_or_default();
-        let mut unseen = 0;
+        let (mut unseen, begun) = (0, Instant::now());
         wait::until(format!("{id} to complete"), wait::Backoff::lengthy(), SNAPSHOT_LIMIT, context, || {
             let now = match seen.take() {
                 Some(snapshot) => Some(snapshot),
@@ -247,14 +247,13 @@ impl<P: Provider> CloudDriver<P> {
                     Err(DriverError::new(ErrorKind::DataLoss, format!("the snapshot {id} failed: {reason}")))
                 }
                 SnapshotState::Pending(percent) => {
-                    if let Some(percent) = percent {
-                        context.progress(Progress {
-                            done: *percent,
-                            total: Some(100),
-                            unit: "percent".to_owned(),
-                            note: Some(format!("{id} is being stored")),
-                        });
-                    }
+                    // Where the provider does not say how far it is, that it is asked says that all is well.
+                    let (done, total, unit) = match percent {
+                        Some(percent) => (*percent, Some(100), "percent"),
+                        None => (begun.elapsed().as_secs(), None, "seconds"),
+                    };
+                    let note = Some(format!("{id} is being stored"));
+                    context.progress(Progress { done, total, unit: unit.to_owned(), note });
                     Ok(None)
                 }
             }

@@ -1,8 +1,9 @@
 //! The end of a volume.
 
 use super::CloudDriver;
-use crate::provider::Provider;
+use crate::provider::{Handle, Provider};
 use crate::record::VolumeRecord;
+use convoy_driver_sdk::filesystem;
 use convoy_driver_sdk::protocol::DeleteVolume;
 use convoy_driver_sdk::{Context, DriverError, ErrorKind, Result};
 
@@ -10,7 +11,7 @@ impl<P: Provider> CloudDriver<P> {
     /// See [`DeleteVolume`]. Backups survive: only snapshots that are nothing else go with the volume.
     ///
     /// # Errors
-    /// `NotFound`; `InUse` while it is mounted, read, or attached to another instance. After an error it is still
+    /// `NotFound`; `InUse` while it is mounted, be it in another mount namespace, read, or attached to another instance. After an error it is still
     /// there and may be deleted again.
     pub(super) fn delete_volume(&self, request: DeleteVolume, context: &Context) -> Result<()> {
         let mut record = self.records.load(&request.name)?;
@@ -27,6 +28,7 @@ impl<P: Provider> CloudDriver<P> {
                 format!("snapshot {snapshot} of volume {} is being read", record.name),
             ));
         }
+        self.refuse_held(&record, context)?;
         self.cache.clear();
         let result = if request.reference_only {
             self.release(&record, context)
@@ -40,6 +42,16 @@ impl<P: Provider> CloudDriver<P> {
             self.records.change(&record.name, |record| record.deleting = false)?;
         }
         result
+    }
+
+    /// What another mount namespace has mounted is not to vanish under it.
+    fn refuse_held(&self, record: &VolumeRecord, context: &Context) -> Result<()> {
+        let handle = Handle { id: &record.id, cloud_name: record.cloud_name.as_deref(), device: None };
+        match self.provider.device(handle) {
+            Ok(Some(device)) => filesystem::wait_until_unused(&device, context),
+            // Not shown here, or something else in its place.
+            _ => Ok(()),
+        }
     }
 
     /// Forgets a volume and leaves it in the cloud, detached.

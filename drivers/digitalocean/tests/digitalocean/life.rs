@@ -30,6 +30,12 @@ fn a_volume_is_made_used_kept_and_found_again() {
     assert!(Command::new("mount").arg("--bind").arg(&at).arg(&container).status().unwrap().success());
     std::fs::write(container.join("page"), "content").unwrap();
     expect(world.delete("web_Data.1", false), ErrorKind::InUse, "is mounted");
+    // Unmounted where it was, and still there for who has a copy of the mount.
+    world.unmount("web_Data.1").unwrap();
+    for reference_only in [true, false] {
+        expect(world.delete("web_Data.1", reference_only), ErrorKind::InUse, "in another mount namespace");
+    }
+    assert_eq!(world.mount("web_Data.1").unwrap(), at);
     assert!(Command::new("umount").arg(&container).status().unwrap().success());
 
     // A new life: the mount is the kernel's, the volume the cloud's.

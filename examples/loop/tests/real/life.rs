@@ -4,10 +4,11 @@ use crate::support::{KINDS, Place, SIZE, context, name};
 use convoy_driver_loop::LoopImages;
 use convoy_driver_sdk::mountinfo::MountTable;
 use convoy_driver_sdk::protocol::{
-    CloseSnapshot, DeleteSnapshot, DeleteVolume, GetVolume, Health, ListVolumes, Open, ResizeVolume,
+    CloseSnapshot, CreateSnapshot, DeleteSnapshot, DeleteVolume, GetVolume, Health, ListVolumes, Open,
+    ResizeVolume,
 };
 use convoy_driver_sdk::{Context, Driver, ErrorKind};
-use convoy_tests::{Lab, Result};
+use convoy_tests::{Lab, Namespace, Result};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -59,6 +60,46 @@ fn a_volume_is_made_used_grown_kept_and_deleted() -> Result<()> {
             assert_eq!(std::fs::read_dir(place.images().join("volumes")).unwrap().count(), 0);
             assert_eq!(std::fs::read_dir(place.images().join("snapshots")).unwrap().count(), 0);
         }
+        Ok(())
+    })
+}
+
+/// Unmounted here and mounted in a namespace that has a copy, a file system is still the kernel's.
+#[test]
+fn what_another_namespace_holds_is_let_alone() -> Result<()> {
+    Lab::run(|lab| {
+        let place = Place::new(lab, "xfs")?;
+        let (driver, _) = place.open();
+        driver.create("vol1").unwrap();
+        let path = driver.mount("vol1").unwrap();
+        std::fs::write(path.join("file"), "content").unwrap();
+        let before = capacity(&path);
+        let holder = Namespace::new()?;
+        driver.unmount("vol1").unwrap();
+
+        let soon = || context().with_deadline(Some(Instant::now() + Duration::from_secs(2)));
+        let larger = ResizeVolume { name: name("vol1"), size: 3 * SIZE };
+        let refused = driver.0.resize_volume(larger.clone(), &soon()).unwrap_err();
+        assert_eq!(refused.kind, ErrorKind::InUse, "{refused}");
+        assert!(refused.message.contains("/dev/loop"), "{refused}");
+        let request = CreateSnapshot { volume: name("vol1"), snapshot: name("first"), freeze: true };
+        let refused = driver.0.create_snapshot(request, &soon()).unwrap_err();
+        assert_eq!(refused.kind, ErrorKind::InUse, "{refused}");
+        assert_eq!(driver.0.get_volume(GetVolume { name: name("vol1") }, &context()).unwrap().size, SIZE);
+        // It is one file system, however often it is mounted.
+        driver.mount("vol1").unwrap();
+        driver.unmount("vol1").unwrap();
+
+        std::thread::scope(|scope| {
+            let resized = scope.spawn(|| driver.0.resize_volume(larger, &context()));
+            std::thread::sleep(Duration::from_millis(200));
+            drop(holder);
+            assert_eq!(resized.join().unwrap().unwrap().size, 3 * SIZE);
+        });
+        driver.mount("vol1").unwrap();
+        assert!(capacity(&path) > before + SIZE);
+        assert_eq!(std::fs::read_to_string(path.join("file")).unwrap(), "content");
+        driver.unmount("vol1").unwrap();
         Ok(())
     })
 }

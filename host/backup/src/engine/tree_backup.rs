@@ -1,23 +1,21 @@
 //! Reads a tree: what did not change since the parent backup is taken from its manifest, what did is cut, hashed and stored.
 //!
-//! One thread walks, in the parent's order, and cuts large files; a worker a core reads small files, hashes, looks up and compresses; as
-//! many threads as there may be requests upload; and one puts the manifest together in the order of the walk. The channel between the
+//! One thread walks, in the parent's order, and cuts large files, which another one reads ahead; a worker a core reads small files, hashes,
+//! looks up and compresses; as many threads as there may be requests upload; and one puts the manifest together in the order of the walk. The channel between the
 //! walk and the manifest keeps order and bounds how far the walk may run ahead.
 
 use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use convoy_tree::{Entry, Found, WalkEntry, WalkOptions, data_extents, walk};
+use convoy_tree::{Entry, Found, WalkEntry, WalkOptions, walk};
 use crossbeam_channel::{Receiver, Sender};
-use fastcdc::v2020::FastCDC;
 use tokio::sync::oneshot;
 
-use super::behind::was_read;
 use super::ctx::{Ctx, Room, Taken};
+use super::large::{self, Buffers, Chunk};
 use super::links::Links;
 use super::manifest_writer::ManifestWriter;
 use super::segments::ParentTree;
@@ -30,18 +28,6 @@ use crate::format::wire::Piece;
 
 /// A file up to this size is one chunk, read by a worker.
 const SMALL: u64 = 256 << 10;
-/// Bytes of a large file that are read at once.
-const BUFFER: usize = 8 << 20;
-
-/// Where a file is cut, by its size: small chunks where a change should cost little, larger ones where there would be too many of them.
-fn cuts(size: u64) -> (usize, usize, usize) {
-    let average = match size {
-        0..=0x2_0000_0000 => 256 << 10,
-        0x2_0000_0001..=0x40_0000_0000 => 1 << 20,
-        _ => 2 << 20,
-    };
-    (average / 4, average, average * 2)
-}
 
 /// What the walk hands to the manifest, in order.
 pub(crate) enum Unit {
@@ -58,7 +44,7 @@ pub(crate) enum Unit {
 /// What the walk hands to the workers.
 pub(crate) enum Job {
     Small(Box<WalkEntry>, Taken, oneshot::Sender<Vec<Piece>>),
-    Chunk { at: u64, data: Vec<u8>, taken: Taken, done: oneshot::Sender<Option<Piece>> },
+    Chunk(Chunk, oneshot::Sender<Option<Piece>>),
 }
 
 /// What the parts of a tree backup share.
@@ -66,6 +52,7 @@ pub(crate) struct TreeBackup<'a> {
     pub(crate) ctx: &'a Ctx,
     pub(crate) sink: &'a Sink<'a>,
     pub(crate) room: Arc<Room>,
+    pub(crate) buffers: Arc<Buffers>,
     pub(crate) same: SameFile,
     /// Seconds since 1970: a file changed later may have been changed again within the same tick of the file system's clock, so that its times
     /// tell nothing. It is read again next time.
@@ -140,64 +127,11 @@ impl TreeBackup<'_> {
             return send(jobs, Job::Small(Box::new(found), taken, done));
         }
         send(units, Unit::Large(item))?;
-        self.large(&found, units, jobs)
-    }
-
-    /// Reads a large file where it has data, and cuts it.
-    fn large(&self, found: &WalkEntry, units: &Sender<Unit>, jobs: &Sender<Job>) -> BackupResult<()> {
-        let path = &found.entry.path;
-        let failed = |e| BackupError::io("read", path, e);
-        let (file, opened) = found.open().map_err(failed)?;
-        let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Sequential);
-        let mut buffer = vec![0; BUFFER];
-        for extent in data_extents(&file, 0..opened.size) {
-            let extent = extent.map_err(failed)?;
-            let (mut at, mut filled) = (extent.start, 0);
-            // Position of the byte after what was read.
-            let mut read_to = extent.start;
-            while read_to < extent.end || filled > 0 {
-                self.ctx.check()?;
-                while filled < buffer.len() && read_to < extent.end {
-                    let want = buffer
-                        .len()
-                        .min(filled + usize::try_from(extent.end - read_to).unwrap_or(usize::MAX));
-                    let got = file.read_at(&mut buffer[filled..want], read_to).map_err(failed)?;
-                    if got == 0 {
-                        return Err(BackupError::SourceChanged { path: path.to_string() });
-                    }
-                    was_read(&file, read_to, got);
-                    filled += got;
-                    read_to += got as u64;
-                }
-                let (min, average, max) = cuts(opened.size);
-                let last = read_to == extent.end;
-                let mut cut = 0;
-                for chunk in FastCDC::new(&buffer[..filled], min, average, max) {
-                    // What the end of the buffer cut short is cut again with more behind it.
-                    if !last && filled - chunk.offset < max {
-                        break;
-                    }
-                    let end = chunk.offset + chunk.length;
-                    self.chunk(at + chunk.offset as u64, &buffer[chunk.offset..end], units, jobs)?;
-                    cut = end;
-                }
-                buffer.copy_within(cut..filled, 0);
-                filled -= cut;
-                at += cut as u64;
-            }
-        }
-        let now = found.restat(&file).map_err(failed)?;
-        if (now.size, now.mtime) != (found.entry.size, found.entry.mtime) {
-            return Err(BackupError::SourceChanged { path: path.to_string() });
-        }
-        Ok(())
-    }
-
-    fn chunk(&self, at: u64, data: &[u8], units: &Sender<Unit>, jobs: &Sender<Job>) -> BackupResult<()> {
-        let taken = self.room.take(data.len(), self.ctx)?;
-        let (done, piece) = oneshot::channel();
-        send(units, Unit::Piece(piece))?;
-        send(jobs, Job::Chunk { at, data: data.to_vec(), taken, done })
+        large::read(self.ctx, &self.buffers, &found, |chunk| {
+            let (done, piece) = oneshot::channel();
+            send(units, Unit::Piece(piece))?;
+            send(jobs, Job::Chunk(chunk, done))
+        })
     }
 
     /// Whether the parent's file is this one, unchanged.
@@ -222,15 +156,16 @@ impl TreeBackup<'_> {
                     // Nobody waits only when all is ending.
                     let _ = done.send(pieces);
                 }
-                Job::Chunk { at, data, taken, done } => {
+                Job::Chunk(chunk, done) => {
+                    let data = chunk.bytes();
                     self.bytes_read.fetch_add(data.len() as u64, Relaxed);
-                    let piece = if all_zero(&data) {
+                    let piece = if all_zero(data) {
                         None
                     } else {
-                        Some((at, self.sink.put(&mut encoder, &data, Lane::Data)?))
+                        Some((chunk.at, self.sink.put(&mut encoder, data, Lane::Data)?))
                     };
                     self.ctx.progress.add_bytes(data.len() as u64);
-                    drop((data, taken));
+                    drop(chunk);
                     let _ = done.send(piece);
                 }
             }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use convoy_tree::{NewFile, TreeWriter, sync_filesystem};
+use convoy_tree::{NewFile, StableStorage, TreeWriter};
 
 use super::behind::Written;
 use super::ctx::{Ctx, lock};
@@ -187,6 +187,7 @@ pub(crate) fn restore(
     target: &Path,
 ) -> BackupResult<Restored> {
     let key = format!("{} (manifest of backup {})", ctx.volume.manifests(), root.backup);
+    let storage = StableStorage::of(target)?;
     let restore = Restore {
         ctx,
         key,
@@ -209,6 +210,6 @@ pub(crate) fn restore(
     }
     let (files, bytes) = (restore.files.into_inner(), restore.bytes.into_inner());
     let warnings = restore.writer.finish()?;
-    sync_filesystem(target)?;
+    storage.sync()?;
     Ok(Restored { files, bytes, warnings })
 }

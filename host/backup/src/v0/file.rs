@@ -7,9 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use convoy_objectstore::StoreError;
-use convoy_tree::{
-    Entry, Found, Kind, TreeWriter, WalkEntry, WalkOptions, sync_filesystem, unpack_tar, walk,
-};
+use convoy_tree::{Entry, Found, Kind, StableStorage, TreeWriter, WalkEntry, WalkOptions, unpack_tar, walk};
 use flate2::Compression;
 use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
@@ -114,6 +112,7 @@ pub(crate) fn read_file(ctx: &Ctx, record: &BackupRecord, target: &Path) -> Back
     let bytes = AtomicU64::new(0);
     let (key, stream) = open(ctx, record)?;
     let mut stream = Counting { inner: stream, ctx, bytes: &bytes };
+    let storage = StableStorage::of(target)?;
     let writer = TreeWriter::new(target)?;
     let unpacked = unpack_tar(&mut stream, &writer, &|| ctx.check().is_ok());
     ctx.check()?;
@@ -127,7 +126,7 @@ pub(crate) fn read_file(ctx: &Ctx, record: &BackupRecord, target: &Path) -> Back
     drain(&key, &mut stream)?;
     ctx.progress.phase(Phase::Finishing);
     let warnings = writer.finish()?;
-    sync_filesystem(target)?;
+    storage.sync()?;
     Ok(Restored { files: entries, bytes: bytes.into_inner(), warnings })
 }
 

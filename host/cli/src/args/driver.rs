@@ -163,7 +163,8 @@ pub struct TestDriverArgs {
 
 /// One command of `driver run`.
 #[derive(Debug, Parser)]
-#[command(name = "convoy driver run DRIVER --", no_binary_name = true, max_term_width = 100)]
+#[command(name = "convoy driver run DRIVER --", bin_name = "convoy driver run DRIVER --")]
+#[command(no_binary_name = true, max_term_width = 100)]
 #[command(disable_help_subcommand = true)]
 pub struct DriverCall {
     /// What to call.

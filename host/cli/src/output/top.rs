@@ -101,14 +101,21 @@ fn more(lines: usize) -> String {
 
 fn job(job: &Job) -> Vec<String> {
     let known = |number: Option<u64>| number.map_or_else(|| "-".to_owned(), bytes);
+    let (rate, left) = match job.still() {
+        Some(seconds) => (format!("none for {seconds} s"), None),
+        None => {
+            let rate = job.progress.bytes_per_second.map(|rate| format!("{}/s", bytes(rate)));
+            (rate.unwrap_or_else(|| "-".to_owned()), job.progress.eta_seconds)
+        }
+    };
     vec![
         job.kind.clone(),
         or_dash(&job.volume),
         or_dash(&job.progress.phase),
         bytes(job.progress.bytes_done),
         known(job.progress.bytes_total),
-        job.progress.bytes_per_second.map_or_else(|| "-".to_owned(), |rate| format!("{}/s", bytes(rate))),
-        job.progress.eta_seconds.map_or_else(|| "-".to_owned(), |left| format!("{left} s")),
+        rate,
+        left.map_or_else(|| "-".to_owned(), |left| format!("{left} s")),
         time(&job.started_at),
     ]
 }

@@ -3,8 +3,8 @@
 use super::table::{heading, pairs, printable, table};
 use super::values::{bytes, or_dash, seconds, shell, size, time};
 use convoy_client::types::{
-    BackupInfo, ConfigValue, CreatedBackup, DriverOption, DriverStatus, Event, Info, Job, Pairs, Progress,
-    PruneReport, Snapshot, VerifyReport, Volume,
+    BackupInfo, ConfigValue, CreatedBackup, DriverOption, DriverStatus, Event, Info, Job, Pairs, PruneReport,
+    Snapshot, VerifyReport, Volume,
 };
 use std::collections::BTreeMap;
 
@@ -188,13 +188,14 @@ pub fn jobs(jobs: &BTreeMap<String, Job>) -> String {
             or_dash(&job.snapshot),
             time(&job.started_at),
             job.state.clone(),
-            progress(&job.progress),
+            progress(job),
         ]
     });
     table(&["ID", "WHAT", "VOLUME", "SNAPSHOT", "STARTED", "STATE", "PROGRESS"], rows)
 }
 
-fn progress(progress: &Progress) -> String {
+fn progress(job: &Job) -> String {
+    let progress = &job.progress;
     let mut parts = vec![match progress.bytes_total {
         Some(total) => format!("{} of {}", bytes(progress.bytes_done), bytes(total)),
         None => bytes(progress.bytes_done),
@@ -203,6 +204,11 @@ fn progress(progress: &Progress) -> String {
         (Some(done), Some(total)) => parts.push(format!("{done} of {total} files")),
         (Some(done), None) => parts.push(format!("{done} files")),
         (None, _) => {}
+    }
+    if let Some(seconds) = job.still() {
+        // Rates are of the time when something moved.
+        parts.push(format!("nothing for {seconds} s"));
+        return parts.join(", ");
     }
     parts.extend(progress.bytes_per_second.map(|rate| format!("{}/s", bytes(rate))));
     parts.extend(progress.eta_seconds.map(|seconds| format!("{seconds} s left")));

@@ -60,6 +60,8 @@ fn new_answers_can_be_shown() {
         "Progress": {"BytesDone": 1024, "BytesTotal": 2048, "BytesPerSecond": 512, "EtaSeconds": 2}}}"#;
     let text = seen(&["jobs"], jobs);
     assert!(text.contains("j1") && text.contains("1.00 KiB of 2.00 KiB, 512 B/s, 2 s left"), "{text}");
+    let text = seen(&["jobs"], &jobs.replace("\"Progress\"", "\"IdleSeconds\": 75, \"Progress\""));
+    assert!(text.contains(" 1.00 KiB of 2.00 KiB, nothing for 75 s\n"), "{text}");
     let drivers = r#"{"vfs": {"Name": "vfs", "Version": "0.6.0", "Carrier": "process", "PID": 7, "Healthy": true,
         "Default": true, "Capabilities": ["snapshots", "read_tree"],
         "Options": [{"Name": "vfs.path", "Help": "where", "Default": "/x", "Required": false}]}}"#;

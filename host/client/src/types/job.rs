@@ -22,8 +22,17 @@ pub struct Job {
     pub state: String,
     /// When it began.
     pub started_at: String,
+    /// For how many seconds it has made no progress.
+    pub idle_seconds: u64,
     /// How far it is.
     pub progress: Progress,
+}
+
+impl Job {
+    /// For how many seconds nothing has moved, if that is worth a word.
+    pub fn still(&self) -> Option<u64> {
+        (self.idle_seconds >= 60).then_some(self.idle_seconds)
+    }
 }
 
 /// How far a job is. A total that is not known, or a thing that is not counted, is missing.

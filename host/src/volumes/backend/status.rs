@@ -7,10 +7,10 @@ use convoy_driver_sdk::protocol::{Capability, OptionSpec, Probe};
 use convoy_drivers::DriverHealth;
 
 impl Backend {
-    /// Who the driver is and whether it takes calls, for which it is asked.
+    /// Who the driver is and whether it takes calls, for which it is asked, unless it is known not to answer.
     pub async fn status(&self, call: &Call) -> DriverStatus {
         let mut status = DriverStatus { name: self.name.to_string(), ..DriverStatus::default() };
-        let probed = self.call(Probe {}, call).await;
+        let probed = self.unless_silent(Probe {}, call).await;
         if let Some(loaded) = &self.loaded {
             // A driver that ended may be back once it has answered.
             let told = loaded.handle.status();

@@ -29,6 +29,12 @@ async fn a_driver_that_hangs_is_asked_once_and_noticed_when_it_answers() {
     assert!(began.elapsed() < CHANGE / 2, "{:?}", began.elapsed());
     assert!(error.contains("has not answered") && error.contains("without a restart"), "{error}");
     assert_eq!(volumes.find("vol1", &call()).await.unwrap().volume.name, name("vol1"));
+    // Nor is it asked by those who look at it again and again.
+    for _ in 0..3 {
+        let status = driver.status(&call()).await;
+        assert!(!status.healthy && status.message.contains("has not answered"), "{status:?}");
+    }
+    assert_eq!(control.arrived("driver.probe"), 1);
     // A name that is not known is not asked for in vain.
     assert!(matches!(volumes.find("vol2", &call()).await, Err(Error::VolumeNotFound(_))));
 

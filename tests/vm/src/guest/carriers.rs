@@ -10,8 +10,9 @@ use convoy_driver_sdk::protocol::{
 };
 use convoy_driver_sdk::{DriverError, ErrorKind};
 use convoy_drivers::{CallOptions, DriverHandle, Drivers, SearchPath};
+use convoy_tests::patience;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A handle, with calls that wait.
 struct Remote {
@@ -85,16 +86,12 @@ fn killed(remote: &Remote) -> Step {
     let pid = sh("pgrep -f ^[^[:space:]]*convoy-driver-devicemapper | head -1")?;
     sh(&format!("kill -9 {pid}"))?;
     ensure_eq!(std::fs::read_to_string(mountpoint.join("file"))?, "content");
-    let deadline = Instant::now() + Duration::from_secs(30);
-    let found = loop {
-        match remote.call(GetVolume { name: volume() }) {
-            Ok(found) => break found,
-            Err(error) if error.kind == ErrorKind::Unavailable && Instant::now() < deadline => {
-                std::thread::sleep(Duration::from_millis(50));
-            }
-            Err(error) => return Err(error.into()),
-        }
-    };
+    let get = || remote.call(GetVolume { name: volume() });
+    let unavailable = |error: DriverError| error.kind == ErrorKind::Unavailable;
+    patience::wait("the driver after a kill", Duration::from_secs(60), || {
+        Step::Ok(!get().is_err_and(unavailable))
+    })?;
+    let found = get()?;
     ensure_eq!(found.mountpoint.as_deref(), Some(mountpoint.as_path()));
     remote.call(UnmountVolume { name: volume() })?;
     remote.call(DeleteVolume { name: volume(), reference_only: false })?;

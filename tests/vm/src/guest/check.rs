@@ -14,6 +14,14 @@ impl Failure {
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
+
+    /// The same, and what it may come from.
+    pub fn with(self, more: &Step<String>) -> Self {
+        match more {
+            Ok(more) => Self(format!("{self}\n{more}")),
+            Err(failure) => Self(format!("{self}\n{failure}")),
+        }
+    }
 }
 
 impl Display for Failure {

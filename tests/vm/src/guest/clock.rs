@@ -4,10 +4,12 @@ use super::check::{Failure, Step};
 use super::daemon::Daemon;
 use super::lab::sh;
 use crate::{ensure, ensure_eq};
+use convoy_tests::patience;
 use serde_json::Value;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+const CONFIG: &str = "/run/clock.toml";
 const STORE: &str = "vfs:///run/clock-store";
 
 /// A daemon looks at the clock every quarter of a minute.
@@ -66,23 +68,20 @@ impl Clocked {
         Ok(report["Runs"][0]["Backup"].as_str().unwrap_or_default().to_owned())
     }
 
+    /// Takes this in place of the rule of the hourly schedule.
+    fn settings(&self, rule: &str) -> Step {
+        std::fs::write(CONFIG, SETTINGS.replace("keep = { last = 1 }", rule))?;
+        self.0.reload()
+    }
+
     /// How often something was said.
     fn said(&self, words: &str) -> Step<usize> {
         Ok(self.0.log()?.matches(words).count())
     }
 
     fn wait(&self, what: &str, done: impl Fn() -> Step<bool>) -> Step {
-        let begun = Instant::now();
-        while !done()? {
-            ensure!(
-                begun.elapsed() < PATIENCE,
-                "{what}: {}\n{}",
-                self.ok(&["schedule", "list"])?,
-                self.0.log()?
-            );
-            std::thread::sleep(Duration::from_millis(500));
-        }
-        Ok(())
+        patience::wait(what, PATIENCE, done)
+            .map_err(|failure| failure.with(&self.ok(&["schedule", "list"])).with(&self.0.log()))
     }
 
     /// What no clock changes.
@@ -111,8 +110,8 @@ fn jump(days: i64) -> Step {
 pub(super) fn run() -> Step {
     set_clock(NOW)?;
     std::fs::create_dir_all("/run/clock-store")?;
-    std::fs::write("/run/clock.toml", SETTINGS)?;
-    let daemon = Clocked(Daemon::launch("/run/clock", &["--config", "/run/clock.toml"])?);
+    std::fs::write(CONFIG, SETTINGS)?;
+    let daemon = Clocked(Daemon::launch("/run/clock", &["--config", CONFIG])?);
     daemon.ok(&["create", "db"])?;
     let place = daemon.ok(&["mount", "db"])?;
     let file = format!("{place}/file");
@@ -152,7 +151,8 @@ pub(super) fn run() -> Step {
     daemon.is_well("after")?;
     println!("back: nothing deleted, nothing repeated");
 
-    // In the midst of a run, there and back.
+    // In the midst of a run, there and back. The other schedule would be right to run, and to delete what is old by that clock.
+    daemon.settings("keep = { last = 1 }\npaused = true")?;
     let mut command = daemon.0.command(&["schedule", "run", "slow"])?;
     let mut running = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     daemon.wait("the run begins", || Ok(std::path::Path::new("/run/clock-begun").exists()))?;
@@ -164,6 +164,7 @@ pub(super) fn run() -> Step {
         ensure!(jobs.any(|job| job["State"] == "running"), "the run is no job any more");
         std::thread::sleep(Duration::from_secs(1));
     }
+    daemon.settings("keep = { last = 1 }")?;
     std::fs::write("/run/clock-go", "")?;
     let output = running.wait_with_output()?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -174,6 +175,24 @@ pub(super) fn run() -> Step {
         daemon.ok(&["backup", "verify", backup])?;
     }
     daemon.is_well("after")?;
+    comes_again(&daemon, &file, &ahead[0])?;
     daemon.ok(&["umount", "db"])?;
     daemon.ok(&["delete", "db"]).map(drop)
+}
+
+/// The moment that the wrong clock had shown: there is a snapshot of it, with what was there then.
+fn comes_again(daemon: &Clocked, file: &str, before: &str) -> Step {
+    std::fs::write(file, "again")?;
+    let left = daemon.backups()?;
+    ensure!(left.iter().any(|url| url == before), "{left:?}");
+    jump(10)?;
+    let newest = || Ok::<_, Failure>(daemon.backups()?.into_iter().find(|url| !left.contains(url)));
+    daemon.wait("the moment comes again", || Ok(newest()?.is_some()))?;
+    let newest = newest()?.unwrap_or_default();
+    daemon.ok(&["create", "restored-again", "--backup", &newest])?;
+    let restored = daemon.json(&["inspect", "restored-again"])?;
+    let path = restored["DriverInfo"]["Path"].as_str().unwrap_or_default();
+    ensure_eq!(std::fs::read_to_string(format!("{path}/file"))?, "again");
+    println!("a moment that came again has a backup of its own");
+    Ok(())
 }

@@ -3,12 +3,14 @@
 use super::check::{Failure, Step};
 use super::lab::sh;
 use crate::ensure;
+use convoy_tests::patience;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long the daemon may take to answer: its program is large, and everything is slow here.
 const START_LIMIT: Duration = Duration::from_secs(90);
+const END_LIMIT: Duration = Duration::from_secs(60);
 
 /// A running daemon; killed when it is dropped.
 pub(super) struct Daemon {
@@ -42,12 +44,11 @@ impl Daemon {
         let log = std::fs::File::options().create(true).append(true).open(dir.join("log"))?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let mut daemon = Self { child: command.spawn()?, dir };
-        let deadline = Instant::now() + START_LIMIT;
-        while daemon.output(&["info"])?.status.code() != Some(0) {
-            ensure!(daemon.child.try_wait()?.is_none(), "the daemon ended: {}", daemon.log()?);
-            ensure!(Instant::now() < deadline, "the daemon does not answer: {}", daemon.log()?);
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        let answers = patience::wait("an answer of the daemon", START_LIMIT, || {
+            ensure!(daemon.child.try_wait()?.is_none(), "the daemon ended");
+            Ok(daemon.output(&["info"])?.status.success())
+        });
+        answers.map_err(|failure| failure.with(&daemon.log()))?;
         Ok(daemon)
     }
 
@@ -99,14 +100,18 @@ impl Daemon {
     /// Ends it as a service manager does.
     pub(super) fn stop(mut self) -> Step {
         sh(&format!("kill {}", self.child.id()))?;
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while self.child.try_wait()?.is_none() {
-            if Instant::now() > deadline {
-                return Err(Failure::new(format!("the daemon does not end: {}", self.log()?)));
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        Ok(())
+        let child = &mut self.child;
+        let ended = patience::wait("the end of the daemon", END_LIMIT, || Ok(child.try_wait()?.is_some()));
+        ended.map_err(|failure: Failure| failure.with(&self.log()))
+    }
+
+    /// Has it read its settings again.
+    pub(super) fn reload(&self) -> Step {
+        let read = || Ok::<_, Failure>(self.log()?.matches(" scheduled schedules=").count());
+        let before = read()?;
+        sh(&format!("kill -HUP {}", self.child.id()))?;
+        patience::wait("new settings", END_LIMIT, || Ok(read()? != before))
+            .map_err(|failure: Failure| failure.with(&self.log()))
     }
 
     /// The value of a key in the driver's part of `info`.

@@ -10,6 +10,7 @@ use convoy_driver_sdk::protocol::{
     AbortRestore, CloneVolume, CloseSnapshot, CreateVolume, DeleteVolume, FinishRestore, MountVolume,
     PrepareRestore, PreparedRestore, ResizeVolume, RevertVolume, SourceKind, TargetLocation,
 };
+use convoy_tests::patience;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -284,11 +285,8 @@ fn refusals(lab: &Lab, kind: FsKind) -> Step {
     lab.delete_snapshot("v1", "monday")?;
     ensure!(source.device.exists(), "a device in use is gone");
     drop(reader);
-    let gone = Instant::now() + Duration::from_secs(10);
-    while sh("dmsetup ls | grep -c read || true")? != "0" {
-        ensure!(Instant::now() < gone, "the deferred removal never came");
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    let removed = || Step::Ok(sh("dmsetup ls | grep -c read || true")? == "0");
+    patience::wait("a deferred removal", Duration::from_secs(60), removed)?;
     let stale = source.device;
     ensure!(lab.probe()?.healthy, "the pool is not well");
     ensure!(!stale.exists(), "{} is left", stale.display());

@@ -5,6 +5,7 @@ use super::check::{Failure, Step};
 use super::lab::sh;
 use super::nfs::SETUP;
 use crate::ensure;
+use convoy_tests::patience;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -13,9 +14,13 @@ use std::time::{Duration, Instant};
 
 const SOCKET: &str = "/run/hung.sock";
 const LOG: &str = "/run/hung.log";
+const STORE: &str = "vfs:///srv/a/backups";
 
 /// How long something may take that does not wait for the server. Everything is slow here, and nothing takes minutes.
 const PATIENCE: Duration = Duration::from_secs(90);
+
+/// How long a directory of backups may take to say whether it is there.
+const LOOK: Duration = Duration::from_secs(30);
 
 /// How long the kernel may take to find out that the server is back.
 const REPAIR: Duration = Duration::from_secs(240);
@@ -62,12 +67,8 @@ impl Machine {
             .args(["netns", "exec", "a", "unshare", "--mount", "sh", "-ec", HOLDER])
             .stdin(Stdio::null())
             .spawn()?;
-        let begun = Instant::now();
-        while sh(&format!("nsenter -t {} -m mountpoint -q /srv/a && echo yes || true", holder.id()))? != "yes"
-        {
-            ensure!(begun.elapsed() < PATIENCE, "the share is not mounted");
-            std::thread::sleep(Duration::from_millis(100));
-        }
+        let mounted = format!("nsenter -t {} -m mountpoint -q /srv/a && echo yes || true", holder.id());
+        patience::wait("the mount of the share", PATIENCE, || Step::Ok(sh(&mounted)? == "yes"))?;
         let daemon = launch(&convoy, holder.id())?;
         let mut machine = Self { holder, convoy, daemon };
         machine.wait_until_it_answers()?;
@@ -75,15 +76,11 @@ impl Machine {
     }
 
     fn wait_until_it_answers(&mut self) -> Step {
-        let begun = Instant::now();
-        while docker("List", "{}").is_err() {
-            let gone = self.daemon.try_wait()?;
-            if gone.is_some() || begun.elapsed() > PATIENCE {
-                return Err(Failure::new(format!("the daemon did not start: {gone:?}\n{}", log()?)));
-            }
-            std::thread::sleep(Duration::from_millis(100));
-        }
-        Ok(())
+        let answers = patience::wait("an answer of the daemon", PATIENCE, || {
+            ensure!(self.daemon.try_wait()?.is_none(), "the daemon ended");
+            Ok(docker("List", "{}").is_ok())
+        });
+        answers.map_err(|failure| failure.with(&log()))
     }
 
     /// Stops the daemon, of which something hangs, and starts another one.
@@ -91,11 +88,9 @@ impl Machine {
         let stopped = || Ok::<_, Failure>(log()?.matches("stopped").count());
         let before = stopped()?;
         sh(&format!("kill -TERM {}", self.daemon.id()))?;
-        let begun = Instant::now();
-        while stopped()? == before {
-            ensure!(begun.elapsed() < PATIENCE, "SIGTERM does not end the daemon: {}", log()?);
-            std::thread::sleep(Duration::from_millis(100));
-        }
+        let ended =
+            patience::wait("the end of the daemon after SIGTERM", PATIENCE, || Ok(stopped()? != before));
+        ended.map_err(|failure: Failure| failure.with(&log()))?;
         // It may be held in the kernel until the server answers: that is nobody's business but the kernel's. The next one has
         // to get the root.
         let before = std::mem::replace(&mut self.daemon, launch(&self.convoy, self.holder.id())?);
@@ -112,13 +107,11 @@ impl Machine {
     /// Runs a command, which must not hang.
     fn run(&self, words: &[&str]) -> Step<Output> {
         let mut child = self.spawn(words)?;
-        let begun = Instant::now();
-        while child.try_wait()?.is_none() {
-            if begun.elapsed() > PATIENCE {
-                child.kill()?;
-                return Err(Failure::new(format!("{words:?} hangs\n{}", log()?)));
-            }
-            std::thread::sleep(Duration::from_millis(20));
+        let ended =
+            patience::wait(&format!("the end of {words:?}"), PATIENCE, || Ok(child.try_wait()?.is_some()));
+        if let Err(failure) = ended {
+            child.kill()?;
+            return Err(Failure::with(failure, &log()));
         }
         Ok(child.wait_with_output()?)
     }
@@ -220,7 +213,9 @@ pub(super) fn run() -> Step {
     machine.ok(&["create", "idle-nfs"])?;
     machine.ok(&["create", "on-disk", "--driver", "devicemapper", "--size", "64M"])?;
     machine.ok(&["mount", "on-nfs"])?;
-    sh("echo kept > /export/shared/volumes/on-nfs/file")?;
+    sh("echo kept > /export/shared/volumes/on-nfs/file && mkdir /export/shared/backups")?;
+    machine.ok(&["snapshot", "create", "on-disk", "--name", "kept"])?;
+    let backup = machine.ok(&["backup", "create", "kept", "--dest", STORE])?;
     machine.others_are_served(0)?;
 
     server(false)?;
@@ -228,14 +223,19 @@ pub(super) fn run() -> Step {
     let mut first = machine.spawn(&["mount", "idle-nfs"])?;
     machine.others_are_served(1)?;
     println!("others are served beside a call that hangs");
-    ensure!(first.try_wait()?.is_none(), "a mount ended although the server hangs");
-    let stale = machine.ok(&["inspect", "on-nfs"])?;
-    ensure!(stale.contains("as last known"), "{stale}");
-    let begun = Instant::now();
-    while !log()?.contains("a driver does not answer") {
-        ensure!(begun.elapsed() < PATIENCE, "nobody noticed: {}", log()?);
-        std::thread::sleep(Duration::from_millis(200));
-    }
+    // It may have been told so by now, where the others took long.
+    ensure!(
+        first.try_wait()?.is_none_or(|ended| !ended.success()),
+        "a mount succeeded although the server hangs"
+    );
+    // For some seconds the NFS client has in its cache what the driver looks at.
+    let inspected = || machine.ok(&["inspect", "on-nfs"]);
+    let stale = || Ok(inspected()?.contains("as last known"));
+    patience::wait("what is last known of a volume", PATIENCE, stale)
+        .map_err(|failure: Failure| failure.with(&inspected()))?;
+    let noticed = || Ok(log()?.contains("a driver does not answer"));
+    patience::wait("somebody who notices", PATIENCE, noticed)
+        .map_err(|failure: Failure| failure.with(&log()))?;
     machine
         .refused(&["create", "another", "--driver", "vfs"], &["has not answered for", "without a restart"])?;
     machine.others_are_served(2)?;
@@ -252,18 +252,31 @@ pub(super) fn run() -> Step {
     ensure!(inspected.contains("has not answered for"), "{inspected}");
     machine.others_are_served(4)?;
 
+    // Backups that are there. The first who asks finds it out; nobody else keeps a thread.
+    let list = ["backup", "list", STORE];
+    let says = ["/srv/a/backups has not answered for", "without a restart"];
+    machine.refused(&list, &says)?;
+    let begun = Instant::now();
+    for _ in 0..3 {
+        machine.refused(&list, &says)?;
+    }
+    let elapsed = begun.elapsed();
+    ensure!(elapsed < LOOK, "three who asked later waited {elapsed:?}");
+
     let daemon = machine.daemon.id();
     server(true)?;
     machine.mount_again()?;
     ensure!(machine.daemon.try_wait()?.is_none() && machine.daemon.id() == daemon, "it was restarted");
     machine.refused(&["delete", "on-nfs"], &["still mounted"])?;
-    let begun = Instant::now();
-    while machine.ok(&["inspect", "on-nfs"])?.contains("\"Error\"") {
-        ensure!(begun.elapsed() < PATIENCE, "it is as it was not: {}", log()?);
-        std::thread::sleep(Duration::from_millis(500));
-    }
+    let well = || Ok(!machine.ok(&["inspect", "on-nfs"])?.contains("\"Error\""));
+    patience::wait("a volume that is as it was", PATIENCE, well)
+        .map_err(|failure: Failure| failure.with(&log()))?;
     let file = format!("nsenter -t {} -m cat /srv/a/volumes/on-nfs/file", machine.holder.id());
     ensure!(sh(&file)? == "kept", "the data is another");
+    let listed = || Ok(machine.run(&list)?.status.success());
+    patience::wait("backups that are there again", REPAIR, listed)
+        .map_err(|failure: Failure| failure.with(&log()))?;
+    ensure!(machine.ok(&list)?.contains(&backup), "{backup} is not listed");
     for volume in ["on-nfs", "idle-nfs"] {
         machine.ok(&["umount", volume])?;
         machine.ok(&["delete", volume])?;

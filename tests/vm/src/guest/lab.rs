@@ -21,7 +21,7 @@ pub const MIB: u64 = 1 << 20;
 /// Blocks of the pools made here, in bytes.
 pub const BLOCK: u64 = 2 * MIB;
 /// How long a call may take: everything is many times slower here.
-const CALL_LIMIT: Duration = Duration::from_secs(60);
+const CALL_LIMIT: Duration = Duration::from_secs(180);
 
 /// An open driver.
 pub struct Lab {

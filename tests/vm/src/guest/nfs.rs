@@ -4,6 +4,7 @@
 use super::check::{Failure, Step};
 use super::lab::sh;
 use crate::{ensure, ensure_eq};
+use convoy_tests::patience;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -35,7 +36,7 @@ const HOST: &str = "
     mount -t nfs4 -o vers=4.2 10.9.$2.1:/$3 /srv/$1 && shift 3 && exec \"$@\"";
 
 /// How long something may take that happens by itself: every few seconds hosts look for what others did.
-const PATIENCE: Duration = Duration::from_secs(40);
+const PATIENCE: Duration = Duration::from_secs(90);
 
 struct Host {
     name: &'static str,
@@ -77,14 +78,11 @@ fn spawn(name: &'static str, export: &str) -> Step<Host> {
 impl Host {
     fn start(name: &'static str, export: &str) -> Step<Self> {
         let mut host = spawn(name, export)?;
-        let begun = Instant::now();
-        while host.run(&["info"])?.status.code() != Some(0) {
-            let gone = host.daemon.try_wait()?;
-            if gone.is_some() || begun.elapsed() > PATIENCE {
-                return Err(Failure::new(format!("host {name} did not start: {gone:?}\n{}", host.log()?)));
-            }
-            std::thread::sleep(Duration::from_millis(100));
-        }
+        let answers = patience::wait(&format!("an answer of host {name}"), PATIENCE, || {
+            ensure!(host.daemon.try_wait()?.is_none(), "host {name} ended");
+            Ok(host.run(&["info"])?.status.success())
+        });
+        answers.map_err(|failure| failure.with(&host.log()))?;
         Ok(host)
     }
 
@@ -122,15 +120,8 @@ impl Host {
 
     /// Asks again until the answer is as wanted.
     fn until(&self, args: &[&str], what: &str, wanted: impl Fn(&str) -> bool) -> Step {
-        let begun = Instant::now();
-        loop {
-            let answer = self.ok(args)?;
-            if wanted(&answer) {
-                return Ok(());
-            }
-            ensure!(begun.elapsed() < PATIENCE, "host {}: {what}: {answer}", self.name);
-            std::thread::sleep(Duration::from_millis(500));
-        }
+        patience::wait(&format!("{what} at host {}", self.name), PATIENCE, || Ok(wanted(&self.ok(args)?)))
+            .map_err(|failure: Failure| failure.with(&self.ok(args)))
     }
 
     /// A shell where the host's files are.
@@ -174,11 +165,10 @@ fn said(what: &str) {
 /// Root is nobody there: an error that says what to do.
 fn squashed() -> Step {
     let mut host = spawn("a", "squashed")?;
-    let begun = Instant::now();
-    while host.daemon.try_wait()?.is_none() && !host.log()?.contains("no_root_squash") {
-        ensure!(begun.elapsed() < PATIENCE, "no word of root_squash: {}", host.log()?);
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    let told = patience::wait("a word of root_squash", PATIENCE, || {
+        Ok(host.daemon.try_wait()?.is_some() || host.log()?.contains("no_root_squash"))
+    });
+    told.map_err(|failure: Failure| failure.with(&host.log()))?;
     let log = host.log()?;
     ensure!(log.contains("Permission denied") && log.contains("no_root_squash"), "{log}");
     Ok(())
@@ -212,7 +202,7 @@ fn each_sees_the_other(a: &Host, b: &Host) -> Step {
     a.ok(&["create", "seen"])?;
     // At once by its name, and soon in the list.
     ensure!(b.ok(&["inspect", "seen"])?.contains("/srv/b/volumes/seen"), "another place on another host");
-    b.until(&["list"], "a volume of the other host is not listed", |list| list.contains("\"seen\""))?;
+    b.until(&["list"], "a volume of the other host in the list", |list| list.contains("\"seen\""))?;
     b.refused(&["create", "seen"], "exists")?;
     a.ok(&["mount", "seen"])?;
     a.sh("echo of-a > /srv/a/volumes/seen/file")?;
@@ -226,16 +216,12 @@ fn each_sees_the_other(a: &Host, b: &Host) -> Step {
     b.ok(&["create", "gone"])?;
     a.ok(&["inspect", "gone"])?;
     b.ok(&["delete", "gone"])?;
-    a.until(&["list"], "a volume that the other host deleted is still listed", |list| {
-        !list.contains("\"gone\"")
-    })
+    a.until(&["list"], "a list without what the other host deleted", |list| !list.contains("\"gone\""))
 }
 
 fn snapshots_and_backups(a: &Host, b: &Host) -> Step {
     a.ok(&["snapshot", "create", "seen", "--name", "first"])?;
-    b.until(&["inspect", "seen"], "a snapshot of the other host is not there", |seen| {
-        seen.contains("\"first\"")
-    })?;
+    b.until(&["inspect", "seen"], "a snapshot of the other host", |seen| seen.contains("\"first\""))?;
     a.sh("echo changed > /srv/a/volumes/seen/file")?;
     // The snapshot of one host is backed up by the other, and restored by the first.
     sh("mkdir -p /run/store")?;
@@ -251,6 +237,7 @@ fn a_host_stops_in_the_midst(a: &Host, b: &mut Host) -> Step {
     // On the server itself, which is faster.
     sh("cd /export/shared/volumes/many && for n in $(seq 400); do echo $n > $n; done")?;
     let mut snapshot = b.command(&["snapshot", "create", "many", "--name", "half"]).spawn()?;
+    // In a hurry: it does not take long.
     let begun = Instant::now();
     while sh("ls -d /export/shared/volumes/config/work/host-b-*/snapshot.*/tree/1* 2>/dev/null | head -1")?
         .is_empty()
@@ -272,15 +259,9 @@ fn a_host_stops_in_the_midst(a: &Host, b: &mut Host) -> Step {
     b.daemon.wait()?;
     *b = Host::start("b", "shared")?;
     // Large trees go in the background.
-    let begun = Instant::now();
-    loop {
-        let work = a.sh("ls -d /srv/a/volumes/config/work/*/*.many 2>/dev/null || true")?;
-        if work.is_empty() {
-            break;
-        }
-        ensure!(begun.elapsed() < PATIENCE, "a killed daemon's work is left: {work}\n{}", b.log()?);
-        std::thread::sleep(Duration::from_millis(500));
-    }
+    let work = || a.sh("ls -d /srv/a/volumes/config/work/*/*.many 2>/dev/null || true");
+    patience::wait("the end of a killed daemon's work", PATIENCE, || Ok(work()?.is_empty()))
+        .map_err(|failure: Failure| failure.with(&work()).with(&b.log()))?;
     ensure!(!b.ok(&["list"])?.contains("\"many\""), "a deleted volume is listed");
     Ok(())
 }

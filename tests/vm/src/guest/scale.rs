@@ -125,13 +125,6 @@ pub(super) fn run() -> Step {
             last.io
         );
         ensure!(last.io.is_flat(first.io), "{what}: {:?} at first, at last {:?}", first.io, last.io);
-        // The clock of a shared machine is a poor judge; a cost that grows with the records would be tenfold.
-        ensure!(
-            last.median < first.median * 4,
-            "{what}: {:?} at first, at last {:?}",
-            first.median,
-            last.median
-        );
     }
     Ok(())
 }

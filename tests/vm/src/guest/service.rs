@@ -7,6 +7,7 @@ use super::daemon::{Daemon, sum};
 use super::lab::{MIB, capacity, no_leaks, sh};
 use super::trees;
 use crate::{ensure, ensure_eq};
+use convoy_tests::patience;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::Stdio;
@@ -42,7 +43,7 @@ pub(super) fn run() -> Step {
         timed(&format!("files on {kind}"), || trees::run(&daemon, kind))?;
     }
     timed("after a revert", || backup_after_revert(&daemon))?;
-    daemon.run(&["create", "kept", "--size", "64M"])?;
+    daemon.run(&["create", "kept", "--size", "160M"])?;
     let mountpoint = daemon.run(&["mount", "kept"])?;
     bytes::write(&Path::new(&mountpoint).join("file"), 1, 12 << 20)?;
     // In the midst of a backup of files, too.
@@ -50,8 +51,8 @@ pub(super) fn run() -> Step {
     daemon.kill()?;
     cut_off.wait()?;
     bytes::verify(&Path::new(&mountpoint).join("file"), 1, 12 << 20)?;
-    // What was saved is known; a threshold is not a property of the pool.
-    let daemon = Daemon::start(DIR, &[("dm.warnpercent", "5")], &["--drivers", "vfs"])?;
+    // What was saved is known; a threshold is not a property of the pool. Of the metadata a tenth is in use.
+    let daemon = Daemon::start(DIR, &[("dm.warnpercent", "15")], &["--drivers", "vfs"])?;
     trees::nothing_is_left(&daemon)?;
     daemon.run(&["snapshot", "delete", "cut-off"])?;
     timed("health", || health(&daemon))?;
@@ -166,15 +167,23 @@ fn health(daemon: &Daemon) -> Step {
         let lines = BufReader::new(stdout).lines().map_while(Result::ok);
         lines.map(|line| sender.send(line)).take_while(Result::is_ok).count()
     });
-    // It listens when it tells of something.
+    // It listens when it tells of something. Not of the pool: that would come near the threshold, and what is told
+    // before somebody listens is not told again.
     while events.recv_timeout(Duration::from_secs(2)).is_err() {
-        daemon.run(&["create", "heard"])?;
+        daemon.run(&["create", "heard", "--driver", "vfs"])?;
         daemon.run(&["delete", "heard"])?;
     }
-    bytes::write(&daemon.driver_root().join("mounts/kept/more"), 2, 24 << 20)?;
+    let used = daemon.info("PoolDataUsed")?;
+    ensure_eq!(daemon.info("PoolWarning")?, "");
+    let more = daemon.driver_root().join("mounts/kept/more");
+    sh(&format!("dd if=/dev/zero of={} bs=1M count=80 conv=fsync status=none", more.display()))?;
     let deadline = Instant::now() + Duration::from_secs(60);
     let event = loop {
-        ensure!(Instant::now() < deadline, "no event of the driver came");
+        ensure!(
+            Instant::now() < deadline,
+            "no event of the driver came ({used} bytes were used before): {}",
+            daemon.log()?
+        );
         match events.recv_timeout(Duration::from_secs(1)) {
             Ok(line) if line.contains("driver.") => break line,
             _ => {}
@@ -190,10 +199,6 @@ fn health(daemon: &Daemon) -> Step {
 
     let size: u64 = daemon.info("ThinpoolSize")?.parse()?;
     sh(GROW)?;
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while daemon.info("ThinpoolSize")?.parse::<u64>()? != size + 256 * MIB {
-        ensure!(Instant::now() < deadline, "the pool did not grow by itself");
-        std::thread::sleep(Duration::from_millis(500));
-    }
-    Ok(())
+    let grown = || Step::Ok(daemon.info("ThinpoolSize")?.parse::<u64>()? == size + 256 * MIB);
+    patience::wait("a pool that grows by itself", Duration::from_secs(60), grown)
 }

@@ -8,9 +8,13 @@ use convoy_tests::{Convoy, Lab, Result, Setup, Storage};
 
 use super::data::Source;
 use super::{back_up, destination, memory, timed};
+use crate::bench::settle;
 use crate::bench::table::Row;
 
 const GIB: u64 = 1 << 30;
+
+/// How often each is restored.
+const RESTORES: usize = 3;
 
 pub(in crate::bench) fn run(lab: &Lab) -> Result<Vec<Row>> {
     // Sparse, as the volumes in it are.
@@ -27,16 +31,22 @@ pub(in crate::bench) fn run(lab: &Lab) -> Result<Vec<Row>> {
     for (name, size, title) in [("small", "2G", "2 GiB"), ("hundred", "100G", "100 GiB")] {
         fill(&convoy, name, size, GIB)?;
         let (seconds, url) = back_up(&convoy, name, &format!("{name}-first"), &store)?;
-        let copy = format!("{name}-copy");
-        let (restored, _) = timed(&convoy, &["create", &copy, "--backup", &url])?;
-        figures.push((title, seconds, restored));
-        convoy.ok(&["delete", &copy])?;
+        figures.push((title, seconds, f64::MAX, url));
+    }
+    // Some disks slow down while much is written. So in turns, and the best counts.
+    for _ in 0..RESTORES {
+        for (_, _, best, url) in &mut figures {
+            settle();
+            let (seconds, _) = timed(&convoy, &["create", "copy", "--backup", url])?;
+            *best = best.min(seconds);
+            convoy.ok(&["delete", "copy"])?;
+        }
     }
     // As much again as the smaller one, and a fifth for a file system that is fifty times as large.
-    let goals: Vec<_> = figures.first().map_or_else(Vec::new, |(_, first, restored)| {
+    let goals: Vec<_> = figures.first().map_or_else(Vec::new, |(_, first, restored, _)| {
         vec![None, Some((first * 1.2 + 0.2, restored * 1.2 + 0.2))]
     });
-    for ((title, first, restored), goal) in figures.into_iter().zip(goals) {
+    for ((title, first, restored, _), goal) in figures.into_iter().zip(goals) {
         let with = |row: Row, goal: Option<f64>| match goal {
             Some(goal) => row.goal(goal),
             None => row,

@@ -5,6 +5,7 @@ use std::io::{BufWriter, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use crate::bench::settle;
 use convoy_tests::Result;
 use convoy_tests::error::Context;
 
@@ -113,11 +114,6 @@ pub(super) fn million(place: &Path) -> Result<()> {
     }
     settle();
     Ok(())
-}
-
-/// The disk has its rest before anything is measured.
-pub(super) fn settle() {
-    let _ = std::process::Command::new("sync").status();
 }
 
 fn large(place: &Path, text: bool) -> PathBuf {

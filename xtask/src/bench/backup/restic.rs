@@ -5,8 +5,8 @@ use std::process::Command;
 
 use convoy_tests::{Lab, Result, tree};
 
-use super::data::settle;
 use super::time;
+use crate::bench::settle;
 
 pub(super) struct Restic {
     repository: PathBuf,

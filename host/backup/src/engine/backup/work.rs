@@ -9,6 +9,7 @@ use super::Stored;
 use crate::api::{BackupOptions, Extents, Source};
 use crate::engine::ctx::{Ctx, Room};
 use crate::engine::index::Index;
+use crate::engine::large::Buffers;
 use crate::engine::manifest_writer::{ManifestWriter, Written};
 use crate::engine::moves::Moves;
 use crate::engine::scan::{scan, scan_later};
@@ -97,10 +98,12 @@ impl Work {
     ) -> BackupResult<Stored> {
         let ctx = &self.ctx;
         let (sink, packs) = Sink::new(ctx, &self.index, self.run, self.budget.pack);
+        let room = Room::new(self.budget.chunks);
         let tree = TreeBackup {
             ctx,
             sink: &sink,
-            room: Room::new(self.budget.chunks),
+            buffers: Buffers::new(Arc::clone(&room)),
+            room,
             same,
             settled: self.settled,
             bytes_read: AtomicU64::new(0),

@@ -5,11 +5,8 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use convoy_tests::Result;
-use convoy_tests::error::{Context, check as must};
-use convoy_tests::run::capture;
-
-use crate::cargo;
+use crate::error::{Context, Result, check as must};
+use crate::run::{Output, capture};
 
 /// The scripts dpkg runs.
 const SCRIPTS: [&str; 3] = ["postinst", "prerm", "postrm"];
@@ -17,11 +14,20 @@ const SCRIPTS: [&str; 3] = ["postinst", "prerm", "postrm"];
 /// What the scripts run on a machine without systemd.
 const APPLETS: [&str; 5] = ["sh", "rm", "rmdir", "echo", "true"];
 
+/// How the files are packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// Small. xz would take minutes for next to nothing more.
+    Gzip,
+    /// Quick, for a package that is installed once.
+    None,
+}
+
 /// Makes the package from a tree and gives its path.
 ///
 /// # Errors
 /// When dpkg-deb fails.
-pub(super) fn build(tree: &Path, place: &Path) -> Result<PathBuf> {
+pub fn build(tree: &Path, place: &Path, compression: Compression) -> Result<PathBuf> {
     let work = place.join("deb");
     if work.exists() {
         fs::remove_dir_all(&work).during(|| format!("cannot remove {}", work.display()))?;
@@ -43,10 +49,14 @@ pub(super) fn build(tree: &Path, place: &Path) -> Result<PathBuf> {
     }
     let package = place.join(format!("convoy_{}_{arch}.deb", env!("CARGO_PKG_VERSION")));
     let mut command = Command::new("dpkg-deb");
-    // The same commit makes the same package. gzip: xz takes minutes for next to nothing.
+    // The same commit makes the same package.
     command
         .env("SOURCE_DATE_EPOCH", commit_time())
-        .args(["-Zgzip", "--root-owner-group", "--build"])
+        .arg(match compression {
+            Compression::Gzip => "-Zgzip",
+            Compression::None => "-Znone",
+        })
+        .args(["--root-owner-group", "--build"])
         .arg(&work)
         .arg(&package);
     capture(&mut command)?.ok()?;
@@ -56,8 +66,8 @@ pub(super) fn build(tree: &Path, place: &Path) -> Result<PathBuf> {
 /// When the source was last committed: files of 1970 look like a clock that was wrong. Without git, they are.
 fn commit_time() -> String {
     let mut git = Command::new("git");
-    git.args(["log", "-1", "--format=%ct"]).current_dir(cargo::root());
-    capture(&mut git).and_then(convoy_tests::run::Output::ok).unwrap_or_else(|_| "0".to_owned())
+    git.args(["log", "-1", "--format=%ct"]).current_dir(super::shipped());
+    capture(&mut git).and_then(Output::ok).unwrap_or_else(|_| "0".to_owned())
 }
 
 /// The newest version of the C library that a symbol of any program asks for.
@@ -77,7 +87,7 @@ fn libc_needed(tree: &Path) -> Result<String> {
 ///
 /// # Errors
 /// When a step fails or leaves what it must not leave, or takes what it must leave.
-pub(super) fn check(package: &Path, root: &Path) -> Result<()> {
+pub fn check(package: &Path, root: &Path) -> Result<()> {
     let _ = fs::remove_dir_all(root);
     for directory in
         ["bin", "var/lib/dpkg/info", "var/lib/dpkg/updates", "tmp", "etc", "usr/lib/systemd/system"]
@@ -126,7 +136,7 @@ pub(super) fn check(package: &Path, root: &Path) -> Result<()> {
 }
 
 fn read(name: &str) -> Result<String> {
-    let path = cargo::root().join("packaging/debian").join(name);
+    let path = super::shipped().join("debian").join(name);
     fs::read_to_string(&path).during(|| format!("cannot read {}", path.display()))
 }
 

@@ -5,11 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use convoy_tests::Result;
-use convoy_tests::error::{Context, check};
-use convoy_tests::run::capture;
-
-use crate::cargo;
+use crate::error::{Context, Result, check};
+use crate::run::capture;
 
 /// Where drivers are looked for without being told.
 const DRIVERS: &str = "usr/lib/convoy/drivers";
@@ -18,7 +15,7 @@ const DRIVERS: &str = "usr/lib/convoy/drivers";
 ///
 /// # Errors
 /// When a program is missing or a file cannot be written.
-pub(super) fn make(top: &Path, programs: &Path, drivers: &[&str]) -> Result<PathBuf> {
+pub fn make(top: &Path, programs: &Path, drivers: &[&str]) -> Result<PathBuf> {
     if top.exists() {
         fs::remove_dir_all(top).during(|| format!("cannot remove {}", top.display()))?;
     }
@@ -94,7 +91,7 @@ impl Tree {
 
     /// Copies a file of `packaging/`.
     fn ship(&self, from: &str, below: &str) -> Result<()> {
-        self.copy(&cargo::root().join("packaging").join(from), below, 0o644)
+        self.copy(&super::shipped().join(from), below, 0o644)
     }
 
     fn write(&self, below: &str, text: &str) -> Result<()> {
