@@ -21,6 +21,9 @@ pub const PLUGINS: &str = "/etc/docker/plugins";
 /// How long processes and devices that are ending anyway are given.
 const SETTLE: Duration = Duration::from_secs(3);
 
+/// How long a file system that is unmounted already may take to write what it holds: its loop device waits for that.
+const FLUSH: Duration = Duration::from_secs(15);
+
 /// Ends processes, mounts and loop devices of a lab, removes its directory and says what there was.
 ///
 /// # Errors
@@ -40,8 +43,10 @@ pub fn clear(directory: &Path) -> Result<Vec<String>> {
         let _ = umount2(&mount, MntFlags::MNT_DETACH);
     }
     // A mount namespace that somebody has just copied holds what was mounted, until it lets go of what is not its own.
-    let _ = patience::until("the end of loop devices", SETTLE, || Ok(loops(directory).is_empty()));
-    for (device, file) in loops(directory) {
+    let _ = patience::until("the end of loop devices", FLUSH, || {
+        Ok(loops(directory).iter().all(|attached| !attached.ending))
+    });
+    for Loop { device, file, .. } in loops(directory) {
         left.push(format!("loop device {device} ({file})"));
         let _ = run::capture(Command::new("losetup").arg("--detach").arg(device));
     }
@@ -117,15 +122,28 @@ pub fn processes(directory: &Path) -> Vec<(i32, String)> {
         .collect()
 }
 
+/// A loop device with its file.
+struct Loop {
+    device: String,
+    file: String,
+    /// The kernel detaches it when nobody has it open or mounted any more.
+    ending: bool,
+}
+
 /// The loop devices whose file lies below a directory.
-fn loops(directory: &Path) -> Vec<(String, String)> {
+fn loops(directory: &Path) -> Vec<Loop> {
     let Ok(entries) = fs::read_dir("/sys/block") else { return Vec::new() };
     let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
     names
         .filter_map(|name| {
-            let file = fs::read_to_string(format!("/sys/block/{name}/loop/backing_file")).ok()?;
-            let file = file.trim_end().to_owned();
-            Path::new(&file).starts_with(directory).then_some((format!("/dev/{name}"), file))
+            let said = |attribute: &str| fs::read_to_string(format!("/sys/block/{name}/loop/{attribute}"));
+            let file = said("backing_file").ok()?.trim_end().to_owned();
+            let ending = said("autoclear").is_ok_and(|text| text.trim_end() == "1");
+            Path::new(&file).starts_with(directory).then_some(Loop {
+                device: format!("/dev/{name}"),
+                file,
+                ending,
+            })
         })
         .collect()
 }

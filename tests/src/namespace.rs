@@ -6,10 +6,10 @@ use std::process::{Child, Command, Stdio};
 
 use crate::error::{Context, Result};
 
-/// What a shell does first in a mount namespace that lasts: with the file systems on loop devices, which are those of other tests, it
-/// would keep those tests waiting.
-pub const LEAVE_OTHERS: &str =
-    "grep ' /dev/loop' /proc/self/mountinfo | cut -d ' ' -f 5 | xargs -r umount -l -- || true";
+/// What a shell does first in a mount namespace that lasts: it lets go of the file systems on loop devices, and of the overlays above
+/// them, that are not its own lab's. It would keep the tests waiting that made them.
+pub const LEAVE_OTHERS: &str = "grep -e ' /dev/loop' -e '/convoy-lab-' /proc/self/mountinfo | cut -d ' ' -f 5 \
+     | grep -v \"^${CONVOY_LAB:-none}/\" | xargs -r umount -l -- || true";
 
 /// A mount namespace with a copy of every mount there was when it was made, until it is dropped.
 #[derive(Debug)]

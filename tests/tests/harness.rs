@@ -1,11 +1,14 @@
 //! The harness itself: a test that leaves something behind fails, and says what.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use convoy_tests::child::Child;
 use convoy_tests::error::{Context, check};
-use convoy_tests::{Engine, Lab, Result, leaks, run};
+use convoy_tests::namespace::LEAVE_OTHERS;
+use convoy_tests::{Engine, Lab, Result, Storage, leaks, patience, run};
 
 #[test]
 fn a_mount_left_behind_is_found_and_cleared() -> Result<()> {
@@ -42,6 +45,40 @@ fn a_loop_device_left_behind_is_found_and_detached() -> Result<()> {
     check(said.contains("loop device"), || format!("the loop device was not reported: {said:?}"))?;
     let devices = run::capture(&mut Command::new("losetup"))?.ok()?;
     check(!devices.contains("convoy-lab-"), || format!("still attached: {devices}"))
+}
+
+/// A namespace that lasts lets go of what other labs have mounted, overlays included, and keeps what its own has.
+#[test]
+fn nobody_holds_what_a_lab_has_unmounted() -> Result<()> {
+    Lab::run(|own| {
+        let kept = Storage::new(own, "ext4", 64 << 20, "")?;
+        let other = Lab::new()?;
+        let storage = Storage::new(&other, "ext4", 64 << 20, "")?;
+        let (upper, work) = (storage.path().join("upper"), storage.path().join("work"));
+        let above = other.make("above")?;
+        run::capture(Command::new("mkdir").args([&upper, &work]))?.ok()?;
+        let layers = format!("lowerdir=/etc,upperdir={},workdir={}", upper.display(), work.display());
+        run::capture(Command::new("mount").args(["-t", "overlay", "-o", &layers, "none"]).arg(&above))?
+            .ok()?;
+
+        let script = format!("{LEAVE_OTHERS}; cat /proc/self/mountinfo; echo ready; exec sleep 60");
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--propagation", "private", "sh", "-c", &script]);
+        own.origin().mark(&mut command);
+        let namespace = Child::start(&mut command, &own.path("namespace.log"))?;
+        let mut mounts = String::new();
+        patience::until("a mount namespace", Duration::from_secs(10), || {
+            mounts = fs::read_to_string(namespace.log()).during(|| "cannot read its log".to_owned())?;
+            Ok(mounts.ends_with("ready\n"))
+        })?;
+        let holds = |path: &Path| mounts.contains(&format!(" {} ", path.display()));
+        check(holds(kept.path()), || format!("it let go of its own:\n{mounts}"))?;
+        check(!holds(storage.path()) && !holds(&above), || format!("it holds another's:\n{mounts}"))?;
+
+        run::capture(Command::new("umount").arg(&above))?.ok()?;
+        drop(storage);
+        other.finish()
+    })
 }
 
 #[test]
