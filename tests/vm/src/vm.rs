@@ -14,8 +14,9 @@ use tempfile::TempDir;
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// So many seconds before its time is over a machine says what it is busy with.
 const DUMP_BEFORE: u64 = 20;
-/// What the kernel is told: no graphics, no waiting, no rest after a panic.
-const KERNEL_LINE: &str = "console=ttyS0 loglevel=4 panic=-1 reboot=t nokaslr mitigations=off no_timer_check \
+/// What the kernel is told: no graphics, no waiting, no rest after a panic. No random addresses: QEMU keeps the translation of a page
+/// of code only for the address it was run at, and each start of a program would be translated anew (five times as slow).
+const KERNEL_LINE: &str = "console=ttyS0 loglevel=4 panic=-1 reboot=t nokaslr norandmaps mitigations=off no_timer_check \
      random.trust_cpu=on cryptomgr.notests audit=0 i8042.noaux i8042.nokbd";
 /// What the translated processor can do.
 const PROCESSOR: &str = "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt,+aes,+rdrand,+pclmulqdq";
