@@ -39,17 +39,18 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
             tests(&["nextest", "run", "--profile", "ci", "--no-fail-fast", "-j", &threads.to_string()])
         }));
         if cfg!(target_arch = "x86_64") {
+            // Of the same packages as before, which are compiled by now: chosen alone, it would have other features.
             let words = [
                 "nextest",
                 "run",
-                "--package",
-                "convoy-vm-tests",
                 "--features",
-                "vm",
+                "convoy-vm-tests/vm",
                 "--profile",
                 "ci",
+                "-E",
+                "package(convoy-vm-tests)",
                 "-j",
-                "3",
+                "4",
             ];
             steps.push(step("device-mapper, in a virtual machine", || tests(&words)));
         }

@@ -10,7 +10,7 @@ use std::path::Path;
 
 pub(super) fn run() -> Step {
     let context = Context::default();
-    let sum = || sh("sha256sum /dev/vda");
+    let sum = || sh("md5sum /dev/vda");
     let blank = sum()?;
     let plan = disk(Path::new("/dev/vda"), DEVICES, false, &context)?;
     println!("{plan}");
