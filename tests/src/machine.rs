@@ -14,7 +14,7 @@ use rustix::fs::XattrFlags;
 use crate::child::Child;
 use crate::error::{Context, Error, Result};
 use crate::lab::{MARK, Origin};
-use crate::namespace::LEAVE_OTHERS;
+use crate::namespace::apart;
 use crate::run::{self, Output};
 use crate::{Lab, Storage, patience};
 
@@ -127,10 +127,11 @@ impl Machine {
     /// When it does not come up.
     pub fn boot_again(&mut self) -> Result<()> {
         // Below its own root, systemd-nspawn keeps every mount there was.
-        let apart = format!("{LEAVE_OTHERS}; exec systemd-nspawn \"$@\"");
-        let mut command = Command::new("unshare");
+        let words = apart("exec systemd-nspawn \"$@\"");
+        let mut command = Command::new(&words[0]);
         command
-            .args(["--mount", "--propagation", "private", "--", "sh", "-c", &apart, "sh"])
+            .args(&words[1..])
+            .arg("sh")
             .args(["--quiet", "--boot", "--register=no", "--keep-unit", "--private-network"])
             .args(["--machine=lab", "--console=pipe"])
             // Docker's runtime makes a keyring for each container, and programs for its devices.

@@ -5,11 +5,20 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use crate::error::{Context, Result};
+use crate::lab::MARK;
+use crate::leaks::PREFIX;
 
-/// What a shell does first in a mount namespace that lasts: it lets go of the file systems on loop devices, and of the overlays above
-/// them, that are not its own lab's. It would keep the tests waiting that made them.
-pub const LEAVE_OTHERS: &str = "grep -e ' /dev/loop' -e '/convoy-lab-' /proc/self/mountinfo | cut -d ' ' -f 5 \
-     | grep -v \"^${CONVOY_LAB:-none}/\" | xargs -r umount -l -- || true";
+/// The words by which a shell runs a script in a mount namespace of its own; what follows them is its `$0`, `$1` and so on.
+///
+/// First it lets go of the file systems on loop devices, and of the overlays above them, that are not its own lab's: a namespace that lasts
+/// would keep the tests waiting that made them.
+pub fn apart(script: &str) -> Vec<String> {
+    let script = format!(
+        "grep -e ' /dev/loop' -e '/{PREFIX}' /proc/self/mountinfo | cut -d ' ' -f 5 \
+         | grep -v \"^${{{MARK}:-none}}/\" | xargs -r umount -l -- || true; {script}"
+    );
+    ["unshare", "--mount", "--propagation", "private", "--", "sh", "-ec", &script].map(str::to_owned).to_vec()
+}
 
 /// A mount namespace with a copy of every mount there was when it was made, until it is dropped.
 #[derive(Debug)]

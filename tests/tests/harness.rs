@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use convoy_tests::child::Child;
 use convoy_tests::error::{Context, check};
-use convoy_tests::namespace::LEAVE_OTHERS;
+use convoy_tests::namespace::apart;
 use convoy_tests::{Engine, Lab, Result, Storage, leaks, patience, run};
 
 #[test]
@@ -61,9 +61,9 @@ fn nobody_holds_what_a_lab_has_unmounted() -> Result<()> {
         run::capture(Command::new("mount").args(["-t", "overlay", "-o", &layers, "none"]).arg(&above))?
             .ok()?;
 
-        let script = format!("{LEAVE_OTHERS}; cat /proc/self/mountinfo; echo ready; exec sleep 60");
-        let mut command = Command::new("unshare");
-        command.args(["--mount", "--propagation", "private", "sh", "-c", &script]);
+        let words = apart("cat /proc/self/mountinfo; echo ready; exec sleep 60");
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]);
         own.origin().mark(&mut command);
         let namespace = Child::start(&mut command, &own.path("namespace.log"))?;
         let mut mounts = String::new();

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use convoy_tests::error::{Context, check};
-use convoy_tests::namespace::LEAVE_OTHERS;
+use convoy_tests::namespace::apart;
 use convoy_tests::{Carrier, Convoy, Lab, Result, Setup, each_carrier, run, tree};
 
 #[test]
@@ -36,14 +36,10 @@ fn old_host(lab: &Lab, carrier: Carrier) -> Result<(Setup, PathBuf)> {
     let script = "mount -t tmpfs none /srv && mkdir /srv/volumes /srv/backups && mount --bind \"$0/volumes\" /srv/volumes \
                   && mount --bind \"$0/store\" /srv/backups && mount -t tmpfs none /var/lib && mkdir -p \
                   /var/lib/rancher/convoy && mount --bind \"$0/root\" /var/lib/rancher/convoy && exec \"$@\"";
-    let script = format!("{LEAVE_OTHERS}; {script}");
     let mut setup = Setup::bare(lab).with(&["--drivers", &carrier.driver("vfs"), "--ignore-config-file"]);
     setup.root = PathBuf::from("/var/lib/rancher/convoy");
-    setup.wrapper = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", &script]
-        .map(str::to_owned)
-        .into_iter()
-        .chain([copy.to_string_lossy().into_owned()])
-        .collect();
+    setup.wrapper = apart(script);
+    setup.wrapper.push(copy.to_string_lossy().into_owned());
     Ok((setup, copy))
 }
 

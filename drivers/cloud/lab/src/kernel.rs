@@ -2,7 +2,7 @@
 
 use crate::Result;
 use convoy_driver_sdk::mountinfo::MountTable;
-use convoy_tests::namespace::LEAVE_OTHERS;
+use convoy_tests::namespace::apart;
 use rustix::fs::{CWD, FileType, Mode, makedev};
 use rustix::mount::UnmountFlags;
 use std::fs::File;
@@ -92,9 +92,9 @@ impl Kernel {
             rustix::fs::mknodat(CWD, self.dev().join(name), kind, mode, makedev(major, minor))?;
         }
         let (dev, sys) = (self.dev().display().to_string(), self.sys().display().to_string());
-        let enter = format!("{LEAVE_OTHERS}; {ENTER}");
-        let words = ["unshare", "--mount", "--", "sh", "-c", &enter, "sh", dev.as_str(), sys.as_str()];
-        Ok(words.map(str::to_owned).to_vec())
+        let mut words = apart(ENTER);
+        words.extend(["sh".to_owned(), dev, sys]);
+        Ok(words)
     }
 
     /// Plugs a disk in as a SCSI disk whose by-id link is `link`.
