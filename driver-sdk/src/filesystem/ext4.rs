@@ -2,43 +2,36 @@
 //!
 //! The kernel grows a mounted one by its journal, but lets only those who have `CAP_SYS_RESOURCE`. `resize2fs` writes its tables in
 //! any order: what is cut off in between is a file system that `e2fsck -p` finds damaged and leaves to a person. So what is about to
-//! be done is written into the superblock, after a check has found it well: as the place where it was last mounted, which the kernel
-//! overwrites when the file system is used. While it says so, damage is that of `resize2fs`, which touches no file, and is repaired:
-//! by the next call to grow it, or before it is mounted, since the kernel would make damage of it.
+//! be done is written into the superblock: as the place where it was last mounted, which the kernel overwrites when the file system is
+//! used. First that it is being checked: what cuts off the check can leave a superblock with a checksum of before, and no other
+//! damage. When it was found well, that it is being grown: all damage is that of `resize2fs`, which touches no file, and is repaired.
+//! Both by the next call to grow it, or before it is mounted, since the kernel would make damage of it.
 
+mod superblock;
+
+use self::superblock::Superblock;
 use super::{FsKind, wait_until_unused};
 use crate::command::Command;
 use crate::{Context, DriverError, ErrorKind, Result};
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// Where a file system was last mounted that is being grown.
+/// Where a file system was last mounted that is being checked, to be grown, or is being grown.
+const CHECKING: &str = "convoy: being checked";
 const GROWING: &str = "convoy: being grown";
-
-/// Of the superblock, which begins at 1024: `s_magic` (at 0x38) and `s_last_mounted` (at 0x88, 64 bytes), as the kernel's documentation of
-/// ext4 has them.
-const MAGIC: (u64, [u8; 2]) = (1024 + 0x38, [0x53, 0xef]);
-const LAST_MOUNTED: u64 = 1024 + 0x88;
 
 /// Whether this is an ext4 that somebody began to grow, and that nobody has used since.
 pub(super) fn is_growing(device: &Path) -> bool {
-    let Ok(file) = File::open(device) else { return false };
-    let (mut magic, mut place) = ([0; 2], [0; GROWING.len() + 1]);
-    let read = |bytes: &mut [u8], at| file.read_exact_at(bytes, at).is_ok();
-    read(&mut magic, MAGIC.0)
-        && magic == MAGIC.1
-        && read(&mut place, LAST_MOUNTED)
-        && place.strip_suffix(&[0]) == Some(GROWING.as_bytes())
+    let superblock = Superblock::read(device).ok().flatten();
+    superblock.is_some_and(|block| block.was_at(CHECKING) || block.was_at(GROWING))
 }
 
 /// Grows it to the size of its device.
 pub(super) fn grow_unmounted(device: &Path, context: &Context) -> Result<()> {
     wait_until_unused(device, context)?;
     check(device, context)?;
-    last_mounted(GROWING, device, context)?;
+    say(GROWING, device)?;
     program("resize2fs").arg(device).run(context)?;
-    last_mounted("", device, context)
+    say("", device)
 }
 
 fn program(name: &str) -> Command {
@@ -47,7 +40,13 @@ fn program(name: &str) -> Command {
 
 /// `resize2fs` insists on a check.
 fn check(device: &Path, context: &Context) -> Result<()> {
-    let cut_off = is_growing(device);
+    let superblock = read(device)?;
+    let cut_off = superblock.was_at(GROWING);
+    if !superblock.is_whole() && !superblock.was_at(CHECKING) && !cut_off {
+        return Err(damaged(device, "its superblock has a wrong checksum"));
+    }
+    // Of one that was cut off it makes the superblock whole again, too. Its counts may be those of before in part, and are repaired.
+    write(superblock, if cut_off { GROWING } else { CHECKING }, device)?;
     // 1: errors were repaired. 4 and above: not all of them.
     let fsck = |how| program("e2fsck").accept(1).accept(4).args(["-f", how, "--"]).arg(device).run(context);
     let mut found = fsck("-p")?;
@@ -58,20 +57,37 @@ fn check(device: &Path, context: &Context) -> Result<()> {
     if found.code < 4 {
         return Ok(());
     }
-    Err(DriverError::new(
-        ErrorKind::DataLoss,
-        format!("the ext4 on {} is damaged: {}", device.display(), found.text().trim()),
-    )
-    .hint("run e2fsck by hand, after copying the device"))
+    if !cut_off {
+        say("", device)?;
+    }
+    Err(damaged(device, found.text().trim()))
 }
 
-fn last_mounted(place: &str, device: &Path, context: &Context) -> Result<()> {
-    program("tune2fs").args(["-M", place, "--"]).arg(device).run(context)?;
-    Ok(())
+fn damaged(device: &Path, how: &str) -> DriverError {
+    DriverError::new(ErrorKind::DataLoss, format!("the ext4 on {} is damaged: {how}", device.display()))
+        .hint("run e2fsck by hand, after copying the device")
 }
 
-/// Says that it is being grown.
+fn read(device: &Path) -> Result<Superblock> {
+    Superblock::read(device)
+        .map_err(|error| {
+            DriverError::io(format_args!("read the superblock of {}", device.display()), &error)
+        })?
+        .ok_or_else(|| {
+            damaged(device, "expected the magic number of a superblock at byte 1080, found another")
+        })
+}
+
+fn write(superblock: Superblock, place: &str, device: &Path) -> Result<()> {
+    superblock.set_place(place, device).map_err(|error| {
+        DriverError::io(format_args!("write the superblock of {}", device.display()), &error)
+    })
+}
+
+/// Says where it was last mounted.
+fn say(place: &str, device: &Path) -> Result<()> {
+    write(read(device)?, place, device)
+}
+
 #[cfg(test)]
-pub(super) fn mark(device: &Path) {
-    last_mounted(GROWING, device, &Context::default()).unwrap();
-}
+mod tests;
