@@ -1,10 +1,10 @@
-//! Backups and restores through the daemon, and restic beside it: the same data, the same disk, one run.
+//! Backups and restores through the daemon, and beside it restic and what convoy 0.5 did: the same data, the same disk, one run.
 //!
-//! What convoy 0.5 took was recorded elsewhere, on a quiet machine with two cores: it cannot be run here. It made its
-//! archive at the snapshot, so its snapshot and backup count together, and so do ours.
+//! 0.5 made its archive at the snapshot, so its snapshot and backup count together, and so do ours.
 
 pub(super) mod blocks;
 mod data;
+mod old;
 mod restic;
 
 use std::path::Path;
@@ -20,30 +20,17 @@ use super::calls::micros;
 use super::settle;
 use super::table::Row;
 use data::Data;
+use old::Old;
 use restic::Restic;
 
 /// The most memory the daemon may ever have had, in MiB.
 const MEMORY: f64 = 256.0;
 
-/// What 0.5 took for a kind of data: seconds of snapshot and backup, first and later, and of a restore. Where a range was recorded this is
-/// its lower end.
-struct Recorded {
-    first: f64,
-    second: f64,
-    restore: f64,
-}
-
-/// The kinds of data, and what 0.5 took for them.
-const KINDS: [(Data, Recorded); 2] = [
-    (Data::Large, Recorded { first: 28.3, second: 28.3, restore: 5.6 }),
-    (Data::Small, Recorded { first: 12.6, second: 12.6, restore: 3.0 }),
-];
-
 pub(super) fn run(lab: &Lab) -> Result<Vec<Row>> {
     let convoy = Setup::vfs(lab, Carrier::Builtin).start()?;
     let mut rows = Vec::new();
-    for (data, recorded) in &KINDS {
-        rows.extend(compare(lab, &convoy, *data, recorded)?);
+    for data in [Data::Large, Data::Small] {
+        rows.extend(compare(lab, &convoy, data)?);
     }
     rows.extend(mounts_meanwhile(lab, &convoy)?);
     rows.push(memory(&convoy, "peak memory of the daemon after all this")?);
@@ -72,55 +59,47 @@ pub(super) fn many_files(lab: &Lab) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Both programs with one kind of data, one after the other, step by step.
-fn compare(lab: &Lab, convoy: &Convoy, data: Data, recorded: &Recorded) -> Result<Vec<Row>> {
+/// All three with one kind of data, one after the other, step by step.
+fn compare(lab: &Lab, convoy: &Convoy, data: Data) -> Result<Vec<Row>> {
     let name = data.name();
     let what = data.what();
     convoy.ok(&["create", name])?;
     let volume = convoy.setup().volumes.join(name);
     data.fill(&volume)?;
     let store = destination(lab, name)?;
-    let restic = Restic::new(lab, name)?;
+    let (restic, old) = (Restic::new(lab, name)?, Old::new(lab, name)?);
+    let mut rows = Vec::new();
+    // Ours is to be as fast as restic, and so many times as fast as 0.5.
+    let mut row = |what: String, seconds: f64, beside: f64, before: f64, times: f64| {
+        rows.push(Row::new(what, seconds, "s").goal(beside.min(before / times)).before(before));
+        rows.push(Row::new("  restic", beside, "s"));
+    };
 
-    let (first, _) = back_up(convoy, name, "first", &store)?;
-    let beside = restic.back_up(&volume)?;
-    let mut rows = vec![
-        Row::new(format!("{what}: first snapshot and backup"), first, "s")
-            .goal(beside.min(recorded.first / 5.0))
-            .before(recorded.first),
-        Row::new("  restic", beside, "s"),
-    ];
+    let (seconds, _) = back_up(convoy, name, "first", &store)?;
+    let (beside, before) = (restic.back_up(&volume)?, old.back_up(&volume)?);
+    row(format!("{what}: first snapshot and backup"), seconds, beside, before, 5.0);
 
     let changed = mebibytes(data.change(&volume)?);
-    let (before, restic_before) = (size(&store)?, restic.size()?);
-    let (second, url) = back_up(convoy, name, "second", &store)?;
-    let beside = restic.back_up(&volume)?;
-    rows.push(
-        Row::new(format!("{what}: the same after 1 % changed"), second, "s")
-            .goal(beside.min(recorded.second / 20.0))
-            .before(recorded.second),
-    );
-    rows.push(Row::new("  restic", beside, "s"));
-    rows.push(
-        Row::new(
-            format!("{what}: added for {changed:.1} MiB changed"),
-            mebibytes(size(&store)? - before),
-            "MiB",
-        )
-        .goal(changed * 2.0),
-    );
-    rows.push(Row::new("  restic", mebibytes(restic.size()? - restic_before), "MiB"));
+    let (size_before, restic_before) = (size(&store)?, restic.size()?);
+    let (seconds, url) = back_up(convoy, name, "second", &store)?;
+    let (beside, before) = (restic.back_up(&volume)?, old.back_up(&volume)?);
+    row(format!("{what}: the same after 1 % changed"), seconds, beside, before, 20.0);
+    let added = Row::new(
+        format!("{what}: added for {changed:.1} MiB changed"),
+        mebibytes(size(&store)? - size_before),
+        "MiB",
+    )
+    .goal(changed * 2.0);
+    let restic_added = Row::new("  restic", mebibytes(restic.size()? - restic_before), "MiB");
 
     let copy = format!("{name}-copy");
-    let (restored, _) = timed(convoy, &["create", &copy, "--backup", &url])?;
+    settle();
+    let (seconds, _) = timed(convoy, &["create", &copy, "--backup", &url])?;
     let beside = restic.restore(&lab.path(&format!("{name}-restic")))?;
+    let before = old.restore(&lab.path(&format!("{name}-restored")))?;
+    row(format!("{what}: restore"), seconds, beside, before, 2.0);
+    rows.extend([added, restic_added]);
     same(&volume, &convoy.setup().volumes.join(&copy))?;
-    rows.push(
-        Row::new(format!("{what}: restore"), restored, "s")
-            .goal(beside.min(recorded.restore / 2.0))
-            .before(recorded.restore),
-    );
-    rows.push(Row::new("  restic", beside, "s"));
     Ok(rows)
 }
 

@@ -10,7 +10,7 @@ use super::index::{Claim, Index};
 use crate::error::{BackupError, BackupResult};
 use crate::format::chunk::{CHUNK_MAX, Encoder};
 use crate::format::pack::PackBuilder;
-use crate::format::{ChunkRef, PackId};
+use crate::format::{ChunkId, ChunkRef, PackId};
 
 /// Data and manifests go to packs of their own: who reads a manifest need not read past data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +59,17 @@ impl<'a> Sink<'a> {
 
     /// Stores a chunk unless it is known.
     pub(crate) fn put(&self, encoder: &mut Encoder, plain: &[u8], lane: Lane) -> BackupResult<ChunkRef> {
-        let id = self.ctx.crypt.hash(plain);
+        self.put_hashed(encoder, self.ctx.crypt.hash(plain), plain, lane)
+    }
+
+    /// The same with its hash.
+    pub(crate) fn put_hashed(
+        &self,
+        encoder: &mut Encoder,
+        id: ChunkId,
+        plain: &[u8],
+        lane: Lane,
+    ) -> BackupResult<ChunkRef> {
         match self.index.claim(&id, self.ctx)? {
             Claim::Known(chunk) => Ok(chunk),
             Claim::Yours => {
@@ -73,7 +83,7 @@ impl<'a> Sink<'a> {
         }
     }
 
-    fn store(&self, encoder: &mut Encoder, id: [u8; 32], plain: &[u8], lane: Lane) -> BackupResult<ChunkRef> {
+    fn store(&self, encoder: &mut Encoder, id: ChunkId, plain: &[u8], lane: Lane) -> BackupResult<ChunkRef> {
         // What no reader would take must not be called stored. Data is cut long before; the attributes of one file may be this large.
         let len = u32::try_from(plain.len()).ok().filter(|_| plain.len() <= CHUNK_MAX).ok_or_else(|| {
             let what = if lane == Lane::Data { "data" } else { "a list of files with their attributes" };

@@ -90,13 +90,11 @@ impl TreeBackup<'_> {
                 send(units, Unit::Item(Item::of_entry(found.entry)))?;
                 continue;
             }
-            let known = match &mut parent {
-                Some(parent) => {
-                    parent.file(&found.entry.path)?.filter(|known| self.unchanged(known, &found.entry))
-                }
+            let earlier = match &mut parent {
+                Some(parent) => parent.file(&found.entry.path)?,
                 None => None,
             };
-            self.file(found, known, units, jobs)?;
+            self.file(found, earlier, units, jobs)?;
         }
         Ok(())
     }
@@ -104,7 +102,7 @@ impl TreeBackup<'_> {
     fn file(
         &self,
         found: WalkEntry,
-        known: Option<Item>,
+        earlier: Option<Item>,
         units: &Sender<Unit>,
         jobs: &Sender<Job>,
     ) -> BackupResult<()> {
@@ -112,8 +110,10 @@ impl TreeBackup<'_> {
         let mut item = Item::of_entry(found.entry.clone());
         let settled = self.same == SameFile::BirthTime || found.entry.ctime.sec < self.settled;
         item.identity = settled.then(|| identity(&found.entry));
-        if let Some(known) = known {
-            item.pieces = known.pieces;
+        let unchanged = earlier.as_ref().is_some_and(|earlier| self.unchanged(earlier, &found.entry));
+        let earlier = earlier.map(|earlier| earlier.pieces).unwrap_or_default();
+        if unchanged {
+            item.pieces = earlier;
             self.ctx.progress.add_bytes(size);
             return send(units, Unit::Item(item));
         }
@@ -127,7 +127,7 @@ impl TreeBackup<'_> {
             return send(jobs, Job::Small(Box::new(found), taken, done));
         }
         send(units, Unit::Large(item))?;
-        large::read(self.ctx, &self.buffers, &found, |chunk| {
+        large::read(self.ctx, &self.buffers, &found, &earlier, |chunk| {
             let (done, piece) = oneshot::channel();
             send(units, Unit::Piece(piece))?;
             send(jobs, Job::Chunk(chunk, done))
@@ -159,11 +159,12 @@ impl TreeBackup<'_> {
                 Job::Chunk(chunk, done) => {
                     let data = chunk.bytes();
                     self.bytes_read.fetch_add(data.len() as u64, Relaxed);
-                    let piece = if all_zero(data) {
-                        None
-                    } else {
-                        Some((chunk.at, self.sink.put(&mut encoder, data, Lane::Data)?))
+                    let stored = match chunk.id {
+                        Some(id) => Some(self.sink.put_hashed(&mut encoder, id, data, Lane::Data)?),
+                        None if all_zero(data) => None,
+                        None => Some(self.sink.put(&mut encoder, data, Lane::Data)?),
                     };
+                    let piece = stored.map(|stored| (chunk.at, stored));
                     self.ctx.progress.add_bytes(data.len() as u64);
                     drop(chunk);
                     let _ = done.send(piece);
