@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid};
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Statx, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
 
 use crate::dir::{Dir, fd_path, stat_fd};
@@ -54,12 +54,12 @@ impl NewFile {
     /// # Errors
     /// What the kernel says. Attributes which the file system cannot hold are warnings ([`TreeWriter::warnings`]).
     pub fn finish(self, writer: &TreeWriter, entry: &Entry) -> TreeResult<()> {
-        let length = || {
-            let size = stat_fd(&self.file)?.stx_size;
-            if size == entry.size { Ok(()) } else { self.file.set_len(entry.size) }
-        };
-        length().map_err(|e| TreeError::io("set the length of", &entry.path, e))?;
-        writer.apply(&self.file, entry)
+        let failed = |e| TreeError::io("set the length of", &entry.path, e);
+        let now = stat_fd(&self.file).map_err(failed)?;
+        if now.stx_size != entry.size {
+            self.file.set_len(entry.size).map_err(failed)?;
+        }
+        writer.apply(&self.file, entry, Some(&now))
     }
 }
 
@@ -177,7 +177,7 @@ impl TreeWriter {
         let dirs = std::mem::take(&mut *lock(&self.dirs));
         // Parents were made before their children, so backwards is deepest first.
         for entry in dirs.iter().rev() {
-            self.apply(&*self.dir(&entry.path)?, entry)?;
+            self.apply(&*self.dir(&entry.path)?, entry, None)?;
         }
         Ok(self.warnings())
     }
@@ -232,14 +232,21 @@ impl TreeWriter {
         Ok(dir)
     }
 
-    /// Metadata of something opened for real: a file or a directory.
-    fn apply(&self, fd: impl AsFd, entry: &Entry) -> TreeResult<()> {
+    /// Metadata of something opened for real: a file or a directory. What it has already, if that is known, is not set again: each
+    /// change is a transaction of the file system.
+    fn apply(&self, fd: impl AsFd, entry: &Entry, now: Option<&Statx>) -> TreeResult<()> {
         let failed = |action| move |e: Errno| TreeError::io(action, &entry.path, e);
         // Changing the owner takes away set-user-ID and capabilities, so it comes first; ACLs refine the mode; times last.
-        rustix::fs::fchown(&fd, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)))
-            .map_err(failed("set the owner of"))?;
-        rustix::fs::fchmod(&fd, mode(entry)).map_err(failed("set the mode of"))?;
-        self.set_xattrs(&fd_path(&fd), entry)?;
+        if now.is_none_or(|now| (now.stx_uid, now.stx_gid) != (entry.uid, entry.gid)) {
+            rustix::fs::fchown(&fd, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)))
+                .map_err(failed("set the owner of"))?;
+        }
+        if now.is_none_or(|now| now.stx_mode & 0o7777 != entry.mode & 0o7777) {
+            rustix::fs::fchmod(&fd, mode(entry)).map_err(failed("set the mode of"))?;
+        }
+        if !entry.xattrs.is_empty() {
+            self.set_xattrs(&fd_path(&fd), entry)?;
+        }
         rustix::fs::futimens(&fd, &times(entry)).map_err(failed("set the times of"))
     }
 

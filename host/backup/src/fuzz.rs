@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use crate::crypt::Crypt;
 use crate::engine::moves::{self, Moves};
-use crate::format::chunk::{ChunkRef, Encoding, PackId, Place, decode};
+use crate::format::chunk::{ChunkRef, Decoder, Encoding, PackId, Place};
 use crate::format::manifest::Root;
 use crate::format::pack::{FOOTER, index_len, read_index, with_footer};
 use crate::format::segment::Segment;
@@ -89,14 +89,15 @@ pub fn chunk(bytes: &[u8]) -> bool {
     let Some((length, stored)) = bytes.split_first_chunk::<2>() else { return false };
     let length = u16::from_le_bytes(*length);
     let right = zstd::bulk::decompress(stored, usize::from(length)).unwrap_or_default();
+    let Ok(mut decoder) = Decoder::new(crypt.clone()) else { return false };
     let mut read = false;
     for (encoding, id) in
         [(Encoding::Zstd, crypt.hash(&right)), (Encoding::Raw, crypt.hash(stored)), (Encoding::Zstd, [0; 32])]
     {
         let size = u32::try_from(stored.len()).unwrap_or(u32::MAX);
         let place = Place { pack: PACK, offset: 0, stored: size, encoding };
-        if let Ok(plain) = decode(&crypt, &ChunkRef { id, len: length.into(), place }, stored) {
-            assert!(crypt.hash(&plain) == id && plain.len() == usize::from(length), "other bytes");
+        if let Ok(plain) = decoder.decode(&ChunkRef { id, len: length.into(), place }, stored) {
+            assert!(crypt.hash(plain) == id && plain.len() == usize::from(length), "other bytes");
             read = true;
         }
     }

@@ -10,7 +10,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::crypt::Crypt;
 use crate::error::{BackupError, BackupResult};
-use crate::format::{PackId, chunk};
+use crate::format::chunk::Decoder;
+use crate::format::{ChunkRef, PackId};
 use crate::layout::VolumeDir;
 use crate::progress::Progress;
 
@@ -116,10 +117,20 @@ impl Ctx {
         self.volume.pack(pack.run, pack.seq)
     }
 
+    /// What unpacks and verifies chunks. One per thread.
+    pub(crate) fn decoder(&self) -> BackupResult<Decoder> {
+        Decoder::new(self.crypt.clone())
+            .map_err(|e| BackupError::Invalid(format!("zstd cannot be started: {e}")))
+    }
+
     /// The plain bytes of a chunk, from its stored bytes.
-    pub(crate) fn decode(&self, chunk: &crate::format::ChunkRef, stored: &[u8]) -> BackupResult<Vec<u8>> {
-        chunk::decode(&self.crypt, chunk, stored)
-            .map_err(|e| BackupError::damaged(self.pack_key(chunk.place.pack), e))
+    pub(crate) fn decode<'a>(
+        &self,
+        decoder: &'a mut Decoder,
+        chunk: &ChunkRef,
+        stored: &'a [u8],
+    ) -> BackupResult<&'a [u8]> {
+        decoder.decode(chunk, stored).map_err(|e| BackupError::damaged(self.pack_key(chunk.place.pack), e))
     }
 }
 

@@ -5,6 +5,7 @@ use crossbeam_channel::{Receiver, bounded};
 
 use super::ctx::Ctx;
 use crate::error::{BackupError, BackupResult};
+use crate::format::chunk::Decoder;
 use crate::format::{ChunkRef, PackId, Place};
 
 /// Stored bytes that are looked at together to find neighbours.
@@ -104,13 +105,19 @@ fn join<T>(mut wants: Vec<Want<T>>) -> Vec<Stretch<T>> {
 }
 
 fn serve<T>(ctx: &Ctx, stretches: &Receiver<Stretch<T>>, deliver: Deliver<'_, T>) -> BackupResult<()> {
+    let mut decoder = ctx.decoder()?;
     while let Ok(stretch) = stretches.recv() {
-        one(ctx, stretch, deliver)?;
+        one(ctx, stretch, &mut decoder, deliver)?;
     }
     Ok(())
 }
 
-fn one<T>(ctx: &Ctx, stretch: Stretch<T>, deliver: Deliver<'_, T>) -> BackupResult<()> {
+fn one<T>(
+    ctx: &Ctx,
+    stretch: Stretch<T>,
+    decoder: &mut Decoder,
+    deliver: Deliver<'_, T>,
+) -> BackupResult<()> {
     let key = ctx.pack_key(stretch.pack);
     let bytes = match ctx.call(ctx.store.get_range(&key, stretch.start..stretch.end)) {
         Ok(bytes) => bytes,
@@ -118,7 +125,7 @@ fn one<T>(ctx: &Ctx, stretch: Stretch<T>, deliver: Deliver<'_, T>) -> BackupResu
             // The pack is cut off somewhere; what is before may be whole.
             for want in stretch.wants {
                 let (start, end) = bounds(&want.chunk.place);
-                one(ctx, Stretch { pack: stretch.pack, start, end, wants: vec![want] }, deliver)?;
+                one(ctx, Stretch { pack: stretch.pack, start, end, wants: vec![want] }, decoder, deliver)?;
             }
             return Ok(());
         }
@@ -131,25 +138,21 @@ fn one<T>(ctx: &Ctx, stretch: Stretch<T>, deliver: Deliver<'_, T>) -> BackupResu
         Err(error) => return Err(error),
     };
     ctx.progress.add_moved(bytes.len() as u64);
-    let mut last: Option<(ChunkRef, Vec<u8>)> = None;
-    for want in stretch.wants {
+    let mut wants = stretch.wants.into_iter().peekable();
+    while let Some(Want { chunk, purpose }) = wants.next() {
         ctx.check()?;
-        if last.as_ref().is_none_or(|(chunk, _)| *chunk != want.chunk) {
-            last = None;
-            let (start, end) = bounds(&want.chunk.place);
-            let at = |n: u64| usize::try_from(n - stretch.start).unwrap_or(usize::MAX);
-            let stored =
-                bytes.get(at(start)..at(end)).ok_or_else(|| BackupError::damaged(&key, "it is too short"));
-            match stored.and_then(|stored| ctx.decode(&want.chunk, stored)) {
-                Ok(plain) => last = Some((want.chunk, plain)),
-                Err(error) => {
-                    deliver(want.purpose, &want.chunk, Err(error))?;
-                    continue;
+        let (start, end) = bounds(&chunk.place);
+        let at = |n: u64| usize::try_from(n - stretch.start).unwrap_or(usize::MAX);
+        let stored =
+            bytes.get(at(start)..at(end)).ok_or_else(|| BackupError::damaged(&key, "it is too short"))?;
+        match ctx.decode(decoder, &chunk, stored) {
+            Ok(plain) => {
+                deliver(purpose, &chunk, Ok(plain))?;
+                while let Some(same) = wants.next_if(|want| want.chunk == chunk) {
+                    deliver(same.purpose, &chunk, Ok(plain))?;
                 }
             }
-        }
-        if let Some((chunk, plain)) = &last {
-            deliver(want.purpose, chunk, Ok(plain))?;
+            Err(error) => deliver(purpose, &chunk, Err(error))?,
         }
     }
     Ok(())

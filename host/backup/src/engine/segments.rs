@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 use super::ctx::Ctx;
 use super::moves::Moves;
 use crate::error::{BackupError, BackupResult};
+use crate::format::chunk::Decoder;
 use crate::format::manifest::{ROOT_MAX, Root};
 use crate::format::segment::{Item, ItemKind, Segment};
 use crate::format::{ChunkRef, PackId};
@@ -55,6 +56,7 @@ pub(crate) struct Segments<'a> {
     stretches: VecDeque<Stretch>,
     reading: VecDeque<(Stretch, JoinHandle<Result<Bytes, StoreError>>)>,
     current: Option<(Stretch, Bytes, usize)>,
+    decoder: Decoder,
 }
 
 impl<'a> Segments<'a> {
@@ -77,7 +79,7 @@ impl<'a> Segments<'a> {
                 _ => stretches.push_back(Stretch { pack: chunk.place.pack, start, end, chunks: vec![chunk] }),
             }
         }
-        Ok(Self { ctx, moves, stretches, reading: VecDeque::new(), current: None })
+        Ok(Self { ctx, moves, stretches, reading: VecDeque::new(), current: None, decoder: ctx.decoder()? })
     }
 
     fn next_segment(&mut self) -> BackupResult<Option<Segment>> {
@@ -99,8 +101,8 @@ impl<'a> Segments<'a> {
                 let key = self.ctx.pack_key(chunk.place.pack);
                 let stored =
                     bytes.get(from..to).ok_or_else(|| BackupError::damaged(&key, "it is too short"))?;
-                let plain = self.ctx.decode(chunk, stored)?;
-                let mut segment = Segment::parse(&key, &plain)?;
+                let plain = self.ctx.decode(&mut self.decoder, chunk, stored)?;
+                let mut segment = Segment::parse(&key, plain)?;
                 self.resolve(&mut segment)?;
                 return Ok(Some(segment));
             }

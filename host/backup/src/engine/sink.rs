@@ -3,6 +3,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::ctx::{Ctx, lock};
@@ -30,6 +31,8 @@ pub(crate) struct Sink<'a> {
     data: Mutex<Option<PackBuilder>>,
     manifest: Mutex<Option<PackBuilder>>,
     full: Mutex<Option<Sender<PackBuilder>>>,
+    /// Memory of packs that have reached the store. It is used again: the kernel would have to clear new memory each time.
+    unused: Mutex<Vec<Vec<u8>>>,
     added: AtomicU64,
 }
 
@@ -52,6 +55,7 @@ impl<'a> Sink<'a> {
             data: Mutex::default(),
             manifest: Mutex::default(),
             full: Mutex::new(Some(full)),
+            unused: Mutex::default(),
             added: AtomicU64::new(0),
         };
         (sink, packs)
@@ -116,9 +120,14 @@ impl<'a> Sink<'a> {
 
     fn new_pack(&self, lane: Lane) -> PackBuilder {
         let seq = self.next.fetch_add(1, Ordering::Relaxed);
-        // Data packs fill up; the manifest's are mostly small.
-        let capacity = if lane == Lane::Data { self.pack_size + (1 << 20) } else { 0 };
-        PackBuilder::new(PackId { run: self.run, seq }, capacity)
+        let memory = match lane {
+            Lane::Data => {
+                lock(&self.unused).pop().unwrap_or_else(|| Vec::with_capacity(self.pack_size + (1 << 20)))
+            }
+            // Mostly small.
+            Lane::Manifest => Vec::new(),
+        };
+        PackBuilder::new(PackId { run: self.run, seq }, memory)
     }
 
     fn send(&self, pack: PackBuilder) -> BackupResult<()> {
@@ -147,9 +156,15 @@ impl<'a> Sink<'a> {
     pub(crate) fn upload(&self, packs: &Receiver<PackBuilder>) -> BackupResult<()> {
         while let Ok(pack) = packs.recv() {
             let key = self.ctx.pack_key(pack.id());
-            let bytes = pack.finish(&self.ctx.crypt)?;
+            let bytes = Bytes::from(pack.finish(&self.ctx.crypt)?);
             let size = bytes.len() as u64;
-            self.ctx.call(self.ctx.store.put(&key, bytes.into()))?;
+            self.ctx.call(self.ctx.store.put(&key, bytes.clone()))?;
+            // Unless the store holds on to it.
+            if let Ok(memory) = bytes.try_into_mut()
+                && memory.capacity() >= self.pack_size
+            {
+                lock(&self.unused).push(memory.into());
+            }
             self.ctx.progress.add_moved(size);
             self.added.fetch_add(size, Ordering::Relaxed);
         }

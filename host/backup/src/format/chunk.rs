@@ -1,5 +1,7 @@
 //! Chunks: pieces of data with a name that follows from their content, and how they are stored.
 
+use std::borrow::Cow;
+
 use crate::crypt::{Crypt, OVERHEAD};
 
 /// No chunk is larger, in plain bytes.
@@ -78,53 +80,88 @@ pub(crate) enum ChunkError {
 pub(crate) struct Encoder {
     crypt: Crypt,
     zstd: Option<zstd::bulk::Compressor<'static>>,
+    packed: Vec<u8>,
 }
 
 impl Encoder {
     /// `level` is zstd's; `None` stores everything as it is.
     pub(crate) fn new(crypt: Crypt, level: Option<i32>) -> std::io::Result<Self> {
         let zstd = level.map(zstd::bulk::Compressor::new).transpose()?;
-        Ok(Self { crypt, zstd })
+        Ok(Self { crypt, zstd, packed: Vec::new() })
     }
 
     /// The bytes to store. What does not shrink by a thirty-second is stored as it is.
-    pub(crate) fn encode(&mut self, id: &ChunkId, plain: &[u8]) -> Result<(Vec<u8>, Encoding), ChunkError> {
-        let packed = match &mut self.zstd {
+    pub(crate) fn encode<'a>(
+        &'a mut self,
+        id: &ChunkId,
+        plain: &'a [u8],
+    ) -> Result<(Cow<'a, [u8]>, Encoding), ChunkError> {
+        let shrunk = match &mut self.zstd {
             Some(zstd) if plain.len() > 64 => {
-                zstd.compress(plain).ok().filter(|packed| packed.len() < plain.len() - plain.len() / 32)
+                self.packed.clear();
+                self.packed.reserve(zstd::zstd_safe::compress_bound(plain.len()));
+                zstd.compress_to_buffer(plain, &mut self.packed)
+                    .is_ok_and(|packed| packed < plain.len() - plain.len() / 32)
             }
-            _ => None,
+            _ => false,
         };
-        let (bytes, encoding) = match packed {
-            Some(packed) => (packed, Encoding::Zstd),
-            None => (plain.to_vec(), Encoding::Raw),
-        };
-        let sealed = self.crypt.seal(bytes, id).map_err(|_| ChunkError::Sealed)?;
-        Ok((sealed, encoding))
+        let (bytes, encoding) =
+            if shrunk { (&self.packed[..], Encoding::Zstd) } else { (plain, Encoding::Raw) };
+        if self.crypt.is_clear() {
+            return Ok((Cow::Borrowed(bytes), encoding));
+        }
+        let sealed = self.crypt.seal(bytes.to_vec(), id).map_err(|_| ChunkError::Sealed)?;
+        Ok((Cow::Owned(sealed), encoding))
     }
 }
 
-/// Gives the plain bytes of a stored chunk, and nothing but them.
-pub(crate) fn decode(crypt: &Crypt, chunk: &ChunkRef, stored: &[u8]) -> Result<Vec<u8>, ChunkError> {
-    let len = usize::try_from(chunk.len).map_err(|_| ChunkError::Size)?;
-    if len > CHUNK_MAX || stored.len() > CHUNK_MAX + OVERHEAD {
-        return Err(ChunkError::Size);
+/// Makes chunks what they were. One per thread.
+pub(crate) struct Decoder {
+    crypt: Crypt,
+    zstd: zstd::bulk::Decompressor<'static>,
+    opened: Vec<u8>,
+    unpacked: Vec<u8>,
+}
+
+impl Decoder {
+    /// Fails when there is no memory.
+    pub(crate) fn new(crypt: Crypt) -> std::io::Result<Self> {
+        let zstd = zstd::bulk::Decompressor::new()?;
+        Ok(Self { crypt, zstd, opened: Vec::new(), unpacked: Vec::new() })
     }
-    let opened;
-    let bytes = if crypt.is_clear() {
-        stored
-    } else {
-        opened = crypt.open(stored, &chunk.id).map_err(|_| ChunkError::Sealed)?;
-        &opened
-    };
-    let plain = match chunk.place.encoding {
-        Encoding::Raw => bytes.to_vec(),
-        Encoding::Zstd => zstd::bulk::decompress(bytes, len).map_err(|_| ChunkError::Unpack)?,
-    };
-    if plain.len() != len || crypt.hash(&plain) != chunk.id {
-        return Err(ChunkError::Checksum);
+
+    /// Gives the plain bytes of a stored chunk, and nothing but them.
+    pub(crate) fn decode<'a>(
+        &'a mut self,
+        chunk: &ChunkRef,
+        stored: &'a [u8],
+    ) -> Result<&'a [u8], ChunkError> {
+        let len = usize::try_from(chunk.len).map_err(|_| ChunkError::Size)?;
+        if len > CHUNK_MAX || stored.len() > CHUNK_MAX + OVERHEAD {
+            return Err(ChunkError::Size);
+        }
+        let bytes = if self.crypt.is_clear() {
+            stored
+        } else {
+            self.opened = self.crypt.open(stored, &chunk.id).map_err(|_| ChunkError::Sealed)?;
+            &self.opened
+        };
+        let plain = match chunk.place.encoding {
+            Encoding::Raw => bytes,
+            Encoding::Zstd => {
+                if self.unpacked.len() < len {
+                    self.unpacked.resize(len, 0);
+                }
+                let room = &mut self.unpacked[..len];
+                let written = self.zstd.decompress_to_buffer(bytes, room).map_err(|_| ChunkError::Unpack)?;
+                &self.unpacked[..written]
+            }
+        };
+        if plain.len() != len || self.crypt.hash(plain) != chunk.id {
+            return Err(ChunkError::Checksum);
+        }
+        Ok(plain)
     }
-    Ok(plain)
 }
 
 /// Whether all bytes are zero.
@@ -156,21 +193,29 @@ mod tests {
         fn any_bytes_come_back(data in prop::collection::vec(any::<u8>(), 0..5000), repeat in 1usize..5, level in prop::option::of(1..4)) {
             let plain = data.repeat(repeat);
             let crypt = Crypt::default();
-            let (stored, encoding) = Encoder::new(crypt.clone(), level).unwrap().encode(&crypt.hash(&plain), &plain).unwrap();
-            prop_assert!(stored.len() <= plain.len());
-            prop_assert_eq!(decode(&crypt, &chunk(&crypt, &plain, &stored, encoding), &stored).unwrap(), plain);
+            let mut encoder = Encoder::new(crypt.clone(), level).unwrap();
+            let mut decoder = Decoder::new(crypt.clone()).unwrap();
+            // The second goes by what the first has left.
+            for plain in [&plain[..], &plain[..plain.len() / 2]] {
+                let (stored, encoding) = encoder.encode(&crypt.hash(plain), plain).unwrap();
+                prop_assert!(stored.len() <= plain.len());
+                prop_assert_eq!(decoder.decode(&chunk(&crypt, plain, &stored, encoding), &stored).unwrap(), plain);
+            }
         }
 
         #[test]
         fn no_change_goes_unnoticed(data in prop::collection::vec(0u8..3, 100..2000), at: prop::sample::Index, bit in 0..8) {
             let crypt = Crypt::default();
-            let (mut stored, encoding) = Encoder::new(crypt.clone(), Some(1)).unwrap().encode(&crypt.hash(&data), &data).unwrap();
+            let mut encoder = Encoder::new(crypt.clone(), Some(1)).unwrap();
+            let (stored, encoding) = encoder.encode(&crypt.hash(&data), &data).unwrap();
+            let mut stored = stored.into_owned();
+            let mut decoder = Decoder::new(crypt.clone()).unwrap();
             let whole = chunk(&crypt, &data, &stored, encoding);
             let at = at.index(stored.len());
             stored[at] ^= 1u8 << bit;
             // A bit that zstd ignores may give the same plain bytes: what counts is that others never come out.
-            if let Ok(plain) = decode(&crypt, &whole, &stored) { prop_assert_eq!(&plain, &data) }
-            if let Ok(plain) = decode(&crypt, &whole, &stored[..at]) { prop_assert_eq!(&plain, &data) }
+            if let Ok(plain) = decoder.decode(&whole, &stored) { prop_assert_eq!(plain, &data) }
+            if let Ok(plain) = decoder.decode(&whole, &stored[..at]) { prop_assert_eq!(plain, &data) }
         }
 
         #[test]
@@ -184,9 +229,10 @@ mod tests {
         let crypt = Crypt::default();
         let bomb = zstd::bulk::compress(&vec![0; 8 << 20], 1).unwrap();
         let mut claimed = chunk(&crypt, b"x", &bomb, Encoding::Zstd);
+        let mut decoder = Decoder::new(crypt.clone()).unwrap();
         claimed.len = 100 << 20;
-        assert_eq!(decode(&crypt, &claimed, &bomb), Err(ChunkError::Size));
+        assert_eq!(decoder.decode(&claimed, &bomb), Err(ChunkError::Size));
         claimed.len = 1 << 20;
-        assert_eq!(decode(&crypt, &claimed, &bomb), Err(ChunkError::Unpack));
+        assert_eq!(decoder.decode(&claimed, &bomb), Err(ChunkError::Unpack));
     }
 }

@@ -49,8 +49,10 @@ pub(crate) struct PackBuilder {
 }
 
 impl PackBuilder {
-    pub(crate) fn new(id: PackId, capacity: usize) -> Self {
-        let mut bytes = Vec::with_capacity(capacity);
+    /// A pack in this memory, whatever is in it.
+    pub(crate) fn new(id: PackId, memory: Vec<u8>) -> Self {
+        let mut bytes = memory;
+        bytes.clear();
         bytes.extend_from_slice(MAGIC);
         Self { id, bytes, index: Vec::new() }
     }
@@ -154,7 +156,7 @@ mod tests {
 
     fn pack() -> (PackId, Vec<u8>, Vec<Place>) {
         let id = PackId { run: 3, seq: 1 };
-        let mut pack = PackBuilder::new(id, 100);
+        let mut pack = PackBuilder::new(id, b"used before".to_vec());
         let places = vec![
             pack.add([1; 32], 3, b"abc", Encoding::Raw).unwrap(),
             pack.add([2; 32], 9, b"defg", Encoding::Zstd).unwrap(),
@@ -176,7 +178,7 @@ mod tests {
     fn no_pack_is_larger_than_is_said() {
         let chunk = [9; 30];
         for count in [1_u8, 2, 23, 24, 250] {
-            let mut pack = PackBuilder::new(PackId { run: u64::MAX, seq: u32::MAX }, 100);
+            let mut pack = PackBuilder::new(PackId { run: u64::MAX, seq: u32::MAX }, Vec::new());
             for n in 0..count {
                 let id = *blake3::hash(&[n]).as_bytes();
                 pack.add(id, u32::MAX, &chunk, Encoding::Zstd).unwrap();
