@@ -84,7 +84,7 @@ fn prepared(options: &[&str], program: &[&str], content: &[u8]) -> Disk {
 }
 
 #[test]
-fn it_grows_over_kills_at_every_write() {
+fn an_ext4_grows_over_kills_at_every_write() {
     let content: Vec<u8> = (0..3 << 20).map(|n: u32| (n % 251) as u8).collect();
     let context = Context::default();
     // Without checksums, too, as it was made before there were any.
