@@ -15,6 +15,13 @@ mod snapshots;
 
 pub(super) use snapshots::{backup, clone, reading, restore, revert, snapshot, snapshot_delete};
 
+/// Kills the process and waits for the next one.
+fn kill(kit: &Subject) -> Outcome {
+    let pid = kit.pid();
+    kit.kill()?;
+    kit.recover(pid)
+}
+
 /// Makes a call and kills the process after so long; gives what the call answered, if it did.
 fn kill_after<T: Send>(
     kit: &Subject,
@@ -63,9 +70,7 @@ pub(super) fn durable(kit: &Subject) -> Outcome {
     for _ in 0..3 {
         // Each is killed at the instant it is acknowledged.
         let name = kit.create("durable")?;
-        let pid = kit.pid();
-        kit.kill()?;
-        kit.recover(pid)?;
+        kill(kit)?;
         volumes.push(name);
     }
     for name in &volumes {
@@ -78,9 +83,7 @@ pub(super) fn durable(kit: &Subject) -> Outcome {
         kit.snapshot(&volumes[0], "durable")?;
     }
     done(rules::DELETE, "volume.delete", kit.delete(&volumes[1]))?;
-    let pid = kit.pid();
-    kit.kill()?;
-    kit.recover(pid)?;
+    kill(kit)?;
     refused(
         rules::DURABLE,
         "volume.get of what was deleted before a kill",

@@ -1,6 +1,6 @@
 //! `kill -9` in the midst of calls about snapshots, and of what is made of them.
 
-use super::{kill_after, moments, timed};
+use super::{kill, kill_after, moments, timed};
 use crate::cases::backups;
 use crate::cases::copies::{clone_of, equals, revert_to};
 use crate::cases::data::{TwoDays, open_tree};
@@ -133,11 +133,13 @@ pub(in crate::cases) fn restore(kit: &Subject) -> Outcome {
         let (first, whole) = timed(|| prepared(&name))?;
         fill(&first)?;
         // As long as that one lives, its name is taken.
-        let pid = kit.pid();
-        kit.kill()?;
-        kit.recover(pid)?;
+        kill(kit)?;
         for delay in moments(kit, whole) {
-            kill_after(kit, delay, || prepare(kit, &name, kind, kit.options.size, &BTreeMap::new()))?;
+            let restore = || prepare(kit, &name, kind, kit.options.size, &BTreeMap::new());
+            // Made to the next process, it lives there.
+            if kill_after(kit, delay, restore)?.is_some() {
+                kill(kit)?;
+            }
             refused(
                 rules::WHOLE,
                 "volume.get of a restore that was killed",
