@@ -143,9 +143,11 @@ fn one<T>(
         ctx.check()?;
         let (start, end) = bounds(&chunk.place);
         let at = |n: u64| usize::try_from(n - stretch.start).unwrap_or(usize::MAX);
-        let stored =
-            bytes.get(at(start)..at(end)).ok_or_else(|| BackupError::damaged(&key, "it is too short"))?;
-        match ctx.decode(decoder, &chunk, stored) {
+        let decoded = match bytes.get(at(start)..at(end)) {
+            Some(stored) => ctx.decode(decoder, &chunk, stored),
+            None => Err(BackupError::damaged(&key, "it is too short")),
+        };
+        match decoded {
             Ok(plain) => {
                 deliver(purpose, &chunk, Ok(plain))?;
                 while let Some(same) = wants.next_if(|want| want.chunk == chunk) {
