@@ -11,7 +11,7 @@ mod superblock;
 
 use self::superblock::Superblock;
 use super::{FsKind, wait_until_unused};
-use crate::command::Command;
+use crate::command::{Command, CommandError};
 use crate::{Context, DriverError, ErrorKind, Result};
 use std::path::Path;
 
@@ -49,16 +49,20 @@ fn check(device: &Path, context: &Context) -> Result<()> {
     write(superblock, if cut_off { GROWING } else { CHECKING }, device)?;
     // 1: errors were repaired. 4 and above: not all of them.
     let fsck = |how| program("e2fsck").accept(1).accept(4).args(["-f", how, "--"]).arg(device).run(context);
-    let mut found = fsck("-p")?;
+    let checked = fsck("-p");
+    let well = checked.as_ref().is_ok_and(|found| found.code < 4);
+    // One that hangs in the kernel may write to the superblock yet; of any other this makes it whole. What is not being grown can be mounted.
+    let hangs = matches!(checked, Err(CommandError::Ended { stuck: true, .. } | CommandError::Lost { .. }));
+    if !well && !hangs && !cut_off {
+        say("", device)?;
+    }
+    let mut found = checked?;
     if found.code >= 4 && cut_off {
         tracing::warn!(device = %device.display(), "growing the file system was cut off: repairing it");
         found = fsck("-y")?;
     }
     if found.code < 4 {
         return Ok(());
-    }
-    if !cut_off {
-        say("", device)?;
     }
     Err(damaged(device, found.text().trim()))
 }

@@ -119,6 +119,21 @@ fn an_ext4_grows_over_kills_at_every_write() {
 }
 
 #[test]
+fn a_check_that_was_ended_stands_in_no_mounts_way() {
+    let (disk, context) = (Disk::new(16 * MIB), Context::default());
+    mkfs(FsKind::Ext4, &disk.device, &context).unwrap();
+    let over = Context::default().with_deadline(Some(std::time::Instant::now()));
+    assert_eq!(check(&disk.device, &over).unwrap_err().kind, ErrorKind::DeadlineExceeded);
+    assert!(!is_growing(&disk.device));
+    // What is being grown has to be repaired before that.
+    say(GROWING, &disk.device).unwrap();
+    check(&disk.device, &over).unwrap_err();
+    assert!(is_growing(&disk.device));
+    disk.mount(FsKind::Ext4);
+    assert!(!is_growing(&disk.device));
+}
+
+#[test]
 fn a_superblock_that_nobody_was_writing_is_left_to_a_person() {
     let (disk, context) = (Disk::new(16 * MIB), Context::default());
     mkfs(FsKind::Ext4, &disk.device, &context).unwrap();
