@@ -111,7 +111,7 @@ pub(super) fn run() -> Step {
     ensure!(after + BLOCK < before, "{before} bytes were in use, and after a trim still {after}");
     // What is passed down arrives after the trim has returned.
     same("a trim to be passed down")?;
-    let used = lab.figure("PoolDataUsed")?;
+    let used = used()?;
     sh(&format!("rm {}/more; sync; fstrim {0}", mountpoint.display()))?;
     lab.delete_snapshot("v1", "s1")?;
     let left = lab.figure("PoolDataUsed")?;
