@@ -4,8 +4,7 @@
 //! - [`root`]: the directory, one daemon at a time; [`socket`]: the sockets, likewise; [`activation`]: those that systemd
 //!   hands over; [`monitor`]: one for those who watch.
 //! - [`drivers`]: opens the drivers; [`serve`]: from there to the end; [`listen`]: connections.
-//! - [`logging`] and its form for [`journal`]d, [`notify`]: telling the world; [`reload`]: SIGHUP;
-//!   [`trim`]: giving back what only starting needed.
+//! - [`logging`] and its form for [`journal`]d, [`notify`]: telling the world; [`reload`]: SIGHUP.
 
 pub mod activation;
 pub mod config;
@@ -21,7 +20,6 @@ pub mod reload;
 pub mod root;
 pub mod serve;
 pub mod socket;
-pub mod trim;
 
 use config::Live;
 use config::file::File;

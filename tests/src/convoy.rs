@@ -286,6 +286,17 @@ impl Convoy {
         self.memory_kib("VmRSS:")
     }
 
+    /// The memory that is the daemon's alone, in KiB: what it wrote, and pages of its program that nobody else has
+    /// mapped, which the kernel takes back when it needs room. Each page is counted (`smaps_rollup`), which `VmRSS`
+    /// is not.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    pub fn private_kib(&self) -> Result<(u64, u64)> {
+        let rollup = format!("/proc/{}/smaps_rollup", self.id());
+        Ok((kib_in(&rollup, "Private_Dirty:")?, kib_in(&rollup, "Private_Clean:")?))
+    }
+
     /// The most resident memory the daemon has had since it started, in KiB.
     ///
     /// # Errors
@@ -295,14 +306,7 @@ impl Convoy {
     }
 
     fn memory_kib(&self, field: &str) -> Result<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap_or_default();
-        let field = status.lines().find_map(|line| line.strip_prefix(field));
-        field
-            .and_then(|rest| rest.split_whitespace().next())
-            .and_then(|number| number.parse().ok())
-            .ok_or_else(|| {
-                Error::Unexpected("the kernel does not say how much memory the daemon uses".to_owned())
-            })
+        kib_in(&format!("/proc/{}/status", self.id()), field)
     }
 
     fn wait_until_it_answers(&mut self) -> Result<()> {
@@ -316,6 +320,15 @@ impl Convoy {
             Ok(answers(&socket))
         })
     }
+}
+
+/// The number of KiB that a file of the kernel tells in a field.
+fn kib_in(file: &str, field: &str) -> Result<u64> {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let rest = text.lines().find_map(|line| line.strip_prefix(field));
+    rest.and_then(|rest| rest.split_whitespace().next())
+        .and_then(|number| number.parse().ok())
+        .ok_or_else(|| Error::Unexpected(format!("{file} does not say how much memory the daemon uses")))
 }
 
 /// What a person has set for the convoy of this machine is not for the one under test.

@@ -4,7 +4,7 @@ use super::config::{self, Live};
 use super::logging::LogLevel;
 use super::notify::notify;
 use super::socket::Listening;
-use super::{DaemonError, drivers, listen, monitor, reload, trim};
+use super::{DaemonError, drivers, listen, monitor, reload};
 use crate::api::{self, App};
 use crate::backups::Backups;
 use crate::call::Call;
@@ -112,7 +112,6 @@ pub async fn serve(start: Start<'_>) -> Result<(), DaemonError> {
         "convoy {} is ready", env!("CARGO_PKG_VERSION")
     );
     notify("READY=1");
-    trim::code();
 
     stopping.cancelled().await;
     notify("STOPPING=1");

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use convoy_tests::error::Context;
 use convoy_tests::http::{self, Client};
-use convoy_tests::{Carrier, Lab, Result, Setup};
+use convoy_tests::{Carrier, Convoy, Lab, Result, Setup};
 use serde_json::{Value, json};
 
 use super::table::Row;
@@ -28,8 +28,7 @@ pub(super) fn run(lab: &Lab) -> Result<Vec<Row>> {
         if carrier == Carrier::Builtin {
             // Time for what a start leaves to do: idle is after that.
             std::thread::sleep(Duration::from_secs(1));
-            let resident = f64::from(u32::try_from(convoy.resident_kib()?).unwrap_or(u32::MAX)) / 1024.0;
-            rows.push(Row::new("memory of an idle daemon", resident, "MiB").goal(15.0).before(12.0));
+            rows.extend(private_memory(&convoy, "an idle daemon")?);
         }
         let mut client = convoy.connect()?;
         let cycle = cycles(&mut client)?;
@@ -58,6 +57,16 @@ pub(super) fn run(lab: &Lab) -> Result<Vec<Row>> {
         rows.push(Row::new("what a process adds to it, p50", process - library, "us").goal(100.0));
     }
     Ok(rows)
+}
+
+/// Memory that is the daemon's alone: what it wrote, and its own code and constants.
+pub(super) fn private_memory(convoy: &Convoy, of: &str) -> Result<[Row; 2]> {
+    let (dirty, clean) = convoy.private_kib()?;
+    let mebibytes = |kib: u64| f64::from(u32::try_from(kib).unwrap_or(u32::MAX)) / 1024.0;
+    Ok([
+        Row::new(format!("private memory of {of}, written"), mebibytes(dirty), "MiB"),
+        Row::new(format!("private memory of {of}, its program"), mebibytes(clean), "MiB"),
+    ])
 }
 
 fn cycles(client: &mut Client) -> Result<Vec<Duration>> {
