@@ -101,6 +101,17 @@ pub(crate) fn install_engine() -> Result<()> {
     packages(&ENGINE.iter().collect::<Vec<_>>())
 }
 
+/// Installs cargo-deny, which checks the dependencies, unless it is there.
+///
+/// # Errors
+/// When it cannot be built.
+pub(crate) fn install_deny() -> Result<()> {
+    if capture(&mut cargo::command(&["deny", "--version"])).is_ok_and(|output| output.success()) {
+        return Ok(());
+    }
+    cargo_install("install cargo-deny --locked --no-default-features")
+}
+
 /// Installs what is missing.
 ///
 /// # Errors
@@ -147,10 +158,13 @@ fn packages(needs: &[&Need]) -> Result<()> {
     }
 }
 
-/// The test runner, without what updates it over the network and without optimisation: it has to be built here, and
-/// it spends its time waiting for tests.
+/// Installs the test runner, without what updates it over the network.
 fn nextest() -> Result<()> {
-    let words = "install cargo-nextest --locked --no-default-features --features default-no-update";
+    cargo_install("install cargo-nextest --locked --no-default-features --features default-no-update")
+}
+
+/// Builds a tool with little optimisation: it runs once, or waits for others.
+fn cargo_install(words: &str) -> Result<()> {
     say(&format!("cargo {words}"));
     let mut command = cargo::command(&words.split(' ').collect::<Vec<_>>());
     command.env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1").env("CARGO_PROFILE_RELEASE_LTO", "off");

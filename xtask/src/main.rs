@@ -3,6 +3,7 @@
 mod bench;
 mod cargo;
 mod demo;
+mod deny;
 mod dependencies;
 mod fuzz;
 mod keep;
@@ -20,7 +21,7 @@ cargo xtask bench [NAMES]  measure, and compare with the goals; with NAMES, only
 cargo xtask keep V COMMIT  keep a host and drivers of an earlier version V of the protocol, for tests
 cargo xtask fuzz [SECONDS] feed the parsers of what comes from outside with nonsense, so long each
 cargo xtask package        make a Debian package and an archive; with --with-ebs, with that driver, too
-cargo xtask ci             all of it: test, documentation, demo, package
+cargo xtask ci             all of it: test, documentation, dependencies, demo, package
 cargo xtask install-deps   install what the above need (each does it by itself)";
 
 fn main() -> ExitCode {
@@ -56,6 +57,7 @@ fn ci() -> Result<()> {
     dependencies::install()?;
     test::run(&[])?;
     cargo::run(&["doc", "--no-deps"])?;
+    deny::run()?;
     demo::run()?;
     package::run(&[])
 }
