@@ -28,6 +28,47 @@ fn verify(directory: &Path, change: impl Fn(String) -> String) -> Result<String>
     Ok(format!("{}{}", output.stdout, output.stderr))
 }
 
+/// What `systemd-analyze security` gives a service that may do everything is 9.6.
+const EXPOSURE: u32 = 76;
+
+#[test]
+fn the_daemon_is_no_more_exposed_than_it_has_to_be() -> Result<()> {
+    let unit = shipped().join("convoy.service");
+    let text = fs::read_to_string(&unit).during(|| "cannot read the unit".to_owned())?;
+    // Each of these gives the daemon a mount namespace of its own, and containers would get empty directories.
+    for fatal in [
+        "Private",
+        "ProtectSystem",
+        "ProtectHome",
+        "ProtectProc",
+        "ProtectKernel",
+        "ProtectControlGroups",
+        "ProcSubset",
+        "ReadOnlyPaths",
+        "ReadWritePaths",
+        "InaccessiblePaths",
+        "BindPaths",
+        "TemporaryFileSystem",
+        "RootDirectory",
+        "DynamicUser",
+        "MountFlags",
+    ] {
+        check(!text.lines().any(|line| line.starts_with(fatal)), || format!("{fatal} is set"))?;
+    }
+    check(text.lines().any(|line| line == "LimitCORE=0"), || "cores are dumped".to_owned())?;
+    // Fails when it is worse.
+    let worse = |threshold: u32| -> Result<run::Output> {
+        let mut command = Command::new("systemd-analyze");
+        command
+            .args(["security", "--offline=true", "--no-pager"])
+            .arg(format!("--threshold={threshold}"))
+            .arg(&unit);
+        run::capture(&mut command)
+    };
+    worse(EXPOSURE)?.ok()?;
+    check(worse(EXPOSURE - 1)?.ok().is_err(), || "it has become better: lower EXPOSURE".to_owned())
+}
+
 #[test]
 fn systemd_has_nothing_to_say_of_the_units() -> Result<()> {
     Lab::run(|lab| {
