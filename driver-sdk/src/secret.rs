@@ -1,7 +1,7 @@
 //! Files that hold secrets: keys, passphrases, tokens, credentials.
 //!
-//! A secret that others can read is none, and one that others can change is theirs. Such a file is refused with the
-//! command that mends it, before a byte of it is used.
+//! A secret that others can read is none, and one that others can change is theirs. Such a file is refused
+//! with the command that mends it, before a byte of it is used.
 
 use crate::{DriverError, ErrorKind};
 use std::fs::{File, Metadata};
@@ -71,8 +71,8 @@ impl From<SecretFileError> for DriverError {
 
 /// Opens a file of a secret that is the user's own or root's, and nobody else's to read or to change.
 ///
-/// Links are followed: what counts is the file that was opened, which is looked at by its descriptor. Does not block on
-/// a pipe.
+/// Links are followed: what counts is the file that was opened, which is looked at by its descriptor. Does
+/// not block on a pipe.
 ///
 /// # Errors
 /// [`SecretFileError`].

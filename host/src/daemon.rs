@@ -1,7 +1,8 @@
 //! From arguments to a running daemon, and to its end.
 //!
 //! - [`config`]: settings, saved and given; [`duration`] and [`options`]: values in them.
-//! - [`process`]: its environment and memory; [`root`]: the directory, one daemon at a time; [`socket`]: the sockets, likewise; [`activation`]: those that systemd
+//! - [`process`]: its environment and memory; [`root`]: the directory, one daemon at a time; [`socket`]: the
+//!   sockets, likewise; [`activation`]: those that systemd
 //!   hands over; [`monitor`]: one for those who watch.
 //! - [`drivers`]: opens the drivers; [`serve`]: from there to the end; [`listen`]: connections.
 //! - [`logging`] and its form for [`journal`]d, [`notify`]: telling the world; [`reload`]: SIGHUP;

@@ -2,7 +2,8 @@
 //! and repairs what it safely can.
 //!
 //! - `machine`: kernel, clock, limits, the daemon's directory; `docker`: what the engine needs to find the daemon.
-//! - `settings`: the file on disk against what holds; `state`: drivers, volumes, mounts; `backups`: schedules and destinations, of a running daemon.
+//! - `settings`: the file on disk against what holds; `state`: drivers, volumes, mounts; `backups`: schedules
+//!   and destinations, of a running daemon.
 //! - [`offline`]: what can be said without one.
 
 mod backups;

@@ -35,7 +35,8 @@ const EXPOSURE: u32 = 76;
 fn the_daemon_is_no_more_exposed_than_it_has_to_be() -> Result<()> {
     let unit = shipped().join("convoy.service");
     let text = fs::read_to_string(&unit).during(|| "cannot read the unit".to_owned())?;
-    // Each of these gives the daemon a mount namespace of its own, and containers would get empty directories.
+    // Each of these gives the daemon a mount namespace of its own, and containers would get empty
+    // directories.
     for fatal in [
         "Private",
         "ProtectSystem",

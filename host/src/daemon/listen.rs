@@ -1,7 +1,7 @@
 //! Connections: accepted, bounded, answered, and ended in order.
 //!
-//! Whoever connects may be slow, silent or many. Each listener has limits of its own ([`Limits`]), so that the clients
-//! of one socket never keep those of another waiting.
+//! Whoever connects may be slow, silent or many. Each listener has limits of its own ([`Limits`]), so that
+//! the clients of one socket never keep those of another waiting.
 //!
 //! - [`crowd`]: who is connected, and who gives way to whom; [`deadline`]: time limits of bodies and answers.
 
@@ -28,8 +28,8 @@ use tower::ServiceExt;
 /// How long to wait when no connection can be accepted: as a rule, file descriptors have run out.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// The memory a connection has for the header of a request and for what is not sent yet, in bytes. A longer header is
-/// answered with 431.
+/// The memory a connection has for the header of a request and for what is not sent yet, in bytes. A longer
+/// header is answered with 431.
 const BUFFER: usize = 16 << 10;
 
 /// What clients of a listener may take.
@@ -37,8 +37,8 @@ const BUFFER: usize = 16 << 10;
 pub struct Limits {
     /// How many connections there are at once.
     pub connections: usize,
-    /// How long the header of a request may take, from the beginning of the connection or the end of the answer before:
-    /// so long may a connection be idle.
+    /// How long the header of a request may take, from the beginning of the connection or the end of the
+    /// answer before: so long may a connection be idle.
     pub header: Duration,
     /// How long the body of a request may take.
     pub body: Duration,
@@ -47,8 +47,8 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// For the admin API, and for Docker's. Each has as many connections, so together with [`Self::METRICS`] a daemon
-    /// has at most 1088.
+    /// For the admin API, and for Docker's. Each has as many connections, so together with [`Self::METRICS`]
+    /// a daemon has at most 1088.
     pub const API: Self = Self {
         connections: 512,
         header: Duration::from_secs(60),
@@ -90,7 +90,8 @@ impl Listener {
     }
 }
 
-/// Answers connections until told to stop; ends when the last answer is written. `name` is the listener's in the log.
+/// Answers connections until told to stop; ends when the last answer is written. `name` is the listener's in
+/// the log.
 pub async fn answer(
     listener: Listener,
     name: &'static str,

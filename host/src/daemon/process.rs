@@ -9,8 +9,8 @@ use std::path::Path;
 const OLD_NAMES: [(&str, &str); 2] =
     [("AWS_ACCESS_KEY", "AWS_ACCESS_KEY_ID"), ("AWS_SECRET_KEY", "AWS_SECRET_ACCESS_KEY")];
 
-/// Fills in what the environment lacks: the home directory, which systemd tells no service of root's and where
-/// `~/.aws` is, and credentials under the names that convoy 0.5 understood. The drivers inherit both.
+/// Fills in what the environment lacks: the home directory, which systemd tells no service of root's and
+/// where `~/.aws` is, and credentials under the names that convoy 0.5 understood. The drivers inherit both.
 ///
 /// To be called first of all.
 pub fn complete_environment() {
@@ -40,7 +40,8 @@ fn missing(
 /// Where Docker has the sockets of plugins that it manages itself.
 const PLUGINS: &str = "/run/docker/plugins";
 
-/// Says where secrets stand that everybody reads who may ask Docker for its plugins: in the environment of a managed one.
+/// Says where secrets stand that everybody reads who may ask Docker for its plugins: in the environment of a
+/// managed one.
 pub fn warn_of_secrets(socket: &Path) {
     if !socket.starts_with(PLUGINS) {
         return;
@@ -56,8 +57,8 @@ pub fn warn_of_secrets(socket: &Path) {
     }
 }
 
-/// Keeps the memory of this process, which holds keys and tokens, out of core dumps and away from other users. Only
-/// root can attach a debugger.
+/// Keeps the memory of this process, which holds keys and tokens, out of core dumps and away from other
+/// users. Only root can attach a debugger.
 pub fn keep_memory_private() {
     // What is started inherits this limit; that it cannot be dumped it does not.
     let limit = getrlimit(Resource::Core);

@@ -82,8 +82,8 @@ fn said(output: &str) -> String {
     if output.is_empty() { String::new() } else { format!(": {output}") }
 }
 
-/// What a program on the host finds of the daemon's environment. What the daemon knows beside it (credentials, sockets
-/// that systemd handed over) is nobody's business unless the settings name it.
+/// What a program on the host finds of the daemon's environment. What the daemon knows beside it
+/// (credentials, sockets that systemd handed over) is nobody's business unless the settings name it.
 const INHERITED: [&str; 9] = ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "TMPDIR"];
 
 /// Where programs are looked for when the daemon itself does not know.

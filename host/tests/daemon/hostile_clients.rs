@@ -1,7 +1,7 @@
 //! Clients that mean harm, or are only slow: nobody else is to notice them.
 //!
-//! Where a time limit is meant, the listener has a short one here and the test waits for what it does, not for how
-//! long that takes.
+//! Where a time limit is meant, the listener has a short one here and the test waits for what it does, not
+//! for how long that takes.
 
 use crate::harness::Daemon;
 use axum::body::Body;

@@ -49,8 +49,8 @@ async fn a_driver_has_no_more_than_storage_needs() {
         let has = |pid: &str, capability: u32| {
             u64::from_str_radix(&status(pid, "CapBnd"), 16).unwrap() & (1 << capability) != 0
         };
-        // As the kernel numbers them: CAP_SYS_TIME, CAP_SYS_BOOT, CAP_NET_RAW and CAP_BPF against CAP_SYS_ADMIN,
-        // CAP_MKNOD and CAP_CHOWN.
+        // As the kernel numbers them: CAP_SYS_TIME, CAP_SYS_BOOT, CAP_NET_RAW and CAP_BPF against
+        // CAP_SYS_ADMIN, CAP_MKNOD and CAP_CHOWN.
         for gone in [25, 22, 13, 39] {
             assert!(!has(&pid, gone), "{gone}");
         }

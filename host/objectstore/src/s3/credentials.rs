@@ -63,8 +63,8 @@ impl fmt::Display for CredentialsSource {
 /// Looks where credentials would come from, in the order that AWS's own tools have.
 ///
 /// # Errors
-/// [`StoreError::Config`] for a file that is named and cannot be read, and for one that others can read or change, with
-/// the command that mends it.
+/// [`StoreError::Config`] for a file that is named and cannot be read, and for one that others can read or
+/// change, with the command that mends it.
 pub(super) fn find(options: &S3Options) -> Result<CredentialsSource, StoreError> {
     find_in(options, &|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
 }
@@ -113,7 +113,8 @@ fn find_in(
     })
 }
 
-/// Reads a file of profiles. The one of settings, `config`, may be everybody's as long as it has no secret in it.
+/// Reads a file of profiles. The one of settings, `config`, may be everybody's as long as it has no secret in
+/// it.
 fn read(file: &Path, is_config: bool) -> Result<String, SecretFileError> {
     match secret::read_text(file, MOST) {
         Err(SecretFileError::Mode { .. } | SecretFileError::Owner { .. }) if is_config => {

@@ -1,4 +1,5 @@
-//! What a server's refusal means, in one line: who refused what. What the SDK knows besides is logged at debug level.
+//! What a server's refusal means, in one line: who refused what. What the SDK knows besides is logged at
+//! debug level.
 
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::RequestId;
@@ -34,7 +35,8 @@ impl Said {
         let service = error.as_service_error();
         let code = service.and_then(ProvideErrorMetadata::code).unwrap_or_default().to_owned();
         let causes = causes(&error);
-        // Credentials are fetched while a request is made: that they are missing looks like a failed dispatch.
+        // Credentials are fetched while a request is made: that they are missing looks like a failed
+        // dispatch.
         let unsigned = status.is_none() && causes.iter().any(|cause| cause.contains("redential"));
         if service.is_none() {
             tracing::debug!(error = %DisplayErrorContext(&error), "a request to S3 failed");

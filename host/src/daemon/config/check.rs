@@ -74,8 +74,8 @@ fn readable(path: &Path, is_secret: bool) -> std::io::Result<()> {
     })
 }
 
-/// Each destination that the settings name, whether or not a schedule uses it, with the credentials it would be asked
-/// with in this environment.
+/// Each destination that the settings name, whether or not a schedule uses it, with the credentials it would
+/// be asked with in this environment.
 fn destinations(config: &Config) -> Result<String, ConfigError> {
     let of_schedules = config.schedules.iter().map(|schedule| schedule.destination.as_str());
     let settings = &config.backups.destinations;

@@ -101,7 +101,8 @@ pub fn is_secret(key: &str) -> bool {
     {
         return false;
     }
-    // A password stands in the URL of a proxy or a webhook, in the header of a request, in a hook's environment.
+    // A password stands in the URL of a proxy or a webhook, in the header of a request, in a hook's
+    // environment.
     key.contains(".headers.")
         || ["secret", "password", "token", "passphrase", "key", "proxy", "webhook", "environment"]
             .iter()

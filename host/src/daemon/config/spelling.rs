@@ -2,8 +2,8 @@
 
 use toml::de::{DeTable, DeValue};
 
-/// Brings keys into the spelling with dashes. Nothing moves: a text with the same length comes out, so that places in it
-/// stay what they are. Gives it with a warning for each key that was spelt otherwise.
+/// Brings keys into the spelling with dashes. Nothing moves: a text with the same length comes out, so that
+/// places in it stay what they are. Gives it with a warning for each key that was spelt otherwise.
 ///
 /// Names that are not convoy's are left alone: options of drivers, URLs of destinations, headers.
 pub(crate) fn with_dashes(text: &str) -> (String, Vec<String>) {
@@ -31,7 +31,8 @@ fn collect(table: &DeTable<'_>, above: &mut Vec<String>, found: &mut Vec<(usize,
     for (key, value) in table {
         let name = key.get_ref().replace('_', "-");
         let is_ours = above.last().is_none_or(|above| above != "destinations" && above != "headers");
-        // A header of a table may name it once more than it begins: only the first place is known, and it suffices.
+        // A header of a table may name it once more than it begins: only the first place is known, and it
+        // suffices.
         if is_ours && key.get_ref().contains('_') {
             found.push((key.span().start, key.span().end));
         }

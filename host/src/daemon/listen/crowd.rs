@@ -1,8 +1,9 @@
 //! Who is connected to a listener, and who gives way when there is no room.
 //!
-//! A newcomer to a full listener gets the place of whoever has waited longest without sending a whole request: the
-//! silent and the slow lose theirs first, and one whose request is being answered never does. Users other than root may
-//! each have a quarter of the places and together three quarters, so that root (Docker, the operator) always finds one.
+//! A newcomer to a full listener gets the place of whoever has waited longest without sending a whole
+//! request: the silent and the slow lose theirs first, and one whose request is being answered never does.
+//! Users other than root may each have a quarter of the places and together three quarters, so that root
+//! (Docker, the operator) always finds one.
 
 use axum::body::Body;
 use bytes::Bytes;

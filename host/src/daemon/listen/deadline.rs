@@ -1,4 +1,5 @@
-//! Time limits of a connection that HTTP itself has none for: bodies that do not come, answers that nobody takes.
+//! Time limits of a connection that HTTP itself has none for: bodies that do not come, answers that nobody
+//! takes.
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
