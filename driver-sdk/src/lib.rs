@@ -7,7 +7,8 @@
 //! - [`context`]: what every call carries beside its request: deadline, cancellation, progress.
 //! - [`protocol`]: the typed requests and replies; [`error`]: the closed set of errors.
 //! - [`name`], [`size`], [`timestamp`]: values parsed at the edge, shared by host and drivers.
-//! - [`options`]: refusing what a user mistyped; [`records`], [`atomic`], [`flock`]: durable records and locks;
+//! - [`options`]: refusing what a user mistyped; [`secret`]: files of keys and tokens; [`records`],
+//!   [`atomic`], [`flock`]: durable records and locks;
 //!   [`mountinfo`], [`filesystem`], [`freeze`], [`command`]: mounts, file systems and external programs, never
 //!   longer than the call; [`reflink`], [`mapping`]: files that share their blocks, and what of them differs.
 //! - `schema` (feature `schema`): the JSON Schema of every message; `schema/` holds it for every minor version.
@@ -119,6 +120,7 @@ pub mod records;
 pub mod reflink;
 #[cfg(feature = "schema")]
 pub mod schema;
+pub mod secret;
 pub mod size;
 pub mod timestamp;
 pub mod wire;

@@ -9,6 +9,7 @@ use crate::dispatch::{Dispatch, Dispatcher};
 use crate::protocol::{Close, Request};
 use crate::wire::FD_VARIABLE;
 use crate::{Context, DriverError};
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -38,11 +39,18 @@ pub fn serve<D: Driver>() -> ExitCode {
         manual::explain(&D::describe());
         return ExitCode::from(BY_HAND);
     };
+    // What a driver knows (tokens, keys) is in no core dump, and no other user attaches a debugger.
+    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        eprintln!("{}: a crash may leave secrets in a core dump: {error}", env!("CARGO_PKG_NAME"));
+    }
     let served = fd
         .to_str()
         .and_then(|text| text.parse().ok())
         .ok_or_else(|| {
-            io::Error::new(io::ErrorKind::InvalidInput, format!("{FD_VARIABLE} is {fd:?}, no number"))
+            io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("{FD_VARIABLE} is {}, no number", fd.display()),
+            )
         })
         .and_then(adopt)
         .and_then(|socket| calls::serve(socket, Arc::new(Dispatcher::<D>::new())));

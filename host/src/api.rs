@@ -15,6 +15,7 @@ mod view;
 
 use crate::backups::Backups;
 use crate::daemon::config::Live;
+use crate::daemon::reload::Reload;
 use crate::jobs::Jobs;
 use crate::schedules::Schedules;
 use crate::volumes::Volumes;
@@ -45,6 +46,8 @@ pub struct App {
     pub jobs: Jobs,
     /// The daemon's settings.
     pub config: Live,
+    /// Reads them again.
+    pub reload: Arc<Reload>,
     /// Everything that was begun and has to be brought to an end before the daemon stops.
     pub tasks: TaskTracker,
     /// Set when the daemon stops: what has no end of its own ends.

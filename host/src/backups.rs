@@ -321,7 +321,11 @@ impl Backups {
 
 /// What stands before `://`.
 fn scheme(url: &str) -> &str {
-    url.split_once("://").map_or("", |(scheme, _)| scheme)
+    match url.split_once("://") {
+        Some((scheme, _)) => scheme,
+        None if url.starts_with("vfs:/") => "vfs",
+        None => "",
+    }
 }
 
 /// An URL as it was before it was printed as JSON: in what separates its parameters, `\u0026` and `u0026` (a shell took

@@ -1,7 +1,8 @@
 //! From arguments to a running daemon, and to its end.
 //!
 //! - [`config`]: settings, saved and given; [`duration`] and [`options`]: values in them.
-//! - [`root`]: the directory, one daemon at a time; [`socket`]: the sockets, likewise; [`activation`]: those that systemd
+//! - [`process`]: its environment and memory; [`root`]: the directory, one daemon at a time; [`socket`]: the
+//!   sockets, likewise; [`activation`]: those that systemd
 //!   hands over; [`monitor`]: one for those who watch.
 //! - [`drivers`]: opens the drivers; [`serve`]: from there to the end; [`listen`]: connections.
 //! - [`logging`] and its form for [`journal`]d, [`notify`]: telling the world; [`reload`]: SIGHUP.
@@ -16,6 +17,7 @@ pub mod logging;
 pub mod monitor;
 pub mod notify;
 pub mod options;
+pub mod process;
 pub mod reload;
 pub mod root;
 pub mod serve;
@@ -82,6 +84,7 @@ pub fn run(args: DaemonArgs) -> ExitCode {
 }
 
 fn start(args: &DaemonArgs) -> Result<(), DaemonError> {
+    process::keep_memory_private();
     let file = match File::find(args.config.as_deref()) {
         Ok(file) => file,
         Err(error) => {
@@ -98,8 +101,10 @@ fn start(args: &DaemonArgs) -> Result<(), DaemonError> {
             return Err(error.into());
         }
     };
+    file.warn();
     let root = Root::open(&config::root(layers))?;
     let config = config::load(root.path(), layers)?;
+    process::warn_of_secrets(&config.sockets.admin);
     let sockets = socket::open(&config.sockets)?;
     let boot_id =
         root::boot_id().map_err(|source| DaemonError::System { what: "read the boot id", source })?;

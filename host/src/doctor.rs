@@ -2,13 +2,15 @@
 //! and repairs what it safely can.
 //!
 //! - `machine`: kernel, clock, limits, the daemon's directory; `docker`: what the engine needs to find the daemon.
-//! - `state`: drivers, volumes, mounts; `backups`: schedules and destinations, of a running daemon.
+//! - `settings`: the file on disk against what holds; `state`: drivers, volumes, mounts; `backups`: schedules
+//!   and destinations, of a running daemon.
 //! - [`offline`]: what can be said without one.
 
 mod backups;
 mod docker;
 mod machine;
 pub mod offline;
+mod settings;
 mod state;
 
 use crate::api::App;
@@ -78,6 +80,7 @@ pub async fn examine(app: &App, asked: &Examine, request_id: &str) -> Diagnosis 
         Ok(found) => findings.0.extend(found.0),
         Err(failed) => findings.add("machine", error("doctor", format!("the examination failed: {failed}"))),
     }
+    settings::examine(app, &mut findings).await;
     state::examine(app, asked.repair, request_id, &mut findings).await;
     backups::examine(app, request_id, &mut findings).await;
     findings.into_diagnosis(true)

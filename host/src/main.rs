@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    convoy::daemon::process::complete_environment();
     convoy_cli::main(
         convoy::daemon::run,
         convoy::daemon::drivers::installed,

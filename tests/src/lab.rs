@@ -2,6 +2,8 @@
 
 use std::cell::Cell;
 use std::fs;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -104,6 +106,21 @@ impl Lab {
     /// The lab's directory.
     pub fn directory(&self) -> &Path {
         &self.directory
+    }
+
+    /// A file in the lab that nobody but its owner can read, as keys and credentials have to be.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn secret(&self, name: &str, content: impl AsRef<[u8]>) -> Result<PathBuf> {
+        let path = self.path(name);
+        let private = || -> std::io::Result<()> {
+            let mut file =
+                fs::File::options().create(true).truncate(true).write(true).mode(0o600).open(&path)?;
+            file.write_all(content.as_ref())
+        };
+        private().during(|| format!("write {}", path.display()))?;
+        Ok(path)
     }
 
     /// A path in the lab.

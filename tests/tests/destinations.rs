@@ -78,12 +78,10 @@ fn a_bucket_is_reached_as_the_settings_say() -> Result<()> {
     Lab::run(|lab| {
         // This server checks signatures: with other credentials, or none, it lets nobody in.
         let server = Server::s3s_fs();
-        let credentials = lab.path("credentials");
         let text = "[default]\naws_access_key_id = no\naws_secret_access_key = no\n\
                     [backups]\naws_access_key_id = key\naws_secret_access_key = secret\n";
-        fs::write(&credentials, text).during(|| "write credentials".to_owned())?;
-        let key = lab.path("key");
-        fs::write(&key, noise(32)).during(|| "write a key".to_owned())?;
+        let credentials = lab.secret("credentials", text)?;
+        let key = lab.secret("key", noise(32))?;
         let (endpoint, credentials, key) = (server.endpoint(), credentials.display(), key.display());
         let settings = format!(
             "[destinations.\"s3://rec\"]\n\
@@ -130,9 +128,8 @@ fn a_certificate_authority_is_trusted_where_it_is_set() -> Result<()> {
         run::capture(command.args(["-ec", script]).current_dir(lab.directory()))?.ok()?;
         let server = Server::moto_with_tls(&lab.path("cert.pem"), &lab.path("key.pem"));
         let endpoint = server.endpoint().replace("http://", "https://");
-        let credentials = lab.path("credentials");
         let text = "[default]\naws_access_key_id = key\naws_secret_access_key = secret\n";
-        fs::write(&credentials, text).during(|| "write credentials".to_owned())?;
+        let credentials = lab.secret("credentials", text)?;
         let credentials = credentials.display();
         let settings = format!(
             "[destinations.\"s3://trusted\"]\n\
@@ -161,9 +158,8 @@ fn a_proxy_is_used_where_it_is_set() -> Result<()> {
             stream.write_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")?;
             Ok(line)
         });
-        let credentials = lab.path("credentials");
         let text = "[default]\naws_access_key_id = key\naws_secret_access_key = secret\n";
-        fs::write(&credentials, text).during(|| "write credentials".to_owned())?;
+        let credentials = lab.secret("credentials", text)?;
         let settings = format!(
             "[destinations.\"s3://rec\"]\nendpoint = \"http://storage.invalid:9000\"\ncredentials_file = \"{}\"\n\
              proxy = \"http://127.0.0.1:{port}\"\n",
@@ -184,9 +180,7 @@ fn a_passphrase_opens_what_it_made_and_is_seen_nowhere() -> Result<()> {
         let (first, second) = ("first passphrase of the lab", "second passphrase of the lab");
         let mut files = Vec::new();
         for (name, text) in [("first", format!("{first}\n")), ("second", second.to_owned())] {
-            let path = lab.path(name);
-            fs::write(&path, text).during(|| "write a passphrase".to_owned())?;
-            files.push(path.display().to_string());
+            files.push(lab.secret(name, text)?.display().to_string());
         }
         let [one, two] = files.as_slice() else { return check(false, || "two files".to_owned()) };
         let settings = format!("[destinations.\"{destination}\"]\npassphrase_file = \"{one}\"\n");
@@ -276,9 +270,7 @@ fn keys_are_changed_damage_has_a_code_and_garbage_is_shown_first() -> Result<()>
         let destination = format!("vfs://{}/", store.display());
         let mut keys = Vec::new();
         for name in ["old", "new"] {
-            let path = lab.path(name);
-            fs::write(&path, format!("{name}: 32 bytes or more that nobody could guess"))
-                .during(|| "key".to_owned())?;
+            let path = lab.secret(name, format!("{name}: 32 bytes or more that nobody could guess"))?;
             keys.push(path.display().to_string());
         }
         let [old, new] = keys.as_slice() else { return check(false, || "two keys".to_owned()) };

@@ -45,8 +45,7 @@ fn at_once<T: Send>(work: impl Fn(usize) -> Result<T> + Sync) -> Result<Vec<T>> 
 fn six_backups_and_restores_at_once_stay_below_256_mib() -> Result<()> {
     Lab::run(|lab| {
         let store = lab.make("store")?;
-        let passphrase = lab.path("passphrase");
-        fs::write(&passphrase, "stretching takes memory too").during(|| "write a passphrase".to_owned())?;
+        let passphrase = lab.secret("passphrase", "stretching takes memory too")?;
         // One of them is encrypted, and small: what is not optimized seals slowly.
         let sealed = lab.make("sealed")?;
         let settings = format!(

@@ -4,8 +4,11 @@ use crate::api::Token;
 use crate::metadata::Droplet;
 use convoy_driver_cloud::Options;
 use convoy_driver_sdk::protocol::OptionSpec;
-use convoy_driver_sdk::{DriverError, ErrorKind, Result};
+use convoy_driver_sdk::{DriverError, ErrorKind, Result, secret};
 use std::path::Path;
+
+/// The most that a file with a token may hold, in bytes.
+const MOST_OF_A_TOKEN: u64 = 4096;
 
 /// What the driver is told beside what all drivers of clouds are told.
 #[derive(Debug, Clone)]
@@ -65,8 +68,10 @@ pub fn read(options: &Options<'_>) -> Result<Own> {
 }
 
 fn token_file(path: &Path) -> Result<String> {
-    std::fs::read_to_string(path)
-        .map_err(|error| DriverError::io(format_args!("read the API token in {}", path.display()), &error))
+    secret::read_text(path, MOST_OF_A_TOKEN).map_err(|error| {
+        let error = DriverError::from(error);
+        DriverError::new(error.kind, format!("the API token of do.tokenfile: {}", error.message))
+    })
 }
 
 fn parse_tag(options: &Options<'_>, tag: &str) -> Result<String> {

@@ -404,6 +404,8 @@ pub enum ConfigCommand {
     },
     /// Show the settings of the running daemon, and where each comes from
     Show,
+    /// Let the running daemon read its settings again; fails, and changes nothing, if they cannot be used
+    Reload,
 }
 
 /// Parses `KEY=VALUE`; the value may be empty and may contain `=`.

@@ -1,7 +1,7 @@
 //! What each command does: a call, and how its answer is shown.
 
 use crate::Doctor;
-use crate::args::{Cli, Command, EventsArgs, JobsCommand, ProgressArgs};
+use crate::args::{Cli, Command, ConfigArgs, ConfigCommand, EventsArgs, JobsCommand, ProgressArgs};
 use crate::documents;
 use crate::driver::{self, Installed};
 use crate::error::{Failure, Result};
@@ -55,6 +55,9 @@ pub(crate) fn run(
 impl Session<'_> {
     async fn run(mut self, command: Command) -> Result<ExitCode> {
         match command {
+            Command::Config(ConfigArgs { command: ConfigCommand::Reload }) => {
+                self.show(Call::reload_config(), views::reloaded).await?;
+            }
             Command::Config(_) => self.show(Call::config(), views::config).await?,
             Command::Info => self.show(Call::info(), views::info).await?,
             Command::Create(args) => self.create(args).await?,

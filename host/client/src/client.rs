@@ -70,6 +70,10 @@ impl Call {
     pub fn config() -> Self {
         Self::bare(Method::GET, "/v1/config")
     }
+    /// `POST /config/reload`.
+    pub fn reload_config() -> Self {
+        Self::bare(Method::POST, "/v1/config/reload")
+    }
     /// `GET /volumes/list`; with `driver_form`, what the drivers say of their volumes and nothing else.
     pub fn list_volumes(driver_form: bool) -> Self {
         Self::bare(Method::GET, if driver_form { "/v1/volumes/list?driver=1" } else { "/v1/volumes/list" })

@@ -25,6 +25,9 @@ pub fn to_string<T: Serialize + ?Sized>(value: &T) -> serde_json::Result<String>
 /// As [`to_string`].
 pub fn info(info: &Info) -> serde_json::Result<String> {
     let mut text = format!("{{\n\"General\": {}", to_string(&info.general)?);
+    if !info.settings.is_empty() {
+        text.push_str(&format!(",\n\"Settings\": {}", to_string(&info.settings)?));
+    }
     for (name, pairs) in &info.drivers {
         text.push_str(&format!(",\n{}: {}", to_string(name)?, to_string(pairs)?));
     }

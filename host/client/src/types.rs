@@ -22,7 +22,7 @@ pub use backup::{
 };
 pub use doctor::{Diagnosis, Examine, Symptom};
 pub use driver::{DriverOption, DriverStatus};
-pub use info::{ConfigValue, General, Health, Info};
+pub use info::{ConfigValue, General, Health, Info, ReloadedConfig};
 pub use job::{CancelJob, Event, EventFilter, Job, Progress, StreamError, StreamLine};
 pub use schedule::{
     KeptItem, RemovedItem, RetainReport, RetainSchedule, RunOutcome, RunReport, RunSchedule, ScheduleStatus,

@@ -1,6 +1,6 @@
 //! Drivers in programs of their own.
 //!
-//! - [`spawn`]: starting the program; [`output`]: what it writes beside the protocol.
+//! - [`spawn`]: starting the program, as `confine` lets it; [`output`]: what it writes beside the protocol.
 //! - [`connection`]: calls, by the client of `jsonrpsee`; [`transport`], [`messages`]: what goes over the socket.
 //! - [`launch`]: hello, describe and open; [`supervise`]: when it ends, start it again.
 
@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 
+mod confine;
 mod connection;
 mod launch;
 mod messages;

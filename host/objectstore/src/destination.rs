@@ -123,7 +123,13 @@ impl FromStr for Destination {
             return Err(DestinationError::Missing);
         }
         let malformed = |why| DestinationError::Malformed { url: text.to_owned(), why };
-        let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
+        // Convoy 0.5 took `vfs:/dir` as well, and handed it out in the URLs of backups.
+        let one_slash =
+            text.strip_prefix("vfs:").filter(|rest| rest.starts_with('/') && !rest.starts_with("//"));
+        let (scheme, rest) = match one_slash {
+            Some(path) => ("vfs", path),
+            None => text.split_once("://").unwrap_or(("", text)),
+        };
         if !matches!(scheme, "vfs" | "s3") {
             return Err(DestinationError::Scheme { scheme: scheme.to_owned() });
         }
@@ -268,6 +274,17 @@ mod tests {
         let dest: Destination = "vfs:///srv/a%20b/".parse().unwrap();
         assert_eq!(dest.place(), &Place::Directory { path: "/srv/a b/".into() });
         assert_eq!(dest.to_string(), "vfs:///srv/a%20b/");
+    }
+
+    #[test]
+    fn one_slash_is_as_good_as_three_and_printed_as_given() {
+        let dest: Destination = "vfs:/srv/backups".parse().unwrap();
+        assert_eq!(dest.place(), &Place::Directory { path: "/srv/backups".into() });
+        let url = dest.backup_url("backup-1", "vol");
+        assert_eq!(url, "vfs:/srv/backups?backup=backup-1&volume=vol");
+        assert_eq!(url.parse::<BackupUrl>().unwrap().to_string(), url);
+        assert_eq!(error("vfs:srv"), "Driver  is not supported!");
+        assert_eq!(error("s3:/bucket/x"), "Driver  is not supported!");
     }
 
     #[test]

@@ -38,6 +38,25 @@ pub enum StoreError {
         /// What the store said.
         detail: String,
     },
+    /// Nothing on this host offers credentials.
+    #[error(
+        "no credentials for {destination} ({detail}): name a file with credentials-file in its settings, or set \
+         AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for the daemon"
+    )]
+    NoCredentials {
+        /// The destination.
+        destination: String,
+        /// What was looked for in vain.
+        detail: String,
+    },
+    /// The credentials were good until some time ago.
+    #[error("{destination} refuses the credentials, whose token has expired ({detail}): renew them")]
+    Expired {
+        /// The destination.
+        destination: String,
+        /// What the store said.
+        detail: String,
+    },
     /// The network, or the store for the moment. Trying again can help.
     #[error("{op} {key}: {detail}")]
     Transient {
@@ -49,7 +68,7 @@ pub enum StoreError {
         detail: String,
     },
     /// No answer in time. Trying again can help.
-    #[error("{op} {key}: no answer within {after:?}")]
+    #[error("{op} {key}: no answer within {} s", after.as_secs())]
     Timeout {
         /// The call.
         op: &'static str,

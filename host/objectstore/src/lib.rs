@@ -23,7 +23,7 @@ pub use faults::{Call, Fault, FaultStore};
 pub use limit::{Bandwidth, LimitedStore};
 pub use retry::{RetryPolicy, RetryStore};
 #[cfg(feature = "s3")]
-pub use s3::{S3Options, S3Store};
+pub use s3::{CredentialsSource, S3Options, S3Store};
 pub use store::{
     ByteStream, Depth, ObjectInfo, ObjectStore, Page, PutOutcome, check_dir, check_key, list_all,
 };

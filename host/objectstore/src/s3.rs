@@ -5,6 +5,7 @@
 //! the options or `AWS_CA_BUNDLE`. Nothing is set up before a store is opened, and nothing is global.
 
 mod client;
+mod credentials;
 mod errors;
 mod upload;
 
@@ -21,6 +22,7 @@ use bytes::Bytes;
 
 use crate::error::StoreError;
 use crate::store::{ByteStream, Depth, ObjectInfo, ObjectStore, Page, PutOutcome, check_dir, check_key};
+pub use credentials::CredentialsSource;
 use errors::Said;
 
 /// How to reach a bucket.
@@ -38,6 +40,16 @@ pub struct S3Options {
     pub credentials_file: Option<PathBuf>,
     /// The URL of the proxy for every request, in the place of those of the environment.
     pub proxy: Option<String>,
+}
+
+impl S3Options {
+    /// Where the credentials come from that a store with these options uses.
+    ///
+    /// # Errors
+    /// [`StoreError::Config`] for a file that cannot be used, with what to do.
+    pub fn credentials(&self) -> Result<CredentialsSource, StoreError> {
+        credentials::find(self)
+    }
 }
 
 /// The proxy's URL may hold a password.
@@ -60,6 +72,8 @@ pub struct S3Store {
     client: Client,
     bucket: String,
     prefix: String,
+    /// A server that is not Amazon's, for messages.
+    server: Option<String>,
 }
 
 /// Objects deleted with one request: what S3 takes.
@@ -77,7 +91,8 @@ impl S3Store {
         options: &S3Options,
     ) -> Result<Self, StoreError> {
         let client = client::build(region, options).await?;
-        Ok(Self { client, bucket: bucket.to_owned(), prefix: prefix.to_owned() })
+        let server = options.endpoint.clone().filter(|endpoint| !endpoint.is_empty());
+        Ok(Self { client, bucket: bucket.to_owned(), prefix: prefix.to_owned(), server })
     }
 
     fn key(&self, key: &str) -> String {
@@ -86,7 +101,8 @@ impl S3Store {
 
     /// What an error means for an object of this store.
     fn fail(&self, op: &'static str, key: &str, said: Said) -> StoreError {
-        said.into_error(op, key, &self.bucket)
+        let destination = format!("s3://{}/{}", self.bucket, self.prefix);
+        said.into_error(op, key, &self.bucket, &destination, self.server.as_deref())
     }
 
     /// Reads a body to its end.

@@ -189,6 +189,9 @@ pub struct HookConfig {
     /// With `exec`: the user to run it as; that of the container unless said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
+    /// Variables of its environment: `NAME=VALUE`, or `NAME` for the daemon's own value of that name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub environment: Vec<String>,
     /// How long it may take; `1m` unless said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout: Option<String>,
@@ -204,6 +207,9 @@ pub struct NotifyConfig {
     /// A program on the host and its arguments; it gets the report as JSON on standard input.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,
+    /// With `command`: variables of its environment, as of a hook.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub environment: Vec<String>,
     /// An URL that the report is posted to as JSON.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub webhook: Option<String>,

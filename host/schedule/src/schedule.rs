@@ -82,6 +82,12 @@ pub enum Reason {
     /// A notification that does not say how, or both ways.
     #[error("notify needs either command or webhook")]
     Notify,
+    /// A variable without a name. The text is not repeated: its value may be a secret.
+    #[error("an entry of environment has no name: expected NAME or NAME=VALUE")]
+    Variable,
+    /// An environment for what is no program.
+    #[error("environment of notify is only for command")]
+    OnlyCommand,
     /// An URL that cannot be posted to.
     #[error("invalid webhook {0:?}: expected http:// or https://")]
     Webhook(String),
@@ -120,6 +126,8 @@ impl Reason {
             | Self::Hook
             | Self::OnlyExec(_)
             | Self::Notify
+            | Self::Variable
+            | Self::OnlyCommand
             | Self::Webhook(_) => "name",
         }
     }
@@ -171,10 +179,43 @@ pub struct Hook {
     pub command: Vec<String>,
     /// Where.
     pub place: Where,
+    /// Further variables of its environment.
+    pub environment: Vec<Variable>,
     /// How long it may take.
     pub timeout: Duration,
     /// Whether the run goes on when it fails.
     pub optional: bool,
+}
+
+/// A variable of a program's environment. The value may be a secret.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Variable {
+    /// Its name.
+    pub name: String,
+    /// Its value; `None`: the one that the daemon has.
+    pub value: Option<String>,
+}
+
+impl std::fmt::Debug for Variable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Variable({})", self.name)
+    }
+}
+
+impl Variable {
+    fn all(texts: &[String]) -> Result<Vec<Self>, Reason> {
+        let parse = |text: &String| {
+            let (name, value) = match text.split_once('=') {
+                Some((name, value)) => (name, Some(value.to_owned())),
+                None => (text.as_str(), None),
+            };
+            if name.is_empty() || text.contains('\0') {
+                return Err(Reason::Variable);
+            }
+            Ok(Self { name: name.to_owned(), value })
+        };
+        texts.iter().map(parse).collect()
+    }
 }
 
 /// Where a hook runs.
@@ -205,8 +246,8 @@ pub struct Notify {
 /// How somebody is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Channel {
-    /// A program and its arguments.
-    Command(Vec<String>),
+    /// A program and its arguments, with further variables of its environment.
+    Command(Vec<String>, Vec<Variable>),
     /// An URL and headers to post to it with.
     Webhook(String, BTreeMap<String, String>),
 }
@@ -344,14 +385,16 @@ impl Hook {
             }
             _ => return Err(Reason::Hook),
         };
-        Ok(Self { command, place, timeout, optional: config.optional })
+        let environment = Variable::all(&config.environment)?;
+        Ok(Self { command, place, environment, timeout, optional: config.optional })
     }
 }
 
 impl Notify {
     fn new(config: &NotifyConfig) -> Result<Self, Reason> {
         let channel = match (&config.webhook, config.command.as_slice()) {
-            (None, [_, ..]) => Channel::Command(config.command.clone()),
+            (None, [_, ..]) => Channel::Command(config.command.clone(), Variable::all(&config.environment)?),
+            (Some(_), []) if !config.environment.is_empty() => return Err(Reason::OnlyCommand),
             (Some(url), []) if url.starts_with("http://") || url.starts_with("https://") => {
                 Channel::Webhook(url.clone(), config.headers.clone())
             }

@@ -17,6 +17,7 @@ pub(super) fn routes() -> Router<App> {
     Router::new()
         .route("/info", get(daemon::info))
         .route("/config", get(daemon::config))
+        .route("/config/reload", post(daemon::reload))
         .route("/drivers", get(daemon::drivers))
         .route("/jobs", get(daemon::jobs))
         .route("/jobs/cancel", post(daemon::cancel))

@@ -1,5 +1,6 @@
 //! The forms of answers.
 
+use crate::daemon::listen::deadline::SlowBody;
 use crate::metrics::kind_name;
 use crate::volumes::Error;
 use axum::body::Body;
@@ -115,8 +116,18 @@ pub(super) async fn body<T: Serialize + DeserializeOwned + Default>(request: Req
 
 async fn raw_body(body: Body) -> Result<bytes::Bytes, Failure> {
     axum::body::to_bytes(body, MAX_BODY_BYTES).await.map_err(|error| {
+        if let Some(slow) = slow(&error) {
+            return Failure::new(ErrorKind::DeadlineExceeded, slow.to_string())
+                .status(StatusCode::REQUEST_TIMEOUT);
+        }
         let text =
             format!("cannot read the request, of which at most {MAX_BODY_BYTES} bytes are accepted: {error}");
         Failure::new(ErrorKind::InvalidArgument, text).status(StatusCode::PAYLOAD_TOO_LARGE)
     })
+}
+
+/// Whether a body could not be read because it did not come.
+fn slow(error: &axum::Error) -> Option<&SlowBody> {
+    std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source())
+        .find_map(|error| error.downcast_ref())
 }

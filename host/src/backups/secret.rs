@@ -6,6 +6,7 @@ use super::settings::DestinationSettings;
 use crate::volumes::error::{Error, Result};
 use convoy_backup::KeySource;
 use convoy_driver_sdk::ErrorKind;
+use convoy_driver_sdk::secret::{self, SecretFileError};
 use std::path::{Path, PathBuf};
 use tokio::io::AsyncReadExt;
 use zeroize::Zeroizing;
@@ -14,6 +15,8 @@ use zeroize::Zeroizing;
 const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
 /// The most that a file with a key or a passphrase may hold: a wrong path may lead to a disk image.
 const MOST: u64 = 1 << 20;
+/// A path that is right where a command is typed may be another file where the daemon runs.
+const BY_THE_DAEMON: &str = "the file is read by the daemon, on its host";
 /// The most that a passphrase may have.
 const LONGEST: usize = 4096;
 
@@ -59,12 +62,10 @@ impl Secret {
     pub(super) async fn read(&self) -> Result<KeySource> {
         match self {
             Self::KeyFile(path) => {
-                let content = read("key file", path, "the file is read by the daemon, on its host").await?;
-                Ok(KeySource::File(content))
+                Ok(KeySource::File(read("key file", path, BY_THE_DAEMON, secret::open).await?))
             }
             Self::Passphrase(path) => {
-                let content =
-                    read("passphrase file", path, "the file is read by the daemon, on its host").await?;
+                let content = read("passphrase file", path, BY_THE_DAEMON, secret::open).await?;
                 passphrase(content, &path.display().to_string())
             }
             Self::Credential(name) => {
@@ -76,7 +77,12 @@ impl Secret {
                     );
                     return Err(unusable(text, Some(hint)));
                 };
-                let content = read("credential", &Path::new(&directory).join(name), hint).await?;
+                // systemd keeps others out of the directory; the mode of the file is its own affair.
+                let open = |path: &Path| {
+                    let unreadable = |source| SecretFileError::Unreadable { path: path.to_owned(), source };
+                    std::fs::File::open(path).map_err(unreadable)
+                };
+                let content = read("credential", &Path::new(&directory).join(name), hint, open).await?;
                 passphrase(content, &format!("credential {name:?}"))
             }
         }
@@ -88,7 +94,12 @@ pub(super) fn is_credential_name(name: &str) -> bool {
     !name.is_empty() && name.len() < 256 && name != "." && name != ".." && !name.contains(['/', '\0'])
 }
 
-async fn read(what: &str, path: &Path, hint: &str) -> Result<Zeroizing<Vec<u8>>> {
+async fn read(
+    what: &str,
+    path: &Path,
+    hint: &str,
+    open: impl FnOnce(&Path) -> std::result::Result<std::fs::File, SecretFileError> + Send + 'static,
+) -> Result<Zeroizing<Vec<u8>>> {
     if !path.is_absolute() {
         let text = format!("invalid {what} {path:?}: expected an absolute path on the daemon's host");
         return Err(Error::InvalidRequest(text));
@@ -96,7 +107,15 @@ async fn read(what: &str, path: &Path, hint: &str) -> Result<Zeroizing<Vec<u8>>>
     let failed = |error: std::io::Error| {
         unusable(format!("cannot read the {what} {}: {error}", path.display()), Some(hint))
     };
-    let file = tokio::fs::File::open(path).await.map_err(failed)?;
+    let opened = path.to_owned();
+    let file = tokio::task::spawn_blocking(move || open(&opened))
+        .await
+        .map_err(|error| failed(std::io::Error::other(error)))?
+        .map_err(|error| match error {
+            SecretFileError::Unreadable { source, .. } => failed(source),
+            other => unusable(format!("cannot use the {what}: {other}"), None),
+        })?;
+    let file = tokio::fs::File::from_std(file);
     // Room for all of it from the beginning: a vector that grows leaves copies behind that nobody wipes.
     let known = file.metadata().await.map_err(failed)?.len().min(MOST);
     let mut content = Zeroizing::new(Vec::with_capacity(usize::try_from(known).unwrap_or_default() + 64));

@@ -10,6 +10,7 @@
 //! ```
 
 use super::secret::is_credential_name;
+use crate::daemon::config::with_dashes;
 use convoy_driver_sdk::size;
 use convoy_objectstore::{Bandwidth, Destination, Place};
 use serde::Deserialize;
@@ -22,7 +23,7 @@ pub const MAX_COMPRESSION: u8 = 19;
 
 /// What holds for the destinations whose URLs begin alike. What is not said is as without settings.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct DestinationSettings {
     /// The URL of an S3 server that is not Amazon's.
     pub endpoint: Option<String>,
@@ -55,16 +56,16 @@ impl std::fmt::Debug for DestinationSettings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("DestinationSettings")
             .field("endpoint", &self.endpoint)
-            .field("path_style", &self.path_style)
+            .field("path-style", &self.path_style)
             .field("region", &self.region)
             .field("profile", &self.profile)
-            .field("credentials_file", &self.credentials_file)
-            .field("ca_file", &self.ca_file)
+            .field("credentials-file", &self.credentials_file)
+            .field("ca-file", &self.ca_file)
             .field("proxy", &self.proxy.is_some())
             .field("bandwidth", &self.bandwidth)
-            .field("encryption_key_file", &self.encryption_key_file)
-            .field("passphrase_file", &self.passphrase_file)
-            .field("passphrase_credential", &self.passphrase_credential)
+            .field("encryption-key-file", &self.encryption_key_file)
+            .field("passphrase-file", &self.passphrase_file)
+            .field("passphrase-credential", &self.passphrase_credential)
             .field("compression", &self.compression)
             .finish()
     }
@@ -129,6 +130,7 @@ enum Scope {
 
 #[derive(Debug, Clone)]
 struct Entry {
+    url: String,
     scope: Scope,
     settings: DestinationSettings,
     road: Option<Arc<Bandwidth>>,
@@ -150,18 +152,18 @@ impl TryFrom<BTreeMap<String, DestinationSettings>> for Destinations {
     type Error = SettingsError;
 
     fn try_from(table: BTreeMap<String, DestinationSettings>) -> Result<Self, SettingsError> {
-        let mut entries: Vec<(String, Entry)> = Vec::new();
+        let mut entries: Vec<Entry> = Vec::new();
         for (url, settings) in table {
             let scope = Scope::parse(&url)?;
-            if let Some((other, _)) = entries.iter().find(|(_, entry)| entry.scope == scope) {
-                let why = format!("it is the same as {other:?}");
+            if let Some(other) = entries.iter().find(|entry| entry.scope == scope) {
+                let why = format!("it is the same as {:?}", other.url);
                 return Err(SettingsError::Url { url, why });
             }
             check(&url, &scope, &settings)?;
             let road = settings.bandwidth.map(|Rate(rate)| Arc::new(Bandwidth::new(Some(rate), Some(rate))));
-            entries.push((url, Entry { scope, settings, road }));
+            entries.push(Entry { url, scope, settings, road });
         }
-        Ok(Self(entries.into_iter().map(|(_, entry)| entry).collect()))
+        Ok(Self(entries))
     }
 }
 
@@ -173,10 +175,20 @@ impl Destinations {
     pub fn load(path: &Path) -> Result<Self, SettingsError> {
         let failed = |why: String| SettingsError::File { path: path.to_owned(), why };
         let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
+        let (text, warnings) = with_dashes(&text);
+        for warning in warnings {
+            tracing::warn!(file = %path.display(), warning, "settings");
+        }
         // The error shows the place in the text; it ends in a line of its own.
         let file: File =
             toml::from_str(&text).map_err(|error| failed(error.to_string().trim_end().to_owned()))?;
         Ok(file.destinations)
+    }
+
+    /// The URLs of the destinations that have settings of their own.
+    pub fn urls(&self) -> impl Iterator<Item = &str> {
+        let own = self.0.iter().filter(|entry| matches!(entry.scope, Scope::At(_)));
+        own.map(|entry| entry.url.as_str())
     }
 
     /// What holds for a destination, and the road its bytes go.
@@ -232,11 +244,11 @@ fn check(url: &str, scope: &Scope, settings: &DestinationSettings) -> Result<(),
         |setting, why: &str| Err(SettingsError::Value { url: url.to_owned(), setting, why: why.to_owned() });
     let of_s3 = [
         ("endpoint", settings.endpoint.is_some()),
-        ("path_style", settings.path_style.is_some()),
+        ("path-style", settings.path_style.is_some()),
         ("region", settings.region.is_some()),
         ("profile", settings.profile.is_some()),
-        ("credentials_file", settings.credentials_file.is_some()),
-        ("ca_file", settings.ca_file.is_some()),
+        ("credentials-file", settings.credentials_file.is_some()),
+        ("ca-file", settings.ca_file.is_some()),
         ("proxy", settings.proxy.is_some()),
     ];
     if !scope.is_s3()
@@ -255,22 +267,22 @@ fn check(url: &str, scope: &Scope, settings: &DestinationSettings) -> Result<(),
         return refuse("proxy", "expected an URL that begins with http:// or https://");
     }
     for (setting, path) in [
-        ("credentials_file", &settings.credentials_file),
-        ("ca_file", &settings.ca_file),
-        ("encryption_key_file", &settings.encryption_key_file),
-        ("passphrase_file", &settings.passphrase_file),
+        ("credentials-file", &settings.credentials_file),
+        ("ca-file", &settings.ca_file),
+        ("encryption-key-file", &settings.encryption_key_file),
+        ("passphrase-file", &settings.passphrase_file),
     ] {
         if path.as_ref().is_some_and(|path| !path.is_absolute()) {
             return refuse(setting, "expected an absolute path");
         }
     }
     if settings.passphrase_credential.as_deref().is_some_and(|name| !is_credential_name(name)) {
-        return refuse("passphrase_credential", "expected the name of a credential, not a path");
+        return refuse("passphrase-credential", "expected the name of a credential, not a path");
     }
     let secrets = [
-        ("encryption_key_file", settings.encryption_key_file.is_some()),
-        ("passphrase_file", settings.passphrase_file.is_some()),
-        ("passphrase_credential", settings.passphrase_credential.is_some()),
+        ("encryption-key-file", settings.encryption_key_file.is_some()),
+        ("passphrase-file", settings.passphrase_file.is_some()),
+        ("passphrase-credential", settings.passphrase_credential.is_some()),
     ];
     let mut given = secrets.iter().filter(|(_, given)| *given);
     if let (Some((first, _)), Some((second, _))) = (given.next(), given.next()) {
@@ -296,7 +308,9 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<Destinations, String> {
-        toml::from_str::<File>(text).map(|file| file.destinations).map_err(|error| error.to_string())
+        toml::from_str::<File>(&with_dashes(text).0)
+            .map(|file| file.destinations)
+            .map_err(|error| error.to_string())
     }
 
     fn profile(of: &Destinations, url: &str) -> Option<String> {

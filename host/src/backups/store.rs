@@ -28,15 +28,7 @@ impl Destinations {
             }
             Place::Directory { path } => Arc::new(DirectoryStore::open(path.clone()).await?),
             Place::S3 { bucket, region, prefix } => {
-                let endpoint = Some(endpoint).filter(|endpoint| !endpoint.is_empty()).map(str::to_owned);
-                let options = S3Options {
-                    endpoint: endpoint.or_else(|| settings.endpoint.clone()),
-                    path_style: settings.path_style,
-                    ca_bundle: settings.ca_file.clone(),
-                    profile: settings.profile.clone(),
-                    credentials_file: settings.credentials_file.clone(),
-                    proxy: settings.proxy.clone(),
-                };
+                let options = s3_options(&settings, endpoint);
                 let region = region.as_ref().or(settings.region.as_ref()).map(String::as_str);
                 let bucket = S3Store::open(bucket, region, prefix, &options).await?;
                 Arc::new(RetryStore::new(bucket, RetryPolicy::default()))
@@ -49,6 +41,18 @@ impl Destinations {
         Ok(Store { destination, objects, settings })
     }
 
+    /// Where the credentials of an S3 destination come from; `None` for another. Nothing of them is told.
+    ///
+    /// # Errors
+    /// For an URL that is none, and for credentials that cannot be used.
+    pub fn credentials(&self, url: &str) -> Result<Option<String>> {
+        let destination: Destination = url.parse()?;
+        if !matches!(destination.place(), Place::S3 { .. }) {
+            return Ok(None);
+        }
+        Ok(Some(s3_options(&self.of(&destination).0, "").credentials()?.to_string()))
+    }
+
     /// Parses and opens a destination.
     pub(super) async fn open(&self, url: &str, endpoint: &str) -> Result<Store> {
         self.open_at(url.parse::<Destination>()?, endpoint).await
@@ -58,6 +62,19 @@ impl Destinations {
     pub(super) async fn open_backup(&self, url: &str, endpoint: &str) -> Result<(Store, BackupUrl)> {
         let url: BackupUrl = url.parse()?;
         Ok((self.open_at(url.destination.clone(), endpoint).await?, url))
+    }
+}
+
+/// How to reach a bucket as the settings say; an endpoint that is not empty comes before theirs.
+fn s3_options(settings: &DestinationSettings, endpoint: &str) -> S3Options {
+    let endpoint = Some(endpoint).filter(|endpoint| !endpoint.is_empty()).map(str::to_owned);
+    S3Options {
+        endpoint: endpoint.or_else(|| settings.endpoint.clone()),
+        path_style: settings.path_style,
+        ca_bundle: settings.ca_file.clone(),
+        profile: settings.profile.clone(),
+        credentials_file: settings.credentials_file.clone(),
+        proxy: settings.proxy.clone(),
     }
 }
 
@@ -167,7 +184,9 @@ fn kind_of_store_error(error: &StoreError) -> ErrorKind {
         StoreError::NotFound { .. } | StoreError::NoDirectory { .. } | StoreError::NoBucket { .. } => {
             ErrorKind::NotFound
         }
-        StoreError::Denied { .. } => ErrorKind::PermissionDenied,
+        StoreError::Denied { .. } | StoreError::NoCredentials { .. } | StoreError::Expired { .. } => {
+            ErrorKind::PermissionDenied
+        }
         StoreError::Transient { .. } | StoreError::Timeout { .. } | StoreError::Truncated { .. } => {
             ErrorKind::Unavailable
         }

@@ -15,9 +15,11 @@ pub mod setting;
 mod check;
 mod merge;
 mod schedules;
+mod spelling;
 
 pub use check::check_file;
 pub use live::Live;
+pub(crate) use spelling::with_dashes;
 
 use super::logging;
 use super::monitor::Address;
@@ -128,6 +130,14 @@ pub enum ConfigError {
     /// A driver option.
     #[error(transparent)]
     Option(#[from] options::OptionError),
+    /// A destination that could not be used.
+    #[error("destination {url} of the settings: {why}")]
+    Destination {
+        /// The destination.
+        url: String,
+        /// Why, and what to do.
+        why: String,
+    },
     /// A file that the settings name.
     #[error("{} is named in the settings and cannot be read: {source} ({at})", path.display())]
     NamedFile {

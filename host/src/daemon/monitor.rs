@@ -1,5 +1,6 @@
 //! The listener for those who watch: `/metrics` and `/healthz`, and nothing else.
 
+use super::listen::{self, Limits, Listener};
 use crate::api::Service;
 use axum::body::Body;
 use axum::extract::Request;
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
+use tower::util::BoxCloneSyncService;
 
 /// Where to listen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,24 +47,25 @@ impl FromStr for Address {
 /// When nobody can listen there.
 pub async fn start(address: &Address, api: Service, stopping: CancellationToken) -> io::Result<()> {
     let (metrics, health) = (api.clone(), api);
-    let router = axum::Router::new()
+    let router: axum::Router = axum::Router::new()
         .route("/metrics", get(move |request| pass(metrics.clone(), request)))
         .route("/healthz", get(move |request| pass(health.clone(), request)))
         .fallback(any(|| async { StatusCode::NOT_FOUND }));
-    let stop = stopping.cancelled_owned();
-    match address {
+    let listener = match address {
         Address::Tcp(address) => {
             let listener = tokio::net::TcpListener::bind(address).await?;
             tracing::info!(address = %listener.local_addr()?, "metrics are told");
-            tokio::spawn(logged(axum::serve(listener, router).with_graceful_shutdown(stop).into_future()));
+            Listener::Tcp(listener)
         }
         Address::Unix(path) => {
             remove_stale(path)?;
             let listener = tokio::net::UnixListener::bind(path)?;
             tracing::info!(path = %path.display(), "metrics are told");
-            tokio::spawn(logged(axum::serve(listener, router).with_graceful_shutdown(stop).into_future()));
+            Listener::Unix(listener)
         }
-    }
+    };
+    let (limits, service) = (Limits::METRICS.within_open_files(), BoxCloneSyncService::new(router));
+    tokio::spawn(listen::answer(listener, "metrics", limits, service, stopping));
     Ok(())
 }
 
@@ -81,12 +84,6 @@ async fn pass(api: Service, request: Request) -> Response {
     match plain {
         Ok(plain) => api.oneshot(plain).await.unwrap_or_else(|never| match never {}),
         Err(_) => StatusCode::BAD_REQUEST.into_response(),
-    }
-}
-
-async fn logged(serving: impl Future<Output = io::Result<()>>) {
-    if let Err(error) = serving.await {
-        tracing::error!(%error, "metrics are no longer told");
     }
 }
 

@@ -1,13 +1,15 @@
-//! SIGHUP: the settings are read again.
+//! The settings are read again, by SIGHUP or `convoy config reload`; and compared with those that hold.
 
-use super::config::Live;
+use super::config::live::Reloaded;
+use super::config::{ConfigError, Live};
 use super::logging::LogLevel;
 use super::notify::notify;
 use crate::backups::Backups;
 use convoy_cli::args::DaemonArgs;
+use convoy_client::types::Pairs;
 use rustix::time::{ClockId, clock_gettime};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// What a reload works with.
@@ -23,10 +25,78 @@ pub struct Reload {
     pub log_level: LogLevel,
     /// Its backups.
     pub backups: Arc<Backups>,
+    /// Held while it works.
+    pub running: Mutex<()>,
 }
 
+impl Reload {
+    /// Reads the settings again. systemd hears of it, whoever wants it.
+    ///
+    /// # Errors
+    /// Settings that cannot be used: everything stays as it was.
+    pub fn once(&self) -> Result<Reloaded, ConfigError> {
+        let _one_at_a_time = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = clock_gettime(ClockId::Monotonic);
+        let micros = now.tv_sec.saturating_mul(1_000_000).saturating_add(now.tv_nsec / 1000);
+        // systemd wants to know which SIGHUP this is the answer to.
+        notify(&format!("RELOADING=1\nMONOTONIC_USEC={micros}"));
+        let result = self.config.reload(&self.root, &self.args);
+        match &result {
+            Ok(done) => {
+                let now = self.config.now();
+                self.log_level.set(&now.log_level);
+                self.backups.set_destinations(now.backups.destinations.clone());
+                now.file.warn();
+                tracing::info!(applied = done.applied.join(","), "the settings were read again");
+                if !done.needs_restart.is_empty() {
+                    tracing::warn!(
+                        settings = done.needs_restart.join(","),
+                        "these settings change with the next restart"
+                    );
+                }
+                notify("READY=1\nSTATUS=");
+            }
+            Err(error) => {
+                tracing::error!(%error, "the settings stay as they are");
+                let line = error.to_string().replace('\n', " ");
+                notify(&format!("READY=1\nSTATUS=The settings on disk are not those that hold: {line}"));
+            }
+        }
+        result
+    }
+
+    /// How the settings on disk differ from those that hold, for people; empty if they do not.
+    pub fn differences(&self) -> Pairs {
+        let mut told = Pairs::new();
+        match self.config.differences(&self.root, &self.args) {
+            Ok(Reloaded { applied, needs_restart }) => {
+                let mut tell = |name: &str, keys: Vec<String>| {
+                    if !keys.is_empty() {
+                        told.insert(name.to_owned(), keys.join(", "));
+                    }
+                };
+                tell(CHANGED, applied);
+                tell(NEEDS_RESTART, needs_restart);
+            }
+            Err(error) => {
+                told.insert(UNUSABLE.to_owned(), error.to_string());
+            }
+        }
+        told
+    }
+}
+
+/// What [`Reload::differences`] calls settings that a reload would take over.
+pub const CHANGED: &str = "Changed";
+
+/// What it calls those that need a restart.
+pub const NEEDS_RESTART: &str = "NeedsRestart";
+
+/// What it calls the reason for which neither a reload nor a start can use the file.
+pub const UNUSABLE: &str = "Error";
+
 /// Reads the settings again at each SIGHUP.
-pub async fn at_signal(reload: Reload) {
+pub async fn at_signal(reload: Arc<Reload>) {
     let mut hangup = match signal(SignalKind::hangup()) {
         Ok(hangup) => hangup,
         Err(error) => {
@@ -34,29 +104,7 @@ pub async fn at_signal(reload: Reload) {
         }
     };
     while hangup.recv().await.is_some() {
-        let now = clock_gettime(ClockId::Monotonic);
-        let micros = now.tv_sec.saturating_mul(1_000_000).saturating_add(now.tv_nsec / 1000);
-        // systemd wants to know which SIGHUP this is the answer to.
-        notify(&format!("RELOADING=1\nMONOTONIC_USEC={micros}"));
-        once(&reload);
-        notify("READY=1");
-    }
-}
-
-fn once(reload: &Reload) {
-    match reload.config.reload(&reload.root, &reload.args) {
-        Ok(done) => {
-            let now = reload.config.now();
-            reload.log_level.set(&now.log_level);
-            reload.backups.set_destinations(now.backups.destinations.clone());
-            tracing::info!(applied = done.applied.join(","), "the settings were read again");
-            if !done.needs_restart.is_empty() {
-                tracing::warn!(
-                    settings = done.needs_restart.join(","),
-                    "these settings change with the next restart"
-                );
-            }
-        }
-        Err(error) => tracing::error!(%error, "the settings stay as they are"),
+        // What is wrong is in the log and in systemd's status.
+        let _ = reload.once();
     }
 }

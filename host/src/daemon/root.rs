@@ -1,10 +1,11 @@
 //! The daemon's own directory, which one daemon at a time may use.
 
 use convoy_driver_sdk::atomic;
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// A directory that cannot be used.
@@ -126,9 +127,16 @@ impl Root {
 }
 
 /// Locks a file that is made if missing; `WouldBlock` when another process has it.
+///
+/// Only its owner can open the file: whoever can open it, be it to read, can lock it, too.
 pub(super) fn lock(path: &Path) -> io::Result<File> {
-    let file = File::options().create(true).truncate(false).write(true).open(path)?;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let file = File::from(rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)?);
     flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+    // An older convoy made it for everybody.
+    if file.metadata()?.mode() & 0o077 != 0 {
+        rustix::fs::fchmod(&file, Mode::RUSR | Mode::WUSR)?;
+    }
     Ok(file)
 }
 
@@ -153,6 +161,21 @@ mod tests {
         assert!(error.to_string().starts_with("Failed to lock the file at "), "{error}");
         drop(root);
         Root::open(&path).unwrap();
+    }
+
+    #[test]
+    fn a_lock_is_its_owners_alone_and_no_link() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, elsewhere) = (dir.path().join("lock"), dir.path().join("elsewhere"));
+        let mode = || path.metadata().unwrap().mode() & 0o777;
+        drop(lock(&path).unwrap());
+        assert_eq!(mode(), 0o600);
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+        drop(lock(&path).unwrap());
+        assert_eq!(mode(), 0o600);
+        std::fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, &path).unwrap();
+        assert!(lock(&path).is_err() && !elsewhere.exists());
     }
 
     #[test]

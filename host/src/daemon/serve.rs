@@ -1,6 +1,7 @@
 //! The daemon's life: drivers, volumes, ready, drain.
 
 use super::config::{self, Live};
+use super::listen::{Limits, Listener};
 use super::logging::LogLevel;
 use super::notify::notify;
 use super::socket::Listening;
@@ -76,29 +77,32 @@ pub async fn serve(start: Start<'_>) -> Result<(), DaemonError> {
     let schedules = Schedules::new(services.clone(), start.root);
     tokio::spawn(configure_schedules(schedules.clone(), start.config.clone()));
     let Services { backups, jobs, tasks, .. } = services;
+    let reload = Arc::new(reload::Reload {
+        root: start.root.to_owned(),
+        args: start.args.clone(),
+        config: start.config.clone(),
+        log_level: start.log_level,
+        backups: Arc::clone(&backups),
+        running: std::sync::Mutex::default(),
+    });
     let app = App {
         volumes: Arc::clone(&volumes),
         backups,
         schedules: schedules.clone(),
         jobs,
         config: start.config.clone(),
+        reload: Arc::clone(&reload),
         tasks,
         stopping: stopping.clone(),
     };
-    tokio::spawn(reload::at_signal(reload::Reload {
-        root: start.root.to_owned(),
-        args: start.args.clone(),
-        config: start.config.clone(),
-        log_level: start.log_level,
-        backups: Arc::clone(&app.backups),
-    }));
+    tokio::spawn(reload::at_signal(reload));
     let looking_after = tokio::spawn({
         let volumes = Arc::clone(&volumes);
         async move { tokio::join!(volumes.look_after(), schedules.look_after()) }
     });
-    let mut serving = vec![serve_at(start.sockets.admin.0, api::service(app.clone()), &stopping)?];
+    let mut serving = vec![serve_at(start.sockets.admin.0, "admin", api::service(app.clone()), &stopping)?];
     if let Some((listener, _)) = start.sockets.docker {
-        serving.push(serve_at(listener, api::docker_service(app.clone()), &stopping)?);
+        serving.push(serve_at(listener, "docker", api::docker_service(app.clone()), &stopping)?);
     }
     if let Some(address) = &start.config.now().metrics_listen {
         monitor::start(address, api::service(app.clone()), stopping.clone())
@@ -146,12 +150,14 @@ async fn configure_schedules(schedules: Schedules, config: Live) {
 /// Answers at a socket.
 fn serve_at(
     listener: UnixListener,
+    name: &'static str,
     service: api::Service,
     stopping: &CancellationToken,
 ) -> Result<JoinHandle<()>, DaemonError> {
     let listener = tokio::net::UnixListener::from_std(listener)
         .map_err(|source| DaemonError::System { what: "listen at the socket", source })?;
-    Ok(tokio::spawn(listen::answer(listener, service, stopping.clone())))
+    let (listener, limits) = (Listener::Unix(listener), Limits::API.within_open_files());
+    Ok(tokio::spawn(listen::answer(listener, name, limits, service, stopping.clone())))
 }
 
 /// Reads what the drivers have, and brings the mount ledger in line with it. A slow driver keeps no other waiting.

@@ -29,6 +29,12 @@ pub(super) async fn examine(app: &App, request_id: &str, findings: &mut Findings
     let known: BTreeSet<String> = destinations.iter().map(|(url, _)| url.clone()).collect();
     let made = app.backups.last_backups().into_iter().map(|(_, url, _)| url);
     destinations.extend(made.filter(|url| !known.contains(url)).map(|url| (url, String::new())));
+    // What no schedule uses is there for the day of a restore.
+    let config = app.config.now();
+    let configured: Vec<String> = config.backups.destinations.urls().map(whole).collect();
+    let looked_at: Vec<String> = destinations.iter().map(|(url, _)| whole(url)).collect();
+    let unused = configured.iter().filter(|url| !looked_at.iter().any(|known| known.starts_with(*url)));
+    destinations.extend(unused.map(|url| (url.clone(), String::new())));
     for (url, endpoint) in destinations {
         destination(app, url, endpoint, request_id, findings).await;
     }
@@ -68,7 +74,11 @@ async fn destination(app: &App, url: String, endpoint: String, request_id: &str,
     let call = Call::new(request_id).within(PATIENCE);
     let listing = app.backups.list_if_any(&asked, &call);
     match tokio::time::timeout(PATIENCE, listing).await {
-        Ok(Ok(_)) => findings.add("backups", info(subject.clone(), "it can be reached")),
+        Ok(Ok(_)) => {
+            let credentials = app.config.now().backups.destinations.credentials(&url).ok().flatten();
+            let with = credentials.map(|credentials| format!(" ({credentials})")).unwrap_or_default();
+            findings.add("backups", info(subject.clone(), format!("it can be reached{with}")));
+        }
         Ok(Err(failed)) => {
             let hint = failed.hint().unwrap_or_else(|| "check network, credentials and the URL".to_owned());
             findings
@@ -87,6 +97,12 @@ async fn destination(app: &App, url: String, endpoint: String, request_id: &str,
     {
         clock(&subject, skew, findings);
     }
+}
+
+/// An URL with the slash at its end that says where its last part ends.
+fn whole(url: impl AsRef<str>) -> String {
+    let url = url.as_ref();
+    if url.ends_with('/') { url.to_owned() } else { format!("{url}/") }
 }
 
 fn clock(subject: &str, skew: u64, findings: &mut Findings) {

@@ -1,8 +1,9 @@
 //! Commands that run before and after a snapshot, each with a time limit, what they print bounded.
 
 use super::docker::{Docker, DockerError};
-use convoy_schedule::schedule::{Hook, Where};
+use convoy_schedule::schedule::{Hook, Variable, Where};
 use std::collections::VecDeque;
+use std::ffi::OsString;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
@@ -81,16 +82,39 @@ fn said(output: &str) -> String {
     if output.is_empty() { String::new() } else { format!(": {output}") }
 }
 
-/// Runs a hook. `environment` tells it what it runs for.
+/// What a program on the host finds of the daemon's environment. What the daemon knows beside it
+/// (credentials, sockets that systemd handed over) is nobody's business unless the settings name it.
+const INHERITED: [&str; 9] = ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "TMPDIR"];
+
+/// Where programs are looked for when the daemon itself does not know.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Variables by name.
+pub(super) type Environment = Vec<(String, OsString)>;
+
+/// What the settings name and, over that, what tells a program what it runs for.
+pub(super) fn environment(variables: &[Variable], own: &[(&'static str, String)]) -> Environment {
+    let named = variables.iter().filter_map(|variable| {
+        let value = match &variable.value {
+            Some(value) => Some(value.into()),
+            None => std::env::var_os(&variable.name),
+        };
+        Some((variable.name.clone(), value?))
+    });
+    named.chain(own.iter().map(|(name, value)| ((*name).to_owned(), value.into()))).collect()
+}
+
+/// Runs a hook. `own` tells it what it runs for.
 pub(super) async fn run(
     hook: &Hook,
     docker: &Docker,
     volume: &str,
-    environment: &[(&'static str, String)],
+    own: &[(&'static str, String)],
 ) -> Result<(), HookError> {
+    let environment = environment(&hook.environment, own);
     match &hook.place {
         Where::Host => {
-            let output = on_host(&hook.command, hook.timeout, environment, None).await?;
+            let output = on_host(&hook.command, hook.timeout, &environment, None).await?;
             tracing::info!(program = hook.command[0], output = output.text(), "a hook ran");
             Ok(())
         }
@@ -102,7 +126,7 @@ pub(super) async fn run(
                 tracing::info!(program = hook.command[0], volume, "no running container is meant by a hook");
             }
             let environment: Vec<String> =
-                environment.iter().map(|(key, value)| format!("{key}={value}")).collect();
+                environment.iter().map(|(key, value)| format!("{key}={}", value.to_string_lossy())).collect();
             for container in containers {
                 let program = || format!("{} in container {}", hook.command[0], container.name());
                 let running = docker.exec(&container.id, &hook.command, &environment, user.as_deref());
@@ -131,12 +155,16 @@ pub(super) async fn run(
 pub(super) async fn on_host(
     command: &[String],
     limit: Duration,
-    environment: &[(&'static str, String)],
+    environment: &[(String, OsString)],
     input: Option<&str>,
 ) -> Result<Tail, HookError> {
     let program = command.first().cloned().unwrap_or_default();
+    let inherited = INHERITED.iter().filter_map(|name| Some((*name, std::env::var_os(name)?)));
     let mut child = Command::new(&program)
         .args(command.get(1..).unwrap_or_default())
+        .env_clear()
+        .env("PATH", PATH)
+        .envs(inherited)
         .envs(environment.iter().map(|(key, value)| (key, value)))
         .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
         .stdout(Stdio::piped())
@@ -213,7 +241,7 @@ mod tests {
     }
 
     async fn ran(script: &str, limit: u64) -> Result<String, String> {
-        let environment = [("CONVOY_VOLUME", "vol1".to_owned())];
+        let environment = environment(&[], &[("CONVOY_VOLUME", "vol1".to_owned())]);
         let limit = Duration::from_millis(limit);
         let result = on_host(&shell(script), limit, &environment, Some("a report")).await;
         result.map(|output| output.text()).map_err(|error| error.to_string())
@@ -228,6 +256,37 @@ mod tests {
         assert_eq!(error, "sh failed (exit status: 3): no room");
         let error = on_host(&["/nonexistent".to_owned()], LINGER, &[], None).await.unwrap_err();
         assert!(error.to_string().starts_with("cannot run /nonexistent: "), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_hook_finds_what_the_settings_name_and_nothing_else() {
+        // Cargo sets it for tests: the daemon's environment has something that is nobody's business.
+        assert!(std::env::var_os("CARGO_MANIFEST_DIR").is_some());
+        let variables = |texts: &[(&str, Option<&str>)]| -> Vec<Variable> {
+            let variable = |(name, value): &(&str, Option<&str>)| Variable {
+                name: (*name).to_owned(),
+                value: value.map(str::to_owned),
+            };
+            texts.iter().map(variable).collect()
+        };
+        let named = variables(&[
+            ("PGPASSWORD", Some("a=b")),
+            ("CARGO_PKG_NAME", None),
+            ("NOBODY_SET_THIS", None),
+            ("CONVOY_VOLUME", Some("another")),
+        ]);
+        let environment = environment(&named, &[("CONVOY_VOLUME", "vol1".to_owned())]);
+        let output =
+            on_host(&shell("env"), Duration::from_secs(60), &environment, None).await.unwrap().text();
+        let names: Vec<&str> =
+            output.lines().filter_map(|line| line.split_once('=')).map(|it| it.0).collect();
+        for line in ["PGPASSWORD=a=b", "CARGO_PKG_NAME=convoy", "CONVOY_VOLUME=vol1"] {
+            assert!(output.lines().any(|it| it == line), "{line}: {output}");
+        }
+        let known = ["PGPASSWORD", "CARGO_PKG_NAME", "CONVOY_VOLUME", "PWD", "SHLVL", "_", "OLDPWD"];
+        let unknown: Vec<_> =
+            names.iter().filter(|name| !known.contains(name) && !INHERITED.contains(name)).collect();
+        assert!(unknown.is_empty(), "{unknown:?}");
     }
 
     #[tokio::test]

@@ -1,8 +1,8 @@
 //! Tells whoever wants to know how a run ended.
 
-use super::hooks::on_host;
+use super::hooks::{self, on_host};
 use convoy_schedule::config::Occasion;
-use convoy_schedule::schedule::{Channel, Notify};
+use convoy_schedule::schedule::{Channel, Notify, Variable};
 use serde::Serialize;
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ pub(super) async fn tell(notify: &[Notify], report: &Report) {
     let failed = !report.error.is_empty();
     for one in notify.iter().filter(|one| failed || one.on == Occasion::Always) {
         let result = match &one.channel {
-            Channel::Command(command) => by_command(command, report).await,
+            Channel::Command(command, variables) => by_command(command, variables, report).await,
             Channel::Webhook(url, headers) => by_webhook(url, headers, report).await,
         };
         if let Err(error) = result {
@@ -56,14 +56,15 @@ pub(super) async fn tell(notify: &[Notify], report: &Report) {
     }
 }
 
-async fn by_command(command: &[String], report: &Report) -> Result<(), String> {
+async fn by_command(command: &[String], variables: &[Variable], report: &Report) -> Result<(), String> {
     let text = serde_json::to_string(report).map_err(|error| error.to_string())?;
-    let environment = [
+    let own = [
         ("CONVOY_SCHEDULE", report.schedule.clone()),
         ("CONVOY_VOLUME", report.volume.clone()),
         ("CONVOY_RESULT", report.result.to_owned()),
         ("CONVOY_ERROR", report.error.clone()),
     ];
+    let environment = hooks::environment(variables, &own);
     on_host(command, LIMIT, &environment, Some(&text)).await.map(drop).map_err(|error| error.to_string())
 }
 

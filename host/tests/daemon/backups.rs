@@ -1,6 +1,6 @@
 //! Backups and restores through the daemon: whole, cancelled, killed, and with what convoy 0.5 got wrong.
 
-use crate::harness::{Daemon, names};
+use crate::harness::{Daemon, names, write_secret};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
@@ -56,7 +56,7 @@ const LARGE: usize = 64 << 20;
 fn both_formats_encrypted_or_not_verified_and_pruned() {
     let daemon = Daemon::start();
     let key = daemon.dir.path().join("key");
-    std::fs::write(&key, noise(7, 64)).unwrap();
+    write_secret(&key, noise(7, 64));
     let key = format!(",\"EncryptionKeyFile\":\"{}\"", key.display());
     for (volume, making, reading) in
         [("plain", "", ""), ("old", ",\"Format\":\"v0\"", ""), ("sealed", key.as_str(), key.as_str())]

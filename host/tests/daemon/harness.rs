@@ -1,6 +1,7 @@
 //! A daemon of its own for each test, ended with the test.
 
 use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -11,6 +12,7 @@ pub(crate) struct Daemon {
     pub(crate) dir: tempfile::TempDir,
     child: Option<Child>,
     arguments: Vec<String>,
+    environment: Vec<(String, String)>,
 }
 
 /// An answer, whole.
@@ -40,18 +42,24 @@ impl Daemon {
         let vfs = format!("vfs.path={}", dir.path().join("volumes").display());
         let mut all: Vec<String> = vec!["--driver-opts".to_owned(), vfs];
         all.extend(arguments.iter().map(|argument| (*argument).to_owned()));
-        Self { dir, child: None, arguments: all }
+        Self { dir, child: None, arguments: all, environment: Vec::new() }
     }
 
     /// Without the option that says where volumes are.
     pub(crate) fn bare(arguments: &[&str]) -> Self {
         let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
-        Self { dir: tempfile::tempdir().unwrap(), child: None, arguments }
+        Self { dir: tempfile::tempdir().unwrap(), child: None, arguments, environment: Vec::new() }
     }
 
     /// More arguments for the next start.
     pub(crate) fn add_arguments(&mut self, arguments: &[&str]) {
         self.arguments.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+    }
+
+    /// Variables for the next start, and for commands.
+    pub(crate) fn add_environment(&mut self, variables: &[(&str, &str)]) {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        self.environment.extend(variables.iter().map(owned));
     }
 
     /// Sends the daemon a signal.
@@ -85,6 +93,7 @@ impl Daemon {
         command.arg("--socket").arg(self.socket()).env_clear().stdin(Stdio::null());
         // Not what this machine's own convoy is set to.
         command.env("CONVOY_CONFIG", "/dev/null");
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 
@@ -220,6 +229,13 @@ fn unchunked(mut body: &str) -> Option<String> {
         }
     }
     Some(whole)
+}
+
+/// Writes a file that nobody but its owner can read, as keys and credentials have to be.
+pub(crate) fn write_secret(path: &Path, content: impl AsRef<[u8]>) {
+    let mut file =
+        std::fs::File::options().create(true).truncate(true).write(true).mode(0o600).open(path).unwrap();
+    file.write_all(content.as_ref()).unwrap();
 }
 
 /// The files in a directory, sorted.

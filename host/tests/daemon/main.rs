@@ -5,7 +5,9 @@
 mod backups;
 mod bad_input;
 mod crash;
+mod destinations;
 mod harness;
+mod hostile_clients;
 mod life;
 mod mounts;
 mod operate;

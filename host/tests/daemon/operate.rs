@@ -1,10 +1,11 @@
 //! What operators do: settings in a file, two sockets, sockets from systemd, and what Docker's Remove does.
 
-use crate::harness::Daemon;
+use crate::harness::{Daemon, write_secret};
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -68,6 +69,68 @@ fn settings_come_from_a_file_and_change_while_the_daemon_runs() {
     assert!(!refused.status.success() && text(&refused).contains("expected keep or delete"), "{refused:?}");
 }
 
+#[test]
+fn settings_that_cannot_be_used_are_told_of_until_they_are_mended() {
+    let mut daemon = Daemon::prepare(&[]);
+    let file = daemon.dir.path().join("convoy.toml");
+    std::fs::write(&file, "docker-remove = \"keep\"\n").unwrap();
+    daemon.add_arguments(&["--config", file.to_str().unwrap()]);
+    daemon.launch();
+    let doctor = || daemon.call("POST", "/doctor", "{}").body;
+    let info = || daemon.call("GET", "/info", "").body;
+    assert!(!info().contains("Settings") && !doctor().contains("it is not what runs"));
+
+    // Nobody has read it yet, and it is told all the same.
+    std::fs::write(&file, "docker-remove = \"never\"\n").unwrap();
+    assert!(info().contains("expected keep or delete"), "{}", info());
+    let told = doctor();
+    assert!(told.contains("it is not what runs") && told.contains("convoy.toml:1"), "{told}");
+    let reload = daemon.cli(&["config", "reload"]);
+    assert!(!reload.status.success());
+    let said = text(&reload);
+    assert!(
+        said.contains("the settings stay as they are") && said.contains("expected keep or delete"),
+        "{said}"
+    );
+    assert!(text(&daemon.cli(&["config", "show"])).contains("\"Value\": \"keep\""));
+
+    // With underscores, which are understood; and with what only a restart brings.
+    std::fs::write(&file, "docker_remove = \"delete\"\ndriver-path = [\"/elsewhere\"]\n").unwrap();
+    let told = doctor();
+    assert!(told.contains("these settings changed: docker-remove"), "{told}");
+    let reload = daemon.cli(&["config", "reload"]);
+    assert!(reload.status.success(), "{reload:?}");
+    assert!(text(&reload).contains("\"docker-remove\""), "{reload:?}");
+    let told = doctor();
+    assert!(told.contains("these settings changed: driver-path") && told.contains("restart"), "{told}");
+    assert!(!told.contains("docker-remove"), "{told}");
+    let log = std::fs::read_to_string(daemon.log()).unwrap();
+    assert!(log.contains("docker_remove is spelt docker-remove"), "{log}");
+}
+
+/// Keys and tokens are in its memory.
+#[test]
+fn the_daemon_leaves_no_core() {
+    let daemon = Daemon::start();
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", daemon.pid())).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
+}
+
+#[test]
+fn locks_are_root_s_alone() {
+    let daemon = Daemon::start();
+    let socket_lock = daemon.dir.path().join("convoy.sock.lock");
+    for lock in [socket_lock, daemon.root().join("lock")] {
+        assert_eq!(
+            std::fs::metadata(&lock).unwrap().permissions().mode() & 0o777,
+            0o600,
+            "{}",
+            lock.display()
+        );
+    }
+}
+
 /// What would else be found at night, or at the next start.
 #[test]
 fn a_check_finds_what_a_start_does_not_need_yet() {
@@ -96,7 +159,7 @@ fn a_check_finds_what_a_start_does_not_need_yet() {
         assert!(!good && told.contains(said), "{settings}: {told}");
         assert!(told.contains(&format!("convoy.toml:{line})")), "{settings}: {told}");
     }
-    std::fs::write(&key, "a passphrase").unwrap();
+    write_secret(Path::new(&key), "a passphrase");
     let (good, told) = check(&format!("{destination}{schedule}[driver-options]\nvfs.path = \"/srv\"\n"));
     assert!(good && told.contains("8 settings, all well\n"), "{told}");
     // What nobody can know here is said to be unchecked.

@@ -160,6 +160,7 @@ impl world::Cloud for Cloud {
     fn options(&self, scratch: &Path) -> BTreeMap<String, String> {
         let token = scratch.join("token");
         std::fs::write(&token, format!("{TOKEN}\n")).unwrap();
+        std::fs::set_permissions(&token, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
         world::options(&[
             ("do.tokenfile", token.to_str().unwrap()),
             ("do.endpoint", self.server.url().unwrap().as_str()),

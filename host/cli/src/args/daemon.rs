@@ -60,7 +60,8 @@ pub struct DaemonArgs {
     #[arg(long, env = "CONVOY_CREATE_ON_DOCKER_MOUNT", value_name = "BOOL", hide_possible_values = true)]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = boolish())]
     pub create_on_docker_mount: Option<bool>,
-    /// How long a command that a driver runs may take, at least 1m [default: 1m]
+    /// How long a command that a driver runs may take, at least 1m [default: as long as the call that it is
+    /// for]
     #[arg(long, env = "CONVOY_CMD_TIMEOUT", value_name = "DURATION")]
     pub cmd_timeout: Option<String>,
     /// Memory that all backups and restores together may use, at least 48M [default: 128M]

@@ -4,7 +4,7 @@ use super::table::{heading, pairs, printable, table};
 use super::values::{bytes, or_dash, seconds, shell, size, time};
 use convoy_client::types::{
     BackupInfo, ConfigValue, CreatedBackup, DriverOption, DriverStatus, Event, Info, Job, Pairs, PruneReport,
-    Snapshot, VerifyReport, Volume,
+    ReloadedConfig, Snapshot, VerifyReport, Volume,
 };
 use std::collections::BTreeMap;
 
@@ -163,9 +163,25 @@ pub fn info(info: &Info) -> String {
         ("Docker's mount creates", yes_or_no(general.create_on_docker_mount)),
         ("Command timeout", or_dash(&general.cmd_timeout)),
     ]);
+    if !info.settings.is_empty() {
+        text += &heading("Settings on disk");
+        text += &all(&info.settings);
+    }
     for (name, info) in &info.drivers {
         text += &heading(&format!("Driver {name}"));
         text += &all(info);
+    }
+    text
+}
+
+/// `config reload`.
+pub fn reloaded(reloaded: &ReloadedConfig) -> String {
+    let mut text = match reloaded.applied.as_slice() {
+        [] => "The settings were read again: none changed\n".to_owned(),
+        applied => format!("The settings were read again. Changed: {}\n", applied.join(", ")),
+    };
+    if !reloaded.needs_restart.is_empty() {
+        text += &format!("These change with the next restart: {}\n", reloaded.needs_restart.join(", "));
     }
     text
 }

@@ -10,6 +10,9 @@ pub struct Info {
     /// The daemon's settings.
     #[serde(rename = "General", default)]
     pub general: General,
+    /// How the settings on disk differ from those that hold, and why; empty if they do not.
+    #[serde(rename = "Settings", default, skip_serializing_if = "Pairs::is_empty")]
+    pub settings: Pairs,
     /// By driver name.
     #[serde(flatten)]
     pub drivers: BTreeMap<String, Pairs>,
@@ -44,6 +47,16 @@ pub struct ConfigValue {
     pub value: String,
     /// Where it comes from: `default`, `/etc/convoy/convoy.toml:12`, `environment NAME`, `flag --name`, `saved in FILE`.
     pub source: String,
+}
+
+/// What reading the settings again did.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ReloadedConfig {
+    /// Settings that hold from now on.
+    pub applied: Vec<String>,
+    /// Settings that changed and need a restart.
+    pub needs_restart: Vec<String>,
 }
 
 /// The answer to `GET /healthz`.

@@ -1,5 +1,6 @@
 //! Starting a driver's program.
 
+use super::confine;
 use rustix::process::{Pid, Signal};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -88,8 +89,6 @@ fn spawn(path: &Path, driver: &str) -> io::Result<Started> {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        // A Ctrl-C at the terminal is for the host, which then says goodbye to its drivers.
-        .process_group(0)
         .kill_on_drop(true);
     let (parent, raw) = (rustix::process::getpid(), theirs.as_raw_fd());
     // SAFETY: between fork and exec only system calls are made; nothing is allocated or locked.
@@ -103,6 +102,7 @@ fn spawn(path: &Path, driver: &str) -> io::Result<Started> {
 
 /// In the child, before the program.
 fn prepare(parent: Pid, socket: RawFd) -> io::Result<()> {
+    confine::confine()?;
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     if rustix::process::getppid() != Some(parent) {
         // The host died before the kernel was told to care.

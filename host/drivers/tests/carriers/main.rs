@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod calls;
+mod confined;
 mod document;
 #[path = "../../examples/misbehaving/driver.rs"]
 mod driver;

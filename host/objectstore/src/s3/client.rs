@@ -32,6 +32,8 @@ pub(super) async fn build(region: Option<&str>, options: &S3Options) -> Result<C
             "the S3 endpoint {endpoint} must begin with http:// or https://"
         )));
     }
+    let source = options.credentials()?;
+    tracing::debug!(%source, "where credentials come from");
     let custom = endpoint.is_some()
         || ENDPOINT_VARIABLES.iter().any(|name| std::env::var_os(name).is_some_and(|v| !v.is_empty()));
     let timeouts = TimeoutConfig::builder()
@@ -45,7 +47,7 @@ pub(super) async fn build(region: Option<&str>, options: &S3Options) -> Result<C
         .retry_config(RetryConfig::standard().with_max_attempts(3))
         .timeout_config(timeouts);
     let region = region.map(|region| Region::new(region.to_owned()));
-    let files = profile_files(options)?;
+    let files = profile_files(options);
     if region.is_none() && custom {
         // Servers of one's own mostly do not care, but a signature needs a region. The whole chain would ask a cloud's metadata
         // service, and where there is none wait for it in vain.
@@ -97,17 +99,14 @@ pub(super) async fn build(region: Option<&str>, options: &S3Options) -> Result<C
 }
 
 /// Where to look for a profile; `None` if neither a profile nor a file was named.
-fn profile_files(options: &S3Options) -> Result<Option<EnvConfigFiles>, StoreError> {
+fn profile_files(options: &S3Options) -> Option<EnvConfigFiles> {
     let Some(path) = &options.credentials_file else {
-        return Ok(options.profile.is_some().then(EnvConfigFiles::default));
+        return options.profile.is_some().then(EnvConfigFiles::default);
     };
-    if let Err(e) = std::fs::File::open(path) {
-        return Err(StoreError::Config(format!("the credentials in {} cannot be read: {e}", path.display())));
-    }
     let files = EnvConfigFiles::builder()
         .include_default_config_file(true)
         .with_file(EnvConfigFileKind::Credentials, path);
-    Ok(Some(files.build()))
+    Some(files.build())
 }
 
 /// What every request goes through: the proxy that was named, which is then the only one, or those of the environment.

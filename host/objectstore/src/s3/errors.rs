@@ -1,10 +1,14 @@
-//! What a server's refusal means.
+//! What a server's refusal means, in one line: who refused what. What the SDK knows besides is logged at
+//! debug level.
 
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::RequestId;
 use aws_smithy_types::error::display::DisplayErrorContext;
 
 use crate::error::StoreError;
+
+/// What a server says of a token that is over.
+const EXPIRED: [&str; 4] = ["ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "InvalidToken"];
 
 /// An error of the SDK, reduced to what matters.
 #[derive(Debug)]
@@ -13,6 +17,8 @@ pub(super) struct Said {
     code: String,
     text: String,
     network: bool,
+    /// Whether there are no credentials to make a request with.
+    unsigned: bool,
 }
 
 impl Said {
@@ -26,19 +32,28 @@ impl Said {
             error,
             SdkError::DispatchFailure(_) | SdkError::ResponseError(_) | SdkError::TimeoutError(_)
         );
-        // Credentials are fetched while a request is made: that they are missing looks like a failed dispatch or construction.
         let service = error.as_service_error();
         let code = service.and_then(ProvideErrorMetadata::code).unwrap_or_default().to_owned();
+        let causes = causes(&error);
+        // Credentials are fetched while a request is made: that they are missing looks like a failed
+        // dispatch.
+        let unsigned = status.is_none() && causes.iter().any(|cause| cause.contains("redential"));
+        if service.is_none() {
+            tracing::debug!(error = %DisplayErrorContext(&error), "a request to S3 failed");
+        }
         let text = match service.and_then(ProvideErrorMetadata::message) {
-            Some(message) => format!("{code} {message}"),
-            None if !code.is_empty() => code.clone(),
-            None => DisplayErrorContext(&error).to_string(),
+            Some(message) => format!("AWS Error: {code} {message}"),
+            None if !code.is_empty() => format!("AWS Error: {code}"),
+            None => match status {
+                Some(status) => format!("AWS Error: HTTP status {status}"),
+                None => causes.last().cloned().unwrap_or_default(),
+            },
         };
         let text = match error.request_id() {
-            Some(id) => format!("AWS Error: {text} (request {id})"),
-            None => format!("AWS Error: {text}"),
+            Some(id) => format!("{text} (request {id})"),
+            None => text,
         };
-        Self { status, code, text, network }
+        Self { status, code, text, network, unsigned }
     }
 
     pub(super) fn status(&self) -> Option<u16> {
@@ -48,14 +63,29 @@ impl Said {
     /// Whether the server may not have the request at all, or want it in another form.
     pub(super) fn may_be_unsupported(&self) -> bool {
         matches!(self.status, Some(400 | 405 | 411 | 501))
-            && !matches!(self.code.as_str(), "RequestTimeout" | "ExpiredToken")
+            && self.code != "RequestTimeout"
+            && !EXPIRED.contains(&self.code.as_str())
     }
 
-    pub(super) fn into_error(self, op: &'static str, key: &str, bucket: &str) -> StoreError {
+    /// What it means for an object of a destination, which is at a server.
+    pub(super) fn into_error(
+        self,
+        op: &'static str,
+        key: &str,
+        bucket: &str,
+        destination: &str,
+        server: Option<&str>,
+    ) -> StoreError {
         let key = key.to_owned();
-        let detail = self.text;
+        let destination = destination.to_owned();
+        if self.unsigned {
+            return StoreError::NoCredentials { destination, detail: self.text };
+        }
+        let at = server.map(|server| format!(" at {server}")).unwrap_or_default();
+        let detail = format!("{destination}{at}: {}", self.text);
         match (self.status, self.code.as_str()) {
             (_, "NoSuchBucket") => StoreError::NoBucket { bucket: bucket.to_owned() },
+            (_, code) if EXPIRED.contains(&code) => StoreError::Expired { destination, detail: self.text },
             (Some(404), _) => StoreError::NotFound { key },
             (Some(401 | 403), code) if !matches!(code, "RequestTimeTooSkewed") => {
                 StoreError::Denied { op, key, detail }
@@ -64,11 +94,25 @@ impl Said {
             (Some(408 | 409 | 429 | 500..), _) | (_, "RequestTimeout" | "SlowDown" | "InternalError") => {
                 StoreError::Transient { op, key, detail }
             }
-            (None, _) if self.network && !detail.contains("redentials") => {
-                StoreError::Transient { op, key, detail }
-            }
-            (None, _) if detail.contains("redentials") => StoreError::Denied { op, key, detail },
+            (None, _) if self.network => StoreError::Transient {
+                op,
+                key,
+                detail: format!(
+                    "cannot reach {destination}{at}: {}; check the endpoint and the network",
+                    self.text
+                ),
+            },
             _ => StoreError::Refused { op, key, detail },
         }
     }
+}
+
+/// What an error says, and each of its causes, the last one at the end.
+fn causes(error: &dyn std::error::Error) -> Vec<String> {
+    std::iter::successors(Some(error), |error| error.source()).map(one_line).collect()
+}
+
+/// A text without the line breaks that would make a message of several.
+fn one_line(error: &dyn std::error::Error) -> String {
+    error.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
 }

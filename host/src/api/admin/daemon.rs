@@ -3,6 +3,7 @@
 use super::super::answer::{Failure, body, json, text};
 use super::super::{App, front, stream};
 use super::call;
+use crate::daemon::config::live::Reloaded;
 use crate::daemon::config::setting::is_secret;
 use crate::events::{self, is_wanted};
 use crate::jobs::About;
@@ -14,7 +15,9 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use convoy_client::client::NDJSON;
 use convoy_client::gojson;
-use convoy_client::types::{CancelJob, ConfigValue, DriverStatus, EventFilter, Examine, Info, Pairs};
+use convoy_client::types::{
+    CancelJob, ConfigValue, DriverStatus, EventFilter, Examine, Info, Pairs, ReloadedConfig,
+};
 use convoy_driver_sdk::protocol::Info as AskInfo;
 use convoy_driver_sdk::{ErrorKind, Timestamp};
 use futures::StreamExt;
@@ -32,6 +35,7 @@ const NOT_SHOWN: &str = "(not shown)";
 const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(super) async fn info(State(app): State<App>, request: Request) -> Answer {
+    let general = app.config.now().general.clone();
     let call = call(&request).within(PATIENCE);
     let asked = app.volumes.drivers.iter().map(|driver| {
         let call = &call;
@@ -45,7 +49,9 @@ pub(super) async fn info(State(app): State<App>, request: Request) -> Answer {
         }
     });
     let drivers = futures::future::join_all(asked).await.into_iter().collect();
-    let info = Info { general: app.config.now().general.clone(), drivers };
+    let settings = tokio::task::spawn_blocking(move || app.reload.differences());
+    let settings = settings.await.map_err(|error| Failure::internal(&error))?;
+    let info = Info { general, settings, drivers };
     Ok(text(gojson::info(&info).map_err(|error| Failure::internal(&error))?))
 }
 
@@ -65,6 +71,16 @@ pub(super) async fn config(State(app): State<App>) -> Answer {
         (key.clone(), ConfigValue { value, source: setting.source.to_string() })
     });
     Ok(text(json(&shown.collect::<BTreeMap<_, _>>())?))
+}
+
+pub(super) async fn reload(State(app): State<App>) -> Answer {
+    let reloading = tokio::task::spawn_blocking(move || app.reload.once());
+    let reloaded = reloading.await.map_err(|error| Failure::internal(&error))?;
+    let Reloaded { applied, needs_restart } = reloaded.map_err(|error| {
+        let text = format!("the settings stay as they are: {error}");
+        Failure::new(ErrorKind::InvalidArgument, text)
+    })?;
+    Ok(text(json(&ReloadedConfig { applied, needs_restart })?))
 }
 
 pub(super) async fn drivers(State(app): State<App>, request: Request) -> Answer {

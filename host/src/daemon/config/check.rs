@@ -8,17 +8,17 @@ use crate::daemon::options::{self, OptionError};
 use convoy_cli::args::DaemonArgs;
 use convoy_cli::driver::describe_apart;
 use convoy_driver_sdk::protocol::Description;
+use convoy_driver_sdk::secret::{self, SecretFileError};
+use convoy_objectstore::{Destination, Place};
+use std::collections::BTreeSet;
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 /// Keys, whole or their last part, whose values are files that the daemon reads when it needs them.
-const FILES: [&str; 6] = [
-    "credentials_file",
-    "ca_file",
-    "encryption_key_file",
-    "passphrase_file",
-    "encryption-key-file",
-    "passphrase-file",
-];
+const FILES: [&str; 4] = [CERTIFICATES, "credentials-file", "encryption-key-file", "passphrase-file"];
+
+/// The one of them that is no secret.
+const CERTIFICATES: &str = "ca-file";
 
 /// Checks a file and says that all is well.
 ///
@@ -40,7 +40,10 @@ pub fn check_file(path: &Path) -> Result<String, ConfigError> {
     let unchecked = driver_options(&config, from_earlier)?.map_or_else(String::new, |driver| {
         format!("; the options of drivers were not checked, since driver {driver} cannot be loaded here")
     });
-    Ok(format!("{}: {} settings, all well{unchecked}", path.display(), file.values().count()))
+    let destinations = destinations(&config)?;
+    let warnings: String = file.warnings().iter().map(|warning| format!("\nwarning: {warning}")).collect();
+    let count = file.values().count();
+    Ok(format!("{}: {count} settings, all well{unchecked}{destinations}{warnings}", path.display()))
 }
 
 fn named_files(file: &File) -> Result<(), ConfigError> {
@@ -50,7 +53,7 @@ fn named_files(file: &File) -> Result<(), ConfigError> {
             continue;
         }
         let path = PathBuf::from(value);
-        if let Err(source) = readable(&path) {
+        if let Err(source) = readable(&path, last != CERTIFICATES) {
             let at = Source::File { path: file.path.clone(), line };
             return Err(ConfigError::NamedFile { path, at, source });
         }
@@ -58,11 +61,42 @@ fn named_files(file: &File) -> Result<(), ConfigError> {
     Ok(())
 }
 
-fn readable(path: &Path) -> std::io::Result<()> {
-    if std::fs::File::open(path)?.metadata()?.is_dir() {
+fn readable(path: &Path, is_secret: bool) -> std::io::Result<()> {
+    if path.is_dir() {
         return Err(std::io::ErrorKind::IsADirectory.into());
     }
-    Ok(())
+    if !is_secret {
+        return std::fs::File::open(path).map(drop);
+    }
+    secret::open(path).map(drop).map_err(|error| match error {
+        SecretFileError::Unreadable { source, .. } => source,
+        other => std::io::Error::other(other),
+    })
+}
+
+/// Each destination that the settings name, whether or not a schedule uses it, with the credentials it would
+/// be asked with in this environment.
+fn destinations(config: &Config) -> Result<String, ConfigError> {
+    let of_schedules = config.schedules.iter().map(|schedule| schedule.destination.as_str());
+    let settings = &config.backups.destinations;
+    let all: BTreeSet<&str> = settings.urls().chain(of_schedules).collect();
+    let mut told = String::new();
+    for url in all {
+        let Ok(destination) = url.parse::<Destination>().or_else(|_| format!("{url}/").parse()) else {
+            continue;
+        };
+        let found = match destination.place() {
+            Place::Directory { path } if path.is_dir() => "the directory is there".to_owned(),
+            Place::Directory { .. } => "the directory is not there".to_owned(),
+            Place::S3 { .. } => settings
+                .credentials(&destination.to_string())
+                .map_err(|error| ConfigError::Destination { url: url.to_owned(), why: error.to_string() })?
+                .unwrap_or_default(),
+        };
+        // Writing to a text cannot fail.
+        let _ = write!(told, "\ndestination {url}: {found}");
+    }
+    Ok(told)
 }
 
 /// Refuses options that none of the drivers knows; or gives the driver that cannot be asked.

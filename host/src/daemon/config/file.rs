@@ -4,6 +4,7 @@
 //! type of its own that serde fills; a key nobody knows is refused with its line.
 
 use super::ConfigError;
+use super::spelling::with_dashes;
 use crate::backups::settings::Destinations;
 use convoy_cli::args::DEFAULT_CONFIG;
 use convoy_driver_sdk::size;
@@ -105,6 +106,8 @@ pub struct File {
     pub settings: Settings,
     /// Every value by its full key, with the line its key stands on.
     values: BTreeMap<String, (String, usize)>,
+    /// What is understood and should be written otherwise.
+    warnings: Vec<String>,
 }
 
 impl File {
@@ -144,15 +147,30 @@ impl File {
         let wrong = |error: toml::de::Error| {
             // Without the line itself, which may hold a secret.
             let place = error.span().map(|span| place(text, span.start)).unwrap_or_default();
+            let of = error.span().and_then(|span| schedule_at(text, span.start)).unwrap_or_default();
             ConfigError::File {
                 path: path.to_owned(),
-                error: format!("{place}{}", error.message().trim_end()),
+                error: format!("{place}{of}{}", error.message().trim_end()),
             }
         };
+        let (text, warnings) = with_dashes(text);
+        let text = text.as_str();
         let settings: Settings = toml::from_str(text).map_err(wrong)?;
         let mut values = BTreeMap::new();
         collect(text, "", DeTable::parse(text).map_err(wrong)?.get_ref(), &mut values);
-        Ok(Self { path: path.to_owned(), settings, values })
+        Ok(Self { path: path.to_owned(), settings, values, warnings })
+    }
+
+    /// What is understood and should be written otherwise, with its line.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Logs that.
+    pub fn warn(&self) {
+        for warning in &self.warnings {
+            tracing::warn!(file = %self.path.display(), warning, "settings");
+        }
     }
 
     /// The line a key stands on.
@@ -192,6 +210,25 @@ fn shown(text: &str, plain: &DeValue<'_>, value: &Spanned<DeValue<'_>>) -> Strin
     match plain.as_str() {
         Some(plain) => plain.to_owned(),
         None => text.get(value.span()).unwrap_or_default().to_owned(),
+    }
+}
+
+/// Which schedule of the file stands there, as the beginning of a message.
+fn schedule_at(text: &str, offset: usize) -> Option<String> {
+    let headers =
+        |text: &str| text.lines().filter(|line| line.trim_start().starts_with("[[schedule]]")).count();
+    let mut until = text.get(..offset)?.to_owned();
+    until.push_str(text.get(offset..)?.lines().next().unwrap_or_default());
+    let last = until.lines().rev().find(|line| line.trim_start().starts_with('['))?;
+    let number = headers(&until).checked_sub(1)?;
+    if !last.trim_start().trim_start_matches('[').starts_with("schedule") {
+        return None;
+    }
+    let table = DeTable::parse(text).ok()?;
+    let schedule = table.get_ref().get("schedule")?.get_ref().as_array()?.get(number)?;
+    match schedule.get_ref().as_table()?.get("name").and_then(|name| name.get_ref().as_str()) {
+        Some(name) => Some(format!("schedule {name:?}: ")),
+        None => Some(format!("schedule {} of the file: ", number + 1)),
     }
 }
 
@@ -280,6 +317,39 @@ mod tests {
             assert!(error.contains(&format!("line {line}, ")) && error.contains(said), "{text}: {error}");
         }
         assert_eq!(parse("").unwrap().values().count(), 0);
+    }
+
+    #[test]
+    fn mistakes_in_a_schedule_name_it() {
+        let one = "[[schedule]]\nname = \"one\"\ncron = \"@daily\"\nvolumes = [\"*\"]\nkind = \"backup\"\n";
+        let two = one.replace("one", "two");
+        for (text, said) in [
+            (
+                format!("{one}{}", two.replace("kind = \"backup\"\n", "")),
+                "schedule \"two\": missing field `kind`",
+            ),
+            (format!("{one}{two}kep = 1\n"), "schedule \"two\": unknown field `kep`"),
+            (format!("{one}jitter = 5\n{two}"), "schedule \"one\": invalid type"),
+            (format!("{one}{two}[[schedule.before]]\nexecute = []\n"), "schedule \"two\": unknown field"),
+            (format!("{one}[[schedule]]\nkind = \"backup\"\n"), "schedule 2 of the file: missing field"),
+        ] {
+            let error = parse(&text).unwrap_err().to_string();
+            assert!(error.contains(said), "{text}: {error}");
+        }
+        let error = parse(&format!("{one}[scheduling]\nparalel = 1\n")).unwrap_err().to_string();
+        assert!(!error.contains("schedule \""), "{error}");
+    }
+
+    #[test]
+    fn both_spellings_are_understood() {
+        let file =
+            parse("log_level = \"warn\"\n[destinations.\"s3://b/\"]\nca-file = \"/a\"\npath_style = true\n");
+        let file = file.unwrap();
+        assert_eq!(file.settings.log_level.as_deref(), Some("warn"));
+        assert_eq!(file.line("destinations.s3://b/.path-style"), Some(4));
+        assert_eq!(file.warnings().len(), 2);
+        let error = parse("log_level = \"warn\"\nlog-level = \"info\"\n").unwrap_err().to_string();
+        assert!(error.contains("line 2, ") && error.contains("duplicate key"), "{error}");
     }
 
     #[test]

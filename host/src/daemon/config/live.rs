@@ -55,18 +55,22 @@ impl Live {
         self.0.subscribe()
     }
 
+    /// What a reload would do now: nothing, unless somebody has changed the file.
+    ///
+    /// # Errors
+    /// [`ConfigError`]: a reload, or a start, would fail.
+    pub fn differences(&self, root: &Path, args: &DaemonArgs) -> Result<Reloaded, ConfigError> {
+        let old = self.now();
+        Ok(compare(&old.shown, &read(&old, root, args)?.shown).0)
+    }
+
     /// Reads the file again and takes over what can change while the daemon runs.
     ///
     /// # Errors
     /// [`ConfigError`]: everything stays as it was.
     pub fn reload(&self, root: &Path, args: &DaemonArgs) -> Result<Reloaded, ConfigError> {
         let old = self.now();
-        let asked: Option<PathBuf> = args
-            .config
-            .clone()
-            .or_else(|| (!old.file.path.as_os_str().is_empty()).then(|| old.file.path.clone()));
-        let file = File::find(asked.as_deref())?;
-        let new = load(root, Layers { args, file: &file })?;
+        let new = read(&old, root, args)?;
         let (reloaded, shown) = compare(&old.shown, &new.shown);
         let mut general = old.general.clone();
         general.ignore_docker_delete = new.general.ignore_docker_delete;
@@ -86,6 +90,13 @@ impl Live {
         self.0.send_replace(Arc::new(now));
         Ok(reloaded)
     }
+}
+
+/// The settings as they are on disk.
+fn read(old: &Config, root: &Path, args: &DaemonArgs) -> Result<Config, ConfigError> {
+    let known = Some(&old.file.path).filter(|path| !path.as_os_str().is_empty());
+    let file = File::find(args.config.as_deref().or(known.map(PathBuf::as_path)))?;
+    load(root, Layers { args, file: &file })
 }
 
 /// What changed, and how the settings are shown from now on: what needs a restart as it was.

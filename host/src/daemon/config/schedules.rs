@@ -42,6 +42,7 @@ fn destination(url: &str, drivers: &[String]) -> Result<(), String> {
         "vfs:///path/, s3://bucket@region/path/, or a driver of this daemon that keeps backups itself";
     match url.split_once("://") {
         None if url.is_empty() => Ok(()),
+        None if url.starts_with("vfs:/") => Ok(()),
         Some(("vfs" | "s3", _)) => url.parse::<Destination>().map(|_| ()).map_err(|error| error.to_string()),
         // What a driver calls its own storage it says when it is open.
         Some((scheme, _)) if !scheme.is_empty() && !drivers.iter().all(|driver| is_embedded(driver)) => {

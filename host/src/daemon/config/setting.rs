@@ -101,9 +101,10 @@ pub fn is_secret(key: &str) -> bool {
     {
         return false;
     }
-    // The URL of a proxy or a webhook, and the header of a request, is where a password stands.
+    // A password stands in the URL of a proxy or a webhook, in the header of a request, in a hook's
+    // environment.
     key.contains(".headers.")
-        || ["secret", "password", "token", "passphrase", "key", "proxy", "webhook"]
+        || ["secret", "password", "token", "passphrase", "key", "proxy", "webhook", "environment"]
             .iter()
             .any(|word| last.contains(word))
 }
@@ -121,6 +122,7 @@ mod tests {
             "driver-options.do.token",
             "schedule.0.notify.0.headers.X",
             "schedule.0.notify.0.webhook",
+            "schedule.0.before.0.environment",
         ] {
             assert!(is_secret(secret), "{secret}");
         }

@@ -68,7 +68,8 @@ fn option(spec: &OptionSpec) -> DriverOption {
 fn capability_name(capability: &Capability) -> String {
     match serde_json::to_value(capability) {
         Ok(serde_json::Value::String(name)) => name,
-        _ => format!("{capability:?}"),
+        // A unit variant is a text as JSON.
+        _ => String::new(),
     }
 }
 

@@ -40,7 +40,8 @@ pub(super) struct Work {
 impl Work {
     fn encoder(&self) -> BackupResult<Encoder> {
         Encoder::new(self.ctx.crypt.clone(), self.backup.level).map_err(|e| {
-            BackupError::Invalid(format!("compression level {:?} cannot be used: {e}", self.backup.level))
+            let level = self.backup.level.unwrap_or_default();
+            BackupError::Invalid(format!("compression level {level} cannot be used: {e}"))
         })
     }
 
