@@ -68,7 +68,10 @@ async fn destination(app: &App, url: String, endpoint: String, request_id: &str,
     let call = Call::new(request_id).within(PATIENCE);
     let listing = app.backups.list_if_any(&asked, &call);
     match tokio::time::timeout(PATIENCE, listing).await {
-        Ok(Ok(_)) => findings.add("backups", info(subject.clone(), "it can be reached")),
+        Ok(Ok(_)) => {
+            findings.add("backups", info(subject.clone(), "it can be reached"));
+            older(app, &subject, &url, &endpoint, findings).await;
+        }
         Ok(Err(failed)) => {
             let hint = failed.hint().unwrap_or_else(|| "check network, credentials and the URL".to_owned());
             findings
@@ -86,6 +89,16 @@ async fn destination(app: &App, url: String, endpoint: String, request_id: &str,
         && let Some(skew) = skew(&server).await
     {
         clock(&subject, skew, findings);
+    }
+}
+
+/// Tells what is older than this host saw it. What cannot be told in time is not told.
+async fn older(app: &App, subject: &str, url: &str, endpoint: &str, findings: &mut Findings) {
+    if let Ok(Ok(older)) = tokio::time::timeout(PATIENCE, app.backups.older(url, endpoint)).await {
+        let hint = "find out who deleted it; `convoy backup verify` checks what is there and takes it for the present state";
+        for text in older {
+            findings.add("backups", warning(subject.to_owned(), text).hint(hint));
+        }
     }
 }
 
