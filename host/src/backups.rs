@@ -5,7 +5,8 @@
 //! - [`keys`]: who may open encrypted backups, with a [`secret`]; [`settings`]: how a destination is reached, how fast, with which key.
 //!
 //! - [`engine`]: backups in a store, made of what a driver hands over ([`source`]) by the backup engine; [`restore`]:
-//!   the way back; [`store`]: from URLs to stores; [`progress`]: how far it is; [`memory`]: how much of it at once; [`last`]: the last one of each volume.
+//!   the way back; [`store`]: from URLs to stores; [`progress`]: how far it is; [`memory`]: how much of it at once; [`last`]: the last one of each volume;
+//!   [`seen`]: whether a store was put back to an older state.
 
 mod engine;
 mod keys;
@@ -15,6 +16,7 @@ mod progress;
 mod provider;
 mod restore;
 mod secret;
+mod seen;
 pub mod settings;
 mod source;
 mod store;
@@ -35,6 +37,8 @@ pub use last::Last;
 use last::LastBackups;
 use memory::Memory;
 pub(crate) use provider::own_destination;
+use secret::Secret;
+use seen::SeenBackups;
 use settings::{BackupSettings, Destinations};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -49,6 +53,7 @@ pub struct Backups {
     memory: Memory,
     destinations: Arc<RwLock<Arc<Destinations>>>,
     last: Arc<LastBackups>,
+    seen: Arc<SeenBackups>,
 }
 
 impl Backups {
@@ -64,6 +69,7 @@ impl Backups {
             memory: Memory::new(options),
             destinations: Arc::new(RwLock::new(Arc::new(settings.destinations))),
             last: Arc::new(LastBackups::open(root)),
+            seen: Arc::new(SeenBackups::open(root)),
         }
     }
 
@@ -258,6 +264,57 @@ impl Backups {
         }
     }
 
+    /// The backups of a volume that may be acted upon without a person looking: to tell which to delete, and whether one was made.
+    /// Where a key is named these are the ones it vouches for; others, which anybody who can write to the
+    /// destination may have put there, are told in the log.
+    ///
+    /// # Errors
+    /// As [`Self::list`].
+    pub async fn list_vouched(
+        &self,
+        asked: &ListBackups,
+        call: &Call,
+    ) -> Result<BTreeMap<String, BackupInfo>> {
+        let mut backups = self.list_if_any(asked, call).await?;
+        if !self.names_key(asked)? {
+            return Ok(backups);
+        }
+        let all = backups.len();
+        backups.retain(|_, backup| backup.extra.contains_key(AUTHENTIC));
+        if backups.len() < all {
+            tracing::warn!(
+                volume = asked.volume_name,
+                destination = asked.url,
+                left_alone = all - backups.len(),
+                "backups for which the key does not vouch are neither counted nor deleted"
+            );
+        }
+        Ok(backups)
+    }
+
+    /// Whether a key is named for what a request is about, by it or by the settings.
+    fn names_key(&self, asked: &ListBackups) -> Result<bool> {
+        let url = plain_url(&asked.url);
+        if self.provider(scheme(&url)).is_some() {
+            return Ok(false);
+        }
+        let secret = Secret::asked(&asked.encryption_key_file, &asked.passphrase_file)?;
+        Ok(secret.is_some() || self.destinations().names_key(&url)?)
+    }
+
+    /// What is older at a destination than this host saw it: a sentence for each volume.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn older(&self, url: &str, endpoint: &str) -> Result<Vec<String>> {
+        let url = plain_url(url);
+        if self.provider(scheme(&url)).is_some() {
+            return Ok(Vec::new());
+        }
+        let endpoint = endpoint.to_owned();
+        self.in_store(move |this| async move { this.older_in_store(&url, &endpoint).await }).await
+    }
+
     /// One backup.
     ///
     /// # Errors
@@ -318,6 +375,9 @@ impl Backups {
         }
     }
 }
+
+/// The key of a listed backup for which a key vouches.
+const AUTHENTIC: &str = "Authentic";
 
 /// What stands before `://`.
 fn scheme(url: &str) -> &str {

@@ -346,6 +346,13 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// How backups are encrypted, as requests name it; empty: as the destination is.
+    fn encryption(&self) -> String {
+        if self.schedule.unencrypted { "none".to_owned() } else { String::new() }
+    }
+}
+
 impl Memory {
     /// Begins a run, unless one is under way.
     fn begin(self: &Arc<Self>, volume: &Name, at: Option<Timestamp>) -> Option<UnderWay> {

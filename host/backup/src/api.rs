@@ -142,11 +142,24 @@ pub struct BackupOptions {
     pub level: Option<i32>,
     /// Encrypt with this key: [`crate::Engine::new_key`].
     pub key: Option<StoreKey>,
+    /// Without a key: store it in the clear also where encrypted backups are.
+    pub allow_plain: bool,
+    /// The sequence of the new backup is greater than this: that of the newest one that the caller knows of.
+    pub after: u64,
 }
 
 impl Default for BackupOptions {
     fn default() -> Self {
-        Self { format: Format::V1, incremental: true, kind: None, recheck: false, level: Some(1), key: None }
+        Self {
+            format: Format::V1,
+            incremental: true,
+            kind: None,
+            recheck: false,
+            level: Some(1),
+            key: None,
+            allow_plain: false,
+            after: 0,
+        }
     }
 }
 
@@ -170,6 +183,8 @@ pub struct BackupSummary {
     pub parent: Option<String>,
     /// What it cost.
     pub stats: BackupStats,
+    /// Counts the encrypted backups of the volume; 0 for one in the clear.
+    pub sequence: u64,
 }
 
 /// Where a backup goes.
@@ -191,11 +206,36 @@ pub enum Target {
     },
 }
 
+/// Whether backups are read that are not encrypted. No key vouches for them: whoever can write to the store may have made them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Unencrypted {
+    /// Refused if a key is given: then encrypted ones are expected.
+    #[default]
+    RefusedWithKey,
+    /// Refused. For stores that should have a key and have none any more.
+    Refused,
+    /// Read, also beside a key.
+    Allowed,
+}
+
+impl Unencrypted {
+    /// Whether they are refused with this key.
+    pub(crate) fn refused(self, key: Option<&StoreKey>) -> bool {
+        match self {
+            Self::RefusedWithKey => key.is_some(),
+            Self::Refused => true,
+            Self::Allowed => false,
+        }
+    }
+}
+
 /// How to restore.
 #[derive(Debug, Clone, Default)]
 pub struct RestoreOptions {
     /// The key of an encrypted backup: [`crate::Engine::unlock`].
     pub key: Option<StoreKey>,
+    /// Whether a backup that is not encrypted is restored.
+    pub unencrypted: Unencrypted,
 }
 
 /// A backup was restored, every byte of it verified.
@@ -238,6 +278,10 @@ pub struct BackupInfo {
     pub created: String,
     /// Whether a key is needed.
     pub encrypted: bool,
+    /// Whether a key that was given vouches for all that is said here.
+    pub authentic: bool,
+    /// Counts the encrypted backups of a volume; 0 for one in the clear, and where that is not known.
+    pub sequence: u64,
     /// What a restore must tell the driver.
     pub options: BTreeMap<String, String>,
     /// What it cost; of 0.5's nothing is known.
@@ -292,11 +336,13 @@ pub struct PruneOptions {
     pub repack_below: u8,
     /// The key of encrypted backups; without it their packs are removed when nothing uses them, but not rewritten.
     pub key: Option<StoreKey>,
+    /// Whether packs of backups that are not encrypted are rewritten too.
+    pub unencrypted: Unencrypted,
 }
 
 impl Default for PruneOptions {
     fn default() -> Self {
-        Self { dry_run: false, repack_below: 50, key: None }
+        Self { dry_run: false, repack_below: 50, key: None, unencrypted: Unencrypted::default() }
     }
 }
 
@@ -326,6 +372,8 @@ pub struct VerifyOptions {
     pub read_data: u8,
     /// The key of encrypted backups.
     pub key: Option<StoreKey>,
+    /// Whether backups that are not encrypted are checked; else they are faults.
+    pub unencrypted: Unencrypted,
 }
 
 /// What verification found.
@@ -337,8 +385,36 @@ pub struct VerifySummary {
     pub bytes_read: u64,
     /// Every fault: of which backup, and what.
     pub faults: Vec<Fault>,
-    /// Objects nothing refers to, left by interrupted runs: `prune` removes them.
+    /// Objects nothing refers to, left by interrupted runs: `prune` removes them. 0 where not every backup could be checked.
     pub garbage: u64,
+    /// The backups that a given key vouches for: volume, backup, sequence.
+    pub authentic: Vec<(String, String, u64)>,
+}
+
+/// What kind of fault it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FaultKind {
+    /// Something is missing, or is not what was stored.
+    Damaged,
+    /// The backup is not encrypted, and with a key encrypted ones are expected.
+    Unencrypted,
+    /// Somebody without the key has changed what convoy wrote.
+    NotAuthentic,
+    /// It was not checked: the backup is encrypted and no key was given that opens it.
+    NoKey,
+}
+
+impl FaultKind {
+    /// `damaged`, `unencrypted`, `not-authentic` or `no-key`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Damaged => "damaged",
+            Self::Unencrypted => "unencrypted",
+            Self::NotAuthentic => "not-authentic",
+            Self::NoKey => "no-key",
+        }
+    }
 }
 
 /// Something wrong in a store.
@@ -348,6 +424,8 @@ pub struct Fault {
     pub volume: String,
     /// The backup that cannot be restored because of it.
     pub backup: String,
+    /// What kind of fault.
+    pub kind: FaultKind,
     /// What is wrong.
     pub what: String,
 }

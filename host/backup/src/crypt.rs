@@ -22,6 +22,7 @@ pub(crate) const OVERHEAD: usize = 24 + 16;
 pub struct StoreKey {
     names: Zeroizing<[u8; 32]>,
     seal: Zeroizing<[u8; 32]>,
+    records: Zeroizing<[u8; 32]>,
     id: String,
 }
 
@@ -38,6 +39,7 @@ impl StoreKey {
         Self {
             names: Zeroizing::new(blake3::derive_key("convoy backup 2026 chunk names", &master[..])),
             seal: Zeroizing::new(blake3::derive_key("convoy backup 2026 sealing", &master[..])),
+            records: Zeroizing::new(blake3::derive_key("convoy backup 2026 records", &master[..])),
             id: hex::encode(id.get(..8).unwrap_or_default()),
         }
     }
@@ -46,6 +48,12 @@ impl StoreKey {
     #[must_use]
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// The code of a record: over whose it is and the BLAKE3 of its bytes. No name has a `/` or a line break.
+    pub(crate) fn record_mac(&self, volume: &str, backup: &str, digest: &[u8; 32]) -> blake3::Hash {
+        let mut hasher = blake3::Hasher::new_keyed(&self.records);
+        hasher.update(format!("convoy record {volume}/{backup}\n").as_bytes()).update(digest).finalize()
     }
 }
 
@@ -58,6 +66,10 @@ pub(crate) struct Crypt {
 impl Crypt {
     pub(crate) fn new(key: Option<StoreKey>) -> Self {
         Self { key }
+    }
+
+    pub(crate) fn key(&self) -> Option<&StoreKey> {
+        self.key.as_ref()
     }
 
     pub(crate) fn key_id(&self) -> Option<&str> {

@@ -25,6 +25,7 @@ pub(crate) mod segments;
 pub(crate) mod sink;
 pub(crate) mod tree_backup;
 pub(crate) mod tree_restore;
+pub(crate) mod trust;
 pub(crate) mod verify;
 
 use std::time::Duration;

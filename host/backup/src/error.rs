@@ -68,6 +68,48 @@ pub enum BackupError {
         /// What is wrong.
         why: String,
     },
+    /// What convoy wrote with a key was changed, or put where it does not belong, by somebody without the key.
+    #[error(
+        "{key} is not authentic: {why}; somebody without the key has written there: do not restore it, and look \
+         who can write to the destination"
+    )]
+    NotAuthentic {
+        /// The object.
+        key: String,
+        /// What gives it away.
+        why: String,
+    },
+    /// A key was named, so encrypted backups are expected, and this is none.
+    #[error(
+        "backup {backup} is {found}, and with a key only what the key vouches for is believed: whoever can write to \
+         the destination may have made it. If you know that it is yours: --allow-unencrypted of convoy's own commands accepts it"
+    )]
+    Unencrypted {
+        /// The backup.
+        backup: String,
+        /// What it is.
+        found: &'static str,
+    },
+    /// A backup in the clear was to go where encrypted ones are.
+    #[error(
+        "{place} has encrypted backups, and this one would not be encrypted: name the key, or say --encryption none to \
+         store it in the clear all the same"
+    )]
+    WouldBePlain {
+        /// The destination, or the volume at it.
+        place: String,
+    },
+    /// The keys of a store with encrypted backups are gone.
+    #[error(
+        "backup {backup} of volume {volume} is encrypted, and the keys of this destination \
+         (convoy-objectstore/keys/) are gone: put them back from a copy. A new key would open no backup that is there"
+    )]
+    KeysGone {
+        /// The backup.
+        backup: String,
+        /// The volume.
+        volume: String,
+    },
     /// A format from the future.
     #[error("{key} has format version {found}, and this convoy reads up to {known}: use a newer convoy")]
     Version {
@@ -142,6 +184,11 @@ impl BackupError {
     /// An object that is not what it should be.
     pub(crate) fn damaged(key: impl Into<String>, why: impl std::fmt::Display) -> Self {
         Self::Damaged { key: key.into(), why: why.to_string() }
+    }
+
+    /// An object that is not what the holder of the key wrote.
+    pub(crate) fn not_authentic(key: impl Into<String>, why: impl std::fmt::Display) -> Self {
+        Self::NotAuthentic { key: key.into(), why: why.to_string() }
     }
 
     /// Whether something named by the caller is simply not there.

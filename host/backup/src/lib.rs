@@ -24,11 +24,12 @@ mod v0;
 
 pub use api::{
     BackupInfo, BackupMeta, BackupOptions, BackupSummary, DeleteSummary, ExtentStream, Extents, Fault,
-    Format, Listing, ParentInfo, PruneOptions, PruneSummary, RestoreOptions, RestoreSummary, SameFile,
-    Source, SourceExtent, Target, VerifyOptions, VerifySummary,
+    FaultKind, Format, Listing, ParentInfo, PruneOptions, PruneSummary, RestoreOptions, RestoreSummary,
+    SameFile, Source, SourceExtent, Target, Unencrypted, VerifyOptions, VerifySummary,
 };
 pub use crypt::{KeySource, StoreKey, add_key, list_keys, remove_key};
 pub use engine::backup::Preparation;
+pub use engine::restore::Vouched;
 pub use engine::{Engine, EngineOptions};
 pub use error::{BackupError, BackupResult};
 pub use format::manifest::BackupKind;

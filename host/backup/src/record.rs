@@ -4,6 +4,9 @@
 //! backup in the new format would be nothing to 0.5, which would restore an empty volume and call it success. Therefore its
 //! record names, where 0.5 looks for data, a file and a block that do not exist: 0.5 lists and inspects the backup as any other, and
 //! a restore fails with an error that shows the name [`PLACEHOLDER`].
+//!
+//! The record of an encrypted backup ends in a code, `"Mac"`, over every byte before it. It is taken over bytes and not over
+//! fields: whatever is changed, added, left out or said twice, the code no longer fits.
 
 use std::collections::BTreeMap;
 
@@ -11,6 +14,7 @@ use bytes::Bytes;
 use convoy_objectstore::ObjectStore;
 use serde::{Deserialize, Serialize};
 
+use crate::crypt::StoreKey;
 use crate::error::{BackupError, BackupResult};
 use crate::layout::VolumeDir;
 
@@ -21,7 +25,7 @@ pub(crate) const FORMAT_VERSION: u64 = 1;
 pub(crate) const PLACEHOLDER: &str = "this-backup-needs-convoy-0.6-or-later";
 
 /// Records of 0.5 hold every block of a volume: about 110 bytes for 2 MiB, so this is enough for 4 TiB.
-const RECORD_LIMIT: u64 = 256 << 20;
+pub(crate) const RECORD_LIMIT: u64 = 256 << 20;
 
 /// `volume.cfg`. Of use to 0.5; here a hint: what matters is in the records of the backups.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,7 +90,7 @@ pub struct BackupStats {
 }
 
 /// `backup_<name>.cfg`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct BackupRecord {
     pub(crate) name: String,
@@ -126,6 +130,44 @@ pub(crate) struct BackupRecord {
     pub(crate) options: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) stats: Option<BackupStats>,
+    /// Counts the encrypted backups of a volume: greater than that of every earlier one that its writer knew of.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) sequence: u64,
+    /// As it is in the object; [`BackupRecord::seal`] writes it.
+    #[serde(default, skip_serializing)]
+    pub(crate) mac: Option<String>,
+    /// The code and what it is over, read from the bytes.
+    #[serde(skip)]
+    pub(crate) code: Option<RecordCode>,
+}
+
+/// The code at the end of an encrypted backup's record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RecordCode {
+    /// BLAKE3 of the bytes before it.
+    digest: [u8; 32],
+    mac: [u8; 32],
+}
+
+impl RecordCode {
+    /// Whether this key made it, for the record of this backup.
+    pub(crate) fn fits(&self, key: &StoreKey, volume: &str, backup: &str) -> bool {
+        // BLAKE3's hashes compare in constant time.
+        key.record_mac(volume, backup, &self.digest) == blake3::Hash::from(self.mac)
+    }
+}
+
+/// What stands before the code. 64 hexadecimal digits and [`AFTER_MAC`] follow, and nothing else.
+const BEFORE_MAC: &[u8] = br#","Mac":""#;
+const AFTER_MAC: &[u8] = br#""}"#;
+
+/// The code of a record, if its bytes end in one.
+fn code(bytes: &[u8]) -> Option<RecordCode> {
+    let rest = bytes.strip_suffix(AFTER_MAC)?;
+    let (rest, digits) = rest.split_last_chunk::<64>()?;
+    let said = rest.strip_suffix(BEFORE_MAC)?;
+    let mac = <[u8; 32]>::try_from(hex::decode(digits).ok()?).ok()?;
+    Some(RecordCode { digest: *blake3::hash(said).as_bytes(), mac })
 }
 
 // The signature is serde's.
@@ -147,6 +189,11 @@ impl BackupRecord {
     pub(crate) fn v0_file(&self) -> Option<&str> {
         let file = self.single_file.as_ref().filter(|_| self.format_version == 0)?;
         Some(file.file_path.as_str()).filter(|path| !path.is_empty())
+    }
+
+    /// Whether its data is sealed. The format of 0.5 knows nothing of that, whatever a record in it says.
+    pub(crate) fn is_encrypted(&self) -> bool {
+        self.format_version > 0 && self.key_id.is_some()
     }
 
     /// Reads the record of a backup.
@@ -183,12 +230,25 @@ impl BackupRecord {
                 known: FORMAT_VERSION,
             });
         }
-        serde_json::from_slice(bytes).map_err(|e| BackupError::damaged(key, e))
+        let mut record: Self = serde_json::from_slice(bytes).map_err(|e| BackupError::damaged(key, e))?;
+        record.code = code(bytes);
+        if record.mac.is_some() && record.code.is_none() {
+            return Err(BackupError::not_authentic(key, "its code does not stand at its end"));
+        }
+        Ok(record)
     }
 
     /// The bytes to store.
     pub(crate) fn to_bytes(&self) -> BackupResult<Bytes> {
         json(self)
+    }
+
+    /// The bytes to store, with the code that this key makes.
+    pub(crate) fn seal(&self, key: &StoreKey) -> BackupResult<Bytes> {
+        let bytes = json(self)?;
+        let said = bytes.strip_suffix(b"}").unwrap_or(&bytes);
+        let mac = key.record_mac(&self.volume_name, &self.name, blake3::hash(said).as_bytes());
+        Ok([said, BEFORE_MAC, mac.to_hex().as_bytes(), AFTER_MAC].concat().into())
     }
 }
 

@@ -29,8 +29,10 @@ fn file(byte: u8) -> KeySource {
 
 async fn with_key(store: &Store, backup: &str, key: &StoreKey) -> Result<tempfile::TempDir, BackupError> {
     let dir = tempfile::tempdir().unwrap();
-    let (target, options) =
-        (Target::Tree { path: dir.path().into() }, RestoreOptions { key: Some(key.clone()) });
+    let (target, options) = (
+        Target::Tree { path: dir.path().into() },
+        RestoreOptions { key: Some(key.clone()), ..RestoreOptions::default() },
+    );
     engine()
         .restore(
             store.store.clone(),
@@ -85,7 +87,7 @@ async fn the_key_and_no_other_opens_it_and_nothing_is_told_without() {
     let info = engine().inspect(store.store.clone(), "vol1", "b-1").await.unwrap();
     assert!(info.encrypted);
     let verify = |key| {
-        let options = VerifyOptions { read_data: 100, key };
+        let options = VerifyOptions { read_data: 100, key, ..VerifyOptions::default() };
         let store = store.store.clone();
         async move {
             engine()

@@ -48,7 +48,7 @@ async fn everything(server: &Server) {
     let listed = engine().list(store.clone(), None).await.unwrap();
     assert_eq!((listed.backups.len(), listed.unreadable.len()), (5, 0));
     let (progress, cancel) = (Progress::new(), CancellationToken::new());
-    let all = VerifyOptions { read_data: 100, key: None };
+    let all = VerifyOptions { read_data: 100, ..VerifyOptions::default() };
     assert_eq!(
         engine().verify(store.clone(), None, None, &all, &progress, &cancel).await.unwrap().faults,
         []

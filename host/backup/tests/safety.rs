@@ -44,7 +44,7 @@ async fn prune(store: &Arc<dyn ObjectStore>) -> PruneSummary {
 }
 
 async fn verify(store: &Arc<dyn ObjectStore>) -> VerifySummary {
-    let options = VerifyOptions { read_data: 100, key: None };
+    let options = VerifyOptions { read_data: 100, ..VerifyOptions::default() };
     engine()
         .verify(store.clone(), Some("vol1"), None, &options, &Progress::new(), &CancellationToken::new())
         .await

@@ -19,6 +19,8 @@ const V0: BackupOptions = BackupOptions {
     level: None,
     key: None,
     kind: None,
+    allow_plain: false,
+    after: 0,
 };
 
 fn said(name: &str) -> BTreeMap<String, BTreeMap<String, String>> {
@@ -112,7 +114,7 @@ async fn trees_of_0_5_are_restored() {
 
 #[tokio::test]
 async fn backups_of_0_5_are_verified_and_their_damage_is_found() {
-    let all = VerifyOptions { read_data: 100, key: None };
+    let all = VerifyOptions { read_data: 100, ..VerifyOptions::default() };
     for name in ["vfs-store", "devicemapper-store"] {
         let store = Store::fixture(name).await;
         let (progress, cancel) = (Progress::new(), CancellationToken::new());

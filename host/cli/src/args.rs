@@ -10,8 +10,8 @@ mod schedule;
 mod watch;
 
 pub use backup::{
-    BackupArgs, BackupCommand, CreateBackupArgs, Format, KeyArgs, KeyCommand, KeyFileArgs, ListBackupsArgs,
-    PruneArgs, SnapshotKind, VerifyArgs,
+    BackupArgs, BackupCommand, CreateBackupArgs, Encryption, Format, KeyArgs, KeyCommand, KeyFileArgs,
+    ListBackupsArgs, PruneArgs, SnapshotKind, VerifyArgs,
 };
 pub use daemon::{DEFAULT_CONFIG, DEFAULT_ROOT, DaemonArgs};
 pub use driver::{
@@ -183,6 +183,9 @@ pub struct CreateArgs {
     /// What opens an encrypted backup.
     #[command(flatten)]
     pub key: KeyFileArgs,
+    /// Restore a backup that is not encrypted although a key is named; no key vouches for it
+    #[arg(long, requires = "backup")]
+    pub allow_unencrypted: bool,
     /// Let the storage system copy a backup of another region here first, which may cost money
     #[arg(long, requires = "backup")]
     pub copy: bool,

@@ -44,6 +44,9 @@ pub struct ScheduleConfig {
     /// The file with the passphrase to encrypt with, in the place of a key file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub passphrase_file: Option<PathBuf>,
+    /// `none`: not encrypted, also where the destination has a key or encrypted backups; as the destination is unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encryption: Option<Encryption>,
     /// What is kept: of snapshots for `kind = "snapshot"`, of backups for `kind = "backup"`; everything unless said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep: Option<KeepConfig>,
@@ -94,6 +97,14 @@ impl Kind {
             Self::Backup => "backup",
         }
     }
+}
+
+/// How backups are encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Encryption {
+    /// Not at all.
+    None,
 }
 
 /// How much is kept. Rules add up: what one of them keeps is kept.

@@ -1,7 +1,8 @@
 //! A schedule as it was configured, checked.
 
 use crate::config::{
-    A_SECOND_AT_LEAST, Count, HookConfig, KeepConfig, Kind, NotifyConfig, Occasion, ScheduleConfig,
+    A_SECOND_AT_LEAST, Count, Encryption, HookConfig, KeepConfig, Kind, NotifyConfig, Occasion,
+    ScheduleConfig,
 };
 use crate::cron::{Cron, InvalidCron};
 use crate::due::Timing;
@@ -105,6 +106,9 @@ pub enum Reason {
     /// Two ways to open what one opens.
     #[error("expected either encryption-key-file or passphrase-file, found both")]
     TwoKeys,
+    /// A key, and that there is none.
+    #[error("expected either encryption = \"none\" or a key, found both")]
+    KeyForNone,
 }
 
 impl Reason {
@@ -117,6 +121,7 @@ impl Reason {
             Self::JitterOverlaps(..) => "jitter",
             Self::Destination { .. } => "destination",
             Self::TwoKeys => "passphrase-file",
+            Self::KeyForNone => "encryption",
             Self::Duration { field, .. } | Self::OnlyBackup(field) | Self::KeyFile(field, _) => field,
             // A table, or in one of several.
             Self::Name
@@ -154,6 +159,8 @@ pub struct Schedule {
     pub encryption_key_file: Option<PathBuf>,
     /// The passphrase to encrypt with.
     pub passphrase_file: Option<PathBuf>,
+    /// Whether its backups are stored in the clear, wherever they go.
+    pub unencrypted: bool,
     /// What is kept of its backups; `None`: everything.
     pub keep_backups: Option<Rules>,
     /// What is kept of its snapshots; `None`: everything.
@@ -291,6 +298,7 @@ impl Schedule {
                 ("as", config.source.is_some()),
                 ("encryption-key-file", config.encryption_key_file.is_some()),
                 ("passphrase-file", config.passphrase_file.is_some()),
+                ("encryption", config.encryption.is_some()),
                 ("keep-snapshots", config.keep_snapshots.is_some()),
             ];
             if let Some((field, _)) = given.into_iter().find(|(_, given)| *given) {
@@ -308,6 +316,10 @@ impl Schedule {
         }
         if files.iter().all(|(_, path)| path.is_some()) {
             return Err(Reason::TwoKeys);
+        }
+        let unencrypted = config.encryption == Some(Encryption::None);
+        if unencrypted && files.iter().any(|(_, path)| path.is_some()) {
+            return Err(Reason::KeyForNone);
         }
         let rules = |field, keep: &KeepConfig| {
             Rules::new(keep, zone.clone()).map_err(|error| Reason::Keep(field, error))
@@ -341,6 +353,7 @@ impl Schedule {
             source: config.source,
             encryption_key_file: config.encryption_key_file.clone(),
             passphrase_file: config.passphrase_file.clone(),
+            unencrypted,
             keep_backups,
             keep_snapshots,
             freeze: config.freeze,

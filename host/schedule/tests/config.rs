@@ -139,6 +139,8 @@ fn nonsense_is_refused_with_what_was_expected() {
         ),
         ("name = 's1'\nkind = 'backup'\npassphrase-file = '/p'\nencryption-key-file = '/k'", "found both"),
         ("name = 's1'\nkind = 'snapshot'\npassphrase-file = '/p'", "passphrase-file is only for"),
+        ("name = 's1'\nkind = 'backup'\nencryption = 'none'\npassphrase-file = '/p'", "found both"),
+        ("name = 's1'\nkind = 'snapshot'\nencryption = 'none'", "encryption is only for"),
     ] {
         let error = parse(&format!("[[schedule]]\n{text}\n{base}")).unwrap_err().to_string();
         assert!(error.contains(expected), "{text}: {error}");

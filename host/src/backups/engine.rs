@@ -3,16 +3,16 @@
 use super::progress::watched;
 use super::secret::Secret;
 use super::settings::Destinations;
-use super::store::{For, Store};
-use super::{Backups, source};
+use super::store::Store;
+use super::{AUTHENTIC, Backups, source};
 use crate::events::about;
 use crate::jobs::{Running, STALLED};
 use crate::metrics::{Bytes, METRICS};
 use crate::volumes::error::{Error, Result};
 use crate::volumes::index::Entry;
 use convoy_backup::{
-    BackupError, BackupKind, BackupMeta, BackupOptions, Format, Progress, PruneOptions, VerifyOptions,
-    VerifySummary,
+    BackupError, BackupKind, BackupMeta, BackupOptions, Format, Progress, PruneOptions, StoreKey,
+    VerifyOptions, VerifySummary,
 };
 use convoy_client::types::{
     BackupInfo, BackupRef, CreateBackup, Event, ListBackups, Pairs, Problem, PruneBackups, PruneReport,
@@ -51,11 +51,24 @@ impl Backups {
             return Err(Error::InvalidRequest(text.to_owned()));
         }
         let store = self.destinations().open(url, &asked.endpoint).await?;
-        // What 0.5 is to restore cannot be encrypted: only a key that was asked for is refused.
         let secret = Secret::asked(&asked.encryption_key_file, &asked.passphrase_file)?;
+        let allow_plain = match (asked.encryption.as_str(), &secret) {
+            ("", _) => false,
+            ("none", None) => true,
+            ("none", Some(_)) => {
+                let text = "expected either a key or encryption \"none\", found both";
+                return Err(Error::InvalidRequest(text.to_owned()));
+            }
+            (other, _) => {
+                let text = format!("invalid encryption {other:?}: expected none, or nothing");
+                return Err(Error::InvalidRequest(text));
+            }
+        };
+        // What 0.5 is to restore cannot be encrypted: only a key that was asked for is refused.
         let key = match (format, secret) {
             (Format::V0, None) => None,
-            (_, secret) => store.key(&self.engine, secret, For::Writing).await?,
+            _ if allow_plain => None,
+            (_, secret) => store.key_to_write(&self.engine, secret).await?,
         };
         let level = store.level(asked.compression)?;
         let volume = &entry.volume.name;
@@ -64,8 +77,22 @@ impl Backups {
             SourceKind::Tree => BackupKind::Tree,
             SourceKind::Block => BackupKind::Block,
         });
-        let options =
-            BackupOptions { format, kind, recheck: asked.full, key, level, ..BackupOptions::default() };
+        let place = store.destination.to_string();
+        if let Some(older) = self.notice(&store, key.as_ref(), volume).await {
+            tracing::warn!(%volume, destination = %place, older, "there may have been newer backups");
+        }
+        let after = self.seen.newest(&place, volume).map_or(0, |newest| newest.sequence);
+        let recheck = asked.full;
+        let options = BackupOptions {
+            format,
+            kind,
+            recheck,
+            key,
+            level,
+            allow_plain,
+            after,
+            ..BackupOptions::default()
+        };
         let engine = self.memory.share(job).await?;
         let preparing = engine.prepare(Arc::clone(&store.objects), volume, &options);
         let prepared = job.attended(STALLED, preparing, async { engine.lend() }).await?;
@@ -99,7 +126,10 @@ impl Backups {
         METRICS.moved(Bytes::BackedUp, summary.stats.bytes);
         METRICS.moved(Bytes::Read, summary.stats.bytes_read);
         METRICS.moved(Bytes::Stored, summary.stats.bytes_added);
-        self.note(volume, store.destination.to_string(), &snapshot.name, &url).await;
+        if summary.sequence > 0 {
+            self.seen.compare(&place, volume, &[(backup, summary.sequence)]);
+        }
+        self.note(volume, place, &snapshot.name, &url).await;
         let event = about("backup.create", entry.driver.name(), volume);
         self.volumes.events.send(Event {
             snapshot: snapshot.name.to_string(),
@@ -116,7 +146,17 @@ impl Backups {
     ) -> Result<BTreeMap<String, BackupInfo>> {
         let store = self.destinations().open(url, &asked.endpoint).await?;
         let volume = (!asked.volume_name.is_empty()).then_some(asked.volume_name.as_str());
-        let listing = match self.engine.list(Arc::clone(&store.objects), volume).await {
+        let secret = Secret::asked(&asked.encryption_key_file, &asked.passphrase_file)?;
+        // Listing needs no key; with one it says which backups are authentic.
+        let key = match store.key_to_read(&self.engine, secret, true).await {
+            Ok((key, _)) => key,
+            Err(error) => {
+                tracing::warn!(%error, "the backups are listed without a key");
+                None
+            }
+        };
+        let listed = self.engine.list_checked(Arc::clone(&store.objects), volume, key.as_ref()).await;
+        let listing = match listed {
             Err(BackupError::Store(error @ StoreError::NotFound { .. })) if volume.is_some() => {
                 return Err(Error::NoBackups(error.to_string()));
             }
@@ -125,6 +165,10 @@ impl Backups {
         for (volume, backup, error) in &listing.unreadable {
             tracing::warn!(volume, backup, %error, "a backup cannot be listed");
         }
+        let older = match &key {
+            Some(_) => self.compare(&store, volume, authentic(&listing.backups), false),
+            None => BTreeMap::new(),
+        };
         let wanted = |snapshot: &str| asked.snapshot_name.is_empty() || asked.snapshot_name == snapshot;
         Ok(listing
             .backups
@@ -132,9 +176,71 @@ impl Backups {
             .filter(|info| wanted(&info.snapshot))
             .map(|info| {
                 let url = store.destination.backup_url(&info.backup, &info.volume);
-                (url.clone(), shown(&info, &url))
+                let mut shown = shown(&info, &url);
+                if let Some(older) = older.get(&info.volume) {
+                    shown.extra.insert("Warning".to_owned(), older.clone());
+                }
+                (url, shown)
             })
             .collect())
+    }
+
+    /// Compares what is there with what this host saw, of one volume or of all. Answers what to tell, by volume; with `settle` for
+    /// the last time.
+    fn compare(
+        &self,
+        store: &Store,
+        volume: Option<&str>,
+        mut there: BTreeMap<String, Vec<(String, u64)>>,
+        settle: bool,
+    ) -> BTreeMap<String, String> {
+        let place = store.destination.to_string();
+        let wanted = |name: &String| volume.is_none_or(|volume| name == volume);
+        for name in self.seen.volumes(&place).into_iter().filter(wanted) {
+            there.entry(name).or_default();
+        }
+        let told = |(name, there): (String, Vec<_>)| {
+            let older = match settle {
+                true => self.seen.settle(&place, &name, &there)?,
+                false => self.seen.compare(&place, &name, &there)?,
+            };
+            tracing::warn!(volume = name, destination = %place, older, "there were newer backups");
+            Some((name, older))
+        };
+        there.into_iter().filter_map(told).collect()
+    }
+
+    /// What is older of a volume than this host saw it. It costs a request unless the newest backup that was seen is gone. What
+    /// cannot be told is not told.
+    pub(super) async fn notice(&self, store: &Store, key: Option<&StoreKey>, volume: &str) -> Option<String> {
+        let key = key?;
+        let place = store.destination.to_string();
+        let newest = self.seen.newest(&place, volume)?;
+        let objects = || Arc::clone(&store.objects);
+        if self.engine.has_backup(objects(), volume, &newest.backup).await.ok()? {
+            return self.seen.compare(&place, volume, &[(newest.backup, newest.sequence)]);
+        }
+        let listed = match self.engine.list_checked(objects(), Some(volume), Some(key)).await {
+            Ok(listing) => listing.backups,
+            Err(error) if error.not_found() => Vec::new(),
+            Err(_) => return None,
+        };
+        self.compare(store, Some(volume), authentic(&listed), false).remove(volume)
+    }
+
+    /// See [`Backups::older`].
+    pub(super) async fn older_in_store(&self, url: &str, endpoint: &str) -> Result<Vec<String>> {
+        let store = self.destinations().open(url, endpoint).await?;
+        let volumes = self.seen.volumes(&store.destination.to_string());
+        if volumes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (key, _) = store.key_to_read(&self.engine, None, true).await?;
+        let mut older = Vec::new();
+        for volume in volumes {
+            older.extend(self.notice(&store, key.as_ref(), &volume).await);
+        }
+        Ok(older)
     }
 
     pub(super) async fn inspect_in_store(&self, url: &str, asked: &BackupRef) -> Result<BackupInfo> {
@@ -145,10 +251,11 @@ impl Backups {
 
     pub(super) async fn delete_in_store(&self, url: &str, asked: &BackupRef) -> Result<()> {
         let (store, backup) = self.destinations().open_backup(url, &asked.endpoint).await?;
-        let summary = self.engine.delete(store.objects, &backup.volume, &backup.backup).await?;
+        let summary = self.engine.delete(Arc::clone(&store.objects), &backup.volume, &backup.backup).await?;
         if let Some(why) = summary.deferred {
             tracing::info!(backup = %backup, why, "the backup is gone; its data is removed later");
         }
+        self.seen.forget(&store.destination.to_string(), &backup.volume, Some(&backup.backup));
         self.forget(&backup.to_string()).await;
         let event = about("backup.delete", "", &backup.volume);
         self.volumes.events.send(Event { message: backup.to_string(), ..event });
@@ -168,15 +275,27 @@ impl Backups {
             return Err(Error::InvalidRequest(text));
         }
         let secret = Secret::asked(&asked.encryption_key_file, &asked.passphrase_file)?;
-        let key = store.key(&self.engine, secret, For::Reading).await?;
-        let options = VerifyOptions { read_data: asked.read_data, key };
+        let (key, unencrypted) = store.key_to_read(&self.engine, secret, asked.allow_unencrypted).await?;
+        let with_key = key.is_some();
+        let options = VerifyOptions { read_data: asked.read_data, key, unencrypted };
         let (progress, cancel) = (Progress::new(), job.cancel());
         let objects = Arc::clone(&store.objects);
         let engine = self.memory.share(job).await?;
         let running =
             engine.verify(objects, volume.as_deref(), backup.as_deref(), &options, &progress, &cancel);
         let summary = watched(job, &engine, &progress, "verifying", running).await?;
-        Ok(report(&store, summary))
+        let mut report = report(&store, &summary);
+        // What was looked at in whole can be older than it was.
+        if with_key && backup.is_none() {
+            let mut there: BTreeMap<String, Vec<(String, u64)>> = BTreeMap::new();
+            for (volume, backup, sequence) in summary.authentic {
+                there.entry(volume).or_default().push((backup, sequence));
+            }
+            let older = self.compare(&store, volume.as_deref(), there, true).into_values();
+            let problem = |message| Problem { message, kind: "older".to_owned(), ..Problem::default() };
+            report.problems.extend(older.map(problem));
+        }
+        Ok(report)
     }
 
     pub(super) async fn prune_in_store(
@@ -187,8 +306,8 @@ impl Backups {
     ) -> Result<PruneReport> {
         let store = self.destinations().open(url, &asked.endpoint).await?;
         let secret = Secret::asked(&asked.encryption_key_file, &asked.passphrase_file)?;
-        let key = store.key(&self.engine, secret, For::Reading).await?;
-        let options = PruneOptions { dry_run: asked.dry_run, key, ..PruneOptions::default() };
+        let (key, unencrypted) = store.key_to_read(&self.engine, secret, asked.allow_unencrypted).await?;
+        let options = PruneOptions { dry_run: asked.dry_run, key, unencrypted, ..PruneOptions::default() };
         let volume = (!asked.volume_name.is_empty()).then_some(asked.volume_name.as_str());
         let (progress, cancel) = (Progress::new(), job.cancel());
         let engine = self.memory.share(job).await?;
@@ -232,27 +351,43 @@ async fn scope(
     Ok((store, (!volume.is_empty()).then(|| volume.to_owned()), None))
 }
 
-fn report(store: &Store, summary: VerifySummary) -> VerifyReport {
+/// The backups of each volume for which the key vouches, with their sequences.
+fn authentic(backups: &[convoy_backup::BackupInfo]) -> BTreeMap<String, Vec<(String, u64)>> {
+    let mut there: BTreeMap<String, Vec<(String, u64)>> = BTreeMap::new();
+    for info in backups.iter().filter(|info| info.authentic) {
+        there.entry(info.volume.clone()).or_default().push((info.backup.clone(), info.sequence));
+    }
+    there
+}
+
+fn report(store: &Store, summary: &VerifySummary) -> VerifyReport {
     VerifyReport {
         backups: summary.backups,
         bytes_read: summary.bytes_read,
         garbage: summary.garbage,
         problems: summary
             .faults
-            .into_iter()
+            .iter()
             .map(|fault| Problem {
                 backup_url: match (fault.backup.as_str(), fault.volume.as_str()) {
                     ("", _) | (_, "") => String::new(),
                     (backup, volume) => store.destination.backup_url(backup, volume),
                 },
                 object: String::new(),
-                message: fault.what,
+                kind: fault.kind.as_str().to_owned(),
+                message: fault.what.clone(),
             })
             .collect(),
     }
 }
 
 fn shown(info: &convoy_backup::BackupInfo, url: &str) -> BackupInfo {
-    let pairs: Pairs = info.to_map(url);
+    // Backups in the clear are shown as always.
+    let mut pairs: Pairs = info.to_map(url);
+    for (key, said) in [("Encrypted", info.encrypted), (AUTHENTIC, info.authentic)] {
+        if said {
+            pairs.insert(key.to_owned(), "true".to_owned());
+        }
+    }
     pairs.into()
 }

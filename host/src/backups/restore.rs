@@ -3,7 +3,6 @@
 use super::Backups;
 use super::progress::watched;
 use super::secret::Secret;
-use super::store::For;
 use crate::call::Call;
 use crate::jobs::Running;
 use crate::metrics::{Bytes, METRICS};
@@ -31,11 +30,22 @@ impl Backups {
     ) -> Result<Entry> {
         let reservation = self.volumes.index.reserve_volume(name)?;
         let (store, backup) = self.destinations().open_backup(url, &spec.endpoint).await?;
-        let info = self.engine.inspect(Arc::clone(&store.objects), &backup.volume, &backup.backup).await?;
+        // First what is not there: that needs no key.
+        self.engine.inspect(Arc::clone(&store.objects), &backup.volume, &backup.backup).await?;
+        let secret = Secret::asked(&spec.encryption_key_file, &spec.passphrase_file)?;
+        let (key, unencrypted) = store.key_to_read(&self.engine, secret, spec.allow_unencrypted).await?;
+        let options = RestoreOptions { key, unencrypted };
+        let vouched =
+            self.engine.vouch(Arc::clone(&store.objects), &backup.volume, &backup.backup, &options).await?;
+        let info = vouched.info;
+        for warning in vouched.warnings {
+            tracing::warn!(volume = %name, warning, "not everything of the backup is used");
+        }
+        if let Some(older) = self.notice(&store, options.key.as_ref(), &backup.volume).await {
+            tracing::warn!(volume = %name, older, "there may have been newer backups");
+        }
         let driver = self.driver_for(&info, &spec.driver)?;
         let request = prepare_request(name, spec, &info, driver)?;
-        let secret = Secret::asked(&spec.encryption_key_file, &spec.passphrase_file)?;
-        let key = store.key(&self.engine, secret, For::Reading).await?;
         let call = job.call(request_id);
         let engine = self.memory.share(job).await?;
 
@@ -44,7 +54,7 @@ impl Backups {
         drop(turn);
         let PreparedRestore { handle, location } = prepared;
         let progress = Progress::new();
-        let (options, cancel) = (RestoreOptions { key }, job.cancel());
+        let cancel = job.cancel();
         let filling = engine.restore(
             Arc::clone(&store.objects),
             &backup.volume,

@@ -3,7 +3,7 @@
 use super::secret::Secret;
 use super::settings::{DestinationSettings, Destinations, MAX_COMPRESSION};
 use crate::volumes::error::{Error, Result};
-use convoy_backup::{BackupError, BackupOptions, Engine, StoreKey};
+use convoy_backup::{BackupError, BackupOptions, Engine, StoreKey, Unencrypted};
 use convoy_driver_sdk::ErrorKind;
 use convoy_objectstore::{
     BackupUrl, Destination, DestinationError, DirectoryStore, LimitedStore, ObjectStore, Place, RetryPolicy,
@@ -53,6 +53,11 @@ impl Destinations {
         Ok(Some(s3_options(&self.of(&destination).0, "").credentials()?.to_string()))
     }
 
+    /// Whether the settings of a destination name a key.
+    pub(super) fn names_key(&self, url: &str) -> Result<bool> {
+        Ok(Secret::of(&self.of(&url.parse::<Destination>()?).0).is_some())
+    }
+
     /// Parses and opens a destination.
     pub(super) async fn open(&self, url: &str, endpoint: &str) -> Result<Store> {
         self.open_at(url.parse::<Destination>()?, endpoint).await
@@ -78,13 +83,6 @@ fn s3_options(settings: &DestinationSettings, endpoint: &str) -> S3Options {
     }
 }
 
-/// What a key is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum For {
-    Writing,
-    Reading,
-}
-
 impl Store {
     /// The level of zstd for new backups: the one that was asked for, else that of the settings, else the engine's.
     pub(super) fn level(&self, asked: Option<u8>) -> Result<Option<i32>> {
@@ -103,27 +101,40 @@ impl Store {
         asked.or_else(|| Secret::of(&self.settings))
     }
 
-    /// The store's key, opened with what a request or the settings name, made if it is to write and has none;
+    /// The store's key for new backups, opened with what a request or the settings name, made if the store has none;
     /// `None` if nothing is named.
-    pub(super) async fn key(
+    pub(super) async fn key_to_write(
         &self,
         engine: &Engine,
         asked: Option<Secret>,
-        purpose: For,
     ) -> Result<Option<StoreKey>> {
-        let by_settings = asked.is_none();
         let Some(secret) = self.secret(asked) else { return Ok(None) };
-        let objects = Arc::clone(&self.objects);
-        // Settings are there for whatever comes: a store without encrypted backups is read without a key.
-        if by_settings && purpose == For::Reading && !engine.has_keys(Arc::clone(&objects)).await? {
-            return Ok(None);
-        }
         let source = secret.read().await?;
-        let key = match purpose {
-            For::Writing => engine.new_key(objects, &source).await?,
-            For::Reading => engine.unlock(objects, &source).await?,
+        Ok(Some(engine.new_key(Arc::clone(&self.objects), &source).await?))
+    }
+
+    /// The store's key for what is there, and whether backups that are not encrypted are read. They are not where a key is
+    /// named, unless a person allows it: that the store has no keys is no reason, since who can write to it can remove them.
+    pub(super) async fn key_to_read(
+        &self,
+        engine: &Engine,
+        asked: Option<Secret>,
+        allow_unencrypted: bool,
+    ) -> Result<(Option<StoreKey>, Unencrypted)> {
+        let secret = self.secret(asked);
+        let unencrypted = match (&secret, allow_unencrypted) {
+            (_, true) => Unencrypted::Allowed,
+            (Some(_), false) => Unencrypted::Refused,
+            (None, false) => Unencrypted::RefusedWithKey,
         };
-        Ok(Some(key))
+        let objects = Arc::clone(&self.objects);
+        let key = match secret {
+            Some(secret) if engine.has_keys(Arc::clone(&objects)).await? => {
+                Some(engine.unlock(objects, &secret.read().await?).await?)
+            }
+            _ => None,
+        };
+        Ok((key, unencrypted))
     }
 }
 
@@ -164,7 +175,9 @@ impl From<BackupError> for Error {
                 ErrorKind::Busy
             }
             BackupError::Exists { .. } => ErrorKind::AlreadyExists,
-            BackupError::Damaged { .. } => ErrorKind::DataLoss,
+            BackupError::Damaged { .. } | BackupError::NotAuthentic { .. } | BackupError::KeysGone { .. } => {
+                ErrorKind::DataLoss
+            }
             BackupError::Tree(_) | BackupError::SourceChanged { .. } => ErrorKind::Internal,
             BackupError::Version { .. } => ErrorKind::Unsupported,
             _ => ErrorKind::InvalidArgument,

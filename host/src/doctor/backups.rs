@@ -78,6 +78,7 @@ async fn destination(app: &App, url: String, endpoint: String, request_id: &str,
             let credentials = app.config.now().backups.destinations.credentials(&url).ok().flatten();
             let with = credentials.map(|credentials| format!(" ({credentials})")).unwrap_or_default();
             findings.add("backups", info(subject.clone(), format!("it can be reached{with}")));
+            older(app, &subject, &url, &endpoint, findings).await;
         }
         Ok(Err(failed)) => {
             let hint = failed.hint().unwrap_or_else(|| "check network, credentials and the URL".to_owned());
@@ -103,6 +104,16 @@ async fn destination(app: &App, url: String, endpoint: String, request_id: &str,
 fn whole(url: impl AsRef<str>) -> String {
     let url = url.as_ref();
     if url.ends_with('/') { url.to_owned() } else { format!("{url}/") }
+}
+
+/// Tells what is older than this host saw it. What cannot be told in time is not told.
+async fn older(app: &App, subject: &str, url: &str, endpoint: &str, findings: &mut Findings) {
+    if let Ok(Ok(older)) = tokio::time::timeout(PATIENCE, app.backups.older(url, endpoint)).await {
+        let hint = "find out who deleted it; `convoy backup verify` checks what is there and takes it for the present state";
+        for text in older {
+            findings.add("backups", warning(subject.to_owned(), text).hint(hint));
+        }
+    }
 }
 
 fn clock(subject: &str, skew: u64, findings: &mut Findings) {

@@ -86,7 +86,20 @@ impl Inner {
             encryption_key_file: plan.key_file(),
             passphrase_file: plan.passphrase_file(),
         };
-        self.services.backups.list_if_any(&asked, &Call::new(request_id)).await
+        self.listed(plan, &asked, &Call::new(request_id)).await
+    }
+
+    /// Backups that a schedule may act upon. For those of one that stores in the clear no key vouches.
+    pub(super) async fn listed(
+        &self,
+        plan: &Plan,
+        asked: &ListBackups,
+        call: &Call,
+    ) -> Result<BTreeMap<String, BackupInfo>> {
+        match plan.schedule.unencrypted {
+            true => self.services.backups.list_if_any(asked, call).await,
+            false => self.services.backups.list_vouched(asked, call).await,
+        }
     }
 
     /// Where the backups of a volume are: the driver's own place unless the schedule says.

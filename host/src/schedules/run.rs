@@ -307,7 +307,7 @@ impl Inner {
                 encryption_key_file: plan.key_file(),
                 passphrase_file: plan.passphrase_file(),
             };
-            if let Some(url) = backups.list_if_any(&asked, &job.call(job.id())).await?.into_keys().next() {
+            if let Some(url) = self.listed(plan, &asked, &job.call(job.id())).await?.into_keys().next() {
                 tracing::info!(url, "the backup was made before the run was cut off");
                 return Ok(url);
             }
@@ -320,6 +320,7 @@ impl Inner {
             kind: schedule.source.map(SourceKind::as_str).unwrap_or_default().to_owned(),
             encryption_key_file: plan.key_file(),
             passphrase_file: plan.passphrase_file(),
+            encryption: plan.encryption(),
             ..CreateBackup::default()
         };
         backups.back_up(&asked, job, job.id()).await

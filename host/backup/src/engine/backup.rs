@@ -16,7 +16,7 @@ use super::index::Index;
 use super::manifest_writer::Written;
 use super::moves::Moves;
 use super::segments::load_root;
-use super::{Engine, EngineOptions, runs};
+use super::{Engine, EngineOptions, runs, trust};
 use crate::api::{BackupMeta, BackupOptions, BackupSummary, Extents, Format, ParentInfo, Source};
 use crate::crypt::Crypt;
 use crate::error::{BackupError, BackupResult};
@@ -36,6 +36,17 @@ pub(crate) struct Parent {
     pub(crate) record: BackupRecord,
     /// Of a backup in the new format.
     pub(crate) root: Option<Root>,
+    /// Whether its snapshot may be taken for the base of what changed. Of an encrypted backup whose record has no code
+    /// anybody could have changed it, and what changed before the named snapshot would be missing.
+    pub(crate) vouched: bool,
+}
+
+/// What there is of a volume before a backup.
+#[derive(Debug, Default)]
+struct Chain {
+    parent: Option<Parent>,
+    /// The highest sequence among the backups that were looked at.
+    sequence: u64,
 }
 
 /// A backup about to be made: the volume is locked against deletions and the parent is chosen.
@@ -46,7 +57,7 @@ pub struct Preparation {
     store: Arc<dyn ObjectStore>,
     volume: VolumeDir,
     lock: Lock,
-    parent: Option<Parent>,
+    chain: Chain,
     moves: Moves,
 }
 
@@ -64,7 +75,7 @@ impl Engine {
     /// Locks the volume at this store against deletions and chooses the backup to build on.
     ///
     /// # Errors
-    /// [`BackupError::Busy`] while something is being deleted; what the store says.
+    /// [`BackupError::Busy`] while something is being deleted; [`BackupError::WouldBePlain`]; what the store says.
     pub async fn prepare(
         &self,
         store: Arc<dyn ObjectStore>,
@@ -80,10 +91,16 @@ impl Engine {
                 "the format of 0.5 knows no encryption: leave away the key or the format".into(),
             ));
         }
+        if crypt.is_clear() && !backup.allow_plain && self.has_keys(store.clone()).await? {
+            return Err(BackupError::WouldBePlain { place: "this destination".to_owned() });
+        }
         let moves = Moves::load(&*store, &volume, &crypt).await?;
-        let parent =
-            if backup.incremental { find_parent(&store, &volume, &crypt, backup).await? } else { None };
-        Ok(Preparation { options: self.options, backup: backup.clone(), store, volume, lock, parent, moves })
+        let chain = if backup.incremental {
+            find_parent(&store, &volume, &crypt, backup).await?
+        } else {
+            Chain::default()
+        };
+        Ok(Preparation { options: self.options, backup: backup.clone(), store, volume, lock, chain, moves })
     }
 
     /// Makes a backup: [`Engine::prepare`] and [`Preparation::run`] in one, for sources that need not know the parent.
@@ -109,7 +126,7 @@ async fn find_parent(
     volume: &VolumeDir,
     crypt: &Crypt,
     backup: &BackupOptions,
-) -> BackupResult<Option<Parent>> {
+) -> BackupResult<Chain> {
     let format = backup.format;
     let config = match VolumeConfig::load(&**store, volume).await {
         Ok(config) => Some(config),
@@ -130,20 +147,35 @@ async fn find_parent(
     let hint = config
         .map(|c| if format == Format::V0 { c.last_backup_name } else { c.last_backup })
         .filter(|n| !n.is_empty());
+    // Forged ones are passed over: a backup is made of what is in the volume, not of what stands in the store.
+    let authentic = |record: &BackupRecord| {
+        let checked = crypt.key().map_or(Ok(()), |key| trust::check_code(volume, record, key));
+        checked.inspect_err(|error| tracing::warn!(%error, "this backup is not built on")).is_ok()
+    };
     let mut candidates = Vec::new();
     if let Some(name) = hint
         && let Ok(record) = BackupRecord::load(&**store, volume, &name).await
         && fits(&record)
+        && authentic(&record)
     {
         candidates.push(record);
     } else {
         let listed = super::catalog::records(&**store, volume).await?;
-        candidates.extend(listed.into_iter().filter_map(|(_, record)| record.ok()).filter(fits));
+        let mut records: Vec<_> = listed.into_iter().filter_map(|(_, record)| record.ok()).collect();
+        if crypt.is_clear() && !backup.allow_plain && records.iter().any(BackupRecord::is_encrypted) {
+            let place = format!("volume {} at this destination", volume.name());
+            return Err(BackupError::WouldBePlain { place });
+        }
+        records.retain(|record| fits(record) && authentic(record));
+        candidates.extend(records);
         candidates.sort_by_key(|record| std::cmp::Reverse(timestamp::parse(&record.created_time)));
     }
+    let vouched = |record: &BackupRecord| crypt.is_clear() || record.code.is_some();
+    let sequence = candidates.iter().filter(|record| vouched(record)).map(|record| record.sequence).max();
+    let chain = |parent| Chain { parent, sequence: sequence.unwrap_or_default() };
     for record in candidates {
         if format == Format::V0 {
-            return Ok(Some(Parent { record, root: None }));
+            return Ok(chain(Some(Parent { record, root: None, vouched: true })));
         }
         let ctx = Ctx::new(
             store.clone(),
@@ -154,9 +186,16 @@ async fn find_parent(
         );
         let loaded = tokio::task::spawn_blocking(move || (load_root(&ctx, &record), record)).await;
         match loaded {
-            Ok((Ok(root), record)) => return Ok(Some(Parent { record, root: Some(root) })),
+            Ok((Ok(root), record)) => {
+                let vouched = vouched(&record);
+                return Ok(chain(Some(Parent { record, root: Some(root), vouched })));
+            }
             Ok((
-                Err(error @ (BackupError::Damaged { .. } | BackupError::Store(StoreError::NotFound { .. }))),
+                Err(
+                    error @ (BackupError::Damaged { .. }
+                    | BackupError::NotAuthentic { .. }
+                    | BackupError::Store(StoreError::NotFound { .. })),
+                ),
                 record,
             )) => {
                 tracing::warn!(backup = record.name, %error, "this backup cannot be built on");
@@ -165,7 +204,7 @@ async fn find_parent(
             Err(_) => return Err(BackupError::Cancelled),
         }
     }
-    Ok(None)
+    Ok(chain(None))
 }
 
 impl Preparation {
@@ -173,11 +212,14 @@ impl Preparation {
     /// [`Extents::Changed`]. `None` too when everything is to be read again ([`BackupOptions::recheck`]).
     #[must_use]
     pub fn parent(&self) -> Option<ParentInfo> {
-        if self.backup.recheck {
-            return None;
-        }
-        let record = &self.parent.as_ref()?.record;
+        let record = self.base()?;
         Some(ParentInfo { backup: record.name.clone(), snapshot: record.snapshot_name.clone() })
+    }
+
+    /// The record whose snapshot may be the base of what changed.
+    fn base(&self) -> Option<&BackupRecord> {
+        let parent = self.chain.parent.as_ref().filter(|parent| parent.vouched && !self.backup.recheck)?;
+        Some(&parent.record)
     }
 
     /// Makes the backup. When this fails, or is dropped or cancelled, there is no such backup, and what was stored for it is used by the next or removed by
@@ -212,9 +254,15 @@ impl Preparation {
         let _guard = stop.clone().drop_guard();
 
         let mut record = new_record(&meta);
-        let summary =
-            |kind, parent, stats| BackupSummary { backup: meta.backup.clone(), kind, parent, stats };
-        let parent = self.parent.as_ref().map(|p| p.record.name.clone());
+        if self.backup.key.is_some() {
+            record.sequence = self.chain.sequence.max(self.backup.after).saturating_add(1);
+        }
+        let sequence = record.sequence;
+        let summary = |kind, parent, stats| {
+            let backup = meta.backup.clone();
+            BackupSummary { backup, kind, parent, stats, sequence }
+        };
+        let parent = self.chain.parent.as_ref().map(|p| p.record.name.clone());
         let (kind, mut stats, run) = if self.backup.format == Format::V0 {
             let (kind, stats) = self.store_v0(&meta, source, &mut record, progress, &stop).await?;
             (kind, stats, None)
@@ -231,7 +279,11 @@ impl Preparation {
         record.stats = Some(stats.clone());
         self.refresh_config(&meta, run.is_some().then_some(meta.backup.as_str()), None).await?;
         self.lock.check()?;
-        if self.store.put_if_absent(&record_key, record.to_bytes()?).await? == PutOutcome::Exists {
+        let bytes = match &self.backup.key {
+            Some(key) => record.seal(key)?,
+            None => record.to_bytes()?,
+        };
+        if self.store.put_if_absent(&record_key, bytes).await? == PutOutcome::Exists {
             return Err(exists());
         }
         // From here on the backup is visible; a deletion that saw our lock expire may not have known of it.
@@ -311,7 +363,7 @@ impl Preparation {
                 Ok((BackupKind::Tree, stats))
             }
             Source::Block { device, size, extents } => {
-                let parent = if self.backup.recheck { None } else { self.parent.as_ref().map(|p| &p.record) };
+                let parent = self.base();
                 check_base(&extents, parent)?;
                 let known = parent.map(|p| p.blocks.clone()).unwrap_or_default();
                 let (blocks, stats) =
@@ -342,9 +394,10 @@ impl Preparation {
         runs::begin(&*self.store, &self.volume, run).await?;
         let ctx = Ctx::new(self.store.clone(), self.volume.clone(), crypt.clone(), progress.clone(), stop);
         let kind = source.kind();
-        let parent = self.parent.as_ref().filter(|p| p.root.as_ref().is_some_and(|root| root.kind == kind));
+        let parent =
+            self.chain.parent.as_ref().filter(|p| p.root.as_ref().is_some_and(|root| root.kind == kind));
         if let Source::Block { extents, .. } = &source {
-            check_base(extents, if self.backup.recheck { None } else { parent.map(|p| &p.record) })?;
+            check_base(extents, self.base().filter(|_| parent.is_some()))?;
         }
         let work = Work {
             ctx: ctx.clone(),
@@ -374,6 +427,7 @@ impl Preparation {
             size: stored.size,
             block_size: stored.block_size,
             hard_links: stored.written.hard_links,
+            record_code: !crypt.is_clear(),
             packs: Vec::new(),
             segments: stored.written.segments,
         };
@@ -416,21 +470,14 @@ fn check_base(extents: &Extents, parent: Option<&BackupRecord>) -> BackupResult<
 fn new_record(meta: &BackupMeta) -> BackupRecord {
     BackupRecord {
         name: meta.backup.clone(),
-        driver: String::new(),
         volume_name: meta.volume.clone(),
         snapshot_name: meta.snapshot.clone(),
         snapshot_created_at: meta.snapshot_created.clone(),
         created_time: if meta.created.is_empty() { timestamp::now() } else { meta.created.clone() },
-        blocks: Vec::new(),
-        single_file: None,
-        format_version: 0,
         driver_name: Some(meta.driver.clone()),
         volume_size: Some(meta.volume_size),
         volume_created_at: Some(meta.volume_created.clone()),
-        kind: None,
-        manifest: None,
-        key_id: None,
         options: meta.options.clone(),
-        stats: None,
+        ..BackupRecord::default()
     }
 }

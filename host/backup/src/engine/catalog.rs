@@ -6,13 +6,13 @@ use convoy_objectstore::{Depth, ObjectStore, list_all};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 
-use super::Engine;
+use super::{Engine, trust};
 use crate::api::{BackupInfo, Listing};
 use crate::crypt::{KeySource, StoreKey, create_key, list_keys, unlock};
 use crate::error::{BackupError, BackupResult};
 use crate::format::manifest::BackupKind;
 use crate::layout::{VOLUMES, VolumeDir};
-use crate::record::{BackupRecord, VolumeConfig};
+use crate::record::{BackupRecord, RECORD_LIMIT, VolumeConfig};
 use crate::timestamp;
 
 /// Records read at the same time.
@@ -52,6 +52,42 @@ pub(crate) async fn volumes(store: &dyn ObjectStore) -> BackupResult<Vec<VolumeD
     Ok(dirs.iter().filter_map(|dir| VolumeDir::from_dir(dir)).collect())
 }
 
+/// Just the key of a record, whatever else is in it.
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct KeyOf {
+    key_id: Option<serde_json::Value>,
+}
+
+/// Any encrypted backup of a store: volume and backup. Reads every record until there is one.
+pub(crate) async fn any_encrypted(store: &dyn ObjectStore) -> BackupResult<Option<(String, String)>> {
+    for volume in volumes(store).await? {
+        let listed = list_all(store, &volume.backups(), Depth::One).await?.objects;
+        let names = listed.into_iter().filter_map(|object| volume.backup_of(&object.key));
+        let load = |name: String| {
+            let volume = &volume;
+            async move {
+                let bytes = match store.get(&volume.backup(&name)?, RECORD_LIMIT).await {
+                    Ok(bytes) => bytes,
+                    Err(error) if error.not_found() => return Ok(None),
+                    Err(error) => return Err(error.into()),
+                };
+                // One that is damaged says nothing.
+                let key = serde_json::from_slice::<KeyOf>(&bytes).ok().and_then(|record| record.key_id);
+                Ok::<_, BackupError>(key.map(|_| name))
+            }
+        };
+        let loads: Vec<BoxFuture<'_, _>> = names.map(|name| load(name).boxed()).collect();
+        let mut loads = futures::stream::iter(loads).buffered(AT_ONCE);
+        while let Some(loaded) = loads.next().await {
+            if let Some(backup) = loaded? {
+                return Ok(Some((volume.name().to_owned(), backup)));
+            }
+        }
+    }
+    Ok(None)
+}
+
 /// What a volume was like at different times: `volume.cfg` and what it said before.
 pub(crate) struct Lives {
     lives: Vec<VolumeConfig>,
@@ -82,6 +118,8 @@ impl Lives {
 
 /// What is known of a backup. What its own record does not say, the volume's does.
 pub(crate) fn info(record: BackupRecord, lives: Option<&Lives>) -> BackupInfo {
+    // Only records of 0.5 leave anything to `volume.cfg`, which no key vouches for.
+    let lives = lives.filter(|_| record.format_version == 0);
     let life = lives.and_then(|lives| lives.at(&record.snapshot_created_at));
     let kind = match record.kind.as_deref() {
         Some("tree") => BackupKind::Tree,
@@ -90,6 +128,7 @@ pub(crate) fn info(record: BackupRecord, lives: Option<&Lives>) -> BackupInfo {
         None => BackupKind::Block,
     };
     BackupInfo {
+        encrypted: record.is_encrypted(),
         kind,
         format: record.format_version,
         driver: record.driver_name.unwrap_or_else(|| life.map_or(record.driver, |l| l.driver.clone())),
@@ -102,10 +141,26 @@ pub(crate) fn info(record: BackupRecord, lives: Option<&Lives>) -> BackupInfo {
         snapshot: record.snapshot_name,
         snapshot_created: record.snapshot_created_at,
         created: record.created_time,
-        encrypted: record.key_id.is_some(),
+        authentic: false,
+        sequence: record.sequence,
         options: record.options,
         stats: record.stats,
     }
+}
+
+/// What is known of a backup, and whether this key vouches for it.
+fn checked(
+    volume: &VolumeDir,
+    record: BackupRecord,
+    lives: Option<&Lives>,
+    key: Option<&StoreKey>,
+) -> BackupResult<BackupInfo> {
+    let key = key.filter(|key| record.is_encrypted() && record.key_id.as_deref() == Some(key.id()));
+    if let Some(key) = key {
+        trust::check_code(volume, &record, key)?;
+    }
+    let authentic = key.is_some() && record.code.is_some();
+    Ok(BackupInfo { authentic, ..info(record, lives) })
 }
 
 impl Engine {
@@ -114,6 +169,19 @@ impl Engine {
     /// # Errors
     /// With a volume: [`convoy_objectstore::StoreError::NotFound`] of its `volume.cfg` if it has none, as 0.5 said. What the store says.
     pub async fn list(&self, store: Arc<dyn ObjectStore>, volume: Option<&str>) -> BackupResult<Listing> {
+        self.list_checked(store, volume, None).await
+    }
+
+    /// As [`Engine::list`], and says for which backups this key vouches. An encrypted one that was tampered with cannot be read.
+    ///
+    /// # Errors
+    /// As [`Engine::list`].
+    pub async fn list_checked(
+        &self,
+        store: Arc<dyn ObjectStore>,
+        volume: Option<&str>,
+        key: Option<&StoreKey>,
+    ) -> BackupResult<Listing> {
         let mut listing = Listing::default();
         let all = match volume {
             Some(name) => vec![VolumeDir::new(name)?],
@@ -139,8 +207,8 @@ impl Engine {
                 }
             };
             for (name, record) in records? {
-                match record {
-                    Ok(record) => listing.backups.push(info(record, lives.as_ref())),
+                match record.and_then(|record| checked(&volume, record, lives.as_ref(), key)) {
+                    Ok(info) => listing.backups.push(info),
                     Err(error) => listing.unreadable.push((volume.name().to_owned(), name, error)),
                 }
             }
@@ -162,6 +230,23 @@ impl Engine {
         let record = BackupRecord::load(&*store, &volume, backup).await?;
         let lives = Lives::load(&*store, &volume).await;
         Ok(info(record, lives.ok().as_ref()))
+    }
+
+    /// Whether the record of a backup is there.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub async fn has_backup(
+        &self,
+        store: Arc<dyn ObjectStore>,
+        volume: &str,
+        backup: &str,
+    ) -> BackupResult<bool> {
+        match store.head(&VolumeDir::new(volume)?.backup(backup)?).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.not_found() => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Whether a store has a key, and so may have encrypted backups.

@@ -76,6 +76,7 @@ async fn try_restore(
             backup: "b-1".into(),
             size: 0,
             block_size: 0,
+            record_code: false,
             hard_links: true,
             packs: Vec::new(),
             segments,

@@ -9,6 +9,7 @@ use futures::{FutureExt, StreamExt, TryStreamExt};
 
 use super::catalog::records;
 use super::moves::Moves;
+use super::segments::WRONG_CHECKSUM;
 use crate::error::{BackupError, BackupResult};
 use crate::format::PackId;
 use crate::format::manifest::{ROOT_MAX, Root};
@@ -51,6 +52,10 @@ pub(crate) async fn needs(
         }
         Err(e) => return Err(e.into()),
     };
+    // The table is not sealed: only the record, which may have a code, vouches for it.
+    if blake3::hash(&bytes).to_hex().as_str() != manifest.blake3 {
+        return Err(BackupError::damaged(key, WRONG_CHECKSUM));
+    }
     let (packs, _) = Root::parse_packs(&key, &bytes)?;
     Ok((packs.iter().map(|p| (PackId { run: p.run, seq: p.seq }, p.used)).collect(), Some(key)))
 }

@@ -9,13 +9,13 @@ use std::time::{Duration, SystemTime};
 use convoy_objectstore::{Depth, ObjectInfo, ObjectStore, list_all};
 use tokio_util::sync::CancellationToken;
 
-use super::Engine;
 use super::catalog::volumes;
 use super::ctx::Ctx;
 use super::delete::remove;
 use super::live::Live;
 use super::moves::Moves;
 use super::runs::marked;
+use super::{Engine, trust};
 use crate::api::{PruneOptions, PruneSummary};
 use crate::crypt::Crypt;
 use crate::error::{BackupError, BackupResult};
@@ -23,6 +23,7 @@ use crate::format::PackId;
 use crate::layout::{VolumeDir, parse_pack};
 use crate::lock::{Lock, LockMode};
 use crate::progress::Progress;
+use crate::record::BackupRecord;
 
 /// 0.5 takes no locks. What it may be about to refer to is left alone for so long.
 const V0_GRACE: Duration = Duration::from_secs(24 * 3600);
@@ -89,6 +90,7 @@ impl Engine {
         let crypts = crypts(options);
         let moves = all_moves(&**store, volume, &crypts).await?;
         let live = Live::find(&**store, volume, &moves).await?;
+        vouch(store, volume, &live, options, cancel).await?;
         let listed = list_all(&**store, &volume.packs(), Depth::All).await?.objects;
         let packs: Vec<(PackId, ObjectInfo)> = listed
             .into_iter()
@@ -119,12 +121,32 @@ impl Engine {
             remove(&**store, lock, &keys).await?;
         }
         let kept: Vec<_> = packs.into_iter().filter(|(pack, _)| live.packs.contains_key(pack)).collect();
-        for crypt in &crypts {
+        let plain = !options.unencrypted.refused(options.key.as_ref());
+        for crypt in crypts.iter().filter(|crypt| plain || !crypt.is_clear()) {
             let ctx = Ctx::new(store.clone(), volume.clone(), crypt.clone(), progress.clone(), cancel);
             repack::repack(&ctx, lock, self.options, options, &live, &moves, &kept, summary).await?;
         }
         Ok(())
     }
+}
+
+/// Makes sure, with the key, that what encrypted backups need is what they say. A record or manifest that was tampered with
+/// could name less than the backup needs: then nothing is removed.
+async fn vouch(
+    store: &Arc<dyn ObjectStore>,
+    volume: &VolumeDir,
+    live: &Live,
+    options: &PruneOptions,
+    cancel: &CancellationToken,
+) -> BackupResult<()> {
+    let Some(key) = &options.key else { return Ok(()) };
+    let crypt = Crypt::new(Some(key.clone()));
+    let ctx = Ctx::new(store.clone(), volume.clone(), crypt, Progress::new(), cancel);
+    let ours = |record: &&BackupRecord| record.is_encrypted() && record.key_id.as_deref() == Some(key.id());
+    for record in live.records.iter().filter(ours) {
+        trust::check_record(&ctx, record).await?;
+    }
+    Ok(())
 }
 
 /// In the clear, and with the key if there is one.

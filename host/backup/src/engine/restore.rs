@@ -10,9 +10,8 @@ use super::block_restore::{self, Device};
 use super::ctx::Ctx;
 use super::moves::Moves;
 use super::segments::load_root;
-use super::{Engine, EngineOptions, catalog, tree_restore};
-use crate::api::{RestoreOptions, RestoreSummary, Target};
-use crate::crypt::Crypt;
+use super::{Engine, EngineOptions, catalog, tree_restore, trust};
+use crate::api::{BackupInfo, RestoreOptions, RestoreSummary, Target, Unencrypted};
 use crate::error::{BackupError, BackupResult};
 use crate::format::manifest::BackupKind;
 use crate::layout::VolumeDir;
@@ -21,24 +20,57 @@ use crate::progress::{Phase, Progress};
 use crate::record::BackupRecord;
 use crate::v0;
 
-/// The key for a record, or why there is none.
-pub(crate) fn crypt_for(record: &BackupRecord, key: Option<&crate::crypt::StoreKey>) -> BackupResult<Crypt> {
-    match (&record.key_id, key) {
-        (None, _) => Ok(Crypt::default()),
-        (Some(_), None) => Err(BackupError::KeyMissing { backup: record.name.clone() }),
-        (Some(id), Some(key)) if id == key.id() => Ok(Crypt::new(Some(key.clone()))),
-        (Some(_), Some(_)) => Err(BackupError::KeyWrong),
-    }
+/// What is known of a backup that is about to be restored, as far as it may be acted upon.
+#[derive(Debug)]
+pub struct Vouched {
+    /// What may be acted upon: options, driver, size, kind.
+    pub info: BackupInfo,
+    /// What of the record was left out because nobody vouches for it, in words.
+    pub warnings: Vec<String>,
 }
 
 impl Engine {
+    /// What a restore may act upon: as [`Engine::inspect`], but only what is believed under these options.
+    ///
+    /// # Errors
+    /// As [`Engine::restore`], for everything that can be told before data is read.
+    pub async fn vouch(
+        &self,
+        store: Arc<dyn ObjectStore>,
+        volume: &str,
+        backup: &str,
+        options: &RestoreOptions,
+    ) -> BackupResult<Vouched> {
+        let volume = VolumeDir::new(volume)?;
+        let record = BackupRecord::load(&*store, &volume, backup).await?;
+        let crypt = trust::open(&volume, &record, options.key.as_ref(), options.unencrypted)?;
+        let lives = catalog::Lives::load(&*store, &volume).await.ok();
+        let mut info = catalog::info(record.clone(), lives.as_ref());
+        let ctx = Ctx::new(store, volume, crypt, Progress::new(), &CancellationToken::new());
+        let mut warnings = Vec::new();
+        let sealed = trust::check_record(&ctx, &record).await?;
+        if let Some(root) = sealed.filter(|_| options.unencrypted != Unencrypted::Allowed) {
+            if !info.options.is_empty() {
+                let options: Vec<&str> = info.options.keys().map(String::as_str).collect();
+                warnings.push(format!(
+                    "the record of backup {backup} was made by a convoy before 0.6.0 and has no code: its options \
+                     ({}) are not used, since anybody could have changed them",
+                    options.join(", ")
+                ));
+            }
+            trust::keep_what_is_sealed(&mut info, &root);
+        }
+        Ok(Vouched { info, warnings })
+    }
+
     /// Restores a backup. Success means that every byte was verified and is durable.
     ///
     /// When it fails, what was written into a tree target is removed again (the directory itself is the caller's); of a block target nothing can be said.
     ///
     /// # Errors
     /// [`BackupError::Kind`] if the backup does not fit the target, [`BackupError::TooSmall`], [`BackupError::NotEmpty`], [`BackupError::Damaged`],
-    /// [`BackupError::KeyMissing`], [`BackupError::KeyWrong`], [`BackupError::Cancelled`]; what the store or the kernel says.
+    /// [`BackupError::KeyMissing`], [`BackupError::KeyWrong`], [`BackupError::Unencrypted`], [`BackupError::NotAuthentic`],
+    /// [`BackupError::Cancelled`]; what the store or the kernel says.
     #[allow(clippy::too_many_arguments)]
     pub async fn restore(
         &self,
@@ -74,7 +106,7 @@ impl Engine {
     ) -> BackupResult<RestoreSummary> {
         progress.phase(Phase::Preparing);
         let record = BackupRecord::load(&*store, volume, backup).await?;
-        let crypt = crypt_for(&record, options.key.as_ref())?;
+        let crypt = trust::open(volume, &record, options.key.as_ref(), options.unencrypted)?;
         let moves = Moves::load(&*store, volume, &crypt).await?;
         let lives = catalog::Lives::load(&*store, volume).await.ok();
         let info = catalog::info(record.clone(), lives.as_ref());

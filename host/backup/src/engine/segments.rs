@@ -8,6 +8,7 @@ use tokio::task::JoinHandle;
 
 use super::ctx::Ctx;
 use super::moves::Moves;
+use super::trust;
 use crate::error::{BackupError, BackupResult};
 use crate::format::chunk::Decoder;
 use crate::format::manifest::{ROOT_MAX, Root};
@@ -21,6 +22,9 @@ use convoy_tree::RelPath;
 
 /// Bytes read with one request.
 const STRETCH: u64 = 4 << 20;
+/// What is wrong with a manifest that is another than its record says.
+pub(crate) const WRONG_CHECKSUM: &str =
+    "its content does not have the checksum that the backup's record gives";
 /// Requests ahead of what is needed.
 const AHEAD: usize = 2;
 
@@ -33,12 +37,11 @@ pub(crate) fn load_root(ctx: &Ctx, record: &BackupRecord) -> BackupResult<Root> 
     let key = ctx.volume.manifest(run);
     let bytes = ctx.call(ctx.store.get(&key, ROOT_MAX as u64))?;
     if blake3::hash(&bytes).to_hex().as_str() != manifest.blake3 {
-        return Err(BackupError::damaged(
-            key,
-            "its content does not have the checksum that the backup's record gives",
-        ));
+        return Err(BackupError::damaged(key, WRONG_CHECKSUM));
     }
-    Root::parse(&key, &bytes, ctx.volume.name(), &record.name, &ctx.crypt)
+    let root = Root::parse(&key, &bytes, ctx.volume.name(), &record.name, &ctx.crypt)?;
+    trust::check_root(&ctx.volume, record, &root)?;
+    Ok(root)
 }
 
 /// Segments that lie one after the other in a pack.

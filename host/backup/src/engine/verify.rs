@@ -10,14 +10,13 @@ use std::sync::{Arc, Mutex};
 use convoy_objectstore::{Depth, ObjectStore, list_all};
 use tokio_util::sync::CancellationToken;
 
-use super::Engine;
 use super::catalog::{records, volumes};
 use super::ctx::{Ctx, lock};
 use super::fetch::{Want, fetch};
 use super::moves::Moves;
-use super::restore::crypt_for;
 use super::segments::{Segments, load_root};
-use crate::api::{Fault, VerifyOptions, VerifySummary};
+use super::{Engine, trust};
+use crate::api::{Fault, FaultKind, VerifyOptions, VerifySummary};
 use crate::error::{BackupError, BackupResult};
 use crate::format::{ChunkRef, PackId};
 use crate::layout::{VolumeDir, parse_pack};
@@ -107,31 +106,39 @@ impl Engine {
         // Chunks shared by backups are read once.
         let seen: Arc<Seen> = Arc::default();
         let mut used: HashSet<PackId> = HashSet::new();
+        let mut all_read = true;
         for (name, record) in found {
             summary.backups += 1;
-            let fault = |what: &dyn std::fmt::Display| Fault {
+            let fault = |kind: FaultKind, what: &dyn std::fmt::Display| Fault {
                 volume: volume.name().to_owned(),
                 backup: name.clone(),
+                kind,
                 what: what.to_string(),
+            };
+            let mut unread = |error: BackupError| {
+                all_read = false;
+                fault(kind(&error), &error)
             };
             let record = match record {
                 Ok(record) => record,
                 Err(error) => {
-                    summary.faults.push(fault(&error));
+                    summary.faults.push(unread(error));
                     continue;
                 }
             };
-            let crypt = match crypt_for(&record, options.key.as_ref()) {
+            let crypt = match trust::open(volume, &record, options.key.as_ref(), options.unencrypted) {
                 Ok(crypt) => crypt,
                 Err(error) => {
-                    summary.faults.push(fault(&error));
+                    summary.faults.push(unread(error));
                     continue;
                 }
             };
+            let vouched = record.code.is_some() && !crypt.is_clear();
+            let sequence = record.sequence;
             let moves = match Moves::load(&**store, volume, &crypt).await {
                 Ok(moves) => moves,
                 Err(error @ BackupError::Damaged { .. }) => {
-                    summary.faults.push(fault(&error));
+                    summary.faults.push(unread(error));
                     continue;
                 }
                 Err(error) => return Err(error),
@@ -151,13 +158,30 @@ impl Engine {
                 Err(BackupError::Invalid("broken off by a defect: see the log".into()))
             })?;
             summary.bytes_read += done.bytes;
-            summary.faults.extend(done.faults.iter().map(|what| fault(what)));
+            all_read &= done.read;
+            summary.faults.extend(done.faults.iter().map(|(kind, what)| fault(*kind, what)));
             used.extend(done.packs);
+            if vouched {
+                summary.authentic.push((volume.name().to_owned(), name, sequence));
+            }
         }
-        if backup.is_none() {
+        // What a backup needs that was not read would look as if nothing needed it.
+        if backup.is_none() && all_read {
             summary.garbage += there.packs.keys().filter(|pack| !used.contains(pack)).count() as u64;
         }
         Ok(())
+    }
+}
+
+/// What kind of fault an error is.
+fn kind(error: &BackupError) -> FaultKind {
+    match error {
+        BackupError::Unencrypted { .. } => FaultKind::Unencrypted,
+        BackupError::NotAuthentic { .. } => FaultKind::NotAuthentic,
+        BackupError::KeyMissing { .. } | BackupError::KeyWrong | BackupError::KeysGone { .. } => {
+            FaultKind::NoKey
+        }
+        _ => FaultKind::Damaged,
     }
 }
 
@@ -187,8 +211,10 @@ impl Seen {
 /// What was found in a backup.
 struct Found {
     bytes: u64,
-    faults: Vec<String>,
+    faults: Vec<(FaultKind, String)>,
     packs: HashSet<PackId>,
+    /// Whether all that the backup needs is known.
+    read: bool,
 }
 
 struct Work {
@@ -199,14 +225,18 @@ struct Work {
     there: Arc<There>,
     seen: Arc<Seen>,
     moves: Moves,
-    faults: Mutex<Vec<String>>,
+    faults: Mutex<Vec<(FaultKind, String)>>,
 }
 
 impl Work {
     fn fault(&self, what: &dyn std::fmt::Display) {
+        self.fault_of(FaultKind::Damaged, what);
+    }
+
+    fn fault_of(&self, kind: FaultKind, what: &dyn std::fmt::Display) {
         let mut faults = lock(&self.faults);
         if faults.len() < FAULTS {
-            faults.push(what.to_string());
+            faults.push((kind, what.to_string()));
         }
     }
 
@@ -214,14 +244,16 @@ impl Work {
         let mut packs = HashSet::new();
         let before = self.ctx.progress.snapshot().bytes_moved;
         let checked = if record.format_version == 0 { self.v0(record) } else { self.v1(record, &mut packs) };
+        let read = checked.is_ok();
         match checked {
             Ok(()) => {}
             Err(
                 error @ (BackupError::Damaged { .. }
+                | BackupError::NotAuthentic { .. }
                 | BackupError::Version { .. }
                 | BackupError::Tree(_)
                 | BackupError::Invalid(_)),
-            ) => self.fault(&error),
+            ) => self.fault_of(kind(&error), &error),
             Err(error) if error.not_found() => self.fault(&error),
             Err(error) => return Err(error),
         }
@@ -230,6 +262,7 @@ impl Work {
             bytes,
             faults: self.faults.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner),
             packs,
+            read,
         })
     }
 

@@ -55,6 +55,9 @@ struct WireRoot {
     hard_links: bool,
     #[n(6)]
     segments: Vec<WireChunk>,
+    /// Whether the backup's record ends in a code: then one without it was tampered with.
+    #[n(7)]
+    record_code: Option<bool>,
 }
 
 #[derive(Debug, Encode, Decode)]
@@ -73,6 +76,8 @@ pub(crate) struct Root {
     pub(crate) size: u64,
     pub(crate) block_size: u32,
     pub(crate) hard_links: bool,
+    /// Whether the backup's record ends in a code.
+    pub(crate) record_code: bool,
     /// Every pack the backup needs, with the stored bytes it uses there.
     pub(crate) packs: Vec<WirePack>,
     /// The segments in order. Where a piece "belongs" is its number for a tree and the first byte it covers for a device.
@@ -97,6 +102,7 @@ impl Root {
             block_size: self.block_size,
             hard_links: self.hard_links,
             segments,
+            record_code: self.record_code.then_some(true),
         };
         let invalid =
             |e: &dyn std::fmt::Display| BackupError::Invalid(format!("a manifest cannot be written: {e}"));
@@ -168,6 +174,7 @@ impl Root {
             size: wire.size,
             block_size: wire.block_size,
             hard_links: wire.hard_links,
+            record_code: wire.record_code.unwrap_or_default(),
             packs,
             segments,
         })
@@ -177,6 +184,32 @@ impl Root {
 /// What a root is sealed for.
 fn place(volume: &str, backup: &str) -> Vec<u8> {
     format!("convoy manifest {volume}/{backup}").into_bytes()
+}
+
+/// What others could make of a manifest.
+#[cfg(test)]
+pub(crate) mod forged {
+    use super::*;
+
+    /// The manifest as convoy wrote it before records had codes. Needs the key.
+    pub(crate) fn without_code(bytes: &[u8], volume: &str, backup: &str, crypt: &Crypt) -> Vec<u8> {
+        let (_, sealed) = Root::parse_packs("k", bytes).unwrap();
+        let packed = crypt.open(sealed, &place(volume, backup)).unwrap();
+        let mut wire: WireRoot = from_cbor("k", &unpack("k", &packed, ROOT_MAX).unwrap()).unwrap();
+        assert_eq!(wire.record_code.take(), Some(true));
+        let packed = zstd::bulk::compress(&to_cbor(&wire).unwrap(), 3).unwrap();
+        let table = bytes.len() - sealed.len();
+        [&bytes[..table], &crypt.seal(packed, &place(volume, backup)).unwrap()].concat()
+    }
+
+    /// The manifest with a table that names one of its packs in the place of all. Needs no key.
+    pub(crate) fn with_one_pack(bytes: &[u8], number: usize) -> Vec<u8> {
+        let (packs, sealed) = Root::parse_packs("k", bytes).unwrap();
+        let packs = packs.iter().map(|_| packs[number]).collect();
+        let table = zstd::bulk::compress(&to_cbor(&WirePacks { packs }).unwrap(), 3).unwrap();
+        let length = u32::try_from(table.len()).unwrap().to_le_bytes();
+        [Root::HEAD, &length, &table, sealed].concat()
+    }
 }
 
 #[cfg(test)]
@@ -189,13 +222,14 @@ mod tests {
         #[test]
         fn any_root_comes_back_and_damage_is_noticed(segments in prop::collection::vec(any_piece(), 0..6), at: prop::sample::Index) {
             let root = Root {
-                kind: BackupKind::Block, volume: "vol".into(), backup: "bak".into(), size: 77, block_size: 4096, hard_links: false,
+                kind: BackupKind::Block, volume: "vol".into(), backup: "bak".into(), size: 77, block_size: 4096, hard_links: false, record_code: true,
                 packs: Vec::new(), segments,
             };
             let crypt = Crypt::default();
             let bytes = root.to_bytes(PackTable::default(), &crypt).unwrap();
             let read = Root::parse("k", &bytes, "vol", "bak", &crypt).unwrap();
             prop_assert_eq!(&read.segments, &root.segments);
+            prop_assert!(read.record_code);
             prop_assert!(Root::parse("k", &bytes, "vol", "other", &crypt).is_err());
             let at = at.index(bytes.len());
             prop_assert!(Root::parse("k", &bytes[..at], "vol", "bak", &crypt).is_err());

@@ -134,9 +134,19 @@ pub struct CreateBackupArgs {
     /// The level of zstd, 1 to 19, or 0 to store everything as it is [default: as the daemon is set, else 1]
     #[arg(long, value_name = "LEVEL", value_parser = clap::value_parser!(u8).range(0..=19))]
     pub compression: Option<u8>,
+    /// Store it in the clear, also where the destination has a key or encrypted backups
+    #[arg(long, value_name = "HOW")]
+    pub encryption: Option<Encryption>,
     /// Progress.
     #[command(flatten)]
     pub progress: ProgressArgs,
+}
+
+/// How a backup is encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Encryption {
+    /// Not at all
+    None,
 }
 
 /// The two shapes of what is in a snapshot.
@@ -183,7 +193,7 @@ pub struct ListBackupsArgs {
 /// `backup verify`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Exit codes: 0 all is well, 3 something is missing or damaged, 1 it could not be checked."
+    after_help = "Exit codes: 0 all is well, 3 something is missing, damaged or not to be trusted, 1 it could not be checked."
 )]
 pub struct VerifyArgs {
     /// A backup, or a destination to check all its backups
@@ -197,6 +207,9 @@ pub struct VerifyArgs {
     #[arg(require_equals = true)]
     #[arg(value_parser = clap::value_parser!(u8).range(0..=100), hide_default_value = true)]
     pub read_data: u8,
+    /// Check backups that are not encrypted too, although a key is named; no key vouches for them
+    #[arg(long)]
+    pub allow_unencrypted: bool,
     /// Progress.
     #[command(flatten)]
     pub progress: ProgressArgs,
@@ -214,6 +227,9 @@ pub struct PruneArgs {
     /// Say what would be removed and remove nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// Make packs of backups that are not encrypted smaller too, although a key is named
+    #[arg(long)]
+    pub allow_unencrypted: bool,
     /// Progress.
     #[command(flatten)]
     pub progress: ProgressArgs,

@@ -1,18 +1,20 @@
 //! Commands about backups.
 
 use super::{Session, name, name_or_empty, path};
-use crate::args::{BackupArgs, BackupCommand, CreateBackupArgs, Format, KeyCommand, ProgressArgs};
+use crate::args::{
+    BackupArgs, BackupCommand, CreateBackupArgs, Encryption, Format, KeyCommand, ProgressArgs,
+};
 use crate::error::Result;
 use crate::output::views;
 use convoy_client::client::Call;
 use convoy_client::types::{
-    AddKey, BackupRef, CreateBackup, CreatedBackup, ListBackups, ListKeys, PruneBackups, RemoveKey,
+    AddKey, BackupRef, CreateBackup, CreatedBackup, ListBackups, ListKeys, Problem, PruneBackups, RemoveKey,
     VerifyBackups, VerifyReport,
 };
 use convoy_driver_sdk::protocol::SourceKind;
 use std::process::ExitCode;
 
-/// `backup verify` found damage: a check that was made, unlike one that could not be (1).
+/// `backup verify` found something missing, damaged or not to be trusted: a check that was made, unlike one that could not be (1).
 const DAMAGED: u8 = 3;
 
 /// What stands between `backup` and its command.
@@ -67,6 +69,7 @@ impl Session<'_> {
                     read_data: args.read_data,
                     encryption_key_file,
                     passphrase_file,
+                    allow_unencrypted: args.allow_unencrypted,
                 };
                 return self.verify(&request, &args.progress).await;
             }
@@ -78,6 +81,7 @@ impl Session<'_> {
                     dry_run: args.dry_run,
                     encryption_key_file,
                     passphrase_file,
+                    allow_unencrypted: args.allow_unencrypted,
                 };
                 let answer = self.follow(Call::prune_backups(&request), &args.progress).await?;
                 self.output.answer(&answer, views::pruned)?;
@@ -89,7 +93,16 @@ impl Session<'_> {
         Ok(ExitCode::SUCCESS)
     }
 
-    async fn create_backup(&mut self, args: CreateBackupArgs, store: Store) -> Result<()> {
+    async fn create_backup(&mut self, args: CreateBackupArgs, mut store: Store) -> Result<()> {
+        let encryption = match args.encryption {
+            // The environment may name a key for whatever comes.
+            Some(Encryption::None) => {
+                store.encryption_key_file.clear();
+                store.passphrase_file.clear();
+                "none".to_owned()
+            }
+            None => String::new(),
+        };
         let request = CreateBackup {
             url: args.dest.unwrap_or_default(),
             endpoint: store.endpoint,
@@ -102,6 +115,7 @@ impl Session<'_> {
             volume_name: name_or_empty(args.volume)?,
             encryption_key_file: store.encryption_key_file,
             passphrase_file: store.passphrase_file,
+            encryption,
         };
         let answer = self.follow(Call::create_backup(&request), &args.progress).await?;
         if self.verbose {
@@ -143,7 +157,12 @@ impl Session<'_> {
         let answer = self.follow(Call::verify_backups(request), progress).await?;
         let report: VerifyReport = serde_json::from_str(&answer)?;
         self.output.answer(&answer, views::verified)?;
-        Ok(if report.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(DAMAGED) })
+        let unchecked = |problem: &Problem| problem.kind == "no-key";
+        Ok(match report.problems.as_slice() {
+            [] => ExitCode::SUCCESS,
+            problems if problems.iter().all(unchecked) => ExitCode::FAILURE,
+            _ => ExitCode::from(DAMAGED),
+        })
     }
 }
 

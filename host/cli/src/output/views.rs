@@ -6,7 +6,7 @@ use convoy_client::types::{
     BackupInfo, ConfigValue, CreatedBackup, DriverOption, DriverStatus, Event, Info, Job, Pairs, PruneReport,
     ReloadedConfig, Snapshot, VerifyReport, Volume,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// `list`.
 pub fn volumes(volumes: &BTreeMap<String, Volume>) -> String {
@@ -76,16 +76,35 @@ pub fn snapshot(snapshot: &Snapshot) -> String {
 pub fn backups(backups: &BTreeMap<String, BackupInfo>) -> String {
     let mut backups: Vec<_> = backups.values().collect();
     backups.sort_by_key(|backup| (&backup.volume_name, seconds(&backup.created_time)));
+    let warned = backups.clone();
     let rows = backups.into_iter().map(|backup| {
         vec![
             backup.volume_name.clone(),
             backup.snapshot_name.clone(),
             time(&backup.created_time),
             size(Some(&backup.volume_size)),
+            encrypted(backup).to_owned(),
             shell(&backup.backup_url),
         ]
     });
-    table(&["VOLUME", "SNAPSHOT", "CREATED", "SIZE", "BACKUP"], rows)
+    let mut text = table(&["VOLUME", "SNAPSHOT", "CREATED", "SIZE", "ENCRYPTED", "BACKUP"], rows);
+    let warnings: BTreeSet<&String> =
+        warned.iter().filter_map(|backup| backup.extra.get("Warning")).collect();
+    for warning in warnings {
+        text += &printable(&format!("Warning: {warning}."));
+        text += "\n";
+    }
+    text
+}
+
+/// Whether a backup is encrypted. What a storage system keeps itself it encrypts or not, as it is set there.
+fn encrypted(backup: &BackupInfo) -> &'static str {
+    let in_store = ["vfs://", "s3://"].iter().any(|scheme| backup.backup_url.starts_with(scheme));
+    match backup.extra.get("Encrypted").map(String::as_str) {
+        Some("true") => "yes",
+        _ if in_store => "no",
+        _ => "-",
+    }
 }
 
 /// `backup inspect`.
@@ -99,8 +118,10 @@ pub fn backup(backup: &BackupInfo) -> String {
         ("Driver", backup.driver_name.clone()),
         ("Snapshot", backup.snapshot_name.clone()),
         ("Snapshot created", time(&backup.snapshot_created_at)),
+        ("Encrypted", encrypted(backup).to_owned()),
     ];
-    pairs(known.into_iter().chain(backup.extra.iter().map(|(key, value)| (key.as_str(), value.clone()))))
+    let extra = backup.extra.iter().filter(|(key, _)| *key != "Encrypted");
+    pairs(known.into_iter().chain(extra.map(|(key, value)| (key.as_str(), value.clone()))))
 }
 
 /// A verbose `backup create`.
@@ -127,8 +148,22 @@ pub fn verified(report: &VerifyReport) -> String {
         let backup = if problem.backup_url.is_empty() { "-".to_owned() } else { shell(&problem.backup_url) };
         vec![problem.message.clone(), problem.object.clone(), backup]
     });
-    let damage = table(&["WHAT", "OBJECT", "BACKUP"], rows);
-    format!("{damage}\nDamage found ({} problems): {looked}.\n", report.problems.len())
+    let problems = table(&["WHAT", "OBJECT", "BACKUP"], rows);
+    let count =
+        |kinds: &[&str]| report.problems.iter().filter(|it| kinds.contains(&it.kind.as_str())).count();
+    let unchecked = count(&["no-key"]);
+    let distrusted = count(&["unencrypted", "not-authentic", "older"]);
+    let damage = report.problems.len() - unchecked - distrusted;
+    let found: Vec<String> = [
+        (damage, "Damage found"),
+        (distrusted, "Found what is not to be trusted"),
+        (unchecked, "Not checked for want of the key"),
+    ]
+    .into_iter()
+    .filter(|(count, _)| *count > 0)
+    .map(|(count, what)| format!("{what} ({count} problems)"))
+    .collect();
+    format!("{problems}\n{}: {looked}.\n", found.join(". "))
 }
 
 /// `backup prune`.

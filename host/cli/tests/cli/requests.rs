@@ -98,6 +98,26 @@ fn commands_are_the_calls_of_0_5() {
             json!({"URL": "d", "Endpoint": "", "SnapshotName": "s1", "Verbose": false, "PassphraseFile": "/p"}),
         ),
         (
+            "backup create s1 --dest d --encryption none --passphrase-file /p",
+            "POST /v1/backups/create",
+            json!({"URL": "d", "Endpoint": "", "SnapshotName": "s1", "Verbose": false, "Encryption": "none"}),
+        ),
+        (
+            "backup verify d --allow-unencrypted",
+            "POST /v1/backups/verify",
+            json!({"URL": "d", "Endpoint": "", "VolumeName": "", "ReadData": 0, "AllowUnencrypted": true}),
+        ),
+        (
+            "backup prune d --allow-unencrypted",
+            "POST /v1/backups/prune",
+            json!({"URL": "d", "Endpoint": "", "VolumeName": "", "DryRun": false, "AllowUnencrypted": true}),
+        ),
+        (
+            "create v1 --backup b --allow-unencrypted",
+            "POST /v1/volumes/create",
+            with(&empty_create, json!({"Name": "v1", "BackupURL": "b", "AllowUnencrypted": true})),
+        ),
+        (
             "backup key add d --passphrase-file /p --new-passphrase-file /q",
             "POST /v1/backups/keys/add",
             json!({"URL": "d", "Endpoint": "", "EncryptionKeyFile": "", "PassphraseFile": "/p",

@@ -91,6 +91,9 @@ pub struct CreateBackup {
     /// The file, on the daemon's host, with the passphrase in the place of a key file.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub passphrase_file: String,
+    /// `none`: not encrypted, also where the destination has a key or encrypted backups; empty: as there.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub encryption: String,
 }
 
 /// The answer to a verbose `POST /backups/create`.
@@ -159,6 +162,9 @@ pub struct VerifyBackups {
     /// The file, on the daemon's host, with the passphrase in the place of a key file.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub passphrase_file: String,
+    /// Accept backups that are not encrypted although a key is named; no key vouches for them.
+    #[serde(skip_serializing_if = "is_false")]
+    pub allow_unencrypted: bool,
 }
 
 /// What a verification found.
@@ -171,7 +177,7 @@ pub struct VerifyReport {
     pub bytes_read: u64,
     /// Objects that no backup needs, left by interrupted work: a prune removes them.
     pub garbage: u64,
-    /// What is missing or damaged; empty: all is well.
+    /// What is missing, damaged or not to be trusted, and what could not be checked; empty: all is well.
     pub problems: Vec<Problem>,
 }
 
@@ -186,6 +192,9 @@ pub struct Problem {
     pub object: String,
     /// What is wrong with it.
     pub message: String,
+    /// `damaged`; `unencrypted` where a key is named; `not-authentic`: somebody without the key changed it; `no-key`: it could
+    /// not be checked; `older`: this host saw a newer state.
+    pub kind: String,
 }
 
 /// `POST /backups/prune`: remove what no backup refers to.
@@ -207,6 +216,9 @@ pub struct PruneBackups {
     /// The file, on the daemon's host, with the passphrase in the place of a key file.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub passphrase_file: String,
+    /// Rewrite the data of backups too that are not encrypted although a key is named; no key vouches for them.
+    #[serde(skip_serializing_if = "is_false")]
+    pub allow_unencrypted: bool,
 }
 
 /// What a prune removed, or would remove.

@@ -61,6 +61,9 @@ pub struct CreateVolume {
     /// The file, on the daemon's host, with the passphrase in the place of a key file.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub passphrase_file: String,
+    /// Restore a backup that is not encrypted although a key is named; no key vouches for it.
+    #[serde(skip_serializing_if = "is_false")]
+    pub allow_unencrypted: bool,
 }
 
 /// `GET /volumes/`: one volume by name.
