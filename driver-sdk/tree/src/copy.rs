@@ -14,6 +14,8 @@ use crate::entry::Entry;
 use crate::error::{TreeError, TreeResult};
 use crate::index::{IndexReader, IndexWriter};
 use crate::path::RelPath;
+use crate::path_set::{PathKey, PathSet};
+use crate::stack::DirStack;
 use crate::walk::{Found, Walk, WalkEntry, WalkOptions, gone};
 use crate::writer::{NewFile, TreeWriter};
 
@@ -22,6 +24,8 @@ const QUEUE: usize = 128;
 /// A file that changes while it is copied is copied again this often, when it is not larger than [`AGAIN_BELOW`].
 const ATTEMPTS: u32 = 4;
 const AGAIN_BELOW: u64 = 64 * 1024 * 1024;
+/// A path longer than this does not wait for a worker: so many would take memory.
+const LONG_PATH: usize = 16 * 1024;
 /// ext4 takes 65,000 names for an inode, btrfs a few more, xfs millions.
 const MOST_LINKS: u64 = 65_000;
 
@@ -98,6 +102,7 @@ pub fn copy_tree(from: &Path, to: &Path, options: &CopyOptions<'_>) -> TreeResul
         observer: options.observer,
         failed: AtomicBool::new(false),
         failure: Mutex::new(None),
+        leased: Mutex::default(),
         counts: Counts::default(),
     };
     let threads = match options.threads {
@@ -107,29 +112,32 @@ pub fn copy_tree(from: &Path, to: &Path, options: &CopyOptions<'_>) -> TreeResul
     };
     let (sender, receiver) = sync_channel(QUEUE);
     let receiver = Mutex::new(receiver);
-    let (index, links) = std::thread::scope(|scope| {
+    let (index, paths, links) = std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| shared.work(&receiver));
         }
         let mut scan = Scan {
             shared: &shared,
             queue: sender,
-            previous: previous.map(|(index, tree)| Earlier { index, tree: Arc::new(tree), dir: None }),
+            previous: previous.map(|(index, tree)| Earlier { index, way: DirStack::new(Arc::new(tree), ()) }),
             index,
             synced: false,
+            paths: PathSet::default(),
             first: HashMap::new(),
             links: Vec::new(),
         };
-        if let Err(e) = scan.run(Walk::new(root, WalkOptions { xattrs: false, cross_mounts: false })) {
+        if let Err(e) = scan.run(Walk::new(root, WalkOptions { xattrs: false, ..WalkOptions::default() })) {
             shared.fail(e);
         }
-        (scan.index, scan.links)
+        (scan.index, scan.paths, scan.links)
     });
     if let Some(failure) = shared.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
         return Err(failure);
     }
-    for (existing, found) in links {
-        shared.link(&existing, found)?;
+    shared.copy_leased()?;
+    let mut way = DirStack::new(Arc::clone(&shared.root), ());
+    for (existing, new) in links {
+        shared.link(&paths.get(existing), paths.get(new), &mut way)?;
     }
     if let (Some(index), Some(path)) = (index, &options.index) {
         index.finish(path)?;
@@ -184,6 +192,8 @@ struct Shared<'a> {
     observer: Option<&'a dyn Observer>,
     failed: AtomicBool,
     failure: Mutex<Option<TreeError>>,
+    /// Files on which a program has a lease. They are copied last: all leases run out at the same time.
+    leased: Mutex<(PathSet, Vec<PathKey>)>,
     counts: Counts,
 }
 
@@ -223,11 +233,48 @@ impl Shared<'_> {
         }
     }
 
-    fn copy_file(&self, job: Job) -> TreeResult<()> {
-        let path = &job.found.entry.path;
-        let (source, mut entry) = match job.open.map_or_else(|| job.found.open(), Ok) {
+    /// Copies the files on which a program had a lease, which it had to give up meanwhile.
+    fn copy_leased(&self) -> TreeResult<()> {
+        let (paths, leased) =
+            std::mem::take(&mut *self.leased.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut way = DirStack::new(Arc::clone(&self.root), ());
+        for key in leased {
+            let path = paths.get(key);
+            self.copy_found(path, &mut way)?;
+        }
+        Ok(())
+    }
+
+    /// Copies the file that is at `path` now.
+    fn copy_found(&self, path: RelPath, way: &mut DirStack<()>) -> TreeResult<()> {
+        if !self.keep_going() {
+            return Err(TreeError::Cancelled);
+        }
+        let opened = WalkEntry::at(way, path.clone()).and_then(|found| {
+            let open = found.open()?;
+            Ok(Job { found, open: Some(open) })
+        });
+        match opened {
             Err(e) if gone(&e) => {
                 self.vanished();
+                Ok(())
+            }
+            Err(e) => Err(TreeError::io("open", &path, e)),
+            Ok(job) => self.copy_file(job),
+        }
+    }
+
+    fn copy_file(&self, job: Job) -> TreeResult<()> {
+        let path = &job.found.entry.path;
+        let (source, mut entry) = match job.open.map_or_else(|| job.found.open_now(), Ok) {
+            Err(e) if gone(&e) => {
+                self.vanished();
+                return Ok(());
+            }
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                let mut leased = self.leased.lock().unwrap_or_else(PoisonError::into_inner);
+                let key = leased.0.add(path);
+                leased.1.push(key);
                 return Ok(());
             }
             other => other.map_err(|e| TreeError::io("open", path, e))?,
@@ -248,7 +295,8 @@ impl Shared<'_> {
             let same = (after.ctime, after.mtime, after.size) == (entry.ctime, entry.mtime, entry.size);
             if same || attempt == ATTEMPTS || after.size > AGAIN_BELOW {
                 if !same {
-                    self.writer.warn(format!("{path}: changed while it was copied, taken as it was read"));
+                    self.writer
+                        .warn(format!("{}: changed while it was copied, taken as it was read", path.shown()));
                     entry.size =
                         crate::dir::stat_fd(new.file()).map_err(|e| TreeError::io("read", path, e))?.stx_size;
                 }
@@ -272,27 +320,27 @@ impl Shared<'_> {
         Ok(())
     }
 
-    /// A further name of something copied before.
-    fn link(&self, existing: &RelPath, found: WalkEntry) -> TreeResult<()> {
-        match self.writer.hard_link(existing, &found.entry.path) {
+    /// A further name of something copied before. The source is asked again only if that is not there.
+    fn link(&self, existing: &RelPath, new: RelPath, way: &mut DirStack<()>) -> TreeResult<()> {
+        match self.writer.hard_link(existing, &new) {
             Ok(()) => {
                 self.done(0);
                 Ok(())
             }
             // The first name went away before it could be copied.
             Err(TreeError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                self.copy_file(Job { found, open: None })
+                self.copy_found(new, way)
             }
             Err(e) => Err(e),
         }
     }
 }
 
-/// The earlier copy, with the directory that was used last kept open.
+/// The earlier copy.
 struct Earlier {
     index: IndexReader,
-    tree: Arc<Dir>,
-    dir: Option<(RelPath, Arc<Dir>)>,
+    /// The way to the directory that was used last.
+    way: DirStack<()>,
 }
 
 impl Earlier {
@@ -302,7 +350,7 @@ impl Earlier {
             return false;
         }
         let Some((parent, name)) = entry.path.split() else { return false };
-        let Some(dir) = self.dir(&parent) else { return false };
+        let Ok(dir) = self.way.go(&parent) else { return false };
         let intact =
             dir.stat(name).ok().and_then(|stat| Entry::from_statx(entry.path.clone(), &stat)).is_some_and(
                 |copy| {
@@ -315,20 +363,6 @@ impl Earlier {
         // A file system with a lower limit, or one that cannot link at all: it is copied.
         intact && writer.link_from(&dir, name, &entry.path).is_ok()
     }
-
-    fn dir(&mut self, path: &RelPath) -> Option<Arc<Dir>> {
-        if let Some((at, dir)) = &self.dir
-            && at == path
-        {
-            return Some(Arc::clone(dir));
-        }
-        let mut dir = Arc::clone(&self.tree);
-        for name in path.components() {
-            dir = Arc::new(dir.open_dir(name).ok()?);
-        }
-        self.dir = Some((path.clone(), Arc::clone(&dir)));
-        Some(dir)
-    }
 }
 
 /// The thread that walks: it makes everything but the contents of files that changed.
@@ -338,10 +372,12 @@ struct Scan<'a, 'b> {
     previous: Option<Earlier>,
     index: Option<IndexWriter>,
     synced: bool,
+    /// Of everything with several names.
+    paths: PathSet,
     /// The first path of each inode with several names.
-    first: HashMap<NodeId, RelPath>,
-    /// Further names, made when all files are there.
-    links: Vec<(RelPath, WalkEntry)>,
+    first: HashMap<NodeId, PathKey>,
+    /// Further names, made when all files are there: of what is at the first path.
+    links: Vec<(PathKey, PathKey)>,
 }
 
 impl Scan<'_, '_> {
@@ -364,11 +400,13 @@ impl Scan<'_, '_> {
         if found.entry.is_linked() {
             if found.entry.is_file() {
                 // Which inode it is decides about links: hold on to it.
-                match found.open() {
+                match found.open_now() {
                     Err(e) if gone(&e) => {
                         self.shared.vanished();
                         return Ok(());
                     }
+                    // It is opened later, and is by then what it is.
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                     other => {
                         let (file, entry) = other.map_err(|e| TreeError::io("open", &found.entry.path, e))?;
                         found.entry = entry.clone();
@@ -383,10 +421,10 @@ impl Scan<'_, '_> {
                 {
                     index.add(&found.entry)?;
                 }
-                self.links.push((first.clone(), found));
+                self.links.push((*first, self.paths.add(&found.entry.path)));
                 return Ok(());
             }
-            self.first.insert(id, found.entry.path.clone());
+            self.first.insert(id, self.paths.add(&found.entry.path));
         }
         if found.entry.is_file() { self.file(Job { found, open }) } else { self.other(found) }
     }
@@ -405,6 +443,9 @@ impl Scan<'_, '_> {
             return Ok(());
         }
         self.sync_source()?;
+        if entry.path.as_bytes().len() > LONG_PATH {
+            return self.shared.copy_file(job);
+        }
         self.queue.send(job).map_err(|_| TreeError::Cancelled)
     }
 
@@ -423,7 +464,7 @@ impl Scan<'_, '_> {
         match found.read_xattrs() {
             Ok(xattrs) => found.entry.xattrs = xattrs,
             Err(e) if gone(&e) && !found.entry.is_dir() => {
-                self.first.retain(|_, path| *path != found.entry.path);
+                self.first.remove(&NodeId { dev: found.entry.dev, ino: found.entry.ino });
                 self.shared.vanished();
                 return Ok(());
             }
@@ -432,7 +473,7 @@ impl Scan<'_, '_> {
             Err(e) => return Err(TreeError::io("read the extended attributes of", &found.entry.path, e)),
         }
         if found.mount_point {
-            let path = &found.entry.path;
+            let path = found.entry.path.shown();
             self.shared.writer.warn(format!("{path}: what is mounted there is not part of the copy"));
         }
         self.shared.writer.create(&found.entry)?;

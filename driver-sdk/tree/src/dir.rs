@@ -162,8 +162,9 @@ impl Dir {
         Ok((File::from(fd), stat))
     }
 
-    /// The names in this directory, sorted bytewise, without `.` and `..`.
-    pub(crate) fn names(&self) -> io::Result<Names> {
+    /// The names in this directory, sorted bytewise, without `.` and `..`; none when they take more memory
+    /// than `most` bytes.
+    pub(crate) fn names(&self, most: usize) -> io::Result<Option<Names>> {
         rustix::fs::seek(&self.fd, SeekFrom::Start(0))?;
         let mut buffer = [MaybeUninit::uninit(); 32768];
         let mut listing = RawDir::new(&self.fd, &mut buffer);
@@ -177,9 +178,37 @@ impl Dir {
             let name = entry.file_name().to_bytes();
             if !matches!(name, b"." | b"..") {
                 names.push(name);
+                if names.memory() > most {
+                    return Ok(None);
+                }
             }
         }
         names.sort();
+        Ok(Some(names))
+    }
+
+    /// The next few names in this directory, unsorted, from where the last call for the same open directory
+    /// ended; none at the end.
+    pub(crate) fn more_names(&self) -> io::Result<Names> {
+        let mut buffer = [MaybeUninit::uninit(); 8192];
+        let mut listing = RawDir::new(&self.fd, &mut buffer);
+        let mut names = Names::default();
+        loop {
+            match listing.next() {
+                None | Some(Err(Errno::NOENT)) => break,
+                Some(entry) => {
+                    let entry = entry?;
+                    let name = entry.file_name().to_bytes();
+                    if !matches!(name, b"." | b"..") {
+                        names.push(name);
+                    }
+                }
+            }
+            // What is read from the kernel is used up: a further read would move on.
+            if listing.is_buffer_empty() && !names.spans.is_empty() {
+                break;
+            }
+        }
         Ok(names)
     }
 }
@@ -216,6 +245,15 @@ impl Names {
         self.spans.sort_unstable_by(|a, b| Self::span(bytes, *a).cmp(Self::span(bytes, *b)));
         // A directory that changes while it is listed may show a name twice.
         self.spans.dedup_by(|a, b| Self::span(bytes, *a) == Self::span(bytes, *b));
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.spans.is_empty()
+    }
+
+    /// Bytes of memory.
+    pub(crate) fn memory(&self) -> usize {
+        self.bytes.capacity() + self.spans.capacity() * size_of::<(usize, u16)>()
     }
 
     /// The next name, each once.

@@ -3,7 +3,8 @@
 use std::io;
 use std::path::Path;
 
-use crate::path::{PathError, RelPath};
+use crate::limits::Limit;
+use crate::path::{PathError, RelPath, shorten};
 
 /// The result of an operation on a tree.
 pub type TreeResult<T> = Result<T, TreeError>;
@@ -27,6 +28,14 @@ pub enum TreeError {
     /// An archive that is damaged, or holds what cannot be in a tree.
     #[error("the archive is damaged: {0}")]
     Archive(String),
+    /// The tree is larger than what is read of one.
+    #[error("{path}: {limit}, which is the most that is read of a tree")]
+    Limit {
+        /// Where.
+        path: String,
+        /// What is too much.
+        limit: Limit,
+    },
     /// A directory below the tree is a mount point.
     #[error("{path} is a mount point of another file system: unmount it first")]
     MountPoint {
@@ -40,11 +49,15 @@ pub enum TreeError {
 
 impl TreeError {
     pub(crate) fn io(action: &'static str, path: &RelPath, source: impl Into<io::Error>) -> Self {
-        Self::Io { action, path: path.to_string(), source: source.into() }
+        Self::Io { action, path: path.shown(), source: source.into() }
     }
 
     pub(crate) fn at(action: &'static str, path: &Path, source: impl Into<io::Error>) -> Self {
-        Self::Io { action, path: path.display().to_string(), source: source.into() }
+        Self::Io { action, path: shorten(path.display().to_string()), source: source.into() }
+    }
+
+    pub(crate) fn limit(limit: Limit, path: &RelPath) -> Self {
+        Self::Limit { path: path.shown(), limit }
     }
 
     /// The system's error, where there is one.

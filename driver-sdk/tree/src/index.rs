@@ -24,6 +24,10 @@ const MARGIN_NS: u64 = 100_000_000;
 /// Where stamps are whole seconds (or two, as on FAT).
 const COARSE_MARGIN_NS: u64 = 2_100_000_000;
 
+/// Files with a longer path are not put into the index: many in one deep directory would make it larger than
+/// themselves. They are copied each time.
+const LONGEST: usize = 4096;
+
 #[derive(Serialize, Deserialize)]
 struct Header {
     convoy_tree_index: u32,
@@ -64,7 +68,7 @@ impl IndexWriter {
     }
 
     pub(crate) fn add(&mut self, entry: &Entry) -> TreeResult<()> {
-        if entry.ctime >= self.settled {
+        if entry.ctime >= self.settled || entry.path.as_bytes().len() > LONGEST {
             return Ok(());
         }
         let Entry { path, ino, size, mtime, ctime, .. } = entry.clone();

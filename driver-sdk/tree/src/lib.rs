@@ -9,11 +9,14 @@
 //! - [`TreeWriter`]: makes entries below a root, and gives directories their times last;
 //! - [`copy_tree`]: a whole tree in parallel, with hard links to an earlier copy for what did not change;
 //! - `unpack_tar` (feature `tar`): a tar archive into a [`TreeWriter`];
-//! - [`remove_tree`]: removes a tree and nothing else;
+//! - [`remove_tree`]: removes a tree and nothing else, of any depth, in bounded memory;
 //! - [`StableStorage`]: puts what was written on stable storage.
 //!
 //! Everything works relative to open directories, one path component at a time and never through a symbolic link: a
 //! container that is root inside its volume cannot make the walker leave it. `/proc` must be mounted.
+//!
+//! Depth costs one name a level, and [`limits`] says how much of a tree is read: a tree that grows while it
+//! is read ends.
 
 mod contents;
 mod copy;
@@ -21,8 +24,12 @@ mod dir;
 mod entry;
 mod error;
 mod extents;
+mod flags;
 mod index;
+mod lease;
+pub mod limits;
 mod path;
+mod path_set;
 mod remove;
 mod stable;
 mod stack;
@@ -38,8 +45,11 @@ pub use dir::{Dir, NodeId};
 pub use entry::{Entry, Kind, Timestamp, Xattrs};
 pub use error::{TreeError, TreeResult};
 pub use extents::{DataExtents, data_extents};
+pub use flags::lift_flags;
+pub use lease::wait_for_lease;
 pub use path::{PathError, RawBytes, RelPath};
-pub use remove::remove_tree;
+pub use path_set::{PathKey, PathSet};
+pub use remove::{remove_tree, remove_tree_while};
 pub use stable::StableStorage;
 #[cfg(feature = "tar")]
 pub use untar::unpack_tar;

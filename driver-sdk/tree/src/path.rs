@@ -67,6 +67,29 @@ impl fmt::Debug for RawBytes {
     }
 }
 
+/// How many bytes two paths have in common at their beginnings.
+pub(crate) fn common_prefix(one: &[u8], other: &[u8]) -> usize {
+    // Long paths are compared as fast as the machine can, up to the piece where they differ.
+    const PIECE: usize = 256;
+    let same =
+        one.chunks_exact(PIECE).zip(other.chunks_exact(PIECE)).take_while(|(a, b)| a == b).count() * PIECE;
+    let rest = |bytes| <[u8]>::get(bytes, same..).unwrap_or_default();
+    same + rest(one).iter().zip(rest(other)).take_while(|(a, b)| a == b).count()
+}
+
+/// How much of a path a message shows: of its beginning, and of its end.
+const SHOWN: (usize, usize) = (200, 100);
+
+/// A path for a message.
+pub(crate) fn shorten(path: String) -> String {
+    if path.len() <= 2 * (SHOWN.0 + SHOWN.1) {
+        return path;
+    }
+    let begins = path.get(..path.floor_char_boundary(SHOWN.0)).unwrap_or_default();
+    let ends = path.get(path.ceil_char_boundary(path.len() - SHOWN.1)..).unwrap_or_default();
+    format!("{begins}... ({} bytes) ...{ends}", path.len())
+}
+
 fn escape(bytes: &[u8]) -> Cow<'_, str> {
     if let Ok(text) = std::str::from_utf8(bytes)
         && !text.chars().any(|c| c == '%' || c.is_control())
@@ -186,6 +209,16 @@ impl RelPath {
         if plain { Ok(Self(RawBytes(bytes))) } else { Err(PathError::NotPlain(escape(&bytes).into_owned())) }
     }
 
+    /// Of bytes that came from a walk.
+    pub(crate) fn trusted(bytes: Vec<u8>) -> Self {
+        Self(RawBytes(bytes))
+    }
+
+    /// The path in a few words, for messages: the middle of a very long one is left out.
+    pub fn shown(&self) -> String {
+        shorten(self.to_string())
+    }
+
     /// The path of `name`, one component, in this directory.
     ///
     /// # Errors
@@ -197,18 +230,13 @@ impl RelPath {
         if name.contains(&0) {
             return Err(PathError::Nul(escape(name).into_owned()));
         }
-        Ok(self.child(name))
-    }
-
-    /// As [`RelPath::join`], for a name that came from the kernel's own listing.
-    pub(crate) fn child(&self, name: &[u8]) -> Self {
         let mut bytes = Vec::with_capacity(self.as_bytes().len() + 1 + name.len());
         bytes.extend_from_slice(self.as_bytes());
         if !self.is_root() {
             bytes.push(b'/');
         }
         bytes.extend_from_slice(name);
-        Self(RawBytes(bytes))
+        Ok(Self(RawBytes(bytes)))
     }
 
     /// The bytes, with `/` between components.

@@ -13,11 +13,15 @@ use rustix::io::Errno;
 use crate::dir::{Dir, fd_path, stat_fd};
 use crate::entry::{Entry, Kind, Timestamp};
 use crate::error::{TreeError, TreeResult};
+use crate::limits::{DEPTH, Limit, PATH};
 use crate::path::RelPath;
+use crate::path_set::{PathKey, PathSet};
+use crate::stack::DirStack;
 use crate::xattr;
 
-/// How many directories stay open for what is made in them next.
+/// How many directories stay open for what is made in them next, if their paths are not longer than this.
 const OPEN_DIRS: usize = 128;
+const OPEN_PATH: usize = 4096;
 /// How many warnings are kept word by word.
 const WARNINGS: usize = 100;
 
@@ -31,9 +35,25 @@ const WARNINGS: usize = 100;
 #[derive(Debug)]
 pub struct TreeWriter {
     root: Arc<Dir>,
-    open: Mutex<HashMap<RelPath, Arc<Dir>>>,
-    dirs: Mutex<Vec<Entry>>,
+    open: Mutex<OpenDirs>,
+    dirs: Mutex<NewDirs>,
     warnings: Mutex<Vec<String>>,
+}
+
+/// Directories for what is made in them next.
+#[derive(Debug)]
+struct OpenDirs {
+    recent: HashMap<RelPath, Arc<Dir>>,
+    /// The way to the one that was opened last.
+    way: DirStack<()>,
+}
+
+/// Directories that get their metadata at the end, in the order in which they were made. Their entries have
+/// no paths.
+#[derive(Debug, Default)]
+struct NewDirs {
+    paths: PathSet,
+    entries: Vec<(PathKey, Entry)>,
 }
 
 /// A regular file being made: write its contents to [`NewFile::file`], then call [`NewFile::finish`].
@@ -82,9 +102,11 @@ impl TreeWriter {
                 Err(e) => return Err(TreeError::at("take the inherited ACL from", root, e)),
             }
         }
+        let root = Arc::new(dir);
+        let way = DirStack::new(Arc::clone(&root), ());
         Ok(Self {
-            root: Arc::new(dir),
-            open: Mutex::default(),
+            root,
+            open: Mutex::new(OpenDirs { recent: HashMap::new(), way }),
             dirs: Mutex::default(),
             warnings: Mutex::default(),
         })
@@ -121,7 +143,9 @@ impl TreeWriter {
             rustix::fs::mkdirat(&*dir, name, Mode::RWXU)
                 .map_err(|e| TreeError::io("create", &entry.path, e))?;
         }
-        lock(&self.dirs).push(entry.clone());
+        let mut dirs = lock(&self.dirs);
+        let key = dirs.paths.add(&entry.path);
+        dirs.entries.push((key, Entry { path: RelPath::root(), ..entry.clone() }));
         Ok(())
     }
 
@@ -173,11 +197,13 @@ impl TreeWriter {
     /// # Errors
     /// What the kernel says.
     pub fn finish(self) -> TreeResult<Vec<String>> {
-        lock(&self.open).clear();
-        let dirs = std::mem::take(&mut *lock(&self.dirs));
+        let NewDirs { paths, entries } = std::mem::take(&mut *lock(&self.dirs));
+        let mut way = DirStack::new(Arc::clone(&self.root), ());
         // Parents were made before their children, so backwards is deepest first.
-        for entry in dirs.iter().rev() {
-            self.apply(&*self.dir(&entry.path)?, entry, None)?;
+        for (key, mut entry) in entries.into_iter().rev() {
+            entry.path = paths.get(key);
+            let dir = way.go(&entry.path).map_err(|e| TreeError::io("open directory", &entry.path, e))?;
+            self.apply(&*dir, &entry, None)?;
         }
         Ok(self.warnings())
     }
@@ -201,33 +227,29 @@ impl TreeWriter {
         Ok((self.dir(&parent)?, name))
     }
 
-    /// The directory at `path`, opened one component at a time from the deepest one that is still open.
+    /// The directory at `path`, opened one component at a time.
     fn dir(&self, path: &RelPath) -> TreeResult<Arc<Dir>> {
         if path.is_root() {
             return Ok(Arc::clone(&self.root));
         }
-        if let Some(dir) = lock(&self.open).get(path) {
+        let length = path.as_bytes().len();
+        if length > PATH {
+            return Err(TreeError::limit(Limit::Path(PATH), path));
+        }
+        let mut open = lock(&self.open);
+        let short = length <= OPEN_PATH;
+        if short && let Some(dir) = open.recent.get(path) {
             return Ok(Arc::clone(dir));
         }
-        let mut missing = vec![path.clone()];
-        let mut dir = Arc::clone(&self.root);
-        let mut at = path.split().map(|(parent, _)| parent);
-        while let Some(parent) = at.filter(|p| !p.is_root()) {
-            if let Some(open) = lock(&self.open).get(&parent) {
-                dir = Arc::clone(open);
-                break;
-            }
-            at = parent.split().map(|(above, _)| above);
-            missing.push(parent);
+        let dir = open.way.go(path).map_err(|e| TreeError::io("open directory", path, e))?;
+        if open.way.depth() > DEPTH {
+            return Err(TreeError::limit(Limit::Depth, path));
         }
-        for path in missing.into_iter().rev() {
-            let Some((_, name)) = path.split() else { continue };
-            dir = Arc::new(dir.open_dir(name).map_err(|e| TreeError::io("open directory", &path, e))?);
-            let mut open = lock(&self.open);
-            if open.len() >= OPEN_DIRS {
-                open.clear();
+        if short {
+            if open.recent.len() >= OPEN_DIRS {
+                open.recent.clear();
             }
-            open.insert(path, Arc::clone(&dir));
+            open.recent.insert(path.clone(), Arc::clone(&dir));
         }
         Ok(dir)
     }
@@ -270,7 +292,10 @@ impl TreeWriter {
         for (name, value) in &entry.xattrs {
             match xattr::set(path, name, value) {
                 Err(e) if Errno::from_io_error(&e) == Some(Errno::NOTSUP) => {
-                    self.warn(format!("{}: the file system cannot hold the attribute {name}", entry.path));
+                    self.warn(format!(
+                        "{}: the file system cannot hold the attribute {name}",
+                        entry.path.shown()
+                    ));
                 }
                 other => {
                     other.map_err(|e| TreeError::io("set the extended attributes of", &entry.path, e))?

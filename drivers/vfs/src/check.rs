@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use convoy_driver_sdk::protocol::{Checked, Finding, Severity};
 use convoy_driver_sdk::records::RecordStore;
+use convoy_driver_sdk::tree::remove_tree;
 use convoy_driver_sdk::{DriverError, Name, atomic};
 
 use crate::driver::VfsDriver;
@@ -13,6 +14,7 @@ use crate::error::{VfsError, VfsResult, io_error};
 use crate::layout::{CONFIG, IMAGE};
 use crate::record::VolumeRecord;
 use crate::thaw::changed_size;
+use crate::trash::{self, Aside};
 use crate::workspace::{abandoned, exists};
 
 /// Below this part of room, or of files (a hundredth), it is told.
@@ -32,6 +34,7 @@ impl VfsDriver {
         let mut checker = Checker { driver: self, repair, findings: Vec::new() };
         checker.storage()?;
         checker.leftovers()?;
+        checker.set_aside();
         checker.volumes()?;
         checker.kept()?;
         checker.strangers()?;
@@ -120,6 +123,33 @@ impl Checker<'_> {
             });
         }
         Ok(())
+    }
+
+    /// What could not be removed or settled.
+    fn set_aside(&mut self) {
+        for aside in trash::aside(&self.driver.layout.aside()) {
+            let Aside { path, volume, why, deleted, size } = aside;
+            let shown = path.display();
+            if deleted {
+                let text = format!("{size} of what was deleted are still at {shown}: {why}");
+                self.repairable(format!("volume {volume}"), text, || Ok(remove_tree(&path)?));
+            } else {
+                self.found(
+                    Severity::Warning,
+                    format!("volume {volume}"),
+                    format!("{size} are at {shown}: {why}"),
+                );
+            }
+            let by_hand = match deleted {
+                true => format!(
+                    "convoy doctor --repair tries again; by hand: chattr -R -i -a {shown}; rm -rf {shown}"
+                ),
+                false => format!("take out of it what is needed, then remove it: rm -rf {shown}"),
+            };
+            if let Some(finding) = self.findings.last_mut().filter(|finding| !finding.repaired) {
+                finding.hint.get_or_insert(by_hand);
+            }
+        }
     }
 
     /// Records, and whether what they say is there.

@@ -146,9 +146,9 @@ impl From<VfsError> for DriverError {
 /// Root may do everything on a local file system: what it may not do, it may not on a server.
 fn squashed(error: DriverError, kind: io::ErrorKind) -> DriverError {
     match kind {
-        io::ErrorKind::PermissionDenied if rustix::process::geteuid().is_root() => {
-            error.hint("on NFS, export the directory with no_root_squash")
-        }
+        io::ErrorKind::PermissionDenied if rustix::process::geteuid().is_root() => error.hint(
+            "on NFS, export the directory with no_root_squash; elsewhere look for flags with lsattr -d",
+        ),
         _ => error,
     }
 }
@@ -159,6 +159,7 @@ fn tree_error(error: TreeError, text: String) -> DriverError {
             DriverError::io(format_args!("cannot {action} {path}"), &source)
         }
         TreeError::Path(_) | TreeError::Archive(_) => DriverError::new(ErrorKind::DataLoss, text),
+        TreeError::Limit { .. } => DriverError::new(ErrorKind::Exhausted, text),
         TreeError::MountPoint { .. } => DriverError::new(ErrorKind::InUse, text),
         TreeError::Cancelled => DriverError::new(ErrorKind::Cancelled, text),
     }

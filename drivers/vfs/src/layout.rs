@@ -9,6 +9,7 @@
 //! <vfs.path>/config/lock                             the locks of all volumes: see `locks`
 //! <vfs.path>/config/snapshots/<volume>/<snapshot>/   tree/, index and snapshot.json
 //! <vfs.path>/config/work/<process>/                  what is not finished: see `workspace`
+//! <vfs.path>/config/aside/                           what could not be removed or settled: see `trash`
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -41,6 +42,10 @@ impl Layout {
 
     pub(crate) fn work(&self) -> PathBuf {
         self.config().join("work")
+    }
+
+    pub(crate) fn aside(&self) -> PathBuf {
+        self.config().join("aside")
     }
 
     pub(crate) fn lock(&self) -> PathBuf {

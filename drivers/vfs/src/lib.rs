@@ -9,7 +9,8 @@
 //! - `thaw`: volumes made of snapshots, and volumes that go back to one; `check`: what is not as it should be;
 //! - `record`, `layout`, `options`: what is on disk, where, and what may be asked for;
 //! - `locks`: one change of a volume at a time; `sync`: a directory's names made durable beside other work;
-//! - `workspace`: the place for what is not finished, and what becomes of it after a crash.
+//! - `workspace`: the place for what is not finished, and what becomes of it after a crash; `trash`: what is
+//!   to be removed.
 
 mod check;
 pub mod driver;
@@ -23,6 +24,7 @@ mod restore;
 mod snapshots;
 mod sync;
 mod thaw;
+mod trash;
 mod volumes;
 mod workspace;
 

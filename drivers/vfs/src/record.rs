@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use convoy_driver_sdk::{Name, Timestamp, atomic};
 use serde::{Deserialize, Deserializer, Serialize, de};
@@ -10,6 +11,24 @@ use crate::error::{VfsError, VfsResult, io_error};
 
 /// Records of this format and older ones (0: convoy 0.5) are understood.
 const FORMAT: u32 = 1;
+
+/// Tells a volume from others that had, or will have, the same name. Records of older convoys have none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Incarnation(String);
+
+impl Incarnation {
+    /// That of a volume which is made now: two of one name are never made in the same nanosecond, since each
+    /// waits for its lock.
+    pub(crate) fn new() -> Self {
+        let moment = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Self(format!("{:x}", moment.as_nanos()))
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
 
 /// The record of a volume, `vfs_volume_<name>.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -31,6 +50,9 @@ pub(crate) struct VolumeRecord {
     pub(crate) created_time: Timestamp,
     #[serde(default, deserialize_with = "none_is_empty")]
     pub(crate) snapshots: BTreeMap<Name, SnapshotRecord>,
+    /// Not in 0.5. Kept data that becomes a volume again is the same one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) incarnation: Option<Incarnation>,
     /// Not in 0.5.
     #[serde(default, deserialize_with = "known_format")]
     pub(crate) format: u32,
@@ -69,6 +91,7 @@ impl VolumeRecord {
             prepare_for_vm: false,
             created_time: Timestamp::now(),
             snapshots: BTreeMap::new(),
+            incarnation: Some(Incarnation::new()),
             format: FORMAT,
             further: BTreeMap::new(),
         }

@@ -14,7 +14,7 @@ use crate::driver::VfsDriver;
 use crate::error::{VfsError, VfsResult, io_error};
 use crate::layout::{CONFIG, IMAGE};
 use crate::options::CreateOptions;
-use crate::record::VolumeRecord;
+use crate::record::{Incarnation, VolumeRecord};
 use crate::volumes::{open_image, set_owner};
 use crate::workspace::{DATA, Kind, Parcel, exists};
 
@@ -30,6 +30,7 @@ pub(crate) enum Restore {
 #[derive(Debug)]
 pub(crate) struct Target {
     pub(crate) name: Name,
+    pub(crate) incarnation: Incarnation,
     pub(crate) parcel: Parcel,
     pub(crate) options: CreateOptions,
     pub(crate) size: u64,
@@ -48,12 +49,14 @@ impl VfsDriver {
             return Err(VfsError::Reserved);
         }
         self.locked(&name, context, || self.refuse_taken(&name))?;
-        let parcel = self.workspace.parcel(Kind::Volume, &name)?;
+        let incarnation = Incarnation::new();
+        let parcel = self.workspace.parcel(Kind::Volume, &name, Some(&incarnation))?;
         let data = parcel.join(DATA);
         fs::DirBuilder::new().mode(0o700).create(&data).map_err(io_error("make the directory", &data))?;
         let handle = format!("restore-{}", self.number());
         let storage = StableStorage::of(parcel.path())?;
-        let target = Target { name, parcel, options, size: request.size.unwrap_or(0), storage };
+        let size = request.size.unwrap_or(0);
+        let target = Target { name, incarnation, parcel, options, size, storage };
         self.restores
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -111,6 +114,7 @@ impl VfsDriver {
     fn seal(&self, target: &Target) -> VfsResult<VolumeRecord> {
         let data = target.parcel.join(DATA);
         let mut record = VolumeRecord::new(target.name.clone(), self.layout.volume(&target.name));
+        record.incarnation = Some(target.incarnation.clone());
         if target.options.vm {
             let path = data.join(IMAGE);
             let image = match open_image(&path) {

@@ -85,7 +85,7 @@ impl VfsDriver {
                 return Err(VfsError::SnapshotExists { volume: volume.clone(), snapshot: snapshot.clone() });
             }
             let data = self.present(&record)?;
-            let parcel = self.workspace.parcel(Kind::Snapshot, volume)?;
+            let parcel = self.workspace.parcel(Kind::Snapshot, volume, record.incarnation.as_ref())?;
             match self.freeze(&record, snapshot, &data, &parcel, context) {
                 Ok(()) => {}
                 Err(error) => {
@@ -96,6 +96,13 @@ impl VfsDriver {
             // The last moment: nobody waits for it any more.
             context.check()?;
             let target = self.layout.snapshot(volume, snapshot);
+            if exists(&target) {
+                // Of an earlier volume of that name, or brought by somebody: it may be dear to somebody, and
+                // is in the way.
+                let why =
+                    format!("it was where snapshot {snapshot} of {volume} goes, and no record speaks of it");
+                self.workspace.set_aside(&target, volume, &why)?;
+            }
             let taken = SnapshotRecord::new(snapshot.clone(), &record, target.join(TREE));
             record.snapshots.insert(snapshot.clone(), taken.clone());
             self.records.save(volume, &record)?;
@@ -206,7 +213,7 @@ impl VfsDriver {
                 return Ok(None);
             }
             let dir = self.layout.snapshot(volume, snapshot);
-            let parcel = self.workspace.parcel(Kind::Snapshot, volume)?;
+            let parcel = self.workspace.parcel(Kind::Snapshot, volume, record.incarnation.as_ref())?;
             if exists(&dir) {
                 // Onto the empty parcel: a crash before the record is written puts it back.
                 fs::rename(&dir, parcel.path()).map_err(io_error("move", &dir))?;
@@ -248,7 +255,7 @@ impl VfsDriver {
         let (path, unpacked) = if found.is_tree() {
             (path, None)
         } else {
-            let parcel = self.workspace.parcel(Kind::Scratch, volume)?;
+            let parcel = self.workspace.parcel(Kind::Scratch, volume, None)?;
             (unpack(&path, &parcel, context)?, Some(parcel))
         };
         let handle = format!("snapshot-{}", self.number());

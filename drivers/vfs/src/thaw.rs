@@ -14,9 +14,10 @@ use crate::driver::VfsDriver;
 use crate::error::{VfsError, VfsResult, io_error};
 use crate::layout::{CONFIG, IMAGE};
 use crate::options::CreateOptions;
-use crate::record::{SnapshotRecord, VolumeRecord};
+use crate::record::{Incarnation, SnapshotRecord, VolumeRecord};
 use crate::restore::Target;
 use crate::snapshots::{Follow, explain, unpack_into};
+use crate::volumes::{lifting, rename_lifting};
 use crate::workspace::{DATA, Kind, OLD, Parcel, exists};
 
 impl VfsDriver {
@@ -32,12 +33,13 @@ impl VfsDriver {
         let snapshot = self.find(&source, &request.snapshot)?;
         let _claim = self.flock(&source, snapshot, FlockOperation::NonBlockingLockShared)?;
         options.vm |= source.prepare_for_vm;
-        let parcel = self.workspace.parcel(Kind::Volume, &name)?;
+        let incarnation = Incarnation::new();
+        let parcel = self.workspace.parcel(Kind::Volume, &name, Some(&incarnation))?;
         let storage = StableStorage::of(parcel.path())?;
         self.thaw(&source, snapshot, &parcel.join(DATA), context)?;
         let size = if options.vm { request.size.unwrap_or(0) } else { 0 };
         check_size(&name, &parcel.join(DATA), size)?;
-        let target = Target { name, parcel, options, size, storage };
+        let target = Target { name, incarnation, parcel, options, size, storage };
         let volume = self.publish_target(&target, context);
         self.workspace.discard(target.parcel);
         volume
@@ -57,7 +59,7 @@ impl VfsDriver {
             }
             self.refuse_mounts(&data)?;
             let _claim = self.flock(&record, &found, FlockOperation::NonBlockingLockShared)?;
-            let parcel = self.workspace.parcel(Kind::Revert, name)?;
+            let parcel = self.workspace.parcel(Kind::Revert, name, record.incarnation.as_ref())?;
             let new = parcel.join(DATA);
             let storage = StableStorage::of(parcel.path())?;
             self.thaw(&record, &found, &new, context)?;
@@ -131,18 +133,20 @@ pub(crate) fn changed_size(record: &VolumeRecord, data: &Path) -> Option<u64> {
 /// Exchanges the data of a parcel with that of a volume.
 fn exchange(parcel: &Parcel, data: &Path) -> VfsResult<()> {
     let new = parcel.join(DATA);
-    match rustix::fs::renameat_with(CWD, &new, CWD, data, RenameFlags::EXCHANGE) {
-        Ok(()) => Ok(()),
+    let exchanged =
+        lifting(data, || Ok(rustix::fs::renameat_with(CWD, &new, CWD, data, RenameFlags::EXCHANGE)?));
+    let Err(error) = exchanged else { return Ok(()) };
+    match Errno::from_io_error(&error) {
         // NFS cannot. Between the two steps the parcel has both, and a reconciler ends what was begun.
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+        Some(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
             let old = parcel.join(OLD);
-            fs::rename(data, &old).map_err(io_error("move", data))?;
+            rename_lifting(data, &old).map_err(io_error("move", data))?;
             fs::rename(&new, data).map_err(io_error("move", &new)).inspect_err(|_| {
                 if let Err(error) = fs::rename(&old, data) {
                     tracing::error!(from = %old.display(), to = %data.display(), %error, "cannot undo a revert");
                 }
             })
         }
-        Err(error) => Err(io_error("exchange", data)(error)),
+        _ => Err(io_error("exchange", data)(error)),
     }
 }

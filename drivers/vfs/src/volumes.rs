@@ -9,7 +9,7 @@ use convoy_driver_sdk::mountinfo::MountTable;
 use convoy_driver_sdk::protocol::{
     CreateVolume, DeleteVolume, Health, MountVolume, Mounted, ResizeVolume, Snapshot, Volume,
 };
-use convoy_driver_sdk::tree::remove_tree;
+use convoy_driver_sdk::tree::{lift_flags, remove_tree, wait_for_lease};
 use convoy_driver_sdk::{Context, Name, atomic};
 
 use crate::driver::VfsDriver;
@@ -121,6 +121,7 @@ impl VfsDriver {
             let kept = self.kept.load(&name)?;
             if let Some(kept) = &kept {
                 record.snapshots = kept.snapshots.clone();
+                record.incarnation = kept.incarnation.clone();
                 record.prepare_for_vm = kept.prepare_for_vm;
                 record.size = kept.size;
             }
@@ -145,7 +146,7 @@ impl VfsDriver {
     fn make(&self, record: &mut VolumeRecord, options: &CreateOptions) -> VfsResult<()> {
         let target = record.path.clone();
         if record.prepare_for_vm {
-            let parcel = self.workspace.parcel(Kind::Volume, &record.name)?;
+            let parcel = self.workspace.parcel(Kind::Volume, &record.name, record.incarnation.as_ref())?;
             let data = parcel.join(DATA);
             make_dir(&data)?;
             if options.changes_directory() {
@@ -250,12 +251,12 @@ impl VfsDriver {
             let path = self.snapshot_path(record, archive);
             atomic::remove(&path).map_err(io_error("remove", &path))?;
         }
-        let parcel = self.workspace.parcel(Kind::Volume, name)?;
+        let parcel = self.workspace.parcel(Kind::Volume, name, record.incarnation.as_ref())?;
         let moves = [(data, parcel.join(DATA)), (self.layout.snapshots(name), parcel.join(SNAPSHOTS))];
         let moved = moves
             .iter()
             .filter(|(from, _)| exists(from))
-            .try_for_each(|(from, to)| match fs::rename(from, to) {
+            .try_for_each(|(from, to)| match rename_lifting(from, to) {
                 // Outside `vfs.path`, where the record said: removed where it is.
                 Err(e) if e.kind() == std::io::ErrorKind::CrossesDevices => Ok(remove_tree(from)?),
                 other => other.map_err(io_error("move", from)),
@@ -363,12 +364,28 @@ impl VfsDriver {
 pub(crate) fn open_image(path: &Path) -> std::io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt as _;
     let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
-    let file = File::options()
-        .read(true)
-        .write(true)
-        .custom_flags(i32::try_from(flags.bits()).unwrap_or_default())
-        .open(path)?;
+    let mut options = File::options();
+    options.read(true).write(true).custom_flags(i32::try_from(flags.bits()).unwrap_or_default());
+    let file = wait_for_lease(|| options.open(path))?;
     if file.metadata()?.is_file() { Ok(file) } else { Err(std::io::ErrorKind::InvalidInput.into()) }
+}
+
+/// Renames a directory, also one that is immutable or append-only, or a read-only subvolume, if root may
+/// change that.
+pub(crate) fn rename_lifting(from: &Path, to: &Path) -> std::io::Result<()> {
+    lifting(from, || fs::rename(from, to))
+}
+
+/// Does something to a directory, and once more without what may keep root from it.
+pub(crate) fn lifting(dir: &Path, change: impl Fn() -> std::io::Result<()>) -> std::io::Result<()> {
+    use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+    match change() {
+        Err(e) if matches!(e.kind(), PermissionDenied | ReadOnlyFilesystem) => {
+            let own = fs::symlink_metadata(dir).is_ok_and(|meta| meta.is_dir());
+            if own && lift_flags(dir).is_ok_and(|lifted| lifted) { change() } else { Err(e) }
+        }
+        other => other,
+    }
 }
 
 fn make_dir(path: &Path) -> VfsResult<()> {

@@ -1,16 +1,22 @@
 //! The place for what is not finished, and what becomes of it after a crash.
 //!
-//! Every process has a directory of its own in `<vfs.path>/config/work`, with a lock file that it holds as long as it lives. What
-//! it builds or takes down is a *parcel* in there, named `<kind>.<number>.<volume>`. A parcel whose process is gone is settled by
-//! whoever opens the driver next, on any host, by one rule: **what a record says should be there and is not, is put there;
-//! anything else is removed.** So an operation that was cut off before its record was written is undone, and one that was cut off
-//! after it is finished.
+//! Every process has a directory of its own in `<vfs.path>/config/work`, with a lock file that it holds as
+//! long as it lives. What it builds or takes down is a *parcel* in there, named
+//! `<kind>.<number>-<incarnation>.<volume>`. A parcel whose process is gone is settled by whoever opens the
+//! driver next, on any host, by one rule: **what a record says should be there and is not, is put there;
+//! anything else is removed.** So an operation that was cut off before its record was written is undone, and
+//! one that was cut off after it is finished. A record speaks only of its own incarnation of a volume's name:
+//! a volume that was made anew under the name of a deleted one gets nothing of what that had.
+//!
+//! Settling is quick, and one parcel cannot stop it: a parcel during which processes ended [`ATTEMPTS`] times
+//! is set aside, and what is left when [`SETTLING`] is over stays for the next start. What is to be removed
+//! is removed in the background: see [`trash`](crate::trash).
 
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -23,10 +29,14 @@ use convoy_driver_sdk::{Name, atomic};
 use crate::error::{VfsResult, io_error};
 use crate::layout::{Layout, SNAPSHOT_FILE};
 use crate::locks::Locks;
-use crate::record::{SnapshotFile, VolumeRecord};
+use crate::record::{Incarnation, SnapshotFile, VolumeRecord};
 use crate::thaw::changed_size;
+use crate::trash::{self, ATTEMPTS, Trash, set_aside};
+use crate::volumes::rename_lifting;
 
 const LOCK: &str = "lock";
+/// Which parcel is being settled, and for the how manieth time.
+const SETTLING_NOW: &str = "settling";
 /// In a parcel of a volume: its directory, and the directory of its snapshots.
 pub(crate) const DATA: &str = "data";
 pub(crate) const SNAPSHOTS: &str = "snapshots";
@@ -40,6 +50,12 @@ const LEAVING: Duration = Duration::from_secs(2);
 
 /// How long a process takes at most to give back all its locks when it ends.
 const ENDING: Duration = Duration::from_millis(200);
+
+/// How long settling may keep the driver from being open.
+const SETTLING: Duration = Duration::from_secs(30);
+
+/// How long the end of removals is waited for at the end.
+const STOPPING: Duration = Duration::from_secs(2);
 
 /// How many marks are kept to be used again.
 const SPARE_MARKS: usize = 8;
@@ -73,11 +89,13 @@ impl Kind {
         Self::ALL.iter().find(|(kind, _)| *kind == self).map_or("scratch", |(_, text)| text)
     }
 
-    fn parse(file: &OsStr) -> Option<(Self, Name)> {
+    /// The kind, the incarnation and the volume in the file name of a parcel.
+    fn parse(file: &OsStr) -> Option<(Self, Option<&str>, Name)> {
         let mut parts = file.to_str()?.splitn(3, '.');
-        let (kind, _number, name) = (parts.next()?, parts.next()?, parts.next()?);
+        let (kind, number, name) = (parts.next()?, parts.next()?, parts.next()?);
         let (kind, _) = Self::ALL.iter().find(|(_, text)| *text == kind)?;
-        Some((*kind, Name::parse(name).ok()?))
+        let incarnation = number.split_once('-').map(|(_, incarnation)| incarnation);
+        Some((*kind, incarnation, Name::parse(name).ok()?))
     }
 }
 
@@ -118,10 +136,13 @@ impl Drop for Parcel {
 #[derive(Debug)]
 pub(crate) struct Workspace {
     work: PathBuf,
+    aside: PathBuf,
     home: Mutex<Option<Arc<Home>>>,
     /// Marks that are used again: making and removing a directory costs more than renaming one.
     spare: Mutex<Vec<PathBuf>>,
     count: AtomicU64,
+    /// Whether removals are to stop.
+    stop: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
@@ -134,9 +155,11 @@ impl Workspace {
     pub(crate) fn new(layout: &Layout) -> Self {
         Self {
             work: layout.work(),
+            aside: layout.aside(),
             home: Mutex::new(None),
             spare: Mutex::default(),
             count: AtomicU64::new(0),
+            stop: Arc::default(),
         }
     }
 
@@ -165,29 +188,39 @@ impl Workspace {
         }
     }
 
-    /// A new, empty parcel.
-    pub(crate) fn parcel(&self, kind: Kind, volume: &Name) -> VfsResult<Parcel> {
-        let path = self.path(kind, volume.as_str())?;
+    /// A new, empty parcel of an incarnation of a volume.
+    pub(crate) fn parcel(
+        &self,
+        kind: Kind,
+        volume: &Name,
+        incarnation: Option<&Incarnation>,
+    ) -> VfsResult<Parcel> {
+        let path = self.path(kind, volume.as_str(), incarnation)?;
         fs::create_dir(&path).map_err(io_error("make the directory", &path))?;
         Ok(Parcel { path, kept: false })
     }
 
     /// A name in this process's directory that nothing has.
-    fn path(&self, kind: Kind, volume: &str) -> VfsResult<PathBuf> {
-        let number = self.count.fetch_add(1, Ordering::Relaxed);
-        Ok(self.home()?.dir.join(format!("{}.{number}.{volume}", kind.text())))
+    fn path(&self, kind: Kind, volume: &str, incarnation: Option<&Incarnation>) -> VfsResult<PathBuf> {
+        let number = self.number();
+        let of = incarnation.map(|incarnation| format!("-{}", incarnation.as_str())).unwrap_or_default();
+        Ok(self.home()?.dir.join(format!("{}.{number}{of}.{volume}", kind.text())))
+    }
+
+    fn number(&self) -> u64 {
+        self.count.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Says that the directory of a volume is being made at its final place.
     pub(crate) fn mark(&self, volume: &Name) -> VfsResult<Parcel> {
         let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
         if let Some(spare) = spare {
-            let path = self.path(Kind::Create, volume.as_str())?;
+            let path = self.path(Kind::Create, volume.as_str(), None)?;
             if fs::rename(spare, &path).is_ok() {
                 return Ok(Parcel { path, kept: false });
             }
         }
-        self.parcel(Kind::Create, volume)
+        self.parcel(Kind::Create, volume, None)
     }
 
     /// Takes a mark back.
@@ -218,19 +251,61 @@ impl Workspace {
             parcel.keep();
             return;
         }
+        let volume = parcel.path.file_name().and_then(Kind::parse).map(|(_, _, volume)| volume);
+        let volume = volume.as_ref().map_or("unknown", Name::as_str);
+        match self.throw_away(&parcel.path, 0, volume) {
+            Ok(trash) => {
+                parcel.keep();
+                self.empty(vec![trash]);
+            }
+            Err(error) => tracing::warn!(%error, "cannot begin to remove what was deleted"),
+        }
+    }
+
+    /// Puts a directory that is in the way where the doctor tells of it.
+    pub(crate) fn set_aside(&self, path: &Path, volume: &Name, why: &str) -> VfsResult<()> {
+        let parcel = self.parcel(Kind::Snapshot, volume, None)?;
+        fs::rename(path, &parcel.path).map_err(io_error("move", path))?;
+        set_aside(&self.aside, &parcel.keep(), why)
+    }
+
+    /// Makes trash of a directory: no rule puts anything of it anywhere any more.
+    fn throw_away(&self, path: &Path, attempts: u32, volume: &str) -> VfsResult<Trash> {
+        let trash = Trash::new(self.home()?.dir.clone(), attempts, self.number(), volume);
+        fs::rename(path, trash.path()).map_err(io_error("move", path))?;
+        Ok(trash)
+    }
+
+    /// Removes trash, piece by piece, in the background if it takes longer than a moment.
+    fn empty(&self, trash: Vec<Trash>) {
+        if trash.is_empty() {
+            return;
+        }
         let Ok(home) = self.home() else { return };
+        let (stop, aside) = (Arc::clone(&self.stop), self.aside.clone());
         let (done, wait) = channel::<()>();
         std::thread::spawn(move || {
-            drop(parcel);
+            for trash in trash {
+                trash.remove(&aside, &|| !stop.load(Ordering::Relaxed));
+            }
             // The workspace is held until its last parcel is gone.
             drop((home, done));
         });
-        // Either way of ending is fine: the sender is dropped when the tree is gone.
+        // Either way of ending is fine: the sender is dropped when all is gone.
         let _ = wait.recv_timeout(REMOVAL_PATIENCE);
     }
 
-    /// Gives the workspace up when it is empty.
+    /// Stops removals, and gives the workspace up when it is empty.
     pub(crate) fn close(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let give_up = Instant::now() + STOPPING;
+        let busy = || {
+            let home = self.home.lock().unwrap_or_else(PoisonError::into_inner);
+            home.as_ref().is_some_and(|home| Arc::strong_count(home) > 1)
+        };
+        while busy() && Instant::now() < give_up {
+            std::thread::sleep(Duration::from_millis(5));
+        }
         for spare in self.spare.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
             // What cannot be removed is left to the next start, as any parcel.
             let _ = fs::remove_dir(spare);
@@ -289,6 +364,39 @@ fn host() -> String {
     rustix::system::uname().nodename().to_string_lossy().replace(['/', '.'], "-")
 }
 
+/// How often processes ended while they settled a parcel of an abandoned workspace, written down there.
+struct Deaths {
+    file: PathBuf,
+    /// The parcel that was being settled when the last one ended, and how often that happened.
+    last: Option<(u32, String)>,
+}
+
+impl Deaths {
+    fn of(dir: &Path) -> Self {
+        let file = dir.join(SETTLING_NOW);
+        let last = fs::read_to_string(&file).ok().and_then(|text| {
+            let (deaths, parcel) = text.split_once(' ')?;
+            Some((deaths.parse().ok()?, parcel.to_owned()))
+        });
+        Self { file, last }
+    }
+
+    fn before(&self, parcel: &OsStr) -> u32 {
+        self.last.as_ref().filter(|(_, last)| OsStr::new(last) == parcel).map_or(0, |(deaths, _)| *deaths)
+    }
+
+    /// Counts the death that would follow now.
+    fn begin(&self, parcel: &OsStr) -> VfsResult<()> {
+        let text = format!("{} {}", self.before(parcel) + 1, parcel.to_string_lossy());
+        atomic::write_atomic(&self.file, text.as_bytes(), 0o600).map_err(io_error("write", &self.file))
+    }
+
+    fn forget(&self) {
+        // Not there, as a rule.
+        let _ = fs::remove_file(&self.file);
+    }
+}
+
 /// Settles what processes left that are gone.
 pub(crate) struct Reconciler<'a> {
     pub(crate) layout: &'a Layout,
@@ -303,33 +411,70 @@ pub(crate) struct Reconciler<'a> {
 
 impl Reconciler<'_> {
     pub(crate) fn run(&mut self) {
+        let mut trash = Vec::new();
+        let give_up = Instant::now() + SETTLING;
         for (dir, lock) in abandoned(self.layout, LEAVING) {
+            let deaths = Deaths::of(&dir);
             for parcel in fs::read_dir(&dir).into_iter().flatten().flatten() {
-                if parcel.file_name() != LOCK {
-                    self.parcel(parcel.path(), &parcel.file_name());
+                let file = parcel.file_name();
+                if file == LOCK || file == SETTLING_NOW {
+                    continue;
+                }
+                if Instant::now() >= give_up {
+                    self.warnings.push(format!("there was no time to settle all of {}", dir.display()));
+                    break;
+                }
+                match self.parcel(&parcel.path(), &file, &deaths) {
+                    Ok(Some(found)) => trash.push(found.durable()),
+                    Ok(None) => {}
+                    Err(error) => {
+                        self.warnings.push(format!("cannot settle {}: {error}", parcel.path().display()));
+                    }
                 }
             }
+            deaths.forget();
+            // Half-written counts. What cannot be cleaned keeps the directory, and nothing else.
+            let _ = atomic::clean(&dir);
             abandon(dir, lock);
         }
+        self.workspace.empty(trash);
     }
 
-    fn parcel(&mut self, path: PathBuf, file: &OsStr) {
-        let settled = match Kind::parse(file) {
-            Some((Kind::Volume, name)) => self.locked(&name, |this| this.volume(&name, &path)),
-            Some((Kind::Create, name)) => self.locked(&name, |this| this.create(&name)),
-            Some((Kind::Revert, name)) => self.locked(&name, |this| this.revert(&name, &path)),
-            Some((Kind::Snapshot, name)) => self.locked(&name, |this| this.snapshot(&name, &path)),
-            Some((Kind::Scratch, _)) => Ok(None),
-            // Nothing of ours: left alone.
-            None => return,
-        };
-        match settled {
-            Ok(done) => {
-                self.done.extend(done);
-                self.remove(path);
-            }
-            Err(error) => self.warnings.push(format!("cannot settle {}: {error}", path.display())),
+    /// Settles a parcel: what is left of it is trash.
+    fn parcel(&mut self, path: &Path, file: &OsStr, deaths: &Deaths) -> VfsResult<Option<Trash>> {
+        let attempts = trash::parse(file).map_or(0, |(attempts, _)| attempts);
+        if attempts >= ATTEMPTS || deaths.before(file) >= ATTEMPTS {
+            let why = format!("convoy ended {ATTEMPTS} times while it worked on this");
+            set_aside(&self.layout.aside(), path, &why)?;
+            self.warnings.push(format!("{} was set aside: {why}", path.display()));
+            return Ok(None);
         }
+        if let Some((attempts, volume)) = trash::parse(file) {
+            return self.workspace.throw_away(path, attempts, volume).map(Some);
+        }
+        // Nothing of ours is left alone.
+        let Some((kind, incarnation, name)) = Kind::parse(file) else { return Ok(None) };
+        if kind != Kind::Scratch {
+            deaths.begin(file)?;
+            let done = self.locked(&name, |this| match kind {
+                Kind::Volume => this.volume(&name, incarnation, path),
+                Kind::Create => this.create(&name),
+                Kind::Revert => this.revert(&name, incarnation, path),
+                Kind::Snapshot => this.snapshot(&name, incarnation, path),
+                Kind::Scratch => Ok(None),
+            })?;
+            self.done.extend(done);
+        }
+        if !exists(path) {
+            return Ok(None);
+        }
+        self.workspace.throw_away(path, 0, name.as_str()).map(Some)
+    }
+
+    /// The record of a volume, if there is one and it is of that incarnation.
+    fn record(&self, name: &Name, incarnation: Option<&str>) -> VfsResult<Option<VolumeRecord>> {
+        let record = self.records.load(name)?;
+        Ok(record.filter(|record| record.incarnation.as_ref().map(Incarnation::as_str) == incarnation))
     }
 
     fn locked(
@@ -349,24 +494,8 @@ impl Reconciler<'_> {
         settle(self)
     }
 
-    fn remove(&mut self, path: PathBuf) {
-        let Some((_, name)) = path.file_name().and_then(Kind::parse).filter(|_| exists(&path)) else {
-            return;
-        };
-        // Into our own workspace first, so that a large one can be removed in the background.
-        let ours = self.workspace.parcel(Kind::Scratch, &name).and_then(|parcel| {
-            let trash = parcel.join("trash");
-            fs::rename(&path, &trash).map_err(io_error("move", &path))?;
-            Ok(parcel)
-        });
-        match ours {
-            Ok(parcel) => self.workspace.discard(parcel),
-            Err(error) => self.warnings.push(error.to_string()),
-        }
-    }
-
-    fn volume(&self, name: &Name, parcel: &Path) -> VfsResult<Option<String>> {
-        if self.records.load(name)?.is_none() {
+    fn volume(&self, name: &Name, incarnation: Option<&str>, parcel: &Path) -> VfsResult<Option<String>> {
+        if self.record(name, incarnation)?.is_none() {
             return Ok(Some(format!("removed what an interrupted operation left of volume {name}")));
         }
         let mut restored = false;
@@ -390,8 +519,8 @@ impl Reconciler<'_> {
         Ok(undone.then(|| format!("removed the directory of volume {name}, whose creation was interrupted")))
     }
 
-    fn revert(&self, name: &Name, parcel: &Path) -> VfsResult<Option<String>> {
-        let Some(mut record) = self.records.load(name)? else { return Ok(None) };
+    fn revert(&self, name: &Name, incarnation: Option<&str>, parcel: &Path) -> VfsResult<Option<String>> {
+        let Some(mut record) = self.record(name, incarnation)? else { return Ok(None) };
         let (new, data) = (parcel.join(DATA), self.layout.volume(name));
         // The old tree is taken away only when the new one is whole.
         let old = parcel.join(OLD);
@@ -406,12 +535,12 @@ impl Reconciler<'_> {
         Ok(finished.then(|| format!("finished putting volume {name} back to a snapshot")))
     }
 
-    fn snapshot(&self, volume: &Name, parcel: &Path) -> VfsResult<Option<String>> {
+    fn snapshot(&self, volume: &Name, incarnation: Option<&str>, parcel: &Path) -> VfsResult<Option<String>> {
         let removed =
             || Ok(Some(format!("removed what an interrupted operation left of a snapshot of {volume}")));
         let Ok(bytes) = fs::read(parcel.join(SNAPSHOT_FILE)) else { return removed() };
         let Ok(file) = serde_json::from_slice::<SnapshotFile>(&bytes) else { return removed() };
-        let listed = self.records.load(volume)?.is_some_and(|record| {
+        let listed = self.record(volume, incarnation)?.is_some_and(|record| {
             record.snapshots.get(&file.name).is_some_and(crate::record::SnapshotRecord::is_tree)
         });
         let to = self.layout.snapshot(volume, &file.name);
@@ -432,7 +561,7 @@ pub(crate) fn exists(path: &Path) -> bool {
 pub(crate) fn place(from: &Path, to: &Path) -> VfsResult<()> {
     if let Some(dir) = to.parent() {
         atomic::create_dir(dir, 0o700).map_err(io_error("make the directory", dir))?;
-        fs::rename(from, to).map_err(io_error("move", from))?;
+        rename_lifting(from, to).map_err(io_error("move", from))?;
         atomic::sync_dir(dir).map_err(io_error("sync the directory", dir))?;
     }
     Ok(())

@@ -10,6 +10,8 @@ mod compare;
 mod crash;
 #[path = "suite/filesystems.rs"]
 mod filesystems;
+#[path = "suite/hostile_container.rs"]
+mod hostile_container;
 #[path = "suite/legacy.rs"]
 mod legacy;
 #[path = "suite/restore.rs"]
@@ -63,6 +65,11 @@ battery! {
         what_is_used_does_not_go_back;
     check:
         what_is_well_is_not_told, what_is_wrong_is_told_and_what_is_safe_repaired;
+    hostile_container:
+        settling_that_ends_the_process_three_times_costs_that_volume,
+        what_cannot_be_removed_is_told_with_its_size_and_tried_once,
+        immutable_volumes_are_deleted_and_go_back, what_a_deleted_volume_had_does_not_come_back,
+        a_directory_that_no_record_speaks_of_stops_no_snapshot;
     legacy:
         what_0_5_left_is_taken_over, its_snapshots_are_read_and_deleted, a_hostile_archive_stays_inside;
 }

@@ -3,6 +3,7 @@
 use convoy_driver_sdk::command::Command;
 use convoy_driver_sdk::filesystem;
 use convoy_driver_sdk::mountinfo::MountTable;
+use convoy_driver_sdk::protocol::Opened;
 use convoy_driver_sdk::{Context, DriverError, ErrorKind, Result};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -60,16 +61,18 @@ pub(crate) fn grow(device: &Path, context: &Context) -> Result<()> {
 
 /// Releases the devices whose images lie in a directory and that nothing is mounted from: left by a crash between
 /// attaching and mounting.
-pub(crate) fn release_unused(dir: &Path, context: &Context) -> Result<Vec<String>> {
+pub(crate) fn release_unused(dir: &Path, context: &Context, opened: &mut Opened) -> Result<()> {
     let mounts = MountTable::read()?;
-    let mut released = Vec::new();
     for (device, image) in attached(dir)? {
         if mounts.of_source(&device).next().is_none() {
-            release(&device, context)?;
-            released.push(image.display().to_string());
+            let what = format!("the loop device of {}", image.display());
+            match release(&device, context) {
+                Ok(()) => opened.recovered.push(format!("released {what}")),
+                Err(error) => opened.warnings.push(format!("cannot release {what}: {error}")),
+            }
         }
     }
-    Ok(released)
+    Ok(())
 }
 
 /// The devices whose images lie in a directory, and those images.

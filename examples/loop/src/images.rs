@@ -1,5 +1,6 @@
 //! The image files. Each is made under another name in the directory for unfinished work, and gets its own when it is whole and durable.
 
+use convoy_driver_sdk::protocol::Opened;
 use convoy_driver_sdk::{DriverError, ErrorKind, Name, Result, atomic, reflink};
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind as Io;
@@ -156,15 +157,20 @@ impl Images {
     }
 
     /// Removes what is among the unfinished work.
-    pub(crate) fn clear_work(&self) -> Result<usize> {
+    pub(crate) fn clear_work(&self, opened: &mut Opened) -> Result<()> {
         let work = self.work();
         let mut removed = 0;
         for entry in std::fs::read_dir(&work).map_err(io("read", &work))? {
             let path = entry.map_err(io("read", &work))?.path();
-            std::fs::remove_file(&path).map_err(io("remove", &path))?;
-            removed += 1;
+            match std::fs::remove_file(&path).map_err(io("remove", &path)) {
+                Ok(()) => removed += 1,
+                Err(error) => opened.warnings.push(error.to_string()),
+            }
         }
-        Ok(removed)
+        if removed > 0 {
+            opened.recovered.push(format!("removed {removed} unfinished images"));
+        }
+        Ok(())
     }
 }
 

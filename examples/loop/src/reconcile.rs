@@ -1,4 +1,7 @@
 //! What `open` does about a crash: finish or undo whatever was cut off, so that what was acknowledged is there and nothing else.
+//!
+//! What cannot be repaired is told, and costs what it belongs to: it never keeps the driver from being
+//! opened.
 
 use convoy_driver_sdk::mountinfo::MountTable;
 use convoy_driver_sdk::protocol::Opened;
@@ -13,8 +16,11 @@ impl LoopImages {
         let mut opened = Opened::default();
         let mounts = MountTable::read()?;
         for mount in mounts.under(&self.restore_mounts()) {
-            release_mount(&mount.mountpoint, context)?;
-            opened.recovered.push(format!("undid the restore at {}", mount.mountpoint.display()));
+            let shown = mount.mountpoint.display();
+            match release_mount(&mount.mountpoint, context) {
+                Ok(()) => opened.recovered.push(format!("undid the restore at {shown}")),
+                Err(error) => opened.warnings.push(format!("cannot undo the restore at {shown}: {error}")),
+            }
         }
         for mount in mounts.under(&self.reading_mounts()) {
             match release_mount(&mount.mountpoint, context) {
@@ -27,7 +33,10 @@ impl LoopImages {
                 Err(error) if error.kind == ErrorKind::Busy => {
                     opened.warnings.push(format!("{} is still read", mount.mountpoint.display()));
                 }
-                Err(error) => return Err(error),
+                Err(error) => {
+                    let shown = mount.mountpoint.display();
+                    opened.warnings.push(format!("cannot unmount the snapshot at {shown}: {error}"));
+                }
             }
         }
         // Empty now: the places of restores that were not mounted yet.
@@ -36,13 +45,8 @@ impl LoopImages {
                 let _ = std::fs::remove_dir(entry.path());
             }
         }
-        for image in devices::release_unused(self.images.path(), context)? {
-            opened.recovered.push(format!("released the loop device of {image}"));
-        }
-        let cut_off = self.images.clear_work()?;
-        if cut_off > 0 {
-            opened.recovered.push(format!("removed {cut_off} unfinished images"));
-        }
+        devices::release_unused(self.images.path(), context, &mut opened)?;
+        self.images.clear_work(&mut opened)?;
         let listing = self.records.load_all()?;
         let misnamed =
             listing.misnamed.iter().map(|path| format!("{} is no record of a volume", path.display()));

@@ -1,27 +1,24 @@
 //! Which inodes have been met under another name.
 //!
-//! In a snapshot that shares its files with others by hard links every file has several names, most of them elsewhere: so this remembers a
-//! path in as few bytes as it can, for a million files about 70 MiB.
+//! In a snapshot that shares its files with others by hard links every file has several names, most of them
+//! elsewhere: so this remembers a path in as few bytes as it can, for a million files about 70 MiB. The name
+//! of a directory is kept once for all that is in it.
 
 use std::collections::HashMap;
 
-use convoy_tree::{Entry, RelPath};
+use convoy_tree::{Entry, PathKey, PathSet, RelPath};
 
 /// Tables that grow one by one: a single one would need three times its size while it doubles.
 const SHARDS: usize = 64;
-/// Bytes of paths kept together.
-const BLOCK: usize = 1 << 20;
 
 /// See the [module](self).
 #[derive(Debug)]
 pub(crate) struct Links {
     /// The device of the first link; few trees have another.
     device: Option<u64>,
-    /// Where the path of an inode is: block and offset.
-    here: Vec<HashMap<u64, (u32, u32)>>,
-    elsewhere: HashMap<(u64, u64), (u32, u32)>,
-    /// Paths, each after its length.
-    paths: Vec<Vec<u8>>,
+    here: Vec<HashMap<u64, PathKey>>,
+    elsewhere: HashMap<(u64, u64), PathKey>,
+    paths: PathSet,
 }
 
 impl Default for Links {
@@ -30,7 +27,7 @@ impl Default for Links {
             device: None,
             here: vec![HashMap::new(); SHARDS],
             elsewhere: HashMap::new(),
-            paths: Vec::new(),
+            paths: PathSet::default(),
         }
     }
 }
@@ -41,33 +38,27 @@ impl Links {
         if !entry.is_linked() {
             return None;
         }
-        let path = entry.path.as_bytes();
-        let next = self.next(path.len() + 4)?;
         let shard = usize::try_from(entry.ino % SHARDS as u64).ok()?;
-        let at = if *self.device.get_or_insert(entry.dev) == entry.dev {
-            *self.here.get_mut(shard)?.entry(entry.ino).or_insert(next)
+        if *self.device.get_or_insert(entry.dev) == entry.dev {
+            Self::first(self.here.get_mut(shard)?.entry(entry.ino), &mut self.paths, entry)
         } else {
-            *self.elsewhere.entry((entry.dev, entry.ino)).or_insert(next)
-        };
-        let block = self.paths.get_mut(usize::try_from(at.0).ok()?)?;
-        if at == next {
-            block.extend_from_slice(&u32::try_from(path.len()).ok()?.to_le_bytes());
-            block.extend_from_slice(path);
-            return None;
+            Self::first(self.elsewhere.entry((entry.dev, entry.ino)), &mut self.paths, entry)
         }
-        let (len, rest) = block.get(usize::try_from(at.1).ok()?..)?.split_first_chunk::<4>()?;
-        let path = rest.get(..usize::try_from(u32::from_le_bytes(*len)).ok()?)?;
-        RelPath::new(path).ok()
     }
 
-    /// Where the next path of so many bytes goes.
-    fn next(&mut self, len: usize) -> Option<(u32, u32)> {
-        if self.paths.last().is_none_or(|block| block.len() + len > BLOCK) {
-            // A path below a very deep directory may be longer than a block.
-            self.paths.push(Vec::with_capacity(len.max(BLOCK)));
+    fn first<K>(
+        known: std::collections::hash_map::Entry<'_, K, PathKey>,
+        paths: &mut PathSet,
+        entry: &Entry,
+    ) -> Option<RelPath> {
+        use std::collections::hash_map::Entry::{Occupied, Vacant};
+        match known {
+            Occupied(first) => Some(paths.get(*first.get())),
+            Vacant(free) => {
+                free.insert(paths.add(&entry.path));
+                None
+            }
         }
-        let block = self.paths.len().checked_sub(1)?;
-        Some((u32::try_from(block).ok()?, u32::try_from(self.paths.get(block)?.len()).ok()?))
     }
 }
 

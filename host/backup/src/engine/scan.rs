@@ -29,7 +29,7 @@ pub(crate) fn scan_later(ctx: &Ctx, root: &Path, ended: &Receiver<()>) {
 /// Bytes and files of a tree, and `each` called with the bytes of every file; `None` when nobody wants to know any more.
 fn count(ctx: &Ctx, root: &Path, ended: &Receiver<()>, each: impl Fn(u64)) -> Option<(u64, u64)> {
     let (mut bytes, mut files) = (0, 0);
-    for found in walk(root, WalkOptions { xattrs: false, cross_mounts: false }).ok()? {
+    for found in walk(root, WalkOptions { xattrs: false, ..WalkOptions::default() }).ok()? {
         if ctx.check().is_err() || ended.try_recv() == Err(TryRecvError::Disconnected) {
             return None;
         }

@@ -23,7 +23,7 @@ use super::sink::{Lane, Sink};
 use crate::api::SameFile;
 use crate::error::{BackupError, BackupResult};
 use crate::format::chunk::{Encoder, all_zero};
-use crate::format::segment::{Identity, Item, ItemKind};
+use crate::format::segment::{Identity, Item, ItemKind, LONGEST_PATH};
 use crate::format::wire::Piece;
 
 /// A file up to this size is one chunk, read by a worker.
@@ -70,14 +70,17 @@ impl TreeBackup<'_> {
         jobs: &Sender<Job>,
     ) -> BackupResult<()> {
         let mut links = Links::default();
-        for found in walk(root, WalkOptions::default())? {
+        for found in walk(root, WalkOptions { longest_path: LONGEST_PATH, ..WalkOptions::default() })? {
             self.ctx.check()?;
             let found = match found? {
                 Found::Entry(found) => found,
-                Found::Vanished(path) => return Err(BackupError::SourceChanged { path: path.to_string() }),
+                Found::Vanished(path) => return Err(BackupError::SourceChanged { path: path.shown() }),
             };
             if found.mount_point {
-                tracing::warn!(path = %found.entry.path, "another file system is mounted here: it is not backed up");
+                tracing::warn!(
+                    path = found.entry.path.shown(),
+                    "another file system is mounted here: it is not backed up"
+                );
             }
             if let Some(first) = links.first_name(&found.entry) {
                 let mut item = Item::of_entry(found.entry);
@@ -176,7 +179,7 @@ impl TreeBackup<'_> {
 
     fn small(&self, found: &WalkEntry, encoder: &mut Encoder) -> BackupResult<Vec<Piece>> {
         let path = &found.entry.path;
-        let changed = || BackupError::SourceChanged { path: path.to_string() };
+        let changed = || BackupError::SourceChanged { path: path.shown() };
         let (file, opened) = found.open().map_err(|e| BackupError::io("read", path, e))?;
         if (opened.size, opened.mtime) != (found.entry.size, found.entry.mtime) {
             return Err(changed());

@@ -10,6 +10,10 @@ use minicbor::{Decode, Encode};
 use super::wire::{PackTable, Piece, WireChunk, WirePack, from_cbor, read_piece, to_cbor};
 use crate::error::{BackupError, BackupResult};
 
+/// Bytes of the longest path that is backed up: the path of every entry is written in full. Programs can pass
+/// 4,096 bytes to the kernel at once.
+pub(crate) const LONGEST_PATH: usize = 32 << 10;
+
 /// A moment: seconds since 1970 and nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
 #[cbor(array)]

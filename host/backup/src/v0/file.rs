@@ -19,6 +19,7 @@ use crate::engine::ctx::Ctx;
 use crate::engine::links::Links;
 use crate::engine::tree_restore::Restored;
 use crate::error::{BackupError, BackupResult};
+use crate::format::segment::LONGEST_PATH;
 use crate::progress::Phase;
 use crate::record::{BackupRecord, BackupStats};
 
@@ -220,11 +221,13 @@ fn pack(ctx: &Ctx, root: &Path, upload: Upload) -> BackupResult<BackupStats> {
     let mut archive = tar::Builder::new(GzEncoder::new(upload, Compression::new(6)));
     let failed = |e| BackupError::io("write", "the archive", e);
     let mut links = Links::default();
-    for found in walk(root, WalkOptions { xattrs: false, cross_mounts: false })? {
+    for found in
+        walk(root, WalkOptions { xattrs: false, longest_path: LONGEST_PATH, ..WalkOptions::default() })?
+    {
         ctx.check()?;
         let found = match found? {
             Found::Entry(found) => found,
-            Found::Vanished(path) => return Err(BackupError::SourceChanged { path: path.to_string() }),
+            Found::Vanished(path) => return Err(BackupError::SourceChanged { path: path.shown() }),
         };
         let name = Path::new(".").join(found.entry.path.as_path());
         let mut header = header(&found.entry);
@@ -299,7 +302,7 @@ fn file<W: Write>(
 ) -> BackupResult<()> {
     let path = &found.entry.path;
     let (file, opened) = found.open().map_err(|e| BackupError::io("read", path, e))?;
-    let changed = || BackupError::SourceChanged { path: path.to_string() };
+    let changed = || BackupError::SourceChanged { path: path.shown() };
     if (opened.size, opened.mtime) != (found.entry.size, found.entry.mtime) {
         return Err(changed());
     }
