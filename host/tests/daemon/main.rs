@@ -6,6 +6,7 @@ mod backups;
 mod bad_input;
 mod crash;
 mod harness;
+mod hostile_docker_user;
 mod life;
 mod mounts;
 mod operate;

@@ -127,6 +127,7 @@ fn read_create(asked: CreateVolume) -> Result<(Name, CreateSpec, bool), Error> {
         encryption_key_file: asked.encryption_key_file,
         passphrase_file: asked.passphrase_file,
         options,
+        docker: None,
     };
     Ok((name, spec, asked.verbose))
 }
