@@ -105,7 +105,9 @@ pub fn signature(device: &Path, context: &Context) -> Result<Option<String>> {
     }
 }
 
-/// Makes a file system on an empty device.
+/// Makes a file system on an empty device. Nothing is in it, not even the `lost+found` of ext4: Docker copies
+/// the files of an image only into an empty volume, and databases set themselves up only in an empty
+/// directory.
 ///
 /// Fast: nothing is discarded (a thin device reads as zeros already) and tables are initialised when they are
 /// first used.
@@ -136,7 +138,10 @@ pub fn mkfs_anew(kind: FsKind, device: &Path, context: &Context) -> Result<()> {
     };
     let command = Command::new(format!("mkfs.{kind}")).package(kind.package());
     command.args(flags).arg("--").arg(device).run(context)?;
-    Ok(())
+    match kind {
+        FsKind::Ext4 => ext4::remove_lost_and_found(device, context),
+        FsKind::Xfs | FsKind::Btrfs => Ok(()),
+    }
 }
 
 /// Grows a file system to the size of its device.

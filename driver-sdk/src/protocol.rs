@@ -169,6 +169,11 @@ pub struct OptionSpec {
     /// Whether its value must never be logged, stored or shown.
     #[serde(default)]
     pub secret: bool,
+    /// Of a create: whether Docker's users may give it (`docker volume create -o`), and not operators alone.
+    /// Say so of an option that concerns the new volume alone: it names no other storage, no address, no key
+    /// and no path of the host.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub docker: bool,
 }
 
 impl OptionSpec {
@@ -181,6 +186,13 @@ impl OptionSpec {
     #[must_use]
     pub fn default_value(mut self, default: &str) -> Self {
         self.default = Some(default.to_owned());
+        self
+    }
+
+    /// Lets Docker's users give it: see [`OptionSpec::docker`].
+    #[must_use]
+    pub fn for_docker(mut self) -> Self {
+        self.docker = true;
         self
     }
 }

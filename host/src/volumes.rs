@@ -5,7 +5,8 @@
 //! - [`ledger`]: who uses which volume; [`locks`]: one changing call a volume at a time.
 //! - [`spec`]: what a create asks for, checked against what the driver knows.
 //! - [`create`], `from_snapshot`, `mount`, `remove`, `snapshot`: the operations; [`lookup`]: volumes by name; [`orphans`]: of drivers that failed; [`known`]: their names.
-//! - [`retain`]: what Docker's Remove does to the data of single volumes.
+//! - [`docker_rules`]: what Docker's users may ask for; [`retain`]: what Docker's Remove does to the data of
+//!   single volumes.
 //! - [`error`]: what can go wrong.
 //!
 //! Every changing operation takes its volume's turn for the call to the driver and for nothing longer: data of
@@ -14,6 +15,7 @@
 
 pub mod backend;
 pub mod create;
+pub mod docker_rules;
 pub mod error;
 mod from_snapshot;
 pub mod index;
@@ -41,6 +43,7 @@ use locks::{Locks, PATIENCE, Turn};
 use retain::Policies;
 use set::DriverSet;
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
@@ -69,6 +72,8 @@ pub struct Volumes {
     pub known: Known,
     /// Whether mounts that nobody recorded are those of convoy 0.5.
     took_over: AtomicBool,
+    /// Where volumes are mounted, if not in this process's namespace.
+    mount_namespace: Option<PathBuf>,
     mounting: Arc<Locks>,
     snapshotting: Arc<Locks>,
     /// Volumes whose snapshots are open for reading, and how often.
@@ -86,6 +91,7 @@ impl Volumes {
             policies: Policies::none(),
             known: Known::default(),
             took_over: AtomicBool::new(false),
+            mount_namespace: None,
             mounting: Arc::default(),
             snapshotting: Arc::default(),
             reading: Arc::default(),
@@ -102,6 +108,12 @@ impl Volumes {
     #[must_use]
     pub fn with_known(self, known: Known) -> Self {
         Self { known, ..self }
+    }
+
+    /// With the namespace that volumes are mounted in.
+    #[must_use]
+    pub fn with_mount_namespace(self, mount_namespace: Option<PathBuf>) -> Self {
+        Self { mount_namespace, ..self }
     }
 
     /// Waits for a volume's turn to be changed altogether: made, deleted, resized.

@@ -13,7 +13,7 @@ use crate::run::capture;
 const CONFIG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/docker-plugin/config.json");
 
 /// Programs that drivers run, as far as this machine has them.
-const TOOLS: [&str; 13] = [
+const TOOLS: [&str; 14] = [
     "mount",
     "umount",
     "blkid",
@@ -21,6 +21,7 @@ const TOOLS: [&str; 13] = [
     "mkfs.ext4",
     "mkfs.xfs",
     "mkfs.btrfs",
+    "debugfs",
     "e2fsck",
     "resize2fs",
     "xfs_growfs",

@@ -221,7 +221,9 @@ fn a_full_disk_is_reported_and_undone(carrier: Carrier) -> Result<()> {
         let setup = Setup::vfs(lab, carrier);
         fs::create_dir_all(&setup.volumes).during(|| "a mount point".to_owned())?;
         run::capture(
-            Command::new("mount").args(["-t", "tmpfs", "-o", "size=8M", "none"]).arg(&setup.volumes),
+            Command::new("mount")
+                .args(["-t", "tmpfs", "-o", "size=8M,mode=0700", "none"])
+                .arg(&setup.volumes),
         )?
         .ok()?;
         let result = on_a_full_disk(lab, &setup);

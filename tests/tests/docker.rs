@@ -22,6 +22,17 @@ fn both(lab: &Lab, carrier: Carrier) -> Result<(Convoy, Engine)> {
     Ok((convoy, engine))
 }
 
+/// The same, with a place for backups that Docker's users may restore from.
+fn with_store(lab: &Lab, carrier: Carrier) -> Result<(Convoy, Engine, String)> {
+    let store = format!("vfs://{}", lab.make("store")?.display());
+    let settings = lab.path("destinations.toml");
+    fs::write(&settings, format!("[destinations.{store:?}]\n")).during(|| "the settings".to_owned())?;
+    let flags = ["--destinations", &*settings.to_string_lossy()];
+    let convoy = Setup::vfs(lab, carrier).with(&flags).start()?;
+    let engine = Engine::start(lab, &convoy.setup().socket)?;
+    Ok((convoy, engine, store))
+}
+
 /// Whether convoy holds a volume mounted.
 fn mounted(convoy: &Convoy, volume: &str) -> Result<bool> {
     Ok(!convoy.mount_point(volume)?.is_empty())
@@ -137,14 +148,13 @@ fn docker_cp_into_a_running_container_keeps_it_mounted(carrier: Carrier) -> Resu
 
 fn the_main_job(carrier: Carrier) -> Result<()> {
     Lab::run(|lab| {
-        let (convoy, engine) = both(lab, carrier)?;
+        let (convoy, engine, store) = with_store(lab, carrier)?;
         let write = "echo monday > /data/day; mkdir -m 750 /data/dir; dd if=/dev/urandom of=/data/dir/big bs=1M count=3; \
                      sha256sum /data/dir/big";
         let sum = engine.shell("source", write)?;
         assert_eq!(convoy.ok(&["snapshot", "create", "source", "--name", "first"])?, "first");
         // What comes after the snapshot is not in it.
         engine.shell("source", "echo tuesday > /data/day; rm -r /data/dir")?;
-        let store = format!("vfs://{}", lab.make("store")?.display());
         let backup = convoy.ok(&["backup", "create", "first", "--dest", &store])?;
         assert!(backup.contains("\\u0026volume=source"), "{backup}");
 

@@ -5,7 +5,7 @@ mod narrator;
 use std::path::Path;
 use std::time::Instant;
 
-use convoy_tests::error::check;
+use convoy_tests::error::{Context as _, check};
 use convoy_tests::{Engine, Error, Lab, Result, Setup, leaks, programs};
 
 use crate::cargo;
@@ -50,8 +50,14 @@ fn show(lab: &Lab, narrator: &Narrator) -> Result<()> {
     ));
 
     narrator.step("A convoy daemon with its default driver, and a Docker engine of our own");
-    let setup = Setup::bare(lab);
-    narrator.command("convoy daemon --root $DEMO/root &");
+    let store = format!("vfs://{}", lab.make("store")?.display());
+    let settings = lab.path("convoy.toml");
+    // Docker's users restore from destinations that the settings name.
+    std::fs::write(&settings, format!("[destinations.{store:?}]\n"))
+        .during(|| "the demo's settings".to_owned())?;
+    let setup = Setup::bare(lab).with(&["--config", &settings.to_string_lossy()]);
+    narrator.command("echo '[destinations.\"vfs://$DEMO/store\"]' > $DEMO/convoy.toml");
+    narrator.command("convoy daemon --root $DEMO/root --config $DEMO/convoy.toml &");
     let convoy = setup.start()?;
     narrator.command("dockerd --data-root $DEMO/docker ... &");
     let engine = Engine::start_as(lab, &setup.socket, &plugin_name(), false)?;
@@ -74,7 +80,6 @@ fn show(lab: &Lab, narrator: &Narrator) -> Result<()> {
     client(&["snapshot", "create", "notes", "--name", "tuesday"])?;
 
     narrator.step("Both snapshots are backed up; the second backup stores only what changed");
-    let store = format!("vfs://{}", lab.make("store")?.display());
     let monday = client(&["backup", "create", "monday", "--dest", &store])?;
     let tuesday = client(&["backup", "create", "tuesday", "--dest", &store])?;
     client(&["--output", "table", "backup", "list", &store])?;

@@ -28,18 +28,41 @@ pub(super) fn is_growing(device: &Path) -> bool {
 /// Grows it to the size of its device.
 pub(super) fn grow_unmounted(device: &Path, context: &Context) -> Result<()> {
     wait_until_unused(device, context)?;
-    check(device, context)?;
+    let made_lost_and_found = check(device, context)?;
     say(GROWING, device)?;
     program("resize2fs").arg(device).run(context)?;
+    if made_lost_and_found {
+        // It stays if the check put files into it.
+        if let Err(error) = remove_lost_and_found(device, context) {
+            tracing::info!(device = %device.display(), %error, "the check made a lost+found, which stays");
+        }
+    }
     say("", device)
+}
+
+/// Removes the directory that `mkfs.ext4` makes, and that `e2fsck` makes again when it looks for it. The file
+/// system must not be mounted. What is cut off is for those who would have used it to do anew: it is done
+/// before anybody does.
+pub(super) fn remove_lost_and_found(device: &Path, context: &Context) -> Result<()> {
+    let debugfs = program("debugfs").args(["-w", "-R", "rmdir lost+found", "--"]).arg(device).run(context)?;
+    // It ends with 0 whatever happens, and says on standard error which version it is, and what it could not
+    // do.
+    let said = String::from_utf8_lossy(&debugfs.stderr);
+    match said.lines().find(|line| !line.starts_with("debugfs ")) {
+        None => Ok(()),
+        Some(why) => {
+            let text = format!("cannot remove lost+found from the ext4 on {}: {why}", device.display());
+            Err(DriverError::new(ErrorKind::Internal, text))
+        }
+    }
 }
 
 fn program(name: &str) -> Command {
     Command::new(name).package(FsKind::Ext4.package())
 }
 
-/// `resize2fs` insists on a check.
-fn check(device: &Path, context: &Context) -> Result<()> {
+/// `resize2fs` insists on a check. Whether that made a `lost+found`.
+fn check(device: &Path, context: &Context) -> Result<bool> {
     let superblock = read(device)?;
     let cut_off = superblock.was_at(GROWING);
     if !superblock.is_whole() && !superblock.was_at(CHECKING) && !cut_off {
@@ -62,7 +85,7 @@ fn check(device: &Path, context: &Context) -> Result<()> {
         found = fsck("-y")?;
     }
     if found.code < 4 {
-        return Ok(());
+        return Ok(found.text().contains("/lost+found not found"));
     }
     Err(damaged(device, found.text().trim()))
 }

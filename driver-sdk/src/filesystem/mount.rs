@@ -30,7 +30,8 @@ pub struct Mount {
     pub target: PathBuf,
     /// `ext4`, `xfs`, `btrfs`, `tmpfs`.
     pub fs_type: String,
-    /// As after `mount -o`: `ro,noatime,nouuid`.
+    /// As after `mount -o`: `ro,noatime,nouuid`. `nosuid` and `nodev` hold unless `suid` and `dev` are given:
+    /// what a container leaves on a volume must not serve other users of the host.
     pub options: String,
     /// The mount namespace to mount in (`/proc/<pid>/ns/mnt`).
     pub namespace: Option<PathBuf>,
@@ -180,7 +181,7 @@ const FLAGS: &[(&str, MountFlags, bool)] = &[
 ];
 
 fn split_options(options: &str) -> (MountFlags, String) {
-    let mut flags = MountFlags::empty();
+    let mut flags = MountFlags::NOSUID | MountFlags::NODEV;
     let mut data = Vec::new();
     for option in
         options.split(',').filter(|option| !option.is_empty() && !matches!(*option, "defaults" | "remount"))
@@ -200,6 +201,10 @@ mod tests {
     #[test]
     fn flags_and_data_are_told_apart() {
         let (flags, data) = split_options("defaults,ro,noatime,nouuid,size=1m,rw");
-        assert_eq!((flags, data.as_str()), (MountFlags::NOATIME, "nouuid,size=1m"));
+        let harmless = MountFlags::NOSUID | MountFlags::NODEV;
+        assert_eq!((flags, data.as_str()), (harmless | MountFlags::NOATIME, "nouuid,size=1m"));
+        assert_eq!(split_options("").0, harmless, "what nobody asked for has no effect");
+        assert_eq!(split_options("suid,noatime,dev").0, MountFlags::NOATIME);
+        assert_eq!(split_options("dev").0, MountFlags::NOSUID);
     }
 }

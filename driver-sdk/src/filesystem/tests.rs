@@ -152,6 +152,61 @@ fn btrfs() {
 }
 
 #[test]
+fn a_new_ext4_is_empty_and_whole() {
+    let (disk, context) = (Disk::new(32 * MIB), Context::default());
+    mkfs(FsKind::Ext4, &disk.device, &context).unwrap();
+    let check = |disk: &Disk| {
+        let e2fsck = Command::new("e2fsck").args(["-f", "-n", "--"]).arg(&disk.device);
+        e2fsck.run(&Context::default()).unwrap();
+    };
+    let files = |disk: &Disk| {
+        disk.mount(FsKind::Ext4);
+        let names = std::fs::read_dir(disk.mountpoint()).unwrap().map(|entry| entry.unwrap().file_name());
+        let names: Vec<_> = names.collect();
+        unmount(&disk.mountpoint(), None, &Context::default()).unwrap();
+        names
+    };
+    check(&disk);
+    assert!(files(&disk).is_empty());
+    // Growing it checks it, which makes one.
+    disk.enlarge(64 * MIB);
+    grow(FsKind::Ext4, &disk.device, None, &context).unwrap();
+    check(&disk);
+    assert!(files(&disk).is_empty());
+    // One that is there is somebody's.
+    disk.mount(FsKind::Ext4);
+    std::fs::create_dir(disk.mountpoint().join("lost+found")).unwrap();
+    unmount(&disk.mountpoint(), None, &context).unwrap();
+    disk.enlarge(96 * MIB);
+    grow(FsKind::Ext4, &disk.device, None, &context).unwrap();
+    assert_eq!(files(&disk), ["lost+found"]);
+    // A device that cannot be opened is no success.
+    assert!(ext4::remove_lost_and_found(&disk.dir.path().join("none"), &context).is_err());
+}
+
+#[test]
+fn what_is_mounted_has_no_set_user_id_programs_and_no_devices_unless_asked() {
+    let disk = Disk::new(32 * MIB);
+    mkfs(FsKind::Ext4, &disk.device, &Context::default()).unwrap();
+    let flags = |options: &str| {
+        let spec = Mount {
+            source: disk.device.clone(),
+            target: disk.mountpoint(),
+            fs_type: "ext4".to_owned(),
+            options: options.to_owned(),
+            namespace: None,
+        };
+        mount(&spec, &Context::default()).unwrap();
+        let options = MountTable::read().unwrap().at(&disk.mountpoint()).unwrap().options.clone();
+        unmount(&disk.mountpoint(), None, &Context::default()).unwrap();
+        ["nosuid", "nodev"].map(|flag| options.iter().any(|option| option == flag))
+    };
+    assert_eq!(flags(""), [true, true]);
+    assert_eq!(flags("noatime,suid"), [false, true]);
+    assert_eq!(flags("suid,dev"), [false, false]);
+}
+
+#[test]
 fn a_device_without_file_system_is_not_mounted() {
     let disk = Disk::new(8 * MIB);
     let spec = Mount {

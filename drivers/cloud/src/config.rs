@@ -22,7 +22,7 @@ pub struct Config<T> {
 }
 
 /// How volumes are made when nothing else is said.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Common {
     /// GiB of a new volume.
     pub default_gib: u64,
@@ -30,6 +30,8 @@ pub struct Common {
     pub fs: FsKind,
     /// Whether a mounted file system is frozen for every snapshot, asked for or not.
     pub freeze: bool,
+    /// Options of every mount of a volume, as after `mount -o`.
+    pub mount_options: String,
 }
 
 /// Where things are.
@@ -53,6 +55,10 @@ pub fn options<P: Provider>() -> Vec<OptionSpec> {
         option("defaultvolumesize", "size of a new volume").default_value(P::DEFAULT_SIZE),
         option("fs", "file system of a new volume: ext4 or xfs").default_value("ext4"),
         option("fsfreeze", "freeze a mounted file system for every snapshot").default_value("false"),
+        option(
+            "mountoptions",
+            "options of every mount; with suid and dev, set-user-ID programs and devices have an effect",
+        ),
         option("endpoint", "address of the API").default_value(api),
         option("metadata-endpoint", "address of the metadata service").default_value(metadata),
     ];
@@ -84,6 +90,7 @@ impl<T> Config<T> {
             default_gib: settings::gib::<P>(bytes)?,
             fs: settings::fs_kind(options.get("fs").unwrap_or("ext4"))?,
             freeze: options.boolean("fsfreeze")?.unwrap_or(false),
+            mount_options: options.get("mountoptions").unwrap_or_default().to_owned(),
         };
         let places = Places {
             endpoint: options.url("endpoint")?,

@@ -67,7 +67,7 @@ impl<P: Provider> CloudDriver<P> {
     /// When the root cannot be used, or the provider says that this is none of its instances. A provider that cannot
     /// be reached is only a warning: what is left stays written down.
     pub fn open_with(config: Config<P::Own>, request: Opening, context: &Context) -> Result<(Self, Opened)> {
-        let common = config.common;
+        let common = config.common.clone();
         let provider = P::connect(config, context)?;
         let records = Records::open::<P>(&request.root)?;
         let intents = Intents::open(&request.root.join("intents"))?;
@@ -206,7 +206,7 @@ impl<P: Provider> CloudDriver<P> {
             source: source.to_owned(),
             target: target.to_owned(),
             fs_type: fs.to_owned(),
-            options: mount_options(fs),
+            options: mount_options(fs, ""),
             namespace: None,
         };
         filesystem::mount(&mount, &self.command_context(context))
@@ -282,9 +282,10 @@ impl<P: Provider> CloudDriver<P> {
     }
 }
 
-/// Mount options without which a copy of a file system cannot be mounted beside its origin.
-fn mount_options(fs: &str) -> String {
-    fs.parse::<FsKind>().map(|kind| kind.mount_options("")).unwrap_or_default()
+/// Mount options, and before them those without which a copy of a file system cannot be mounted beside its
+/// origin.
+fn mount_options(fs: &str, options: &str) -> String {
+    fs.parse::<FsKind>().map_or_else(|_| options.to_owned(), |kind| kind.mount_options(options))
 }
 
 /// Whether a request that came back with this may have been carried out all the same.

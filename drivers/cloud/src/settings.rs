@@ -12,7 +12,8 @@ pub fn create_options() -> Vec<OptionSpec> {
         OptionSpec::new("id", "take this existing cloud volume instead of making one"),
         OptionSpec::new("backup", "begin as this backup (a URL of this provider)"),
         OptionSpec::new("fs", "the file system of a new volume: ext4 or xfs")
-            .default_value("the driver's default"),
+            .default_value("the driver's default")
+            .for_docker(),
         OptionSpec::new("copy", "true: a backup of another region may be copied here first")
             .default_value("false"),
     ]
@@ -94,5 +95,19 @@ pub fn boolean(name: &str, text: &str) -> Result<bool> {
             ErrorKind::InvalidArgument,
             format!("invalid value {text:?} of {name}: expected true or false"),
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A new option is to be given its place here: see [`OptionSpec::docker`].
+    #[test]
+    fn every_create_option_is_for_dockers_users_or_not() {
+        let told = create_options();
+        let told: Vec<_> = told.iter().map(|option| (option.name.as_str(), option.docker)).collect();
+        // Any volume and any backup of the account, and traffic that is paid for, are not theirs.
+        assert_eq!(told, [("id", false), ("backup", false), ("fs", true), ("copy", false)]);
     }
 }

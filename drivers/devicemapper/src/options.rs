@@ -90,8 +90,12 @@ pub fn specs() -> Vec<OptionSpec> {
         .default_value("4096"),
         new(VOLUME_SIZE, "size of a volume created without one").default_value("100G"),
         new(FS, "file system of new volumes: ext4, xfs or btrfs").default_value("ext4"),
-        new(MOUNT_OPTIONS, "options of every mount; `discard` gives the blocks of deleted files back")
-            .default_value("discard"),
+        new(
+            MOUNT_OPTIONS,
+            "options of every mount; `discard` gives the blocks of deleted files back; with suid and dev, \
+             set-user-ID programs and devices have an effect",
+        )
+        .default_value("discard"),
         new(NO_SPACE, "when the pool is full, writes wait (queue) or fail at once (error)")
             .default_value("queue"),
         new(WARN, "usage of the pool, in percent, from which on there are warnings").default_value("80"),
@@ -103,7 +107,8 @@ pub fn specs() -> Vec<OptionSpec> {
 pub fn create_specs() -> Vec<OptionSpec> {
     vec![
         OptionSpec::new(CREATE_FS, "file system of this volume: ext4, xfs or btrfs")
-            .default_value("dm.fs of the driver"),
+            .default_value("dm.fs of the driver")
+            .for_docker(),
     ]
 }
 
@@ -286,6 +291,14 @@ mod tests {
     }
 
     const DEVICES: [(&str, &str); 2] = [(DATADEV, "/dev/sdb1"), (METADATADEV, "/dev/sdb2")];
+
+    /// A new option is to be given its place here: see [`OptionSpec::docker`].
+    #[test]
+    fn every_create_option_is_for_dockers_users_or_not() {
+        let told = create_specs();
+        let told: Vec<_> = told.iter().map(|option| (option.name.as_str(), option.docker)).collect();
+        assert_eq!(told, [(CREATE_FS, true)]);
+    }
 
     #[test]
     fn the_defaults_are_those_of_0_5() {

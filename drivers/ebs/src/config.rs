@@ -42,9 +42,10 @@ pub fn options() -> Vec<OptionSpec> {
 pub fn create_options() -> Vec<OptionSpec> {
     vec![
         OptionSpec::new("type", "gp3, gp2, io1, io2, st1, sc1 or standard")
-            .default_value("the driver's default"),
-        OptionSpec::new("iops", "IOPS of a gp3, io1 or io2 volume"),
-        OptionSpec::new("throughput", "MiB/s of a gp3 volume"),
+            .default_value("the driver's default")
+            .for_docker(),
+        OptionSpec::new("iops", "IOPS of a gp3, io1 or io2 volume").for_docker(),
+        OptionSpec::new("throughput", "MiB/s of a gp3 volume").for_docker(),
         OptionSpec::new("encrypted", "true: encrypt the volume").default_value("the driver's default"),
         OptionSpec::new("kmskeyid", "KMS key to encrypt it with").default_value("the driver's default"),
     ]
@@ -89,4 +90,20 @@ fn parse_tags(options: &Options<'_>) -> Result<BTreeMap<String, String>> {
         tags.insert(key.to_owned(), value.to_owned());
     }
     Ok(tags)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A new option is to be given its place here: see [`OptionSpec::docker`].
+    #[test]
+    fn every_create_option_is_for_dockers_users_or_not() {
+        let told = create_options();
+        let told: Vec<_> = told.iter().map(|option| (option.name.as_str(), option.docker)).collect();
+        // Whether volumes are encrypted, and with which key, the operator says.
+        let expected =
+            [("type", true), ("iops", true), ("throughput", true), ("encrypted", false), ("kmskeyid", false)];
+        assert_eq!(told, expected);
+    }
 }

@@ -13,6 +13,7 @@ use crate::driver::VfsDriver;
 use crate::error::{VfsError, VfsResult, io_error};
 use crate::layout::{CONFIG, IMAGE};
 use crate::record::VolumeRecord;
+use crate::shelter;
 use crate::thaw::changed_size;
 use crate::trash::{self, Aside};
 use crate::workspace::{abandoned, exists};
@@ -81,6 +82,11 @@ impl Checker<'_> {
         }
         if let Some(text) = self.driver.no_locks() {
             self.found(Severity::Warning, &subject, text);
+        }
+        let real = fs::canonicalize(path).map_err(io_error("find", path))?;
+        if let Err(error) = shelter::refuse_reachable(&real, &real) {
+            let error = DriverError::from(error);
+            self.found(Severity::Error, &subject, error.message).hint = error.hint;
         }
         // The name of no volume: nobody waits for that.
         match self.driver.locks.try_acquire(&Name::from_static(CONFIG)) {

@@ -13,7 +13,7 @@ use convoy_driver_sdk::protocol::{
     Probed, ResizeVolume, RevertVolume, Snapshot, UnmountVolume, Volume,
 };
 use convoy_driver_sdk::records::RecordStore;
-use convoy_driver_sdk::{Context, Driver, DriverError, Name, PROTOCOL_VERSION, Result};
+use convoy_driver_sdk::{Context, Driver, DriverError, Name, PROTOCOL_VERSION, Result, atomic};
 
 use crate::error::{VfsError, VfsResult, io_error};
 use crate::layout::Layout;
@@ -22,12 +22,17 @@ use crate::locks::Locks;
 use crate::options::{DriverOptions, create_options, driver_options};
 use crate::record::VolumeRecord;
 use crate::restore::Restore;
+use crate::shelter;
 use crate::snapshots::OpenedHere;
 use crate::sync::DirSync;
 use crate::workspace::{Reconciler, Workspace};
 
 /// Below this part of free space (a hundredth) a probe says so.
 const LOW: u64 = 100;
+
+/// Of `vfs.path`, where it is made: root alone gets through, to the volumes and whatever containers put into
+/// them.
+const DIR_MODE: u32 = 0o700;
 
 /// Volumes as directories.
 #[derive(Debug)]
@@ -54,6 +59,8 @@ impl VfsDriver {
         let DriverOptions { layout, default_size, unsaved } =
             DriverOptions::parse(request.root, &request.options, request.override_saved)?;
         let config = layout.config();
+        atomic::create_dir(&layout.path, DIR_MODE).map_err(io_error("make the directory", &layout.path))?;
+        let sheltered = shelter::take(&layout.path)?;
         let driver = Self {
             default_size,
             records: RecordStore::volumes(&config, "vfs")?,
@@ -73,7 +80,7 @@ impl VfsDriver {
             state.save(&Layout::state_file(&driver.layout.root))?;
         }
         let (done, mut warnings) = driver.settle();
-        warnings.extend(driver.no_locks());
+        warnings.extend(driver.no_locks().into_iter().chain(sheltered));
         let opened = Opened { recovered: done, warnings };
         Ok((driver, opened))
     }
@@ -210,8 +217,8 @@ impl Driver for VfsDriver {
         Ok(self.mount(&request)?)
     }
 
-    fn unmount_volume(&self, request: UnmountVolume, _context: &Context) -> Result<()> {
-        Ok(self.unmount(&request.name)?)
+    fn unmount_volume(&self, request: UnmountVolume, context: &Context) -> Result<()> {
+        Ok(self.unmount(&request.name, context)?)
     }
 
     fn list_volumes(&self, request: ListVolumes, _context: &Context) -> Result<ListedVolumes> {

@@ -47,6 +47,11 @@ pub(crate) enum VfsError {
     BadOption { name: &'static str, value: String, expected: &'static str },
     #[error("{option} was {saved:?} until now, according to {}, and is {given:?} on the command line", file.display())]
     ConfigDiffers { option: &'static str, saved: String, given: String, file: PathBuf },
+    #[error(
+        "every user of this host can enter {}, and so run set-user-ID programs that containers put into {}",
+        dir.display(), data.display()
+    )]
+    Reachable { dir: PathBuf, data: PathBuf },
     #[error("{} has no records though it was used before", .0.display())]
     PathGone(PathBuf),
     /// 0.5's words, which scripts know.
@@ -104,6 +109,12 @@ impl From<VfsError> for DriverError {
                 .hint("make a new volume from the snapshot instead, or copy its files"),
             VfsError::PathGone(_) => new(ErrorKind::Unavailable)
                 .hint("is the file system with the volumes mounted?"),
+            VfsError::Reachable { dir, data } => new(ErrorKind::PermissionDenied).hint(format!(
+                "`chmod 0700 {}`, through which containers need no way; or mount the file system of {} with \
+                 nosuid,nodev",
+                dir.display(),
+                data.display()
+            )),
             VfsError::SnapshotOpen { .. } => {
                 new(ErrorKind::InUse).hint("wait until the backup that reads it is done")
             }

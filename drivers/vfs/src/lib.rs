@@ -8,6 +8,7 @@
 //! - `volumes`, `snapshots`, `restore`: its calls;
 //! - `thaw`: volumes made of snapshots, and volumes that go back to one; `check`: what is not as it should be;
 //! - `record`, `layout`, `options`: what is on disk, where, and what may be asked for;
+//! - `shelter`: other users of the host are kept away from what containers put into volumes;
 //! - `locks`: one change of a volume at a time; `sync`: a directory's names made durable beside other work;
 //! - `workspace`: the place for what is not finished, and what becomes of it after a crash; `trash`: what is
 //!   to be removed.
@@ -21,6 +22,7 @@ mod locks;
 mod options;
 mod record;
 mod restore;
+mod shelter;
 mod snapshots;
 mod sync;
 mod thaw;

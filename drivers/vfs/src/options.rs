@@ -29,13 +29,15 @@ pub(crate) fn driver_options() -> Vec<OptionSpec> {
 }
 
 pub(crate) fn create_options() -> Vec<OptionSpec> {
-    vec![
+    [
         OptionSpec::new(VM, "make an image for a virtual machine (disk.img) in the volume")
             .default_value("false"),
         OptionSpec::new(UID, "owner of the volume's directory, as a number").default_value("0"),
         OptionSpec::new(GID, "group of the volume's directory, as a number").default_value("0"),
         OptionSpec::new(MODE, "permissions of the volume's directory, octal").default_value("0700"),
     ]
+    .map(OptionSpec::for_docker)
+    .into()
 }
 
 /// The driver's options, the saved ones and the defaults, in one.
@@ -157,6 +159,14 @@ mod tests {
 
     fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
         pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+    }
+
+    /// A new option is to be given its place here: see [`OptionSpec::docker`].
+    #[test]
+    fn every_create_option_is_for_dockers_users_or_not() {
+        let told = create_options();
+        let told: Vec<_> = told.iter().map(|option| (option.name.as_str(), option.docker)).collect();
+        assert_eq!(told, [(VM, true), (UID, true), (GID, true), (MODE, true)]);
     }
 
     #[test]

@@ -41,8 +41,9 @@ pub(crate) struct VolumeRecord {
     /// Where the host that made it had it. Another host may have the share mounted elsewhere.
     #[serde(default)]
     pub(crate) path: PathBuf,
-    /// Always empty: who uses a volume is each host's own affair.
-    #[serde(default, deserialize_with = "forget")]
+    /// Where convoy 0.5 had it mounted, for whom it may be in use still. Always empty in what is written
+    /// here: who uses a volume is each host's own affair.
+    #[serde(default, deserialize_with = "text_or_none")]
     pub(crate) mount_point: String,
     #[serde(default, rename = "PrepareForVM")]
     pub(crate) prepare_for_vm: bool,
@@ -178,8 +179,8 @@ mod time {
     }
 }
 
-fn forget<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    de::IgnoredAny::deserialize(deserializer).map(|_| String::new())
+fn text_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 fn none_is_empty<'de, D: Deserializer<'de>>(
@@ -208,9 +209,9 @@ mod tests {
             "CreatedTime":"Mon Nov 23 09:48:39 +0000 2026","VolumeUUID":"web","FilePath":"/x/web_first.tar.gz"}}}"#;
         let record: VolumeRecord = serde_json::from_str(old).unwrap();
         assert!(!record.snapshots["first"].is_tree());
+        assert_eq!(record.mount_point, "/srv/volumes/web", "it may be in use still");
         let mut value = serde_json::to_value(&record).unwrap();
-        let mut expected: serde_json::Value = serde_json::from_str(old).unwrap();
-        expected["MountPoint"] = "".into();
+        let expected: serde_json::Value = serde_json::from_str(old).unwrap();
         assert_eq!(value.as_object_mut().unwrap().remove("Format").unwrap(), 0);
         assert_eq!(value, expected);
     }

@@ -17,6 +17,7 @@ use crate::error::{VfsError, VfsResult, io_error};
 use crate::layout::{CONFIG, IMAGE};
 use crate::options::CreateOptions;
 use crate::record::{SnapshotRecord, VolumeRecord};
+use crate::shelter;
 use crate::sync::Pending;
 use crate::thaw::changed_size;
 use crate::workspace::{DATA, Kind, Parcel, SNAPSHOTS, exists, place};
@@ -84,7 +85,8 @@ impl VfsDriver {
             name: record.name.clone(),
             size: record.size,
             created: record.created_time,
-            mountpoint: None,
+            // Of the others no kernel and no record says that they are mounted: the host keeps count.
+            mountpoint: Some(&path).filter(|_| !record.mount_point.is_empty()).cloned(),
             info: BTreeMap::from([
                 ("Path".to_owned(), path.display().to_string()),
                 ("PrepareForVM".to_owned(), record.prepare_for_vm.to_string()),
@@ -296,14 +298,32 @@ impl VfsDriver {
             return Err(VfsError::MountPoint);
         }
         let path = self.present(&self.load(&request.name)?)?;
+        self.refuse_reachable(&path)?;
         self.locks.begin_use(&request.name)?;
         Ok(Mounted { mountpoint: path })
     }
 
-    /// A directory needs no unmounting: only its use ends.
-    pub(crate) fn unmount(&self, name: &Name) -> VfsResult<()> {
+    /// What lies in `vfs.path` is sheltered there; an administrator's link leads elsewhere.
+    fn refuse_reachable(&self, path: &Path) -> VfsResult<()> {
+        let real = |path: &Path| fs::canonicalize(path).map_err(io_error("find", path));
+        let data = real(path)?;
+        match data.parent() {
+            Some(dir) if !data.starts_with(real(&self.layout.path)?) => shelter::refuse_reachable(dir, &data),
+            _ => Ok(()),
+        }
+    }
+
+    /// A directory needs no unmounting: only its use ends, and what 0.5 wrote down of it.
+    pub(crate) fn unmount(&self, name: &Name, context: &Context) -> VfsResult<()> {
         self.locks.end_use(name);
-        self.load(name).map(drop)
+        if self.load(name)?.mount_point.is_empty() {
+            return Ok(());
+        }
+        self.locked(name, context, || {
+            let mut record = self.load(name)?;
+            record.mount_point.clear();
+            Ok(self.records.save(name, &record)?)
+        })
     }
 
     /// The data of a volume, which must be there.

@@ -16,6 +16,8 @@ mod hostile_container;
 mod legacy;
 #[path = "suite/restore.rs"]
 mod restore;
+#[path = "suite/shelter.rs"]
+mod shelter;
 #[path = "suite/snapshots.rs"]
 mod snapshots;
 #[path = "suite/speed.rs"]
@@ -63,6 +65,9 @@ battery! {
         a_clone_is_whole_and_independent, a_clone_of_what_is_not_there_makes_nothing,
         images_are_cloned_and_go_back_with_their_size, a_volume_goes_back_and_forth,
         what_is_used_does_not_go_back;
+    shelter:
+        a_directory_that_everybody_enters_is_mounted_on_itself, what_cannot_be_sheltered_is_refused,
+        what_lies_elsewhere_is_refused_where_everybody_enters;
     check:
         what_is_well_is_not_told, what_is_wrong_is_told_and_what_is_safe_repaired;
     hostile_container:
@@ -71,5 +76,6 @@ battery! {
         immutable_volumes_are_deleted_and_go_back, what_a_deleted_volume_had_does_not_come_back,
         a_directory_that_no_record_speaks_of_stops_no_snapshot;
     legacy:
-        what_0_5_left_is_taken_over, its_snapshots_are_read_and_deleted, a_hostile_archive_stays_inside;
+        what_0_5_left_is_taken_over, its_snapshots_are_read_and_deleted, a_hostile_archive_stays_inside,
+        what_0_5_had_mounted_is_in_use;
 }

@@ -9,11 +9,14 @@ use std::path::PathBuf;
 const PATH: &str = "loop.path";
 const SIZE: &str = "loop.size";
 const FS: &str = "loop.fs";
+const MOUNT_OPTIONS: &str = "loop.mountoptions";
 /// Of a create.
 const CREATE_FS: &str = "fs";
 
 const DEFAULT_SIZE: &str = "1G";
 const DEFAULT_FS: &str = "ext4";
+/// What containers delete becomes free space here.
+const DEFAULT_MOUNT_OPTIONS: &str = "discard";
 
 /// Sizes are whole blocks of this many bytes: a loop device has no part of a sector.
 const BLOCK: u64 = 4096;
@@ -27,6 +30,8 @@ pub(crate) struct Settings {
     pub(crate) path: PathBuf,
     pub(crate) size: u64,
     pub(crate) fs: FsKind,
+    /// Of volumes, as after `mount -o`.
+    pub(crate) mount_options: String,
 }
 
 pub(crate) fn driver_options() -> Vec<OptionSpec> {
@@ -36,12 +41,19 @@ pub(crate) fn driver_options() -> Vec<OptionSpec> {
         OptionSpec::new(SIZE, "size of a volume that is created without one").default_value(DEFAULT_SIZE),
         OptionSpec::new(FS, "file system of a volume that is created without one: ext4 or xfs")
             .default_value(DEFAULT_FS),
+        OptionSpec::new(
+            MOUNT_OPTIONS,
+            "options of every mount; with suid and dev, set-user-ID programs and devices have an effect",
+        )
+        .default_value(DEFAULT_MOUNT_OPTIONS),
     ]
 }
 
 pub(crate) fn create_options() -> Vec<OptionSpec> {
     vec![
-        OptionSpec::new(CREATE_FS, "file system of the volume: ext4 or xfs").default_value("that of loop.fs"),
+        OptionSpec::new(CREATE_FS, "file system of the volume: ext4 or xfs")
+            .default_value("that of loop.fs")
+            .for_docker(),
     ]
 }
 
@@ -71,7 +83,8 @@ impl Settings {
         let fs = file_system(FS, given(FS, DEFAULT_FS))?;
         let bytes =
             size::parse(given(SIZE, DEFAULT_SIZE)).map_err(|error| invalid(format!("{SIZE}: {error}")))?;
-        Ok(Self { path, size: checked_size(bytes, fs)?, fs })
+        let mount_options = given(MOUNT_OPTIONS, DEFAULT_MOUNT_OPTIONS).to_owned();
+        Ok(Self { path, size: checked_size(bytes, fs)?, fs, mount_options })
     }
 
     /// The size and the file system of a volume to be made.
@@ -125,6 +138,14 @@ mod tests {
         ] {
             assert_eq!(checked_size(bytes, fs).unwrap_err().kind, ErrorKind::InvalidArgument, "{bytes}");
         }
+    }
+
+    /// A new option is to be given its place here: see [`OptionSpec::docker`].
+    #[test]
+    fn every_create_option_is_for_dockers_users_or_not() {
+        let told = create_options();
+        let told: Vec<_> = told.iter().map(|option| (option.name.as_str(), option.docker)).collect();
+        assert_eq!(told, [(CREATE_FS, true)]);
     }
 
     #[test]

@@ -108,13 +108,7 @@ fn found_on(target: &Target, context: &Context) -> Result<FsKind> {
 /// An empty directory to restore files into.
 fn make_file_system(image: &Path, fs: FsKind, mountpoint: &Path, context: &Context) -> Result<()> {
     filesystem::mkfs_anew(fs, image, context)?;
-    mount_image(image, fs, mountpoint, context)?;
-    match std::fs::remove_dir(mountpoint.join("lost+found")) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(images::io("empty", mountpoint)(error))
-        }
-        _ => Ok(()),
-    }
+    mount_image(image, fs, "discard", mountpoint, context).map(drop)
 }
 
 pub(crate) fn release_mount(mountpoint: &Path, context: &Context) -> Result<()> {

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use crate::record::{Record, TakenSnapshot};
 use crate::restores::release_mount;
-use crate::volumes::mount_image_with;
+use crate::volumes::mount_image;
 use crate::{LoopImages, images, lock, options};
 
 /// How long writers may be held up; sharing blocks takes milliseconds.
@@ -174,7 +174,7 @@ impl LoopImages {
         let reading = Reading { volume: volume.clone(), snapshot: snapshot.clone(), ranges: None };
         atomic::create_dir(&self.reading_mounts(), 0o700)
             .map_err(images::io("make", &self.reading_mounts()))
-            .and_then(|()| mount_image_with(&copy, record.fs, READING, &path, context).map(drop))
+            .and_then(|()| mount_image(&copy, record.fs, READING, &path, context).map(drop))
             .and_then(|()| self.announce(&handle, reading))
             .inspect_err(|_| {
                 // Not the call's context: a call that is over must not leave a mount behind.

@@ -180,7 +180,8 @@ impl LoopImages {
                         devices::wait_until_free(&image, context)?;
                         record = self.grow(name, record, &image, None, context)?;
                     }
-                    mount_image(&image, record.fs, &mountpoint, context)?
+                    let options = &self.settings.mount_options;
+                    mount_image(&image, record.fs, options, &mountpoint, context)?
                 }
             };
             if record.grow {
@@ -271,14 +272,9 @@ impl LoopImages {
     }
 }
 
-/// Mounts an image; gives the loop device, which goes when the image is unmounted.
-pub(crate) fn mount_image(image: &Path, fs: FsKind, target: &Path, context: &Context) -> Result<PathBuf> {
-    // What containers delete becomes free space here.
-    mount_image_with(image, fs, "discard", target, context)
-}
-
-/// Mounts an image with options of the file system.
-pub(crate) fn mount_image_with(
+/// Mounts an image, with options as after `mount -o`; gives the loop device, which goes when the image is
+/// unmounted.
+pub(crate) fn mount_image(
     image: &Path,
     fs: FsKind,
     options: &str,

@@ -16,6 +16,7 @@ use convoy_client::gojson;
 use convoy_driver_sdk::{ErrorKind, Name};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// What an engine that speaks the plugin protocol names in `Accept`; to others the answers are those of 0.5.
 const PLUGIN_PROTOCOL: &str = "application/vnd.docker.plugins";
@@ -116,19 +117,28 @@ async fn create(State(app): State<App>, request: Request) -> Response {
 
 async fn create_volume(app: &App, (asked, call): (Asked, Call)) -> Result<(), String> {
     let name = Name::parse(asked.name).map_err(|error| Error::InvalidVolumeName(error.0).full_text())?;
-    let spec = CreateSpec::from_docker(asked.opts).map_err(|error| error.full_text())?;
+    let rules = Arc::clone(&app.config.now().docker_rules);
+    let spec = CreateSpec::from_docker(asked.opts, rules).map_err(|error| error.full_text())?;
     let made = app.clone();
     app.detached(async move {
         let entry = made.backups.create_or_get(&name, &spec, &made.jobs, &call).await?;
         // Docker repeats a create with its options; what was said since by hand holds.
         if spec.docker_remove.is_some() && made.volumes.policies.of(&entry).is_none() {
-            made.volumes.retain(&name, spec.docker_remove, &call).await?;
+            if spec.docker_remove == Some(DockerRemove::Delete) && !entry.volume.snapshots.is_empty() {
+                // The snapshots of a volume that was there before are not for Docker's users to delete.
+                tracing::warn!(volume = %name, "retain=delete is not taken: there are snapshots already");
+            } else {
+                made.volumes.retain(&name, spec.docker_remove, &call).await?;
+            }
         }
         Ok(entry)
     })
     .await
     .map(drop)
-    .map_err(|error| error.full_text())
+    .map_err(|error| {
+        tracing::warn!(%error, "cannot make a volume for Docker");
+        error.docker_text()
+    })
 }
 
 async fn remove(State(app): State<App>, request: Request) -> Response {

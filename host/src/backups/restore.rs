@@ -16,6 +16,7 @@ use convoy_driver_sdk::Name;
 use convoy_driver_sdk::protocol::{
     AbortRestore, Capability, FinishRestore, PrepareRestore, PreparedRestore, SourceKind, TargetLocation,
 };
+use convoy_objectstore::BackupUrl;
 use std::sync::Arc;
 
 impl Backups {
@@ -28,6 +29,9 @@ impl Backups {
         job: &Running,
         request_id: &str,
     ) -> Result<Entry> {
+        if let Some(rules) = &spec.docker {
+            rules.check_destination(&url.parse::<BackupUrl>()?.destination)?;
+        }
         let reservation = self.volumes.index.reserve_volume(name)?;
         let (store, backup) = self.destinations().open_backup(url, &spec.endpoint).await?;
         // First what is not there: that needs no key.

@@ -191,6 +191,14 @@ impl Destinations {
         own.map(|entry| entry.url.as_str())
     }
 
+    /// The places that have settings of their own.
+    pub fn places(&self) -> impl Iterator<Item = &Place> {
+        self.0.iter().filter_map(|entry| match &entry.scope {
+            Scope::At(place) => Some(place),
+            Scope::All(_) => None,
+        })
+    }
+
     /// What holds for a destination, and the road its bytes go.
     pub(super) fn of(&self, destination: &Destination) -> (DestinationSettings, Option<Arc<Bandwidth>>) {
         let fitting = self.0.iter().filter_map(|entry| Some((entry.scope.fits(destination)?, entry)));

@@ -161,14 +161,31 @@ impl From<DestinationError> for Error {
 
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
-        Self::Backup { kind: kind_of_store_error(&error), message: error.to_string(), hint: None }
+        let (kind, message) = (kind_of_store_error(&error), error.to_string());
+        match without_answer(&error) {
+            Some(plain) => Self::Server { kind, message, plain },
+            None => Self::Backup { kind, message, hint: None },
+        }
     }
+}
+
+/// An error that has an answer of a server in it, without that.
+fn without_answer(error: &StoreError) -> Option<String> {
+    let (op, key, what) = match error {
+        StoreError::Denied { op, key, .. } => (op, key, "access was denied"),
+        StoreError::Transient { op, key, .. } => (op, key, "the server failed, or could not be reached"),
+        StoreError::Refused { op, key, .. } => (op, key, "the server refused it"),
+        _ => return None,
+    };
+    Some(format!("{op} {key}: {what}"))
 }
 
 impl From<BackupError> for Error {
     fn from(error: BackupError) -> Self {
+        if let BackupError::Store(error) = error {
+            return error.into();
+        }
         let kind = match &error {
-            BackupError::Store(error) => kind_of_store_error(error),
             BackupError::Io { source, .. } => convoy_driver_sdk::DriverError::io("", source).kind,
             BackupError::Cancelled => return Self::Cancelled("the work was cancelled".to_owned()),
             BackupError::Busy { .. } | BackupError::LockLost { .. } | BackupError::KeysBusy { .. } => {

@@ -25,6 +25,7 @@ use super::logging;
 use super::monitor::Address;
 use super::options::{self, Options};
 use crate::backups::settings::{BackupSettings, SettingsError};
+use crate::volumes::docker_rules::DockerRules;
 use convoy_cli::args::DEFAULT_ROOT;
 use convoy_client::types::General;
 use convoy_driver_sdk::atomic;
@@ -33,6 +34,7 @@ use file::File;
 use serde::{Deserialize, Serialize};
 use setting::{Given, Layers, Shown, Source};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The file's name, in the daemon's root.
@@ -236,6 +238,8 @@ pub struct Config {
     pub sockets: Sockets,
     /// How much is logged.
     pub log_level: String,
+    /// What Docker's users may ask for.
+    pub docker_rules: Arc<DockerRules>,
     /// What becomes of the data of a volume that has no policy of its own.
     pub docker_remove: DockerRemove,
     /// How long running work may take to end when the daemon stops.

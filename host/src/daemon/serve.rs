@@ -63,7 +63,8 @@ pub async fn serve(start: Start<'_>) -> Result<(), DaemonError> {
     let ledger = Ledger::open(&dir, start.boot_id)?;
     let volumes = Volumes::new(drivers, ledger, Events::default())
         .with_policies(Policies::open(start.root)?)
-        .with_known(Known::open(start.root));
+        .with_known(Known::open(start.root))
+        .with_mount_namespace(start.config.now().mount_namespace.clone());
     let volumes = Arc::new(volumes);
     load(&volumes, start.root, first).await;
 

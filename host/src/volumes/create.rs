@@ -20,6 +20,7 @@ impl Volumes {
         let driver = self.drivers.get(&spec.driver)?;
         let mut options = spec.options_for(driver, name)?;
         if !spec.backup.is_empty() {
+            spec.check_option(driver, "backup")?;
             options.insert("backup".to_owned(), spec.backup.clone());
         }
         let reservation = self.index.reserve_volume(name)?;

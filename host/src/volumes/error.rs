@@ -85,6 +85,14 @@ pub enum Error {
     /// A value that an option cannot have.
     #[error("{0}")]
     InvalidRequest(String),
+    /// Docker's users may not ask for it.
+    #[error("{what}")]
+    NotForDocker {
+        /// What was asked for.
+        what: String,
+        /// How an operator allows it, and does it.
+        hint: String,
+    },
     /// The driver mounts where it wants.
     #[error("{} doesn't support specified mount point", .0.to_uppercase())]
     FixedMountPoint(Name),
@@ -135,6 +143,16 @@ pub enum Error {
         /// What to do.
         hint: Option<String>,
     },
+    /// The server of a destination refused or failed.
+    #[error("{message}")]
+    Server {
+        /// What kind of failure.
+        kind: ErrorKind,
+        /// What was done, and what the server said.
+        message: String,
+        /// The same without a word of the server's.
+        plain: String,
+    },
     /// The driver refused or failed.
     #[error("{0}")]
     Driver(DriverError),
@@ -172,7 +190,8 @@ impl Error {
             Self::FixedMountPoint(_) | Self::Unsupported { .. } => ErrorKind::Unsupported,
             Self::Ledger { .. } => ErrorKind::Internal,
             Self::Cancelled(_) => ErrorKind::Cancelled,
-            Self::Backup { kind, .. } => *kind,
+            Self::NotForDocker { .. } => ErrorKind::PermissionDenied,
+            Self::Backup { kind, .. } | Self::Server { kind, .. } => *kind,
             Self::Driver(error) => error.kind,
         }
     }
@@ -182,6 +201,7 @@ impl Error {
         let hint = match self {
             Self::Driver(error) => return error.hint.clone(),
             Self::Backup { hint, .. } => return hint.clone(),
+            Self::NotForDocker { hint, .. } => return Some(hint.clone()),
             Self::BeingCreated(_) => "wait for it: `convoy jobs list` shows what is running",
             Self::NameOfSnapshot(_) | Self::SnapshotExists(_) => {
                 "volumes and snapshots share their names: choose another"
@@ -206,6 +226,14 @@ impl Error {
             _ => return None,
         };
         Some(hint.to_owned())
+    }
+
+    /// The text for Docker's users: what a server said is not for them.
+    pub fn docker_text(&self) -> String {
+        match self {
+            Self::Server { plain, .. } => format!("{plain} (the daemon's log has its answer)"),
+            _ => self.full_text(),
+        }
     }
 
     /// Message and hint in one text, for those who get no more than a text.

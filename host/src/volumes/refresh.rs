@@ -8,8 +8,10 @@ use super::{QUICK, Volumes};
 use crate::call::Call;
 use crate::events::about;
 use convoy_client::types::Event;
+use convoy_driver_sdk::mountinfo::MountTable;
 use convoy_driver_sdk::protocol::{Capability, ListVolumes, MountVolume, Volume};
 use convoy_driver_sdk::{DriverError, ErrorKind, Name};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -88,10 +90,10 @@ impl Volumes {
                 continue;
             }
             if driver.is_unconfirmed() {
-                self.confirm_mounts(driver, &call).await;
                 if opened {
                     self.adopt_mounts(driver).await;
                 }
+                self.confirm_mounts(driver, &call).await;
             }
         }
     }
@@ -151,13 +153,15 @@ impl Volumes {
             }
         }
         self.took_over.store(first, Ordering::Release);
-        futures::future::join_all(self.drivers.iter().map(|driver| self.confirm_mounts(driver, call))).await;
         for driver in self.drivers.iter() {
             self.adopt_mounts(driver).await;
         }
+        futures::future::join_all(self.drivers.iter().map(|driver| self.confirm_mounts(driver, call))).await;
     }
 
-    /// Takes mounts into the ledger that are not in it.
+    /// Takes mounts into the ledger that are not in it. What the kernel has mounted although there was a
+    /// ledger, a call of this daemon's was cut off; what it has not, a record of convoy 0.5 says: a
+    /// directory, which is in use until somebody ends that.
     async fn adopt_mounts(&self, driver: &Arc<Backend>) {
         let first = self.took_over.load(Ordering::Acquire);
         for entry in self.index.all() {
@@ -168,11 +172,22 @@ impl Volumes {
             }
             let claimed = self.ledger.claim(name, ADOPTED, mountpoint).await;
             self.note(claimed, name);
-            if first {
+            if first || !self.is_mounted(mountpoint) {
                 tracing::info!(volume = %name, "took over a mounted volume");
             } else {
                 // Its mount or unmount was cut off: nobody was told that it is mounted.
                 self.note(self.ledger.release(name, Some(ADOPTED)).await.map(drop), name);
+            }
+        }
+    }
+
+    /// Whether the kernel has something mounted at a place, in the namespace that volumes are mounted in.
+    fn is_mounted(&self, mountpoint: &Path) -> bool {
+        match MountTable::in_namespace(self.mount_namespace.as_deref()) {
+            Ok(table) => table.is_mounted(mountpoint),
+            Err(error) => {
+                tracing::warn!(%error, "cannot tell what is mounted: it is taken to be in use");
+                false
             }
         }
     }

@@ -1,14 +1,19 @@
 //! What a create asks for.
 
 use super::backend::Backend;
+use super::docker_rules::DockerRules;
 use super::error::{Error, Result};
 use crate::daemon::config::DockerRemove;
 use convoy_driver_sdk::Name;
 use convoy_driver_sdk::size;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// The create options every driver has always been sent, and which one that does not know them ignores.
 pub const STANDARD: [&str; 4] = ["id", "type", "iops", "vm"];
+
+/// The options of Docker's creates that are convoy's own and no driver's.
+const OWN: [&str; 6] = ["driver", "size", "backup", "snapshot", "endpoint", "retain"];
 
 /// A volume to be made.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -33,15 +38,18 @@ pub struct CreateSpec {
     pub docker_remove: Option<DockerRemove>,
     /// Every other option by name, the standard ones among them.
     pub options: BTreeMap<String, String>,
+    /// What Docker's users may ask for, if it is they who ask; `None`: an operator asks.
+    pub docker: Option<Arc<DockerRules>>,
 }
 
 impl CreateSpec {
-    /// Reads Docker's `-o` options.
+    /// Reads Docker's `-o` options. Those of drivers, and the backup, are held against the rules when they
+    /// are used.
     ///
     /// # Errors
-    /// [`Error::InvalidRequest`] for a value that its option cannot have.
-    pub fn from_docker(options: BTreeMap<String, String>) -> Result<Self> {
-        let mut spec = Self::default();
+    /// [`Error::InvalidRequest`] for a value that its option cannot have; [`Error::NotForDocker`].
+    pub fn from_docker(options: BTreeMap<String, String>, rules: Arc<DockerRules>) -> Result<Self> {
+        let mut spec = Self { docker: Some(rules), ..Self::default() };
         for (option, value) in options {
             match option.as_str() {
                 "driver" => spec.driver = value,
@@ -52,7 +60,8 @@ impl CreateSpec {
                 }
                 "backup" => spec.backup = value,
                 "snapshot" => spec.snapshot = value,
-                "endpoint" => spec.endpoint = value,
+                "endpoint" if value.is_empty() => {}
+                "endpoint" => return Err(DockerRules::no_endpoint()),
                 "retain" => {
                     let policy = value
                         .parse::<DockerRemove>()
@@ -75,24 +84,38 @@ impl CreateSpec {
         Ok(spec)
     }
 
+    /// Refuses an option of a driver that whoever asks may not give.
+    ///
+    /// # Errors
+    /// [`Error::NotForDocker`].
+    pub fn check_option(&self, driver: &Backend, option: &str) -> Result<()> {
+        let Some(rules) = &self.docker else { return Ok(()) };
+        let mut declared = driver.description().into_iter().flat_map(|told| &told.create_options);
+        if declared.any(|known| known.name == option && known.docker) {
+            return Ok(());
+        }
+        rules.check_option(driver.name(), option)
+    }
+
     /// The options to give to a driver: those it declares. Standard ones that it does not declare are left out and
     /// logged.
     ///
     /// # Errors
-    /// [`Error::UnknownOption`] for any other, with the known ones.
+    /// [`Error::UnknownOption`] for any other, with the known ones; [`Error::NotForDocker`].
     pub fn options_for(&self, driver: &Backend, volume: &Name) -> Result<BTreeMap<String, String>> {
         let Some(description) = driver.description() else { return Ok(self.options.clone()) };
         let declared = |name: &str| description.create_options.iter().any(|option| option.name == name);
         let mut options = BTreeMap::new();
         for (option, value) in &self.options {
             if declared(option) {
+                self.check_option(driver, option)?;
                 options.insert(option.clone(), value.clone());
             } else if STANDARD.contains(&option.as_str()) {
                 tracing::warn!(%volume, driver = %driver.name(), option, "the driver has no such option: ignored");
             } else {
                 let mut known: Vec<&str> =
                     description.create_options.iter().map(|option| option.name.as_str()).collect();
-                known.extend(["driver", "size", "backup", "snapshot", "endpoint", "retain"]);
+                known.extend(OWN);
                 known.extend(STANDARD);
                 known.sort_unstable();
                 known.dedup();
@@ -125,7 +148,8 @@ mod tests {
     use super::*;
 
     fn spec(options: &[(&str, &str)]) -> Result<CreateSpec> {
-        CreateSpec::from_docker(options.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect())
+        let options = options.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        CreateSpec::from_docker(options, Arc::default())
     }
 
     #[test]
@@ -134,7 +158,7 @@ mod tests {
             ("driver", "vfs"),
             ("size", "10G"),
             ("backup", "vfs:///b"),
-            ("endpoint", "http://e"),
+            ("endpoint", ""),
             ("id", "vol-1"),
             ("type", "io1"),
             ("iops", "100"),
@@ -148,7 +172,52 @@ mod tests {
             options,
             [("id", "vol-1"), ("iops", "100"), ("own.option", "a=b"), ("type", "io1"), ("vm", "true")]
         );
-        assert_eq!(spec(&[("vm", "false"), ("size", "0"), ("iops", "0")]).unwrap(), CreateSpec::default());
+        let nothing = CreateSpec { docker: Some(Arc::default()), ..CreateSpec::default() };
+        assert_eq!(spec(&[("vm", "false"), ("size", "0"), ("iops", "0")]).unwrap(), nothing);
+    }
+
+    /// A new option, or a new field that one may set, is to be given its place here.
+    #[test]
+    fn every_option_is_for_dockers_users_or_refused() {
+        for option in OWN.into_iter().chain(STANDARD) {
+            let value = match option {
+                "retain" => "keep",
+                "vm" => "true",
+                _ => "1",
+            };
+            let CreateSpec {
+                // They concern the new volume alone.
+                driver,
+                size,
+                docker_remove,
+                // Anything in a volume is for Docker's users.
+                snapshot,
+                // Held against the settings before anything is read: see `Backups::restore` and
+                // `Volumes::create`.
+                backup,
+                // Held against what the driver says of them: see `check_option`.
+                options,
+                // Never.
+                endpoint,
+                encryption_key_file,
+                passphrase_file,
+                docker,
+            } = match spec(&[(option, value)]) {
+                Ok(spec) => spec,
+                Err(error) => {
+                    assert!(option == "endpoint" && matches!(error, Error::NotForDocker { .. }), "{error}");
+                    continue;
+                }
+            };
+            assert_eq!(endpoint + &encryption_key_file + &passphrase_file, "", "{option}");
+            assert!(docker.is_some(), "{option}");
+            assert_eq!(!driver.is_empty(), option == "driver");
+            assert_eq!(size.is_some(), option == "size");
+            assert_eq!(docker_remove.is_some(), option == "retain");
+            assert_eq!(!snapshot.is_empty(), option == "snapshot");
+            assert_eq!(!backup.is_empty(), option == "backup");
+            assert_eq!(options.contains_key(option), STANDARD.contains(&option), "{option}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod fake;
 mod hung;
 
+use super::docker_rules::DockerRules;
 use super::spec::CreateSpec;
 use super::*;
 use crate::call::Call;
@@ -126,8 +127,10 @@ async fn a_start_unmounts_nothing_and_forgets_nothing_in_use() {
     volumes.mount("lost", "container", None, &call()).await.unwrap();
     drop(volumes);
 
-    // A mount that was cut off before its answer, and a volume that another host deleted.
-    control.put("half", Some("/mnt/half"));
+    // A mount that was cut off before its answer: the kernel has it. What a record of 0.5 says that the
+    // kernel knows nothing of, a directory. And a volume that another host deleted.
+    control.put("half", Some("/proc"));
+    control.put("dir", Some("/mnt/dir"));
     control.remove("lost");
     let (volumes, control, first) = service(dir.path()).await;
     assert!(!first);
@@ -137,6 +140,9 @@ async fn a_start_unmounts_nothing_and_forgets_nothing_in_use() {
     assert!(volumes.ledger.usage("used").is_used() && volumes.ledger.usage("old").is_used());
     assert!(volumes.ledger.mountpoint("lost").is_none());
     volumes.delete("half", false, &call()).await.unwrap();
+    assert!(matches!(volumes.delete("dir", true, &call()).await, Err(Error::StillMounted(_))));
+    volumes.unmount_by_hand("dir", false, &call()).await.unwrap();
+    volumes.delete("dir", false, &call()).await.unwrap();
     // The container of 0.5 stops: Docker gives an id that was never heard of.
     volumes.unmount("old", "unknown", &call()).await.unwrap();
     assert_eq!(control.volume("old").unwrap().mountpoint, None);
@@ -288,4 +294,47 @@ async fn a_volume_in_use_does_not_go_back() {
     let entry = volumes.revert("monday", Some("vol1"), &call()).await.unwrap();
     assert_eq!(entry.volume.info["RevertedTo"], "monday");
     assert_eq!(volumes.index.get("vol1").unwrap().volume.info["RevertedTo"], "monday");
+}
+
+/// What the driver of a stranger says nothing of is for operators.
+#[tokio::test]
+async fn dockers_users_give_the_options_that_a_driver_says_are_for_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let (volumes, control, _) = service(dir.path()).await;
+    create(&volumes, "vol1").await.unwrap();
+    volumes.create_snapshot("vol1", &name("monday"), false, &call()).await.unwrap();
+    let rules = |allowed: &[&str]| {
+        let allowed: Vec<_> = allowed.iter().map(|option| (*option).to_owned()).collect();
+        Some(Arc::new(DockerRules::new(&allowed, Vec::new()).unwrap()))
+    };
+    let spec = |option: &str, docker| CreateSpec {
+        options: [(option.to_owned(), "x".to_owned())].into(),
+        docker,
+        ..CreateSpec::default()
+    };
+    let before = control.arrived("create");
+    for refused in [
+        spec("unsaid", rules(&[])),
+        spec("unsaid", rules(&["other.unsaid", "fake.plain"])),
+        CreateSpec { backup: "fake://1".to_owned(), docker: rules(&[]), ..CreateSpec::default() },
+    ] {
+        let error = volumes.create_or_get(&name("aa"), &refused, &call()).await.unwrap_err();
+        assert!(matches!(error, Error::NotForDocker { .. }), "{error}");
+        let clone = CreateSpec { snapshot: "monday".to_owned(), backup: String::new(), ..refused };
+        if !clone.options.is_empty() {
+            let error = volumes.clone_snapshot(&name("aa"), &clone, &call()).await.unwrap_err();
+            assert!(matches!(error, Error::NotForDocker { .. }), "{error}");
+        }
+    }
+    assert_eq!((control.arrived("create"), control.arrived("clone")), (before, 0));
+    assert!(volumes.index.get("aa").is_none());
+    for (made, allowed) in [
+        ("bb", spec("plain", rules(&[]))),
+        ("cc", spec("unsaid", rules(&["fake.unsaid"]))),
+        ("dd", spec("unsaid", None)),
+        // One that no driver need know.
+        ("ee", spec("type", rules(&[]))),
+    ] {
+        volumes.create(&name(made), &allowed, &call()).await.unwrap();
+    }
 }

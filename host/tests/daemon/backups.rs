@@ -54,7 +54,12 @@ const LARGE: usize = 64 << 20;
 
 #[test]
 fn both_formats_encrypted_or_not_verified_and_pruned() {
-    let daemon = Daemon::start();
+    let mut daemon = Daemon::prepare(&[]);
+    // Where Docker may restore from.
+    let settings = daemon.dir.path().join("destinations.toml");
+    std::fs::write(&settings, format!("[destinations.{:?}]\n", destination(&daemon))).unwrap();
+    daemon.add_arguments(&["--destinations", settings.to_str().unwrap()]);
+    daemon.launch();
     let key = daemon.dir.path().join("key");
     write_secret(&key, noise(7, 64));
     let key = format!(",\"EncryptionKeyFile\":\"{}\"", key.display());

@@ -8,6 +8,7 @@ mod crash;
 mod destinations;
 mod harness;
 mod hostile_clients;
+mod hostile_docker_user;
 mod life;
 mod mounts;
 mod operate;

@@ -1,6 +1,7 @@
 //! Mounts, counted by Docker's ids, over restarts.
 
 use crate::harness::Daemon;
+use std::os::unix::fs::DirBuilderExt as _;
 
 fn mounted(daemon: &Daemon, name: &str) -> bool {
     daemon.docker("Path", &format!("{{\"Name\":\"{name}\"}}")).contains("Mountpoint")
@@ -94,4 +95,66 @@ fn an_engine_that_speaks_the_plugin_protocol_is_told_more() {
     for part in ["\"CreatedAt\": \"2", "\"Status\": {", "\"Driver\": \"vfs\""] {
         assert!(answer.body.contains(part), "{part} in {}", answer.body);
     }
+}
+
+/// A volume of convoy 0.5, as it left it when it was stopped while a container used the volume. Its mount is
+/// the directory.
+fn left_by_0_5(daemon: &Daemon) {
+    let (volumes, config) = (daemon.volumes(), daemon.volumes().join("config"));
+    for dir in [&volumes, &config, &volumes.join("data")] {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).unwrap();
+    }
+    std::fs::write(volumes.join("data/file"), "precious").unwrap();
+    let at = volumes.join("data").display().to_string();
+    let record = format!(
+        "{{\"Name\":\"data\",\"Size\":0,\"Path\":\"{at}\",\"MountPoint\":\"{at}\",\"PrepareForVM\":false,\
+         \"CreatedTime\":\"Mon Nov 23 09:48:38 +0000 2026\",\"Snapshots\":{{}}}}"
+    );
+    std::fs::write(config.join("vfs_volume_data.json"), record).unwrap();
+}
+
+fn is_in_use(daemon: &Daemon) {
+    let at = daemon.volumes().join("data").display().to_string();
+    let inspected = daemon.call("GET", "/v1/volumes/", r#"{"VolumeName":"data"}"#).body;
+    assert!(inspected.contains(&format!("\"MountPoint\": \"{at}\"")), "{inspected}");
+    assert!(daemon.docker("Path", r#"{"Name":"data"}"#).contains(&at));
+    let refused = daemon.call("DELETE", "/v1/volumes/", r#"{"VolumeName":"data"}"#);
+    assert!(refused.status != 200 && refused.body.contains("still mounted"), "{refused:?}");
+    assert!(daemon.docker("Remove", r#"{"Name":"data"}"#).contains("still mounted"));
+    assert_eq!(std::fs::read_to_string(daemon.volumes().join("data/file")).unwrap(), "precious");
+}
+
+#[test]
+fn what_0_5_had_mounted_is_in_use() {
+    let mut daemon = Daemon::prepare(&[]);
+    left_by_0_5(&daemon);
+    daemon.launch();
+    is_in_use(&daemon);
+    // Another life, and another boot, which drops the ledger.
+    daemon.kill();
+    daemon.launch();
+    is_in_use(&daemon);
+    daemon.kill();
+    for file in std::fs::read_dir(daemon.root().join("mounts")).unwrap() {
+        let file = file.unwrap().path();
+        if file.extension().is_some_and(|extension| extension == "json") {
+            std::fs::remove_file(file).unwrap();
+        }
+    }
+    daemon.launch();
+    is_in_use(&daemon);
+    // The container stops: Docker gives an id that was never heard of. That is so for good.
+    unmount(&daemon, "data", "of a container of 0.5");
+    assert!(!mounted(&daemon, "data"));
+    daemon.kill();
+    daemon.launch();
+    assert!(!mounted(&daemon, "data"));
+    // Back to 0.5, which mounts it, and here again.
+    daemon.kill();
+    left_by_0_5(&daemon);
+    daemon.launch();
+    is_in_use(&daemon);
+    assert_eq!(daemon.call("POST", "/v1/volumes/umount", r#"{"VolumeName":"data"}"#).status, 200);
+    assert_eq!(daemon.call("DELETE", "/v1/volumes/", r#"{"VolumeName":"data"}"#).status, 200);
+    assert!(!daemon.volumes().join("data").exists());
 }

@@ -71,7 +71,7 @@ impl<P: Provider> CloudDriver<P> {
         let mount = Mount {
             source: found.to_owned(),
             target: target.to_owned(),
-            options: mount_options(&fs_type),
+            options: mount_options(&fs_type, &self.common.mount_options),
             fs_type,
             namespace: self.namespace.clone(),
         };

@@ -44,8 +44,6 @@ impl<P: Provider> CloudDriver<P> {
                 if let Err(error) = made {
                     return Err(self.roll_back(open, error));
                 }
-                // An empty directory is promised.
-                let _ = std::fs::remove_dir(path.join("lost+found"));
                 TargetLocation::Tree { path }
             }
         };

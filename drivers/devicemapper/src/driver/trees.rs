@@ -93,13 +93,7 @@ impl DeviceMapper {
         filesystem::mkfs_anew(kind, node, context)?;
         let place = self.restore_place(id);
         self.mount_at_place(node, kind, &place, "nosuid,nodev,noexec,noatime".to_owned(), context)?;
-        // An ext4 is not empty as it is made, and gets the directory back when a check needs it.
-        match std::fs::remove_dir(place.join("lost+found")) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(DriverError::io(format_args!("empty {}", place.display()), &error))
-            }
-            _ => Ok(place),
-        }
+        Ok(place)
     }
 
     fn mount_at_place(

@@ -1,11 +1,11 @@
 //! What convoy 0.5.2 left.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::process::Command;
 
-use convoy_driver_sdk::protocol::{Health, Info, MountVolume, Open};
+use convoy_driver_sdk::protocol::{Health, Info, MountVolume, Open, UnmountVolume};
 use convoy_driver_sdk::{ErrorKind, Timestamp};
 
 use crate::support::{Bed, Carrier, name, refused};
@@ -18,6 +18,8 @@ fn state(carrier: Carrier) -> Bed {
     run(Command::new("cp").arg("-r").arg(fixtures.join("root")).arg(bed.path()));
     fs::create_dir(bed.volumes()).unwrap();
     run(Command::new("tar").arg("xzpf").arg(fixtures.join("volumes.tar.gz")).arg("-C").arg(bed.volumes()));
+    // Nobody else enters it: what is done where others do is shown in `shelter`.
+    fs::set_permissions(bed.volumes(), fs::Permissions::from_mode(0o700)).unwrap();
     let file = bed.root().join("vfs.cfg");
     let text = fs::read_to_string(&file).unwrap();
     fs::write(&file, text.replace("/srv/volumes", bed.volumes().to_str().unwrap())).unwrap();
@@ -57,6 +59,29 @@ pub(crate) fn what_0_5_left_is_taken_over(carrier: Carrier) {
     }
     assert_eq!(record["Snapshots"]["first"], old["Snapshots"]["first"]);
     assert_eq!(record["Snapshots"]["third"]["VolumeUUID"], "web");
+}
+
+/// 0.5 was stopped with a volume mounted: its containers go on.
+pub(crate) fn what_0_5_had_mounted_is_in_use(carrier: Carrier) {
+    let bed = state(carrier);
+    let record = bed.config().join("vfs_volume_web.json");
+    let text = fs::read_to_string(&record).unwrap();
+    assert!(text.contains("\"MountPoint\":\"\""));
+    fs::write(&record, text.replace("\"MountPoint\":\"\"", "\"MountPoint\":\"/srv/volumes/web\"")).unwrap();
+    let client = bed.open();
+    let mounted = |volume: &str| client.get(volume).unwrap().mountpoint;
+    // Where it is now, should the directory be mounted elsewhere since.
+    assert_eq!((mounted("web"), mounted("db")), (Some(bed.volume("web")), None));
+    // A change of something else leaves that as it is; an unmount ends it, for this life and the next, and
+    // may be repeated.
+    client.snapshot("web", "third").unwrap();
+    assert_eq!(mounted("web"), Some(bed.volume("web")));
+    for _ in 0..2 {
+        client.call(UnmountVolume { name: name("web") }).unwrap();
+        assert_eq!(mounted("web"), None);
+    }
+    assert!(fs::read_to_string(&record).unwrap().contains("\"MountPoint\":\"\""));
+    client.delete("web", false).unwrap();
 }
 
 pub(crate) fn its_snapshots_are_read_and_deleted(carrier: Carrier) {

@@ -384,7 +384,7 @@ pub(crate) fn one_of_many_creators_wins(carrier: Carrier) {
 /// A small file system of its own.
 fn tmpfs(bed: &Bed, size: &str) -> Mounted {
     fs::create_dir(bed.volumes()).unwrap();
-    let data = std::ffi::CString::new(format!("size={size}")).unwrap();
+    let data = std::ffi::CString::new(format!("size={size},mode=0700")).unwrap();
     let flags = rustix::mount::MountFlags::empty();
     rustix::mount::mount("tmpfs", bed.volumes(), "tmpfs", flags, Some(data.as_c_str())).unwrap();
     Mounted(bed.volumes())

@@ -91,6 +91,10 @@ pub struct DaemonArgs {
     /// What becomes of a volume's data when Docker removes the volume: keep or delete [default: keep]
     #[arg(long, env = "CONVOY_DOCKER_REMOVE", value_name = "POLICY")]
     pub docker_remove: Option<String>,
+    /// An option of creates that Docker's users may give though it is for operators: DRIVER.OPTION; may be
+    /// repeated
+    #[arg(long, env = "CONVOY_DOCKER_OPTIONS", value_name = "DRIVER.OPTION", value_delimiter = ',')]
+    pub docker_options: Vec<String>,
     /// How long running work may take to end when the daemon stops; a third of it to end by itself, the rest to undo [default: 45s]
     #[arg(long, env = "CONVOY_STOP_TIMEOUT", value_name = "DURATION")]
     pub stop_timeout: Option<String>,

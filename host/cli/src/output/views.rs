@@ -293,13 +293,14 @@ pub fn drivers(drivers: &BTreeMap<String, DriverStatus>) -> String {
             ("Can", driver.capabilities.join(", ")),
         ];
         text += &pairs(rows.into_iter().filter(|(_, value)| !value.is_empty()));
-        text += &options("--driver-opts", &driver.options);
-        text += &options("create --opt", &driver.create_options);
+        text += &options("--driver-opts", &driver.options, |_| "");
+        let note = |option: &DriverOption| if option.docker { "" } else { " (not by Docker's users)" };
+        text += &options("create --opt", &driver.create_options, note);
     }
     text
 }
 
-fn options(title: &str, options: &[DriverOption]) -> String {
+fn options(title: &str, options: &[DriverOption], note: impl Fn(&DriverOption) -> &'static str) -> String {
     if options.is_empty() {
         return String::new();
     }
@@ -309,7 +310,7 @@ fn options(title: &str, options: &[DriverOption]) -> String {
             (Some(default), false) => default.clone(),
             (None, false) => "-".to_owned(),
         };
-        vec![option.name.clone(), default, option.help.clone()]
+        vec![option.name.clone(), default, format!("{}{}", option.help, note(option))]
     });
     table(&[title, "DEFAULT", ""], rows)
 }

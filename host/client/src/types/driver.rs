@@ -59,4 +59,6 @@ pub struct DriverOption {
     pub required: bool,
     /// Whether its value is never logged, stored or shown.
     pub secret: bool,
+    /// Of a create: whether Docker's users may give it without `docker-options`.
+    pub docker: bool,
 }

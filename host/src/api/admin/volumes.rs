@@ -128,6 +128,7 @@ fn read_create(asked: CreateVolume) -> Result<(Name, CreateSpec, bool), Error> {
         passphrase_file: asked.passphrase_file,
         allow_unencrypted: asked.allow_unencrypted,
         options,
+        docker: None,
     };
     Ok((name, spec, asked.verbose))
 }

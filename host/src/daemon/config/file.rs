@@ -51,6 +51,8 @@ pub struct Settings {
     pub cmd_timeout: Option<String>,
     /// `--docker-remove`
     pub docker_remove: Option<String>,
+    /// `--docker-options`
+    pub docker_options: Option<Vec<String>>,
     /// `--stop-timeout`
     pub stop_timeout: Option<String>,
     /// `--driver-opts`, by name. TOML reads `vfs.path = "/srv"` as a table in a table: both forms are one.
@@ -117,8 +119,8 @@ impl File {
     /// [`ConfigError::File`], [`ConfigError::FileUnreadable`].
     pub fn find(asked: Option<&Path>) -> Result<Self, ConfigError> {
         match asked {
-            Some(path) => Self::read(path),
-            None => match Self::read(Path::new(DEFAULT_CONFIG)) {
+            Some(path) if !path.as_os_str().is_empty() => Self::read(path),
+            _ => match Self::read(Path::new(DEFAULT_CONFIG)) {
                 Err(ConfigError::FileUnreadable { source, .. })
                     if source.kind() == std::io::ErrorKind::NotFound =>
                 {

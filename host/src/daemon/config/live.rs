@@ -11,8 +11,14 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 /// The settings that change while the daemon runs; everything else needs a restart.
-const RELOADED: [&str; 5] =
-    ["log-level", "ignore-docker-delete", "create-on-docker-mount", "docker-remove", "stop-timeout"];
+const RELOADED: [&str; 6] = [
+    "log-level",
+    "ignore-docker-delete",
+    "create-on-docker-mount",
+    "docker-remove",
+    "docker-options",
+    "stop-timeout",
+];
 
 /// Tables of the file that are taken over whole.
 const RELOADED_TABLES: [&str; 3] = ["destinations.", "schedule.", "scheduling."];
@@ -79,6 +85,7 @@ impl Live {
         let now = Config {
             general,
             log_level: new.log_level,
+            docker_rules: new.docker_rules,
             docker_remove: new.docker_remove,
             stop_timeout: new.stop_timeout,
             backups: BackupSettings { destinations: new.backups.destinations, ..old.backups.clone() },

@@ -9,10 +9,14 @@ use super::{
 use crate::backups::settings::{BackupSettings, Destinations};
 use crate::daemon::monitor::{Address, InvalidAddress};
 use crate::daemon::{drivers, duration, options};
+use crate::volumes::docker_rules::DockerRules;
 use convoy_client::DEFAULT_SOCKET;
 use convoy_client::types::General;
+use convoy_objectstore::Destination;
+use convoy_schedule::Schedule;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Collects settings.
@@ -34,6 +38,8 @@ pub(super) fn merge(
     let first_start = saved.is_none();
     let mut merge = Merge { layers, path, first_start, shown: Shown::new(), differences: String::new() };
     let general = merge.general(root, saved.unwrap_or_default())?;
+    let backups = merge.backups()?;
+    let schedules = schedules(layers.file, &general.driver_list)?;
     let config = Config {
         command_timeout: command_timeout(&general)?,
         mount_namespace: mount_namespace(&general)?,
@@ -43,11 +49,12 @@ pub(super) fn merge(
         driver_path: merge.driver_path(),
         sockets: merge.sockets(),
         log_level: merge.log()?,
+        docker_rules: merge.docker_rules(&backups.destinations, &schedules)?,
         docker_remove: merge.docker_remove()?,
         stop_timeout: merge.stop_timeout()?,
         metrics_listen: merge.metrics_listen()?,
-        backups: merge.backups()?,
-        schedules: schedules(layers.file, &general.driver_list)?,
+        backups,
+        schedules,
         file: layers.file.clone(),
         general,
         shown: Shown::new(),
@@ -240,6 +247,30 @@ impl Merge<'_> {
         let Layers { args, file } = self.layers;
         let (flag, file) = (args.docker_remove.clone(), file.settings.docker_remove.as_ref());
         self.parsed("docker-remove", flag, file, "keep", str::parse)
+    }
+
+    fn docker_rules(
+        &mut self,
+        destinations: &Destinations,
+        schedules: &[Schedule],
+    ) -> Result<Arc<DockerRules>, ConfigError> {
+        let key = "docker-options";
+        let Layers { args, file } = self.layers;
+        let named = args.docker_options.iter().filter(|option| !option.is_empty());
+        let flag: Vec<String> = named.cloned().collect();
+        let flag = (!flag.is_empty()).then_some(flag);
+        let given = self.layers.pick(key, flag, file.settings.docker_options.as_ref());
+        let Given { value, source } = given.unwrap_or(Given { value: Vec::new(), source: Source::Default });
+        self.show(key, value.join(","), source.clone());
+        let scheduled =
+            schedules.iter().filter_map(|schedule| schedule.destination.parse::<Destination>().ok());
+        let places = destinations.places().cloned().chain(scheduled.map(|it| it.place().clone())).collect();
+        DockerRules::new(&value, places).map(Arc::new).map_err(|why| ConfigError::Value {
+            key,
+            value: value.join(","),
+            at: source,
+            why,
+        })
     }
 
     fn stop_timeout(&mut self) -> Result<Duration, ConfigError> {

@@ -61,6 +61,7 @@ fn option(spec: &OptionSpec) -> DriverOption {
         default: spec.default.clone(),
         required: spec.required,
         secret: spec.secret,
+        docker: spec.docker,
     }
 }
 

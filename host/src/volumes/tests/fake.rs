@@ -8,8 +8,8 @@ use crate::volumes::set::DriverSet;
 use convoy_driver_sdk::dispatch::{Dispatch, Dispatcher};
 use convoy_driver_sdk::protocol::{
     Capability, CloneVolume, CreateSnapshot, CreateVolume, DeleteSnapshot, DeleteVolume, Description,
-    GetVolume, Health, ListVolumes, ListedVolumes, MountVolume, Mounted, Open, Opened, Probed, RevertVolume,
-    Snapshot, UnmountVolume, Volume,
+    GetVolume, Health, ListVolumes, ListedVolumes, MountVolume, Mounted, Open, Opened, OptionSpec, Probed,
+    RevertVolume, Snapshot, UnmountVolume, Volume,
 };
 use convoy_driver_sdk::{Context, Driver, DriverError, ErrorKind, Name, Result, Timestamp};
 use convoy_drivers::{DriverSpec, Drivers, SearchPath};
@@ -146,7 +146,7 @@ impl Driver for Fake {
             capabilities: [Capability::Snapshots, Capability::Shared, Capability::Clone, Capability::Revert]
                 .into(),
             options: Vec::new(),
-            create_options: Vec::new(),
+            create_options: vec![OptionSpec::new("plain", "").for_docker(), OptionSpec::new("unsaid", "")],
             backup_scheme: None,
         }
     }
