@@ -1,6 +1,7 @@
 //! Mounting and unmounting, in this mount namespace or another, never longer than the call.
 
 use super::ext4;
+use crate::command::{Command, CommandError};
 use crate::{Context, DriverError, ErrorKind, Result};
 use convoy_tree::{StableStorage, TreeResult};
 use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags};
@@ -24,13 +25,14 @@ const AGAIN: Duration = Duration::from_millis(10);
 /// What to mount where.
 #[derive(Debug, Clone, Default)]
 pub struct Mount {
-    /// A device, or whatever the file system takes instead.
+    /// A device, or whatever the file system takes instead: `server:/export`, a directory for a bind mount.
     pub source: PathBuf,
-    /// An existing directory.
+    /// An existing directory; for a bind mount of a file, a file.
     pub target: PathBuf,
-    /// `ext4`, `xfs`, `btrfs`, `tmpfs`.
+    /// `ext4`, `xfs`, `btrfs`, `tmpfs`, `nfs`, `cifs`, `fuse.sshfs`. Of a bind mount it means nothing.
     pub fs_type: String,
-    /// As after `mount -o`: `ro,noatime,nouuid`.
+    /// As after `mount -o`: `ro,noatime,nouuid`; `bind` or `rbind` for a bind mount. Options are in messages: pass no
+    /// secret, but have it in a file (`credentials=FILE`).
     pub options: String,
     /// The mount namespace to mount in (`/proc/<pid>/ns/mnt`).
     pub namespace: Option<PathBuf>,
@@ -46,6 +48,12 @@ pub fn mount(mount: &Mount, context: &Context) -> Result<()> {
     let Mount { source, target, fs_type, options, namespace } = mount.clone();
     let what = format!("mount {} ({fs_type}) at {}", source.display(), target.display());
     let remount = options.split(',').any(|option| option == "remount");
+    if let Some(package) = helper(&fs_type) {
+        return by_helper(mount, package, context);
+    }
+    let bind = options.split(',').find(|option| ["bind", "rbind"].contains(option)).filter(|_| !remount);
+    let recursive = bind == Some("rbind");
+    let bind = bind.is_some();
     let (flags, data) = split_options(&options);
     if !remount && !flags.contains(MountFlags::RDONLY) && fs_type == "ext4" && ext4::is_growing(&source) {
         ext4::grow_unmounted(&source, context)?;
@@ -57,7 +65,49 @@ pub fn mount(mount: &Mount, context: &Context) -> Result<()> {
         if remount {
             return rustix::mount::mount_remount(&target, flags, data.as_c_str());
         }
+        if bind {
+            if recursive {
+                rustix::mount::mount_bind_recursive(&source, &target)?;
+            } else {
+                rustix::mount::mount_bind(&source, &target)?;
+            }
+            if flags.is_empty() {
+                return Ok(());
+            }
+            // The kernel takes the flags of a bind mount in a second step alone.
+            return rustix::mount::mount_remount(&target, flags | MountFlags::BIND, c"").inspect_err(|_| {
+                let _ = rustix::mount::unmount(&target, UnmountFlags::DETACH);
+            });
+        }
         rustix::mount::mount(&source, &target, fs_type.as_str(), flags, data.as_c_str())
+    })
+}
+
+/// The package of the program that mounts a file system which the kernel does not mount by itself.
+fn helper(fs_type: &str) -> Option<&'static str> {
+    match fs_type {
+        "nfs" | "nfs4" => Some("nfs-common"),
+        "cifs" | "smb3" => Some("cifs-utils"),
+        "fuse" => Some("fuse3"),
+        _ => fs_type.starts_with("fuse.").then_some("fuse3"),
+    }
+}
+
+/// Mounts as `mount -t` does: by `mount.nfs` and its kin.
+fn by_helper(mount: &Mount, package: &'static str, context: &Context) -> Result<()> {
+    let Mount { source, target, fs_type, options, namespace } = mount;
+    let options = if options.is_empty() { "defaults" } else { options.as_str() };
+    let command = Command::new("mount").package("mount").args(["-t", fs_type, "-o", options, "--"]);
+    let mounted = command.arg(source).arg(target).namespace(namespace.as_deref()).run(context);
+    mounted.map(drop).map_err(|error| {
+        let missing =
+            matches!(&error, CommandError::Failed { stderr, .. } if stderr.contains("helper program"));
+        let error = DriverError::from(error);
+        if missing {
+            error.hint(format!("install the package {package}, which has mount.{fs_type}"))
+        } else {
+            error
+        }
     })
 }
 
@@ -182,8 +232,9 @@ const FLAGS: &[(&str, MountFlags, bool)] = &[
 fn split_options(options: &str) -> (MountFlags, String) {
     let mut flags = MountFlags::empty();
     let mut data = Vec::new();
-    for option in
-        options.split(',').filter(|option| !option.is_empty() && !matches!(*option, "defaults" | "remount"))
+    for option in options
+        .split(',')
+        .filter(|option| !option.is_empty() && !matches!(*option, "defaults" | "remount" | "bind" | "rbind"))
     {
         match FLAGS.iter().find(|(name, ..)| *name == option) {
             Some((_, flag, set)) => flags.set(*flag, *set),
@@ -199,6 +250,7 @@ mod tests {
 
     #[test]
     fn flags_and_data_are_told_apart() {
+        assert_eq!(split_options("bind,ro"), (MountFlags::RDONLY, String::new()));
         let (flags, data) = split_options("defaults,ro,noatime,nouuid,size=1m,rw");
         assert_eq!((flags, data.as_str()), (MountFlags::NOATIME, "nouuid,size=1m"));
     }
