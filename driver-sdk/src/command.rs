@@ -5,8 +5,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, Write};
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
@@ -128,6 +129,18 @@ pub struct Command {
     accepted: Vec<i32>,
     limit: Option<Duration>,
     namespace: Option<PathBuf>,
+    environment: Vec<(OsString, Hidden)>,
+    stdin: Option<Hidden>,
+}
+
+/// What no message and no log shows.
+#[derive(Clone)]
+struct Hidden(Vec<u8>);
+
+impl std::fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("(not shown)")
+    }
 }
 
 impl Command {
@@ -140,6 +153,8 @@ impl Command {
             accepted: vec![0],
             limit: None,
             namespace: None,
+            environment: Vec::new(),
+            stdin: None,
         }
     }
 
@@ -161,6 +176,22 @@ impl Command {
     #[must_use]
     pub fn args<A: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
         self.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+        self
+    }
+
+    /// What the program reads on its standard input. It may be a secret, such as the passphrase of a LUKS device: no
+    /// message and no log shows it.
+    #[must_use]
+    pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.stdin = Some(Hidden(bytes.into()));
+        self
+    }
+
+    /// One more variable of the program's environment. Its value may be a secret, such as the `PASSWD` of `mount.cifs`:
+    /// no message and no log shows it.
+    #[must_use]
+    pub fn env(mut self, name: impl AsRef<OsStr>, value: impl Into<Vec<u8>>) -> Self {
+        self.environment.push((name.as_ref().to_owned(), Hidden(value.into())));
         self
     }
 
@@ -187,7 +218,7 @@ impl Command {
 
     /// Runs the program to its end.
     ///
-    /// It gets no standard input, the `C` locale and a process group of its own. When the call is cancelled or
+    /// It gets no standard input unless [`Self::stdin`] gives it one, the `C` locale and a process group of its own. When the call is cancelled or
     /// its deadline passes, the group is ended by SIGTERM and, two seconds later, SIGKILL. When this process
     /// dies, the kernel kills the program.
     ///
@@ -230,7 +261,14 @@ impl Command {
         let namespace = self.namespace.as_ref().map(File::open).transpose().map_err(start)?;
         let mut command = std::process::Command::new(&self.program);
         command.args(&self.args).env("LC_ALL", "C").env("PATH", search_path()).process_group(0);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        for (name, value) in &self.environment {
+            command.env(name, OsStr::from_bytes(&value.0));
+        }
+        let stdin = match &self.stdin {
+            Some(bytes) => in_memory(&bytes.0).map_err(start)?.into(),
+            None => Stdio::null(),
+        };
+        command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
         let parent = rustix::process::getpid();
         // SAFETY: between fork and exec only system calls are made; nothing is allocated or locked.
         unsafe {
@@ -254,6 +292,14 @@ impl Command {
         let words = std::iter::once(&self.program).chain(&self.args);
         words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
     }
+}
+
+/// A file that is nowhere: the program reads it at its own pace, and nobody waits for it.
+fn in_memory(bytes: &[u8]) -> io::Result<File> {
+    let mut file = File::from(rustix::fs::memfd_create("stdin", rustix::fs::MemfdFlags::CLOEXEC)?);
+    file.write_all(bytes)?;
+    file.rewind()?;
+    Ok(file)
 }
 
 fn search_path() -> OsString {
@@ -404,6 +450,18 @@ mod tests {
         );
         let large = shell("head -c 300000 /dev/zero").run(&Context::default()).unwrap();
         assert_eq!(large.stdout.len(), 300_000);
+    }
+
+    #[test]
+    fn secrets_reach_the_program_and_no_message() {
+        // More than a pipe holds, of which the program reads a line.
+        let input = [b"hunter2\n".as_slice(), &[b'x'; 200_000]].concat();
+        let command = shell("read -r line; echo $line $PASSWD; exit 3").stdin(input).env("PASSWD", "hunter3");
+        assert!(!format!("{command:?}").contains("hunter"), "{command:?}");
+        let error = command.clone().run(&Context::default()).unwrap_err().to_string();
+        assert!(!error.contains("hunter"), "{error}");
+        let output = command.accept(3).run(&Context::default()).unwrap();
+        assert_eq!(output.text(), "hunter2 hunter3\n");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! and set the kind truthfully, since the host decides by it (a retryable error of an idempotent call may be
 //! tried again; `NotFound` on a delete is success to Docker). Never put a secret in either text.
 
+use convoy_tree::TreeError;
 use serde::{Deserialize, Serialize};
 
 /// What a driver call comes back with.
@@ -121,5 +122,40 @@ impl DriverError {
     /// The call is not among the driver's declared capabilities.
     pub fn unsupported(what: impl std::fmt::Display) -> Self {
         Self::new(ErrorKind::Unsupported, format!("this driver does not support {what}"))
+    }
+}
+
+impl From<TreeError> for DriverError {
+    fn from(error: TreeError) -> Self {
+        let text = error.to_string();
+        match error {
+            TreeError::Io { action, path, source } => {
+                Self::io(format_args!("cannot {action} {path}"), &source)
+            }
+            TreeError::Cancelled => Self::new(ErrorKind::Cancelled, text),
+            TreeError::MountPoint { .. } => Self::new(ErrorKind::InUse, text),
+            TreeError::Archive(_) => Self::new(ErrorKind::DataLoss, text),
+            _ => Self::new(ErrorKind::Internal, text),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_tree_says_keeps_its_kind() {
+        let full = TreeError::Io {
+            action: "write",
+            path: "a/b".to_owned(),
+            source: std::io::ErrorKind::StorageFull.into(),
+        };
+        let error = DriverError::from(full);
+        assert_eq!(error.kind, ErrorKind::Exhausted);
+        assert!(error.message.starts_with("cannot write a/b: ") && error.hint.is_some(), "{error:?}");
+        assert_eq!(DriverError::from(TreeError::Cancelled).kind, ErrorKind::Cancelled);
+        let mounted = TreeError::MountPoint { path: "a".to_owned() };
+        assert_eq!(DriverError::from(mounted).kind, ErrorKind::InUse);
     }
 }

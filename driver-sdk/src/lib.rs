@@ -105,6 +105,7 @@ pub mod error;
 pub mod filesystem;
 pub mod flock;
 pub mod freeze;
+pub mod handle;
 #[cfg(feature = "library")]
 pub mod library;
 #[cfg(any(feature = "library", feature = "process"))]

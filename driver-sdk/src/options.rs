@@ -38,7 +38,7 @@ mod tests {
 
     #[test]
     fn unknown_and_missing_options_are_refused_by_name() {
-        let path = OptionSpec { required: true, ..OptionSpec::new("x.path", "where it is") };
+        let path = OptionSpec::new("x.path", "where it is").required();
         let known = [path, OptionSpec::new("x.size", "how large")];
         let given = |names: &[&str]| names.iter().map(|name| ((*name).to_owned(), String::new())).collect();
         check(&known, &given(&["x.path"])).unwrap();

@@ -195,6 +195,20 @@ impl OptionSpec {
         self.docker = true;
         self
     }
+
+    /// Says that the driver refuses to open, or to create, without it.
+    #[must_use]
+    pub fn required(mut self) -> Self {
+        self.required = true;
+        self
+    }
+
+    /// Says that its value is never logged, stored or shown.
+    #[must_use]
+    pub fn secret(mut self) -> Self {
+        self.secret = true;
+        self
+    }
 }
 
 /// `driver.describe`: who are you? Answered before `driver.open`, without touching anything.

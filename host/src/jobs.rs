@@ -2,11 +2,13 @@
 
 use crate::call::Call;
 use crate::metrics::METRICS;
+use crate::volumes::backend::under_way;
 use crate::volumes::locks::unpoisoned;
 use crate::volumes::spec::CreateSpec;
 use convoy_client::types::{Job, Progress};
 use convoy_driver_sdk::context::Progress as DriverProgress;
 use convoy_driver_sdk::{Name, Timestamp};
+use convoy_drivers::CallUnderWay;
 use std::collections::BTreeMap;
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
@@ -56,6 +58,8 @@ struct State {
     progress: watch::Sender<Progress>,
     moved: Mutex<Moved>,
     cancel: CancellationToken,
+    /// What names its calls of drivers.
+    request_id: Mutex<String>,
 }
 
 /// How far a job was when that changed last.
@@ -88,16 +92,17 @@ impl Jobs {
             progress: watch::Sender::default(),
             moved: Mutex::new(Moved { mark: mark(&Progress::default()), at: Instant::now() }),
             cancel: CancellationToken::new(),
+            request_id: Mutex::default(),
         });
         unpoisoned(self.0.lock()).insert(state.id.clone(), Arc::clone(&state));
         tracing::debug!(job = state.id, kind = state.about.kind, volume = state.about.volume, "began");
         Running { jobs: self.clone(), state }
     }
 
-    /// What runs, by id.
-    pub fn list(&self) -> BTreeMap<String, Job> {
+    /// What runs, by id. `calls` are those that drivers have not answered, with the driver of each.
+    pub fn list(&self, calls: &[(Name, CallUnderWay)]) -> BTreeMap<String, Job> {
         let all = unpoisoned(self.0.lock());
-        all.iter().map(|(id, state)| (id.clone(), state.describe())).collect()
+        all.iter().map(|(id, state)| (id.clone(), state.describe(calls))).collect()
     }
 
     /// Asks a job to stop. Whether there is one of that id.
@@ -113,7 +118,12 @@ impl Jobs {
 }
 
 impl State {
-    fn describe(&self) -> Job {
+    fn describe(&self, calls: &[(Name, CallUnderWay)]) -> Job {
+        let request_id = unpoisoned(self.request_id.lock());
+        let mine = calls.iter().filter(|(_, call)| !request_id.is_empty() && call.request_id == *request_id);
+        let in_words = |(driver, call): &(Name, CallUnderWay)| {
+            format!("driver {driver}: {}", under_way(call).in_words())
+        };
         Job {
             id: self.id.clone(),
             kind: self.about.kind.to_owned(),
@@ -124,6 +134,7 @@ impl State {
             started_at: self.started_at.to_legacy(),
             idle_seconds: self.idle().as_secs(),
             progress: self.progress.borrow().clone(),
+            calls: mine.map(in_words).collect(),
         }
     }
 
@@ -224,6 +235,7 @@ impl Running {
 
     /// What calls of drivers in this job carry.
     pub fn call(&self, request_id: &str) -> Call {
+        request_id.clone_into(&mut unpoisoned(self.state.request_id.lock()));
         let (report, state) = (self.reporter(), Arc::clone(&self.state));
         Call::new(request_id).with_cancel(self.cancel()).with_report(move |progress| {
             report(from_driver(progress));
@@ -277,15 +289,24 @@ mod tests {
             unit: "bytes".to_owned(),
             note: Some("copying".to_owned()),
         });
-        let listed = jobs.list().remove(running.id()).unwrap();
+        let made = |request_id: &str| CallUnderWay {
+            method: "volume.create".to_owned(),
+            request_id: request_id.to_owned(),
+            volume: Some(Name::from_static("vol1")),
+            age_ms: 100_400,
+            waiting: false,
+        };
+        let calls = [made("r0"), made("r1")].map(|call| (Name::from_static("vfs"), call));
+        let listed = jobs.list(&calls).remove(running.id()).unwrap();
+        assert_eq!(listed.calls, ["driver vfs: volume.create of vol1 has not been answered for 100 s"]);
         assert_eq!((listed.kind.as_str(), listed.state.as_str()), ("restore", "running"));
         assert_eq!((listed.progress.bytes_done, listed.progress.bytes_total), (5, Some(10)));
         assert!(!call.cancel().is_cancelled());
         assert!(jobs.cancel(running.id()));
         assert!(call.cancel().is_cancelled());
-        assert_eq!(jobs.list()[running.id()].state, "cancelling");
+        assert_eq!(jobs.list(&[])[running.id()].state, "cancelling");
         drop(running);
-        assert!(jobs.list().is_empty() && !jobs.cancel("job-1"));
+        assert!(jobs.list(&[]).is_empty() && !jobs.cancel("job-1"));
     }
 
     #[tokio::test]
@@ -315,7 +336,7 @@ mod tests {
                 tokio::time::sleep(PATIENCE / 4).await;
                 report(told_again.clone());
             }
-            assert!(jobs.list()[running.id()].idle_seconds >= PATIENCE.as_secs());
+            assert!(jobs.list(&[])[running.id()].idle_seconds >= PATIENCE.as_secs());
             tokio::time::sleep(PATIENCE / 2).await;
             "done"
         };

@@ -8,6 +8,8 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use nix::fcntl::Flock;
+
 use crate::error::{Context, Error, Result};
 use crate::leaks;
 
@@ -53,6 +55,8 @@ pub struct Lab {
     apart: bool,
     next: Cell<u32>,
     finished: Cell<bool>,
+    /// Held as long as the test runs: who sweeps up after tests that were killed sees that it does.
+    _lock: Flock<fs::File>,
 }
 
 impl Lab {
@@ -100,7 +104,8 @@ impl Lab {
             .tempdir_in(base)
             .during(|| format!("cannot make a directory for the test in {}", base.display()))?
             .keep();
-        Ok(Self { directory, apart: false, next: Cell::new(1), finished: Cell::new(false) })
+        let lock = leaks::lock(&directory)?;
+        Ok(Self { directory, apart: false, next: Cell::new(1), finished: Cell::new(false), _lock: lock })
     }
 
     /// The lab's directory.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -76,12 +77,25 @@ fn sweep_in(base: &Path, found: &mut Vec<String>) -> Result<()> {
         let name = entry.file_name();
         let Some(rest) = name.to_str().and_then(|name| name.strip_prefix(PREFIX)) else { continue };
         let owner = rest.split('-').next().unwrap_or_default();
-        if Path::new("/proc").join(owner).exists() {
+        // An owner in another container has a number that means nothing here; its lock says that it is there.
+        let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        if !is_directory || Path::new("/proc").join(owner).exists() {
             continue;
         }
+        let Ok(_lock) = lock(&entry.path()) else { continue };
         found.push(format!("{}: {}", entry.path().display(), clear(&entry.path())?.join("; ")));
     }
     Ok(())
+}
+
+/// Locks the directory of a lab, unless the test whose lab it is still runs.
+///
+/// # Errors
+/// When somebody has the lock, or there is no such directory.
+pub(crate) fn lock(directory: &Path) -> Result<Flock<fs::File>> {
+    let what = || format!("cannot lock {}", directory.display());
+    let file = fs::File::open(directory).during(what)?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| error).during(what)
 }
 
 /// The mounts at or below a directory, in the order they were made.

@@ -51,6 +51,8 @@ cases! {
     "identity.undeclared" "answers unsupported where it declares nothing" [] identity::undeclared;
     "identity.options" "refuses options it does not know" [] identity::options;
     "identity.newer" "gets along with a newer host" [Process] identity::newer;
+    "identity.state" "tells how it is, in the form it is to be told" [] identity::state;
+    "identity.repeated" "carries a repeated request out once" [Process] identity::repeated;
     "identity.secrets" "tells no secrets" [Process, Secret] identity::secrets;
     "volume.life" "creates, describes and deletes a volume" [] volumes::life;
     "volume.twice" "refuses a create of what exists" [] volumes::twice;
@@ -62,6 +64,7 @@ cases! {
     "volume.files" "keeps every file through unmount and restart" [] volumes::files;
     "volume.in-use" "does not delete what is mounted" [] volumes::in_use;
     "volume.size" "enforces the size" [Can(C::Sized)] volumes::size;
+    "volume.born" "keeps the time of creation" [] volumes::born;
     "volume.keep" "forgets a volume and keeps its data" [] volumes::keep;
     "volume.resize-offline" "grows a volume that is not mounted" [Can(C::ResizeOffline), Can(C::Sized)] volumes::resize_offline;
     "volume.resize-online" "grows a volume that is mounted" [Can(C::ResizeOnline), Can(C::Sized)] volumes::resize_online;
@@ -75,10 +78,12 @@ cases! {
     "data.changed" "knows every byte that changed" [Can(C::Snapshots), Can(C::ReadBlock), Can(C::ChangedExtents)] data::changed;
     "data.either" "hands a snapshot over as a tree and as a device" [Can(C::Snapshots), Can(C::ReadEither)] data::either;
     "restore.tree" "restores a tree" [Can(C::RestoreTree)] restore::tree;
+    "restore.options" "takes back what it gave for a restore" [Can(C::Snapshots)] restore::options;
     "restore.block" "restores a device bit for bit" [Can(C::Snapshots), Can(C::ReadBlock), Can(C::RestoreBlock)] restore::block;
     "restore.abort" "leaves nothing of an aborted restore" [] restore::abort_case;
     "restore.taken" "restores over nothing" [] restore::taken;
     "copy.clone" "makes an independent volume of a snapshot" [Can(C::Snapshots), Can(C::Clone)] copies::clone;
+    "copy.kept" "clones over nothing" [Can(C::Snapshots), Can(C::Clone)] copies::kept;
     "copy.revert" "goes back to a snapshot" [Can(C::Snapshots), Can(C::Revert)] copies::revert;
     "copy.check" "finds nothing wrong where nothing is" [Can(C::Check)] copies::check;
     "backup.life" "keeps a backup of its own beyond snapshot and volume" [Can(C::Snapshots), Can(C::NativeBackup)] backups::life;

@@ -69,6 +69,10 @@ pub(crate) fn refused<T>(
 
 /// Whatever else a call was to show: that it is not there, or did not end in time, is another rule.
 fn broken_by(rule: Rule, error: &DriverError) -> Rule {
+    // What the host refuses of an answer it names itself.
+    if let Some(broken) = convoy_drivers::broken_rule(error).and_then(crate::rules::rule) {
+        return broken;
+    }
     match error.kind {
         // The kit calls only what is declared.
         ErrorKind::Unsupported => crate::rules::CAPABILITIES,

@@ -20,7 +20,8 @@ const FILES: usize = 4;
 const SOCKETS: usize = 12;
 
 impl Held {
-    /// Looks at what lies in these directories, at all device-mapper devices, and at a process.
+    /// Looks at what lies in these directories or on these devices, and at a process: others on this machine have
+    /// mounts and devices of their own.
     pub(crate) fn look(places: &[PathBuf], pid: Option<i32>) -> Self {
         let within = |path: &Path| places.iter().any(|place| path.starts_with(place));
         let mut things = BTreeSet::new();
@@ -37,7 +38,9 @@ impl Held {
             {
                 things.insert(format!("the loop device /dev/{name} of {}", file.trim_end()));
             }
-            if let Some(device) = read("dm/name") {
+            if let Some(device) = read("dm/name")
+                && stands_on(&name, places)
+            {
                 things.insert(format!("the device-mapper device {}", device.trim_end()));
             }
         }
@@ -70,6 +73,20 @@ impl Held {
 fn blocks() -> Vec<String> {
     let listed = std::fs::read_dir("/sys/block").into_iter().flatten().flatten();
     listed.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+}
+
+/// Whether a block device is made of one of these devices, or of a file in one of these directories.
+fn stands_on(name: &str, places: &[PathBuf]) -> bool {
+    let slaves = Path::new("/sys/block").join(name).join("slaves");
+    let below = std::fs::read_dir(slaves).into_iter().flatten().flatten();
+    below.map(|entry| entry.file_name().to_string_lossy().into_owned()).any(|below| {
+        let file = std::fs::read_to_string(Path::new("/sys/block").join(&below).join("loop/backing_file"));
+        let is_place = |place: &PathBuf| {
+            file.as_ref().is_ok_and(|file| Path::new(file.trim_end()).starts_with(place))
+                || place.canonicalize().is_ok_and(|real| real == Path::new("/dev").join(&below))
+        };
+        places.iter().any(is_place) || stands_on(&below, places)
+    })
 }
 
 /// The living children of a process, by their command lines.

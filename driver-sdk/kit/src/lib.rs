@@ -15,6 +15,7 @@
 //! - [`rules`]: what a driver is held to; [`report`]: what came out, for people, for machines and for CI.
 //! - `subject`: the driver under test and calls to it; `raw`: the same over its socket, byte by byte.
 //! - `pattern`: files that are hard to keep; `image`: the bytes of block snapshots; `leaks`: what the kernel holds.
+//! - `scratch`: directories that do not outlive their owner for long.
 //! - `cases`: the cases, by topic; `runner`: runs them, each with a time limit.
 
 mod cases;
@@ -27,8 +28,10 @@ mod raw;
 pub mod report;
 pub mod rules;
 mod runner;
+mod scratch;
 mod subject;
 
 pub use options::Options;
 pub use report::{CaseReport, Report, Verdict};
 pub use runner::{KitError, list, run, run_watched, run_with};
+pub use scratch::Scratch;

@@ -38,7 +38,7 @@ impl Options {
         self
     }
 
-    /// An option of every volume that is created.
+    /// An option of every volume that is created; `{name}` in its value stands for the name of the volume.
     #[must_use]
     pub fn create_option(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.create.insert(name.into(), value.into());

@@ -67,6 +67,16 @@ rules! {
     R43 BACKUP "`backup.create` gives a URL with the driver's scheme, by which the backup is listed, inspected and deleted; it outlives its snapshot and its volume. `backup.delete` repeated answers `not_found`.";
     R44 BACKUP_DATA "`volume.create` with the option `backup` makes a volume with exactly what the snapshot had, and leaves the backup as it is.";
     R45 READ_EITHER "`snapshot.open` of a driver with `read_either` hands over what `kind` says; without `kind` what it declares beside it: `read_tree` or `read_block`.";
+    R46 ANSWERS "An answer is a JSON object of the method's type, about the volume and snapshot that were asked for, within the limits.";
+    R47 ONCE "Every request is answered once, and a request that comes twice is carried out once.";
+    R48 RESTORE_OPTIONS "What `snapshot.open` gives as `restore_options`, `restore.prepare` takes as options.";
+    R49 PROBE "`driver.probe` says `healthy` as long as volumes can be made.";
+    R50 BORN "The creation time of a volume or snapshot never changes.";
+}
+
+/// The rule of a number: `R12`.
+pub fn rule(id: &str) -> Option<Rule> {
+    RULES.iter().find(|rule| rule.id == id).copied()
 }
 
 #[cfg(test)]

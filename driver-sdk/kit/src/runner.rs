@@ -1,22 +1,27 @@
 //! Runs the cases, each with a time limit.
 
 use crate::cases::{CASES, Case, Need};
-use crate::check::{Failure, Outcome, Stop};
+use crate::check::{Failure, Outcome, Stop, fail};
 use crate::options::Options;
 use crate::report::{CaseReport, Report, Verdict, rounded};
 use crate::rules;
-use crate::subject::{Kit, Subject};
+use crate::scratch::Scratch;
+use crate::subject::{Kit, Subject, Unended};
 use convoy_driver_sdk::DriverError;
 use convoy_driver_sdk::context::CancelFlag;
 use convoy_driver_sdk::protocol::{Capability, Open};
 use convoy_drivers::{DriverSpec, Drivers, LoadError, RestartPolicy, SearchPath};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
+use tokio::runtime::Handle;
 
 /// What a case may take beyond the time of its calls, before it counts as stuck.
 const STUCK: Duration = Duration::from_secs(15);
+
+/// How long the threads of the kit's runtime are waited for at the end.
+const SHUTDOWN: Duration = Duration::from_secs(1);
 
 /// Why the driver could not be tested at all.
 #[derive(Debug, thiserror::Error)]
@@ -123,13 +128,30 @@ fn test(
         give_up_after: 20,
     });
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(2).build();
+    let runtime = runtime.map_err(KitError::Work)?;
     let base = options.work.clone().unwrap_or_else(std::env::temp_dir);
-    let work = tempfile::Builder::new().prefix("convoy-kit-").tempdir_in(base).map_err(KitError::Work)?;
-    let open = Open { root: work.path().join("root"), options: options.driver.clone(), ..Open::default() };
+    let work = Scratch::new(&base, "convoy-kit").map_err(KitError::Work)?;
+    let report = test_in(work.path(), drivers, spec, options, runtime.handle(), cancel, watch);
+    // A library that hangs in a call keeps its thread: the kit ends without it.
+    runtime.shutdown_timeout(SHUTDOWN);
+    // What a failed driver left mounted would keep it from being removed.
+    work.clear();
+    report
+}
+
+fn test_in(
+    work: &Path,
+    drivers: Drivers,
+    spec: DriverSpec,
+    options: Options,
+    runtime: &Handle,
+    cancel: &CancelFlag,
+    watch: &dyn Fn(&CaseReport),
+) -> Result<Report, KitError> {
+    let open = Open { root: work.join("root"), options: options.driver.clone(), ..Open::default() };
     let text = spec.to_string();
-    let subject =
-        Subject::load(drivers, spec, options, open, work.path().to_owned(), runtime.map_err(KitError::Work)?)
-            .map_err(|source| KitError::Load { spec: text, source })?;
+    let subject = Subject::load(drivers, spec, options, open, work.to_owned(), runtime.clone())
+        .map_err(|source| KitError::Load { spec: text, source })?;
     let kit: Kit = Arc::new(subject);
     kit.begin();
     kit.start().map_err(KitError::Open)?;
@@ -150,13 +172,16 @@ fn test(
     for case in wanted {
         let started = Instant::now();
         let verdict = if stuck || cancel.is_cancelled() {
-            let why = if stuck { "an earlier case is stuck" } else { "the kit was interrupted" };
+            let why =
+                if stuck { "a call of an earlier case does not end" } else { "the kit was interrupted" };
             Verdict::Skipped { why: why.to_owned() }
         } else {
-            let verdict = judge(case, &kit);
-            stuck = verdict.is_none();
+            let (verdict, goes_on) =
+                judge(case, &kit).map_or((None, true), |(verdict, goes_on)| (Some(verdict), goes_on));
+            stuck = goes_on;
             verdict.unwrap_or_else(|| {
-                let text = format!("the case is stuck after {} s", (kit.options.limit + STUCK).as_secs());
+                let text =
+                    format!("the case does not end: it was left after {} s", started.elapsed().as_secs());
                 Verdict::failed(Failure { rule: rules::TIME, text })
             })
         };
@@ -169,24 +194,30 @@ fn test(
         kit.begin();
         kit.stop();
     }
-    sweep(work.path());
     Ok(report)
 }
 
-/// Runs a case on a thread of its own; `None` if it does not end.
-fn judge(case: &'static Case, kit: &Kit) -> Option<Verdict> {
+/// Runs a case on a thread of its own; `None` if it does not end. Also whether something of it goes on that nothing can
+/// end.
+fn judge(case: &'static Case, kit: &Kit) -> Option<(Verdict, bool)> {
     if let Some(why) = case.needs.iter().find_map(|need| need.lacking(kit)) {
-        return Some(Verdict::Skipped { why });
+        return Some((Verdict::Skipped { why }, false));
     }
     let (answer, answered) = channel();
     let kit = Arc::clone(kit);
-    let limit = kit.options.limit * 2 + STUCK;
+    let limit = kit.options.limit * 4 + STUCK;
     let thread = std::thread::Builder::new().name(case.id.to_owned()).spawn(move || {
         kit.begin();
         let outcome = (case.run)(&kit);
-        let cleaned = kit.clean();
+        let (cleaned, goes_on) = match kit.end_calls() {
+            Ok(()) => (kit.clean(), false),
+            Err(Unended { method, goes_on }) => {
+                let broken = fail(rules::TIME, format!("{method} has not ended long after its time"));
+                (if goes_on { broken } else { kit.clean().and(broken) }, goes_on)
+            }
+        };
         // Nobody listens any more if it took too long.
-        let _ = answer.send(verdict(outcome, cleaned));
+        let _ = answer.send((verdict(outcome, cleaned), goes_on));
     });
     let waited = thread.map_err(|error| error.to_string()).and_then(|_| {
         answered.recv_timeout(limit).map(Some).or_else(|error| match error {
@@ -195,7 +226,8 @@ fn judge(case: &'static Case, kit: &Kit) -> Option<Verdict> {
         })
     });
     waited.unwrap_or_else(|error| {
-        Some(Verdict::failed(Failure { rule: rules::TIME, text: format!("the kit itself failed: {error}") }))
+        let failure = Failure { rule: rules::TIME, text: format!("the kit itself failed: {error}") };
+        Some((Verdict::failed(failure), false))
     })
 }
 
@@ -206,16 +238,6 @@ fn verdict(outcome: Outcome, cleaned: Outcome) -> Verdict {
         }
         (Err(Stop::Skipped(why)), _) => Verdict::Skipped { why },
         (Ok(()), Ok(()) | Err(Stop::Skipped(_))) => Verdict::Passed,
-    }
-}
-
-/// What a failed driver left mounted in the kit's directory would keep it from being removed.
-fn sweep(work: &Path) {
-    let Ok(table) = convoy_driver_sdk::mountinfo::MountTable::read() else { return };
-    let mut left: Vec<PathBuf> = table.under(work).map(|mount| mount.mountpoint.clone()).collect();
-    left.reverse();
-    for mountpoint in left {
-        let _ = rustix::mount::unmount(&mountpoint, rustix::mount::UnmountFlags::DETACH);
     }
 }
 

@@ -11,16 +11,26 @@ use convoy_driver_sdk::protocol::{
 use convoy_driver_sdk::{DriverError, ErrorKind, Name};
 use convoy_drivers::{CallOptions, Carrier, DriverHandle, DriverSpec, Drivers, LoadError};
 use rustix::process::{Pid, Signal};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::runtime::Runtime;
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 /// How long a driver may take to finish what it is doing when it is stopped.
 const DRAIN: Duration = Duration::from_secs(20);
+
+/// How long a call may go on after the case that made it.
+const QUIET: Duration = Duration::from_secs(10);
+
+/// A call that a case left behind.
+pub(crate) struct Unended {
+    pub(crate) method: String,
+    /// Nothing can end it.
+    pub(crate) goes_on: bool,
+}
 
 /// A loaded and open driver, and what the kit has made with it.
 pub(crate) struct Subject {
@@ -29,7 +39,7 @@ pub(crate) struct Subject {
     pub(crate) open: Open,
     /// The kit's own files.
     pub(crate) work: PathBuf,
-    runtime: Runtime,
+    runtime: Handle,
     drivers: Drivers,
     handle: Mutex<DriverHandle>,
     deadline: Mutex<Instant>,
@@ -59,7 +69,7 @@ impl Subject {
         options: Options,
         open: Open,
         work: PathBuf,
-        runtime: Runtime,
+        runtime: Handle,
     ) -> Result<Self, LoadError> {
         let handle = runtime.block_on(drivers.load(&spec))?;
         let deadline = Instant::now() + options.limit;
@@ -150,6 +160,23 @@ impl Subject {
         Ok(())
     }
 
+    /// Waits until nothing of a case is under way any more. A process that does not end what it does is killed, and is
+    /// there again. Gives what did not end, and whether it still goes on: a library cannot be killed.
+    pub(crate) fn end_calls(&self) -> Result<(), Unended> {
+        let end = Instant::now() + QUIET;
+        loop {
+            let Some(call) = self.handle().under_way().into_iter().next() else { return Ok(()) };
+            if Instant::now() < end {
+                std::thread::sleep(Duration::from_millis(2));
+                continue;
+            }
+            let killed = self.pid();
+            self.begin();
+            let goes_on = !self.is_process() || self.kill().and_then(|()| self.recover(killed)).is_err();
+            return Err(Unended { method: call.method, goes_on });
+        }
+    }
+
     /// Stops the driver in order and starts it again.
     pub(crate) fn restart(&self) -> Outcome<Opened> {
         self.stop();
@@ -206,7 +233,13 @@ impl Subject {
 
     pub(crate) fn create_request(&self, name: &Name) -> CreateVolume {
         lock(&self.made).volumes.insert(name.clone());
-        CreateVolume { name: name.clone(), size: self.options.size, options: self.options.create.clone() }
+        CreateVolume { name: name.clone(), size: self.options.size, options: self.create_options(name) }
+    }
+
+    /// The options of a volume: `{name}` in a value stands for its name.
+    pub(crate) fn create_options(&self, name: &Name) -> BTreeMap<String, String> {
+        let filled = |(key, value): (&String, &String)| (key.clone(), value.replace("{name}", name));
+        self.options.create.iter().map(filled).collect()
     }
 
     /// A new volume.
@@ -330,7 +363,8 @@ impl Subject {
         self.baseline.get().map_or_else(Vec::new, |before| self.held().since(before))
     }
 
-    /// The directories that the driver was told of: what is mounted in them, or lies in them, is its own.
+    /// The directories and devices that the driver was told of: what is mounted or lies in them, or is made of them, is
+    /// its own.
     fn places(&self) -> Vec<PathBuf> {
         let named = self
             .open
@@ -338,7 +372,12 @@ impl Subject {
             .values()
             .map(PathBuf::from)
             .filter(|path| path.is_absolute() && path.starts_with("/") && *path != Path::new("/"));
-        std::iter::once(self.open.root.clone()).chain(named.filter(|path| path.is_dir())).collect()
+        let is_device = |path: &Path| {
+            use std::os::unix::fs::FileTypeExt as _;
+            path.metadata().is_ok_and(|found| found.file_type().is_block_device())
+        };
+        let named = named.filter(|path| path.is_dir() || is_device(path));
+        std::iter::once(self.open.root.clone()).chain(named).collect()
     }
 
     /// Whether a path is where something is mounted.

@@ -76,3 +76,24 @@ fn the_python_example() -> Result<()> {
         Ok(())
     })
 }
+
+/// The Go example, which needs nothing but Go; where that is not installed nothing is tested, and it says so.
+#[test]
+fn the_go_example() -> Result<()> {
+    let Ok(version) = std::process::Command::new("go").arg("version").output() else {
+        eprintln!("SKIPPED: Go is not installed: examples/go is neither built nor tested");
+        return Ok(());
+    };
+    println!("{}", String::from_utf8_lossy(&version.stdout));
+    Lab::run(|lab| {
+        let program = lab.make("go")?.join("convoy-driver-shelf");
+        let mut build = std::process::Command::new("go");
+        build.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/go"));
+        build.args(["build", "-buildvcs=false", "-o"]).arg(&program).arg(".");
+        // What it makes on the way is the test's own.
+        build.env("GOCACHE", lab.make("cache")?).env("GOFLAGS", "-mod=mod").env("GOTOOLCHAIN", "local");
+        assert!(build.status().unwrap().success());
+        passes(lab, &program, &Options::default(), 25)?;
+        Ok(())
+    })
+}

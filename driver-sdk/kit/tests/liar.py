@@ -255,7 +255,7 @@ def resize(request):
 
 def listed(request):
     after = [name for name in names() if name > (request.get("after") or "")]
-    limit = request.get("limit") or len(after)
+    limit = request.get("limit", len(after))
     return {"volumes": [volume(name) for name in after[:limit]], "more": len(after) > limit}
 
 
@@ -425,12 +425,15 @@ def answer(message):
         raise Refused("internal", f"{method}: {error}")
 
 
+seen = set()
 for line in sock.makefile():
     message = json.loads(line)
     if message.get("method") == "goodbye":
         sys.exit(3 if LIE == "sulking" else 0)
-    if "id" not in message:
+    if "id" not in message or message["id"] in seen:
         continue
+    if LIE != "repetitive":
+        seen.add(message["id"])
     try:
         send({"id": message["id"], "result": answer(message)})
     except Refused as refused:

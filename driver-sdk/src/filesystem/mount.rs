@@ -1,6 +1,7 @@
 //! Mounting and unmounting, in this mount namespace or another, never longer than the call.
 
 use super::ext4;
+use crate::command::{Command, CommandError};
 use crate::{Context, DriverError, ErrorKind, Result};
 use convoy_tree::{StableStorage, TreeResult};
 use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags};
@@ -24,14 +25,15 @@ const AGAIN: Duration = Duration::from_millis(10);
 /// What to mount where.
 #[derive(Debug, Clone, Default)]
 pub struct Mount {
-    /// A device, or whatever the file system takes instead.
+    /// A device, or whatever the file system takes instead: `server:/export`, a directory for a bind mount.
     pub source: PathBuf,
-    /// An existing directory.
+    /// An existing directory; for a bind mount of a file, a file.
     pub target: PathBuf,
-    /// `ext4`, `xfs`, `btrfs`, `tmpfs`.
+    /// `ext4`, `xfs`, `btrfs`, `tmpfs`, `nfs`, `cifs`, `fuse.sshfs`. Of a bind mount it means nothing.
     pub fs_type: String,
-    /// As after `mount -o`: `ro,noatime,nouuid`. `nosuid` and `nodev` hold unless `suid` and `dev` are given:
-    /// what a container leaves on a volume must not serve other users of the host.
+    /// As after `mount -o`: `ro,noatime,nouuid`; `bind` or `rbind` for a bind mount. `nosuid` and `nodev` hold unless
+    /// `suid` and `dev` are given: what a container leaves on a volume must not serve other users of the host. Options
+    /// are in messages: pass no secret, but have it in a file (`credentials=FILE`).
     pub options: String,
     /// The mount namespace to mount in (`/proc/<pid>/ns/mnt`).
     pub namespace: Option<PathBuf>,
@@ -47,6 +49,12 @@ pub fn mount(mount: &Mount, context: &Context) -> Result<()> {
     let Mount { source, target, fs_type, options, namespace } = mount.clone();
     let what = format!("mount {} ({fs_type}) at {}", source.display(), target.display());
     let remount = options.split(',').any(|option| option == "remount");
+    if let Some(package) = helper(&fs_type) {
+        return by_helper(mount, package, context);
+    }
+    let bind = options.split(',').find(|option| ["bind", "rbind"].contains(option)).filter(|_| !remount);
+    let recursive = bind == Some("rbind");
+    let bind = bind.is_some();
     let (flags, data) = split_options(&options);
     if !remount && !flags.contains(MountFlags::RDONLY) && fs_type == "ext4" && ext4::is_growing(&source) {
         ext4::grow_unmounted(&source, context)?;
@@ -58,7 +66,51 @@ pub fn mount(mount: &Mount, context: &Context) -> Result<()> {
         if remount {
             return rustix::mount::mount_remount(&target, flags, data.as_c_str());
         }
+        if bind {
+            if recursive {
+                rustix::mount::mount_bind_recursive(&source, &target)?;
+            } else {
+                rustix::mount::mount_bind(&source, &target)?;
+            }
+            if flags.is_empty() {
+                return Ok(());
+            }
+            // The kernel takes the flags of a bind mount in a second step alone.
+            return rustix::mount::mount_remount(&target, flags | MountFlags::BIND, c"").inspect_err(|_| {
+                let _ = rustix::mount::unmount(&target, UnmountFlags::DETACH);
+            });
+        }
         rustix::mount::mount(&source, &target, fs_type.as_str(), flags, data.as_c_str())
+    })
+}
+
+/// The package of the program that mounts a file system which the kernel does not mount by itself.
+fn helper(fs_type: &str) -> Option<&'static str> {
+    match fs_type {
+        "nfs" | "nfs4" => Some("nfs-common"),
+        "cifs" | "smb3" => Some("cifs-utils"),
+        "fuse" => Some("fuse3"),
+        _ => fs_type.starts_with("fuse.").then_some("fuse3"),
+    }
+}
+
+/// Mounts as `mount -t` does: by `mount.nfs` and its kin.
+fn by_helper(mount: &Mount, package: &'static str, context: &Context) -> Result<()> {
+    let Mount { source, target, fs_type, options, namespace } = mount;
+    // What comes later wins: as in `split_options`, `suid` and `dev` have to be asked for.
+    let options = format!("nosuid,nodev,{options}");
+    let options = options.trim_end_matches(',');
+    let command = Command::new("mount").package("mount").args(["-t", fs_type, "-o", options, "--"]);
+    let mounted = command.arg(source).arg(target).namespace(namespace.as_deref()).run(context);
+    mounted.map(drop).map_err(|error| {
+        let missing =
+            matches!(&error, CommandError::Failed { stderr, .. } if stderr.contains("helper program"));
+        let error = DriverError::from(error);
+        if missing {
+            error.hint(format!("install the package {package}, which has mount.{fs_type}"))
+        } else {
+            error
+        }
     })
 }
 
@@ -183,8 +235,9 @@ const FLAGS: &[(&str, MountFlags, bool)] = &[
 fn split_options(options: &str) -> (MountFlags, String) {
     let mut flags = MountFlags::NOSUID | MountFlags::NODEV;
     let mut data = Vec::new();
-    for option in
-        options.split(',').filter(|option| !option.is_empty() && !matches!(*option, "defaults" | "remount"))
+    for option in options
+        .split(',')
+        .filter(|option| !option.is_empty() && !matches!(*option, "defaults" | "remount" | "bind" | "rbind"))
     {
         match FLAGS.iter().find(|(name, ..)| *name == option) {
             Some((_, flag, set)) => flags.set(*flag, *set),
@@ -200,9 +253,10 @@ mod tests {
 
     #[test]
     fn flags_and_data_are_told_apart() {
-        let (flags, data) = split_options("defaults,ro,noatime,nouuid,size=1m,rw");
+                let (flags, data) = split_options("defaults,ro,noatime,nouuid,size=1m,rw");
         let harmless = MountFlags::NOSUID | MountFlags::NODEV;
         assert_eq!((flags, data.as_str()), (harmless | MountFlags::NOATIME, "nouuid,size=1m"));
+        assert_eq!(split_options("bind,ro"), (harmless | MountFlags::RDONLY, String::new()));
         assert_eq!(split_options("").0, harmless, "what nobody asked for has no effect");
         assert_eq!(split_options("suid,noatime,dev").0, MountFlags::NOATIME);
         assert_eq!(split_options("dev").0, MountFlags::NOSUID);

@@ -304,3 +304,43 @@ fn what_is_unmounted_here_and_not_elsewhere_is_on_the_disk_and_in_use() {
     drop(elsewhere);
     waiting.join().unwrap().unwrap();
 }
+
+#[test]
+fn a_directory_is_mounted_at_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let (source, target) = (dir.path().join("source"), dir.path().join("target"));
+    for path in [&source, &target] {
+        std::fs::create_dir(path).unwrap();
+    }
+    std::fs::write(source.join("file"), "content").unwrap();
+    let mut spec =
+        Mount { source, target: target.clone(), options: "bind,ro,nosuid".to_owned(), ..Mount::default() };
+    mount(&spec, &Context::default()).unwrap();
+    assert_eq!(std::fs::read_to_string(target.join("file")).unwrap(), "content");
+    let refused = std::fs::write(target.join("file"), "other").unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+    unmount(&target, None, &Context::default()).unwrap();
+    spec.options = "bind".to_owned();
+    mount(&spec, &Context::default()).unwrap();
+    std::fs::write(target.join("file"), "other").unwrap();
+    unmount(&target, None, &Context::default()).unwrap();
+    assert_eq!(std::fs::read_to_string(dir.path().join("source/file")).unwrap(), "other");
+}
+
+/// What the kernel does not mount alone goes by `mount`, whose words are told.
+#[test]
+fn network_file_systems_are_mounted_by_their_programs() {
+    let dir = tempfile::tempdir().unwrap();
+    for fs_type in ["nfs", "fuse.convoy-no-such-program"] {
+        let spec = Mount {
+            source: "127.0.0.1:/nothing".into(),
+            target: dir.path().to_owned(),
+            fs_type: fs_type.to_owned(),
+            options: "soft,timeo=1,retry=0,port=1".to_owned(),
+            namespace: None,
+        };
+        let context = Context::new("mount").with_deadline(Some(Instant::now() + Duration::from_secs(60)));
+        let error = mount(&spec, &context).unwrap_err();
+        assert!(error.message.contains(&format!("mount -t {fs_type} -o soft,timeo=1")), "{error}");
+    }
+}

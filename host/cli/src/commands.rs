@@ -46,7 +46,10 @@ pub(crate) fn run(
             let session = Session { client, verbose: cli.global.verbose, installed, doctor, output };
             // One thread is enough for one call, and quick to start.
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            return runtime.block_on(Box::pin(session.run(command)));
+            let result = runtime.block_on(Box::pin(session.run(command)));
+            // A driver that hangs in a call keeps its thread: the program ends without it.
+            runtime.shutdown_background();
+            return result;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -21,7 +21,7 @@ pub use backup::{
     PruneReport, RemoveKey, VerifyBackups, VerifyReport,
 };
 pub use doctor::{Diagnosis, Examine, Symptom};
-pub use driver::{DriverOption, DriverStatus};
+pub use driver::{DriverCall, DriverOption, DriverStatus};
 pub use info::{ConfigValue, General, Health, Info, ReloadedConfig};
 pub use job::{CancelJob, Event, EventFilter, Job, Progress, StreamError, StreamLine};
 pub use schedule::{

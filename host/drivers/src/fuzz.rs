@@ -14,7 +14,7 @@ use tokio::net::UnixStream;
 pub async fn lines(bytes: &[u8]) -> std::io::Result<usize> {
     let (host, mut driver) = UnixStream::pair()?;
     let (reader, _writer) = host.into_split();
-    let line = Arc::new(Line::new(Name::from_static("fuzz")));
+    let line = Arc::new(Line::new(Name::from_static("fuzz"), true));
     line.give_up("the end");
     let mut receiver = Receiver::new(reader, line);
     let write = async move {

@@ -1,18 +1,27 @@
 //! Calling a driver, the same through every carrier.
 
+use crate::answer;
+use crate::calls::{Calls, watched};
 use crate::declared;
 use crate::local::LocalDriver;
 use crate::options::CallOptions;
 use crate::process::Process;
 use crate::spec::Carrier;
-use crate::status::{DriverHealth, DriverStatus};
-use convoy_driver_sdk::protocol::{Close, Description, Open, Opened, Request};
+use crate::status::{CallUnderWay, DriverHealth, DriverStatus};
+use crate::wait::wait;
+use convoy_driver_sdk::protocol::{
+    AbortRestore, Close, Description, FinishRestore, MountVolume, Mounted, Open, Opened, PrepareRestore,
+    PreparedRestore, Request, Volume,
+};
 use convoy_driver_sdk::{DriverError, ErrorKind, Name, Result};
 use serde_json::value::to_raw_value;
+use std::any::Any;
+use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
 
 /// A loaded driver. Cheap to clone; a process is ended when the last clone is dropped.
 #[derive(Clone)]
@@ -25,6 +34,11 @@ struct Inner {
     carrier: Carrier,
     path: Option<PathBuf>,
     backend: Backend,
+    calls: Arc<Calls>,
+    /// It mounts where this program may not see it.
+    elsewhere: AtomicBool,
+    /// Volumes that are being restored, by handle.
+    restores: Mutex<HashMap<String, Name>>,
     stopped: AtomicBool,
 }
 
@@ -46,8 +60,18 @@ impl DriverHandle {
         path: Option<PathBuf>,
         backend: Backend,
     ) -> Self {
-        let stopped = AtomicBool::new(false);
-        Self { inner: Arc::new(Inner { description, carrier, path, backend, stopped }) }
+        Self {
+            inner: Arc::new(Inner {
+                description,
+                carrier,
+                path,
+                backend,
+                calls: Calls::new(),
+                elsewhere: AtomicBool::new(false),
+                restores: Mutex::default(),
+                stopped: AtomicBool::new(false),
+            }),
+        }
     }
 
     /// The driver's name.
@@ -71,6 +95,7 @@ impl DriverHandle {
     /// As [`DriverHandle::call`].
     pub async fn open(&self, request: Open, options: CallOptions) -> Result<Opened> {
         let remembered = request.clone();
+        self.inner.elsewhere.store(request.mount_namespace.is_some(), Ordering::Release);
         let opened = self.call(request, options).await?;
         if let Backend::Process(process) = &self.inner.backend {
             process.opened(remembered, &opened);
@@ -83,17 +108,77 @@ impl DriverHandle {
     /// Dropping the future cancels the call. What [`CallOptions::hold`] keeps is let go when the driver is done.
     ///
     /// # Errors
-    /// The driver's own; `DeadlineExceeded`; `Unavailable` with `retryable` for a process that ended meanwhile.
+    /// The driver's own; `DeadlineExceeded`; `Unavailable` with `retryable` for a process that ended meanwhile;
+    /// `Internal` for an answer that breaks a rule of the protocol.
     pub async fn call<R: Request>(&self, request: R, options: CallOptions) -> Result<R::Reply> {
         self.check_running()?;
-        let json = to_raw_value(&request).map_err(|error| self.unreadable(R::METHOD, &error))?;
-        drop(request);
-        let reply = match &self.inner.backend {
-            Backend::Local(driver) => driver.call(R::METHOD, json.into(), options).await,
-            Backend::Process(process) => process.call(R::METHOD, json, options).await,
+        let json = to_raw_value(&request).map_err(|error| self.unwritable(R::METHOD, &error))?;
+        let ticket = self.inner.calls.begin(R::METHOD, &options.request_id, json.get());
+        let options = ticket.admit(self.name(), R::METHOD, options).await?;
+        let (request_id, deadline) = (options.request_id.clone(), options.deadline);
+        let answer = async {
+            match &self.inner.backend {
+                Backend::Local(driver) => driver.call(R::METHOD, json.into(), options).await,
+                Backend::Process(process) => process.call(R::METHOD, json, options).await,
+            }
         };
+        let reply = watched(self.name(), R::METHOD, &request_id, answer).await;
+        let reply = self.read(&request, reply)?;
+        self.look_at_mount(&request, &reply, deadline).await?;
+        Ok(reply)
+    }
+
+    /// Understands what came back of a call.
+    fn read<R: Request>(&self, request: &R, reply: Result<Vec<u8>>) -> Result<R::Reply> {
         let reply = reply.map_err(|error| declared::explain(error, R::METHOD, self.description()))?;
-        serde_json::from_slice(&reply).map_err(|error| self.unreadable(R::METHOD, &error))
+        let broken = |broken: answer::Broken| broken.error(self.name(), R::METHOD);
+        let reply = answer::read(request, &reply).map_err(broken)?;
+        self.follow_restore(request, &reply).map_err(broken)?;
+        Ok(reply)
+    }
+
+    /// A restore is finished by its handle: the volume it makes is the one that it was prepared for.
+    fn follow_restore<R: Request>(&self, request: &R, reply: &R::Reply) -> answer::Checked {
+        let (request, reply): (&dyn Any, &dyn Any) = (request, reply);
+        let mut restores = self.inner.restores.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (Some(request), Some(reply)) =
+            (request.downcast_ref::<PrepareRestore>(), reply.downcast_ref::<PreparedRestore>())
+        {
+            restores.insert(reply.handle.clone(), request.name.clone());
+        } else if let (Some(request), Some(volume)) =
+            (request.downcast_ref::<FinishRestore>(), reply.downcast_ref::<Volume>())
+        {
+            let asked = restores.remove(&request.handle);
+            answer::is_volume(volume, asked.as_ref())?;
+        } else if let Some(request) = request.downcast_ref::<AbortRestore>() {
+            restores.remove(&request.handle);
+        }
+        Ok(())
+    }
+
+    /// Looks whether the directory is there where a driver says that it has mounted a volume.
+    async fn look_at_mount<R: Request>(
+        &self,
+        request: &R,
+        reply: &R::Reply,
+        deadline: Option<Instant>,
+    ) -> Result<()> {
+        let (request, reply): (&dyn Any, &dyn Any) = (request, reply);
+        let (Some(request), Some(mounted)) =
+            (request.downcast_ref::<MountVolume>(), reply.downcast_ref::<Mounted>())
+        else {
+            return Ok(());
+        };
+        if self.inner.elsewhere.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let (asked, found) = (request.mountpoint.clone(), mounted.mountpoint.clone());
+        // It may hang as the storage does.
+        let looking = tokio::task::spawn_blocking(move || answer::is_mounted(asked.as_deref(), &found));
+        let method = MountVolume::METHOD;
+        let looked = wait(self.name(), method, deadline, CancellationToken::new(), looking, || {}).await?;
+        let looked = looked.map_err(|error| DriverError::new(ErrorKind::Internal, error.to_string()))?;
+        looked.map_err(|broken| broken.error(self.name(), method))
     }
 
     /// Makes a call on this thread, which may block. Cancellation is not heard.
@@ -108,20 +193,29 @@ impl DriverHandle {
                 format!("driver {}: a process cannot be called from this thread", self.name()),
             ));
         };
-        let json = serde_json::to_vec(request).map_err(|error| self.unreadable(R::METHOD, &error))?;
-        let reply = driver.call_blocking(R::METHOD, &json, options)?;
-        serde_json::from_slice(&reply).map_err(|error| self.unreadable(R::METHOD, &error))
+        let json = serde_json::to_string(request).map_err(|error| self.unwritable(R::METHOD, &error))?;
+        let _ticket = self.inner.calls.begin(R::METHOD, &options.request_id, &json);
+        self.read(request, driver.call_blocking(R::METHOD, json.as_bytes(), options))
+    }
+
+    /// When the driver last gave a sign of life: an answer, or progress; when it was loaded, if there was none yet.
+    pub fn heard(&self) -> Instant {
+        self.inner.calls.heard()
+    }
+
+    /// The calls that the driver has not answered, the oldest first.
+    pub fn under_way(&self) -> Vec<CallUnderWay> {
+        self.inner.calls.list()
     }
 
     /// What `convoy driver list` shows.
     pub fn status(&self) -> DriverStatus {
-        let Inner { description, carrier, path, backend, stopped } = &*self.inner;
-        let (health, calls, (pid, restarts, last_error)) = match backend {
-            Backend::Local(driver) if stopped.load(Ordering::Relaxed) => {
-                (DriverHealth::Stopped, driver.calls(), (None, 0, None))
-            }
-            Backend::Local(driver) => (DriverHealth::Ready, driver.calls(), (None, 0, None)),
-            Backend::Process(process) => (process.health(), process.calls(), process.facts()),
+        let Inner { description, carrier, path, backend, stopped, .. } = &*self.inner;
+        let under_way = self.under_way();
+        let (health, (pid, restarts, last_error)) = match backend {
+            Backend::Local(_) if stopped.load(Ordering::Relaxed) => (DriverHealth::Stopped, (None, 0, None)),
+            Backend::Local(_) => (DriverHealth::Ready, (None, 0, None)),
+            Backend::Process(process) => (process.health(), process.facts()),
         };
         DriverStatus {
             name: description.name.clone(),
@@ -131,7 +225,8 @@ impl DriverHandle {
             protocol: description.protocol.clone(),
             capabilities: description.capabilities.clone(),
             health,
-            calls,
+            calls: under_way.len(),
+            under_way,
             pid,
             restarts,
             last_error,
@@ -147,7 +242,7 @@ impl DriverHandle {
             Backend::Process(process) => process.stop(drain).await,
             Backend::Local(driver) => {
                 let closed = async {
-                    while driver.calls() > 0 {
+                    while self.inner.calls.count() > 0 {
                         tokio::time::sleep(Duration::from_millis(5)).await;
                     }
                     driver.call(Close::METHOD, "{}".into(), CallOptions::new("stop")).await
@@ -180,9 +275,8 @@ impl DriverHandle {
         Ok(())
     }
 
-    fn unreadable(&self, method: &str, error: &serde_json::Error) -> DriverError {
-        let text = format!("driver {}: its answer to {method} cannot be read: {error}", self.name());
+    fn unwritable(&self, method: &str, error: &serde_json::Error) -> DriverError {
+        let text = format!("driver {}: the request of {method} cannot be written: {error}", self.name());
         DriverError::new(ErrorKind::Internal, text)
-            .hint("this is a defect of the driver: report it to its author with the log")
     }
 }

@@ -4,6 +4,7 @@
 //!   [`trust`]: which files are refused; [`commands`]: the programs a driver's package brings along.
 //! - [`registry`]: from a spec to a [`DriverHandle`], by whichever carrier is installed.
 //! - [`handle`]: calling a driver, the same through every carrier; [`options`]: what goes with a call.
+//! - `calls`: those not answered yet, how many at once and since when; `answer`: what an answer must be.
 //! - `local` (calls in this program), `library` (shared libraries) and `process` (supervised programs): the
 //!   carriers, seen by nobody else; `wait`: deadlines; `declared`: drivers that cannot do what they declare; `logs`:
 //!   from a driver's log to the host's.
@@ -12,6 +13,8 @@
 //! `jsonrpsee` logs whole messages, secrets and all, at the level `trace` of the target `jsonrpsee-client`: a host
 //! that lets its users choose a log filter must switch that target off.
 
+mod answer;
+mod calls;
 pub mod commands;
 mod declared;
 pub mod error;
@@ -30,10 +33,11 @@ pub mod status;
 pub mod trust;
 mod wait;
 
+pub use answer::broken_rule;
 pub use error::LoadError;
 pub use handle::DriverHandle;
 pub use options::{CallOptions, RestartPolicy};
 pub use registry::{Drivers, Installed};
 pub use search::SearchPath;
 pub use spec::{Carrier, DriverSpec};
-pub use status::{DriverHealth, DriverStatus};
+pub use status::{CallUnderWay, DriverHealth, DriverStatus};

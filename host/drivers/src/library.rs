@@ -1,5 +1,6 @@
 //! Shared libraries: loading, checking, calling. They are never unloaded.
 
+use crate::answer;
 use crate::error::LoadError;
 use crate::local::Local;
 use crate::logs;
@@ -19,6 +20,7 @@ use std::sync::{LazyLock, Mutex, PoisonError, RwLock};
 /// A driver made by a library.
 pub(crate) struct Library {
     module: DriverModuleRef,
+    name: Name,
     driver: u64,
     token: u64,
 }
@@ -42,7 +44,7 @@ impl Library {
         let token = TOKENS.fetch_add(1, Ordering::Relaxed);
         LOGGING.write().unwrap_or_else(PoisonError::into_inner).insert(token, name.clone());
         let driver = module.create()(Host { token, log_level: logs::level_number(), log, progress });
-        let made = Self { module, driver, token };
+        let made = Self { module, name: name.clone(), driver, token };
         if driver == 0 {
             let reason = "it panicked when the driver was made".to_owned();
             return Err(LoadError::Start { action: "load", path: path.to_owned(), reason });
@@ -67,11 +69,8 @@ impl Local for Library {
         CALLS.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
         match outcome {
             RResult::ROk(reply) => Ok(reply.into_vec()),
-            RResult::RErr(error) => Err(serde_json::from_slice(&error).unwrap_or_else(|unreadable| {
-                DriverError::new(
-                    ErrorKind::Internal,
-                    format!("the driver's error cannot be read: {unreadable}"),
-                )
+            RResult::RErr(error) => Err(answer::error(&self.name, &error).unwrap_or_else(|| {
+                DriverError::new(ErrorKind::Internal, "the driver's error cannot be read (R8)")
             })),
         }
     }

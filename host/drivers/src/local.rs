@@ -6,11 +6,7 @@ use convoy_driver_sdk::context::{CancelFlag, Context};
 use convoy_driver_sdk::dispatch::Dispatch;
 use convoy_driver_sdk::{DriverError, ErrorKind, Name, Result};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use tokio::sync::Semaphore;
-
-/// How many calls of one driver run at once; more wait. A driver that hangs keeps so many threads at most.
-const MAX_CALLS: usize = 64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A driver in this program.
 pub(crate) trait Local: Send + Sync + 'static {
@@ -37,18 +33,11 @@ impl Local for Builtin {
 pub(crate) struct LocalDriver {
     name: Name,
     driver: Arc<dyn Local>,
-    slots: Arc<Semaphore>,
-    calls: Arc<AtomicUsize>,
 }
 
 impl LocalDriver {
     pub(crate) fn new(name: Name, driver: Arc<dyn Local>) -> Self {
-        Self { name, driver, slots: Arc::new(Semaphore::new(MAX_CALLS)), calls: Arc::default() }
-    }
-
-    /// Calls under way.
-    pub(crate) fn calls(&self) -> usize {
-        self.calls.load(Ordering::Relaxed)
+        Self { name, driver }
     }
 
     /// A call on a thread of the runtime's pool for blocking work.
@@ -59,11 +48,6 @@ impl LocalDriver {
         options: CallOptions,
     ) -> Result<Vec<u8>> {
         let (deadline, cancel) = (options.deadline, options.cancel.clone());
-        let counted = Counted::new(&self.calls);
-        let waiting = Arc::clone(&self.slots).acquire_owned();
-        let slot = wait(&self.name, method, deadline, cancel.clone(), waiting, || {}).await?;
-        let slot = slot.map_err(|_| DriverError::new(ErrorKind::Unavailable, "the driver was stopped"))?;
-
         let id = next_id();
         let flag = CancelFlag::default();
         let context = context(&options, flag.clone());
@@ -72,7 +56,7 @@ impl LocalDriver {
             tracing::debug_span!("driver", driver = self.name.as_str(), request_id = options.request_id);
         let running = tokio::task::spawn_blocking(move || {
             let result = span.in_scope(|| driver.call(id, method, request.as_bytes(), &context));
-            drop((slot, counted, hold));
+            drop(hold);
             result
         });
         let tell = || {
@@ -91,7 +75,6 @@ impl LocalDriver {
         request: &[u8],
         options: &CallOptions,
     ) -> Result<Vec<u8>> {
-        let _counted = Counted::new(&self.calls);
         self.driver.call(next_id(), method, request, &context(options, CancelFlag::default()))
     }
 }
@@ -108,19 +91,4 @@ fn context(options: &CallOptions, flag: CancelFlag) -> Context {
 fn next_id() -> u64 {
     static IDS: AtomicU64 = AtomicU64::new(1);
     IDS.fetch_add(1, Ordering::Relaxed)
-}
-
-struct Counted(Arc<AtomicUsize>);
-
-impl Counted {
-    fn new(count: &Arc<AtomicUsize>) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(count))
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
 }

@@ -85,6 +85,16 @@ pub struct RestartPolicy {
     pub give_up_after: u32,
 }
 
+impl RestartPolicy {
+    /// A process that ends is not started again.
+    pub const NEVER: Self = Self {
+        first_pause: Duration::ZERO,
+        longest_pause: Duration::ZERO,
+        well_after: Duration::MAX,
+        give_up_after: 1,
+    };
+}
+
 impl Default for RestartPolicy {
     fn default() -> Self {
         Self {

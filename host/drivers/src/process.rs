@@ -97,7 +97,7 @@ impl Process {
         expected: Option<&Name>,
         policy: RestartPolicy,
     ) -> std::result::Result<(Self, Description), LoadError> {
-        let (running, description) = launch::launch(path, expected).await?;
+        let (running, description) = launch::launch(path, expected, policy.give_up_after > 1).await?;
         let shared = Arc::new(Shared {
             name: description.name.clone(),
             path: path.to_owned(),
@@ -156,13 +156,6 @@ impl Process {
         }
     }
 
-    pub(crate) fn calls(&self) -> usize {
-        match &*self.shared.phase.borrow() {
-            Phase::Ready(connection) => connection.calls(),
-            _ => 0,
-        }
-    }
-
     /// Pid, restarts and last error.
     pub(crate) fn facts(&self) -> (Option<u32>, u32, Option<String>) {
         let record = self.shared.record();
@@ -190,6 +183,9 @@ impl Process {
         match settled {
             Some(Phase::Ready(connection)) => Ok(connection),
             Some(Phase::Stopped) => Err(unavailable(format!("driver {name} was stopped")).retryable(false)),
+            Some(_) if self.shared.policy == RestartPolicy::NEVER => {
+                Err(unavailable(format!("driver {name} ended: {error}")).retryable(false))
+            }
             Some(_) => Err(unavailable(format!("driver {name} ended too often and was given up: {error}"))
                 .retryable(false)
                 .hint("see its log, correct the cause, and restart the driver or the daemon")),

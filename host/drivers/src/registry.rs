@@ -1,5 +1,6 @@
 //! From a spec to a driver that can be called.
 
+use crate::answer;
 use crate::error::LoadError;
 use crate::handle::{Backend, DriverHandle};
 use crate::library::Library;
@@ -11,8 +12,7 @@ use crate::spec::{Carrier, DriverSpec, file_name, name_of_file};
 use crate::trust::Trust;
 use convoy_driver_sdk::Name;
 use convoy_driver_sdk::dispatch::Dispatch;
-use convoy_driver_sdk::protocol::{Describe, Description, Request};
-use convoy_driver_sdk::{DriverError, ErrorKind};
+use convoy_driver_sdk::protocol::{Describe, Request};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -183,14 +183,12 @@ async fn load_local(
     let what =
         path.as_ref().map_or_else(|| format!("{carrier} {expected:?}"), |path| path.display().to_string());
     let provisional = expected.cloned().unwrap_or_else(|| Name::from_static("unnamed"));
-    let asked = LocalDriver::new(provisional, Arc::clone(&local));
+    let asked = LocalDriver::new(provisional.clone(), Arc::clone(&local));
     let options = CallOptions::new("describe").timeout(LOADING);
     let description = asked.call(Describe::METHOD, "{}".into(), options).await;
     let description = description
         .and_then(|json| {
-            serde_json::from_slice::<Description>(&json).map_err(|error| {
-                DriverError::new(ErrorKind::Internal, format!("its description cannot be read: {error}"))
-            })
+            answer::read(&Describe {}, &json).map_err(|broken| broken.error(&provisional, Describe::METHOD))
         })
         .map_err(|error| LoadError::Describe { what, error })?;
     check_name(path.as_deref().unwrap_or(Path::new("builtin")), expected, &description)?;

@@ -26,6 +26,21 @@ pub enum DriverHealth {
     Stopped,
 }
 
+/// A call that the driver has not answered yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallUnderWay {
+    /// The method: `volume.create`.
+    pub method: String,
+    /// The request that it belongs to, as in the log.
+    pub request_id: String,
+    /// The volume it is about, if it is about one.
+    pub volume: Option<Name>,
+    /// Milliseconds since it was made.
+    pub age_ms: u64,
+    /// It waits for other calls to end: the driver was not given it yet.
+    pub waiting: bool,
+}
+
 /// A loaded driver.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DriverStatus {
@@ -43,8 +58,10 @@ pub struct DriverStatus {
     pub capabilities: BTreeSet<Capability>,
     /// Whether calls can be made.
     pub health: DriverHealth,
-    /// Calls that are under way, those nobody waits for any more among them.
+    /// How many calls are under way, those nobody waits for any more among them.
     pub calls: usize,
+    /// These calls, the oldest first.
+    pub under_way: Vec<CallUnderWay>,
     /// Of a process.
     pub pid: Option<u32>,
     /// How often the process was started again.

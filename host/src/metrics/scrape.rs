@@ -167,7 +167,7 @@ fn pool(gauges: &mut Gauges, driver: &str, info: &Pairs) {
 
 fn jobs(app: &App, gauges: &mut Gauges) {
     let mut running: BTreeMap<String, u64> = BTreeMap::new();
-    for job in app.jobs.list().into_values() {
+    for job in app.jobs.list(&[]).into_values() {
         *running.entry(job.kind).or_default() += 1;
     }
     for (kind, count) in &running {

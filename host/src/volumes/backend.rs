@@ -3,15 +3,16 @@
 mod patience;
 mod status;
 
+pub(crate) use status::under_way;
+
 use super::locks::{Turn, unpoisoned};
 use crate::call::Call;
 use crate::metrics::METRICS;
 use convoy_driver_sdk::context::Progress;
 use convoy_driver_sdk::protocol::{Capability, Description, Open, Opened, Probe, Probed, Request};
 use convoy_driver_sdk::{DriverError, ErrorKind, Name};
-use convoy_drivers::{CallOptions, DriverHandle};
+use convoy_drivers::{CallOptions, CallUnderWay, DriverHandle};
 use patience::{Question, explained, hangs};
-use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, RwLock};
 use std::time::Duration;
@@ -100,14 +101,14 @@ impl Backend {
 
     /// Whether it is being opened and takes its time.
     pub fn is_opening(&self) -> bool {
-        self.opening.unanswered().is_some() && self.failure().is_some()
+        self.opening.is_unanswered() && self.failure().is_some()
     }
 
     /// Asks it how its storage is.
     ///
     /// # Errors
-    /// The driver's; `DeadlineExceeded` when it does not answer within `patience`. From then on, until it does,
-    /// [`Self::silence`] says so.
+    /// The driver's; `DeadlineExceeded` when it does not answer within `patience`. From then on, until it answers this
+    /// or anything else, [`Self::silence`] says so.
     pub async fn probe(&self, patience: Duration) -> Result<Probed, DriverError> {
         let (handle, name) = (self.handle()?.clone(), self.name.clone());
         let probing = async move {
@@ -119,9 +120,18 @@ impl Backend {
         self.probing.ask(&self.name, patience, probing).await
     }
 
-    /// Why it is of no use although it is open: it does not answer.
+    /// Why it is of no use although it is open: it answers nothing.
     pub fn silence(&self) -> Option<DriverError> {
-        self.probing.unanswered().map(|silence| hangs(&self.name, silence))
+        self.silent_for().map(|silence| hangs(&self.name, silence))
+    }
+
+    fn silent_for(&self) -> Option<Duration> {
+        self.probing.silence(self.loaded.as_ref()?.handle.heard())
+    }
+
+    /// The calls that it has not answered, the oldest first.
+    pub fn under_way(&self) -> Vec<CallUnderWay> {
+        self.loaded.as_ref().map_or_else(Vec::new, |loaded| loaded.handle.under_way())
     }
 
     /// Whether [`Self::open`] failed and may yet succeed.
@@ -238,18 +248,35 @@ impl Backend {
         turn: Option<Turn>,
     ) -> Result<R::Reply, DriverError> {
         let calling = METRICS.calling(&self.name, R::METHOD);
-        let silent = self.probing.unanswered().is_some();
-        let call = if silent { Cow::Owned(call.within(SILENT)) } else { Cow::Borrowed(call) };
         let result = match self.handle() {
-            Ok(handle) => handle.call(request, options(&call, turn)).await,
+            Ok(handle) => {
+                tokio::select! {
+                    biased;
+                    result = handle.call(request, options(call, turn)) => result,
+                    () = self.falls_silent(), if self.silence().is_some() => {
+                        let text = format!("driver {}: {} was not answered", self.name, R::METHOD);
+                        Err(DriverError::new(ErrorKind::DeadlineExceeded, text))
+                    }
+                }
+            }
             Err(error) => Err(error),
         };
-        let result = match self.probing.unanswered() {
+        let result = match self.silent_for() {
             Some(silence) => result.map_err(|error| explained(error, &self.name, silence)),
             None => result,
         };
         calling.ended(&result);
         result
+    }
+
+    /// Waits until the driver is silent, and still is a while later.
+    async fn falls_silent(&self) {
+        loop {
+            tokio::time::sleep(SILENT).await;
+            if self.silence().is_some() {
+                return;
+            }
+        }
     }
 
     fn handle(&self) -> Result<&DriverHandle, DriverError> {

@@ -11,6 +11,19 @@ use crate::run::capture;
 /// Where drivers are looked for without being told.
 const DRIVERS: &str = "usr/lib/convoy/drivers";
 
+/// What an author of drivers needs who has no checkout.
+const DOCUMENTS: &[(&str, u32)] = &[
+    ("docs/driver-protocol.md", 0o644),
+    ("docs/writing-a-driver.md", 0o644),
+    ("docs/testing-a-driver.md", 0o644),
+    ("docs/choosing-a-carrier.md", 0o644),
+    ("driver-sdk/schema/1.2.json", 0o644),
+    ("examples/python/convoy-driver-folder", 0o755),
+    ("examples/go/go.mod", 0o644),
+    ("examples/go/main.go", 0o644),
+    ("examples/go/wire.go", 0o644),
+];
+
 /// Makes the tree anew.
 ///
 /// # Errors
@@ -52,6 +65,12 @@ pub fn make(top: &Path, programs: &Path, drivers: &[&str]) -> Result<PathBuf> {
         capture(Command::new("gzip").args(["-9", "-n"]).arg(page.path()))?.ok()?;
     }
     tree.ship("debian/copyright", "usr/share/doc/convoy/copyright")?;
+    for (file, mode) in DOCUMENTS {
+        // Out of `packaging/`, where the checkout has it.
+        let name = Path::new(file).strip_prefix("docs").unwrap_or(Path::new(file));
+        let below = Path::new("usr/share/doc/convoy").join(name).display().to_string();
+        tree.copy(&super::shipped().join("..").join(file), &below, *mode)?;
+    }
     // What is shipped as a sample is right.
     let sample = tree.top.join("etc/convoy/convoy.toml");
     let said = capture(Command::new(&convoy).args(["config", "check"]).arg(sample))?.ok()?;

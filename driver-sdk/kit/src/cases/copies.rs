@@ -5,7 +5,9 @@ use crate::check::{Outcome, done, ensure, io, refused, same, skip};
 use crate::pattern;
 use crate::rules;
 use crate::subject::Subject;
-use convoy_driver_sdk::protocol::{Capability, Check, CloneVolume, RevertVolume, Severity, Volume};
+use convoy_driver_sdk::protocol::{
+    Capability, Check, CloneVolume, DeleteVolume, RevertVolume, Severity, Volume,
+};
 use convoy_driver_sdk::{DriverError, ErrorKind, Name};
 
 pub(super) fn clone_of(
@@ -15,7 +17,7 @@ pub(super) fn clone_of(
     snapshot: &Name,
 ) -> Result<Volume, DriverError> {
     kit.owns(name);
-    let options = kit.options.create.clone();
+    let options = kit.create_options(name);
     kit.call(CloneVolume {
         name: name.clone(),
         source: source.clone(),
@@ -82,6 +84,31 @@ pub(super) fn clone(kit: &Subject) -> Outcome {
     kit.restart()?;
     kit.mount(&name)?;
     kit.unmount(&name)
+}
+
+/// The data of a volume that was only forgotten is not what a clone may go over.
+pub(super) fn kept(kit: &Subject) -> Outcome {
+    let (source, name) = (kit.create("source")?, kit.create("kept")?);
+    let snapshot = kit.snapshot(&source, "kept")?;
+    let path = kit.mount(&name)?;
+    io(rules::MOUNT, "write a file into the volume", std::fs::write(path.join("file"), "content"))?;
+    kit.unmount(&name)?;
+    match kit.call(DeleteVolume { name: name.clone(), reference_only: true }) {
+        Err(error) if error.kind == ErrorKind::Unsupported => return skip("it does not keep data"),
+        answer => done(rules::KEEP, "volume.delete with reference_only", answer)?,
+    };
+    let answer = clone_of(kit, &name, &source, &snapshot);
+    refused(rules::KEEP, "volume.clone over data that is kept", &[ErrorKind::AlreadyExists], answer)?;
+    // Taken back, or refused: never lost.
+    match kit.call(kit.create_request(&name)) {
+        Err(error) if error.kind == ErrorKind::AlreadyExists => Ok(()),
+        answer => {
+            done(rules::KEEP, "volume.create of what was kept", answer)?;
+            let content = std::fs::read_to_string(kit.mount(&name)?.join("file")).unwrap_or_default();
+            same(rules::KEEP, "a file that was kept", &"content".to_owned(), &content)?;
+            kit.unmount(&name)
+        }
+    }
 }
 
 pub(super) fn revert(kit: &Subject) -> Outcome {

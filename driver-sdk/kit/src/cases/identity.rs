@@ -1,11 +1,11 @@
 //! Who the driver says it is.
 
-use crate::check::{Outcome, ensure, fail, io, name, refused, skip, told};
+use crate::check::{Outcome, done, ensure, fail, io, name, refused, same, skip, told};
 use crate::raw::Raw;
 use crate::rules;
 use crate::subject::Subject;
 use convoy_driver_sdk::protocol::{
-    AbortRestore, Capability, Check, CloneVolume, CreateBackup, CreateSnapshot, Describe, Description,
+    AbortRestore, Capability, Check, CloneVolume, CreateBackup, CreateSnapshot, Describe, Description, Info,
     ListExtents, ListVolumes, MountVolume, Open, OpenSnapshot, OptionSpec, PrepareRestore, Probe,
     ResizeVolume, RevertVolume, SourceKind,
 };
@@ -15,6 +15,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 const SOON: Duration = Duration::from_secs(10);
+/// How long an answer that should not come is waited for.
+const AFTER: Duration = Duration::from_millis(500);
 /// An option that no driver has.
 const STRANGE: &str = "kit.no-such-option";
 /// What must never be seen again.
@@ -187,6 +189,37 @@ pub(super) fn newer(kit: &Subject) -> Outcome {
         ),
         Ok(_) => fail(rules::NEWER, "a method that is not known: expected unsupported, found success"),
     }
+}
+
+/// What a daemon asks every few seconds.
+pub(super) fn state(kit: &Subject) -> Outcome {
+    kit.create("state")?;
+    done(rules::ANSWERS, "driver.info", kit.call(Info {}))?;
+    let probed = done(rules::PROBE, "driver.probe", kit.call(Probe {}))?;
+    ensure(rules::PROBE, probed.healthy, || {
+        format!("driver.probe after a volume was made: expected healthy, found {:?}", probed.message)
+    })
+}
+
+pub(super) fn repeated(kit: &Subject) -> Outcome {
+    let mut raw = Raw::greeted(&program(kit)?, &kit.work)?;
+    let describe = json!({ "request": {}, "context": { "request_id": "kit.repeated" } });
+    let id = raw.send_value("driver.describe", &describe)?;
+    let again = json!({ "jsonrpc": "2.0", "id": id, "method": "driver.describe", "params": describe });
+    raw.send_raw(&again.to_string())?;
+    let mut answers = 0;
+    let last = raw.send_value("driver.describe", &describe)?;
+    let until = Instant::now() + SOON;
+    let mut ended = false;
+    // Calls run at the same time: the repeated one has a moment after the last to be answered.
+    while let Some(message) = raw
+        .message(rules::ONCE, if ended { Instant::now() + AFTER } else { until })
+        .or_else(|stop| if ended { Ok(None) } else { Err(stop) })?
+    {
+        answers += u32::from(message["id"] == id);
+        ended |= message["id"] == last;
+    }
+    same(rules::ONCE, "answers to a request that came twice", &1, &answers)
 }
 
 pub(super) fn secrets(kit: &Subject) -> Outcome {

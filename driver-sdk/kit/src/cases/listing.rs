@@ -98,6 +98,15 @@ pub(super) fn generation(kit: &Subject) -> Outcome {
         kit.snapshot(&first, "generation")?;
         changed("snapshot.create", &now)?;
     }
+    // One of an earlier life is not that of another state, however many changes this life has had.
+    let old = list(kit, None, None, None)?.generation.unwrap_or_default();
+    kit.restart()?;
+    for _ in 0..4 {
+        let another = kit.create("generation")?;
+        changed("a restart and a volume.create", &old)?;
+        done(rules::DELETE, "volume.delete", kit.delete(&another))?;
+        changed("a restart and a volume.delete", &old)?;
+    }
     ensure(
         rules::GENERATION,
         !list(kit, None, None, Some("kit-no-such-generation".to_owned()))?.unchanged,

@@ -33,7 +33,7 @@ pub(super) fn prepare(
     options: &BTreeMap<String, String>,
 ) -> Result<PreparedRestore, DriverError> {
     kit.owns(name);
-    let mut all = kit.options.create.clone();
+    let mut all = kit.create_options(name);
     all.extend(options.clone());
     let prepared = kit.call(PrepareRestore { name: name.clone(), kind, size, options: all })?;
     kit.restoring(&prepared.handle);
@@ -173,6 +173,26 @@ pub(super) fn block(kit: &Subject) -> Outcome {
     mounted_equals(kit, &name, &days.was, "the restored volume")?;
     kit.restart()?;
     mounted_equals(kit, &name, &days.was, "the restored volume after a restart")
+}
+
+pub(super) fn options(kit: &Subject) -> Outcome {
+    let kinds = kinds(kit)?;
+    let volume = kit.create("options")?;
+    let snapshot = kit.snapshot(&volume, "options")?;
+    let opened = crate::image::open(kit, &volume, &snapshot, None)?;
+    let kind = opened.location.kind();
+    if !kinds.contains(&kind) {
+        return skip(format!("it hands over a {kind}, and restores none"));
+    }
+    let size = match &opened.location {
+        convoy_driver_sdk::protocol::SourceLocation::Block { size, .. } => Some(*size),
+        _ => kit.options.size,
+    };
+    let name = kit.name("options");
+    let answer = prepare(kit, &name, kind, size, &opened.restore_options);
+    let what = format!("restore.prepare with the restore_options {:?}", opened.restore_options);
+    let prepared = done(rules::RESTORE_OPTIONS, &what, answer)?;
+    abort(kit, &prepared.handle)
 }
 
 pub(super) fn abort_case(kit: &Subject) -> Outcome {

@@ -292,6 +292,22 @@ pub(super) fn size(kit: &Subject) -> Outcome {
     kit.unmount(&name)
 }
 
+pub(super) fn born(kit: &Subject) -> Outcome {
+    let name = kit.create("born")?;
+    let created = done(rules::GET, "volume.get", kit.get(&name))?.created;
+    // Times are told in seconds.
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    let path = kit.mount(&name)?;
+    io(rules::MOUNT, "write a file into the volume", std::fs::write(path.join("file"), "content"))?;
+    kit.unmount(&name)?;
+    for when in ["after it was used", "after a restart"] {
+        let now = done(rules::GET, "volume.get", kit.get(&name))?.created;
+        same(rules::BORN, &format!("the creation time {when}"), &created, &now)?;
+        kit.restart()?;
+    }
+    Ok(())
+}
+
 pub(super) fn keep(kit: &Subject) -> Outcome {
     let name = kit.create("keep")?;
     let path = kit.mount(&name)?;
@@ -312,7 +328,7 @@ pub(super) fn keep(kit: &Subject) -> Outcome {
                 name: name.clone(),
                 kind,
                 size: kit.options.size,
-                options: kit.options.create.clone(),
+                options: kit.create_options(&name),
             };
             let answer = kit.call(prepare).inspect(|prepared| kit.restoring(&prepared.handle));
             refused(

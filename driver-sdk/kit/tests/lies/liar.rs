@@ -1,7 +1,7 @@
 //! What the lies are, in Rust: an honest driver, of whose messages something else is made.
 
 use convoy_driver_sdk::dispatch::Dispatch;
-use convoy_driver_sdk::{Context, DriverError, ErrorKind, Name};
+use convoy_driver_sdk::{Context, DriverError, ErrorKind, Name, Timestamp};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Mutex;
@@ -121,6 +121,39 @@ impl<D: Dispatch> Liar<D> {
                 let _ = self.ask("volume.unmount", &name, context);
                 self.ask(method, &request, context)
             }
+            ("informs in a list", "driver.info") => Ok(json!({ "info": ["Path", "/srv"] })),
+            ("is never well", "driver.probe") => Ok(json!({ "healthy": false, "message": "I feel odd" })),
+            ("is born again", "volume.get") => changed(self.ask(method, &request, context), |reply| {
+                reply["created"] = serde_json::to_value(Timestamp::now()).unwrap();
+            }),
+            // How many changes there were in this life.
+            ("counts anew", "volume.create" | "volume.delete" | "snapshot.create") => {
+                *self.lock.lock().unwrap() += 1;
+                self.ask(method, &request, context)
+            }
+            ("counts anew", "volume.list") => {
+                let now = Value::from(self.lock.lock().unwrap().to_string());
+                if request["generation"] == now {
+                    return Ok(json!({ "volumes": [], "generation": now, "unchanged": true }));
+                }
+                request["generation"] = Value::Null;
+                let mut listed = self.ask(method, &request, context)?;
+                listed["generation"] = now;
+                Ok(listed)
+            }
+            ("gives what it does not take", "snapshot.open") => {
+                changed(self.ask(method, &request, context), |reply| {
+                    reply["restore_options"] = json!({ "colour": "red" });
+                })
+            }
+            ("clones over anything", "volume.clone") => match self.ask(method, &request, context) {
+                Err(error) if error.kind == ErrorKind::AlreadyExists => {
+                    let mut made = self.ask("volume.create", &name, context)?;
+                    made["snapshots"] = json!([]);
+                    Ok(made)
+                }
+                other => other,
+            },
             ("lists backwards", "volume.list") => changed(self.ask(method, &request, context), |reply| {
                 reply["volumes"].as_array_mut().unwrap().reverse();
             }),

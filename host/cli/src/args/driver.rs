@@ -49,6 +49,8 @@ pub enum Language {
     Rust,
     /// With the standard library alone
     Python,
+    /// With the standard library alone
+    Go,
 }
 
 /// The carrier of a new driver.
@@ -65,7 +67,8 @@ pub enum Kind {
 #[command(after_help = "\
 Examples:
   convoy driver new scratch --sdk ../convoy/driver-sdk
-  convoy driver new scratch --lang python")]
+  convoy driver new scratch --lang python
+  convoy driver new scratch --lang go")]
 pub struct NewDriverArgs {
     /// The driver's name: small letters, digits and dashes
     #[arg(value_name = "NAME")]
@@ -240,6 +243,19 @@ pub enum DriverCallCommand {
         name: String,
         /// The snapshot
         snapshot: String,
+    },
+    /// Make a volume of a directory, or of the image of a block device
+    Restore {
+        /// The new volume
+        name: String,
+        /// The directory or image
+        from: PathBuf,
+        /// The size in bytes, or in K, M, G or T
+        #[arg(long, value_parser = size)]
+        size: Option<u64>,
+        /// An option that the driver declares; may be repeated
+        #[arg(long = "opt", value_name = "KEY=VALUE", value_parser = key_value)]
+        options: Vec<(String, String)>,
     },
     /// Compare records with the truth
     Check {

@@ -4,16 +4,19 @@ use super::{refused, show};
 use crate::args::{DriverCallCommand as Command, DriverSnapshotCommand as Snapshot};
 use crate::error::{Failure, Result};
 use crate::output::Output;
-use convoy_driver_sdk::Name;
 use convoy_driver_sdk::context::Progress;
 use convoy_driver_sdk::protocol::{
-    Check, CloneVolume, CloseSnapshot, CreateSnapshot, CreateVolume, DeleteSnapshot, DeleteVolume, Extents,
-    GetSnapshot, GetVolume, Info, ListExtents, ListSnapshots, ListVolumes, ListedVolumes, MountVolume, Open,
-    OpenSnapshot, Opened, OpenedSnapshot, Probe, Request, ResizeVolume, RevertVolume, SourceLocation,
-    UnmountVolume,
+    AbortRestore, Check, CloneVolume, CloseSnapshot, CreateSnapshot, CreateVolume, DeleteSnapshot,
+    DeleteVolume, Extents, FinishRestore, GetSnapshot, GetVolume, Info, ListExtents, ListSnapshots,
+    ListVolumes, ListedVolumes, MountVolume, Open, OpenSnapshot, Opened, OpenedSnapshot, PrepareRestore,
+    PreparedRestore, Probe, Request, ResizeVolume, RevertVolume, SourceKind, SourceLocation, TargetLocation,
+    UnmountVolume, Volume,
 };
+use convoy_driver_sdk::{Name, tree};
 use convoy_drivers::{CallOptions, DriverHandle};
 use serde::Serialize;
+use std::io::{Seek, SeekFrom};
+use std::path::Path;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -87,6 +90,17 @@ impl Calls<'_> {
                 let request = RevertVolume { name: parse(name)?, snapshot: parse(snapshot)? };
                 show::reply(output, &self.call(request).await?)
             }
+            Command::Restore { name, from, size, options } => {
+                let kind = if from.is_dir() { SourceKind::Tree } else { SourceKind::Block };
+                let size = match (*size, kind) {
+                    (Some(size), _) if size > 0 => Some(size),
+                    (_, SourceKind::Block) => Some(std::fs::File::open(from)?.seek(SeekFrom::End(0))?),
+                    (_, SourceKind::Tree) => None,
+                };
+                let options = options.iter().cloned().collect();
+                let request = PrepareRestore { name: parse(name)?, kind, size, options };
+                show::reply(output, &self.restore(request, from).await?)
+            }
             Command::Check { repair } => show::reply(output, &self.call(Check { repair: *repair }).await?),
             Command::List => show::volumes(output, &self.list().await?),
             Command::Inspect { name } => {
@@ -94,6 +108,19 @@ impl Calls<'_> {
             }
             Command::Snapshot(command) => self.snapshot(command, output).await,
         }
+    }
+
+    /// Fills what the driver prepares, and makes a volume of it.
+    async fn restore(&self, request: PrepareRestore, from: &Path) -> Result<Volume> {
+        let PreparedRestore { handle, location } = self.call(request).await?;
+        let from = from.to_owned();
+        let filled = tokio::task::spawn_blocking(move || fill(&from, &location)).await;
+        let filled = filled.map_err(|error| Failure::Other { message: error.to_string(), hint: None });
+        if let Err(error) = filled.flatten() {
+            self.call(AbortRestore { handle }).await?;
+            return Err(error);
+        }
+        self.call(FinishRestore { handle }).await
     }
 
     async fn snapshot(&self, command: &Snapshot, output: &mut Output) -> Result<()> {
@@ -155,6 +182,21 @@ impl Calls<'_> {
             from = page.next.filter(|next| *next > at);
         }
         Ok(Read { opened, extents: Some(all) })
+    }
+}
+
+/// Copies a directory or an image to where a restore goes.
+fn fill(from: &Path, to: &TargetLocation) -> Result<()> {
+    match to {
+        TargetLocation::Tree { path } => {
+            let copied = tree::copy_tree(from, path, &tree::CopyOptions::default());
+            copied.map(drop).map_err(|error| refused("restore", error.into()))
+        }
+        TargetLocation::Block { device, .. } => {
+            let mut target = std::fs::File::options().write(true).open(device)?;
+            std::io::copy(&mut std::fs::File::open(from)?, &mut target)?;
+            Ok(target.sync_all()?)
+        }
     }
 }
 

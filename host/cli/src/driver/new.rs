@@ -11,6 +11,18 @@ use std::path::{Path, PathBuf};
 const MANIFEST: &str = include_str!("../../templates/Cargo.toml.txt");
 const RUST: &str = include_str!("../../templates/driver.rs.txt");
 const PYTHON: &str = include_str!("../../templates/driver.py.txt");
+/// The Go example is the template: what is tested is what is written.
+const GO: [(&str, &str); 3] = [
+    ("go.mod", include_str!("../../../../examples/go/go.mod")),
+    ("main.go", include_str!("../../../../examples/go/main.go")),
+    ("wire.go", include_str!("../../../../examples/go/wire.go")),
+];
+
+/// Where convoy is.
+const REPOSITORY: &str = env!("CARGO_PKG_REPOSITORY");
+
+/// The oldest Rust that builds the SDK.
+const RUST_VERSION: &str = env!("CARGO_PKG_RUST_VERSION");
 
 /// A file of a project.
 struct File {
@@ -25,6 +37,7 @@ pub(super) fn new(args: &NewDriverArgs, output: &mut Output) -> Result<()> {
     let files = match args.lang {
         Language::Rust => rust(args)?,
         Language::Python => python(args)?,
+        Language::Go => go(args)?,
     };
     // Nothing of a project that is there already is written over.
     fs::create_dir(&directory).map_err(|error| Failure::Other {
@@ -75,14 +88,16 @@ fn rust(args: &NewDriverArgs) -> Result<Vec<File>> {
     let sdk = sdk(args.sdk.as_deref())?;
     let type_name: String = args.name.split('-').map(capitalised).collect();
     let type_name = format!("{type_name}Driver");
-    let (file, library, carrier) = match args.kind {
+    let (file, features, library, carrier) = match args.kind {
         Kind::Library => (
             "src/lib.rs",
+            "library",
             "\n[lib]\ncrate-type = [\"cdylib\"]\n",
             format!("convoy_driver_sdk::export!({type_name});"),
         ),
         Kind::Process => (
             "src/main.rs",
+            "process",
             "",
             format!(
                 "fn main() -> std::process::ExitCode {{\n    convoy_driver_sdk::process::serve::<{type_name}>()\n}}"
@@ -94,6 +109,8 @@ fn rust(args: &NewDriverArgs) -> Result<Vec<File>> {
             ("name", args.name.as_str()),
             ("type", &type_name),
             ("sdk", &sdk),
+            ("features", features),
+            ("rust", RUST_VERSION),
             ("lib", library),
             ("carrier", &carrier),
         ]
@@ -106,13 +123,35 @@ fn rust(args: &NewDriverArgs) -> Result<Vec<File>> {
     ])
 }
 
+/// In other languages a driver is a process, and needs no SDK.
+fn is_process(args: &NewDriverArgs) -> Result<()> {
+    let (message, hint) = if args.kind == Kind::Library {
+        (
+            "a shared library can be written in Rust only",
+            "leave --kind library out: a driver is a process then",
+        )
+    } else if args.sdk.is_some() {
+        ("--sdk is for drivers in Rust", "leave it out: the standard library is enough")
+    } else {
+        return Ok(());
+    };
+    Err(Failure::Other { message: message.to_owned(), hint: Some(hint.to_owned()) })
+}
+
+fn go(args: &NewDriverArgs) -> Result<Vec<File>> {
+    is_process(args)?;
+    let file = |(path, text): (&str, &str)| File {
+        path: path.into(),
+        text: text
+            .replace("convoy-driver-shelf", &format!("convoy-driver-{}", args.name))
+            .replace("\"shelf\"", &format!("{:?}", args.name)),
+        mode: 0o644,
+    };
+    Ok(GO.map(file).into())
+}
+
 fn python(args: &NewDriverArgs) -> Result<Vec<File>> {
-    if args.kind == Kind::Library {
-        return Err(Failure::Other {
-            message: "a shared library can be written in Rust only".to_owned(),
-            hint: Some("leave --kind library out: in Python a driver is a process".to_owned()),
-        });
-    }
+    is_process(args)?;
     let path = format!("convoy-driver-{}", args.name).into();
     Ok(vec![File { path, text: PYTHON.replace("{{name}}", &args.name), mode: 0o755 }])
 }
@@ -127,32 +166,43 @@ fn sdk(given: Option<&str>) -> Result<String> {
     let Some(source) = given else {
         return Err(Failure::Other {
             message: "where is convoy-driver-sdk? It is not on crates.io yet".to_owned(),
-            hint: Some(
-                "say --sdk DIRECTORY (driver-sdk in a checkout of convoy) or --sdk URL (its git repository)"
-                    .to_owned(),
-            ),
+            hint: Some(format!(
+                "say --sdk {REPOSITORY}, or --sdk DIRECTORY (driver-sdk in a checkout of convoy); \
+                 or write it in another language: --lang python, --lang go"
+            )),
         });
     };
     if source.contains("://") {
         return Ok(format!("git = {source:?}"));
     }
     if source.starts_with(|first: char| first.is_ascii_digit()) && !source.contains('/') {
-        return Ok(format!("version = {source:?}"));
+        // Cargo would say so later, and not what to do.
+        return Err(Failure::Other {
+            message: format!("there is no convoy-driver-sdk {source} on crates.io yet"),
+            hint: Some(format!("say --sdk {REPOSITORY}")),
+        });
     }
-    let directory = fs::canonicalize(source).ok().filter(|path| path.join("Cargo.toml").is_file());
+    let directory = fs::canonicalize(source).ok().filter(|path| is_sdk(path));
     match directory.as_deref().and_then(Path::to_str) {
         Some(path) => Ok(format!("path = {path:?}")),
         None => Err(Failure::Other {
-            message: format!("there is no crate at {source}"),
+            message: format!("there is no crate convoy-driver-sdk at {source}"),
             hint: Some("name the directory driver-sdk of a checkout of convoy".to_owned()),
         }),
     }
+}
+
+/// Whether a directory is that of the SDK, and not of the whole checkout, or of something else.
+fn is_sdk(directory: &Path) -> bool {
+    let manifest = fs::read_to_string(directory.join("Cargo.toml")).unwrap_or_default();
+    manifest.lines().any(|line| line.trim() == "name = \"convoy-driver-sdk\"")
 }
 
 fn next_steps(args: &NewDriverArgs, directory: &Path) -> String {
     let (name, place) = (&args.name, directory.display().to_string());
     let (build, file) = match (args.lang, args.kind) {
         (Language::Python, _) => (String::new(), format!("./convoy-driver-{name}")),
+        (Language::Go, _) => ("  go build\n".to_owned(), format!("./convoy-driver-{name}")),
         (Language::Rust, Kind::Process) => {
             ("  cargo build\n".to_owned(), format!("target/debug/convoy-driver-{name}"))
         }
@@ -179,7 +229,7 @@ mod tests {
                 name: "my-store".to_owned(),
                 lang,
                 kind,
-                sdk: Some("0.6".to_owned()),
+                sdk: (lang == Language::Rust).then(|| "https://example.com/x".to_owned()),
                 directory: None,
             };
             let files = rust(&args(Language::Rust)).unwrap();
@@ -188,6 +238,18 @@ mod tests {
             assert!(files.iter().all(|file| !file.text.contains("{{")));
             assert!(files[1].text.contains("MyStoreDriver"));
         }
+        let args = NewDriverArgs {
+            name: "my-store".to_owned(),
+            lang: Language::Go,
+            kind: Kind::Process,
+            sdk: None,
+            directory: None,
+        };
+        let files = go(&args).unwrap();
+        assert!(files[0].text.starts_with("module convoy-driver-my-store\n"));
+        assert!(files[1].text.contains("\"name\": \"my-store\""));
+        assert!(files.iter().all(|file| !file.text.contains("shelf")));
+        assert!(files[2].text.lines().count() < 300, "what authors copy is short");
         assert!(PYTHON.lines().count() <= 100, "{}", PYTHON.lines().count());
     }
 
@@ -197,7 +259,12 @@ mod tests {
             assert!(check_name(bad).is_err(), "{bad}");
         }
         check_name("my-store2").unwrap();
-        assert_eq!(sdk(Some("0.6")).unwrap(), "version = \"0.6\"");
+        assert!(sdk(Some("0.6")).unwrap_err().hint().unwrap().contains(REPOSITORY));
+        let here = env!("CARGO_MANIFEST_DIR");
+        let wrong = sdk(Some(here)).unwrap_err();
+        assert!(wrong.to_string().contains("no crate convoy-driver-sdk"), "{wrong}");
+        assert!(sdk(Some(&format!("{here}/../../driver-sdk"))).unwrap().ends_with("/driver-sdk\""));
+        assert!(REPOSITORY.starts_with("https://") && RUST_VERSION.starts_with("1."));
         assert_eq!(sdk(Some("https://example.com/x")).unwrap(), "git = \"https://example.com/x\"");
         assert!(sdk(Some("/nowhere")).unwrap_err().hint().unwrap().contains("driver-sdk"));
         assert!(sdk(None).unwrap_err().to_string().contains("crates.io"));

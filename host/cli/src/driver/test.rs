@@ -47,8 +47,15 @@ pub(super) async fn test(
                 output.line(case)?;
             },
             result = &mut testing => break result,
-            // The case that runs is finished and cleaned up after: nothing stays mounted.
-            Ok(()) = tokio::signal::ctrl_c() => cancel.cancel(),
+            Ok(()) = tokio::signal::ctrl_c() => {
+                if cancel.is_cancelled() {
+                    let message = "the test was interrupted before it had cleaned up".to_owned();
+                    return Err(Failure::Interrupted { message });
+                }
+                // The case that runs is finished and cleaned up after: nothing stays mounted.
+                cancel.cancel();
+                output.aside("interrupted", "the case that runs is finished; Ctrl-C once more ends it at once");
+            }
         }
     };
     while let Ok(case) = told.try_recv() {

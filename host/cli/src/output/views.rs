@@ -3,8 +3,8 @@
 use super::table::{heading, pairs, printable, table};
 use super::values::{bytes, or_dash, seconds, shell, size, time};
 use convoy_client::types::{
-    BackupInfo, ConfigValue, CreatedBackup, DriverOption, DriverStatus, Event, Info, Job, Pairs, PruneReport,
-    ReloadedConfig, Snapshot, VerifyReport, Volume,
+    BackupInfo, ConfigValue, CreatedBackup, DriverCall, DriverOption, DriverStatus, Event, Info, Job, Pairs,
+    PruneReport, ReloadedConfig, Snapshot, VerifyReport, Volume,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -256,6 +256,10 @@ fn progress(job: &Job) -> String {
         (Some(done), None) => parts.push(format!("{done} files")),
         (None, _) => {}
     }
+    if !job.calls.is_empty() && job.still().is_some() {
+        parts.extend(job.calls.iter().cloned());
+        return parts.join(", ");
+    }
     if let Some(seconds) = job.still() {
         // Rates are of the time when something moved.
         parts.push(format!("nothing for {seconds} s"));
@@ -275,10 +279,13 @@ pub fn drivers(drivers: &BTreeMap<String, DriverStatus>) -> String {
             DriverStatus { not_loaded: true, .. } => "installed",
             _ => "not ready",
         };
-        let state = match driver.message.as_str() {
-            "" => state.to_owned(),
-            message => format!("{state}: {message}"),
+        // A call that takes long is worth a word although others are answered.
+        let old = driver.calls.iter().max_by_key(|call| call.seconds).filter(|call| call.seconds >= 10);
+        let message = match (driver.message.as_str(), old) {
+            ("", Some(call)) => call.in_words(),
+            (message, _) => message.to_owned(),
         };
+        let state = if message.is_empty() { state.to_owned() } else { format!("{state}: {message}") };
         let name = if driver.default { format!("{key} (default)") } else { key.clone() };
         let carrier = driver.pid.map_or(driver.carrier.clone(), |pid| format!("{} {pid}", driver.carrier));
         vec![name, driver.version.clone(), carrier, state]
@@ -293,11 +300,24 @@ pub fn drivers(drivers: &BTreeMap<String, DriverStatus>) -> String {
             ("Can", driver.capabilities.join(", ")),
         ];
         text += &pairs(rows.into_iter().filter(|(_, value)| !value.is_empty()));
+        text += &calls(&driver.calls);
         text += &options("--driver-opts", &driver.options, |_| "");
         let note = |option: &DriverOption| if option.docker { "" } else { " (not by Docker's users)" };
         text += &options("create --opt", &driver.create_options, note);
     }
     text
+}
+
+fn calls(calls: &[DriverCall]) -> String {
+    if calls.is_empty() {
+        return String::new();
+    }
+    let rows = calls.iter().map(|call| {
+        let state = if call.waiting { "waits for others" } else { "not answered" };
+        let age = format!("{} s", call.seconds);
+        vec![call.method.clone(), or_dash(&call.volume), age, state.to_owned(), call.request_id.clone()]
+    });
+    table(&["CALL", "VOLUME", "AGE", "STATE", "REQUEST"], rows)
 }
 
 fn options(title: &str, options: &[DriverOption], note: impl Fn(&DriverOption) -> &'static str) -> String {

@@ -5,7 +5,8 @@ use crate::run::{Ran, convoy, run};
 use serde_json::Value;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 /// Where no daemon is.
 fn nobody() -> PathBuf {
@@ -14,7 +15,126 @@ fn nobody() -> PathBuf {
 
 /// Runs the program in a directory.
 fn run_in(dir: &Path, words: &[&str]) -> Ran {
-    convoy(&nobody()).current_dir(dir).args(words).output().unwrap().into()
+    convoy(&nobody()).current_dir(dir).env("TMPDIR", temporary(dir)).args(words).output().unwrap().into()
+}
+
+/// The directory for temporary files of what is run there: the machine's has those of others.
+fn temporary(dir: &Path) -> PathBuf {
+    let temporary = dir.join("temporary");
+    std::fs::create_dir_all(&temporary).unwrap();
+    temporary
+}
+
+/// The library of the misbehaving driver, which cargo builds along with the tests of the whole workspace.
+fn misbehaving() -> String {
+    let own = std::env::current_exe().unwrap();
+    let file = own.ancestors().nth(2).unwrap().join("examples/libconvoy_driver_misbehaving.so");
+    if !file.exists() {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let build =
+            ["build", "--quiet", "--package", "convoy-drivers", "--example", "convoy_driver_misbehaving"];
+        assert!(Command::new(cargo).args(build).status().unwrap().success());
+    }
+    file.display().to_string()
+}
+
+/// What a library does in a call that does not end.
+const HANGS: [&str; 4] = ["--opt", "do=sleep", "--opt", "ms=3600000"];
+
+#[test]
+fn a_library_that_hangs_is_left_and_its_rule_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let library = misbehaving();
+    let begun = Instant::now();
+    let line = ["--output", "table", "driver", "run", &library, "--timeout", "1", "--", "create", "v1"];
+    let ran = run_in(dir.path(), &[&line[..], &HANGS].concat());
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""), "{ran:?}");
+    assert!(ran.stderr.contains("volume.create did not end before its deadline"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("volume.create goes on after") && ran.stderr.contains("R31: "),
+        "{}",
+        ran.stderr
+    );
+    assert!(!ran.stderr.contains('\x1b'), "colours in a pipe: {:?}", ran.stderr);
+
+    // What that left, because a thread could still write to it, the next one removes.
+    let left = || std::fs::read_dir(temporary(dir.path())).unwrap().count();
+    assert_eq!(left(), 1);
+    let described = run_in(dir.path(), &["driver", "run", &library, "--", "probe"]);
+    assert_eq!((described.code, left()), (Some(0), 0), "{described:?}");
+
+    let line =
+        ["driver", "test", &library, "--timeout", "1", "--case", "volume.life", "--case", "volume.mount"];
+    let hangs = ["--create-option", "do=sleep", "--create-option", "ms=3600000", "--output", "table"];
+    let ran = run_in(dir.path(), &[&line[..], &hangs].concat());
+    assert_eq!(ran.code, Some(3), "{ran:?}");
+    assert!(ran.stdout.contains("volume.life failed: ") && ran.stdout.contains("R39: "), "{}", ran.stdout);
+    assert!(ran.stdout.contains("a call of an earlier case does not end"), "{}", ran.stdout);
+    assert!(begun.elapsed() < Duration::from_secs(300), "{:?}", begun.elapsed());
+}
+
+/// The number of Ctrl-C's signal.
+const SIGINT: u32 = 2;
+
+#[test]
+fn ctrl_c_ends_a_run_of_a_library_that_hangs() {
+    let dir = tempfile::tempdir().unwrap();
+    let line = ["driver", "run", &misbehaving(), "--timeout", "3600", "--", "create", "v1"];
+    let mut command = convoy(&nobody());
+    command.args(line).args(HANGS).env("TMPDIR", temporary(dir.path()));
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // It listens for Ctrl-C once it catches the signal.
+    let status = format!("/proc/{}/status", child.id());
+    let catches = || {
+        let text = std::fs::read_to_string(&status).unwrap();
+        let mask = text.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap().trim();
+        u64::from_str_radix(mask, 16).unwrap() & (1 << (SIGINT - 1)) != 0
+    };
+    while !catches() {
+        assert!(child.try_wait().unwrap().is_none());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(kill.success());
+    let ran: Ran = child.wait_with_output().unwrap().into();
+    assert_eq!(ran.code, Some(130), "{ran:?}");
+    assert!(ran.stderr.contains("interrupted") && ran.stderr.contains("R32: "), "{}", ran.stderr);
+}
+
+#[test]
+fn a_driver_that_ends_is_not_said_to_be_started_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("convoy-driver-short");
+    let text = include_str!("../../templates/driver.py.txt").replace("{{name}}", "short");
+    let text = text.replace(
+        "def volume_create(self, request):",
+        "def volume_create(self, request):\n        os._exit(9)",
+    );
+    std::fs::write(&file, text).unwrap();
+    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o755)).unwrap();
+    let ran = run_in(dir.path(), &["driver", "run", "./convoy-driver-short", "--", "create", "v1"]);
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert!(ran.stdout.contains("the driver process ended (exit status: 9)"), "{ran:?}");
+    assert!(!ran.stdout.contains("again"), "{ran:?}");
+}
+
+#[test]
+fn a_run_restores_a_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    folder(dir.path());
+    let (from, records) = (dir.path().join("from"), dir.path().join("records"));
+    std::fs::create_dir_all(from.join("inner")).unwrap();
+    std::fs::write(from.join("inner/file"), "content").unwrap();
+    let line = ["driver", "run", "./convoy-driver-folder", "--root", "records", "--"];
+    let ran = run_in(dir.path(), &[&line[..], &["restore", "v1", "from"]].concat());
+    assert_eq!(json(&ran.stdout)["name"], "v1", "{ran:?}");
+    let restored = std::fs::read_to_string(records.join("volumes/v1/data/inner/file")).unwrap();
+    assert_eq!(restored, "content");
+    // What cannot be restored leaves no volume.
+    let ran = run_in(dir.path(), &[&line[..], &["restore", "v2", "nothing"]].concat());
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    let ran = run_in(dir.path(), &[&line[..], &["restore", "v1", "from"]].concat());
+    assert!(ran.code == Some(1) && ran.stdout.contains("already_exists"), "{ran:?}");
 }
 
 fn checkout() -> PathBuf {
@@ -112,12 +232,7 @@ fn what_goes_wrong_says_what_to_do() {
         assert!(ran.stderr.contains(way_out), "{ran:?}");
     }
     // A temporary root leaves nothing.
-    let left = std::fs::read_dir(std::env::temp_dir()).unwrap().flatten();
-    assert!(
-        !left
-            .map(|entry| entry.file_name())
-            .any(|name| name.to_string_lossy().starts_with("convoy-driver-run-"))
-    );
+    assert_eq!(std::fs::read_dir(temporary(dir.path())).unwrap().count(), 0);
 }
 
 #[test]

@@ -165,13 +165,16 @@ fn commands_are_the_calls_of_0_5() {
 
 #[test]
 fn paths_are_made_absolute_since_the_daemon_runs_elsewhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path().canonicalize().unwrap();
     let daemon = Daemon::new([answer("")]);
     let ran = crate::run::convoy(&daemon.socket())
-        .current_dir("/tmp")
+        .current_dir(&at)
         .args(["mount", "v1", "--mountpoint", "m"])
         .output();
     assert!(ran.unwrap().status.success());
-    assert!(daemon.asked()[0].body.contains(r#""MountPoint":"/tmp/m""#));
+    let expected = format!(r#""MountPoint":"{}/m""#, at.display());
+    assert!(daemon.asked()[0].body.contains(&expected));
 }
 
 #[test]

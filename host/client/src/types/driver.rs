@@ -36,12 +36,42 @@ pub struct DriverStatus {
     pub error: String,
     /// Whether a create that names no driver goes to it.
     pub default: bool,
+    /// Calls that it has not answered yet, the oldest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub calls: Vec<DriverCall>,
     /// What it can do, sorted.
     pub capabilities: Vec<String>,
     /// Options of the driver (`--driver-opts`).
     pub options: Vec<DriverOption>,
     /// Options of a create (`--opt`).
     pub create_options: Vec<DriverOption>,
+}
+
+/// A call that a driver has not answered yet.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct DriverCall {
+    /// The method of the driver protocol: `volume.create`.
+    pub method: String,
+    /// The volume it is about; empty where there is none.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub volume: String,
+    /// The request it belongs to, as in the log.
+    #[serde(rename = "RequestID")]
+    pub request_id: String,
+    /// For how many seconds it has not been answered.
+    pub seconds: u64,
+    /// It waits for other calls of the driver to end.
+    pub waiting: bool,
+}
+
+impl DriverCall {
+    /// For a person: `volume.create of vol1 has not been answered for 100 s`.
+    pub fn in_words(&self) -> String {
+        let of = if self.volume.is_empty() { String::new() } else { format!(" of {}", self.volume) };
+        let what = if self.waiting { "has waited for other calls" } else { "has not been answered" };
+        format!("{}{of} {what} for {} s", self.method, self.seconds)
+    }
 }
 
 /// An option that a driver understands.

@@ -26,6 +26,9 @@ pub struct Job {
     pub idle_seconds: u64,
     /// How far it is.
     pub progress: Progress,
+    /// Calls of drivers that it waits for, in words, with their age.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub calls: Vec<String>,
 }
 
 impl Job {

@@ -14,14 +14,14 @@ use std::any::Any;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
 use tokio::net::UnixStream;
 
 /// The client's own time limit; deadlines are kept by `wait`.
 const NO_LIMIT: Duration = Duration::from_secs(365 * 24 * 3600);
-/// How many calls may be under way; more wait. Beyond what a driver carries out at once, which is its own affair.
+/// How many calls the client may have under way: more than the host gives a driver at once (`crate::calls`).
 const MAX_CALLS: usize = 4096;
 /// What a message has beside its parameters, in bytes.
 const OVERHEAD: usize = 256;
@@ -33,7 +33,6 @@ pub(crate) struct Connection {
     client: Client,
     line: Arc<Line>,
     ids: AtomicU64,
-    calls: AtomicUsize,
 }
 
 /// What a call carries beside its request.
@@ -47,21 +46,29 @@ pub(super) struct Extras {
 
 impl Connection {
     /// Takes the host's end of the socket.
-    pub(super) fn new(driver: Name, socket: std::os::unix::net::UnixStream) -> io::Result<Arc<Self>> {
+    ///
+    /// `restarts`: whether a process that ends is started again.
+    pub(super) fn new(
+        driver: Name,
+        socket: std::os::unix::net::UnixStream,
+        restarts: bool,
+    ) -> io::Result<Arc<Self>> {
         socket.set_nonblocking(true)?;
         let (reader, writer) = UnixStream::from_std(socket)?.into_split();
-        let line = Arc::new(Line::new(driver));
+        let line = Arc::new(Line::new(driver, restarts));
         let client = ClientBuilder::new()
             .request_timeout(NO_LIMIT)
             .max_concurrent_requests(MAX_CALLS)
-            .build_with_tokio(Sender(writer), Receiver::new(reader, Arc::clone(&line)));
-        let (ids, calls) = (AtomicU64::new(1), AtomicUsize::new(0));
-        Ok(Arc::new(Self { client, line, ids, calls }))
+            .build_with_tokio(
+                Sender { socket: writer, line: Arc::clone(&line) },
+                Receiver::new(reader, Arc::clone(&line)),
+            );
+        Ok(Arc::new(Self { client, line, ids: AtomicU64::new(1) }))
     }
 
-    /// Calls that the process has not answered yet.
-    pub(crate) fn calls(&self) -> usize {
-        self.calls.load(Ordering::Relaxed)
+    /// The driver, as far as it is known.
+    pub(super) fn driver(&self) -> Name {
+        self.line.driver.clone()
     }
 
     /// Waits until the process says nothing more, and gives the reason.
@@ -113,7 +120,7 @@ impl Connection {
     async fn ask(&self, method: &'static str, params: Params) -> Answer {
         match self.client.request::<Box<RawValue>, _>(method, params).await {
             Ok(json) => Ok(Box::<str>::from(json).into_boxed_bytes().into_vec()),
-            Err(Error::Call(error)) => Err(messages::driver_error(&error)),
+            Err(Error::Call(error)) => Err(messages::driver_error(&self.line.driver, &error)),
             Err(Error::RestartNeeded(_) | Error::ServiceDisconnect | Error::Transport(_)) => {
                 Err(self.gone().await)
             }
@@ -133,11 +140,10 @@ impl Connection {
 
     async fn gone(&self) -> DriverError {
         let reason = self.line.verdict().await;
-        DriverError::new(
-            ErrorKind::Unavailable,
-            format!("driver {}: {reason}; it is started again: try again", self.line.driver),
-        )
-        .retryable(true)
+        let restarts = self.line.restarts;
+        let then = if restarts { "; it is started again: try again" } else { "" };
+        let text = format!("driver {}: {reason}{then}", self.line.driver);
+        DriverError::new(ErrorKind::Unavailable, text).retryable(restarts)
     }
 }
 
@@ -176,14 +182,12 @@ struct Underway {
 
 impl Underway {
     fn new(connection: &Arc<Connection>, number: u64, hold: Option<Box<dyn Any + Send>>) -> Self {
-        connection.calls.fetch_add(1, Ordering::Relaxed);
         Self { connection: Arc::clone(connection), number, _hold: hold }
     }
 }
 
 impl Drop for Underway {
     fn drop(&mut self) {
-        self.connection.calls.fetch_sub(1, Ordering::Relaxed);
         self.connection.line.listeners().remove(&self.number);
     }
 }

@@ -3,12 +3,12 @@
 use super::connection::{Answer, Connection, Extras};
 use super::output::{LastLines, follow};
 use super::spawn;
+use crate::answer;
 use crate::error::LoadError;
 use crate::logs;
 use convoy_driver_sdk::protocol::{Describe, Description, Request};
 use convoy_driver_sdk::wire::{Hello, method};
-use convoy_driver_sdk::{DriverError, ErrorKind, Name, Result};
-use serde::de::DeserializeOwned;
+use convoy_driver_sdk::{DriverError, ErrorKind, Name};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,6 +38,7 @@ impl Running {
 pub(super) async fn launch(
     path: &Path,
     expected: Option<&Name>,
+    restarts: bool,
 ) -> std::result::Result<(Running, Description), LoadError> {
     let provisional = expected.cloned().unwrap_or_else(|| Name::from_static("unnamed"));
     let cannot_start = |error: std::io::Error| match error.kind() {
@@ -55,7 +56,7 @@ pub(super) async fn launch(
     if let Some(pipe) = started.child.stderr.take() {
         readers.push(tokio::spawn(follow(provisional.clone(), "stderr", pipe, last.clone())));
     }
-    let connection = Connection::new(provisional, started.socket).map_err(cannot_start)?;
+    let connection = Connection::new(provisional, started.socket, restarts).map_err(cannot_start)?;
     let mut running = Running { child: started.child, connection, last };
     match introduce(&running.connection, path, expected).await {
         Ok(description) => Ok((running, description)),
@@ -84,8 +85,12 @@ async fn introduce(
 ) -> std::result::Result<Description, LoadError> {
     let mut own = Hello::new(concat!("convoy ", env!("CARGO_PKG_VERSION")));
     own.log_level = Some(logs::level());
+    let unreadable = |error: serde_json::Error| {
+        DriverError::new(ErrorKind::Internal, format!("its answer to hello cannot be read: {error}"))
+    };
     let theirs: Hello = ask(connection, method::HELLO, connection.request(method::HELLO, &own))
         .await
+        .and_then(|json| serde_json::from_slice(&json).map_err(unreadable))
         .map_err(|error| match error.kind {
             ErrorKind::Unsupported => LoadError::Protocol { path: path.to_owned(), reason: error.message },
             _ => LoadError::Hello { path: path.to_owned(), reason: error.message, output: Vec::new() },
@@ -97,7 +102,9 @@ async fn introduce(
     let cannot_describe = |error| LoadError::Describe { what: path.display().to_string(), error };
     let extras = Extras { request_id: "describe".to_owned(), ..Extras::default() };
     let call = connection.call(Describe::METHOD, Describe::default(), extras).map_err(cannot_describe)?;
-    let description: Description = ask(connection, Describe::METHOD, call).await.map_err(cannot_describe)?;
+    let json = ask(connection, Describe::METHOD, call).await.map_err(cannot_describe)?;
+    let description = answer::read(&Describe {}, &json)
+        .map_err(|broken| cannot_describe(broken.error(&connection.driver(), Describe::METHOD)))?;
     check_name(path, expected, &description)?;
     Ok(description)
 }
@@ -122,20 +129,13 @@ pub(crate) fn check_name(
 }
 
 /// Waits for an answer, but not for ever, and not for that of a process that says nothing more.
-async fn ask<T: DeserializeOwned>(
-    connection: &Connection,
-    method: &str,
-    answer: impl Future<Output = Answer>,
-) -> Result<T> {
-    let json = tokio::select! {
-        answer = answer => answer?,
-        reason = connection.silent() => return Err(DriverError::new(ErrorKind::Unavailable, reason)),
+async fn ask(connection: &Connection, method: &str, answer: impl Future<Output = Answer>) -> Answer {
+    tokio::select! {
+        answer = answer => answer,
+        reason = connection.silent() => Err(DriverError::new(ErrorKind::Unavailable, reason)),
         () = tokio::time::sleep(HELLO) => {
             let text = format!("no answer to {method} within {} s", HELLO.as_secs());
-            return Err(DriverError::new(ErrorKind::DeadlineExceeded, text));
+            Err(DriverError::new(ErrorKind::DeadlineExceeded, text))
         }
-    };
-    serde_json::from_slice(&json).map_err(|error| {
-        DriverError::new(ErrorKind::Internal, format!("its answer to {method} cannot be read: {error}"))
-    })
+    }
 }

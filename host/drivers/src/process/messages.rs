@@ -1,7 +1,8 @@
 //! The messages of JSON-RPC that a driver sends.
 
+use crate::answer;
 use convoy_driver_sdk::wire::code;
-use convoy_driver_sdk::{DriverError, ErrorKind};
+use convoy_driver_sdk::{DriverError, ErrorKind, Name};
 use jsonrpsee_types::error::{INVALID_PARAMS_CODE, METHOD_NOT_FOUND_CODE, OVERSIZED_REQUEST_CODE};
 use jsonrpsee_types::{ErrorObject, Id};
 use serde::Deserialize;
@@ -13,8 +14,8 @@ const QUOTED: usize = 120;
 
 /// What a driver sent.
 pub(super) enum Kind<'a> {
-    /// To a call; `jsonrpsee` reads it.
-    Response,
+    /// To the request of this id; `jsonrpsee` reads it.
+    Response(u64),
     /// An error about a message without id.
     Refused(DriverError),
     /// A notification.
@@ -42,7 +43,7 @@ struct Members<'a> {
 }
 
 /// Tells what a line is. The error says what was found instead of a message.
-pub(super) fn kind_of(line: &[u8]) -> Result<Kind<'_>, String> {
+pub(super) fn kind_of<'a>(driver: &Name, line: &'a [u8]) -> Result<Kind<'a>, String> {
     let garbage = |expected: &str| {
         let start = String::from_utf8_lossy(line.get(..QUOTED).unwrap_or(line));
         format!("the process broke the protocol: expected {expected}, found {start:?}")
@@ -52,22 +53,29 @@ pub(super) fn kind_of(line: &[u8]) -> Result<Kind<'_>, String> {
         Members { method: Some(method), id: None, params, .. } => {
             Ok(Kind::Note { method, params: params.map_or("{}", RawValue::get) })
         }
-        Members { method: None, id: Some(Id::Number(_)), result: Some(_), error: None, .. }
-        | Members { method: None, id: Some(Id::Number(_)), result: None, error: Some(_), .. } => {
-            Ok(Kind::Response)
+        Members { method: None, id: Some(Id::Number(id)), result: Some(_), error: None, .. }
+        | Members { method: None, id: Some(Id::Number(id)), result: None, error: Some(_), .. } => {
+            Ok(Kind::Response(id))
         }
         Members { method: None, id: None, result: None, error: Some(error), .. } => {
-            Ok(Kind::Refused(driver_error(&error)))
+            Ok(Kind::Refused(driver_error(driver, &error)))
         }
         _ => Err(garbage("a response or a notification")),
     }
 }
 
+/// The id of a request that is about to be sent; `None` for a notification.
+pub(super) fn id_of(message: &str) -> Option<u64> {
+    #[derive(Deserialize)]
+    struct Request {
+        id: Option<u64>,
+    }
+    serde_json::from_str::<Request>(message).ok()?.id
+}
+
 /// The driver's own error if it is in `data`, or what the code says.
-pub(super) fn driver_error(error: &ErrorObject<'_>) -> DriverError {
-    if let Some(data) = error.data()
-        && let Ok(own) = serde_json::from_str::<DriverError>(data.get())
-    {
+pub(super) fn driver_error(driver: &Name, error: &ErrorObject<'_>) -> DriverError {
+    if let Some(own) = error.data().and_then(|data| answer::error(driver, data.get().as_bytes())) {
         return own;
     }
     let kind = match error.code() {
@@ -83,21 +91,27 @@ pub(super) fn driver_error(error: &ErrorObject<'_>) -> DriverError {
 mod tests {
     use super::*;
 
+    static NAME: std::sync::LazyLock<Name> = std::sync::LazyLock::new(|| Name::from_static("odd"));
+
     #[test]
     fn errors_keep_their_kind_or_get_it_from_the_code() {
-        let error = |text: &str| driver_error(&serde_json::from_str(text).unwrap());
+        let error = |text: &str| driver_error(&NAME, &serde_json::from_str(text).unwrap());
         let full = error(
             r#"{"code":-32000,"message":"m","data":{"kind":"busy","message":"m","retryable":false,"hint":"h"}}"#,
         );
         assert_eq!((full.kind, full.retryable, full.hint.as_deref()), (ErrorKind::Busy, false, Some("h")));
+        let strange =
+            error(r#"{"code":-32000,"message":"m","data":{"kind":"gone_fishing","message":"away"}}"#);
+        assert_eq!((strange.kind, strange.message.as_str()), (ErrorKind::Internal, "away"));
+        assert!(strange.hint.unwrap().contains("gone_fishing"));
         assert_eq!(error(r#"{"code":-32601,"message":"no such method"}"#).kind, ErrorKind::Unsupported);
     }
 
     #[test]
     fn messages_are_told_apart() {
-        let kind = |text: &'static str| kind_of(text.as_bytes()).unwrap();
-        assert!(matches!(kind(r#"{"jsonrpc":"2.0","id":7,"result":{"a":1}}"#), Kind::Response));
-        assert!(matches!(kind(r#"{"id":7,"error":{"code":1,"message":""}}"#), Kind::Response));
+        let kind = |text: &'static str| kind_of(&NAME, text.as_bytes()).unwrap();
+        assert!(matches!(kind(r#"{"jsonrpc":"2.0","id":7,"result":{"a":1}}"#), Kind::Response(7)));
+        assert!(matches!(kind(r#"{"id":7,"error":{"code":1,"message":""}}"#), Kind::Response(7)));
         assert!(matches!(kind(r#"{"id":null,"error":{"code":1,"message":""}}"#), Kind::Refused(_)));
         assert!(matches!(kind(r#"{"method":"x"}"#), Kind::Note { params: "{}", .. }));
     }
@@ -112,10 +126,10 @@ mod tests {
             r#"{"id":7}"#,
             r#"{"id":7,"result":1,"error":{"code":1,"message":""}}"#,
         ] {
-            let Err(reason) = kind_of(bad.as_bytes()) else { panic!("{bad} was taken") };
+            let Err(reason) = kind_of(&NAME, bad.as_bytes()) else { panic!("{bad} was taken") };
             assert!(reason.contains(&format!("found {bad:?}")), "{reason}");
         }
-        let Err(reason) = kind_of(&b"x".repeat(10_000)) else { panic!("taken") };
+        let Err(reason) = kind_of(&NAME, &b"x".repeat(10_000)) else { panic!("taken") };
         assert!(reason.len() < 300);
     }
 }

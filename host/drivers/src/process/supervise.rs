@@ -3,6 +3,7 @@
 use super::connection::Extras;
 use super::launch::{Running, launch};
 use super::{Phase, Shared, Wish};
+use crate::answer;
 use convoy_driver_sdk::protocol::{Open, Opened, Request};
 use convoy_driver_sdk::wire::method;
 use rustix::process::{Pid, Signal};
@@ -146,7 +147,7 @@ async fn stop_wished(shared: &Shared) {
 async fn start_again(shared: &Shared) -> Result<Running, String> {
     shared.record().restarts += 1;
     let (mut process, _) =
-        launch(&shared.path, Some(&shared.name)).await.map_err(|error| error.to_string())?;
+        launch(&shared.path, Some(&shared.name), true).await.map_err(|error| error.to_string())?;
     let open = shared.record().open.clone();
     if let Some(open) = open {
         let opened = match reopen(&process, open).await {
@@ -172,11 +173,13 @@ async fn start_again(shared: &Shared) -> Result<Running, String> {
 async fn reopen(process: &Running, request: Open) -> Result<Opened, String> {
     let deadline = Instant::now().checked_add(OPEN);
     let extras = Extras { request_id: "restart".to_owned(), deadline, ..Extras::default() };
+    let asked = request.clone();
     let answer = process.connection.call(Open::METHOD, request, extras).map_err(|error| error.to_string())?;
     tokio::select! {
         answer = answer => {
             let json = answer.map_err(|error| format!("it could not be opened: {error}"))?;
-            serde_json::from_slice(&json).map_err(|error| format!("its answer to driver.open: {error}"))
+            answer::read(&asked, &json)
+                .map_err(|broken| broken.error(&process.connection.driver(), Open::METHOD).message)
         }
         reason = process.connection.silent() => Err(reason),
         () = tokio::time::sleep(OPEN) => Err(format!("it could not be opened within {} s", OPEN.as_secs())),

@@ -6,7 +6,7 @@ use crate::options::ProgressSink;
 use convoy_driver_sdk::Name;
 use convoy_driver_sdk::wire::{LogRecord, MAX_FRAME_BYTES, ProgressNote, method};
 use jsonrpsee_core::client::{ReceivedMessage, TransportReceiverT, TransportSenderT};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -24,20 +24,30 @@ pub(crate) struct Line {
     /// Why the process is given up: what calls in flight are told.
     verdict: watch::Sender<Option<String>>,
     listeners: Mutex<HashMap<u64, ProgressSink>>,
+    /// Requests that were sent and not answered, by the id of JSON-RPC.
+    unanswered: Mutex<HashSet<u64>>,
+    /// Whether a process that ends is started again.
+    pub(super) restarts: bool,
 }
 
 impl Line {
-    pub(crate) fn new(driver: Name) -> Self {
+    pub(crate) fn new(driver: Name, restarts: bool) -> Self {
         Self {
             driver,
             silent: watch::Sender::new(None),
             verdict: watch::Sender::new(None),
             listeners: Mutex::default(),
+            unanswered: Mutex::default(),
+            restarts,
         }
     }
 
     pub(super) fn listeners(&self) -> MutexGuard<'_, HashMap<u64, ProgressSink>> {
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn unanswered(&self) -> MutexGuard<'_, HashSet<u64>> {
+        self.unanswered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until nothing more comes.
@@ -80,14 +90,19 @@ fn settle(state: &watch::Sender<Option<String>>, reason: &str) {
 }
 
 /// Sends messages as lines.
-pub(super) struct Sender(pub(super) OwnedWriteHalf);
+pub(super) struct Sender {
+    pub(super) socket: OwnedWriteHalf,
+    pub(super) line: Arc<Line>,
+}
 
 impl TransportSenderT for Sender {
     type Error = io::Error;
 
     async fn send(&mut self, mut message: String) -> io::Result<()> {
+        // Before it can be answered.
+        self.line.unanswered().extend(messages::id_of(&message));
         message.push('\n');
-        self.0.write_all(message.as_bytes()).await
+        self.socket.write_all(message.as_bytes()).await
     }
 }
 
@@ -121,11 +136,11 @@ impl Receiver {
     }
 
     /// The next response, or why there is none.
-    pub(crate) async fn next_response(&mut self) -> Result<Vec<u8>, String> {
+    pub(crate) async fn next_response(&mut self) -> Result<(u64, Vec<u8>), String> {
         loop {
             let bytes = self.next().await?;
-            match messages::kind_of(&bytes)? {
-                messages::Kind::Response => return Ok(bytes),
+            match messages::kind_of(&self.line.driver, &bytes)? {
+                messages::Kind::Response(id) => return Ok((id, bytes)),
                 messages::Kind::Refused(error) => {
                     tracing::error!(driver = %self.line.driver, %error, "the driver did not understand a message");
                 }
@@ -159,7 +174,17 @@ impl TransportReceiverT for Receiver {
     type Error = io::Error;
 
     async fn receive(&mut self) -> io::Result<ReceivedMessage> {
-        match self.next_response().await {
+        let response = self.next_response().await.and_then(|(id, bytes)| {
+            // The client would take it for its own defect, and say nothing of the driver's.
+            let asked = self.line.unanswered().remove(&id);
+            asked.then_some(bytes).ok_or_else(|| {
+                format!(
+                    "the process broke the protocol (R47): it answered request {id}, which was answered already or never \
+                     made"
+                )
+            })
+        });
+        match response {
             Ok(bytes) => Ok(ReceivedMessage::Bytes(bytes)),
             Err(reason) => {
                 self.line.fall_silent(&reason);

@@ -37,6 +37,7 @@ through_every_carrier! {
     logs_arrive_with_their_level
     stray_output_breaks_nothing
     many_calls_run_at_once
+    more_calls_than_run_at_once_all_have_their_time
     stopping_drains_and_closes
 }
 
@@ -200,6 +201,30 @@ async fn many_calls_run_at_once(spec: &str) {
     for call in quick_calls {
         call.await.unwrap();
     }
+}
+
+/// A machine that is short of time makes calls wait for each other: the last of these wait for longer than a call may
+/// take, and none fails. A probe does not wait with them.
+async fn more_calls_than_run_at_once_all_have_their_time(spec: &str) {
+    let opened = open(spec).await;
+    let calls: Vec<_> = (0..250)
+        .map(|_| {
+            let driver = opened.driver.clone();
+            let options = CallOptions::new("one of many").timeout(Duration::from_secs(6));
+            tokio::spawn(async move { driver.call(crate::support::doing("sleep", 2000), options).await })
+        })
+        .collect();
+    while opened.driver.status().calls < 250 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let begun = Instant::now();
+    opened.driver.call(Probe {}, quick()).await.unwrap();
+    let waiting = opened.driver.under_way().iter().filter(|call| call.waiting).count();
+    assert!(waiting > 0, "the probe was answered after {:?}, when nothing waited any more", begun.elapsed());
+    for call in calls {
+        call.await.unwrap().unwrap();
+    }
+    assert!(begun.elapsed() > Duration::from_secs(7), "they did not wait: {:?}", begun.elapsed());
 }
 
 async fn stopping_drains_and_closes(spec: &str) {

@@ -113,7 +113,11 @@ pub(super) async fn doctor(State(app): State<App>, request: Request) -> Response
 }
 
 pub(super) async fn jobs(State(app): State<App>) -> Answer {
-    Ok(text(json(&app.jobs.list())?))
+    let drivers = app.volumes.drivers.iter();
+    let calls: Vec<_> = drivers
+        .flat_map(|driver| driver.under_way().into_iter().map(|call| (driver.name().clone(), call)))
+        .collect();
+    Ok(text(json(&app.jobs.list(&calls))?))
 }
 
 pub(super) async fn cancel(State(app): State<App>, request: Request) -> Answer {

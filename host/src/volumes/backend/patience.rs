@@ -19,8 +19,8 @@ const HANGS: &str = "look at its storage (the server, the network, the disk, the
 #[derive(Debug)]
 pub(super) struct Question<T> {
     running: tokio::sync::Mutex<Option<JoinHandle<Result<T, DriverError>>>>,
-    /// Since when it is, once somebody gave up waiting for the answer.
-    unanswered: Mutex<Option<Instant>>,
+    /// Since when it is, once somebody gave up waiting for the answer, and how long that one had waited.
+    unanswered: Mutex<Option<(Instant, Duration)>>,
 }
 
 impl<T> Default for Question<T> {
@@ -51,13 +51,20 @@ impl<T: Send + 'static> Question<T> {
                 *unanswered = None;
                 answer.map_err(|error| DriverError::new(ErrorKind::Internal, error.to_string())).flatten()
             }
-            Err(_) => Err(hangs(driver, unanswered.get_or_insert(began).elapsed())),
+            Err(_) => Err(hangs(driver, unanswered.get_or_insert((began, patience)).0.elapsed())),
         }
     }
 
-    /// How long the answer has been waited for in vain.
-    pub(super) fn unanswered(&self) -> Option<Duration> {
-        unpoisoned(self.unanswered.lock()).map(|since| since.elapsed())
+    /// Whether somebody gave up waiting for the answer, which has not come yet.
+    pub(super) fn is_unanswered(&self) -> bool {
+        unpoisoned(self.unanswered.lock()).is_some()
+    }
+
+    /// For how long there has been neither the answer nor, since `heard`, any other sign of life. A driver that
+    /// answers anything, or tells of progress, is busy: on a machine that is short of time its answer is one of many.
+    pub(super) fn silence(&self, heard: Instant) -> Option<Duration> {
+        let (since, patience) = (*unpoisoned(self.unanswered.lock()))?;
+        Some(since.max(heard).elapsed()).filter(|silence| *silence >= patience)
     }
 }
 

@@ -2,9 +2,9 @@
 
 use super::Backend;
 use crate::call::Call;
-use convoy_client::types::{DriverOption, DriverStatus};
+use convoy_client::types::{DriverCall, DriverOption, DriverStatus};
 use convoy_driver_sdk::protocol::{Capability, OptionSpec, Probe};
-use convoy_drivers::DriverHealth;
+use convoy_drivers::{CallUnderWay, DriverHealth};
 
 impl Backend {
     /// Who the driver is and whether it takes calls, for which it is asked, unless it is known not to answer.
@@ -21,6 +21,7 @@ impl Backend {
             status.protocol = told.protocol;
             status.summary = description.summary.clone();
             status.carrier = told.carrier.to_string();
+            status.calls = told.under_way.iter().map(under_way).collect();
             status.path = told.path.map(|path| path.display().to_string()).unwrap_or_default();
             status.pid = told.pid;
             status.restarts = told.restarts.into();
@@ -62,6 +63,17 @@ fn option(spec: &OptionSpec) -> DriverOption {
         required: spec.required,
         secret: spec.secret,
         docker: spec.docker,
+    }
+}
+
+/// A call that is not answered yet, as `GET /drivers` tells it.
+pub(crate) fn under_way(call: &CallUnderWay) -> DriverCall {
+    DriverCall {
+        method: call.method.clone(),
+        volume: call.volume.as_ref().map(ToString::to_string).unwrap_or_default(),
+        request_id: call.request_id.clone(),
+        seconds: call.age_ms / 1000,
+        waiting: call.waiting,
     }
 }
 

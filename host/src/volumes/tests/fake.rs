@@ -14,7 +14,7 @@ use convoy_driver_sdk::protocol::{
 use convoy_driver_sdk::{Context, Driver, DriverError, ErrorKind, Name, Result, Timestamp};
 use convoy_drivers::{DriverSpec, Drivers, SearchPath};
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, LazyLock, Mutex};
 use std::time::Duration;
 
@@ -28,6 +28,8 @@ pub(super) struct Control {
 #[derive(Debug, Default)]
 struct State {
     volumes: BTreeMap<Name, Volume>,
+    /// Where it mounts.
+    dir: PathBuf,
     /// Calls to be held up, by method.
     held: Vec<&'static str>,
     /// Calls that arrived, by method.
@@ -153,6 +155,7 @@ impl Driver for Fake {
 
     fn open(request: Open, _: &Context) -> Result<(Self, Opened)> {
         let control = Arc::clone(&CONTROLS.lock().unwrap()[&request.options["control"]]);
+        control.state.lock().unwrap().dir = PathBuf::from(&request.options["control"]);
         control.call("open", |state| match state.no_open {
             true => Err(DriverError::new(ErrorKind::Unavailable, "the storage is away")),
             false => Ok(()),
@@ -189,8 +192,9 @@ impl Driver for Fake {
 
     fn mount_volume(&self, request: MountVolume, _: &Context) -> Result<Mounted> {
         self.0.call("mount", |state| {
-            let mountpoint = Path::new("/mnt").join(request.name.as_str());
+            let mountpoint = state.dir.join("mounts").join(request.name.as_str());
             known(state, &request.name)?.mountpoint = Some(mountpoint.clone());
+            std::fs::create_dir_all(&mountpoint).map_err(|error| DriverError::io("mount", &error))?;
             Ok(Mounted { mountpoint })
         })
     }

@@ -49,6 +49,51 @@ async fn a_driver_that_hangs_is_asked_once_and_noticed_when_it_answers() {
     assert_eq!(told, ["driver.warning", "driver.healthy"]);
 }
 
+/// On a busy machine a probe is one of many calls that wait: as long as any of them is answered the driver is not
+/// silent, and nobody's call is cut short.
+#[tokio::test]
+async fn a_driver_that_answers_anything_is_not_silent() {
+    let dir = tempfile::tempdir().unwrap();
+    let (volumes, control, _) = service(dir.path()).await;
+    let driver = Arc::clone(volumes.drivers.default_driver());
+    control.hold("driver.probe");
+    let patience = Duration::from_secs(2);
+    let asked = Instant::now();
+    driver.probe(patience).await.unwrap_err();
+    assert!(driver.silence().is_some(), "it answered nothing");
+    // What comes while it is silent is given a little time; what the driver answers within it shows that it lives.
+    create(&volumes, "vol1").await.unwrap();
+    assert!(driver.silence().is_none());
+    let mut number = 1;
+    while asked.elapsed() < patience * 3 {
+        number += 1;
+        create(&volumes, &format!("vol{number}")).await.unwrap();
+        assert!(driver.silence().is_none(), "it answered {number} calls");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // Then nothing more is answered.
+    control.hold("create");
+    let waiting = tokio::spawn({
+        let volumes = Arc::clone(&volumes);
+        async move { create(&volumes, "last").await.map(drop) }
+    });
+    while driver.silence().is_none() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let told = driver.under_way();
+    assert_eq!(
+        told.iter().map(|call| call.method.as_str()).collect::<Vec<_>>(),
+        ["driver.probe", "volume.create"]
+    );
+    assert_eq!(told[1].volume.as_deref(), Some("last"));
+    assert!(told[0].age_ms >= 4000, "{told:?}");
+    // Its call began while the driver lived: it has all of its time.
+    assert!(!waiting.is_finished());
+    control.let_go();
+    waiting.await.unwrap().unwrap();
+    assert!(driver.silence().is_none());
+}
+
 #[tokio::test]
 async fn a_driver_that_takes_its_time_to_open_is_opened_once_and_waited_for() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,0 +1,3 @@
+module convoy-driver-shelf
+
+go 1.21
