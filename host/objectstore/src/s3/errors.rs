@@ -6,6 +6,9 @@ use aws_smithy_types::error::display::DisplayErrorContext;
 
 use crate::error::StoreError;
 
+/// Characters of what a server says that are kept.
+const TEXT_MAX: usize = 500;
+
 /// An error of the SDK, reduced to what matters.
 #[derive(Debug)]
 pub(super) struct Said {
@@ -28,7 +31,8 @@ impl Said {
         );
         // Credentials are fetched while a request is made: that they are missing looks like a failed dispatch or construction.
         let service = error.as_service_error();
-        let code = service.and_then(ProvideErrorMetadata::code).unwrap_or_default().to_owned();
+        let code: String =
+            service.and_then(ProvideErrorMetadata::code).unwrap_or_default().chars().take(100).collect();
         let text = match service.and_then(ProvideErrorMetadata::message) {
             Some(message) => format!("{code} {message}"),
             None if !code.is_empty() => code.clone(),
@@ -37,6 +41,11 @@ impl Said {
         let text = match error.request_id() {
             Some(id) => format!("AWS Error: {text} (request {id})"),
             None => format!("AWS Error: {text}"),
+        };
+        // It goes into logs and answers, and comes from whoever answered.
+        let text = match text.char_indices().nth(TEXT_MAX) {
+            Some((end, _)) => format!("{}...", &text[..end]),
+            None => text,
         };
         Self { status, code, text, network }
     }
