@@ -147,7 +147,7 @@ impl From<BackupError> for Error {
                 ErrorKind::Busy
             }
             BackupError::Exists { .. } => ErrorKind::AlreadyExists,
-            BackupError::Damaged { .. } => ErrorKind::DataLoss,
+            BackupError::Damaged { .. } | BackupError::Memory { .. } => ErrorKind::DataLoss,
             BackupError::Tree(_) | BackupError::SourceChanged { .. } => ErrorKind::Internal,
             BackupError::Version { .. } => ErrorKind::Unsupported,
             _ => ErrorKind::InvalidArgument,

@@ -15,7 +15,7 @@ use super::ctx::Ctx;
 use super::index::Index;
 use super::manifest_writer::Written;
 use super::moves::Moves;
-use super::segments::load_root;
+use super::segments::{LoadedRoot, load_root};
 use super::{Engine, EngineOptions, runs};
 use crate::api::{BackupMeta, BackupOptions, BackupSummary, Extents, Format, ParentInfo, Source};
 use crate::crypt::Crypt;
@@ -23,6 +23,7 @@ use crate::error::{BackupError, BackupResult};
 use crate::format::manifest::{BackupKind, Root};
 use crate::layout::{VolumeDir, valid_name};
 use crate::lock::{Lock, LockMode};
+use crate::memory::{Charge, Memory};
 use crate::progress::{Phase, Progress};
 use crate::record::{
     BackupRecord, BackupStats, FORMAT_VERSION, ManifestRef, PLACEHOLDER, V0Block, V0File, VolumeConfig,
@@ -35,7 +36,8 @@ use work::Work;
 pub(crate) struct Parent {
     pub(crate) record: BackupRecord,
     /// Of a backup in the new format.
-    pub(crate) root: Option<Root>,
+    pub(crate) root: Option<Arc<LoadedRoot>>,
+    _charge: Charge,
 }
 
 /// A backup about to be made: the volume is locked against deletions and the parent is chosen.
@@ -48,6 +50,7 @@ pub struct Preparation {
     lock: Lock,
     parent: Option<Parent>,
     moves: Moves,
+    memory: Arc<Memory>,
 }
 
 /// What was written, before the record.
@@ -80,10 +83,15 @@ impl Engine {
                 "the format of 0.5 knows no encryption: leave away the key or the format".into(),
             ));
         }
-        let moves = Moves::load(&*store, &volume, &crypt).await?;
-        let parent =
-            if backup.incremental { find_parent(&store, &volume, &crypt, backup).await? } else { None };
-        Ok(Preparation { options: self.options, backup: backup.clone(), store, volume, lock, parent, moves })
+        let memory = self.options.memory();
+        let moves = Moves::load(&*store, &volume, std::slice::from_ref(&crypt), &memory).await?;
+        let parent = if backup.incremental {
+            find_parent(&store, &volume, &crypt, backup, &memory).await?
+        } else {
+            None
+        };
+        let (options, backup) = (self.options, backup.clone());
+        Ok(Preparation { options, backup, store, volume, lock, parent, moves, memory })
     }
 
     /// Makes a backup: [`Engine::prepare`] and [`Preparation::run`] in one, for sources that need not know the parent.
@@ -109,6 +117,7 @@ async fn find_parent(
     volume: &VolumeDir,
     crypt: &Crypt,
     backup: &BackupOptions,
+    memory: &Arc<Memory>,
 ) -> BackupResult<Option<Parent>> {
     let format = backup.format;
     let config = match VolumeConfig::load(&**store, volume).await {
@@ -131,19 +140,30 @@ async fn find_parent(
         .map(|c| if format == Format::V0 { c.last_backup_name } else { c.last_backup })
         .filter(|n| !n.is_empty());
     let mut candidates = Vec::new();
+    let mut listed = memory.charge();
     if let Some(name) = hint
-        && let Ok(record) = BackupRecord::load(&**store, volume, &name).await
+        && let Ok(record) = BackupRecord::load(&**store, volume, &name, &mut memory.charge()).await
         && fits(&record)
     {
-        candidates.push(record);
+        candidates.push((None, name));
     } else {
-        let listed = super::catalog::records(&**store, volume).await?;
-        candidates.extend(listed.into_iter().filter_map(|(_, record)| record.ok()).filter(fits));
-        candidates.sort_by_key(|record| std::cmp::Reverse(timestamp::parse(&record.created_time)));
+        super::catalog::records(&**store, volume, memory, &mut |name, record| {
+            if let Ok(record) = record
+                && fits(&record)
+            {
+                listed.add(volume.dir(), 2 * size_of::<(Option<jiff::Timestamp>, String)>() + name.len())?;
+                candidates.push((timestamp::parse(&record.created_time), name));
+            }
+            Ok(())
+        })
+        .await?;
+        candidates.sort_by_key(|(created, _)| std::cmp::Reverse(*created));
     }
-    for record in candidates {
+    for (_, name) in candidates {
+        let mut charge = memory.charge();
+        let Ok(record) = BackupRecord::load(&**store, volume, &name, &mut charge).await else { continue };
         if format == Format::V0 {
-            return Ok(Some(Parent { record, root: None }));
+            return Ok(Some(Parent { record, root: None, _charge: charge }));
         }
         let ctx = Ctx::new(
             store.clone(),
@@ -151,12 +171,19 @@ async fn find_parent(
             crypt.clone(),
             Progress::new(),
             &CancellationToken::new(),
+            Arc::clone(memory),
         );
         let loaded = tokio::task::spawn_blocking(move || (load_root(&ctx, &record), record)).await;
         match loaded {
-            Ok((Ok(root), record)) => return Ok(Some(Parent { record, root: Some(root) })),
+            Ok((Ok(root), record)) => {
+                return Ok(Some(Parent { record, root: Some(Arc::new(root)), _charge: charge }));
+            }
             Ok((
-                Err(error @ (BackupError::Damaged { .. } | BackupError::Store(StoreError::NotFound { .. }))),
+                Err(
+                    error @ (BackupError::Damaged { .. }
+                    | BackupError::Memory { .. }
+                    | BackupError::Store(StoreError::NotFound { .. })),
+                ),
                 record,
             )) => {
                 tracing::warn!(backup = record.name, %error, "this backup cannot be built on");
@@ -293,6 +320,11 @@ impl Preparation {
         if before.as_ref() == Some(&config) { Ok(()) } else { config.store(&*self.store, &self.volume).await }
     }
 
+    fn ctx(&self, crypt: Crypt, progress: &Progress, stop: &CancellationToken) -> Ctx {
+        let (store, volume, memory) = (self.store.clone(), self.volume.clone(), Arc::clone(&self.memory));
+        Ctx::new(store, volume, crypt, progress.clone(), stop, memory)
+    }
+
     async fn store_v0(
         &self,
         meta: &BackupMeta,
@@ -302,7 +334,7 @@ impl Preparation {
         stop: &CancellationToken,
     ) -> BackupResult<(BackupKind, BackupStats)> {
         progress.phase(Phase::Data);
-        let ctx = Ctx::new(self.store.clone(), self.volume.clone(), Crypt::default(), progress.clone(), stop);
+        let ctx = self.ctx(Crypt::default(), progress, stop);
         match source {
             Source::Tree { path, .. } => {
                 let stats = v0::write_file(&ctx, &path, &meta.backup).await?;
@@ -313,7 +345,7 @@ impl Preparation {
             Source::Block { device, size, extents } => {
                 let parent = if self.backup.recheck { None } else { self.parent.as_ref().map(|p| &p.record) };
                 check_base(&extents, parent)?;
-                let known = parent.map(|p| p.blocks.clone()).unwrap_or_default();
+                let known = parent.map(|p| p.blocks_before(size)).unwrap_or_default();
                 let (blocks, stats) =
                     v0::write_blocks(&ctx, self.options, &device, size, extents, known).await?;
                 record.blocks = blocks;
@@ -337,10 +369,10 @@ impl Preparation {
         let budget = self.options.budget();
         let index = Arc::new(Index::new(budget.index));
         if !self.backup.recheck {
-            runs::adopt(&*self.store, &self.volume, &crypt, &index).await?;
+            runs::adopt(&*self.store, &self.volume, &crypt, &self.memory, &index).await?;
         }
         runs::begin(&*self.store, &self.volume, run).await?;
-        let ctx = Ctx::new(self.store.clone(), self.volume.clone(), crypt.clone(), progress.clone(), stop);
+        let ctx = self.ctx(crypt.clone(), progress, stop);
         let kind = source.kind();
         let parent = self.parent.as_ref().filter(|p| p.root.as_ref().is_some_and(|root| root.kind == kind));
         if let Source::Block { extents, .. } = &source {
@@ -374,7 +406,6 @@ impl Preparation {
             size: stored.size,
             block_size: stored.block_size,
             hard_links: stored.written.hard_links,
-            packs: Vec::new(),
             segments: stored.written.segments,
         };
         let bytes = root.to_bytes(stored.written.packs, &crypt)?;
