@@ -21,7 +21,7 @@ cargo xtask bench [NAMES]  measure, and compare with the goals; with NAMES, only
 cargo xtask keep V COMMIT  keep a host and drivers of an earlier version V of the protocol, for tests
 cargo xtask fuzz [SECONDS] feed the parsers of what comes from outside with nonsense, so long each
 cargo xtask package        make a Debian package and an archive; with --with-ebs, with that driver, too
-cargo xtask ci             all of it: test, documentation, dependencies, demo, package
+cargo xtask ci             all of it: test, fuzz for a minute each, documentation, dependencies, demo, package
 cargo xtask install-deps   install what the above need (each does it by itself)";
 
 fn main() -> ExitCode {
@@ -56,6 +56,7 @@ fn main() -> ExitCode {
 fn ci() -> Result<()> {
     dependencies::install()?;
     test::run(&[])?;
+    fuzz::run_in_ci()?;
     cargo::run(&["doc", "--no-deps"])?;
     deny::run()?;
     demo::run()?;

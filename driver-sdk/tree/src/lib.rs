@@ -8,7 +8,7 @@
 //! - [`data_extents`] and [`copy_contents`]: file contents without their holes;
 //! - [`TreeWriter`]: makes entries below a root, and gives directories their times last;
 //! - [`copy_tree`]: a whole tree in parallel, with hard links to an earlier copy for what did not change;
-//! - `unpack_tar` (feature `tar`): a tar archive into a [`TreeWriter`];
+//! - `unpack_tar` and `check_tar` (feature `tar`): a tar archive into a [`TreeWriter`], or read without being kept;
 //! - [`remove_tree`]: removes a tree and nothing else, of any depth, in bounded memory;
 //! - [`StableStorage`]: puts what was written on stable storage.
 //!
@@ -52,6 +52,6 @@ pub use path_set::{PathKey, PathSet};
 pub use remove::{remove_tree, remove_tree_while};
 pub use stable::StableStorage;
 #[cfg(feature = "tar")]
-pub use untar::unpack_tar;
+pub use untar::{check_tar, unpack_tar};
 pub use walk::{Found, Walk, WalkEntry, WalkOptions, walk};
 pub use writer::{NewFile, TreeWriter};

@@ -3,8 +3,10 @@
 //! An archive is foreign input: its names are checked ([`RelPath`]), and what it makes is made by [`TreeWriter`], which
 //! follows no links.
 
+use std::cell::Cell;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt as _;
+use std::rc::Rc;
 
 use tar::{Archive, EntryType};
 
@@ -16,6 +18,10 @@ use crate::writer::TreeWriter;
 /// Runs of zeros of this length become holes: such archives do not tell them from data.
 const BLOCK: usize = 4096;
 const BUFFER: usize = 64 * BLOCK;
+/// Bytes of what stands before an entry: its headers, long names, attributes, and the map of a sparse file. They are read into memory.
+const HEADERS_MAX: u64 = 4 << 20;
+/// Bytes that all entries of an archive have together beyond the bytes that it has: the holes of sparse files, which an archive gets for nothing.
+const HOLES_MAX: u64 = 16 << 40;
 
 /// Unpacks an uncompressed tar stream (old, GNU or PAX, with sparse files and `SCHILY.xattr` attributes) into `writer`, and
 /// returns the number of entries. Call [`TreeWriter::finish`] afterwards. `keep_going` is asked now and then.
@@ -24,19 +30,85 @@ const BUFFER: usize = 64 * BLOCK;
 /// [`TreeError::Archive`] when the stream is damaged, ends early, or names something outside the tree;
 /// [`TreeError::Cancelled`] when `keep_going` said no; what the kernel says when something cannot be made.
 pub fn unpack_tar(stream: impl Read, writer: &TreeWriter, keep_going: &dyn Fn() -> bool) -> TreeResult<u64> {
-    let mut archive = Archive::new(stream);
+    each_entry(stream, keep_going, &mut |entry| unpack(entry, writer, keep_going))
+}
+
+/// Reads such an archive as [`unpack_tar`] does, makes nothing of it, and returns the number of entries.
+///
+/// # Errors
+/// As [`unpack_tar`], but for what the kernel says.
+pub fn check_tar(stream: impl Read, keep_going: &dyn Fn() -> bool) -> TreeResult<u64> {
+    each_entry(stream, keep_going, &mut |_| Ok(()))
+}
+
+/// Calls `take` with every entry, and reads to its end what that has left of it.
+fn each_entry<R: Read>(
+    stream: R,
+    keep_going: &dyn Fn() -> bool,
+    take: &mut dyn FnMut(&mut tar::Entry<'_, Metered<R>>) -> TreeResult<()>,
+) -> TreeResult<u64> {
+    let meter = Meter::default();
+    let mut archive = Archive::new(Metered { stream, meter: meter.clone() });
+    let mut holes = 0_u64;
     let mut count = 0;
-    for entry in archive.entries().map_err(damaged)? {
+    let mut entries = archive.entries().map_err(damaged)?;
+    loop {
         if !keep_going() {
             return Err(TreeError::Cancelled);
         }
-        unpack(&mut entry.map_err(damaged)?, writer, keep_going)?;
+        // Until the next entry is there nothing is read but what is kept in memory.
+        meter.0.set(Some(HEADERS_MAX));
+        let next = entries.next();
+        meter.0.set(None);
+        let Some(entry) = next else { break };
+        let mut entry = entry.map_err(damaged)?;
+        if entry.header().entry_type().is_gnu_sparse() {
+            holes = holes.saturating_add(entry.size());
+            if holes > HOLES_MAX {
+                return Err(TreeError::Archive(format!("its sparse files have more than {HOLES_MAX} bytes")));
+            }
+        }
+        take(&mut entry)?;
+        drain(&mut entry, keep_going)?;
         count += 1;
     }
     if count == 0 {
         return Err(TreeError::Archive("it is empty".to_owned()));
     }
     Ok(count)
+}
+
+/// Reads what is left of an entry.
+fn drain(entry: &mut impl Read, keep_going: &dyn Fn() -> bool) -> TreeResult<()> {
+    let mut buffer = [0; 4 * BLOCK];
+    while read_full(entry, &mut buffer).map_err(damaged)? > 0 {
+        if !keep_going() {
+            return Err(TreeError::Cancelled);
+        }
+    }
+    Ok(())
+}
+
+/// How many more bytes may be read; `None` for any number.
+#[derive(Clone, Default)]
+struct Meter(Rc<Cell<Option<u64>>>);
+
+/// A stream with a [`Meter`].
+struct Metered<R> {
+    stream: R,
+    meter: Meter,
+}
+
+impl<R: Read> Read for Metered<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let read = self.stream.read(out)?;
+        if let Some(left) = self.meter.0.get() {
+            let left = left.checked_sub(read as u64);
+            let error = || io::Error::other(format!("its headers are longer than {HEADERS_MAX} bytes"));
+            self.meter.0.set(Some(left.ok_or_else(error)?));
+        }
+        Ok(read)
+    }
 }
 
 fn damaged(error: io::Error) -> TreeError {

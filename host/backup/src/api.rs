@@ -289,6 +289,14 @@ pub struct BackupInfo {
 }
 
 impl BackupInfo {
+    /// About the bytes of memory it takes.
+    pub(crate) fn weight(&self) -> usize {
+        let texts =
+            [&self.driver, &self.volume_created, &self.snapshot, &self.snapshot_created, &self.created];
+        let options = self.options.iter().map(|(key, value)| key.len() + value.len() + 128);
+        size_of::<Self>() + texts.map(String::len).iter().sum::<usize>() + options.sum::<usize>()
+    }
+
     /// The keys and values of `backup list` and `backup inspect`, as 0.5 named them. `url` is the backup's.
     #[must_use]
     pub fn to_map(&self, url: &str) -> BTreeMap<String, String> {

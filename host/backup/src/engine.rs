@@ -28,15 +28,19 @@ pub(crate) mod tree_restore;
 pub(crate) mod trust;
 pub(crate) mod verify;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::lock::LockTimes;
+use crate::memory::Memory;
 
 /// How much of the machine the engine may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EngineOptions {
-    /// Bytes of memory one operation may use for data and indexes; at least 48 MiB are. Beside that come about 20 MiB, and in a tree whose files all have
-    /// several names (a snapshot made of hard links) 70 bytes for each of them.
+    /// Bytes of memory one operation may use for data and indexes; at least 48 MiB are. Beside that come about 20 MiB, in a tree whose files all have
+    /// several names (a snapshot made of hard links) 70 bytes for each of them, and what the store says of itself: lists of packs and segments,
+    /// moves, records of blocks. For that no more than half of these bytes is taken, and all of them by what lists, checks or prunes: an operation that
+    /// needs more fails.
     pub memory: u64,
     /// Threads that hash and compress.
     pub workers: usize,
@@ -77,6 +81,20 @@ pub(crate) struct Budget {
 const INDEX_ENTRY: usize = 80;
 
 impl EngineOptions {
+    fn bytes(&self) -> usize {
+        usize::try_from(self.memory).unwrap_or(usize::MAX).max(48 << 20)
+    }
+
+    /// The memory of an operation that moves data for what the store says.
+    pub(crate) fn memory(&self) -> Arc<Memory> {
+        Memory::new(self.bytes() / 2)
+    }
+
+    /// The memory of an operation that lists, checks or prunes: it has few data on their way.
+    pub(crate) fn memory_to_look(&self) -> Arc<Memory> {
+        Memory::new(self.bytes())
+    }
+
     pub(crate) fn lock_times(&self) -> LockTimes {
         LockTimes { wait: self.lock_wait, ttl: self.lock_ttl }
     }
@@ -84,7 +102,7 @@ impl EngineOptions {
     /// A third for packs, of which every request holds one and two are being filled; a third for the index; a quarter for
     /// chunks; the rest for manifests and buffers.
     pub(crate) fn budget(&self) -> Budget {
-        let memory = usize::try_from(self.memory).unwrap_or(usize::MAX).max(48 << 20);
+        let memory = self.bytes();
         let pack = (memory / 3 / (self.requests.max(1) + 3)).clamp(4 << 20, 32 << 20);
         Budget { chunks: (memory / 4).max(12 << 20), pack, index: memory / 3 / INDEX_ENTRY }
     }

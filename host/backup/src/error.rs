@@ -110,6 +110,17 @@ pub enum BackupError {
         /// The volume.
         volume: String,
     },
+    /// What an object says takes more memory than the operation may use for such things.
+    #[error(
+        "{key} takes more than the {limit} MiB of memory that there are for what a store says: if it is not damaged, run \
+         `convoy daemon` with more --memory"
+    )]
+    Memory {
+        /// The object.
+        key: String,
+        /// How much there is, in MiB.
+        limit: usize,
+    },
     /// A format from the future.
     #[error("{key} has format version {found}, and this convoy reads up to {known}: use a newer convoy")]
     Version {

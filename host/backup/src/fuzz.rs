@@ -13,10 +13,16 @@ use crate::format::manifest::Root;
 use crate::format::pack::{FOOTER, index_len, read_index, with_footer};
 use crate::format::segment::Segment;
 use crate::format::wire::unpack;
+use crate::memory::{Charge, Memory};
 use crate::record::{BackupRecord, VolumeConfig};
 use crate::v0::blocks::unzip;
 
 const PACK: PackId = PackId { run: 1, seq: 1 };
+
+/// Memory as an operation has it.
+fn charge() -> Charge {
+    Memory::new(64 << 20).charge()
+}
 
 fn packed(plain: &[u8]) -> Vec<u8> {
     zstd::bulk::compress(plain, 1).unwrap_or_default()
@@ -28,8 +34,8 @@ fn packed(plain: &[u8]) -> Vec<u8> {
 /// When what was read cannot be written and read again.
 pub fn record(bytes: &[u8]) -> bool {
     let config = serde_json::from_slice::<VolumeConfig>(bytes).is_ok();
-    let Ok(record) = BackupRecord::parse("fuzz", bytes) else { return config };
-    let again = record.to_bytes().map(|bytes| BackupRecord::parse("fuzz", &bytes));
+    let Ok(record) = BackupRecord::parse("fuzz", bytes, &mut charge()) else { return config };
+    let again = record.to_bytes().map(|bytes| BackupRecord::parse("fuzz", &bytes, &mut charge()));
     assert!(matches!(again, Ok(Ok(_))), "what was written is read");
     true
 }
@@ -38,8 +44,8 @@ pub fn record(bytes: &[u8]) -> bool {
 pub fn manifest(bytes: &[u8]) -> bool {
     let crypt = Crypt::default();
     let read = |bytes: &[u8]| {
-        let packs = Root::parse_packs("fuzz", bytes).is_ok();
-        Root::parse("fuzz", bytes, "vol1", "b-1", &crypt).is_ok() && packs
+        let packs = Root::each_pack("fuzz", bytes, &mut |_| Ok(())).is_ok();
+        Root::parse("fuzz", bytes, "vol1", "b-1", &crypt, &mut charge()).is_ok() && packs
     };
     let Some((length, rest)) = bytes.split_first() else { return false };
     let (table, root) = rest.split_at(usize::from(*length).min(rest.len()));
@@ -55,9 +61,13 @@ pub fn manifest(bytes: &[u8]) -> bool {
 /// # Panics
 /// When what was read is written and read again as something else.
 pub fn segment(bytes: &[u8]) -> bool {
-    let Ok(segment) = Segment::parse("fuzz", bytes) else { return false };
+    let Ok(segment) = Segment::parse("fuzz", bytes, &mut charge()) else { return false };
     if let Ok(again) = segment.to_bytes() {
-        assert_eq!(Segment::parse("fuzz", &again).ok(), Some(segment), "what was written is read");
+        assert_eq!(
+            Segment::parse("fuzz", &again, &mut charge()).ok(),
+            Some(segment),
+            "what was written is read"
+        );
     }
     true
 }
@@ -65,17 +75,18 @@ pub fn segment(bytes: &[u8]) -> bool {
 /// The index of a pack: as stored, and as a writer would have stored it.
 pub fn pack(bytes: &[u8]) -> bool {
     let crypt = Crypt::default();
-    let stored = read_index("fuzz", PACK, bytes, &crypt).is_ok();
+    let stored = read_index("fuzz", PACK, bytes, &crypt, &mut |_| ()).is_ok();
     let _ = bytes.last_chunk::<FOOTER>().map(|footer| index_len("fuzz", footer));
     let wrapped = with_footer(&packed(bytes)).unwrap_or_default();
-    read_index("fuzz", PACK, &wrapped, &crypt).is_ok() || stored
+    read_index("fuzz", PACK, &wrapped, &crypt, &mut |_| ()).is_ok() || stored
 }
 
 /// Where chunks went that `prune` has moved.
 pub fn moves(bytes: &[u8]) -> bool {
     let crypt = Crypt::default();
-    let read =
-        |bytes: &[u8]| -> Option<HashMap<_, _>> { Moves::parse("fuzz", PACK, bytes, &crypt).ok().flatten() };
+    let read = |bytes: &[u8]| -> Option<HashMap<_, _>> {
+        Moves::parse("fuzz", PACK, bytes, &crypt, &mut charge()).ok().flatten()
+    };
     let stored = read(bytes).is_some();
     read(&[&moves::MAGIC[..], &[0], &packed(bytes)].concat()).is_some() || stored
 }
@@ -101,7 +112,7 @@ pub fn chunk(bytes: &[u8]) -> bool {
             read = true;
         }
     }
-    let _ = unpack("fuzz", stored, length.into());
+    let _ = unpack("fuzz", stored, length.into(), &mut charge());
     read
 }
 

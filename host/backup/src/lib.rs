@@ -17,6 +17,7 @@ mod format;
 pub mod fuzz;
 mod layout;
 mod lock;
+mod memory;
 mod progress;
 mod record;
 pub mod timestamp;

@@ -9,14 +9,18 @@
 //! fields: whatever is changed, added, left out or said twice, the code no longer fits.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use bytes::Bytes;
 use convoy_objectstore::ObjectStore;
+use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use crate::crypt::StoreKey;
 use crate::error::{BackupError, BackupResult};
+use crate::format::limits::{CONFIG_MAX, OPTION_MAX, OPTIONS_MAX, RECORD_MAX, RECORD_V0_MAX, TEXT_MAX};
 use crate::layout::VolumeDir;
+use crate::memory::Charge;
 
 /// The newest format of a backup that is understood. 0 is that of 0.5.
 pub(crate) const FORMAT_VERSION: u64 = 1;
@@ -24,8 +28,8 @@ pub(crate) const FORMAT_VERSION: u64 = 1;
 /// What 0.5 finds where it looks for the data of a backup in the new format.
 pub(crate) const PLACEHOLDER: &str = "this-backup-needs-convoy-0.6-or-later";
 
-/// Records of 0.5 hold every block of a volume: about 110 bytes for 2 MiB, so this is enough for 4 TiB.
-pub(crate) const RECORD_LIMIT: u64 = 256 << 20;
+/// Memory for a block of a record, with the room a list leaves that grows.
+const BLOCK: usize = 160;
 
 /// `volume.cfg`. Of use to 0.5; here a hint: what matters is in the records of the backups.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -176,15 +180,71 @@ fn is_zero(n: &u64) -> bool {
     *n == 0
 }
 
-/// Reads just the version, so that a record from the future is told from a damaged one.
+/// Reads just the version, so that a record from the future is told from a damaged one, and how much there is of what there may be much
+/// of: before any of that takes memory.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Version {
+struct Outline {
     #[serde(default)]
     format_version: u64,
+    #[serde(default)]
+    blocks: Count,
+    #[serde(default)]
+    options: Count,
+}
+
+/// How many elements a list has, or an object. What is neither has none.
+#[derive(Default)]
+struct Count(usize);
+
+impl<'de> Deserialize<'de> for Count {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Counter;
+        impl<'de> Visitor<'de> for Counter {
+            type Value = Count;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list or an object")
+            }
+
+            fn visit_unit<E>(self) -> Result<Count, E> {
+                Ok(Count(0))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Count, A::Error> {
+                let mut count = 0;
+                while list.next_element::<IgnoredAny>()?.is_some() {
+                    count += 1;
+                }
+                Ok(Count(count))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Count, A::Error> {
+                let mut count = 0;
+                while object.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {
+                    count += 1;
+                }
+                Ok(Count(count))
+            }
+        }
+        from.deserialize_any(Counter)
+    }
 }
 
 impl BackupRecord {
+    /// The blocks that 0.5 has of a device of so many bytes: in order, and no two at one place, so that they are no more than it can have.
+    pub(crate) fn blocks_before(&self, size: u64) -> Vec<V0Block> {
+        let mut next = 0;
+        let fits = |block: &&V0Block| {
+            let fits = block.offset >= next && block.offset < size;
+            if fits {
+                next = block.offset.saturating_add(crate::v0::BLOCK);
+            }
+            fits
+        };
+        self.blocks.iter().filter(fits).cloned().collect()
+    }
+
     /// The key of 0.5's single file; `None` for a backup of blocks, where 0.5 writes an empty one.
     pub(crate) fn v0_file(&self) -> Option<&str> {
         let file = self.single_file.as_ref().filter(|_| self.format_version == 0)?;
@@ -196,23 +256,35 @@ impl BackupRecord {
         self.format_version > 0 && self.key_id.is_some()
     }
 
-    /// Reads the record of a backup.
+    /// Reads the record of a backup. The memory its blocks take is charged.
     pub(crate) async fn load(
         store: &dyn ObjectStore,
         volume: &VolumeDir,
         backup: &str,
+        charge: &mut Charge,
     ) -> BackupResult<Self> {
         let key = volume.backup(backup)?;
-        let bytes = match store.get(&key, RECORD_LIMIT).await {
+        let bytes = match charge.memory().read(store, &key, RECORD_V0_MAX).await {
             Ok(bytes) => bytes,
             // 0.5 looks for the volume first, and its error names the volume's record then.
             Err(e) if e.not_found() => {
                 store.head(&volume.config()).await?;
-                return Err(e.into());
+                return Err(e);
             }
-            Err(e) => return Err(e.into()),
+            Err(e) => return Err(e),
         };
-        let record = Self::parse(&key, &bytes)?;
+        Self::of_backup(volume, backup, &bytes, charge)
+    }
+
+    /// Reads the record of this backup from its bytes.
+    pub(crate) fn of_backup(
+        volume: &VolumeDir,
+        backup: &str,
+        bytes: &[u8],
+        charge: &mut Charge,
+    ) -> BackupResult<Self> {
+        let key = volume.backup(backup)?;
+        let record = Self::parse(&key, bytes, charge)?;
         if record.name != backup || record.volume_name != volume.name() {
             let why = format!("it is the record of backup {} of volume {}", record.name, record.volume_name);
             return Err(BackupError::damaged(key, why));
@@ -220,22 +292,59 @@ impl BackupRecord {
         Ok(record)
     }
 
-    /// Reads a record from its bytes.
-    pub(crate) fn parse(key: &str, bytes: &[u8]) -> BackupResult<Self> {
-        let version: Version = serde_json::from_slice(bytes).map_err(|e| BackupError::damaged(key, e))?;
-        if version.format_version > FORMAT_VERSION {
+    /// Reads a record from its bytes. The memory its blocks take is charged.
+    pub(crate) fn parse(key: &str, bytes: &[u8], charge: &mut Charge) -> BackupResult<Self> {
+        let outline: Outline = serde_json::from_slice(bytes).map_err(|e| BackupError::damaged(key, e))?;
+        if outline.format_version > FORMAT_VERSION {
             return Err(BackupError::Version {
                 key: key.to_owned(),
-                found: version.format_version,
+                found: outline.format_version,
                 known: FORMAT_VERSION,
             });
         }
+        let too_large =
+            |what: &str| Err(BackupError::damaged(key, format_args!("{what} larger than can be")));
+        if outline.format_version > 0 && bytes.len() > RECORD_MAX {
+            return too_large("it is");
+        }
+        if outline.options.0 > OPTIONS_MAX {
+            return too_large("its list of options is");
+        }
+        let blocks = outline.blocks.0.saturating_mul(BLOCK);
+        // Texts together are no longer than all of it.
+        charge.add(key, blocks.max(bytes.len()))?;
         let mut record: Self = serde_json::from_slice(bytes).map_err(|e| BackupError::damaged(key, e))?;
         record.code = code(bytes);
         if record.mac.is_some() && record.code.is_none() {
             return Err(BackupError::not_authentic(key, "its code does not stand at its end"));
         }
+        if !record.texts_are_possible() {
+            return too_large("a text in it is");
+        }
+        charge.keep(blocks.max(bytes.len().min(RECORD_MAX)));
         Ok(record)
+    }
+
+    /// Whether no text is longer than what a record may say.
+    fn texts_are_possible(&self) -> bool {
+        let optional = |text: &'_ Option<String>| text.as_deref().is_none_or(|text| text.len() <= TEXT_MAX);
+        let texts = [
+            &self.name,
+            &self.driver,
+            &self.volume_name,
+            &self.snapshot_name,
+            &self.snapshot_created_at,
+            &self.created_time,
+        ];
+        let manifest = self.manifest.as_ref();
+        texts.into_iter().all(|text| text.len() <= TEXT_MAX)
+            && [&self.driver_name, &self.volume_created_at, &self.kind, &self.key_id, &self.mac]
+                .into_iter()
+                .all(optional)
+            && self.single_file.as_ref().is_none_or(|file| file.file_path.len() <= TEXT_MAX)
+            && manifest.is_none_or(|m| m.run.len().max(m.blake3.len()) <= TEXT_MAX)
+            && self.blocks.iter().all(|block| block.block_checksum.len() <= 64)
+            && self.options.iter().all(|(key, value)| key.len() <= TEXT_MAX && value.len() <= OPTION_MAX)
     }
 
     /// The bytes to store.
@@ -256,7 +365,7 @@ impl VolumeConfig {
     /// Reads `volume.cfg`.
     pub(crate) async fn load(store: &dyn ObjectStore, volume: &VolumeDir) -> BackupResult<Self> {
         let key = volume.config();
-        let bytes = store.get(&key, RECORD_LIMIT).await?;
+        let bytes = store.get(&key, CONFIG_MAX).await?;
         serde_json::from_slice(&bytes).map_err(|e| BackupError::damaged(key, e))
     }
 
@@ -292,11 +401,12 @@ pub(crate) fn json<T: Serialize>(value: &T) -> BackupResult<Bytes> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory::Memory;
 
     #[test]
     fn records_of_0_5_are_read_and_written_byte_for_byte() {
         let single = r#"{"Name":"backup-be0cef8137d240a0","Driver":"","VolumeName":"vol1","SnapshotName":"snap1","SnapshotCreatedAt":"Mon Nov 23 08:38:07 +0000 2026","CreatedTime":"Mon Nov 23 08:38:07 +0000 2026","SingleFile":{"FilePath":"convoy-objectstore/volumes/vo/l1/vol1/BackupFiles/backup-be0cef8137d240a0.bak"}}"#;
-        let record = BackupRecord::parse("k", single.as_bytes()).unwrap();
+        let record = BackupRecord::parse("k", single.as_bytes(), &mut Memory::new(1 << 20).charge()).unwrap();
         assert_eq!(record.to_bytes().unwrap(), single);
         let config = r#"{"Name":"pgdata","Driver":"devicemapper","Size":67108864,"CreatedTime":"Mon Nov 23 09:47:05 +0000 2026","LastBackupName":"backup-71d7e26aee0f4b1b"}"#;
         let parsed: VolumeConfig = serde_json::from_str(config).unwrap();
@@ -306,12 +416,10 @@ mod tests {
     #[test]
     fn the_future_and_the_damaged_are_told_apart() {
         let future = br#"{"FormatVersion":2,"Name":7}"#;
-        assert!(matches!(
-            BackupRecord::parse("k", future),
-            Err(BackupError::Version { found: 2, known: 1, .. })
-        ));
+        let parse = |bytes: &[u8]| BackupRecord::parse("k", bytes, &mut Memory::new(1 << 20).charge());
+        assert!(matches!(parse(future), Err(BackupError::Version { found: 2, known: 1, .. })));
         for damaged in [&b""[..], b"{", b"[]", br#"{"Name":7}"#, b"\xff"] {
-            assert!(matches!(BackupRecord::parse("k", damaged), Err(BackupError::Damaged { .. })));
+            assert!(matches!(parse(damaged), Err(BackupError::Damaged { .. })));
         }
     }
 }

@@ -5,6 +5,7 @@
 //! 0644, as convoy 0.5 did, and directories that become empty are removed. One that does not answer is given up after a while, and
 //! used again when it does: see `patience`.
 
+mod first;
 mod list;
 mod patience;
 mod write;

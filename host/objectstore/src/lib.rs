@@ -25,5 +25,6 @@ pub use retry::{RetryPolicy, RetryStore};
 #[cfg(feature = "s3")]
 pub use s3::{CredentialsSource, S3Options, S3Store};
 pub use store::{
-    ByteStream, Depth, ObjectInfo, ObjectStore, Page, PutOutcome, check_dir, check_key, list_all,
+    ByteStream, Depth, LIST_MAX, ObjectInfo, ObjectStore, Page, Pages, PutOutcome, check_dir, check_key,
+    list_all,
 };

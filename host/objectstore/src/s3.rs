@@ -4,6 +4,7 @@
 //! addressing, as in convoy 0.5. Proxies come from the options or `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`; a further certificate authority from
 //! the options or `AWS_CA_BUNDLE`. Nothing is set up before a store is opened, and nothing is global.
 
+mod answers;
 mod client;
 mod credentials;
 mod errors;
@@ -18,7 +19,7 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::primitives::{ByteStream as SdkStream, DateTime};
 use aws_sdk_s3::types::{Delete, ObjectIdentifier};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::error::StoreError;
 use crate::store::{ByteStream, Depth, ObjectInfo, ObjectStore, Page, PutOutcome, check_dir, check_key};
@@ -105,16 +106,30 @@ impl S3Store {
         said.into_error(op, key, &self.bucket, &destination, self.server.as_deref())
     }
 
-    /// Reads a body to its end.
-    async fn collect(&self, key: &str, body: SdkStream) -> Result<Bytes, StoreError> {
-        match body.collect().await {
-            Ok(data) => Ok(data.into_bytes()),
-            Err(e) => Err(StoreError::Transient {
+    /// Reads a body to its end, which may be after `limit` bytes at most: a server may say one length and send another, or
+    /// none and never end.
+    async fn collect(&self, key: &str, mut body: SdkStream, limit: u64) -> Result<Bytes, StoreError> {
+        let most = usize::try_from(limit).unwrap_or(usize::MAX);
+        let mut data = BytesMut::new();
+        while let Some(part) = body.next().await {
+            let part = part.map_err(|e| StoreError::Transient {
                 op: "read",
                 key: key.to_owned(),
                 detail: format!("the answer broke off: {e}"),
-            }),
+            })?;
+            if part.len() > most - data.len() {
+                let detail = format!("the server sends more than the {limit} bytes there can be");
+                return Err(StoreError::Refused { op: "read", key: key.to_owned(), detail });
+            }
+            if data.is_empty() {
+                // Of what is known to be small no more is taken than there is.
+                let (least, _) = body.size_hint();
+                let rest = usize::try_from(least).unwrap_or(usize::MAX);
+                data.reserve(part.len().saturating_add(rest).min(most));
+            }
+            data.extend_from_slice(&part);
         }
+        Ok(data.freeze())
     }
 
     async fn delete_some(&self, keys: &[String]) -> Result<(), StoreError> {
@@ -223,12 +238,15 @@ impl ObjectStore for S3Store {
         check_key(key)?;
         let got = self.client.get_object().bucket(&self.bucket).key(self.key(key)).send().await;
         let got = got.map_err(|e| self.fail("read", key, Said::new(e)))?;
-        let expected = size(got.content_length());
-        if expected > limit {
-            return Err(StoreError::TooLarge { key: key.to_owned(), size: expected, limit });
+        let expected = got.content_length().map(|bytes| size(Some(bytes)));
+        if let Some(size) = expected.filter(|size| *size > limit) {
+            return Err(StoreError::TooLarge { key: key.to_owned(), size, limit });
         }
-        let data = self.collect(key, got.body).await?;
-        if data.len() as u64 == expected { Ok(data) } else { Err(broken_off(key, expected, data.len())) }
+        let data = self.collect(key, got.body, expected.unwrap_or(limit)).await?;
+        match expected {
+            Some(expected) if data.len() as u64 != expected => Err(broken_off(key, expected, data.len())),
+            _ => Ok(data),
+        }
     }
 
     async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
@@ -261,7 +279,7 @@ impl ObjectStore for S3Store {
         }
         // `bytes 0-99/1234`: the last number is the size of the object.
         let total = got.content_range().and_then(|range| range.rsplit('/').next()?.parse::<u64>().ok());
-        let data = self.collect(key, got.body).await?;
+        let data = self.collect(key, got.body, expected).await?;
         match total {
             _ if data.len() as u64 == expected => Ok(data),
             Some(total) if total >= range.end => Err(broken_off(key, expected, data.len())),

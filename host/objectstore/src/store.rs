@@ -115,22 +115,82 @@ pub trait ObjectStore: Send + Sync + Debug {
     async fn sweep(&self, dir: &str, older_than: Duration) -> Result<u64, StoreError>;
 }
 
-/// Every page of a listing as one.
+/// What [`list_all`] gives at most, objects and directories together. Larger listings are read with [`Pages`].
+pub const LIST_MAX: usize = 100_000;
+/// So many pages in a row may be empty: a server that passes over what was deleted sends some.
+const EMPTY_PAGES: u32 = 200;
+
+/// The pages of a listing, one after the other. A listing that goes in a circle, or that goes on without an entry, ends
+/// with an error.
+#[derive(Debug)]
+pub struct Pages<'a> {
+    store: &'a dyn ObjectStore,
+    dir: String,
+    depth: Depth,
+    from: Option<String>,
+    ended: bool,
+    read: u64,
+    empty: u32,
+    /// Where the listing was after 1, 2, 4, 8 ... pages. To be there again is a circle.
+    mark: Option<String>,
+}
+
+impl<'a> Pages<'a> {
+    /// The pages of what is in a directory, or below it.
+    #[must_use]
+    pub fn new(store: &'a dyn ObjectStore, dir: &str, depth: Depth) -> Self {
+        let dir = dir.to_owned();
+        Self { store, dir, depth, from: None, ended: false, read: 0, empty: 0, mark: None }
+    }
+
+    /// The next page; `None` after the last.
+    ///
+    /// # Errors
+    /// As [`ObjectStore::list`]; [`StoreError::Refused`] for a listing that would not end.
+    pub async fn next(&mut self) -> Result<Option<Page>, StoreError> {
+        if self.ended {
+            return Ok(None);
+        }
+        let page = self.store.list(&self.dir, self.depth, self.from.as_deref()).await?;
+        let next = page.next.clone();
+        self.ended = next.is_none();
+        self.read += 1;
+        self.empty = if page.objects.is_empty() && page.dirs.is_empty() { self.empty + 1 } else { 0 };
+        if next.is_some() && (next == self.from || next == self.mark) {
+            return Err(endless(&self.dir, "the listing comes back to where it was"));
+        }
+        if self.empty > EMPTY_PAGES {
+            return Err(endless(&self.dir, "the listing goes on and on without an entry"));
+        }
+        if self.read.is_power_of_two() {
+            self.mark.clone_from(&next);
+        }
+        self.from = next;
+        Ok(Some(page))
+    }
+}
+
+/// A listing that a store makes no end of.
+fn endless(dir: &str, why: &str) -> StoreError {
+    let detail = format!("{why}: the store is damaged or not convoy's");
+    StoreError::Refused { op: "list", key: dir.to_owned(), detail }
+}
+
+/// Every page of a listing as one, of at most [`LIST_MAX`] entries.
 ///
 /// # Errors
-/// As [`ObjectStore::list`].
+/// As [`Pages::next`]; [`StoreError::Refused`] for one with more entries.
 pub async fn list_all(store: &dyn ObjectStore, dir: &str, depth: Depth) -> Result<Page, StoreError> {
     let mut all = Page::default();
-    let mut from: Option<String> = None;
-    loop {
-        let page = store.list(dir, depth, from.as_deref()).await?;
+    let mut pages = Pages::new(store, dir, depth);
+    while let Some(page) = pages.next().await? {
         all.objects.extend(page.objects);
         all.dirs.extend(page.dirs);
-        match page.next {
-            Some(next) => from = Some(next),
-            None => return Ok(all),
+        if all.objects.len() + all.dirs.len() > LIST_MAX {
+            return Err(endless(dir, &format!("there are more than {LIST_MAX} entries")));
         }
     }
+    Ok(all)
 }
 
 /// Checks that a key obeys the rules at [`ObjectStore`].

@@ -325,7 +325,7 @@ impl Backups {
 
 /// A damaged parent cannot be built on as it is; there is a way out.
 fn heal(error: BackupError) -> Error {
-    let damaged = matches!(error, BackupError::Damaged { .. });
+    let damaged = matches!(error, BackupError::Damaged { .. } | BackupError::Memory { .. });
     match Error::from(error) {
         Error::Backup { kind, message, .. } if damaged => Error::Backup {
             kind,

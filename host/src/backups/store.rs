@@ -192,9 +192,10 @@ impl From<BackupError> for Error {
                 ErrorKind::Busy
             }
             BackupError::Exists { .. } => ErrorKind::AlreadyExists,
-            BackupError::Damaged { .. } | BackupError::NotAuthentic { .. } | BackupError::KeysGone { .. } => {
-                ErrorKind::DataLoss
-            }
+            BackupError::Damaged { .. }
+            | BackupError::NotAuthentic { .. }
+            | BackupError::KeysGone { .. }
+            | BackupError::Memory { .. } => ErrorKind::DataLoss,
             BackupError::Tree(_) | BackupError::SourceChanged { .. } => ErrorKind::Internal,
             BackupError::Version { .. } => ErrorKind::Unsupported,
             _ => ErrorKind::InvalidArgument,

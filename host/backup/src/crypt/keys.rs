@@ -19,6 +19,7 @@ use crate::engine::catalog::any_encrypted;
 use crate::error::{BackupError, BackupResult};
 use crate::layout::{ROOT, VolumeDir};
 use crate::lock::{Lock, LockMode, LockTimes};
+use crate::memory::Memory;
 use crate::record::json;
 
 const PLACE: &[u8] = b"convoy store key v1";
@@ -256,6 +257,7 @@ pub(crate) async fn create_key(
     store: Arc<dyn ObjectStore>,
     source: &KeySource,
     times: LockTimes,
+    memory: &Arc<Memory>,
 ) -> BackupResult<StoreKey> {
     let keys = load_all(&*store).await?;
     if !keys.is_empty() {
@@ -263,7 +265,7 @@ pub(crate) async fn create_key(
     }
     // Without its keys a store looks like a new one. A new master key would open nothing that is there, and what the old
     // one sealed would be taken for lost.
-    if let Some((volume, backup)) = any_encrypted(&*store).await? {
+    if let Some((volume, backup)) = any_encrypted(&*store, memory).await? {
         return Err(BackupError::KeysGone { backup, volume });
     }
     let master = Zeroizing::new(rand::random::<[u8; 32]>());

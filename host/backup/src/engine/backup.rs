@@ -15,7 +15,7 @@ use super::ctx::Ctx;
 use super::index::Index;
 use super::manifest_writer::Written;
 use super::moves::Moves;
-use super::segments::load_root;
+use super::segments::{LoadedRoot, load_root};
 use super::{Engine, EngineOptions, runs, trust};
 use crate::api::{BackupMeta, BackupOptions, BackupSummary, Extents, Format, ParentInfo, Source};
 use crate::crypt::Crypt;
@@ -23,6 +23,7 @@ use crate::error::{BackupError, BackupResult};
 use crate::format::manifest::{BackupKind, Root};
 use crate::layout::{VolumeDir, valid_name};
 use crate::lock::{Lock, LockMode};
+use crate::memory::{Charge, Memory};
 use crate::progress::{Phase, Progress};
 use crate::record::{
     BackupRecord, BackupStats, FORMAT_VERSION, ManifestRef, PLACEHOLDER, V0Block, V0File, VolumeConfig,
@@ -35,10 +36,12 @@ use work::Work;
 pub(crate) struct Parent {
     pub(crate) record: BackupRecord,
     /// Of a backup in the new format.
-    pub(crate) root: Option<Root>,
-    /// Whether its snapshot may be taken for the base of what changed. Of an encrypted backup whose record has no code
-    /// anybody could have changed it, and what changed before the named snapshot would be missing.
+    pub(crate) root: Option<Arc<LoadedRoot>>,
+    /// Whether its snapshot may be taken for the base of what changed. Of an encrypted backup whose record
+    /// has no code anybody could have changed it, and what changed before the named snapshot would be
+    /// missing.
     pub(crate) vouched: bool,
+    _charge: Charge,
 }
 
 /// What there is of a volume before a backup.
@@ -59,6 +62,7 @@ pub struct Preparation {
     lock: Lock,
     chain: Chain,
     moves: Moves,
+    memory: Arc<Memory>,
 }
 
 /// What was written, before the record.
@@ -75,7 +79,8 @@ impl Engine {
     /// Locks the volume at this store against deletions and chooses the backup to build on.
     ///
     /// # Errors
-    /// [`BackupError::Busy`] while something is being deleted; [`BackupError::WouldBePlain`]; what the store says.
+    /// [`BackupError::Busy`] while something is being deleted; [`BackupError::WouldBePlain`]; what the store
+    /// says.
     pub async fn prepare(
         &self,
         store: Arc<dyn ObjectStore>,
@@ -94,13 +99,15 @@ impl Engine {
         if crypt.is_clear() && !backup.allow_plain && self.has_keys(store.clone()).await? {
             return Err(BackupError::WouldBePlain { place: "this destination".to_owned() });
         }
-        let moves = Moves::load(&*store, &volume, &crypt).await?;
+        let memory = self.options.memory();
+        let moves = Moves::load(&*store, &volume, std::slice::from_ref(&crypt), &memory).await?;
         let chain = if backup.incremental {
-            find_parent(&store, &volume, &crypt, backup).await?
+            find_parent(&store, &volume, &crypt, backup, &memory).await?
         } else {
             Chain::default()
         };
-        Ok(Preparation { options: self.options, backup: backup.clone(), store, volume, lock, chain, moves })
+        let (options, backup) = (self.options, backup.clone());
+        Ok(Preparation { options, backup, store, volume, lock, chain, moves, memory })
     }
 
     /// Makes a backup: [`Engine::prepare`] and [`Preparation::run`] in one, for sources that need not know the parent.
@@ -126,6 +133,7 @@ async fn find_parent(
     volume: &VolumeDir,
     crypt: &Crypt,
     backup: &BackupOptions,
+    memory: &Arc<Memory>,
 ) -> BackupResult<Chain> {
     let format = backup.format;
     let config = match VolumeConfig::load(&**store, volume).await {
@@ -147,35 +155,52 @@ async fn find_parent(
     let hint = config
         .map(|c| if format == Format::V0 { c.last_backup_name } else { c.last_backup })
         .filter(|n| !n.is_empty());
-    // Forged ones are passed over: a backup is made of what is in the volume, not of what stands in the store.
+    // Forged ones are passed over: a backup is made of what is in the volume, not of what stands in the
+    // store.
     let authentic = |record: &BackupRecord| {
         let checked = crypt.key().map_or(Ok(()), |key| trust::check_code(volume, record, key));
         checked.inspect_err(|error| tracing::warn!(%error, "this backup is not built on")).is_ok()
     };
+    let vouched = |record: &BackupRecord| crypt.is_clear() || record.code.is_some();
+    let mut sequence = 0;
     let mut candidates = Vec::new();
+    let mut listed = memory.charge();
     if let Some(name) = hint
-        && let Ok(record) = BackupRecord::load(&**store, volume, &name).await
+        && let Ok(record) = BackupRecord::load(&**store, volume, &name, &mut memory.charge()).await
         && fits(&record)
         && authentic(&record)
     {
-        candidates.push(record);
+        sequence = if vouched(&record) { record.sequence } else { 0 };
+        candidates.push((None, name));
     } else {
-        let listed = super::catalog::records(&**store, volume).await?;
-        let mut records: Vec<_> = listed.into_iter().filter_map(|(_, record)| record.ok()).collect();
-        if crypt.is_clear() && !backup.allow_plain && records.iter().any(BackupRecord::is_encrypted) {
-            let place = format!("volume {} at this destination", volume.name());
-            return Err(BackupError::WouldBePlain { place });
-        }
-        records.retain(|record| fits(record) && authentic(record));
-        candidates.extend(records);
-        candidates.sort_by_key(|record| std::cmp::Reverse(timestamp::parse(&record.created_time)));
+        super::catalog::records(&**store, volume, memory, &mut |name, record| {
+            let Ok(record) = record else { return Ok(()) };
+            if crypt.is_clear() && !backup.allow_plain && record.is_encrypted() {
+                let place = format!("volume {} at this destination", volume.name());
+                return Err(BackupError::WouldBePlain { place });
+            }
+            if fits(&record) && authentic(&record) {
+                if vouched(&record) {
+                    sequence = sequence.max(record.sequence);
+                }
+                listed.add(volume.dir(), 2 * size_of::<(Option<jiff::Timestamp>, String)>() + name.len())?;
+                candidates.push((timestamp::parse(&record.created_time), name));
+            }
+            Ok(())
+        })
+        .await?;
+        candidates.sort_by_key(|(created, _)| std::cmp::Reverse(*created));
     }
-    let vouched = |record: &BackupRecord| crypt.is_clear() || record.code.is_some();
-    let sequence = candidates.iter().filter(|record| vouched(record)).map(|record| record.sequence).max();
-    let chain = |parent| Chain { parent, sequence: sequence.unwrap_or_default() };
-    for record in candidates {
+    let chain = |parent| Chain { parent, sequence };
+    for (_, name) in candidates {
+        let mut charge = memory.charge();
+        let Ok(record) = BackupRecord::load(&**store, volume, &name, &mut charge).await else { continue };
+        // It may be another by now.
+        if !fits(&record) || !authentic(&record) {
+            continue;
+        }
         if format == Format::V0 {
-            return Ok(chain(Some(Parent { record, root: None, vouched: true })));
+            return Ok(chain(Some(Parent { record, root: None, vouched: true, _charge: charge })));
         }
         let ctx = Ctx::new(
             store.clone(),
@@ -183,17 +208,20 @@ async fn find_parent(
             crypt.clone(),
             Progress::new(),
             &CancellationToken::new(),
+            Arc::clone(memory),
         );
         let loaded = tokio::task::spawn_blocking(move || (load_root(&ctx, &record), record)).await;
         match loaded {
             Ok((Ok(root), record)) => {
                 let vouched = vouched(&record);
-                return Ok(chain(Some(Parent { record, root: Some(root), vouched })));
+                let root = Some(Arc::new(root));
+                return Ok(chain(Some(Parent { record, root, vouched, _charge: charge })));
             }
             Ok((
                 Err(
                     error @ (BackupError::Damaged { .. }
                     | BackupError::NotAuthentic { .. }
+                    | BackupError::Memory { .. }
                     | BackupError::Store(StoreError::NotFound { .. })),
                 ),
                 record,
@@ -345,6 +373,11 @@ impl Preparation {
         if before.as_ref() == Some(&config) { Ok(()) } else { config.store(&*self.store, &self.volume).await }
     }
 
+    fn ctx(&self, crypt: Crypt, progress: &Progress, stop: &CancellationToken) -> Ctx {
+        let (store, volume, memory) = (self.store.clone(), self.volume.clone(), Arc::clone(&self.memory));
+        Ctx::new(store, volume, crypt, progress.clone(), stop, memory)
+    }
+
     async fn store_v0(
         &self,
         meta: &BackupMeta,
@@ -354,7 +387,7 @@ impl Preparation {
         stop: &CancellationToken,
     ) -> BackupResult<(BackupKind, BackupStats)> {
         progress.phase(Phase::Data);
-        let ctx = Ctx::new(self.store.clone(), self.volume.clone(), Crypt::default(), progress.clone(), stop);
+        let ctx = self.ctx(Crypt::default(), progress, stop);
         match source {
             Source::Tree { path, .. } => {
                 let stats = v0::write_file(&ctx, &path, &meta.backup).await?;
@@ -365,7 +398,7 @@ impl Preparation {
             Source::Block { device, size, extents } => {
                 let parent = self.base();
                 check_base(&extents, parent)?;
-                let known = parent.map(|p| p.blocks.clone()).unwrap_or_default();
+                let known = parent.map(|p| p.blocks_before(size)).unwrap_or_default();
                 let (blocks, stats) =
                     v0::write_blocks(&ctx, self.options, &device, size, extents, known).await?;
                 record.blocks = blocks;
@@ -389,10 +422,10 @@ impl Preparation {
         let budget = self.options.budget();
         let index = Arc::new(Index::new(budget.index));
         if !self.backup.recheck {
-            runs::adopt(&*self.store, &self.volume, &crypt, &index).await?;
+            runs::adopt(&*self.store, &self.volume, &crypt, &self.memory, &index).await?;
         }
         runs::begin(&*self.store, &self.volume, run).await?;
-        let ctx = Ctx::new(self.store.clone(), self.volume.clone(), crypt.clone(), progress.clone(), stop);
+        let ctx = self.ctx(crypt.clone(), progress, stop);
         let kind = source.kind();
         let parent =
             self.chain.parent.as_ref().filter(|p| p.root.as_ref().is_some_and(|root| root.kind == kind));
@@ -428,7 +461,6 @@ impl Preparation {
             block_size: stored.block_size,
             hard_links: stored.written.hard_links,
             record_code: !crypt.is_clear(),
-            packs: Vec::new(),
             segments: stored.written.segments,
         };
         let bytes = root.to_bytes(stored.written.packs, &crypt)?;

@@ -24,12 +24,15 @@ use crate::error::{BackupError, BackupResult};
 use crate::format::chunk::{Encoder, all_zero};
 use crate::format::wire::Piece;
 
+/// The sizes of blocks that there are. A parent that has others is not built on: its blocks could be of a byte each.
+pub(crate) const BLOCK_SIZES: [u32; 3] = [256 << 10, 1 << 20, 2 << 20];
+
 /// The size of a block for a device of so many bytes: small where a change should cost little, larger where there would be too many.
 pub(crate) fn block_size(device: u64) -> u32 {
     match device {
-        0..=0x10_0000_0000 => 256 << 10,
-        0x10_0000_0001..=0x100_0000_0000 => 1 << 20,
-        _ => 2 << 20,
+        0..=0x10_0000_0000 => BLOCK_SIZES[0],
+        0x10_0000_0001..=0x100_0000_0000 => BLOCK_SIZES[1],
+        _ => BLOCK_SIZES[2],
     }
 }
 

@@ -90,18 +90,14 @@ pub(crate) fn restore(
     device: &Device,
     size: u64,
 ) -> BackupResult<u64> {
-    let key = format!("{} (manifest of backup {})", ctx.volume.manifests(), root.backup);
     let bytes = AtomicU64::new(0);
     let mut end = 0;
-    let wants = Blocks::new(Segments::new(ctx, moves, root)?).map(|piece| {
+    let wants = Blocks::new(Segments::new(ctx, moves, root)?, root.size).map(|piece| {
         let (at, chunk) = piece?;
         let next = at.saturating_add(chunk.len.into());
-        if at < end || next > root.size {
-            return Err(BackupError::damaged(&key, "its blocks overlap or lie beyond the end"));
-        }
         device.zero(ctx, end, at)?;
         end = next;
-        Ok(Want { chunk, purpose: at })
+        Ok(Want { chunk, purpose: at, weight: 0 })
     });
     fetch(ctx, requests, wants, &|at: u64, _, data| {
         let data = data?;

@@ -2,73 +2,124 @@
 
 use std::sync::Arc;
 
-use convoy_objectstore::{Depth, ObjectStore, list_all};
+use convoy_objectstore::{Depth, ObjectStore, Pages, StoreError};
 use futures::future::BoxFuture;
-use futures::{FutureExt, StreamExt};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 
 use super::{Engine, trust};
 use crate::api::{BackupInfo, Listing};
 use crate::crypt::{KeySource, StoreKey, create_key, list_keys, unlock};
 use crate::error::{BackupError, BackupResult};
+use crate::format::limits::{CONFIG_MAX, RECORD_MAX, SMALL_OBJECT};
 use crate::format::manifest::BackupKind;
 use crate::layout::{VOLUMES, VolumeDir};
-use crate::record::{BackupRecord, RECORD_LIMIT, VolumeConfig};
+use crate::memory::{Charge, Memory};
+use crate::record::{BackupRecord, VolumeConfig};
 use crate::timestamp;
 
 /// Records read at the same time.
 const AT_ONCE: usize = 16;
 
-/// The backups of a volume with their records; one that cannot be read does not hide the others.
+/// A backup found by its listing: its record, or why that cannot be read.
+pub(crate) type Found<'a> =
+    &'a mut (dyn FnMut(String, BackupResult<BackupRecord>) -> BackupResult<()> + Send);
+
+/// Calls `found` with the backups of a volume; one that cannot be read does not hide the others. What is kept of them is the caller's to
+/// charge.
 pub(crate) async fn records(
     store: &dyn ObjectStore,
     volume: &VolumeDir,
-) -> BackupResult<Vec<(String, BackupResult<BackupRecord>)>> {
-    let listed = list_all(store, &volume.backups(), Depth::One).await?.objects;
-    let names: Vec<String> = listed.into_iter().filter_map(|object| volume.backup_of(&object.key)).collect();
+    memory: &Arc<Memory>,
+    found: Found<'_>,
+) -> BackupResult<()> {
     let load = |name: String| async move {
-        let record = BackupRecord::load(store, volume, &name).await;
-        (name, record)
+        let mut charge = memory.charge();
+        // What lists blocks is loaded when it is its turn.
+        let small = store.get(&volume.backup(&name)?, SMALL_OBJECT).await;
+        let record = match small {
+            Ok(bytes) => BackupRecord::of_backup(volume, &name, &bytes, &mut charge).map(Some),
+            Err(StoreError::TooLarge { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        };
+        Ok::<_, BackupError>((name, record))
     };
-    let loads: Vec<BoxFuture<'_, _>> = names.into_iter().map(|name| load(name).boxed()).collect();
-    let loaded: Vec<_> = futures::stream::iter(loads).buffered(AT_ONCE).collect().await;
-    // Deleted since it was listed.
-    Ok(loaded.into_iter().filter(|(_, record)| !record.as_ref().is_err_and(BackupError::not_found)).collect())
+    let mut pages = Pages::new(store, &volume.backups(), Depth::One);
+    while let Some(page) = pages.next().await? {
+        let names = page.objects.into_iter().filter_map(|object| volume.backup_of(&object.key));
+        let loads: Vec<BoxFuture<'_, _>> = names.map(|name| load(name).boxed()).collect();
+        let mut loaded = futures::stream::iter(loads).buffered(AT_ONCE);
+        while let Some((name, record)) = loaded.try_next().await? {
+            let mut charge = memory.charge();
+            let record = match record {
+                Ok(Some(record)) => Ok(record),
+                Ok(None) => BackupRecord::load(store, volume, &name, &mut charge).await,
+                Err(error) => Err(error),
+            };
+            // Deleted since it was listed.
+            if !record.as_ref().is_err_and(BackupError::not_found) {
+                found(name, record)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Every volume of a store.
-pub(crate) async fn volumes(store: &dyn ObjectStore) -> BackupResult<Vec<VolumeDir>> {
+pub(crate) async fn volumes(store: &dyn ObjectStore, memory: &Arc<Memory>) -> BackupResult<Vec<VolumeDir>> {
+    let mut charge = memory.charge();
     let mut dirs = vec![VOLUMES.to_owned()];
     for _ in 0..3 {
         let lists: Vec<BoxFuture<'_, _>> =
-            dirs.iter().map(|dir| list_all(store, dir, Depth::One).boxed()).collect();
-        let pages: Vec<_> = futures::stream::iter(lists).buffered(AT_ONCE).collect().await;
-        dirs = pages
-            .into_iter()
-            .collect::<Result<Vec<_>, _>>()?
-            .into_iter()
-            .flat_map(|page| page.dirs)
-            .collect();
+            dirs.iter().map(|dir| directories(store, dir, memory).boxed()).collect();
+        let mut listed = futures::stream::iter(lists).buffered(AT_ONCE);
+        let mut below = Vec::new();
+        while let Some((dirs, taken)) = listed.try_next().await? {
+            below.extend(dirs);
+            charge.merge(taken);
+        }
+        drop(listed);
+        dirs = below;
     }
     Ok(dirs.iter().filter_map(|dir| VolumeDir::from_dir(dir)).collect())
+}
+
+/// The directories in a directory, and the memory they take: here, in the next listing, and as what they are the directories of.
+async fn directories(
+    store: &dyn ObjectStore,
+    dir: &str,
+    memory: &Arc<Memory>,
+) -> BackupResult<(Vec<String>, Charge)> {
+    let (mut dirs, mut charge) = (Vec::new(), memory.charge());
+    let mut pages = Pages::new(store, dir, Depth::One);
+    while let Some(page) = pages.next().await? {
+        for found in page.dirs {
+            charge.add(dir, 3 * found.len() + 256)?;
+            dirs.push(found);
+        }
+    }
+    Ok((dirs, charge))
 }
 
 /// Just the key of a record, whatever else is in it.
 #[derive(serde::Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct KeyOf {
-    key_id: Option<serde_json::Value>,
+    key_id: Option<serde::de::IgnoredAny>,
 }
 
 /// Any encrypted backup of a store: volume and backup. Reads every record until there is one.
-pub(crate) async fn any_encrypted(store: &dyn ObjectStore) -> BackupResult<Option<(String, String)>> {
-    for volume in volumes(store).await? {
-        let listed = list_all(store, &volume.backups(), Depth::One).await?.objects;
-        let names = listed.into_iter().filter_map(|object| volume.backup_of(&object.key));
+pub(crate) async fn any_encrypted(
+    store: &dyn ObjectStore,
+    memory: &Arc<Memory>,
+) -> BackupResult<Option<(String, String)>> {
+    for volume in volumes(store, memory).await? {
         let load = |name: String| {
             let volume = &volume;
             async move {
-                let bytes = match store.get(&volume.backup(&name)?, RECORD_LIMIT).await {
+                // Larger ones are of 0.5, which knew no encryption.
+                let bytes = match store.get(&volume.backup(&name)?, RECORD_MAX as u64).await {
                     Ok(bytes) => bytes,
+                    Err(StoreError::TooLarge { .. }) => return Ok(None),
                     Err(error) if error.not_found() => return Ok(None),
                     Err(error) => return Err(error.into()),
                 };
@@ -77,11 +128,16 @@ pub(crate) async fn any_encrypted(store: &dyn ObjectStore) -> BackupResult<Optio
                 Ok::<_, BackupError>(key.map(|_| name))
             }
         };
-        let loads: Vec<BoxFuture<'_, _>> = names.map(|name| load(name).boxed()).collect();
-        let mut loads = futures::stream::iter(loads).buffered(AT_ONCE);
-        while let Some(loaded) = loads.next().await {
-            if let Some(backup) = loaded? {
-                return Ok(Some((volume.name().to_owned(), backup)));
+        let dir = volume.backups();
+        let mut pages = Pages::new(store, &dir, Depth::One);
+        while let Some(page) = pages.next().await? {
+            let names = page.objects.into_iter().filter_map(|object| volume.backup_of(&object.key));
+            let loads: Vec<BoxFuture<'_, _>> = names.map(|name| load(name).boxed()).collect();
+            let mut loads = futures::stream::iter(loads).buffered(AT_ONCE);
+            while let Some(loaded) = loads.try_next().await? {
+                if let Some(backup) = loaded {
+                    return Ok(Some((volume.name().to_owned(), backup)));
+                }
             }
         }
     }
@@ -91,17 +147,27 @@ pub(crate) async fn any_encrypted(store: &dyn ObjectStore) -> BackupResult<Optio
 /// What a volume was like at different times: `volume.cfg` and what it said before.
 pub(crate) struct Lives {
     lives: Vec<VolumeConfig>,
+    _charge: Charge,
 }
 
 impl Lives {
     /// Loads them. Fails as 0.5 does if there is no `volume.cfg`.
-    pub(crate) async fn load(store: &dyn ObjectStore, volume: &VolumeDir) -> BackupResult<Self> {
+    pub(crate) async fn load(
+        store: &dyn ObjectStore,
+        volume: &VolumeDir,
+        memory: &Arc<Memory>,
+    ) -> BackupResult<Self> {
         let mut lives = vec![VolumeConfig::load(store, volume).await?];
-        for object in list_all(store, &volume.incarnations(), Depth::One).await?.objects {
-            let bytes = store.get(&object.key, 1 << 20).await?;
-            lives.extend(serde_json::from_slice::<VolumeConfig>(&bytes).ok());
+        let mut charge = memory.charge();
+        let mut pages = Pages::new(store, &volume.incarnations(), Depth::One);
+        while let Some(page) = pages.next().await? {
+            for object in page.objects {
+                let bytes = store.get(&object.key, CONFIG_MAX).await?;
+                charge.add(&object.key, bytes.len() + size_of::<VolumeConfig>())?;
+                lives.extend(serde_json::from_slice::<VolumeConfig>(&bytes).ok());
+            }
         }
-        Ok(Self { lives })
+        Ok(Self { lives, _charge: charge })
     }
 
     /// The life in which a snapshot was made: the youngest that is not younger than it; else the current one.
@@ -117,7 +183,7 @@ impl Lives {
 }
 
 /// What is known of a backup. What its own record does not say, the volume's does.
-pub(crate) fn info(record: BackupRecord, lives: Option<&Lives>) -> BackupInfo {
+pub(crate) fn info(record: &BackupRecord, lives: Option<&Lives>) -> BackupInfo {
     // Only records of 0.5 leave anything to `volume.cfg`, which no key vouches for.
     let lives = lives.filter(|_| record.format_version == 0);
     let life = lives.and_then(|lives| lives.at(&record.snapshot_created_at));
@@ -127,37 +193,39 @@ pub(crate) fn info(record: BackupRecord, lives: Option<&Lives>) -> BackupInfo {
         None if record.v0_file().is_some() => BackupKind::Tree,
         None => BackupKind::Block,
     };
+    let created = || life.map_or_else(String::new, |l| l.created_time.clone());
     BackupInfo {
-        encrypted: record.is_encrypted(),
         kind,
         format: record.format_version,
-        driver: record.driver_name.unwrap_or_else(|| life.map_or(record.driver, |l| l.driver.clone())),
+        driver: record
+            .driver_name
+            .clone()
+            .unwrap_or_else(|| life.map_or(&record.driver, |l| &l.driver).clone()),
         volume_size: record.volume_size.unwrap_or_else(|| life.map_or(0, |l| l.size)),
-        volume_created: record
-            .volume_created_at
-            .unwrap_or_else(|| life.map_or_else(String::new, |l| l.created_time.clone())),
-        backup: record.name,
-        volume: record.volume_name,
-        snapshot: record.snapshot_name,
-        snapshot_created: record.snapshot_created_at,
-        created: record.created_time,
+        volume_created: record.volume_created_at.clone().unwrap_or_else(created),
+        backup: record.name.clone(),
+        volume: record.volume_name.clone(),
+        snapshot: record.snapshot_name.clone(),
+        snapshot_created: record.snapshot_created_at.clone(),
+        created: record.created_time.clone(),
+        encrypted: record.is_encrypted(),
         authentic: false,
         sequence: record.sequence,
-        options: record.options,
-        stats: record.stats,
+        options: record.options.clone(),
+        stats: record.stats.clone(),
     }
 }
 
 /// What is known of a backup, and whether this key vouches for it.
 fn checked(
     volume: &VolumeDir,
-    record: BackupRecord,
+    record: &BackupRecord,
     lives: Option<&Lives>,
     key: Option<&StoreKey>,
 ) -> BackupResult<BackupInfo> {
     let key = key.filter(|key| record.is_encrypted() && record.key_id.as_deref() == Some(key.id()));
     if let Some(key) = key {
-        trust::check_code(volume, &record, key)?;
+        trust::check_code(volume, record, key)?;
     }
     let authentic = key.is_some() && record.code.is_some();
     Ok(BackupInfo { authentic, ..info(record, lives) })
@@ -172,7 +240,8 @@ impl Engine {
         self.list_checked(store, volume, None).await
     }
 
-    /// As [`Engine::list`], and says for which backups this key vouches. An encrypted one that was tampered with cannot be read.
+    /// As [`Engine::list`], and says for which backups this key vouches. An encrypted one that was tampered
+    /// with cannot be read.
     ///
     /// # Errors
     /// As [`Engine::list`].
@@ -183,35 +252,51 @@ impl Engine {
         key: Option<&StoreKey>,
     ) -> BackupResult<Listing> {
         let mut listing = Listing::default();
+        let memory = self.options.memory_to_look();
         let all = match volume {
             Some(name) => vec![VolumeDir::new(name)?],
-            None => volumes(&*store).await?,
+            None => volumes(&*store, &memory).await?,
         };
         let one = volume.is_some();
         let load = |volume: VolumeDir| {
-            let store = store.clone();
+            let (store, memory) = (store.clone(), &memory);
             async move {
-                let (lives, records) = (Lives::load(&*store, &volume).await, records(&*store, &volume).await);
-                (volume, lives, records)
+                let lives = Lives::load(&*store, &volume, memory).await;
+                // All of them, and those of the volumes listed before, are in memory at the end.
+                let (mut charge, mut found) = (memory.charge(), Listing::default());
+                let life = lives.as_ref().ok();
+                let listed = records(&*store, &volume, memory, &mut |name, record| {
+                    charge.add(volume.dir(), 512)?;
+                    match record.and_then(|record| checked(&volume, &record, life, key)) {
+                        Ok(info) => {
+                            charge.add(volume.dir(), info.weight())?;
+                            found.backups.push(info);
+                        }
+                        Err(error) => {
+                            charge.add(volume.dir(), error.to_string().len())?;
+                            found.unreadable.push((volume.name().to_owned(), name, error));
+                        }
+                    }
+                    Ok(())
+                })
+                .await
+                .map(|()| found);
+                (volume, lives.map(drop), listed, charge)
             }
         };
         let loads: Vec<BoxFuture<'_, _>> = all.into_iter().map(|volume| load(volume).boxed()).collect();
         let mut loaded = futures::stream::iter(loads).buffered(AT_ONCE);
-        while let Some((volume, lives, records)) = loaded.next().await {
-            let lives = match lives {
-                Ok(lives) => Some(lives),
+        let mut all = memory.charge();
+        while let Some((volume, lives, found, charge)) = loaded.next().await {
+            all.merge(charge);
+            match lives {
+                Ok(()) => {}
                 Err(error) if one => return Err(error),
-                Err(error) => {
-                    listing.unreadable.push((volume.name().to_owned(), String::new(), error));
-                    None
-                }
-            };
-            for (name, record) in records? {
-                match record.and_then(|record| checked(&volume, record, lives.as_ref(), key)) {
-                    Ok(info) => listing.backups.push(info),
-                    Err(error) => listing.unreadable.push((volume.name().to_owned(), name, error)),
-                }
+                Err(error) => listing.unreadable.push((volume.name().to_owned(), String::new(), error)),
             }
+            let found = found?;
+            listing.backups.extend(found.backups);
+            listing.unreadable.extend(found.unreadable);
         }
         Ok(listing)
     }
@@ -227,9 +312,10 @@ impl Engine {
         backup: &str,
     ) -> BackupResult<BackupInfo> {
         let volume = VolumeDir::new(volume)?;
-        let record = BackupRecord::load(&*store, &volume, backup).await?;
-        let lives = Lives::load(&*store, &volume).await;
-        Ok(info(record, lives.ok().as_ref()))
+        let memory = self.options.memory_to_look();
+        let record = BackupRecord::load(&*store, &volume, backup, &mut memory.charge()).await?;
+        let lives = Lives::load(&*store, &volume, &memory).await;
+        Ok(info(&record, lives.ok().as_ref()))
     }
 
     /// Whether the record of a backup is there.
@@ -270,6 +356,6 @@ impl Engine {
     /// # Errors
     /// [`BackupError::KeyWrong`] if the store has a key that this does not open; what the store says.
     pub async fn new_key(&self, store: Arc<dyn ObjectStore>, source: &KeySource) -> BackupResult<StoreKey> {
-        create_key(store, source, self.options.lock_times()).await
+        create_key(store, source, self.options.lock_times(), &self.options.memory_to_look()).await
     }
 }

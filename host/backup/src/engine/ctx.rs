@@ -13,6 +13,7 @@ use crate::error::{BackupError, BackupResult};
 use crate::format::chunk::Decoder;
 use crate::format::{ChunkRef, PackId};
 use crate::layout::VolumeDir;
+use crate::memory::Memory;
 use crate::progress::Progress;
 
 /// Locks a mutex whose content is valid at every moment: a panic elsewhere does not spoil it.
@@ -27,6 +28,8 @@ pub(crate) struct Ctx {
     pub(crate) volume: VolumeDir,
     pub(crate) crypt: Crypt,
     pub(crate) progress: Progress,
+    /// For what the store says.
+    pub(crate) memory: Arc<Memory>,
     runtime: Handle,
     /// Cancelled by the caller, or by the first failure.
     stop: CancellationToken,
@@ -41,12 +44,14 @@ impl Ctx {
         crypt: Crypt,
         progress: Progress,
         cancel: &CancellationToken,
+        memory: Arc<Memory>,
     ) -> Self {
         Self {
             store,
             volume,
             crypt,
             progress,
+            memory,
             runtime: Handle::current(),
             stop: cancel.child_token(),
             failure: Arc::default(),

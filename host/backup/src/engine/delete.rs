@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use convoy_objectstore::{Depth, ObjectStore, StoreError, list_all};
+use convoy_objectstore::{Depth, ObjectStore, Pages, StoreError};
 
 use super::Engine;
 use super::live::{Live, needs};
@@ -15,6 +15,7 @@ use crate::crypt::Crypt;
 use crate::error::{BackupError, BackupResult};
 use crate::layout::{VolumeDir, parse_pack};
 use crate::lock::{Lock, LockMode, LockTimes};
+use crate::memory::Memory;
 use crate::record::BackupRecord;
 
 /// Objects deleted with one call; between calls the lock is looked at.
@@ -37,14 +38,24 @@ impl Engine {
         let volume = VolumeDir::new(volume)?;
         let key = volume.backup(backup)?;
         // A damaged record can be deleted; what it used is found by prune.
-        let record = match BackupRecord::load(&*store, &volume, backup).await {
+        let memory = self.options.memory();
+        let mut charge = memory.charge();
+        let record = match BackupRecord::load(&*store, &volume, backup, &mut charge).await {
             Ok(record) => Some(record),
-            Err(BackupError::Damaged { .. }) => None,
+            Err(BackupError::Damaged { .. } | BackupError::Memory { .. }) => None,
             Err(e) => return Err(e),
         };
-        let needed = match &record {
-            Some(record) => needs(&*store, &volume, record).await.unwrap_or_default(),
-            None => Default::default(),
+        let mut packs = Vec::new();
+        let manifest = match &record {
+            Some(record) => needs(&*store, &volume, record, &memory, &mut |pack, _| {
+                // Here, and as a key.
+                charge.add(volume.dir(), 512)?;
+                packs.push(pack);
+                Ok(())
+            })
+            .await
+            .unwrap_or_default(),
+            None => None,
         };
         store.delete(&[key]).await?;
         let mut summary = DeleteSummary::default();
@@ -59,20 +70,22 @@ impl Engine {
                 }
                 Err(e) => return Err(e),
             };
-        let result = reclaim(&store, &volume, &lock, &record, needed, &mut summary).await;
+        let result = reclaim(&store, &volume, &lock, &record, (packs, manifest), &memory, &mut summary).await;
         lock.release().await;
         match result {
             // What is in use cannot be told while a record is damaged: the data waits for that to be settled.
-            Err(error @ (BackupError::Damaged { .. } | BackupError::Version { .. })) => {
-                summary.deferred = Some(error.to_string())
-            }
+            Err(
+                error @ (BackupError::Damaged { .. }
+                | BackupError::Memory { .. }
+                | BackupError::Version { .. }),
+            ) => summary.deferred = Some(error.to_string()),
             other => other?,
         }
         Ok(summary)
     }
 }
 
-type Needs = (Vec<(crate::format::PackId, u64)>, Option<String>);
+type Needs = (Vec<crate::format::PackId>, Option<String>);
 
 async fn reclaim(
     store: &Arc<dyn ObjectStore>,
@@ -80,27 +93,28 @@ async fn reclaim(
     lock: &Lock,
     record: &BackupRecord,
     (packs, manifest): Needs,
+    memory: &Arc<Memory>,
     summary: &mut DeleteSummary,
 ) -> BackupResult<()> {
     // Moves are only followed: with or without a key what cannot be opened counts as not moved, so nothing may be deleted then.
     let moves = if record.key_id.is_none() {
-        Moves::load(&**store, volume, &Crypt::default()).await?
+        Moves::load(&**store, volume, &[Crypt::default()], memory).await?
     } else {
         Moves::default()
     };
-    let any_moves = !list_all(&**store, &volume.moves(), Depth::One).await?.objects.is_empty();
-    if any_moves && record.key_id.is_some() {
+    let any_moves = Pages::new(&**store, &volume.moves(), Depth::One).next().await?;
+    if any_moves.is_some_and(|page| !page.objects.is_empty()) && record.key_id.is_some() {
         summary.deferred =
             Some("parts of its data were moved: prune, which has the key, removes them".into());
         return Ok(());
     }
-    let live = Live::find(&**store, volume, &moves).await?;
+    let live = Live::find(&**store, volume, &moves, memory).await?;
     let mut keys: Vec<String> = manifest.filter(|key| !live.manifests.contains(key)).into_iter().collect();
     keys.extend(
         packs
             .iter()
-            .filter(|(pack, _)| !live.packs.contains_key(pack))
-            .map(|(pack, _)| volume.pack(pack.run, pack.seq)),
+            .filter(|pack| !live.packs.contains_key(pack))
+            .map(|pack| volume.pack(pack.run, pack.seq)),
     );
     for block in record.blocks.iter().filter(|_| record.format_version == 0) {
         if !live.blocks.contains(&block.block_checksum) {
@@ -119,7 +133,7 @@ async fn reclaim(
     summary.objects += keys.len() as u64;
     summary.bytes += sizes(&**store, volume, &keys).await?;
     // A mark would let a later backup use what is about to go.
-    let runs: HashSet<u64> = packs.iter().map(|(pack, _)| pack.run).collect();
+    let runs: HashSet<u64> = packs.iter().map(|pack| pack.run).collect();
     let marks: Vec<String> = marked(&**store, volume)
         .await?
         .into_iter()
@@ -142,7 +156,7 @@ pub(crate) async fn remove(store: &dyn ObjectStore, lock: &Lock, keys: &[String]
 async fn sizes(store: &dyn ObjectStore, volume: &VolumeDir, keys: &[String]) -> BackupResult<u64> {
     let wanted: HashSet<&str> = keys.iter().map(String::as_str).collect();
     let mut dirs: HashSet<(String, Depth)> = HashSet::new();
-    let mut total = 0;
+    let mut total = 0_u64;
     for key in keys {
         if let Some((run, _)) = parse_pack(key) {
             dirs.insert((volume.packs_of(run), Depth::One));
@@ -150,19 +164,18 @@ async fn sizes(store: &dyn ObjectStore, volume: &VolumeDir, keys: &[String]) -> 
             dirs.insert((volume.v0_blocks(), Depth::All));
         } else {
             match store.head(key).await {
-                Ok(info) => total += info.size,
+                Ok(info) => total = total.saturating_add(info.size),
                 Err(StoreError::NotFound { .. }) => {}
                 Err(e) => return Err(e.into()),
             }
         }
     }
     for (dir, depth) in dirs {
-        let listed = list_all(store, &dir, depth).await?.objects;
-        total += listed
-            .iter()
-            .filter(|object| wanted.contains(object.key.as_str()))
-            .map(|object| object.size)
-            .sum::<u64>();
+        let mut pages = Pages::new(store, &dir, depth);
+        while let Some(page) = pages.next().await? {
+            let found = page.objects.iter().filter(|object| wanted.contains(object.key.as_str()));
+            total = found.fold(total, |total: u64, object| total.saturating_add(object.size));
+        }
     }
     Ok(total)
 }

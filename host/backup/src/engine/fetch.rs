@@ -12,6 +12,8 @@ use crate::format::{ChunkRef, PackId, Place};
 const WINDOW: u64 = 32 << 20;
 /// Chunks in a window.
 const WINDOW_CHUNKS: usize = 8192;
+/// Bytes of memory that what is done with them holds.
+const WINDOW_WEIGHT: usize = 8 << 20;
 /// Bytes read with one request.
 const STRETCH: u64 = 4 << 20;
 /// Bytes that are read in vain rather than making another request.
@@ -21,6 +23,8 @@ const GAP: u64 = 128 << 10;
 pub(crate) struct Want<T> {
     pub(crate) chunk: ChunkRef,
     pub(crate) purpose: T,
+    /// Bytes of memory that the purpose holds.
+    pub(crate) weight: usize,
 }
 
 /// What is done with a chunk: its plain bytes, or why there are none.
@@ -58,7 +62,7 @@ pub(crate) fn fetch<T: Send>(
         drop(stretches);
         let planned = ctx.part(|| {
             let mut window: Vec<Want<T>> = Vec::new();
-            let mut bytes = 0;
+            let (mut bytes, mut weight) = (0, 0);
             let send = |window: &mut Vec<Want<T>>| {
                 for stretch in join(std::mem::take(window)) {
                     queue.send(stretch).map_err(|_| BackupError::Cancelled)?;
@@ -69,9 +73,10 @@ pub(crate) fn fetch<T: Send>(
                 ctx.check()?;
                 let want = want?;
                 bytes += u64::from(want.chunk.place.stored);
+                weight += want.weight;
                 window.push(want);
-                if bytes >= WINDOW || window.len() >= WINDOW_CHUNKS {
-                    bytes = 0;
+                if bytes >= WINDOW || window.len() >= WINDOW_CHUNKS || weight >= WINDOW_WEIGHT {
+                    (bytes, weight) = (0, 0);
                     send(&mut window)?;
                 }
             }
@@ -139,7 +144,7 @@ fn one<T>(
     };
     ctx.progress.add_moved(bytes.len() as u64);
     let mut wants = stretch.wants.into_iter().peekable();
-    while let Some(Want { chunk, purpose }) = wants.next() {
+    while let Some(Want { chunk, purpose, .. }) = wants.next() {
         ctx.check()?;
         let (start, end) = bounds(&chunk.place);
         let at = |n: u64| usize::try_from(n - stretch.start).unwrap_or(usize::MAX);

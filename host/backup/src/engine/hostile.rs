@@ -21,6 +21,7 @@ use crate::format::pack::PackBuilder;
 use crate::format::segment::{Item, ItemKind, Segment};
 use crate::format::wire::{Piece, WireChunk, WirePack, read_piece};
 use crate::layout::VolumeDir;
+use crate::memory::Memory;
 use crate::progress::Progress;
 
 fn item(path: &str, kind: ItemKind) -> Item {
@@ -54,7 +55,14 @@ async fn try_restore(
     let dir = tempfile::tempdir().unwrap();
     let store = Arc::new(DirectoryStore::open(dir.path()).await.unwrap());
     let volume = VolumeDir::new("vol1").unwrap();
-    let ctx = Ctx::new(store, volume, Crypt::default(), Progress::new(), &CancellationToken::new());
+    let ctx = Ctx::new(
+        store,
+        volume,
+        Crypt::default(),
+        Progress::new(),
+        &CancellationToken::new(),
+        Memory::new(64 << 20),
+    );
     let target = target.to_owned();
     tokio::task::spawn_blocking(move || {
         let index = Index::new(100);
@@ -78,7 +86,6 @@ async fn try_restore(
             block_size: 0,
             record_code: false,
             hard_links: true,
-            packs: Vec::new(),
             segments,
         };
         tree_restore::restore(&ctx, 2, &root, &Moves::default(), &target).map(|_| ())

@@ -74,15 +74,20 @@ impl Index {
         &self.shards[usize::from(id[0]) % SHARDS]
     }
 
-    fn slot(&self, place: &Place, len: u32) -> Slot {
+    /// Where a chunk is, in few bytes; `None` if there is no room for one more pack.
+    fn slot(&self, place: &Place, len: u32) -> Option<Slot> {
         let mut packs = lock(&self.packs);
+        // A pack takes about as much as a chunk, and somebody may say that each chunk is in another.
+        if !packs.numbers.contains_key(&place.pack) && !self.take_room() {
+            return None;
+        }
         let next = u32::try_from(packs.list.len()).unwrap_or(u32::MAX);
         let pack = *packs.numbers.entry(place.pack).or_insert(next);
         if pack == next {
             packs.list.push(place.pack);
         }
         let flag = if place.encoding == Encoding::Zstd { COMPRESSED } else { 0 };
-        Slot::At { pack, offset: place.offset, stored: place.stored, len: len | flag }
+        Some(Slot::At { pack, offset: place.offset, stored: place.stored, len: len | flag })
     }
 
     fn chunk(&self, id: ChunkId, slot: Slot) -> Option<ChunkRef> {
@@ -99,9 +104,9 @@ impl Index {
 
     /// Learns of a chunk that is stored.
     pub(crate) fn learn(&self, chunk: &ChunkRef) {
-        let slot = self.slot(&chunk.place, chunk.len);
         if let Entry::Vacant(vacant) = lock(&self.shard(&chunk.id).slots).entry(chunk.id)
             && self.take_room()
+            && let Some(slot) = self.slot(&chunk.place, chunk.len)
         {
             vacant.insert(slot);
         }
@@ -145,11 +150,15 @@ impl Index {
 
     /// Says where a claimed chunk is now.
     pub(crate) fn settle(&self, chunk: &ChunkRef) {
-        let slot = self.slot(&chunk.place, chunk.len);
         let shard = self.shard(&chunk.id);
-        if let Some(pending) = lock(&shard.slots).get_mut(&chunk.id) {
-            *pending = slot;
+        let mut slots = lock(&shard.slots);
+        if let Entry::Occupied(mut pending) = slots.entry(chunk.id) {
+            match self.slot(&chunk.place, chunk.len) {
+                Some(slot) => *pending.get_mut() = slot,
+                None => drop(pending.remove()),
+            }
         }
+        drop(slots);
         shard.settled.notify_all();
     }
 
@@ -158,5 +167,27 @@ impl Index {
         let shard = self.shard(id);
         lock(&shard.slots).remove(id);
         shard.settled.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_that_are_each_in_another_pack_take_no_more_room() {
+        let index = Index::new(1000);
+        for n in 0..10_000_u32 {
+            let place = Place {
+                pack: PackId { run: 1, seq: n },
+                offset: 5,
+                stored: 1,
+                encoding: Encoding::Raw,
+            };
+            index.learn(&ChunkRef { id: *blake3::hash(&n.to_le_bytes()).as_bytes(), len: 1, place });
+        }
+        let chunks: usize = index.shards.iter().map(|shard| lock(&shard.slots).len()).sum();
+        let packs = lock(&index.packs).list.len();
+        assert!(chunks + packs <= 1000 && chunks >= 400, "{chunks} chunks in {packs} packs");
     }
 }

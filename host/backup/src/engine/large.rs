@@ -245,6 +245,7 @@ mod tests {
     use crate::crypt::Crypt;
     use crate::format::{Encoding, PackId, Place};
     use crate::layout::VolumeDir;
+    use crate::memory::Memory;
     use crate::progress::Progress;
     use convoy_tree::{Found, WalkOptions, walk};
     use rand::{Rng, RngExt, SeedableRng};
@@ -290,7 +291,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Arc::new(convoy_objectstore::DirectoryStore::open(dir.path()).await.unwrap());
         let volume = VolumeDir::new("vol1").unwrap();
-        let ctx = Ctx::new(store, volume, Crypt::default(), Progress::new(), &CancellationToken::new());
+        let ctx = Ctx::new(
+            store,
+            volume,
+            Crypt::default(),
+            Progress::new(),
+            &CancellationToken::new(),
+            Memory::new(64 << 20),
+        );
         (dir, ctx)
     }
 

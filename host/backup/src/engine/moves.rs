@@ -4,37 +4,47 @@
 //! them went, and only then the old pack goes. Every reader loads these objects first; there are few.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use convoy_objectstore::{Depth, ObjectStore, list_all};
+use convoy_objectstore::{Depth, ObjectStore, Pages};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use minicbor::{Decode, Encode};
 
 use crate::crypt::Crypt;
 use crate::error::{BackupError, BackupResult};
-use crate::format::wire::{PackTable, WireChunk, WirePack, from_cbor, read_piece, to_cbor, unpack};
+use crate::format::limits::{MOVES_CHAIN_MAX, MOVES_MAX};
+use crate::format::wire::{
+    List, PackTable, Pay, WireChunk, WirePack, from_cbor, read_piece, to_cbor, unpack,
+};
 use crate::format::{ChunkId, ChunkRef, PackId, Place};
 use crate::layout::{VolumeDir, parse_run};
+use crate::memory::{Charge, Memory};
 
 /// What every object of moves begins with.
 pub(crate) const MAGIC: &[u8; 5] = b"CVYV\x01";
-const MOVES_MAX: usize = 64 << 20;
-/// Moves are few, so a chain of them this long is a circle.
-const CHAIN_MAX: usize = 64;
+/// Memory for a chunk that was moved, with the room a hash table leaves.
+const MOVED: usize = 2 * size_of::<(ChunkId, Place)>();
+/// Memory for a pack from which chunks were moved.
+const MOVED_FROM: usize = 256;
 
 #[derive(Debug, Encode, Decode)]
-#[cbor(map)]
+#[cbor(map, context_bound = "Pay")]
 struct WireMoves {
     #[n(0)]
-    packs: Vec<WirePack>,
+    packs: List<WirePack>,
     #[n(1)]
-    chunks: Vec<WireChunk>,
+    chunks: List<WireChunk>,
 }
 
-/// Where chunks of certain packs are now.
+/// Where the chunks of a pack are now.
+pub(crate) type Moved = HashMap<ChunkId, Place>;
+
+/// Where chunks of certain packs are now. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Moves {
-    from: HashMap<PackId, HashMap<ChunkId, Place>>,
+    from: Arc<HashMap<PackId, Moved>>,
+    _charges: Arc<Vec<Charge>>,
 }
 
 fn name(pack: PackId) -> String {
@@ -51,34 +61,52 @@ fn place(pack: PackId) -> Vec<u8> {
 }
 
 impl Moves {
-    /// Loads all of a volume that this key opens; of the others there is nothing to resolve.
+    /// Loads all of a volume that one of these keys opens; of the others there is nothing to resolve.
     pub(crate) async fn load(
         store: &dyn ObjectStore,
         volume: &VolumeDir,
-        crypt: &Crypt,
+        crypts: &[Crypt],
+        memory: &Arc<Memory>,
     ) -> BackupResult<Self> {
         let dir = volume.moves();
-        let objects = list_all(store, &dir, Depth::One).await?.objects;
         let load = |pack: PackId, key: String| async move {
-            let bytes = store.get(&key, MOVES_MAX as u64).await?;
-            Ok::<_, BackupError>((pack, Self::parse(&key, pack, &bytes, crypt)?))
+            let bytes = memory.read(store, &key, MOVES_MAX as u64).await?;
+            let mut charge = memory.charge();
+            for crypt in crypts {
+                if let Some(moved) = Self::parse(&key, pack, &bytes, crypt, &mut charge)? {
+                    return Ok::<_, BackupError>(Some((pack, moved, charge)));
+                }
+            }
+            Ok(None)
         };
-        let mut loads: Vec<BoxFuture<'_, _>> = Vec::new();
-        for object in objects {
-            if let Some(pack) = object.key.strip_prefix(&dir).and_then(parse_name) {
-                loads.push(load(pack, object.key).boxed());
+        let (mut from, mut charges) = (HashMap::new(), Vec::new());
+        let mut pages = Pages::new(store, &dir, Depth::One);
+        while let Some(page) = pages.next().await? {
+            let mut loads: Vec<BoxFuture<'_, _>> = Vec::new();
+            for object in page.objects {
+                if let Some(pack) = object.key.strip_prefix(&dir).and_then(parse_name) {
+                    loads.push(load(pack, object.key).boxed());
+                }
+            }
+            let mut loaded = futures::stream::iter(loads).buffered(8);
+            while let Some(found) = loaded.try_next().await? {
+                if let Some((pack, moved, charge)) = found {
+                    from.insert(pack, moved);
+                    charges.push(charge);
+                }
             }
         }
-        let loaded: Vec<_> = futures::stream::iter(loads).buffered(8).try_collect().await?;
-        Ok(Self { from: loaded.into_iter().filter_map(|(pack, chunks)| Some((pack, chunks?))).collect() })
+        Ok(Self { from: Arc::new(from), _charges: Arc::new(charges) })
     }
 
+    /// Reads what was moved from a pack. `None` if it was sealed and there is no key, or the other way round.
     pub(crate) fn parse(
         key: &str,
         pack: PackId,
         bytes: &[u8],
         crypt: &Crypt,
-    ) -> BackupResult<Option<HashMap<ChunkId, Place>>> {
+        charge: &mut Charge,
+    ) -> BackupResult<Option<Moved>> {
         let sealed = bytes
             .strip_prefix(MAGIC)
             .ok_or_else(|| BackupError::damaged(key, "it does not begin as moves do"))?;
@@ -89,11 +117,17 @@ impl Moves {
         if (*flag == 0) != crypt.is_clear() {
             return Ok(None);
         }
+        charge.add(key, sealed.len())?;
         let packed = crypt.open(sealed, &place(pack)).map_err(|e| BackupError::damaged(key, e))?;
-        let wire: WireMoves = from_cbor(key, &unpack(key, &packed, MOVES_MAX)?)?;
-        let read =
-            |chunk: &WireChunk| read_piece(key, &wire.packs, chunk).map(|(_, chunk)| (chunk.id, chunk.place));
-        wire.chunks.iter().map(read).collect::<Result<_, _>>().map(Some)
+        let wire: WireMoves = from_cbor(key, &unpack(key, &packed, MOVES_MAX, charge)?, charge)?;
+        let bytes = wire.chunks.0.len().saturating_mul(MOVED) + MOVED_FROM;
+        charge.add(key, bytes)?;
+        let read = |chunk: &WireChunk| {
+            read_piece(key, &wire.packs.0, chunk).map(|(_, chunk)| (chunk.id, chunk.place))
+        };
+        let moved = wire.chunks.0.iter().map(read).collect::<Result<_, _>>()?;
+        charge.keep(bytes);
+        Ok(Some(moved))
     }
 
     /// Writes where the chunks of a pack are now. What was written for it before is replaced: `chunks` holds that too.
@@ -105,8 +139,8 @@ impl Moves {
         chunks: &[ChunkRef],
     ) -> BackupResult<()> {
         let mut packs = PackTable::default();
-        let chunks = chunks.iter().map(|chunk| packs.wire(&(0, *chunk), false)).collect();
-        let plain = to_cbor(&WireMoves { packs: packs.into_packs(), chunks })?;
+        let chunks = List(chunks.iter().map(|chunk| packs.wire(&(0, *chunk), false)).collect());
+        let plain = to_cbor(&WireMoves { packs: List(packs.into_packs()), chunks })?;
         let packed = zstd::bulk::compress(&plain, 3).map_err(|e| BackupError::Invalid(e.to_string()))?;
         let sealed = crypt.seal(packed, &place(pack)).map_err(|e| BackupError::Invalid(e.to_string()))?;
         let mut bytes = MAGIC.to_vec();
@@ -117,7 +151,7 @@ impl Moves {
 
     /// Where a chunk is now.
     pub(crate) fn resolve(&self, chunk: &mut ChunkRef) -> BackupResult<()> {
-        for _ in 0..CHAIN_MAX {
+        for _ in 0..MOVES_CHAIN_MAX {
             match self.from.get(&chunk.place.pack).and_then(|moved| moved.get(&chunk.id)) {
                 Some(place) if *place != chunk.place => chunk.place = *place,
                 _ => return Ok(()),
@@ -126,23 +160,18 @@ impl Moves {
         Err(BackupError::damaged(name(chunk.place.pack), "moves go in a circle"))
     }
 
-    /// Adds what other moves say.
-    pub(crate) fn merge(&mut self, other: Self) {
-        self.from.extend(other.from);
-    }
-
     /// The packs from which something was moved.
     pub(crate) fn packs(&self) -> impl Iterator<Item = PackId> + '_ {
         self.from.keys().copied()
     }
 
     /// What was moved from a pack.
-    pub(crate) fn of(&self, pack: PackId) -> Option<&HashMap<ChunkId, Place>> {
+    pub(crate) fn of(&self, pack: PackId) -> Option<&Moved> {
         self.from.get(&pack)
     }
 
-    /// The key of the object for a pack.
-    pub(crate) fn key(volume: &VolumeDir, pack: PackId) -> String {
-        format!("{}{}", volume.moves(), name(pack))
+    /// The pack whose chunks the object with this key says the places of.
+    pub(crate) fn pack_of(volume: &VolumeDir, key: &str) -> Option<PackId> {
+        key.strip_prefix(&volume.moves()).and_then(parse_name)
     }
 }

@@ -2,11 +2,10 @@
 
 mod repack;
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use convoy_objectstore::{Depth, ObjectInfo, ObjectStore, list_all};
+use convoy_objectstore::{Depth, ObjectInfo, ObjectStore, Pages};
 use tokio_util::sync::CancellationToken;
 
 use super::catalog::volumes;
@@ -22,6 +21,7 @@ use crate::error::{BackupError, BackupResult};
 use crate::format::PackId;
 use crate::layout::{VolumeDir, parse_pack};
 use crate::lock::{Lock, LockMode};
+use crate::memory::{Charge, Memory};
 use crate::progress::Progress;
 use crate::record::BackupRecord;
 
@@ -48,7 +48,7 @@ impl Engine {
         let mut summary = PruneSummary::default();
         let all = match volume {
             Some(name) => vec![VolumeDir::new(name)?],
-            None => volumes(&*store).await?,
+            None => volumes(&*store, &self.options.memory_to_look()).await?,
         };
         for volume in &all {
             if cancel.is_cancelled() {
@@ -88,60 +88,64 @@ impl Engine {
         summary: &mut PruneSummary,
     ) -> BackupResult<()> {
         let crypts = crypts(options);
-        let moves = all_moves(&**store, volume, &crypts).await?;
-        let live = Live::find(&**store, volume, &moves).await?;
-        vouch(store, volume, &live, options, cancel).await?;
-        let listed = list_all(&**store, &volume.packs(), Depth::All).await?.objects;
-        let packs: Vec<(PackId, ObjectInfo)> = listed
-            .into_iter()
-            .filter_map(|o| parse_pack(&o.key).map(|(run, seq)| (PackId { run, seq }, o)))
-            .collect();
-
-        let mut garbage: Vec<ObjectInfo> =
-            packs.iter().filter(|(pack, _)| !live.packs.contains_key(pack)).map(|(_, o)| o.clone()).collect();
-        let manifests = list_all(&**store, &volume.manifests(), Depth::One).await?.objects;
-        garbage.extend(manifests.into_iter().filter(|o| !live.manifests.contains(&o.key)));
-        garbage.extend(v0_garbage(&**store, volume, &live).await?);
-        let unused_moves: HashSet<String> = moves
-            .packs()
-            .filter(|pack| !live.packs.contains_key(pack))
-            .map(|pack| Moves::key(volume, pack))
-            .collect();
-        let objects = list_all(&**store, &volume.moves(), Depth::One).await?.objects;
-        garbage.extend(objects.into_iter().filter(|o| unused_moves.contains(&o.key)));
-
-        summary.objects += garbage.len() as u64;
-        summary.bytes += garbage.iter().map(|o| o.size).sum::<u64>();
+        let memory = self.options.memory_to_look();
+        let moves = all_moves(&**store, volume, &crypts, &memory).await?;
+        let live = Live::find(&**store, volume, &moves, &memory).await?;
+        vouch(store, volume, &live, options, cancel, &memory).await?;
+        let below = options.repack_below.into();
+        let mut found = Sweep { garbage: Vec::new(), sparse: Vec::new(), below, charge: memory.charge() };
+        let places = [
+            (volume.packs(), Depth::All),
+            (volume.manifests(), Depth::One),
+            (volume.v0_blocks(), Depth::All),
+            (volume.v0_files(), Depth::One),
+            (volume.moves(), Depth::One),
+        ];
+        for (dir, depth) in places {
+            let mut pages = Pages::new(&**store, &dir, depth);
+            while let Some(page) = pages.next().await? {
+                for object in page.objects {
+                    found.look(volume, &live, &moves, object, summary)?;
+                }
+            }
+        }
+        let Sweep { garbage: keys, sparse, charge: _charge, .. } = found;
         if !options.dry_run {
             // Marks first: what starts after them cannot find what is removed.
             let marks: Vec<String> =
                 marked(&**store, volume).await?.into_iter().map(|run| volume.run(run)).collect();
             lock.within(store.delete(&marks)).await?;
-            let keys: Vec<String> = garbage.into_iter().map(|o| o.key).collect();
             remove(&**store, lock, &keys).await?;
         }
-        let kept: Vec<_> = packs.into_iter().filter(|(pack, _)| live.packs.contains_key(pack)).collect();
         let plain = !options.unencrypted.refused(options.key.as_ref());
         for crypt in crypts.iter().filter(|crypt| plain || !crypt.is_clear()) {
-            let ctx = Ctx::new(store.clone(), volume.clone(), crypt.clone(), progress.clone(), cancel);
-            repack::repack(&ctx, lock, self.options, options, &live, &moves, &kept, summary).await?;
+            let ctx = Ctx::new(
+                store.clone(),
+                volume.clone(),
+                crypt.clone(),
+                progress.clone(),
+                cancel,
+                Arc::clone(&memory),
+            );
+            repack::repack(&ctx, lock, self.options, options, &live, &moves, &sparse, summary).await?;
         }
         Ok(())
     }
 }
 
-/// Makes sure, with the key, that what encrypted backups need is what they say. A record or manifest that was tampered with
-/// could name less than the backup needs: then nothing is removed.
+/// Makes sure, with the key, that what encrypted backups need is what they say. A record or manifest that was
+/// tampered with could name less than the backup needs: then nothing is removed.
 async fn vouch(
     store: &Arc<dyn ObjectStore>,
     volume: &VolumeDir,
     live: &Live,
     options: &PruneOptions,
     cancel: &CancellationToken,
+    memory: &Arc<Memory>,
 ) -> BackupResult<()> {
     let Some(key) = &options.key else { return Ok(()) };
     let crypt = Crypt::new(Some(key.clone()));
-    let ctx = Ctx::new(store.clone(), volume.clone(), crypt, Progress::new(), cancel);
+    let ctx = Ctx::new(store.clone(), volume.clone(), crypt, Progress::new(), cancel, Arc::clone(memory));
     let ours = |record: &&BackupRecord| record.is_encrypted() && record.key_id.as_deref() == Some(key.id());
     for record in live.records.iter().filter(ours) {
         trust::check_record(&ctx, record).await?;
@@ -156,33 +160,75 @@ fn crypts(options: &PruneOptions) -> Vec<Crypt> {
 }
 
 /// Moves that any of the keys opens. Some that none opens make it unknowable what is in use.
-async fn all_moves(store: &dyn ObjectStore, volume: &VolumeDir, crypts: &[Crypt]) -> BackupResult<Moves> {
-    let mut all = Moves::default();
-    for crypt in crypts {
-        all.merge(Moves::load(store, volume, crypt).await?);
+async fn all_moves(
+    store: &dyn ObjectStore,
+    volume: &VolumeDir,
+    crypts: &[Crypt],
+    memory: &Arc<Memory>,
+) -> BackupResult<Moves> {
+    let all = Moves::load(store, volume, crypts, memory).await?;
+    let mut objects = 0;
+    let mut pages = Pages::new(store, &volume.moves(), Depth::One);
+    while let Some(page) = pages.next().await? {
+        objects += page.objects.len();
     }
-    let objects = list_all(store, &volume.moves(), Depth::One).await?.objects;
-    if objects.len() > all.packs().count() {
+    if objects > all.packs().count() {
         return Err(BackupError::KeyMissing { backup: format!("some of volume {}", volume.name()) });
     }
     Ok(all)
 }
 
-/// Blocks and files of 0.5 that no record names, unless they are young.
-async fn v0_garbage(
-    store: &dyn ObjectStore,
-    volume: &VolumeDir,
-    live: &Live,
-) -> BackupResult<Vec<ObjectInfo>> {
-    let mut found = list_all(store, &volume.v0_blocks(), Depth::All).await?.objects;
-    found.retain(|o| {
-        let checksum = o.key.rsplit('/').next().and_then(|name| name.strip_suffix(".blk"));
-        checksum.is_some_and(|checksum| !live.blocks.contains(checksum))
-    });
-    let files = list_all(store, &volume.v0_files(), Depth::One).await?.objects;
-    found.extend(files.into_iter().filter(|o| !live.files.contains(&o.key)));
-    // The age is only a courtesy to 0.5, so this machine's clock will do.
-    let now = SystemTime::now();
-    found.retain(|o| now.duration_since(o.modified).is_ok_and(|age| age > V0_GRACE));
-    Ok(found)
+/// What a look at the objects of a volume has found.
+struct Sweep {
+    /// Keys of what nothing needs.
+    garbage: Vec<String>,
+    /// Packs of which less than `below` percent is in use, with their bytes.
+    sparse: Vec<(PackId, u64)>,
+    below: u64,
+    charge: Charge,
+}
+
+impl Sweep {
+    fn look(
+        &mut self,
+        volume: &VolumeDir,
+        live: &Live,
+        moves: &Moves,
+        object: ObjectInfo,
+        summary: &mut PruneSummary,
+    ) -> BackupResult<()> {
+        let key = &object.key;
+        let garbage = if key.starts_with(&volume.packs()) {
+            let Some((run, seq)) = parse_pack(key) else { return Ok(()) };
+            let pack = PackId { run, seq };
+            let used = live.packs.get(&pack);
+            if used.is_some_and(|used| repack::percent(*used, object.size) < self.below) {
+                self.charge.add(volume.dir(), 4 * size_of::<(PackId, u64)>())?;
+                self.sparse.push((pack, object.size));
+            }
+            used.is_none()
+        } else if key.starts_with(&volume.manifests()) {
+            !live.manifests.contains(key)
+        } else if key.starts_with(&volume.moves()) {
+            let unused = |pack: PackId| moves.of(pack).is_some() && !live.packs.contains_key(&pack);
+            Moves::pack_of(volume, key).is_some_and(unused)
+        } else if key.starts_with(&volume.v0_blocks()) {
+            let checksum = key.rsplit('/').next().and_then(|name| name.strip_suffix(".blk"));
+            old(&object) && checksum.is_some_and(|checksum| !live.blocks.contains(checksum))
+        } else {
+            old(&object) && !live.files.contains(key)
+        };
+        if garbage {
+            self.charge.add(volume.dir(), 2 * size_of::<String>() + key.len())?;
+            summary.objects += 1;
+            summary.bytes = summary.bytes.saturating_add(object.size);
+            self.garbage.push(object.key);
+        }
+        Ok(())
+    }
+}
+
+/// Whether an object of 0.5 is so old that nobody is about to refer to it. That is only a courtesy, so this machine's clock will do.
+fn old(object: &ObjectInfo) -> bool {
+    SystemTime::now().duration_since(object.modified).is_ok_and(|age| age > V0_GRACE)
 }

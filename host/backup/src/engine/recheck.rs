@@ -14,11 +14,13 @@ use super::segments::Segments;
 use crate::error::{BackupError, BackupResult};
 use crate::format::manifest::Root;
 use crate::format::{ChunkRef, PackId};
+use crate::memory::Charge;
 
 /// Chunks that are not what they should be.
 #[derive(Debug, Default)]
 pub(crate) struct Damaged {
     chunks: Vec<ChunkRef>,
+    _charge: Option<Charge>,
 }
 
 /// Learns those chunks of a backup that are what they should be, and gives the others.
@@ -29,22 +31,25 @@ pub(crate) fn learn_verified(
     moves: &Moves,
     index: &Index,
 ) -> BackupResult<Damaged> {
-    let damaged: Mutex<Vec<ChunkRef>> = Mutex::default();
-    let mut chunks: Vec<ChunkRef> = Vec::new();
-    for (_, chunk) in &root.segments {
-        let mut chunk = *chunk;
-        moves.resolve(&mut chunk)?;
-        chunks.push(chunk);
-    }
+    let damaged = Mutex::new((Vec::new(), ctx.memory.charge()));
+    let mut lists = root.segments.iter();
     let mut segments = Segments::new(ctx, moves, root)?;
-    let mut ready: Vec<ChunkRef> = chunks;
+    let mut ready: Vec<ChunkRef> = Vec::new();
     let wants = std::iter::from_fn(|| {
         loop {
             if let Some(chunk) = ready.pop() {
                 if index.get(&chunk.id).is_some() {
                     continue;
                 }
-                return Some(Ok(Want { chunk, purpose: () }));
+                return Some(Ok(Want { chunk, purpose: (), weight: 0 }));
+            }
+            if let Some((_, chunk)) = lists.next() {
+                let mut chunk = *chunk;
+                if let Err(error) = moves.resolve(&mut chunk) {
+                    return Some(Err(error));
+                }
+                ready.push(chunk);
+                continue;
             }
             match segments.next()? {
                 Ok(segment) => ready.extend(segment.pieces().map(|(_, chunk)| *chunk)),
@@ -60,12 +65,16 @@ pub(crate) fn learn_verified(
             Ok(_) => index.learn(chunk),
             Err(error) => {
                 tracing::warn!(%error, "damaged data is stored again if it is still there");
-                lock(&damaged).push(*chunk);
+                let (chunks, charge) = &mut *lock(&damaged);
+                // Here, and by pack in the end.
+                charge.add(ctx.volume.dir(), 4 * size_of::<ChunkRef>())?;
+                chunks.push(*chunk);
             }
         }
         Ok(())
     })?;
-    Ok(Damaged { chunks: damaged.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) })
+    let (chunks, charge) = damaged.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    Ok(Damaged { chunks, _charge: Some(charge) })
 }
 
 /// Tells readers of older backups where damaged chunks are now.

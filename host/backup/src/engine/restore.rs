@@ -16,6 +16,7 @@ use crate::error::{BackupError, BackupResult};
 use crate::format::manifest::BackupKind;
 use crate::layout::VolumeDir;
 use crate::lock::Lock;
+use crate::memory::{Charge, Memory};
 use crate::progress::{Phase, Progress};
 use crate::record::BackupRecord;
 use crate::v0;
@@ -42,11 +43,12 @@ impl Engine {
         options: &RestoreOptions,
     ) -> BackupResult<Vouched> {
         let volume = VolumeDir::new(volume)?;
-        let record = BackupRecord::load(&*store, &volume, backup).await?;
+        let memory = self.options.memory_to_look();
+        let record = BackupRecord::load(&*store, &volume, backup, &mut memory.charge()).await?;
         let crypt = trust::open(&volume, &record, options.key.as_ref(), options.unencrypted)?;
-        let lives = catalog::Lives::load(&*store, &volume).await.ok();
-        let mut info = catalog::info(record.clone(), lives.as_ref());
-        let ctx = Ctx::new(store, volume, crypt, Progress::new(), &CancellationToken::new());
+        let lives = catalog::Lives::load(&*store, &volume, &memory).await.ok();
+        let mut info = catalog::info(&record, lives.as_ref());
+        let ctx = Ctx::new(store, volume, crypt, Progress::new(), &CancellationToken::new(), memory);
         let mut warnings = Vec::new();
         let sealed = trust::check_record(&ctx, &record).await?;
         if let Some(root) = sealed.filter(|_| options.unencrypted != Unencrypted::Allowed) {
@@ -84,9 +86,11 @@ impl Engine {
     ) -> BackupResult<RestoreSummary> {
         let volume = VolumeDir::new(volume)?;
         // Before the lock: an error about what is not there must not leave traces at a store that may not even be convoy's.
-        BackupRecord::load(&*store, &volume, backup).await?;
+        let memory = self.options.memory();
+        BackupRecord::load(&*store, &volume, backup, &mut memory.charge()).await?;
         let lock = Lock::take_to_read(store.clone(), &volume, "restore", self.options.lock_times()).await?;
-        let result = self.restore_locked(store, &volume, backup, target, options, progress, cancel).await;
+        let result =
+            self.restore_locked(store, &volume, backup, target, options, progress, cancel, memory).await;
         if let Some(lock) = lock {
             lock.release().await;
         }
@@ -103,13 +107,15 @@ impl Engine {
         options: &RestoreOptions,
         progress: &Progress,
         cancel: &CancellationToken,
+        memory: Arc<Memory>,
     ) -> BackupResult<RestoreSummary> {
         progress.phase(Phase::Preparing);
-        let record = BackupRecord::load(&*store, volume, backup).await?;
+        let mut charge = memory.charge();
+        let record = BackupRecord::load(&*store, volume, backup, &mut charge).await?;
         let crypt = trust::open(volume, &record, options.key.as_ref(), options.unencrypted)?;
-        let moves = Moves::load(&*store, volume, &crypt).await?;
-        let lives = catalog::Lives::load(&*store, volume).await.ok();
-        let info = catalog::info(record.clone(), lives.as_ref());
+        let moves = Moves::load(&*store, volume, std::slice::from_ref(&crypt), &memory).await?;
+        let lives = catalog::Lives::load(&*store, volume, &memory).await.ok();
+        let info = catalog::info(&record, lives.as_ref());
         match (info.kind, &target) {
             (BackupKind::Tree, Target::Tree { path }) => check_empty(path)?,
             (BackupKind::Block, Target::Block { .. }) => {}
@@ -138,8 +144,15 @@ impl Engine {
         progress.phase(Phase::Data);
         let stop = cancel.child_token();
         let _guard = stop.clone().drop_guard();
-        let ctx = Ctx::new(store, volume.clone(), crypt, progress.clone(), &stop);
-        let work = Work { ctx, options: self.options, record, moves, volume_size: info.volume_size };
+        let ctx = Ctx::new(store, volume.clone(), crypt, progress.clone(), &stop, memory);
+        let work = Work {
+            ctx,
+            options: self.options,
+            record,
+            _charge: charge,
+            moves,
+            volume_size: info.volume_size,
+        };
         let done = tokio::task::spawn_blocking(move || work.run(&target)).await;
         let summary = done.unwrap_or_else(|_| {
             Err(BackupError::Invalid("the restore was broken off by a defect: see the log".into()))
@@ -153,6 +166,7 @@ struct Work {
     ctx: Ctx,
     options: EngineOptions,
     record: BackupRecord,
+    _charge: Charge,
     moves: Moves,
     volume_size: u64,
 }

@@ -3,7 +3,9 @@
 //! Before its first pack a run puts `runs/<run>.json`, and removes it when its record is written. What carries such a mark was
 //! interrupted, or is still running: either way its packs are whole, and the next run uses what is in them.
 
-use convoy_objectstore::{Depth, ObjectInfo, ObjectStore, StoreError, list_all};
+use std::sync::Arc;
+
+use convoy_objectstore::{Depth, ObjectInfo, ObjectStore, Pages, StoreError, list_all};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 
@@ -13,6 +15,7 @@ use crate::error::{BackupError, BackupResult};
 use crate::format::pack::{FOOTER, index_len, read_index};
 use crate::format::{ChunkRef, PackId};
 use crate::layout::{VolumeDir, parse_pack, parse_run};
+use crate::memory::Memory;
 use crate::record::json;
 use crate::timestamp;
 
@@ -32,15 +35,24 @@ pub(crate) async fn marked(store: &dyn ObjectStore, volume: &VolumeDir) -> Backu
     Ok(list_all(store, &dir, Depth::One).await?.objects.into_iter().filter_map(|o| run(o.key)).collect())
 }
 
-/// The packs of a run.
-pub(crate) async fn packs(
+/// Learns what is in a pack. One that cannot be used is passed over.
+async fn learn(
     store: &dyn ObjectStore,
-    volume: &VolumeDir,
-    run: u64,
-) -> BackupResult<Vec<(PackId, ObjectInfo)>> {
-    let listed = list_all(store, &volume.packs_of(run), Depth::One).await?.objects;
-    let pack = |object: ObjectInfo| parse_pack(&object.key).map(|(run, seq)| (PackId { run, seq }, object));
-    Ok(listed.into_iter().filter_map(pack).collect())
+    object: &ObjectInfo,
+    crypt: &Crypt,
+    memory: &Arc<Memory>,
+    index: &Index,
+) -> BackupResult<()> {
+    let Some((run, seq)) = parse_pack(&object.key) else { return Ok(()) };
+    match contents(store, PackId { run, seq }, object, crypt, memory, &mut |chunk| index.learn(&chunk)).await
+    {
+        Err(
+            BackupError::Damaged { .. }
+            | BackupError::Memory { .. }
+            | BackupError::Store(StoreError::NotFound { .. } | StoreError::Truncated { .. }),
+        ) => Ok(()),
+        done => done,
+    }
 }
 
 /// Reads what is in a pack from its end. A pack sealed with another key, or damaged, is an error.
@@ -49,52 +61,45 @@ pub(crate) async fn contents(
     pack: PackId,
     object: &ObjectInfo,
     crypt: &Crypt,
-) -> BackupResult<Vec<ChunkRef>> {
+    memory: &Arc<Memory>,
+    take: &mut (dyn FnMut(ChunkRef) + Send),
+) -> BackupResult<()> {
     let (key, size) = (&object.key, object.size);
     let tail = store.get_range(key, size.saturating_sub(TAIL)..size).await?;
     let footer = tail.len().checked_sub(FOOTER).and_then(|at| tail.get(at..)).unwrap_or_default();
     let whole = index_len(key, footer)? + FOOTER;
+    let mut charge = memory.charge();
     let tail = match tail.len().checked_sub(whole) {
         Some(at) => tail.slice(at..),
         None => {
+            // As it is stored, and opened.
+            charge.add(key, 2 * whole)?;
             let start = size
                 .checked_sub(whole as u64)
                 .ok_or_else(|| BackupError::damaged(key, "its index is longer than itself"))?;
             store.get_range(key, start..size).await?
         }
     };
-    read_index(key, pack, &tail, crypt)
+    read_index(key, pack, &tail, crypt, take)
 }
 
-/// Learns what marked runs have stored. Packs that cannot be used are passed over.
+/// Learns what marked runs have stored.
 pub(crate) async fn adopt(
     store: &dyn ObjectStore,
     volume: &VolumeDir,
     crypt: &Crypt,
+    memory: &Arc<Memory>,
     index: &Index,
 ) -> BackupResult<()> {
     for run in marked(store, volume).await? {
-        let found = packs(store, volume, run).await?;
-        tracing::info!(
-            run = format!("{run:016x}"),
-            packs = found.len(),
-            "using what an unfinished backup has stored"
-        );
-        let read = |pack: PackId, object: ObjectInfo| async move {
-            match contents(store, pack, &object, crypt).await {
-                Ok(chunks) => Ok(chunks),
-                Err(
-                    BackupError::Damaged { .. }
-                    | BackupError::Store(StoreError::NotFound { .. } | StoreError::Truncated { .. }),
-                ) => Ok(Vec::new()),
-                Err(e) => Err(e),
-            }
-        };
-        let reads: Vec<BoxFuture<'_, _>> =
-            found.into_iter().map(|(pack, object)| read(pack, object).boxed()).collect();
-        let mut reads = futures::stream::iter(reads).buffered(8);
-        while let Some(chunks) = reads.try_next().await? {
-            chunks.iter().for_each(|chunk| index.learn(chunk));
+        let run_of = format!("{run:016x}");
+        tracing::info!(run = run_of, "using what an unfinished backup has stored");
+        let mut pages = Pages::new(store, &volume.packs_of(run), Depth::One);
+        while let Some(page) = pages.next().await? {
+            let reads: Vec<BoxFuture<'_, _>> = (page.objects.iter())
+                .map(|object| learn(store, object, crypt, memory, index).boxed())
+                .collect();
+            futures::stream::iter(reads).buffered(8).try_collect::<()>().await?;
         }
     }
     Ok(())

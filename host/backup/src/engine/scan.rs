@@ -49,6 +49,7 @@ mod tests {
     use super::*;
     use crate::crypt::Crypt;
     use crate::layout::VolumeDir;
+    use crate::memory::Memory;
     use crate::progress::Progress;
     use std::sync::Arc;
     use tokio_util::sync::CancellationToken;
@@ -62,7 +63,14 @@ mod tests {
         let store = Arc::new(convoy_objectstore::DirectoryStore::open(dir.path()).await.unwrap());
         let volume = VolumeDir::new("vol1").unwrap();
         let progress = Progress::new();
-        let ctx = Ctx::new(store, volume, Crypt::default(), progress.clone(), &CancellationToken::new());
+        let ctx = Ctx::new(
+            store,
+            volume,
+            Crypt::default(),
+            progress.clone(),
+            &CancellationToken::new(),
+            Memory::new(64 << 20),
+        );
         let totals = || (progress.snapshot().bytes_total, progress.snapshot().files_total);
         progress.set_total(7, 1);
 

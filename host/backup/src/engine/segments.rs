@@ -1,6 +1,8 @@
 //! Reads the segments of a manifest one after the other, a few ahead.
 
 use std::collections::VecDeque;
+use std::ops::Deref;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use convoy_objectstore::StoreError;
@@ -11,9 +13,11 @@ use super::moves::Moves;
 use super::trust;
 use crate::error::{BackupError, BackupResult};
 use crate::format::chunk::Decoder;
-use crate::format::manifest::{ROOT_MAX, Root};
+use crate::format::limits::ROOT_MAX;
+use crate::format::manifest::Root;
 use crate::format::segment::{Item, ItemKind, Segment};
 use crate::format::{ChunkRef, PackId};
+use crate::memory::{Charge, Memory};
 use crate::record::BackupRecord;
 
 use crate::format::wire::Piece;
@@ -28,20 +32,55 @@ pub(crate) const WRONG_CHECKSUM: &str =
 /// Requests ahead of what is needed.
 const AHEAD: usize = 2;
 
+/// The root of a manifest, with the memory it takes.
+#[derive(Debug)]
+pub(crate) struct LoadedRoot {
+    root: Root,
+    _charge: Charge,
+}
+
+impl Deref for LoadedRoot {
+    type Target = Root;
+
+    fn deref(&self) -> &Root {
+        &self.root
+    }
+}
+
 /// Loads the root of a backup's manifest, checked against its record.
-pub(crate) fn load_root(ctx: &Ctx, record: &BackupRecord) -> BackupResult<Root> {
+pub(crate) fn load_root(ctx: &Ctx, record: &BackupRecord) -> BackupResult<LoadedRoot> {
+    load(ctx, record, None)
+}
+
+/// The same, and tells of every pack that the backup needs.
+pub(crate) fn load_root_with(
+    ctx: &Ctx,
+    record: &BackupRecord,
+    pack: &mut dyn FnMut(PackId),
+) -> BackupResult<LoadedRoot> {
+    load(ctx, record, Some(pack))
+}
+
+fn load(ctx: &Ctx, record: &BackupRecord, pack: Option<&mut dyn FnMut(PackId)>) -> BackupResult<LoadedRoot> {
     let key_of_record = ctx.volume.backup(&record.name)?;
     let damaged = |why: &str| BackupError::damaged(key_of_record.clone(), why);
     let manifest = record.manifest.as_ref().ok_or_else(|| damaged("it names no manifest"))?;
     let run = parse_run(&manifest.run).ok_or_else(|| damaged("it names no proper run"))?;
     let key = ctx.volume.manifest(run);
-    let bytes = ctx.call(ctx.store.get(&key, ROOT_MAX as u64))?;
+    let bytes = ctx.call(ctx.memory.read(&*ctx.store, &key, ROOT_MAX))?;
     if blake3::hash(&bytes).to_hex().as_str() != manifest.blake3 {
         return Err(BackupError::damaged(key, WRONG_CHECKSUM));
     }
-    let root = Root::parse(&key, &bytes, ctx.volume.name(), &record.name, &ctx.crypt)?;
+    if let Some(pack) = pack {
+        Root::each_pack(&key, &bytes, &mut |found| {
+            pack(PackId { run: found.run, seq: found.seq });
+            Ok(())
+        })?;
+    }
+    let mut charge = ctx.memory.charge();
+    let root = Root::parse(&key, &bytes, ctx.volume.name(), &record.name, &ctx.crypt, &mut charge)?;
     trust::check_root(&ctx.volume, record, &root)?;
-    Ok(root)
+    Ok(LoadedRoot { root, _charge: charge })
 }
 
 /// Segments that lie one after the other in a pack.
@@ -56,39 +95,60 @@ struct Stretch {
 pub(crate) struct Segments<'a> {
     ctx: &'a Ctx,
     moves: &'a Moves,
-    stretches: VecDeque<Stretch>,
+    /// Those that are in no stretch yet.
+    rest: std::slice::Iter<'a, Piece>,
+    backup: &'a str,
     reading: VecDeque<(Stretch, JoinHandle<Result<Bytes, StoreError>>)>,
     current: Option<(Stretch, Bytes, usize)>,
     decoder: Decoder,
+    /// For the segment that was given last.
+    charge: Charge,
 }
 
 impl<'a> Segments<'a> {
-    pub(crate) fn new(ctx: &'a Ctx, moves: &'a Moves, root: &Root) -> BackupResult<Self> {
-        let mut stretches: VecDeque<Stretch> = VecDeque::new();
-        for (_, chunk) in &root.segments {
+    pub(crate) fn new(ctx: &'a Ctx, moves: &'a Moves, root: &'a Root) -> BackupResult<Self> {
+        Ok(Self {
+            ctx,
+            moves,
+            rest: root.segments.iter(),
+            backup: &root.backup,
+            reading: VecDeque::new(),
+            current: None,
+            decoder: ctx.decoder()?,
+            charge: ctx.memory.charge(),
+        })
+    }
+
+    /// The next segments that one request reads.
+    fn next_stretch(&mut self) -> BackupResult<Option<Stretch>> {
+        let mut stretch: Option<Stretch> = None;
+        while let Some((_, chunk)) = self.rest.as_slice().first() {
             let mut chunk = *chunk;
-            moves.resolve(&mut chunk)?;
-            let (start, end) = (
-                u64::from(chunk.place.offset),
-                u64::from(chunk.place.offset) + u64::from(chunk.place.stored),
-            );
-            match stretches.back_mut() {
+            self.moves.resolve(&mut chunk)?;
+            let start = u64::from(chunk.place.offset);
+            let end = start + u64::from(chunk.place.stored);
+            match &mut stretch {
+                None => {
+                    stretch = Some(Stretch { pack: chunk.place.pack, start, end, chunks: vec![chunk] });
+                }
                 Some(last)
                     if last.pack == chunk.place.pack && last.end == start && end - last.start <= STRETCH =>
                 {
                     last.end = end;
                     last.chunks.push(chunk);
                 }
-                _ => stretches.push_back(Stretch { pack: chunk.place.pack, start, end, chunks: vec![chunk] }),
+                Some(_) => break,
             }
+            self.rest.next();
         }
-        Ok(Self { ctx, moves, stretches, reading: VecDeque::new(), current: None, decoder: ctx.decoder()? })
+        Ok(stretch)
     }
 
+    /// The next segment. The memory it takes is charged until the one after it is asked for.
     fn next_segment(&mut self) -> BackupResult<Option<Segment>> {
         loop {
             while self.reading.len() < AHEAD
-                && let Some(stretch) = self.stretches.pop_front()
+                && let Some(stretch) = self.next_stretch()?
             {
                 let reading =
                     self.ctx.read_ahead(self.ctx.pack_key(stretch.pack), stretch.start..stretch.end);
@@ -104,8 +164,9 @@ impl<'a> Segments<'a> {
                 let key = self.ctx.pack_key(chunk.place.pack);
                 let stored =
                     bytes.get(from..to).ok_or_else(|| BackupError::damaged(&key, "it is too short"))?;
+                self.charge.clear();
                 let plain = self.ctx.decode(&mut self.decoder, chunk, stored)?;
-                let mut segment = Segment::parse(&key, plain)?;
+                let mut segment = Segment::parse(&key, plain, &mut self.charge)?;
                 self.resolve(&mut segment)?;
                 return Ok(Some(segment));
             }
@@ -128,6 +189,30 @@ impl<'a> Segments<'a> {
             Segment::Blocks(pieces) => pieces.iter_mut().try_for_each(|(_, c)| self.moves.resolve(c)),
         }
     }
+
+    /// What is wrong with what the segments say together.
+    fn damaged(&self, why: impl std::fmt::Display) -> BackupError {
+        let key = format!("{} (manifest of backup {})", self.ctx.volume.manifests(), self.backup);
+        BackupError::damaged(key, why)
+    }
+}
+
+/// Where the next piece of a file or device may begin: they are in order, do not overlap, and lie before its end.
+#[derive(Debug, Default)]
+struct Order {
+    next: u64,
+    size: u64,
+}
+
+impl Order {
+    fn take(&mut self, pieces: &[Piece]) -> bool {
+        pieces.iter().all(|(at, chunk)| {
+            let fits = *at >= self.next;
+            // No sum is too large: that was looked at when the reference was read.
+            self.next = at.saturating_add(chunk.len.into());
+            fits && self.next <= self.size
+        })
+    }
 }
 
 impl Iterator for Segments<'_> {
@@ -138,15 +223,34 @@ impl Iterator for Segments<'_> {
     }
 }
 
-/// The items of a tree's manifest, one after the other.
+/// The items of a tree's manifest, one after the other. They are in the order of a walk, and so is the data in files: what is not could
+/// go on for ever.
 pub(crate) struct Items<'a> {
     segments: Segments<'a>,
     ready: std::vec::IntoIter<Item>,
+    /// The path before; `None` at the beginning.
+    path: Option<RelPath>,
+    order: Order,
 }
 
 impl<'a> Items<'a> {
     pub(crate) fn new(segments: Segments<'a>) -> Self {
-        Self { segments, ready: Vec::new().into_iter() }
+        Self { segments, ready: Vec::new().into_iter(), path: None, order: Order::default() }
+    }
+
+    fn check(&mut self, item: Item) -> BackupResult<Item> {
+        if item.kind != ItemKind::Continued {
+            if self.path.as_ref().is_some_and(|before| item.path <= *before) {
+                return Err(self.segments.damaged(format_args!("{} is not in order", item.path)));
+            }
+            self.path = Some(item.path.clone());
+            self.order = Order { next: 0, size: item.size };
+        }
+        if self.order.take(&item.pieces) {
+            return Ok(item);
+        }
+        let path = self.path.as_ref().unwrap_or(&item.path);
+        Err(self.segments.damaged(format_args!("the data of {path} overlaps, or lies beyond its end")))
     }
 }
 
@@ -156,14 +260,12 @@ impl Iterator for Items<'_> {
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             if let Some(item) = self.ready.next() {
-                return Some(Ok(item));
+                return Some(self.check(item));
             }
             match self.segments.next()? {
                 Ok(Segment::Tree(items)) => self.ready = items.into_iter(),
                 Ok(Segment::Blocks(_)) => {
-                    return Some(Err(BackupError::Invalid(
-                        "the manifest of a tree holds blocks: it is damaged".into(),
-                    )));
+                    return Some(Err(self.segments.damaged("the manifest of a tree holds blocks")));
                 }
                 Err(e) => return Some(Err(e)),
             }
@@ -171,15 +273,17 @@ impl Iterator for Items<'_> {
     }
 }
 
-/// The pieces of a device's manifest, one after the other.
+/// The pieces of a device's manifest, one after the other, in order.
 pub(crate) struct Blocks<'a> {
     segments: Segments<'a>,
     ready: std::vec::IntoIter<Piece>,
+    order: Order,
 }
 
 impl<'a> Blocks<'a> {
-    pub(crate) fn new(segments: Segments<'a>) -> Self {
-        Self { segments, ready: Vec::new().into_iter() }
+    /// Those of a device of so many bytes.
+    pub(crate) fn new(segments: Segments<'a>, size: u64) -> Self {
+        Self { segments, ready: Vec::new().into_iter(), order: Order { next: 0, size } }
     }
 }
 
@@ -189,14 +293,15 @@ impl Iterator for Blocks<'_> {
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             if let Some(piece) = self.ready.next() {
-                return Some(Ok(piece));
+                if self.order.take(&[piece]) {
+                    return Some(Ok(piece));
+                }
+                return Some(Err(self.segments.damaged("its blocks overlap or lie beyond the end")));
             }
             match self.segments.next()? {
                 Ok(Segment::Blocks(pieces)) => self.ready = pieces.into_iter(),
                 Ok(Segment::Tree(_)) => {
-                    return Some(Err(BackupError::Invalid(
-                        "the manifest of a device holds files: it is damaged".into(),
-                    )));
+                    return Some(Err(self.segments.damaged("the manifest of a device holds files")));
                 }
                 Err(e) => return Some(Err(e)),
             }
@@ -207,17 +312,19 @@ impl Iterator for Blocks<'_> {
 /// The parent's manifest, read side by side with a walk in the same order.
 pub(crate) struct ParentTree<'a> {
     items: std::iter::Peekable<Items<'a>>,
+    memory: Arc<Memory>,
 }
 
 impl<'a> ParentTree<'a> {
-    pub(crate) fn new(items: Items<'a>) -> Self {
-        Self { items: items.peekable() }
+    pub(crate) fn new(items: Items<'a>, memory: Arc<Memory>) -> Self {
+        Self { items: items.peekable(), memory }
     }
 
-    /// The file the parent has at this path, with all its pieces. Paths must be asked for in the order of a walk.
-    pub(crate) fn file(&mut self, path: &RelPath) -> BackupResult<Option<Item>> {
+    /// The file the parent has at this path, with all its pieces and the memory they take. Paths must be asked for in the order of a walk.
+    /// `None`, too, for a file with more pieces than there is memory for.
+    pub(crate) fn file(&mut self, path: &RelPath) -> BackupResult<Option<(Item, Charge)>> {
         while let Some(next) = self.items.peek() {
-            let Ok(item) = next else { return self.items.next().transpose() };
+            let Ok(item) = next else { return self.items.next().transpose().map(|_| None) };
             let before = item.kind == ItemKind::Continued || item.path < *path;
             if !before {
                 if item.path != *path || !item.is_file() {
@@ -231,15 +338,27 @@ impl<'a> ParentTree<'a> {
     }
 
     /// The next item, with the pieces that follow it.
-    fn take_whole(&mut self) -> BackupResult<Option<Item>> {
+    fn take_whole(&mut self) -> BackupResult<Option<(Item, Charge)>> {
         let Some(mut item) = self.items.next().transpose()? else { return Ok(None) };
-        while let Some(Ok(more)) = self.items.peek()
-            && more.kind == ItemKind::Continued
+        let mut charge = self.memory.charge();
+        // A list that grows is moved, and has room for more.
+        let mut take = |pieces: &[Piece]| charge.take(size_of_val(pieces).saturating_mul(2));
+        let mut fits = take(&item.pieces);
+        // An error is taken, too: a file without all of its parts is not what it was.
+        while let Some(more) =
+            self.items.next_if(|more| more.as_ref().map_or(true, |more| more.kind == ItemKind::Continued))
         {
-            if let Some(more) = self.items.next().transpose()? {
+            let more = more?;
+            fits = fits && take(&more.pieces);
+            if fits {
                 item.pieces.extend(more.pieces);
+            } else {
+                item.pieces = Vec::new();
             }
         }
-        Ok(Some(item))
+        if !fits {
+            tracing::warn!(path = %item.path, "a file has more parts than there is memory for, and is read again: give more --memory");
+        }
+        Ok(fits.then_some((item, charge)))
     }
 }

@@ -25,14 +25,15 @@ use crate::error::{BackupError, BackupResult};
 use crate::format::chunk::{Encoder, all_zero};
 use crate::format::segment::{Identity, Item, ItemKind, LONGEST_PATH};
 use crate::format::wire::Piece;
+use crate::memory::Charge;
 
 /// A file up to this size is one chunk, read by a worker.
 const SMALL: u64 = 256 << 10;
 
 /// What the walk hands to the manifest, in order.
 pub(crate) enum Unit {
-    /// An item that is complete.
-    Item(Item),
+    /// An item that is complete, with the memory that pieces from the parent take.
+    Item(Item, Option<Charge>),
     /// A small file; its pieces come later.
     Small(Item, oneshot::Receiver<Vec<Piece>>),
     /// A large file; its pieces follow as units.
@@ -86,11 +87,11 @@ impl TreeBackup<'_> {
                 let mut item = Item::of_entry(found.entry);
                 (item.kind, item.size) = (ItemKind::HardLink { first }, 0);
                 item.xattrs.clear();
-                send(units, Unit::Item(item))?;
+                send(units, Unit::Item(item, None))?;
                 continue;
             }
             if !found.entry.is_file() {
-                send(units, Unit::Item(Item::of_entry(found.entry)))?;
+                send(units, Unit::Item(Item::of_entry(found.entry), None))?;
                 continue;
             }
             let earlier = match &mut parent {
@@ -105,7 +106,7 @@ impl TreeBackup<'_> {
     fn file(
         &self,
         found: WalkEntry,
-        earlier: Option<Item>,
+        earlier: Option<(Item, Charge)>,
         units: &Sender<Unit>,
         jobs: &Sender<Job>,
     ) -> BackupResult<()> {
@@ -113,15 +114,16 @@ impl TreeBackup<'_> {
         let mut item = Item::of_entry(found.entry.clone());
         let settled = self.same == SameFile::BirthTime || found.entry.ctime.sec < self.settled;
         item.identity = settled.then(|| identity(&found.entry));
-        let unchanged = earlier.as_ref().is_some_and(|earlier| self.unchanged(earlier, &found.entry));
-        let earlier = earlier.map(|earlier| earlier.pieces).unwrap_or_default();
+        let unchanged = earlier.as_ref().is_some_and(|(earlier, _)| self.unchanged(earlier, &found.entry));
+        let (earlier, charge) = earlier.map(|(earlier, charge)| (earlier.pieces, charge)).unzip();
+        let earlier = earlier.unwrap_or_default();
         if unchanged {
             item.pieces = earlier;
             self.ctx.progress.add_bytes(size);
-            return send(units, Unit::Item(item));
+            return send(units, Unit::Item(item, charge));
         }
         if size == 0 {
-            return send(units, Unit::Item(item));
+            return send(units, Unit::Item(item, None));
         }
         if size <= SMALL {
             let (done, pieces) = oneshot::channel();
@@ -219,7 +221,7 @@ impl TreeBackup<'_> {
                 push(done)?;
             }
             match unit {
-                Unit::Item(item) => push(item)?,
+                Unit::Item(item, _charge) => push(item)?,
                 Unit::Small(mut item, pieces) => {
                     item.pieces = pieces.blocking_recv().map_err(|_| BackupError::Cancelled)?;
                     push(item)?;

@@ -54,9 +54,6 @@ impl Restore<'_> {
     /// Writes a piece, which is verified, and finishes the file if it was the last.
     fn write(&self, purpose: &Purpose, data: &[u8]) -> BackupResult<()> {
         let file = &purpose.file;
-        if purpose.at.saturating_add(data.len() as u64) > file.item.size {
-            return Err(self.damaged(format_args!("{} has data beyond its end", file.item.path)));
-        }
         {
             let mut open = lock(&file.file);
             if open.is_none() {
@@ -105,9 +102,12 @@ impl Planner<'_> {
     fn want(&mut self, pieces: &[(u64, ChunkRef)]) {
         if let Some(file) = &self.current {
             file.left.fetch_add(pieces.len(), Ordering::AcqRel);
+            // The file is in memory until its last piece is written: it counts once.
+            let mut weight = file.item.weight();
             let want = |(at, chunk): &(u64, ChunkRef)| Want {
                 chunk: *chunk,
                 purpose: Purpose { file: file.clone(), at: *at },
+                weight: std::mem::take(&mut weight),
             };
             self.wants.extend(pieces.iter().map(want));
         }

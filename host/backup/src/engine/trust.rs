@@ -6,7 +6,7 @@
 //! manifest says it too. The sealed manifest also says whether there was a code, so that none can be taken away.
 
 use super::ctx::Ctx;
-use super::segments::load_root;
+use super::segments::{LoadedRoot, load_root};
 use crate::api::{BackupInfo, Unencrypted};
 use crate::crypt::{Crypt, StoreKey};
 use crate::error::{BackupError, BackupResult};
@@ -75,7 +75,7 @@ pub(crate) fn check_root(volume: &VolumeDir, record: &BackupRecord, root: &Root)
 }
 
 /// Makes sure that a record is of who has this key: by its code, or where it has none by its manifest. Reads the manifest then.
-pub(crate) async fn check_record(ctx: &Ctx, record: &BackupRecord) -> BackupResult<Option<Root>> {
+pub(crate) async fn check_record(ctx: &Ctx, record: &BackupRecord) -> BackupResult<Option<LoadedRoot>> {
     let Some(key) = ctx.crypt.key() else { return Ok(None) };
     check_code(&ctx.volume, record, key)?;
     if record.code.is_some() {

@@ -7,10 +7,10 @@ use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex};
 
-use convoy_objectstore::{Depth, ObjectStore, list_all};
+use convoy_objectstore::{Depth, ObjectStore, Pages};
 use tokio_util::sync::CancellationToken;
 
-use super::catalog::{records, volumes};
+use super::catalog::volumes;
 use super::ctx::{Ctx, lock};
 use super::fetch::{Want, fetch};
 use super::moves::Moves;
@@ -21,6 +21,7 @@ use crate::error::{BackupError, BackupResult};
 use crate::format::{ChunkRef, PackId};
 use crate::layout::{VolumeDir, parse_pack};
 use crate::lock::Lock;
+use crate::memory::{Charge, Memory};
 use crate::progress::{Phase, Progress};
 use crate::record::BackupRecord;
 use crate::v0;
@@ -31,7 +32,50 @@ const FAULTS: usize = 100;
 /// What is there, told by listings.
 struct There {
     packs: HashMap<PackId, u64>,
-    blocks: HashSet<String>,
+    /// Of 0.5's blocks. `None` until a backup has some.
+    blocks: Option<HashSet<[u8; 32]>>,
+    charge: Charge,
+}
+
+impl There {
+    /// Looks which packs a volume has.
+    async fn load(store: &dyn ObjectStore, volume: &VolumeDir, memory: &Arc<Memory>) -> BackupResult<Self> {
+        let mut there = Self { packs: HashMap::new(), blocks: None, charge: memory.charge() };
+        let mut pages = Pages::new(store, &volume.packs(), Depth::All);
+        while let Some(page) = pages.next().await? {
+            for object in page.objects {
+                if let Some((run, seq)) = parse_pack(&object.key) {
+                    // Here, and among those that are used; with the room a table leaves.
+                    there.charge.add(volume.dir(), 4 * size_of::<(PackId, u64)>())?;
+                    there.packs.insert(PackId { run, seq }, object.size);
+                }
+            }
+        }
+        Ok(there)
+    }
+
+    /// Looks which blocks of 0.5 a volume has.
+    async fn load_blocks(&mut self, store: &dyn ObjectStore, volume: &VolumeDir) -> BackupResult<()> {
+        let mut blocks = HashSet::new();
+        let mut pages = Pages::new(store, &volume.v0_blocks(), Depth::All);
+        while let Some(page) = pages.next().await? {
+            for object in page.objects {
+                let name = object.key.rsplit('/').next().and_then(|name| name.strip_suffix(".blk"));
+                if let Some(checksum) = name.and_then(checksum_of) {
+                    self.charge.add(volume.dir(), 2 * size_of::<[u8; 32]>())?;
+                    blocks.insert(checksum);
+                }
+            }
+        }
+        self.blocks = Some(blocks);
+        Ok(())
+    }
+}
+
+/// A checksum from its digits; `None` if they are none.
+fn checksum_of(digits: &str) -> Option<[u8; 32]> {
+    let mut checksum = [0; 32];
+    hex::decode_to_slice(digits, &mut checksum).ok().map(|()| checksum)
 }
 
 impl Engine {
@@ -52,7 +96,7 @@ impl Engine {
         let mut summary = VerifySummary::default();
         let all = match volume {
             Some(name) => vec![VolumeDir::new(name)?],
-            None => volumes(&*store).await?,
+            None => volumes(&*store, &self.options.memory_to_look()).await?,
         };
         progress.phase(Phase::Data);
         for dir in &all {
@@ -82,33 +126,27 @@ impl Engine {
         cancel: &CancellationToken,
         summary: &mut VerifySummary,
     ) -> BackupResult<()> {
-        let mut found = records(&**store, volume).await?;
+        let memory = self.options.memory_to_look();
+        let mut names = Vec::new();
+        let mut charge = memory.charge();
         if let Some(backup) = backup {
-            found.retain(|(name, _)| name == backup);
-            if found.is_empty() {
-                BackupRecord::load(&**store, volume, backup).await?;
+            volume.backup(backup)?;
+            names.push(backup.to_owned());
+        } else {
+            let mut pages = Pages::new(&**store, &volume.backups(), Depth::One);
+            while let Some(page) = pages.next().await? {
+                for name in page.objects.into_iter().filter_map(|object| volume.backup_of(&object.key)) {
+                    charge.add(volume.dir(), 2 * size_of::<String>() + name.len())?;
+                    names.push(name);
+                }
             }
         }
-        let packs = list_all(&**store, &volume.packs(), Depth::All).await?.objects;
-        let packs = packs
-            .into_iter()
-            .filter_map(|o| parse_pack(&o.key).map(|(run, seq)| (PackId { run, seq }, o.size)))
-            .collect();
-        let any_v0 = found
-            .iter()
-            .any(|(_, r)| r.as_ref().is_ok_and(|r| r.format_version == 0 && !r.blocks.is_empty()));
-        let blocks = if any_v0 {
-            list_all(&**store, &volume.v0_blocks(), Depth::All).await?.objects
-        } else {
-            Vec::new()
-        };
-        let there = Arc::new(There { packs, blocks: blocks.into_iter().map(|o| o.key).collect() });
+        let mut there = Arc::new(There::load(&**store, volume, &memory).await?);
         // Chunks shared by backups are read once.
-        let seen: Arc<Seen> = Arc::default();
+        let seen = Arc::new(Seen::new(memory.charge()));
         let mut used: HashSet<PackId> = HashSet::new();
         let mut all_read = true;
-        for (name, record) in found {
-            summary.backups += 1;
+        for name in names {
             let fault = |kind: FaultKind, what: &dyn std::fmt::Display| Fault {
                 volume: volume.name().to_owned(),
                 backup: name.clone(),
@@ -119,13 +157,29 @@ impl Engine {
                 all_read = false;
                 fault(kind(&error), &error)
             };
-            let record = match record {
+            let mut held = memory.charge();
+            let record = match BackupRecord::load(&**store, volume, &name, &mut held).await {
                 Ok(record) => record,
+                Err(error) if error.not_found() => {
+                    if backup.is_some() {
+                        return Err(error);
+                    }
+                    // Deleted since it was listed.
+                    continue;
+                }
                 Err(error) => {
+                    summary.backups += 1;
                     summary.faults.push(unread(error));
                     continue;
                 }
             };
+            summary.backups += 1;
+            if record.format_version == 0 && !record.blocks.is_empty() && there.blocks.is_none() {
+                // Nobody else has it between two backups.
+                if let Some(there) = Arc::get_mut(&mut there) {
+                    there.load_blocks(&**store, volume).await?;
+                }
+            }
             let crypt = match trust::open(volume, &record, options.key.as_ref(), options.unencrypted) {
                 Ok(crypt) => crypt,
                 Err(error) => {
@@ -135,16 +189,23 @@ impl Engine {
             };
             let vouched = record.code.is_some() && !crypt.is_clear();
             let sequence = record.sequence;
-            let moves = match Moves::load(&**store, volume, &crypt).await {
+            let moves = match Moves::load(&**store, volume, std::slice::from_ref(&crypt), &memory).await {
                 Ok(moves) => moves,
-                Err(error @ BackupError::Damaged { .. }) => {
+                Err(error @ (BackupError::Damaged { .. } | BackupError::Memory { .. })) => {
                     summary.faults.push(unread(error));
                     continue;
                 }
                 Err(error) => return Err(error),
             };
             let work = Work {
-                ctx: Ctx::new(store.clone(), volume.clone(), crypt, progress.clone(), cancel),
+                ctx: Ctx::new(
+                    store.clone(),
+                    volume.clone(),
+                    crypt,
+                    progress.clone(),
+                    cancel,
+                    Arc::clone(&memory),
+                ),
                 requests: self.options.requests,
                 percent: options.read_data.min(100),
                 salt: rand::random(),
@@ -158,6 +219,7 @@ impl Engine {
                 Err(BackupError::Invalid("broken off by a defect: see the log".into()))
             })?;
             summary.bytes_read += done.bytes;
+            charge.add(volume.dir(), done.faults.iter().map(|(_, what)| what.len() + 256).sum())?;
             all_read &= done.read;
             summary.faults.extend(done.faults.iter().map(|(kind, what)| fault(*kind, what)));
             used.extend(done.packs);
@@ -185,14 +247,19 @@ fn kind(error: &BackupError) -> FaultKind {
     }
 }
 
-/// Stored chunks that were read, each in few bytes. By place: the same chunk may be stored twice, and one of them be damaged.
-#[derive(Debug, Default)]
+/// Stored chunks that were read, each in few bytes. By place: the same chunk may be stored twice, and one of them be damaged. Those that there
+/// is no memory for are read again with the next backup that has them.
+#[derive(Debug)]
 struct Seen {
-    places: Mutex<HashSet<u64>>,
+    places: Mutex<(HashSet<u64>, Charge)>,
     hasher: RandomState,
 }
 
 impl Seen {
+    fn new(charge: Charge) -> Self {
+        Self { places: Mutex::new((HashSet::new(), charge)), hasher: RandomState::new() }
+    }
+
     fn short(&self, chunk: &ChunkRef) -> u64 {
         let place = &chunk.place;
         self.hasher.hash_one((place.pack, place.offset, chunk.id))
@@ -200,11 +267,16 @@ impl Seen {
 
     /// Whether it is new.
     fn add(&self, chunk: &ChunkRef) -> bool {
-        lock(&self.places).insert(self.short(chunk))
+        let short = self.short(chunk);
+        let (places, charge) = &mut *lock(&self.places);
+        // A half of the memory is for what has to be kept. A table has room for twice of what is in it.
+        let room =
+            charge.memory().left() > charge.memory().all() / 2 && charge.take(2 * size_of::<u64>() + 4);
+        if room { places.insert(short) } else { !places.contains(&short) }
     }
 
     fn forget(&self, chunk: &ChunkRef) {
-        lock(&self.places).remove(&self.short(chunk));
+        lock(&self.places).0.remove(&self.short(chunk));
     }
 }
 
@@ -251,6 +323,7 @@ impl Work {
                 error @ (BackupError::Damaged { .. }
                 | BackupError::NotAuthentic { .. }
                 | BackupError::Version { .. }
+                | BackupError::Memory { .. }
                 | BackupError::Tree(_)
                 | BackupError::Invalid(_)),
             ) => self.fault_of(kind(&error), &error),
@@ -276,14 +349,16 @@ impl Work {
             return Ok(());
         }
         let blocks = record.blocks.iter().filter(|block| {
-            let key = self.ctx.volume.v0_block(&block.block_checksum);
-            let there = key.as_ref().is_ok_and(|key| self.there.blocks.contains(key));
+            let checksum = self.ctx.volume.v0_block(&block.block_checksum).ok();
+            let checksum = checksum.and_then(|_| checksum_of(&block.block_checksum));
+            let blocks = self.there.blocks.as_ref();
+            let there =
+                checksum.is_some_and(|checksum| blocks.is_some_and(|blocks| blocks.contains(&checksum)));
             if !there {
                 self.fault(&format_args!("block {} at {} is missing", block.block_checksum, block.offset));
             }
             there && self.chosen(block.offset)
         });
-        let blocks = blocks.cloned().collect();
         v0::check_blocks(&self.ctx, self.requests, blocks, &|error| self.fault(&error))
     }
 
@@ -296,13 +371,20 @@ impl Work {
         u32::from(u16::from_le_bytes([a, b])) * 100 < u32::from(self.percent) * 65536
     }
 
+    /// Notes that a pack is in use, if it is there.
+    fn note(&self, packs: &mut HashSet<PackId>, pack: PackId) {
+        if self.there.packs.contains_key(&pack) {
+            packs.insert(pack);
+        }
+    }
+
     fn v1(&self, record: &BackupRecord, packs: &mut HashSet<PackId>) -> BackupResult<()> {
         let root = load_root(&self.ctx, record)?;
         let mut told: HashSet<PackId> = HashSet::new();
         for (_, chunk) in &root.segments {
             let mut chunk = *chunk;
             self.moves.resolve(&mut chunk)?;
-            packs.insert(chunk.place.pack);
+            self.note(packs, chunk.place.pack);
         }
         let mut segments = Segments::new(&self.ctx, &self.moves, &root)?;
         let mut ready = Vec::new();
@@ -317,12 +399,13 @@ impl Work {
                 };
                 let chunk: ChunkRef = chunk;
                 let pack = chunk.place.pack;
-                packs.insert(pack);
+                self.note(packs, pack);
                 let end = u64::from(chunk.place.offset) + u64::from(chunk.place.stored);
                 match self.there.packs.get(&pack) {
                     Some(size) if end <= *size => {}
                     found => {
-                        if told.insert(pack) {
+                        // Of what is not there somebody may name any number.
+                        if told.len() < FAULTS && told.insert(pack) {
                             let what = if found.is_some() { "is too short" } else { "is missing" };
                             self.fault(&format_args!("{} {what}", self.ctx.pack_key(pack)));
                         }
@@ -331,7 +414,7 @@ impl Work {
                 }
                 let number = pack.run ^ (u64::from(pack.seq) << 17);
                 if self.percent > 0 && self.chosen(number) && self.seen.add(&chunk) {
-                    return Some(Ok(Want { chunk, purpose: () }));
+                    return Some(Ok(Want { chunk, purpose: (), weight: 0 }));
                 }
             }
         });

@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 
-use crate::crypt::{Crypt, OVERHEAD};
+use super::limits::STORED_MAX;
+use crate::crypt::Crypt;
 
 /// No chunk is larger, in plain bytes.
 pub(crate) const CHUNK_MAX: usize = 4 << 20;
@@ -137,7 +138,7 @@ impl Decoder {
         stored: &'a [u8],
     ) -> Result<&'a [u8], ChunkError> {
         let len = usize::try_from(chunk.len).map_err(|_| ChunkError::Size)?;
-        if len > CHUNK_MAX || stored.len() > CHUNK_MAX + OVERHEAD {
+        if len > CHUNK_MAX || stored.len() > STORED_MAX {
             return Err(ChunkError::Size);
         }
         let bytes = if self.crypt.is_clear() {

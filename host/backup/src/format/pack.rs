@@ -6,8 +6,9 @@
 
 use minicbor::{Decode, Encode};
 
-use super::chunk::{ChunkRef, Encoding, PackId, Place};
-use super::wire::{from_cbor, to_cbor, unpack};
+use super::chunk::{CHUNK_MAX, ChunkRef, Encoding, PackId, Place};
+use super::limits::INDEX_MAX;
+use super::wire::{each, stored_is_possible, to_cbor};
 use crate::crypt::Crypt;
 use crate::error::{BackupError, BackupResult};
 
@@ -15,8 +16,6 @@ const MAGIC: &[u8; 5] = b"CVYP\x01";
 const END: &[u8; 4] = b"CVYE";
 /// Bytes after the index.
 pub(crate) const FOOTER: usize = 4 + 32 + 4;
-/// An index larger than this is not one: it would list more chunks than a pack holds.
-pub(crate) const INDEX_MAX: usize = 64 << 20;
 
 #[derive(Debug, Encode, Decode)]
 #[cbor(array)]
@@ -126,8 +125,14 @@ pub(crate) fn index_len(key: &str, footer: &[u8]) -> BackupResult<usize> {
     len.ok_or_else(|| BackupError::damaged(key, "it does not end as a pack does"))
 }
 
-/// Reads the index: `tail` is the stored index and the footer.
-pub(crate) fn read_index(key: &str, id: PackId, tail: &[u8], crypt: &Crypt) -> BackupResult<Vec<ChunkRef>> {
+/// Reads the index, a chunk after the other: `tail` is the stored index and the footer.
+pub(crate) fn read_index(
+    key: &str,
+    id: PackId,
+    tail: &[u8],
+    crypt: &Crypt,
+    take: &mut dyn FnMut(ChunkRef),
+) -> BackupResult<()> {
     let damaged = |why: &dyn std::fmt::Display| BackupError::damaged(key, why);
     let at = tail.len().checked_sub(FOOTER).ok_or_else(|| damaged(&"it is too short for a pack"))?;
     let (stored, footer) = tail.split_at(at);
@@ -136,18 +141,17 @@ pub(crate) fn read_index(key: &str, id: PackId, tail: &[u8], crypt: &Crypt) -> B
         return Err(damaged(&"its index does not have its checksum"));
     }
     let packed = crypt.open(stored, &place(id)).map_err(|e| damaged(&e))?;
-    let plain = unpack(key, &packed, INDEX_MAX)?;
-    let index: WireIndex = from_cbor(key, &plain)?;
-    let read = |e: WireEntry| {
+    each(key, &packed, INDEX_MAX, &mut |e: WireEntry| {
         let encoding =
             Encoding::from_wire(e.encoding).ok_or_else(|| damaged(&"a chunk is stored in an unknown way"))?;
-        Ok(ChunkRef {
-            id: e.id,
-            len: e.len,
-            place: Place { pack: id, offset: e.offset, stored: e.stored, encoding },
-        })
-    };
-    index.chunks.into_iter().map(read).collect()
+        let len = usize::try_from(e.len).unwrap_or(usize::MAX);
+        if !(1..=CHUNK_MAX).contains(&len) || !stored_is_possible(e.offset, e.stored) {
+            return Err(damaged(&"a chunk has an impossible size"));
+        }
+        let place = Place { pack: id, offset: e.offset, stored: e.stored, encoding };
+        take(ChunkRef { id: e.id, len: e.len, place });
+        Ok(())
+    })
 }
 
 #[cfg(test)]
@@ -168,7 +172,9 @@ mod tests {
     fn chunks_are_where_the_index_says() {
         let (id, bytes, places) = pack();
         let len = index_len("k", &bytes[bytes.len() - FOOTER..]).unwrap();
-        let index = read_index("k", id, &bytes[bytes.len() - FOOTER - len..], &Crypt::default()).unwrap();
+        let mut index = Vec::new();
+        let mut learn = |chunk| index.push(chunk);
+        read_index("k", id, &bytes[bytes.len() - FOOTER - len..], &Crypt::default(), &mut learn).unwrap();
         assert_eq!(index.iter().map(|c| c.place).collect::<Vec<_>>(), places);
         let second = index[1].place;
         assert_eq!(&bytes[second.offset as usize..][..second.stored as usize], b"defg");
@@ -198,8 +204,8 @@ mod tests {
         for n in 0..tail.len() {
             let mut bad = tail.to_vec();
             bad[n] ^= 4;
-            assert!(read_index("k", id, &bad, &Crypt::default()).is_err(), "byte {n}");
-            assert!(read_index("k", id, &tail[n + 1..], &Crypt::default()).is_err());
+            assert!(read_index("k", id, &bad, &Crypt::default(), &mut |_| ()).is_err(), "byte {n}");
+            assert!(read_index("k", id, &tail[n + 1..], &Crypt::default(), &mut |_| ()).is_err());
         }
     }
 }

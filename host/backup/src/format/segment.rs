@@ -7,8 +7,9 @@ use convoy_tree::{Entry, Kind, RawBytes, RelPath, Timestamp, Xattrs};
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 
-use super::wire::{PackTable, Piece, WireChunk, WirePack, from_cbor, read_piece, to_cbor};
+use super::wire::{List, PackTable, Pay, Piece, WireChunk, WirePack, from_cbor, read_piece, to_cbor};
 use crate::error::{BackupError, BackupResult};
+use crate::memory::Charge;
 
 /// Bytes of the longest path that is backed up: the path of every entry is written in full. Programs can pass
 /// 4,096 bytes to the kernel at once.
@@ -54,7 +55,7 @@ struct WireXattr {
 
 /// An entry as it is written.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-#[cbor(map)]
+#[cbor(map, context_bound = "Pay")]
 struct WireItem {
     #[n(0)]
     path: ByteVec,
@@ -77,22 +78,22 @@ struct WireItem {
     #[n(9)]
     minor: Option<u32>,
     #[n(10)]
-    xattrs: Option<Vec<WireXattr>>,
+    xattrs: Option<List<WireXattr>>,
     #[n(11)]
-    chunks: Option<Vec<WireChunk>>,
+    chunks: Option<List<WireChunk>>,
     #[n(12)]
     identity: Option<Identity>,
 }
 
 #[derive(Debug, Encode, Decode)]
-#[cbor(map)]
+#[cbor(map, context_bound = "Pay")]
 struct WireSegment {
     #[n(0)]
-    packs: Vec<WirePack>,
+    packs: List<WirePack>,
     #[n(1)]
-    items: Option<Vec<WireItem>>,
+    items: Option<List<WireItem>>,
     #[n(2)]
-    blocks: Option<Vec<WireChunk>>,
+    blocks: Option<List<WireChunk>>,
 }
 
 /// What an item of a tree is.
@@ -187,6 +188,13 @@ impl Item {
         })
     }
 
+    /// About the bytes of memory it takes, without its pieces.
+    pub(crate) fn weight(&self) -> usize {
+        let xattrs =
+            self.xattrs.iter().map(|(name, value)| name.as_bytes().len() + value.as_bytes().len() + 128);
+        size_of::<Self>() + self.path.as_bytes().len() + xattrs.sum::<usize>()
+    }
+
     pub(crate) fn is_file(&self) -> bool {
         self.kind == ItemKind::Own(Kind::File)
     }
@@ -221,8 +229,8 @@ impl Item {
             target: target.map(Into::into),
             major: device.map(|d| d.0),
             minor: device.map(|d| d.1),
-            xattrs: (!xattrs.is_empty()).then_some(xattrs),
-            chunks: (!chunks.is_empty()).then_some(chunks),
+            xattrs: (!xattrs.is_empty()).then_some(List(xattrs)),
+            chunks: (!chunks.is_empty()).then_some(List(chunks)),
             identity: self.identity.clone(),
         }
     }
@@ -255,6 +263,7 @@ impl Item {
         let pieces = wire
             .chunks
             .unwrap_or_default()
+            .0
             .iter()
             .map(|chunk| read_piece(key, packs, chunk))
             .collect::<Result<_, _>>()?;
@@ -266,7 +275,7 @@ impl Item {
             gid: wire.gid,
             size: wire.size,
             mtime: Timestamp { sec: wire.mtime.sec, nsec: wire.mtime.nsec },
-            xattrs: (wire.xattrs.unwrap_or_default().into_iter())
+            xattrs: (wire.xattrs.unwrap_or_default().0.into_iter())
                 .map(|x| (RawBytes::from(Vec::from(x.name)), RawBytes::from(Vec::from(x.value))))
                 .collect(),
             pieces,
@@ -292,29 +301,31 @@ impl Segment {
     pub(crate) fn to_bytes(&self) -> BackupResult<Vec<u8>> {
         let mut packs = PackTable::default();
         let (items, blocks) = match self {
-            Self::Tree(items) => (Some(items.iter().map(|item| item.wire(&mut packs)).collect()), None),
+            Self::Tree(items) => (Some(List(items.iter().map(|item| item.wire(&mut packs)).collect())), None),
             Self::Blocks(pieces) => {
-                (None, Some(pieces.iter().map(|piece| packs.wire(piece, false)).collect()))
+                (None, Some(List(pieces.iter().map(|piece| packs.wire(piece, false)).collect())))
             }
         };
-        to_cbor(&WireSegment { packs: packs.into_packs(), items, blocks })
+        to_cbor(&WireSegment { packs: List(packs.into_packs()), items, blocks })
     }
 
-    /// Reads a segment that may come from anybody.
-    pub(crate) fn parse(key: &str, bytes: &[u8]) -> BackupResult<Self> {
-        let wire: WireSegment = from_cbor(key, bytes)?;
+    /// Reads a segment that may come from anybody. The memory it takes is charged.
+    pub(crate) fn parse(key: &str, bytes: &[u8], charge: &mut Charge) -> BackupResult<Self> {
+        let wire: WireSegment = from_cbor(key, bytes, charge)?;
         match (wire.items, wire.blocks) {
             (Some(items), None) => {
                 let items = items
+                    .0
                     .into_iter()
-                    .map(|item| Item::read(key, &wire.packs, item))
+                    .map(|item| Item::read(key, &wire.packs.0, item))
                     .collect::<Result<_, _>>()?;
                 Ok(Self::Tree(items))
             }
             (None, Some(blocks)) => {
                 let pieces = blocks
+                    .0
                     .iter()
-                    .map(|block| read_piece(key, &wire.packs, block))
+                    .map(|block| read_piece(key, &wire.packs.0, block))
                     .collect::<Result<_, _>>()?;
                 Ok(Self::Blocks(pieces))
             }
@@ -335,7 +346,12 @@ impl Segment {
 pub(crate) mod tests {
     use super::*;
     use crate::format::{ChunkRef, Encoding, PackId, Place};
+    use crate::memory::Memory;
     use proptest::prelude::*;
+
+    fn parse(bytes: &[u8]) -> BackupResult<Segment> {
+        Segment::parse("k", bytes, &mut Memory::new(1 << 20).charge())
+    }
 
     pub(crate) fn any_piece() -> impl Strategy<Value = Piece> {
         (
@@ -345,7 +361,7 @@ pub(crate) mod tests {
             0..5u64,
             0..3u32,
             0..1u32 << 30,
-            0..1u32 << 20,
+            1..1u32 << 20,
             any::<bool>(),
         )
             .prop_map(|(at, id, len, run, seq, offset, stored, zstd)| {
@@ -428,21 +444,21 @@ pub(crate) mod tests {
         #[test]
         fn any_segment_comes_back(segment in any_segment()) {
             let bytes = segment.to_bytes().unwrap();
-            prop_assert_eq!(Segment::parse("k", &bytes).unwrap(), segment);
+            prop_assert_eq!(parse(&bytes).unwrap(), segment);
         }
 
         #[test]
         fn damage_is_an_error_or_another_segment_never_a_panic(segment in any_segment(), at: prop::sample::Index, byte: u8) {
             let mut bytes = segment.to_bytes().unwrap();
             let at = at.index(bytes.len());
-            prop_assert!(Segment::parse("k", &bytes[..at]).is_err());
+            prop_assert!(parse(&bytes[..at]).is_err());
             bytes[at] = byte;
-            let _ = Segment::parse("k", &bytes);
+            let _ = parse(&bytes);
         }
 
         #[test]
         fn garbage_is_an_error(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = Segment::parse("k", &bytes);
+            let _ = parse(&bytes);
         }
     }
 

@@ -222,17 +222,20 @@ pub(crate) fn read_blocks(
 }
 
 /// Reads and verifies blocks; tells what is wrong.
-pub(crate) fn check_blocks(
+pub(crate) fn check_blocks<'b>(
     ctx: &Ctx,
     requests: usize,
-    blocks: Vec<V0Block>,
+    blocks: impl Iterator<Item = &'b V0Block>,
     fault: &(dyn Fn(BackupError) + Sync),
 ) -> BackupResult<()> {
     parallel(
         ctx,
         requests,
-        |send: &dyn Fn(V0Block) -> BackupResult<()>| blocks.into_iter().try_for_each(send),
-        &|block: V0Block| match load(ctx, &block) {
+        |send: &dyn Fn(&'b V0Block) -> BackupResult<()>| {
+            let mut blocks = blocks;
+            blocks.try_for_each(send)
+        },
+        &|block: &V0Block| match load(ctx, block) {
             Ok(plain) => {
                 ctx.progress.add_bytes(plain.len() as u64);
                 Ok(())

@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use convoy_objectstore::StoreError;
-use convoy_tree::{Entry, Found, Kind, StableStorage, TreeWriter, WalkEntry, WalkOptions, unpack_tar, walk};
+use convoy_tree::{
+    Entry, Found, Kind, StableStorage, TreeWriter, WalkEntry, WalkOptions, check_tar, unpack_tar, walk,
+};
 use flate2::Compression;
 use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
@@ -135,13 +137,10 @@ pub(crate) fn read_file(ctx: &Ctx, record: &BackupRecord, target: &Path) -> Back
 pub(crate) fn check_file(ctx: &Ctx, record: &BackupRecord) -> BackupResult<()> {
     let bytes = AtomicU64::new(0);
     let (key, stream) = open(ctx, record)?;
-    let mut archive = tar::Archive::new(Counting { inner: stream, ctx, bytes: &bytes });
-    let damaged = |e: io::Error| BackupError::damaged(&key, e);
-    for entry in archive.entries().map_err(damaged)? {
-        ctx.check()?;
-        io::copy(&mut entry.map_err(damaged)?, &mut io::sink()).map_err(damaged)?;
-    }
-    let mut stream = archive.into_inner();
+    let mut stream = Counting { inner: stream, ctx, bytes: &bytes };
+    let checked = check_tar(&mut stream, &|| ctx.check().is_ok());
+    ctx.check()?;
+    checked.map_err(|e| BackupError::damaged(&key, e))?;
     drain(&key, &mut stream)
 }
 

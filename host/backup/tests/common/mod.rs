@@ -2,6 +2,10 @@
 
 #![allow(dead_code, unreachable_pub)]
 
+pub mod cage;
+pub mod forge;
+pub mod stores;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;

@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use super::first::First;
 use super::info;
 use super::write::PARTIAL_PREFIX;
 use crate::error::StoreError;
@@ -28,15 +29,7 @@ fn collect(
     after: Option<&str>,
     page: &mut Page,
 ) -> Result<bool, StoreError> {
-    for child in children(root, dir)? {
-        // All keys below a directory begin with its name: it can be passed over as a whole.
-        let passed = after.is_some_and(|after| {
-            child.as_str() <= after
-                && !(depth == Depth::All && child.ends_with('/') && after.starts_with(&child))
-        });
-        if passed {
-            continue;
-        }
+    for child in children(root, dir, depth, after)? {
         if page.objects.len() + page.dirs.len() >= PAGE {
             page.next = page.objects.iter().map(|o| &o.key).chain(&page.dirs).max().cloned();
             return Ok(true);
@@ -59,8 +52,9 @@ fn collect(
     Ok(false)
 }
 
-/// Keys directly in a directory, those of directories ending in `/`, sorted. Hidden and odd names are not objects.
-fn children(root: &Path, dir: &str) -> Result<Vec<String>, StoreError> {
+/// Keys directly in a directory that come after `after`, those of directories ending in `/`, sorted: a page of them, and one to tell
+/// that there are more. Hidden and odd names are not objects.
+fn children(root: &Path, dir: &str, depth: Depth, after: Option<&str>) -> Result<Vec<String>, StoreError> {
     let entries = match fs::read_dir(root.join(dir)) {
         Ok(entries) => entries,
         Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
@@ -68,7 +62,7 @@ fn children(root: &Path, dir: &str) -> Result<Vec<String>, StoreError> {
         }
         Err(e) => return Err(StoreError::from_io("list", dir, e)),
     };
-    let mut names = Vec::new();
+    let mut names = First::new(after, depth, PAGE + 1);
     for entry in entries {
         let entry = entry.map_err(|e| StoreError::from_io("list", dir, e))?;
         let Ok(name) = entry.file_name().into_string() else { continue };
@@ -77,13 +71,12 @@ fn children(root: &Path, dir: &str) -> Result<Vec<String>, StoreError> {
         }
         let Ok(kind) = entry.file_type() else { continue };
         if kind.is_dir() {
-            names.push(format!("{dir}{name}/"));
+            names.add(format!("{dir}{name}/"));
         } else if kind.is_file() {
-            names.push(format!("{dir}{name}"));
+            names.add(format!("{dir}{name}"));
         }
     }
-    names.sort_unstable();
-    Ok(names)
+    Ok(names.sorted())
 }
 
 /// Removes hidden files of writers that died, older than `older_than` by the file system's clock.

@@ -18,6 +18,7 @@ use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use aws_smithy_http_client::{Builder, Connector};
 
 use super::S3Options;
+use super::answers::Answers;
 use crate::error::StoreError;
 
 /// Names of the variables by which users of the SDK give an endpoint.
@@ -80,8 +81,9 @@ pub(super) async fn build(region: Option<&str>, options: &S3Options) -> Result<C
         loader = loader.region(region);
     }
     let shared = loader.load().await;
-    let mut config =
-        aws_sdk_s3::config::Builder::from(&shared).force_path_style(options.path_style.unwrap_or(custom));
+    let mut config = aws_sdk_s3::config::Builder::from(&shared)
+        .force_path_style(options.path_style.unwrap_or(custom))
+        .interceptor(Answers);
     if let Some(endpoint) = endpoint {
         config = config.endpoint_url(endpoint);
     }

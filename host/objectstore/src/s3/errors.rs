@@ -9,6 +9,8 @@ use crate::error::StoreError;
 
 /// What a server says of a token that is over.
 const EXPIRED: [&str; 4] = ["ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "InvalidToken"];
+/// Characters of what a server says that are kept.
+const TEXT_MAX: usize = 500;
 
 /// An error of the SDK, reduced to what matters.
 #[derive(Debug)]
@@ -33,7 +35,8 @@ impl Said {
             SdkError::DispatchFailure(_) | SdkError::ResponseError(_) | SdkError::TimeoutError(_)
         );
         let service = error.as_service_error();
-        let code = service.and_then(ProvideErrorMetadata::code).unwrap_or_default().to_owned();
+        let code: String =
+            service.and_then(ProvideErrorMetadata::code).unwrap_or_default().chars().take(100).collect();
         let causes = causes(&error);
         // Credentials are fetched while a request is made: that they are missing looks like a failed
         // dispatch.
@@ -51,6 +54,11 @@ impl Said {
         };
         let text = match error.request_id() {
             Some(id) => format!("{text} (request {id})"),
+            None => text,
+        };
+        // It goes into logs and answers, and comes from whoever answered.
+        let text = match text.char_indices().nth(TEXT_MAX) {
+            Some((end, _)) => format!("{}...", &text[..end]),
             None => text,
         };
         Self { status, code, text, network, unsigned }

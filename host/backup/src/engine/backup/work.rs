@@ -13,7 +13,7 @@ use crate::engine::large::Buffers;
 use crate::engine::manifest_writer::{ManifestWriter, Written};
 use crate::engine::moves::Moves;
 use crate::engine::scan::{scan, scan_later};
-use crate::engine::segments::{Blocks, Items, ParentTree, Segments};
+use crate::engine::segments::{Blocks, Items, LoadedRoot, ParentTree, Segments};
 use crate::engine::sink::{Lane, Sink};
 use crate::engine::tree_backup::TreeBackup;
 use crate::engine::{Budget, EngineOptions, block_backup, recheck};
@@ -29,7 +29,7 @@ pub(super) struct Work {
     pub(super) options: EngineOptions,
     pub(super) budget: Budget,
     pub(super) backup: BackupOptions,
-    pub(super) root: Option<Root>,
+    pub(super) root: Option<Arc<LoadedRoot>>,
     pub(super) parent_stats: Option<BackupStats>,
     pub(super) moves: Moves,
     pub(super) index: Arc<Index>,
@@ -58,7 +58,7 @@ impl Work {
             None => recheck::Damaged::default(),
         };
         ctx.progress.phase(Phase::Data);
-        let trusted = self.root.as_ref().filter(|_| !self.backup.recheck);
+        let trusted: Option<&Root> = self.root.as_ref().filter(|_| !self.backup.recheck).map(|root| &***root);
         let stored = match source {
             Source::Tree { path, same } => {
                 let parent = trusted.filter(|root| root.kind == BackupKind::Tree);
@@ -69,7 +69,9 @@ impl Work {
                 let block = self
                     .root
                     .as_ref()
-                    .filter(|r| r.kind == BackupKind::Block)
+                    .filter(|r| {
+                        r.kind == BackupKind::Block && block_backup::BLOCK_SIZES.contains(&r.block_size)
+                    })
                     .map_or_else(|| block_backup::block_size(size), |r| r.block_size);
                 self.block(&device, size, extents, parent, block)?
             }
@@ -138,7 +140,7 @@ impl Work {
                     let parent = parent.map(|root| Segments::new(ctx, &self.moves, root)).transpose()?;
                     walk.walk(
                         path,
-                        parent.map(|segments| ParentTree::new(Items::new(segments))),
+                        parent.map(|segments| ParentTree::new(Items::new(segments), Arc::clone(&ctx.memory))),
                         &units,
                         &jobs,
                     )
@@ -196,8 +198,10 @@ impl Work {
             let planner = &blocks;
             scope.spawn(move || {
                 ctx.part(|| {
-                    let parent = parent.map(|root| Segments::new(ctx, &self.moves, root)).transpose()?;
-                    planner.plan(extents, parent.map(Blocks::new), &units, &jobs)
+                    let segments = parent.map(|root| Segments::new(ctx, &self.moves, root)).transpose()?;
+                    let parent =
+                        segments.zip(parent).map(|(segments, root)| Blocks::new(segments, root.size));
+                    planner.plan(extents, parent, &units, &jobs)
                 })
             });
             let written = ctx.part(|| {

@@ -4,8 +4,6 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 
-use convoy_objectstore::ObjectInfo;
-
 use crate::api::{PruneOptions, PruneSummary};
 use crate::engine::EngineOptions;
 use crate::engine::ctx::{Ctx, lock as locked};
@@ -14,13 +12,14 @@ use crate::engine::fetch::{Want, fetch};
 use crate::engine::index::Index;
 use crate::engine::live::Live;
 use crate::engine::moves::Moves;
-use crate::engine::segments::{Segments, load_root};
+use crate::engine::segments::{Segments, load_root_with};
 use crate::engine::sink::{Lane, Sink};
 use crate::error::{BackupError, BackupResult};
 use crate::format::chunk::Encoder;
 use crate::format::pack::size_at_most;
 use crate::format::{ChunkId, ChunkRef, PackId};
 use crate::lock::Lock;
+use crate::memory::Charge;
 
 /// Live chunks of packs that may be worth rewriting.
 type LiveChunks = HashMap<PackId, HashMap<ChunkId, ChunkRef>>;
@@ -37,25 +36,21 @@ pub(super) async fn repack(
     options: &PruneOptions,
     live: &Live,
     moves: &Moves,
-    packs: &[(PackId, ObjectInfo)],
+    packs: &[(PackId, u64)],
     summary: &mut PruneSummary,
 ) -> BackupResult<()> {
     let below = u64::from(options.repack_below.min(100));
     if below == 0 {
         return Ok(());
     }
-    // What one backup alone uses enough of needs no closer look.
-    let sparse: HashMap<PackId, u64> = packs
-        .iter()
-        .filter(|(pack, object)| live.packs.get(pack).is_some_and(|used| used * 100 < object.size * below))
-        .map(|(pack, object)| (*pack, object.size))
-        .collect();
+    // What one backup alone uses enough of needs no closer look, and is not among them.
+    let sparse: HashMap<PackId, u64> = packs.iter().copied().collect();
     if sparse.is_empty() {
         return Ok(());
     }
     let (chunks, records) = (ctx.clone(), live.records.clone());
     let (sparse_packs, known_moves) = (sparse.keys().copied().collect::<HashSet<_>>(), moves.clone());
-    let found = run(move || live_chunks(&chunks, &records, &sparse_packs, &known_moves)).await?;
+    let (found, _charge) = run(move || live_chunks(&chunks, &records, &sparse_packs, &known_moves)).await?;
     let mut batch: Vec<(PackId, Vec<ChunkRef>)> = Vec::new();
     let mut bytes = 0;
     for (pack, chunks) in found {
@@ -63,7 +58,7 @@ pub(super) async fn repack(
         let size = sparse.get(&pack).copied().unwrap_or_default();
         // Beside chunks a pack has an index, which is more than them if they are small: what counts is what would be
         // won. A pack that was rewritten is then never worth it again.
-        if !chunks.is_empty() && size_at_most(chunks.len() as u64, used) * 100 >= size * below {
+        if !chunks.is_empty() && percent(size_at_most(chunks.len() as u64, used), size) >= below {
             continue;
         }
         summary.repacked += 1;
@@ -76,6 +71,11 @@ pub(super) async fn repack(
         }
     }
     rewrite(ctx, lock, engine, options, moves, batch).await
+}
+
+/// How much of a pack is in use, in percent. Both numbers are the store's.
+pub(super) fn percent(used: u64, size: u64) -> u64 {
+    used.saturating_mul(100) / size.max(1)
 }
 
 /// Work that blocks, on a thread of its own.
@@ -91,34 +91,36 @@ fn live_chunks(
     records: &[crate::record::BackupRecord],
     sparse: &HashSet<PackId>,
     moves: &Moves,
-) -> BackupResult<LiveChunks> {
-    let mut found = LiveChunks::new();
+) -> BackupResult<(LiveChunks, Charge)> {
+    let (mut found, mut charge) = (LiveChunks::new(), ctx.memory.charge());
     let ours = |record: &&crate::record::BackupRecord| {
         record.manifest.is_some() && record.key_id.as_deref() == ctx.crypt.key_id()
     };
     for record in records.iter().filter(ours) {
-        let root = load_root(ctx, record)?;
         // A pack that is named and of which nothing is found was rewritten before, and its removal interrupted.
-        for pack in root.packs.iter().map(|pack| PackId { run: pack.run, seq: pack.seq }) {
+        let root = load_root_with(ctx, record, &mut |pack| {
             if sparse.contains(&pack) {
                 found.entry(pack).or_default();
             }
-        }
+        })?;
         let mut add = |chunk: &ChunkRef| {
-            if sparse.contains(&chunk.place.pack) {
-                found.entry(chunk.place.pack).or_default().insert(chunk.id, *chunk);
+            if !sparse.contains(&chunk.place.pack) {
+                return Ok(());
             }
+            // Here, in the batch, and among what was moved; with the room that tables leave.
+            let new = found.entry(chunk.place.pack).or_default().insert(chunk.id, *chunk).is_none();
+            charge.add(ctx.volume.dir(), if new { 6 * size_of::<ChunkRef>() } else { 0 })
         };
         for (_, chunk) in &root.segments {
             let mut chunk = *chunk;
             moves.resolve(&mut chunk)?;
-            add(&chunk);
+            add(&chunk)?;
         }
         for segment in Segments::new(ctx, moves, &root)? {
-            segment?.pieces().for_each(|(_, chunk)| add(chunk));
+            segment?.pieces().try_for_each(|(_, chunk)| add(chunk))?;
         }
     }
-    Ok(found)
+    Ok((found, charge))
 }
 
 /// Moves live chunks to new packs and removes the old ones. A pack with a damaged chunk stays as it is.
@@ -178,7 +180,7 @@ fn copy_chunks(
             let wants = batch
                 .iter()
                 .flat_map(|(_, chunks)| chunks)
-                .map(|chunk| Ok(Want { chunk: *chunk, purpose: () }));
+                .map(|chunk| Ok(Want { chunk: *chunk, purpose: (), weight: 0 }));
             fetch(ctx, engine.requests, wants, &|(), chunk, plain| {
                 match plain {
                     Ok(plain) => {
