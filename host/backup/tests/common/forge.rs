@@ -92,7 +92,7 @@ pub struct Forge {
     /// The pack that is being filled, of run 1.
     seq: u32,
     bytes: Vec<u8>,
-    index: Vec<(Ref, ())>,
+    index: Vec<Ref>,
 }
 
 impl Forge {
@@ -127,7 +127,7 @@ impl Forge {
         let id = *blake3::hash(plain).as_bytes();
         let (len, stored) = (plain.len() as u32, stored.len() as u32);
         let chunk = Ref { at: 0, id, len, pack: 0, offset, stored, encoding };
-        self.index.push((chunk, ()));
+        self.index.push(chunk);
         chunk
     }
 
@@ -153,7 +153,7 @@ impl Forge {
     pub fn finish_pack(&mut self) {
         let index = cbor(|e| {
             e.map(1).unwrap().u8(0).unwrap().array(self.index.len() as u64).unwrap();
-            for (r, ()) in &self.index {
+            for r in &self.index {
                 e.array(5).unwrap().bytes(&r.id).unwrap().u32(r.len).unwrap().u32(r.offset).unwrap();
                 e.u32(r.stored).unwrap().u8(r.encoding).unwrap();
             }
