@@ -6,6 +6,7 @@
 //!   serialised, and its [`RelPath`] cannot point outside a tree, whoever wrote it;
 //! - [`walk`]: a tree in a fixed order, parents first, safe on a tree that changes underneath;
 //! - [`data_extents`] and [`copy_contents`]: file contents without their holes;
+//! - [`FileClock`]: which time stamps tell whether a file has changed;
 //! - [`TreeWriter`]: makes entries below a root, and gives directories their times last;
 //! - [`copy_tree`]: a whole tree in parallel, with hard links to an earlier copy for what did not change;
 //! - `unpack_tar` (feature `tar`): a tar archive into a [`TreeWriter`];
@@ -15,12 +16,14 @@
 //! Everything works relative to open directories, one path component at a time and never through a symbolic link: a
 //! container that is root inside its volume cannot make the walker leave it. `/proc` must be mounted.
 
+mod clock;
 mod contents;
 mod copy;
 mod dir;
 mod entry;
 mod error;
 mod extents;
+mod flags;
 mod index;
 mod path;
 mod remove;
@@ -32,16 +35,18 @@ mod walk;
 mod writer;
 mod xattr;
 
+pub use clock::FileClock;
 pub use contents::{Copied, CopyMethod, ReflinkHint, copy_contents};
 pub use copy::{CopyOptions, CopyReport, Observer, Previous, copy_tree};
 pub use dir::{Dir, NodeId};
 pub use entry::{Entry, Kind, Timestamp, Xattrs};
 pub use error::{TreeError, TreeResult};
 pub use extents::{DataExtents, data_extents};
+pub use flags::{FileFlags, Project};
 pub use path::{PathError, RawBytes, RelPath};
 pub use remove::remove_tree;
 pub use stable::StableStorage;
 #[cfg(feature = "tar")]
 pub use untar::unpack_tar;
-pub use walk::{Found, Walk, WalkEntry, WalkOptions, walk};
-pub use writer::{NewFile, TreeWriter};
+pub use walk::{Found, Walk, WalkEntry, WalkOptions, is_refused, walk};
+pub use writer::{Finished, Losses, NewFile, TreeWriter};

@@ -18,6 +18,7 @@ mod layout;
 mod listing;
 mod locks;
 mod options;
+mod project;
 mod record;
 mod restore;
 mod snapshots;

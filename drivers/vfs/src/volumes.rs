@@ -147,7 +147,7 @@ impl VfsDriver {
         if record.prepare_for_vm {
             let parcel = self.workspace.parcel(Kind::Volume, &record.name)?;
             let data = parcel.join(DATA);
-            make_dir(&data)?;
+            self.make_data(&data)?;
             if options.changes_directory() {
                 set_owner(&data, options)?;
             }
@@ -275,7 +275,7 @@ impl VfsDriver {
             return;
         }
         for (from, to) in moves.iter().filter(|(from, to)| exists(to) && !exists(from)) {
-            if let Err(error) = fs::rename(to, from) {
+            if let Err(error) = place(to, from) {
                 tracing::error!(from = %to.display(), to = %from.display(), %error, "cannot undo a delete");
             }
         }
