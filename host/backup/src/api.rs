@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use convoy_tree::Losses;
 use futures::stream::BoxStream;
 
 use crate::crypt::StoreKey;
@@ -170,6 +171,8 @@ pub struct BackupSummary {
     pub parent: Option<String>,
     /// What it cost.
     pub stats: BackupStats,
+    /// What is not in it, and why; the first hundred of those that [`BackupStats::warnings`] counts.
+    pub warnings: Vec<String>,
 }
 
 /// Where a backup goes.
@@ -196,6 +199,9 @@ pub enum Target {
 pub struct RestoreOptions {
     /// The key of an encrypted backup: [`crate::Engine::unlock`].
     pub key: Option<StoreKey>,
+    /// Keep what was restored although the target refused a part of it. Otherwise that is an error, once everything else
+    /// was restored.
+    pub allow_losses: bool,
 }
 
 /// A backup was restored, every byte of it verified.
@@ -209,8 +215,10 @@ pub struct RestoreSummary {
     pub bytes: u64,
     /// Bytes that were read from the store.
     pub bytes_read: u64,
-    /// What could not be kept, in words: attributes the file system cannot hold.
+    /// What a user should know and may do without: flags and projects that could not be set.
     pub warnings: Vec<String>,
+    /// What the target refused; only with [`RestoreOptions::allow_losses`].
+    pub losses: Losses,
 }
 
 /// What is known of a backup.

@@ -26,6 +26,7 @@ pub(crate) mod sink;
 pub(crate) mod tree_backup;
 pub(crate) mod tree_restore;
 pub(crate) mod verify;
+pub(crate) mod warnings;
 
 use std::time::Duration;
 

@@ -29,8 +29,10 @@ fn file(byte: u8) -> KeySource {
 
 async fn with_key(store: &Store, backup: &str, key: &StoreKey) -> Result<tempfile::TempDir, BackupError> {
     let dir = tempfile::tempdir().unwrap();
-    let (target, options) =
-        (Target::Tree { path: dir.path().into() }, RestoreOptions { key: Some(key.clone()) });
+    let (target, options) = (
+        Target::Tree { path: dir.path().into() },
+        RestoreOptions { key: Some(key.clone()), ..RestoreOptions::default() },
+    );
     engine()
         .restore(
             store.store.clone(),

@@ -75,7 +75,7 @@ async fn a_pack_is_made_small_once() {
     let again = prune(&store, Some(&key), false).await;
     assert_eq!((again.objects, again.repacked, keys(&store).await), (0, 0, left));
     let target = tempfile::tempdir().unwrap();
-    let options = RestoreOptions { key: Some(key) };
+    let options = RestoreOptions { key: Some(key), ..RestoreOptions::default() };
     let to = Target::Tree { path: target.path().into() };
     let (progress, cancel) = (Progress::new(), CancellationToken::new());
     engine().restore(store.store.clone(), "vol1", "b-2", to, &options, &progress, &cancel).await.unwrap();

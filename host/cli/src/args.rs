@@ -183,6 +183,9 @@ pub struct CreateArgs {
     /// What opens an encrypted backup.
     #[command(flatten)]
     pub key: KeyFileArgs,
+    /// Keep what can be restored where the file system refuses a part of the backup, and list what it refused
+    #[arg(long, requires = "backup")]
+    pub allow_losses: bool,
     /// Let the storage system copy a backup of another region here first, which may cost money
     #[arg(long, requires = "backup")]
     pub copy: bool,

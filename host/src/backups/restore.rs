@@ -44,7 +44,8 @@ impl Backups {
         drop(turn);
         let PreparedRestore { handle, location } = prepared;
         let progress = Progress::new();
-        let (options, cancel) = (RestoreOptions { key }, job.cancel());
+        let options = RestoreOptions { key, allow_losses: spec.allow_losses };
+        let cancel = job.cancel();
         let filling = engine.restore(
             Arc::clone(&store.objects),
             &backup.volume,
@@ -62,9 +63,15 @@ impl Backups {
             }
         };
         METRICS.moved(Bytes::Restored, summary.bytes);
+        for loss in &summary.losses.texts {
+            tracing::warn!(volume = %name, loss, "refused by the file system");
+        }
         for warning in &summary.warnings {
             tracing::warn!(volume = %name, warning, "not everything could be restored");
         }
+        job.warn(
+            summary.losses.texts.into_iter().map(|loss| format!("lost: {loss}")).chain(summary.warnings),
+        );
         let turn = self.volumes.turn(name, "restore").await?;
         let finish = FinishRestore { handle: handle.clone() };
         match driver.change(finish, &Call::new(request_id).within(CHANGE), &turn).await {

@@ -27,6 +27,8 @@ pub struct CreateSpec {
     pub encryption_key_file: String,
     /// The file with its passphrase; empty: none.
     pub passphrase_file: String,
+    /// Keep what can be restored where the file system refuses a part of the backup.
+    pub allow_losses: bool,
     /// What becomes of the data when Docker removes the volume; `None`: what holds for all.
     pub docker_remove: Option<DockerRemove>,
     /// Every other option by name, the standard ones among them.
@@ -51,6 +53,10 @@ impl CreateSpec {
                 "backup" => spec.backup = value,
                 "snapshot" => spec.snapshot = value,
                 "endpoint" => spec.endpoint = value,
+                "allow-losses" => {
+                    spec.allow_losses =
+                        truth(&value).ok_or_else(|| invalid("allow-losses", &value, "true or false"))?;
+                }
                 "retain" => {
                     let policy = value
                         .parse::<DockerRemove>()
@@ -90,7 +96,7 @@ impl CreateSpec {
             } else {
                 let mut known: Vec<&str> =
                     description.create_options.iter().map(|option| option.name.as_str()).collect();
-                known.extend(["driver", "size", "backup", "snapshot", "endpoint", "retain"]);
+                known.extend(["driver", "size", "backup", "snapshot", "endpoint", "retain", "allow-losses"]);
                 known.extend(STANDARD);
                 known.sort_unstable();
                 known.dedup();

@@ -81,7 +81,8 @@ pub fn backups(backups: &BTreeMap<String, BackupInfo>) -> String {
             backup.volume_name.clone(),
             backup.snapshot_name.clone(),
             time(&backup.created_time),
-            size(Some(&backup.volume_size)),
+            // A volume without a size of its own is as large as what is in it.
+            size(Some(&backup.volume_size).filter(|size| *size != "0").or(backup.extra.get("Bytes"))),
             shell(&backup.backup_url),
         ]
     });
@@ -100,7 +101,13 @@ pub fn backup(backup: &BackupInfo) -> String {
         ("Snapshot", backup.snapshot_name.clone()),
         ("Snapshot created", time(&backup.snapshot_created_at)),
     ];
-    pairs(known.into_iter().chain(backup.extra.iter().map(|(key, value)| (key.as_str(), value.clone()))))
+    let extra = backup.extra.iter().map(|(key, value)| match key.as_str() {
+        "Bytes" => ("Data", size(Some(value))),
+        "BytesAdded" => ("Added to the store", size(Some(value))),
+        "Warnings" => ("Left out", value.clone()),
+        other => (other, value.clone()),
+    });
+    pairs(known.into_iter().chain(extra))
 }
 
 /// A verbose `backup create`.

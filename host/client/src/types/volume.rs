@@ -61,6 +61,9 @@ pub struct CreateVolume {
     /// The file, on the daemon's host, with the passphrase in the place of a key file.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub passphrase_file: String,
+    /// Keep what can be restored where the file system refuses a part of the backup.
+    #[serde(skip_serializing_if = "is_false")]
+    pub allow_losses: bool,
 }
 
 /// `GET /volumes/`: one volume by name.

@@ -126,6 +126,7 @@ fn read_create(asked: CreateVolume) -> Result<(Name, CreateSpec, bool), Error> {
         endpoint: asked.endpoint,
         encryption_key_file: asked.encryption_key_file,
         passphrase_file: asked.passphrase_file,
+        allow_losses: asked.allow_losses,
         options,
     };
     Ok((name, spec, asked.verbose))
