@@ -34,6 +34,10 @@ impl Default for WalkOptions {
 
 /// What a walk comes upon.
 #[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nearly all are entries: a box would be one more allocation for each"
+)]
 pub enum Found {
     /// Something, with its metadata.
     Entry(WalkEntry),
