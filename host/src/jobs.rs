@@ -191,8 +191,19 @@ impl Running {
         let state = Arc::clone(&self.state);
         move |progress| {
             state.moves_to(&progress);
-            let progress = state.with_rate(progress);
-            state.progress.send_replace(progress);
+            let mut progress = state.with_rate(progress);
+            state.progress.send_modify(|now| {
+                progress.warnings.append(&mut now.warnings);
+                *now = progress;
+            });
+        }
+    }
+
+    /// Adds what whoever asked for the job has to know at its end.
+    pub fn warn(&self, warnings: impl IntoIterator<Item = String>) {
+        let warnings: Vec<String> = warnings.into_iter().collect();
+        if !warnings.is_empty() {
+            self.state.progress.send_modify(|now| now.warnings.extend(warnings));
         }
     }
 

@@ -16,8 +16,8 @@ use crate::index::{IndexReader, IndexWriter};
 use crate::path::RelPath;
 use crate::path_set::{PathKey, PathSet};
 use crate::stack::DirStack;
-use crate::walk::{Found, Walk, WalkEntry, WalkOptions, gone};
-use crate::writer::{NewFile, TreeWriter};
+use crate::walk::{Found, Walk, WalkEntry, WalkOptions, gone, is_refused};
+use crate::writer::{Finished, Losses, NewFile, TreeWriter};
 
 /// Files waiting for a worker: each keeps its directory open.
 const QUEUE: usize = 128;
@@ -57,6 +57,9 @@ pub struct CopyOptions<'a> {
     pub index: Option<PathBuf>,
     /// Who follows.
     pub observer: Option<&'a dyn Observer>,
+    /// Keep flags and projects in an attribute of the copy and do not set them, as a snapshot has to: a file that has
+    /// them could be neither linked to nor removed. The project of this number is the tree's own, and is left out.
+    pub aside: Option<u32>,
 }
 
 /// What a copy did.
@@ -76,8 +79,10 @@ pub struct CopyReport {
     pub size: u64,
     /// Names that went away while the tree was read.
     pub vanished: u64,
-    /// What a user should know: files that changed while they were copied, attributes that could not be kept.
+    /// What a user should know: files that changed while they were copied, what the original does not tell.
     pub warnings: Vec<String>,
+    /// What is not in the copy because its file system refuses it.
+    pub losses: Losses,
 }
 
 /// Copies the tree `from` into the directory `to`, which must exist and be empty: every entry with all its metadata, hard
@@ -89,15 +94,15 @@ pub struct CopyReport {
 /// # Errors
 /// When something cannot be read or written; `to` then holds a part.
 pub fn copy_tree(from: &Path, to: &Path, options: &CopyOptions<'_>) -> TreeResult<CopyReport> {
-    let index = options.index.as_deref().map(IndexWriter::create).transpose()?;
     let root = Arc::new(Dir::open(from)?);
+    let index = options.index.as_deref().map(|path| IndexWriter::create(path, &root)).transpose()?;
     let previous = match &options.previous {
         Some(previous) => IndexReader::open(&previous.index).zip(Dir::open(&previous.tree).ok()),
         None => None,
     };
     let shared = Shared {
         root: Arc::clone(&root),
-        writer: TreeWriter::new(to)?,
+        writer: TreeWriter::new(to)?.aside(options.aside),
         hint: ReflinkHint::default(),
         observer: options.observer,
         failed: AtomicBool::new(false),
@@ -143,8 +148,7 @@ pub fn copy_tree(from: &Path, to: &Path, options: &CopyOptions<'_>) -> TreeResul
         index.finish(path)?;
     }
     let Shared { writer, counts, .. } = shared;
-    let warnings = writer.finish()?;
-    Ok(counts.report(warnings))
+    Ok(counts.report(writer.finish()?))
 }
 
 #[derive(Default)]
@@ -159,7 +163,7 @@ struct Counts {
 }
 
 impl Counts {
-    fn report(&self, warnings: Vec<String>) -> CopyReport {
+    fn report(&self, finished: Finished) -> CopyReport {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         CopyReport {
             entries: get(&self.entries),
@@ -169,7 +173,8 @@ impl Counts {
             bytes: get(&self.bytes),
             size: get(&self.size),
             vanished: get(&self.vanished),
-            warnings,
+            warnings: finished.warnings,
+            losses: finished.losses,
         }
     }
 }
@@ -277,9 +282,13 @@ impl Shared<'_> {
                 leased.1.push(key);
                 return Ok(());
             }
+            Err(e) if is_refused(&e) => {
+                self.left_out(path, &e);
+                return Ok(());
+            }
             other => other.map_err(|e| TreeError::io("open", path, e))?,
         };
-        let new = self.writer.create_file(path)?;
+        let Some(new) = self.writer.create_file(path)? else { return Ok(()) };
         let mut moved = 0;
         for attempt in 1..=ATTEMPTS {
             let copied =
@@ -314,10 +323,22 @@ impl Shared<'_> {
         self.finish_file(new, &entry, moved)
     }
 
+    /// Something the file system does not let anybody read.
+    fn left_out(&self, path: &RelPath, error: &io::Error) {
+        self.writer.leave_out(format!("{path}: left out, since it cannot be read: {error}"));
+    }
+
     fn finish_file(&self, new: NewFile, entry: &Entry, moved: u64) -> TreeResult<()> {
+        self.unread(entry);
         new.finish(&self.writer, entry)?;
         self.done(moved);
         Ok(())
+    }
+
+    fn unread(&self, entry: &Entry) {
+        for problem in &entry.unread {
+            self.writer.warn(format!("{}: {problem}", entry.path));
+        }
     }
 
     /// A further name of something copied before. The source is asked again only if that is not there.
@@ -390,12 +411,21 @@ impl Scan<'_, '_> {
             match found? {
                 Found::Entry(found) => self.visit(found)?,
                 Found::Vanished(_) => self.shared.vanished(),
+                Found::Refused { path, error } => self.shared.left_out(&path, &error),
             }
         }
         Ok(())
     }
 
     fn visit(&mut self, mut found: WalkEntry) -> TreeResult<()> {
+        if found.mount_point {
+            self.shared.unread(&found.entry);
+            if let Some(file) = self.shared.writer.create(&found.entry)? {
+                file.finish(&self.shared.writer, &found.entry)?;
+            }
+            self.shared.done(0);
+            return Ok(());
+        }
         let mut open = None;
         if found.entry.is_linked() {
             if found.entry.is_file() {
@@ -407,6 +437,10 @@ impl Scan<'_, '_> {
                     }
                     // It is opened later, and is by then what it is.
                     Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(e) if is_refused(&e) => {
+                        self.shared.left_out(&found.entry.path, &e);
+                        return Ok(());
+                    }
                     other => {
                         let (file, entry) = other.map_err(|e| TreeError::io("open", &found.entry.path, e))?;
                         found.entry = entry.clone();
@@ -431,10 +465,14 @@ impl Scan<'_, '_> {
 
     fn file(&mut self, job: Job) -> TreeResult<()> {
         let entry = &job.found.entry;
+        let mut settled = true;
         if let Some(index) = &mut self.index {
             index.add(entry)?;
+            // Younger than what the index before was made of can only be where a clock was set back.
+            settled = index.settled(entry);
         }
         if let Some(previous) = &mut self.previous
+            && settled
             && previous.link(entry, &self.shared.writer)
         {
             count(&self.shared.counts.unchanged, 1);
@@ -462,7 +500,7 @@ impl Scan<'_, '_> {
 
     fn other(&mut self, mut found: WalkEntry) -> TreeResult<()> {
         match found.read_xattrs() {
-            Ok(xattrs) => found.entry.xattrs = xattrs,
+            Ok(()) => {}
             Err(e) if gone(&e) && !found.entry.is_dir() => {
                 self.first.remove(&NodeId { dev: found.entry.dev, ino: found.entry.ino });
                 self.shared.vanished();
@@ -472,10 +510,7 @@ impl Scan<'_, '_> {
             Err(e) if gone(&e) => {}
             Err(e) => return Err(TreeError::io("read the extended attributes of", &found.entry.path, e)),
         }
-        if found.mount_point {
-            let path = found.entry.path.shown();
-            self.shared.writer.warn(format!("{path}: what is mounted there is not part of the copy"));
-        }
+        self.shared.unread(&found.entry);
         self.shared.writer.create(&found.entry)?;
         self.shared.done(0);
         Ok(())

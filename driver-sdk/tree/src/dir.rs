@@ -12,7 +12,6 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir, SeekFrom, Statx, 
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use crate::entry::Xattrs;
 use crate::error::{TreeError, TreeResult};
 use crate::xattr;
 
@@ -36,9 +35,15 @@ pub struct Dir {
 pub(crate) const STAT_MASK: StatxFlags =
     StatxFlags::BASIC_STATS.union(StatxFlags::BTIME).union(StatxFlags::MNT_ID);
 
+/// Whether the kernel says on which mount something is. On older ones the device of a file may differ from that of its
+/// directory on one mount (overlayfs).
+pub(crate) fn knows_mount(stat: &Statx) -> bool {
+    stat.stx_mask & StatxFlags::MNT_ID.bits() != 0
+}
+
 /// The mount something is on: its id, or on kernels before 5.8 its device.
 pub(crate) fn mount_of(stat: &Statx) -> u64 {
-    if stat.stx_mask & StatxFlags::MNT_ID.bits() != 0 {
+    if knows_mount(stat) {
         stat.stx_mnt_id
     } else {
         rustix::fs::makedev(stat.stx_dev_major, stat.stx_dev_minor)
@@ -132,11 +137,11 @@ impl Dir {
         Ok(rustix::fs::readlinkat(&self.fd, name, Vec::new())?.into_bytes())
     }
 
-    pub(crate) fn xattrs(&self, name: &[u8]) -> io::Result<Xattrs> {
+    pub(crate) fn xattrs(&self, name: &[u8]) -> io::Result<xattr::Found> {
         xattr::read(&self.proc_child(name))
     }
 
-    pub(crate) fn xattrs_self(&self) -> io::Result<Xattrs> {
+    pub(crate) fn xattrs_self(&self) -> io::Result<xattr::Found> {
         xattr::read_open(&self.fd)
     }
 

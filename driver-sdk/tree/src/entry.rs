@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use rustix::fs::{FileType, Statx, StatxFlags, StatxTimestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::flags::{self, FileFlags};
 use crate::path::{RawBytes, RelPath};
 
 /// Extended attributes by full name (`user.a`, `system.posix_acl_access`), values as the kernel gives them.
@@ -137,6 +138,15 @@ pub struct Entry {
     /// Extended attributes and POSIX ACLs (`user.`, `trusted.`, `security.`, `system.posix_acl_*`).
     #[serde(default, skip_serializing_if = "Xattrs::is_empty")]
     pub xattrs: Xattrs,
+    /// What `chattr` has set of it.
+    #[serde(default, skip_serializing_if = "FileFlags::is_empty")]
+    pub flags: FileFlags,
+    /// The number of its project (quotas); 0 for none. Known of directories and of files that were opened.
+    #[serde(default)]
+    pub project: u32,
+    /// What the file system could not tell of it, in words.
+    #[serde(skip)]
+    pub unread: Vec<String>,
 }
 
 impl Entry {
@@ -168,7 +178,25 @@ impl Entry {
             ino: stat.stx_ino,
             nlink: stat.stx_nlink,
             xattrs: Xattrs::new(),
+            flags: flags::of_statx(stat.stx_attributes),
+            project: 0,
+            unread: Vec::new(),
         })
+    }
+
+    /// Takes over what was read of the attributes. Those in which a snapshot keeps something aside are read, and left out.
+    pub(crate) fn take_xattrs(&mut self, (mut xattrs, unread): (Xattrs, Vec<String>)) {
+        if let Some((flags, project)) =
+            xattrs.remove(flags::ASIDE.as_bytes()).as_ref().and_then(flags::from_text)
+        {
+            self.flags |= flags;
+            self.project = project;
+        }
+        if let Some(lines) = xattrs.remove(flags::UNREAD.as_bytes()) {
+            self.unread.extend(flags::split_lines(&lines));
+        }
+        self.xattrs = xattrs;
+        self.unread.extend(unread);
     }
 
     /// Whether this is a regular file.

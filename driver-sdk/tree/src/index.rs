@@ -4,25 +4,25 @@
 //! stream, so a million files take no memory; where it is damaged or cut off, files simply count as changed.
 //!
 //! Whether a file changed is told by inode, size, mtime and ctime. No program can set ctime, so a file changed in place
-//! whose mtime was set back is noticed. What the clock of the file system cannot tell apart is not put into the index: a file whose
-//! ctime is not clearly before the start of the copy may change again within the same tick.
+//! whose mtime was set back is noticed. What the clock of the file system that holds the file cannot tell apart
+//! ([`FileClock`]) is not put into the index, and is not trusted when it is found in one.
 
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, BufWriter, Write as _};
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::dir::stat_fd;
+use crate::clock::{FileClock, kernel_now};
+use crate::dir::Dir;
 use crate::entry::{Entry, Timestamp};
 use crate::error::{TreeError, TreeResult};
 use crate::path::RelPath;
 
-const VERSION: u32 = 1;
-/// File systems of Linux stamp with the timer tick, at most 10 ms; NFS servers and network delays ask for more.
-const MARGIN_NS: u64 = 100_000_000;
-/// Where stamps are whole seconds (or two, as on FAT).
-const COARSE_MARGIN_NS: u64 = 2_100_000_000;
+const VERSION: u32 = 2;
+/// It took the index's own file system for that of the files: what it has with whole seconds is not trusted.
+const WRONG_CLOCK: u32 = 1;
 
 /// Files with a longer path are not put into the index: many in one deep directory would make it larger than
 /// themselves. They are copied each time.
@@ -44,22 +44,20 @@ struct Record {
 
 pub(crate) struct IndexWriter {
     out: BufWriter<File>,
-    /// Files changed before this moment can be told from files changed later.
-    settled: Timestamp,
+    clock: FileClock,
 }
 
 impl IndexWriter {
-    /// Starts an index, at the moment from which the file system's clock counts.
-    pub(crate) fn create(path: &Path) -> TreeResult<Self> {
-        let start = || -> io::Result<Self> {
-            let file = File::create_new(path)?;
-            let now: Timestamp = stat_fd(&file)?.stx_ctime.into();
-            let margin = if now.nsec == 0 { COARSE_MARGIN_NS } else { MARGIN_NS };
-            let mut index = Self { out: BufWriter::new(file), settled: now.minus_ns(margin) };
-            index.line(&Header { convoy_tree_index: VERSION })?;
-            Ok(index)
-        };
-        start().map_err(|e| TreeError::at("create the index", path, e))
+    /// Starts an index of the tree at `root`, which is read from now on.
+    pub(crate) fn create(path: &Path, root: &Arc<Dir>) -> TreeResult<Self> {
+        let now = kernel_now();
+        let file = File::create_new(path).map_err(|e| TreeError::at("create the index", path, e))?;
+        let clock = FileClock::of(root, Some(&file), now)?;
+        let mut index = Self { out: BufWriter::new(file), clock };
+        index
+            .line(&Header { convoy_tree_index: VERSION })
+            .map_err(|e| TreeError::at("create the index", path, e))?;
+        Ok(index)
     }
 
     fn line(&mut self, value: &impl Serialize) -> io::Result<()> {
@@ -67,8 +65,13 @@ impl IndexWriter {
         self.out.write_all(b"\n")
     }
 
+    /// Whether the times of `entry` tell whether it changes from now on.
+    pub(crate) fn settled(&self, entry: &Entry) -> bool {
+        self.clock.settled(entry.ctime)
+    }
+
     pub(crate) fn add(&mut self, entry: &Entry) -> TreeResult<()> {
-        if entry.ctime >= self.settled || entry.path.as_bytes().len() > LONGEST {
+        if !self.settled(entry) || entry.path.as_bytes().len() > LONGEST {
             return Ok(());
         }
         let Entry { path, ino, size, mtime, ctime, .. } = entry.clone();
@@ -85,6 +88,7 @@ impl IndexWriter {
 pub(crate) struct IndexReader {
     lines: io::Split<BufReader<File>>,
     current: Option<Record>,
+    version: u32,
 }
 
 impl IndexReader {
@@ -92,10 +96,11 @@ impl IndexReader {
     pub(crate) fn open(path: &Path) -> Option<Self> {
         let mut lines = BufReader::new(File::open(path).ok()?).split(b'\n');
         let header: Header = serde_json::from_slice(&lines.next()?.ok()?).ok()?;
-        if header.convoy_tree_index != VERSION {
+        let version = header.convoy_tree_index;
+        if ![WRONG_CLOCK, VERSION].contains(&version) {
             return None;
         }
-        let mut reader = Self { lines, current: None };
+        let mut reader = Self { lines, current: None, version };
         reader.advance();
         Some(reader)
     }
@@ -117,6 +122,7 @@ impl IndexReader {
                 && record.size == entry.size
                 && record.mtime == entry.mtime
                 && record.ctime == entry.ctime
+                && (self.version != WRONG_CLOCK || record.ctime.nsec != 0)
         })
     }
 }

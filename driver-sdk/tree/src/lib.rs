@@ -6,6 +6,7 @@
 //!   serialised, and its [`RelPath`] cannot point outside a tree, whoever wrote it;
 //! - [`walk`]: a tree in a fixed order, parents first, safe on a tree that changes underneath;
 //! - [`data_extents`] and [`copy_contents`]: file contents without their holes;
+//! - [`FileClock`]: which time stamps tell whether a file has changed;
 //! - [`TreeWriter`]: makes entries below a root, and gives directories their times last;
 //! - [`copy_tree`]: a whole tree in parallel, with hard links to an earlier copy for what did not change;
 //! - `unpack_tar` and `check_tar` (feature `tar`): a tar archive into a [`TreeWriter`], or read without being kept;
@@ -18,6 +19,7 @@
 //! Depth costs one name a level, and [`limits`] says how much of a tree is read: a tree that grows while it
 //! is read ends.
 
+mod clock;
 mod contents;
 mod copy;
 mod dir;
@@ -27,6 +29,7 @@ mod extents;
 mod flags;
 mod index;
 mod lease;
+mod lift;
 pub mod limits;
 mod path;
 mod path_set;
@@ -39,19 +42,21 @@ mod walk;
 mod writer;
 mod xattr;
 
+pub use clock::FileClock;
 pub use contents::{Copied, CopyMethod, ReflinkHint, copy_contents};
 pub use copy::{CopyOptions, CopyReport, Observer, Previous, copy_tree};
 pub use dir::{Dir, NodeId};
 pub use entry::{Entry, Kind, Timestamp, Xattrs};
 pub use error::{TreeError, TreeResult};
 pub use extents::{DataExtents, data_extents};
-pub use flags::lift_flags;
+pub use flags::{FileFlags, Project};
 pub use lease::wait_for_lease;
+pub use lift::lift_flags;
 pub use path::{PathError, RawBytes, RelPath};
 pub use path_set::{PathKey, PathSet};
 pub use remove::{remove_tree, remove_tree_while};
 pub use stable::StableStorage;
 #[cfg(feature = "tar")]
 pub use untar::{check_tar, unpack_tar};
-pub use walk::{Found, Walk, WalkEntry, WalkOptions, walk};
-pub use writer::{NewFile, TreeWriter};
+pub use walk::{Found, Walk, WalkEntry, WalkOptions, is_refused, walk};
+pub use writer::{Finished, Losses, NewFile, TreeWriter};

@@ -49,6 +49,13 @@ impl<T: Into<Vec<u8>>> From<T> for RawBytes {
     }
 }
 
+/// In the same order and as equal as the bytes.
+impl std::borrow::Borrow<[u8]> for RawBytes {
+    fn borrow(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 impl AsRef<[u8]> for RawBytes {
     fn as_ref(&self) -> &[u8] {
         &self.0

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 
 use crate::dir::{Dir, Names};
 use crate::error::{TreeError, TreeResult};
-use crate::flags::lift;
+use crate::lift::lift;
 use crate::limits::{ENTRIES, Limit};
 use crate::path::RelPath;
 use crate::stack::{DirStack, OPEN_LEVELS};
@@ -232,7 +232,7 @@ impl Pass<'_> {
 
 /// A read-only subvolume says so at every entry: it is made writable when it is entered.
 fn lift_subvolume(dir: &Dir) {
-    if dir.id().ino == crate::flags::SUBVOLUME_ROOT {
+    if dir.id().ino == crate::lift::SUBVOLUME_ROOT {
         lift(dir);
     }
 }

@@ -12,6 +12,7 @@ use tar::{Archive, EntryType};
 
 use crate::entry::{Entry, Kind, Timestamp, Xattrs};
 use crate::error::{TreeError, TreeResult};
+use crate::flags::FileFlags;
 use crate::path::{RawBytes, RelPath};
 use crate::writer::TreeWriter;
 
@@ -201,6 +202,9 @@ fn describe(from: &mut tar::Entry<'_, impl Read>, path: RelPath, kind: Kind) -> 
         ino: 0,
         nlink: 1,
         xattrs,
+        flags: FileFlags::empty(),
+        project: 0,
+        unread: Vec::new(),
     })
 }
 

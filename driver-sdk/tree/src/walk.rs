@@ -2,15 +2,17 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
 
 use rustix::fs::Statx;
 use rustix::io::Errno;
 
-use crate::dir::{Dir, Names, mount_of, stat_fd};
-use crate::entry::{Entry, Kind, Xattrs};
+use crate::dir::{Dir, Names, knows_mount, mount_of, stat_fd};
+use crate::entry::{Entry, Kind};
 use crate::error::{TreeError, TreeResult};
+use crate::flags::{FileFlags, Project};
 use crate::lease::wait_for_lease;
 use crate::limits::{DEPTH, ENTRIES, Limit, NAMES, PATH};
 use crate::path::{RawBytes, RelPath};
@@ -37,11 +39,23 @@ impl Default for WalkOptions {
 
 /// What a walk comes upon.
 #[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nearly all are entries: a box would be one more allocation for each"
+)]
 pub enum Found {
     /// Something, with its metadata.
     Entry(WalkEntry),
     /// A name that was listed and was gone when it was looked at: somebody is writing to the tree.
     Vanished(RelPath),
+    /// Something the file system refuses to tell of, to root as well: the mount of a user's own file system, a locked
+    /// encrypted directory. Of a directory that was found already: what is in it.
+    Refused {
+        /// Where.
+        path: RelPath,
+        /// What the kernel said.
+        error: io::Error,
+    },
 }
 
 /// An entry of a walk, which can still be opened safely.
@@ -49,7 +63,8 @@ pub enum Found {
 pub struct WalkEntry {
     /// Its metadata.
     pub entry: Entry,
-    /// A directory on which another file system is mounted, which the walk does not enter.
+    /// Something else is mounted here, which the walk leaves alone: the entry is a directory that is not entered, or an
+    /// empty file.
     pub mount_point: bool,
     dir: Arc<Dir>,
     name: Box<[u8]>,
@@ -80,7 +95,8 @@ impl WalkEntry {
         let (file, stat) = self.dir.open_file(&self.name)?;
         let mut entry = Entry::from_statx(self.entry.path.clone(), &stat)
             .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no longer a regular file"))?;
-        entry.xattrs = xattr::read_open(&file)?;
+        entry.take_xattrs(xattr::read_open(&file)?);
+        entry.take_project(&file);
         Ok((file, entry))
     }
 
@@ -92,16 +108,33 @@ impl WalkEntry {
     pub fn restat(&self, file: &File) -> io::Result<Entry> {
         let mut entry = Entry::from_statx(self.entry.path.clone(), &stat_fd(file)?)
             .ok_or_else(|| io::Error::other("not a regular file"))?;
-        entry.xattrs = xattr::read_open(file)?;
+        entry.take_xattrs(xattr::read_open(file)?);
+        entry.take_project(file);
         Ok(entry)
     }
 
-    /// Reads the extended attributes and ACLs.
+    /// Reads the extended attributes and ACLs into the entry.
     ///
     /// # Errors
-    /// `NotFound` when the entry is gone; otherwise what the kernel says.
-    pub fn read_xattrs(&self) -> io::Result<Xattrs> {
-        if self.entry.path.is_root() { self.dir.xattrs_self() } else { self.dir.xattrs(&self.name) }
+    /// `NotFound` when the entry is gone.
+    pub fn read_xattrs(&mut self) -> io::Result<()> {
+        let root = self.entry.path.is_root();
+        let found = if root { self.dir.xattrs_self() } else { self.dir.xattrs(&self.name) }?;
+        // What is mounted here has its own.
+        if !self.mount_point {
+            self.entry.take_xattrs(found);
+        }
+        Ok(())
+    }
+
+    /// Opens a regular file, to see that it can be read, and to learn its project.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn look_inside(&mut self) -> io::Result<()> {
+        let (file, _) = self.dir.open_file(&self.name)?;
+        self.entry.take_project(&file);
+        Ok(())
     }
 }
 
@@ -148,9 +181,10 @@ impl Walk {
         let mut entry =
             Entry::from_statx(path.clone(), &stat).ok_or_else(|| describe(Errno::NOTDIR.into()))?;
         if self.options.xattrs {
-            entry.xattrs = root.xattrs_self().map_err(describe)?;
+            entry.take_xattrs(root.xattrs_self().map_err(describe)?);
         }
-        let names = self.list(&root, &path)?;
+        entry.take_project(&*root);
+        let names = self.list(&root, &path)?.map_err(|e| TreeError::io("list", &path, e))?;
         if let Some(top) = self.stack.top() {
             *top = names;
         }
@@ -158,26 +192,33 @@ impl Walk {
     }
 
     /// The names in a directory, as far as there is memory for them.
-    fn list(&mut self, dir: &Dir, path: &RelPath) -> TreeResult<Names> {
-        let names = dir.names(NAMES - self.names).map_err(|e| TreeError::io("list", path, e))?;
-        let names = names.ok_or_else(|| TreeError::limit(Limit::Names, path))?;
+    fn list(&mut self, dir: &Dir, path: &RelPath) -> TreeResult<io::Result<Names>> {
+        let names = match dir.names(NAMES - self.names) {
+            Ok(names) => names.ok_or_else(|| TreeError::limit(Limit::Names, path))?,
+            Err(e) => return Ok(Err(e)),
+        };
         self.names += names.memory();
-        Ok(names)
+        Ok(Ok(names))
     }
 
-    fn enter(&mut self, parent: &Dir, name: &[u8]) -> TreeResult<()> {
+    fn enter(&mut self, parent: &Dir, name: &[u8]) -> Option<TreeResult<Found>> {
         let path = |stack: &DirStack<Names>| stack.path_of(name);
         match parent.open_dir(name) {
-            Ok(dir) if !self.options.cross_mounts && dir.mount() != self.stack.root().mount() => Ok(()),
-            Ok(_) if self.stack.depth() >= DEPTH => Err(TreeError::limit(Limit::Depth, &path(&self.stack))),
-            Ok(dir) => {
-                let names = self.list(&dir, &path(&self.stack))?;
-                self.stack.enter(name, Arc::new(dir), names);
-                Ok(())
+            Ok(dir) if !self.options.cross_mounts && dir.mount() != self.stack.root().mount() => None,
+            Ok(_) if self.stack.depth() >= DEPTH => {
+                Some(Err(TreeError::limit(Limit::Depth, &path(&self.stack))))
             }
+            Ok(dir) => match self.list(&dir, &path(&self.stack)) {
+                Ok(Ok(names)) => {
+                    self.stack.enter(name, Arc::new(dir), names);
+                    None
+                }
+                Ok(Err(e)) => Some(refused_or(path(&self.stack), "list", e)),
+                Err(limit) => Some(Err(limit)),
+            },
             // Gone, or no longer a directory: it was one when it was given out.
-            Err(e) if gone(&e) => Ok(()),
-            Err(e) => Err(TreeError::io("open directory", &path(&self.stack), e)),
+            Err(e) if gone(&e) => None,
+            Err(e) => Some(refused_or(path(&self.stack), "open directory", e)),
         }
     }
 
@@ -191,20 +232,27 @@ impl Walk {
     fn visit(&mut self, path: RelPath, dir: Arc<Dir>, name: Box<[u8]>) -> TreeResult<Found> {
         let stat = match dir.stat(&name) {
             Err(e) if gone(&e) => return Ok(Found::Vanished(path)),
-            other => other.map_err(|e| TreeError::io("read", &path, e))?,
+            Err(e) => return refused_or(path, "read", e),
+            Ok(stat) => stat,
         };
+        let mounted = !self.options.cross_mounts && mount_of(&stat) != self.stack.root().mount();
         match self.describe(&path, &dir, &name, &stat) {
-            Ok(entry) => {
-                let mount_point = entry.is_dir()
-                    && !self.options.cross_mounts
-                    && mount_of(&stat) != self.stack.root().mount();
+            Ok(mut entry) => {
+                let mount_point = mounted && (entry.is_dir() || knows_mount(&stat));
+                if mount_point {
+                    entry.forget_contents();
+                } else if entry.is_dir()
+                    && let Ok(dir) = dir.open_dir(&name)
+                {
+                    entry.take_project(&dir);
+                }
                 if entry.is_dir() && !mount_point {
                     self.enter = Some((Arc::clone(&dir), name.clone()));
                 }
                 Ok(Found::Entry(WalkEntry { entry, mount_point, dir, name }))
             }
             Err(e) if gone(&e) => Ok(Found::Vanished(path)),
-            Err(e) => Err(TreeError::io("read", &path, e)),
+            Err(e) => refused_or(path, "read", e),
         }
     }
 
@@ -219,7 +267,7 @@ impl Walk {
             };
         }
         if self.options.xattrs {
-            entry.xattrs = dir.xattrs(name)?;
+            entry.take_xattrs(dir.xattrs(name)?);
         }
         Ok(entry)
     }
@@ -234,9 +282,9 @@ impl Iterator for Walk {
             return Some(self.start());
         }
         if let Some((parent, name)) = self.enter.take()
-            && let Err(problem) = self.enter(&parent, &name)
+            && let Some(problem) = self.enter(&parent, &name)
         {
-            return Some(Err(problem));
+            return Some(problem);
         }
         loop {
             let Some(name) = self.stack.top()?.take().map(Box::<[u8]>::from) else {
@@ -260,6 +308,55 @@ impl Iterator for Walk {
             });
         }
     }
+}
+
+impl Entry {
+    /// Learns the project from the open file, unless it is known already.
+    fn take_project(&mut self, file: impl AsFd) {
+        let project = Project::of(file);
+        if self.project == 0 {
+            self.project = project.id;
+        }
+        self.flags.set(FileFlags::PROJECT, project.inherited || self.flags.contains(FileFlags::PROJECT));
+    }
+
+    /// What is mounted over this is not of its tree, and what is below cannot be seen.
+    fn forget_contents(&mut self) {
+        if !self.is_dir() {
+            self.kind = Kind::File;
+        }
+        (self.size, self.nlink, self.project) = (0, 1, 0);
+        self.xattrs.clear();
+        self.flags = FileFlags::empty();
+        self.unread = vec!["what is mounted there is not part of the copy".to_owned()];
+    }
+}
+
+/// What is found where the kernel tells nothing; an error where more may be wrong than that.
+fn refused_or(path: RelPath, action: &'static str, error: io::Error) -> TreeResult<Found> {
+    if is_refused(&error) {
+        Ok(Found::Refused { path, error })
+    } else {
+        Err(TreeError::io(action, &path, error))
+    }
+}
+
+/// Whether an error says that this one thing cannot be read by anybody, for as long as it stays as it is. A disk that
+/// fails is something else.
+pub fn is_refused(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(
+            Errno::ACCESS
+                | Errno::PERM
+                | Errno::NOKEY
+                | Errno::KEYEXPIRED
+                | Errno::KEYREVOKED
+                | Errno::NOTCONN
+                | Errno::OVERFLOW
+                | Errno::NOTSUP
+        )
+    )
 }
 
 /// Whether an error says that what was listed is no longer there, or is something else now.

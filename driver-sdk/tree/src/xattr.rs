@@ -10,13 +10,20 @@ use rustix::io::Errno;
 
 use crate::entry::Xattrs;
 use crate::path::RawBytes;
+use crate::walk::gone;
 
 /// No value and no list of names is longer (the kernel's XATTR_SIZE_MAX and XATTR_LIST_MAX).
 const LONGEST: usize = 65536;
 
+/// With so many free bytes a file system is not full: no value is larger.
+const ROOM: u64 = 1 << 20;
+
 /// POSIX ACLs, of the entry and for what will be made in a directory.
 pub(crate) const ACL_ACCESS: &str = "system.posix_acl_access";
 pub(crate) const ACL_DEFAULT: &str = "system.posix_acl_default";
+
+/// What is asked for by name where a list cannot be had: it decides who may do what.
+const KNOWN: [&str; 4] = [ACL_ACCESS, ACL_DEFAULT, "security.capability", "security.selinux"];
 
 /// The names under which XFS shows root its POSIX ACLs once more. Set on another file system they would be attributes of no
 /// meaning, which come back to XFS as old ACLs.
@@ -31,16 +38,24 @@ fn kept(name: &[u8]) -> bool {
         || name == ACL_DEFAULT.as_bytes()
 }
 
+/// Attributes, and what could not be read of them, in words.
+pub(crate) type Found = (Xattrs, Vec<String>);
+
 /// The attributes of what is at `path`, not following a link in its last component. None where the file system has none.
-pub(crate) fn read(path: &Path) -> io::Result<Xattrs> {
+///
+/// An attribute that cannot be read is left out.
+///
+/// # Errors
+/// When there is nothing at `path` any more.
+pub(crate) fn read(path: &Path) -> io::Result<Found> {
     collect(
         |room| rustix::fs::llistxattr(path, spare_capacity(room)),
         |name, room| rustix::fs::lgetxattr(path, name, spare_capacity(room)),
     )
 }
 
-/// The attributes of what `fd` has open.
-pub(crate) fn read_open(fd: impl AsFd) -> io::Result<Xattrs> {
+/// As [`read`], of what `fd` has open.
+pub(crate) fn read_open(fd: impl AsFd) -> io::Result<Found> {
     collect(
         |room| rustix::fs::flistxattr(&fd, spare_capacity(room)),
         |name, room| rustix::fs::fgetxattr(&fd, name, spare_capacity(room)),
@@ -50,11 +65,22 @@ pub(crate) fn read_open(fd: impl AsFd) -> io::Result<Xattrs> {
 fn collect(
     list: impl FnMut(&mut Vec<u8>) -> rustix::io::Result<usize>,
     mut get: impl FnMut(&[u8], &mut Vec<u8>) -> rustix::io::Result<usize>,
-) -> io::Result<Xattrs> {
+) -> io::Result<Found> {
     let mut names = Vec::new();
+    let mut unread = Vec::new();
     match with_room(&mut names, list) {
-        Err(Errno::NOTSUP) => return Ok(Xattrs::new()),
-        other => other?,
+        Err(Errno::NOTSUP) => return Ok(Found::default()),
+        Err(e) if gone(&e.into()) => return Err(e.into()),
+        Err(e) => {
+            unread.push(match e {
+                Errno::TOOBIG => {
+                    "it has more extended attributes than the kernel lists (64 KiB of names)".to_owned()
+                }
+                e => format!("its extended attributes cannot be listed: {}", io::Error::from(e)),
+            });
+            names = KNOWN.join("\0").into_bytes();
+        }
+        Ok(()) => {}
     }
     let mut found = Xattrs::new();
     for name in names.split(|b| *b == 0).filter(|n| kept(n)) {
@@ -62,13 +88,15 @@ fn collect(
         match with_room(&mut value, |room| get(name, room)) {
             // Taken away since it was listed, or listed for us but not ours to read.
             Err(Errno::NODATA | Errno::NOTSUP) => {}
-            other => {
-                other?;
-                found.insert(RawBytes::from(name), RawBytes::from(value));
+            Err(e) if gone(&e.into()) => return Err(e.into()),
+            Err(e) => {
+                let name = RawBytes::from(name);
+                unread.push(format!("its attribute {name} cannot be read: {}", io::Error::from(e)));
             }
+            Ok(()) => drop(found.insert(RawBytes::from(name), RawBytes::from(value))),
         }
     }
-    Ok(found)
+    Ok((found, unread))
 }
 
 /// Runs `fill` with a little room, and once more with all it can need.
@@ -92,4 +120,12 @@ fn with_room(
 /// Gives `path` (a `/proc/self/fd` link, which leads to an inode already opened and checked) the attribute.
 pub(crate) fn set(path: &Path, name: &RawBytes, value: &RawBytes) -> io::Result<()> {
     Ok(rustix::fs::setxattr(path, name.as_bytes(), value.as_bytes(), XattrFlags::empty())?)
+}
+
+/// Whether a file system has no room for this attribute, though it has room: each has its own limit for those of one file.
+pub(crate) fn too_large(fd_path: &Path, error: &io::Error) -> bool {
+    Errno::from_io_error(error) == Some(Errno::NOSPC)
+        && rustix::fs::statvfs(fd_path).is_ok_and(|space| {
+            space.f_bavail.saturating_mul(space.f_frsize) > ROOM && (space.f_files == 0 || space.f_ffree > 0)
+        })
 }

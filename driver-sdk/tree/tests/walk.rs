@@ -17,6 +17,7 @@ fn paths(root: &Path) -> Vec<String> {
         .map(|found| match found.unwrap() {
             Found::Entry(found) => found.entry.path.to_string(),
             Found::Vanished(path) => panic!("{path} vanished"),
+            Found::Refused { path, error } => panic!("{path}: {error}"),
         })
         .collect()
 }

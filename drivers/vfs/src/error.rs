@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use convoy_driver_sdk::flock::LockError;
 use convoy_driver_sdk::mountinfo::MountinfoError;
 use convoy_driver_sdk::records::RecordError;
-use convoy_driver_sdk::tree::TreeError;
+use convoy_driver_sdk::tree::{Losses, TreeError};
 use convoy_driver_sdk::{DriverError, ErrorKind, Name};
 
 pub(crate) type VfsResult<T> = Result<T, VfsError>;
@@ -65,6 +65,8 @@ pub(crate) enum VfsError {
     BlockRestore,
     #[error("the tree has no file disk.img, which a volume for a virtual machine must have")]
     NoImage,
+    #[error("the file system refuses {count} things of the snapshot, the first of them: {first}")]
+    Refused { count: u64, first: String },
     #[error("{0:?} is not an open restore")]
     NoRestore(String),
     #[error("the file {} is damaged: {reason}", path.display())]
@@ -87,6 +89,14 @@ pub(crate) enum VfsError {
 /// For `map_err`: what was being done, and where.
 pub(crate) fn io_error<E: Into<io::Error>>(action: &'static str, path: &Path) -> impl Fn(E) -> VfsError {
     move |source| VfsError::Io { action, path: path.to_owned(), source: source.into() }
+}
+
+/// Fails if the file system has refused something that a volume is made of.
+pub(crate) fn refuse_losses(losses: Losses) -> VfsResult<()> {
+    match losses.texts.into_iter().next() {
+        None => Ok(()),
+        Some(first) => Err(VfsError::Refused { count: losses.count, first }),
+    }
 }
 
 impl From<VfsError> for DriverError {
@@ -133,7 +143,7 @@ impl From<VfsError> for DriverError {
                 .hint("a vfs volume is used where it is: mount it without a mount point"),
             VfsError::NoSize(_) => new(ErrorKind::Unsupported)
                 .hint("only a volume made for a virtual machine (--vm) has a size; others use what the file system has"),
-            VfsError::BlockRestore => new(ErrorKind::Unsupported),
+            VfsError::BlockRestore | VfsError::Refused { .. } => new(ErrorKind::Unsupported),
             VfsError::Reserved
             | VfsError::NotADirectory(_)
             | VfsError::BadOption { .. }

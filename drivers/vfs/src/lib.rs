@@ -20,6 +20,7 @@ mod layout;
 mod listing;
 mod locks;
 mod options;
+mod project;
 mod record;
 mod restore;
 mod shelter;

@@ -1,7 +1,5 @@
 //! Restoring: a directory that is no volume until everything is in it.
 
-use std::fs;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::sync::PoisonError;
 
 use convoy_driver_sdk::protocol::{
@@ -14,6 +12,7 @@ use crate::driver::VfsDriver;
 use crate::error::{VfsError, VfsResult, io_error};
 use crate::layout::{CONFIG, IMAGE};
 use crate::options::CreateOptions;
+use crate::project;
 use crate::record::{Incarnation, VolumeRecord};
 use crate::volumes::{open_image, set_owner};
 use crate::workspace::{DATA, Kind, Parcel, exists};
@@ -52,7 +51,7 @@ impl VfsDriver {
         let incarnation = Incarnation::new();
         let parcel = self.workspace.parcel(Kind::Volume, &name, Some(&incarnation))?;
         let data = parcel.join(DATA);
-        fs::DirBuilder::new().mode(0o700).create(&data).map_err(io_error("make the directory", &data))?;
+        self.make_data(&data)?;
         let handle = format!("restore-{}", self.number());
         let storage = StableStorage::of(parcel.path())?;
         let size = request.size.unwrap_or(0);
@@ -131,6 +130,8 @@ impl VfsDriver {
         if target.options.changes_directory() {
             set_owner(&data, &target.options)?;
         }
+        // What was restored may have brought another along.
+        project::join(&data, &self.layout.path).map_err(io_error("set the project of", &data))?;
         target.storage.sync()?;
         Ok(record)
     }

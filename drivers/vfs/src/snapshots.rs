@@ -19,9 +19,10 @@ use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
 use crate::driver::VfsDriver;
-use crate::error::{VfsError, VfsResult, io_error};
+use crate::error::{VfsError, VfsResult, io_error, refuse_losses};
 use crate::layout::{INDEX, SNAPSHOT_FILE, TREE};
 use crate::options::CreateOptions;
+use crate::project;
 use crate::record::{SnapshotFile, SnapshotRecord, VolumeRecord};
 use crate::workspace::{Kind, Parcel, exists, place};
 
@@ -86,6 +87,8 @@ impl VfsDriver {
             }
             let data = self.present(&record)?;
             let parcel = self.workspace.parcel(Kind::Snapshot, volume, record.incarnation.as_ref())?;
+            let config = self.layout.config();
+            project::join(parcel.path(), &config).map_err(io_error("set the project of", parcel.path()))?;
             match self.freeze(&record, snapshot, &data, &parcel, context) {
                 Ok(()) => {}
                 Err(error) => {
@@ -135,6 +138,7 @@ impl VfsDriver {
             previous: previous.map(|dir| Previous { tree: dir.join(TREE), index: dir.join(INDEX) }),
             index: Some(parcel.join(INDEX)),
             observer: Some(&follow),
+            aside: Some(0),
         };
         let report = copy_tree(data, &tree, &options).map_err(|e| explain(e, context))?;
         for warning in &report.warnings {
@@ -221,7 +225,7 @@ impl VfsDriver {
             record.snapshots.remove(snapshot);
             if let Err(error) = self.records.save(volume, &record) {
                 if exists(&parcel.join(SNAPSHOT_FILE)) {
-                    fs::rename(parcel.path(), &dir).map_err(io_error("move", parcel.path()))?;
+                    place(parcel.path(), &dir)?;
                 }
                 return Err(error.into());
             }
@@ -290,6 +294,5 @@ pub(crate) fn unpack_into(archive: &Path, tree: &Path, context: &Context) -> Vfs
     let file = File::open(archive).map_err(io_error("open", archive))?;
     let tar = MultiGzDecoder::new(BufReader::with_capacity(1 << 18, file));
     unpack_tar(tar, &writer, &|| context.check().is_ok()).map_err(|e| explain(e, context))?;
-    writer.finish()?;
-    Ok(())
+    refuse_losses(writer.finish()?.losses)
 }

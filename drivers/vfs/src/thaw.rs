@@ -11,9 +11,10 @@ use rustix::fs::{CWD, FlockOperation, RenameFlags};
 use rustix::io::Errno;
 
 use crate::driver::VfsDriver;
-use crate::error::{VfsError, VfsResult, io_error};
+use crate::error::{VfsError, VfsResult, io_error, refuse_losses};
 use crate::layout::{CONFIG, IMAGE};
 use crate::options::CreateOptions;
+use crate::project;
 use crate::record::{Incarnation, SnapshotRecord, VolumeRecord};
 use crate::restore::Target;
 use crate::snapshots::{Follow, explain, unpack_into};
@@ -36,6 +37,7 @@ impl VfsDriver {
         let incarnation = Incarnation::new();
         let parcel = self.workspace.parcel(Kind::Volume, &name, Some(&incarnation))?;
         let storage = StableStorage::of(parcel.path())?;
+        self.make_data(&parcel.join(DATA))?;
         self.thaw(&source, snapshot, &parcel.join(DATA), context)?;
         let size = if options.vm { request.size.unwrap_or(0) } else { 0 };
         check_size(&name, &parcel.join(DATA), size)?;
@@ -62,17 +64,24 @@ impl VfsDriver {
             let parcel = self.workspace.parcel(Kind::Revert, name, record.incarnation.as_ref())?;
             let new = parcel.join(DATA);
             let storage = StableStorage::of(parcel.path())?;
+            self.make_data(&new)?;
+            let own = project::of(&data);
+            project::give(&new, own).map_err(io_error("set the project of", &new))?;
             self.thaw(&record, &found, &new, context)?;
             storage.sync()?;
             // The last moment: nobody waits for it any more.
             context.check()?;
-            if let Err(error) = exchange(&parcel, &here) {
+            let exchanged = project::join(&new, &self.layout.path)
+                .map_err(io_error("set the project of", &new))
+                .and_then(|()| exchange(&parcel, &here));
+            if let Err(error) = exchanged {
                 if exists(&parcel.join(OLD)) {
                     // Not even undone: the next start finishes it.
                     parcel.keep();
                 }
                 return Err(error);
             }
+            project::give(&here, own).map_err(io_error("set the project of", &here))?;
             self.named(self.names.begin())?;
             if let Some(size) = changed_size(&record, &here) {
                 record.size = size;
@@ -84,7 +93,13 @@ impl VfsDriver {
         Ok(self.volume(&record))
     }
 
-    /// Copies a snapshot to a directory that is not there yet. Blocks are shared where the file system can.
+    /// Makes the empty directory of a volume's data, in the project of where it will be.
+    pub(crate) fn make_data(&self, data: &Path) -> VfsResult<()> {
+        fs::DirBuilder::new().mode(0o700).create(data).map_err(io_error("make the directory", data))?;
+        project::join(data, &self.layout.path).map_err(io_error("set the project of", data))
+    }
+
+    /// Copies a snapshot to an empty directory. Blocks are shared where the file system can.
     fn thaw(
         &self,
         volume: &VolumeRecord,
@@ -100,17 +115,16 @@ impl VfsDriver {
                 path: from,
             });
         }
-        fs::DirBuilder::new().mode(0o700).create(to).map_err(io_error("make the directory", to))?;
         if !snapshot.is_tree() {
             return unpack_into(&from, to, context);
         }
         let follow = Follow::new(context);
-        let options = CopyOptions { threads: 0, previous: None, index: None, observer: Some(&follow) };
+        let options = CopyOptions { observer: Some(&follow), ..CopyOptions::default() };
         let report = copy_tree(&from, to, &options).map_err(|e| explain(e, context))?;
         for warning in &report.warnings {
             tracing::warn!(volume = %volume.name, snapshot = %snapshot.name, "{warning}");
         }
-        Ok(())
+        refuse_losses(report.losses)
     }
 }
 

@@ -150,7 +150,7 @@ impl VfsDriver {
         if record.prepare_for_vm {
             let parcel = self.workspace.parcel(Kind::Volume, &record.name, record.incarnation.as_ref())?;
             let data = parcel.join(DATA);
-            make_dir(&data)?;
+            self.make_data(&data)?;
             if options.changes_directory() {
                 set_owner(&data, options)?;
             }
@@ -278,7 +278,7 @@ impl VfsDriver {
             return;
         }
         for (from, to) in moves.iter().filter(|(from, to)| exists(to) && !exists(from)) {
-            if let Err(error) = fs::rename(to, from) {
+            if let Err(error) = place(to, from) {
                 tracing::error!(from = %to.display(), to = %from.display(), %error, "cannot undo a delete");
             }
         }

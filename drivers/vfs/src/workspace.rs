@@ -23,12 +23,13 @@ use std::time::{Duration, Instant, SystemTime};
 
 use convoy_driver_sdk::flock::{LockError, LockFile};
 use convoy_driver_sdk::records::RecordStore;
-use convoy_driver_sdk::tree::remove_tree;
+use convoy_driver_sdk::tree::{Project, remove_tree};
 use convoy_driver_sdk::{Name, atomic};
 
 use crate::error::{VfsResult, io_error};
 use crate::layout::{Layout, SNAPSHOT_FILE};
 use crate::locks::Locks;
+use crate::project;
 use crate::record::{Incarnation, SnapshotFile, VolumeRecord};
 use crate::thaw::changed_size;
 use crate::trash::{self, ATTEMPTS, Trash, set_aside};
@@ -178,6 +179,8 @@ impl Workspace {
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => continue,
                 other => other.map_err(io_error("make the directory", &dir))?,
             }
+            // Whatever is moved here for a while keeps the project it has.
+            project::give(&dir, Project::default()).map_err(io_error("set the project of", &dir))?;
             match LockFile::try_acquire(dir.join(LOCK)) {
                 Ok(lock) => return Ok(Arc::clone(home.insert(Arc::new(Home { dir, lock })))),
                 // Taken for a leftover in the instant before it was locked: again.
@@ -561,7 +564,14 @@ pub(crate) fn exists(path: &Path) -> bool {
 pub(crate) fn place(from: &Path, to: &Path) -> VfsResult<()> {
     if let Some(dir) = to.parent() {
         atomic::create_dir(dir, 0o700).map_err(io_error("make the directory", dir))?;
-        rename_lifting(from, to).map_err(io_error("move", from))?;
+        let moved = match rename_lifting(from, to) {
+            // Another project has to be that of the directory, if that is what it was.
+            Err(e) if e.kind() == io::ErrorKind::CrossesDevices && project::of(dir).inherited => {
+                project::join(from, dir).and_then(|()| rename_lifting(from, to))
+            }
+            other => other,
+        };
+        moved.map_err(io_error("move", from))?;
         atomic::sync_dir(dir).map_err(io_error("sync the directory", dir))?;
     }
     Ok(())

@@ -66,8 +66,10 @@ impl LoopImages {
                 let text = format!("the volume {volume} has a snapshot {snapshot} already");
                 return Err(DriverError::new(ErrorKind::AlreadyExists, text));
             }
+            // Not later than what the snapshot shows: what is younger a backup does not take for unchanged.
+            let created = Timestamp::now();
             let work = self.share_volume(volume, *freeze, context)?;
-            let taken = TakenSnapshot { created: Timestamp::now(), grow: record.grow };
+            let taken = TakenSnapshot { created, grow: record.grow };
             record.snapshots.insert(snapshot.clone(), taken);
             self.images.place_snapshot(&work, volume, snapshot).inspect_err(|_| images::discard(&work))?;
             self.records.save(volume, &record).inspect_err(|_| {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use convoy_tree::Losses;
 use futures::stream::BoxStream;
 
 use crate::crypt::StoreKey;
@@ -185,6 +186,8 @@ pub struct BackupSummary {
     pub stats: BackupStats,
     /// Counts the encrypted backups of the volume; 0 for one in the clear.
     pub sequence: u64,
+    /// What is not in it, and why; the first hundred of those that [`BackupStats::warnings`] counts.
+    pub warnings: Vec<String>,
 }
 
 /// Where a backup goes.
@@ -236,6 +239,9 @@ pub struct RestoreOptions {
     pub key: Option<StoreKey>,
     /// Whether a backup that is not encrypted is restored.
     pub unencrypted: Unencrypted,
+    /// Keep what was restored although the target refused a part of it. Otherwise that is an error, once everything else
+    /// was restored.
+    pub allow_losses: bool,
 }
 
 /// A backup was restored, every byte of it verified.
@@ -249,8 +255,10 @@ pub struct RestoreSummary {
     pub bytes: u64,
     /// Bytes that were read from the store.
     pub bytes_read: u64,
-    /// What could not be kept, in words: attributes the file system cannot hold.
+    /// What a user should know and may do without: flags and projects that could not be set.
     pub warnings: Vec<String>,
+    /// What the target refused; only with [`RestoreOptions::allow_losses`].
+    pub losses: Losses,
 }
 
 /// What is known of a backup.

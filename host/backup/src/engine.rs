@@ -27,6 +27,7 @@ pub(crate) mod tree_backup;
 pub(crate) mod tree_restore;
 pub(crate) mod trust;
 pub(crate) mod verify;
+pub(crate) mod warnings;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! What can go wrong with backups: what was expected, what was found, the way out.
 
 use convoy_objectstore::StoreError;
-use convoy_tree::TreeError;
+use convoy_tree::{Losses, TreeError};
 
 /// The result of a backup operation.
 pub type BackupResult<T> = Result<T, BackupError>;
@@ -171,6 +171,14 @@ pub enum BackupError {
         /// The directory.
         path: String,
     },
+    /// The target's file system cannot hold all of the backup.
+    #[error("{}", say_losses(.backup, .losses))]
+    Losses {
+        /// The backup.
+        backup: String,
+        /// What it refused.
+        losses: Losses,
+    },
     /// The source was written to while it was read.
     #[error("{path} changed while it was being read: back up a snapshot, which nobody writes to")]
     SourceChanged {
@@ -180,6 +188,18 @@ pub enum BackupError {
     /// Something asked for is not possible.
     #[error("{0}")]
     Invalid(String),
+}
+
+/// How many losses are named in an error: a line should hold them.
+const NAMED: usize = 3;
+
+fn say_losses(backup: &str, losses: &Losses) -> String {
+    let named = losses.texts.iter().take(NAMED).cloned().collect::<Vec<_>>().join("; ");
+    let more = if losses.count > NAMED as u64 { "; and more" } else { "" };
+    format!(
+        "the file system restored to refuses {} of the things in backup {backup} ({named}{more}): nothing was kept",
+        losses.count
+    )
 }
 
 impl BackupError {

@@ -28,6 +28,7 @@ pub use api::{
     FaultKind, Format, Listing, ParentInfo, PruneOptions, PruneSummary, RestoreOptions, RestoreSummary,
     SameFile, Source, SourceExtent, Target, Unencrypted, VerifyOptions, VerifySummary,
 };
+pub use convoy_tree::Losses;
 pub use crypt::{KeySource, StoreKey, add_key, list_keys, remove_key};
 pub use engine::backup::Preparation;
 pub use engine::restore::Vouched;

@@ -91,6 +91,10 @@ pub struct BackupStats {
     pub bytes_added: u64,
     /// Milliseconds it took.
     pub millis: u64,
+    /// Things of the source that are not in the backup, since the file system did not tell them or they were mounted
+    /// from elsewhere.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub warnings: u64,
 }
 
 /// `backup_<name>.cfg`.

@@ -186,6 +186,9 @@ pub struct CreateArgs {
     /// Restore a backup that is not encrypted although a key is named; no key vouches for it
     #[arg(long, requires = "backup")]
     pub allow_unencrypted: bool,
+    /// Keep what can be restored where the file system refuses a part of the backup, and list what it refused
+    #[arg(long, requires = "backup")]
+    pub allow_losses: bool,
     /// Let the storage system copy a backup of another region here first, which may cost money
     #[arg(long, requires = "backup")]
     pub copy: bool,

@@ -100,9 +100,13 @@ impl Failure {
         }
     }
 
-    /// 130 for Ctrl-C, as shells have it; else 1, as 0.5 had it.
+    /// 130 for Ctrl-C, as shells have it; 4 for a restore that was undone for its losses; else 1, as 0.5 had it.
     pub fn exit_code(&self) -> u8 {
-        if matches!(self, Self::Interrupted { .. }) { 130 } else { 1 }
+        match self {
+            Self::Interrupted { .. } => 130,
+            Self::Call(error) if error.is_losses() => 4,
+            _ => 1,
+        }
     }
 }
 
@@ -120,6 +124,15 @@ fn one_line(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_restore_that_was_undone_for_its_losses_has_an_exit_code_of_its_own() {
+        let failed = |kind: &str| {
+            let error = convoy_client::error::ServerError { kind: kind.to_owned(), ..Default::default() };
+            Failure::Call(convoy_client::Error::Server(error)).exit_code()
+        };
+        assert_eq!((failed("losses"), failed("unsupported")), (4, 1));
+    }
 
     #[test]
     fn a_usage_error_is_one_line() {

@@ -31,12 +31,19 @@ pub(crate) async fn follow(
     };
     let mut display = Display::new(form, output);
     let mut job = None;
+    let mut warnings = Vec::new();
     loop {
         tokio::select! {
             line = stream.next() => match line? {
-                Some(StreamLine::Result(answer)) => return Ok(answer),
+                Some(StreamLine::Result(answer)) => {
+                    display.warn(&warnings);
+                    return Ok(answer);
+                }
                 Some(line) => {
                     display.show(&line);
+                    if let StreamLine::Progress(progress) = &line {
+                        warnings.clone_from(&progress.warnings);
+                    }
                     if let StreamLine::Job(id) = line {
                         job = Some(id);
                     }
@@ -122,6 +129,17 @@ impl Display {
             }
             (Self::Bar(bar), StreamLine::Progress(progress)) => bar.advance(progress),
             (Self::Bar(_) | Self::Nowhere, _) => {}
+        }
+    }
+
+    /// Says what the work did not do, where the lines of progress have not said it.
+    fn warn(&mut self, warnings: &[String]) {
+        self.clear();
+        if !matches!(self, Self::Lines) {
+            for warning in warnings {
+                // The work is done, although nobody can see this any more.
+                let _ = writeln!(std::io::stderr(), "warning: {warning}");
+            }
         }
     }
 

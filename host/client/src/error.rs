@@ -4,6 +4,9 @@
 
 use std::path::{Path, PathBuf};
 
+/// The kind of the error that a restore with losses ends with.
+pub const LOSSES: &str = "losses";
+
 /// What a call comes back with.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -112,6 +115,12 @@ impl Error {
     /// Whether the daemon said that the work was cancelled.
     pub fn is_cancelled(&self) -> bool {
         matches!(self, Self::Server(error) if error.kind == "cancelled")
+    }
+
+    /// Whether a restore was undone because the file system refuses a part of the backup
+    /// ([`CreateVolume::allow_losses`](crate::types::CreateVolume::allow_losses) keeps the rest).
+    pub fn is_losses(&self) -> bool {
+        matches!(self, Self::Server(error) if error.kind == LOSSES)
     }
 
     pub(crate) fn connect(socket: &Path, source: std::io::Error) -> Self {

@@ -8,6 +8,7 @@ use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use convoy_client::client::{HINT_HEADER, KIND_HEADER};
+use convoy_client::error::LOSSES;
 use convoy_client::gojson;
 use convoy_driver_sdk::ErrorKind;
 use serde::Serialize;
@@ -68,6 +69,9 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let mut failure = Self::new(error.kind(), error.to_string());
         failure.hint = error.hint();
+        if matches!(error, Error::Losses(_)) {
+            LOSSES.clone_into(&mut failure.kind);
+        }
         failure
     }
 }

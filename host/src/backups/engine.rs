@@ -117,10 +117,11 @@ impl Backups {
         let result = watched(job, &engine, &progress, "reading", Box::pin(running)).await;
         opened.close(&self.volumes, request_id).await;
         let summary = result.map_err(heal)?;
+        job.warn(summary.warnings);
         let url = store.destination.backup_url(&backup, volume);
         tracing::info!(
             %volume, snapshot = %snapshot.name, backup, parent = summary.parent,
-            bytes = summary.stats.bytes, read = summary.stats.bytes_read, added = summary.stats.bytes_added,
+            warnings = summary.stats.warnings, bytes = summary.stats.bytes, read = summary.stats.bytes_read, added = summary.stats.bytes_added,
             "backed up"
         );
         METRICS.moved(Bytes::BackedUp, summary.stats.bytes);
@@ -382,8 +383,13 @@ fn report(store: &Store, summary: &VerifySummary) -> VerifyReport {
 }
 
 fn shown(info: &convoy_backup::BackupInfo, url: &str) -> BackupInfo {
-    // Backups in the clear are shown as always.
     let mut pairs: Pairs = info.to_map(url);
+    if let Some(stats) = &info.stats {
+        pairs.insert("Bytes".to_owned(), stats.bytes.to_string());
+        pairs.insert("BytesAdded".to_owned(), stats.bytes_added.to_string());
+        pairs.insert("Warnings".to_owned(), stats.warnings.to_string());
+    }
+    // Backups in the clear are shown as always.
     for (key, said) in [("Encrypted", info.encrypted), (AUTHENTIC, info.authentic)] {
         if said {
             pairs.insert(key.to_owned(), "true".to_owned());

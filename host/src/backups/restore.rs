@@ -38,7 +38,7 @@ impl Backups {
         self.engine.inspect(Arc::clone(&store.objects), &backup.volume, &backup.backup).await?;
         let secret = Secret::asked(&spec.encryption_key_file, &spec.passphrase_file)?;
         let (key, unencrypted) = store.key_to_read(&self.engine, secret, spec.allow_unencrypted).await?;
-        let options = RestoreOptions { key, unencrypted };
+        let options = RestoreOptions { key, unencrypted, allow_losses: spec.allow_losses };
         let vouched =
             self.engine.vouch(Arc::clone(&store.objects), &backup.volume, &backup.backup, &options).await?;
         let info = vouched.info;
@@ -76,9 +76,15 @@ impl Backups {
             }
         };
         METRICS.moved(Bytes::Restored, summary.bytes);
+        for loss in &summary.losses.texts {
+            tracing::warn!(volume = %name, loss, "refused by the file system");
+        }
         for warning in &summary.warnings {
             tracing::warn!(volume = %name, warning, "not everything could be restored");
         }
+        job.warn(
+            summary.losses.texts.into_iter().map(|loss| format!("lost: {loss}")).chain(summary.warnings),
+        );
         let turn = self.volumes.turn(name, "restore").await?;
         let finish = FinishRestore { handle: handle.clone() };
         match driver.change(finish, &Call::new(request_id).within(CHANGE), &turn).await {

@@ -187,6 +187,7 @@ impl From<BackupError> for Error {
         }
         let kind = match &error {
             BackupError::Io { source, .. } => convoy_driver_sdk::DriverError::io("", source).kind,
+            BackupError::Losses { .. } => return Self::Losses(error.to_string()),
             BackupError::Cancelled => return Self::Cancelled("the work was cancelled".to_owned()),
             BackupError::Busy { .. } | BackupError::LockLost { .. } | BackupError::KeysBusy { .. } => {
                 ErrorKind::Busy

@@ -153,6 +153,9 @@ pub enum Error {
         /// The same without a word of the server's.
         plain: String,
     },
+    /// A restore was undone because the file system refuses a part of the backup.
+    #[error("{0}")]
+    Losses(String),
     /// The driver refused or failed.
     #[error("{0}")]
     Driver(DriverError),
@@ -187,7 +190,7 @@ impl Error {
             | Self::InvalidName(_)
             | Self::UnknownOption { .. }
             | Self::InvalidRequest(_) => ErrorKind::InvalidArgument,
-            Self::FixedMountPoint(_) | Self::Unsupported { .. } => ErrorKind::Unsupported,
+            Self::FixedMountPoint(_) | Self::Unsupported { .. } | Self::Losses(_) => ErrorKind::Unsupported,
             Self::Ledger { .. } => ErrorKind::Internal,
             Self::Cancelled(_) => ErrorKind::Cancelled,
             Self::NotForDocker { .. } => ErrorKind::PermissionDenied,
@@ -222,6 +225,10 @@ impl Error {
             Self::ScheduleNotFound(_) => "`convoy schedule list` shows the schedules",
             Self::MountedElsewhere { .. } => "take that mount back first",
             Self::Busy { .. } => "try again; `convoy jobs list` shows what is running",
+            Self::Losses(_) => {
+                "restore into another driver or file system, or keep the rest with --allow-losses (allow-losses=true \
+                 for Docker)"
+            }
             Self::Ledger { .. } => "make room on, or repair, the file system of the daemon's root",
             _ => return None,
         };

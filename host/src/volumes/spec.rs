@@ -13,7 +13,7 @@ use std::sync::Arc;
 pub const STANDARD: [&str; 4] = ["id", "type", "iops", "vm"];
 
 /// The options of Docker's creates that are convoy's own and no driver's.
-const OWN: [&str; 6] = ["driver", "size", "backup", "snapshot", "endpoint", "retain"];
+const OWN: [&str; 7] = ["driver", "size", "backup", "snapshot", "endpoint", "retain", "allow-losses"];
 
 /// A volume to be made.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -34,6 +34,8 @@ pub struct CreateSpec {
     pub passphrase_file: String,
     /// Whether a backup is restored that is not encrypted although a key is named. Docker's calls cannot say it.
     pub allow_unencrypted: bool,
+    /// Keep what can be restored where the file system refuses a part of the backup.
+    pub allow_losses: bool,
     /// What becomes of the data when Docker removes the volume; `None`: what holds for all.
     pub docker_remove: Option<DockerRemove>,
     /// Every other option by name, the standard ones among them.
@@ -62,6 +64,10 @@ impl CreateSpec {
                 "snapshot" => spec.snapshot = value,
                 "endpoint" if value.is_empty() => {}
                 "endpoint" => return Err(DockerRules::no_endpoint()),
+                "allow-losses" => {
+                    spec.allow_losses =
+                        truth(&value).ok_or_else(|| invalid("allow-losses", &value, "true or false"))?;
+                }
                 "retain" => {
                     let policy = value
                         .parse::<DockerRemove>()
@@ -182,7 +188,7 @@ mod tests {
         for option in OWN.into_iter().chain(STANDARD) {
             let value = match option {
                 "retain" => "keep",
-                "vm" => "true",
+                "vm" | "allow-losses" => "true",
                 _ => "1",
             };
             let CreateSpec {
@@ -197,10 +203,13 @@ mod tests {
                 backup,
                 // Held against what the driver says of them: see `check_option`.
                 options,
+                // It concerns what is restored into the new volume alone.
+                allow_losses,
                 // Never.
                 endpoint,
                 encryption_key_file,
                 passphrase_file,
+                allow_unencrypted,
                 docker,
             } = match spec(&[(option, value)]) {
                 Ok(spec) => spec,
@@ -210,7 +219,8 @@ mod tests {
                 }
             };
             assert_eq!(endpoint + &encryption_key_file + &passphrase_file, "", "{option}");
-            assert!(docker.is_some(), "{option}");
+            assert!(docker.is_some() && !allow_unencrypted, "{option}");
+            assert_eq!(allow_losses, option == "allow-losses");
             assert_eq!(!driver.is_empty(), option == "driver");
             assert_eq!(size.is_some(), option == "size");
             assert_eq!(docker_remove.is_some(), option == "retain");

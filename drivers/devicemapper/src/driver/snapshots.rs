@@ -35,6 +35,8 @@ impl DeviceMapper {
         // Whether asked for (`freeze`) or not, the kernel freezes a mounted file system: it costs a flush, and a
         // snapshot of a moving file system would be worth little.
         let held = self.hold(&record, context)?;
+        // Not later than what the snapshot shows: what is younger a backup does not take for unchanged.
+        let created_time = Timestamp::now();
         let begun = self.begin(&format!("create snapshot {name} of {volume}"), context, |id| {
             self.pool.create_snapshot(id, record.dev_id, volume)
         });
@@ -44,13 +46,8 @@ impl DeviceMapper {
             self.undo(id, None, context);
             return Err(error);
         }
-        let taken = SnapshotRecord {
-            name: name.clone(),
-            created_time: Timestamp::now(),
-            dev_id: id,
-            activated: false,
-            size: None,
-        };
+        let taken =
+            SnapshotRecord { name: name.clone(), created_time, dev_id: id, activated: false, size: None };
         let changed = self.store.change(volume, |record| {
             record.snapshots.insert(name.clone(), taken.clone());
         });

@@ -76,3 +76,102 @@ fn xfs() {
 fn btrfs() {
     run("mkfs.btrfs", &["-q"], true);
 }
+
+fn run_program(program: &str, args: &[&str], path: &Path) -> String {
+    let out = Command::new(program).args(args).arg(path).output().unwrap();
+    assert!(out.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&out.stderr));
+    String::from_utf8_lossy(&out.stdout).into_owned()
+}
+
+/// The project of something, and those of its flags that are kept.
+fn flags(path: &Path) -> String {
+    let listed = run_program("lsattr", &["-d", "-p"], path);
+    let mut parts = listed.split_whitespace();
+    let project = parts.next().unwrap().to_owned();
+    let letters: String = parts.next().unwrap().chars().filter(|c| "iadP".contains(*c)).collect();
+    format!("{project} {letters}")
+}
+
+#[test]
+fn a_quick_change_is_in_the_snapshot_whatever_clock_the_volume_has() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some((place, _mounted)) = fresh(dir.path(), "mkfs.ext4", &["-q", "-I", "128"]) else { return };
+    let bed = Bed::new(builtin);
+    let client = bed.open();
+    fs::create_dir(place.join("db")).unwrap();
+    std::os::unix::fs::symlink(place.join("db"), bed.volume("db")).unwrap();
+    client.create("db").unwrap();
+    fs::write(bed.volume("db").join("f"), "old").unwrap();
+    client.snapshot("db", "one").unwrap();
+    fs::write(bed.volume("db").join("f"), "new").unwrap();
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    client.snapshot("db", "two").unwrap();
+    for (snapshot, content) in [("one", "old"), ("two", "new")] {
+        let (opened, path) = client.open_snapshot("db", snapshot).unwrap();
+        assert_eq!(fs::read_to_string(path.join("f")).unwrap(), content);
+        client.close_snapshot(opened);
+    }
+}
+
+/// What needs a rename into `vfs.path`: clone, revert, restore, and a delete, which goes the other way.
+fn everything_is_renamed(bed: &Bed, project: &str) {
+    use crate::support::{name, options};
+    use convoy_driver_sdk::protocol::{CloneVolume, FinishRestore, RevertVolume};
+    let client = bed.open();
+    client.create("vol1").unwrap();
+    let file = |volume: &str| bed.volume(volume).join("file");
+    fs::write(file("vol1"), "then").unwrap();
+    run_program("chattr", &["+i"], &file("vol1"));
+    client.snapshot("vol1", "snap").unwrap();
+    run_program("chattr", &["-i"], &file("vol1"));
+    fs::write(file("vol1"), "now").unwrap();
+    client.snapshot("vol1", "later").unwrap();
+    let revert = || client.call(RevertVolume { name: name("vol1"), snapshot: name("snap") });
+    revert().unwrap();
+    let clone = CloneVolume {
+        name: name("copy"),
+        source: name("vol1"),
+        snapshot: name("snap"),
+        size: None,
+        options: options(&[]),
+    };
+    client.call(clone).unwrap();
+    for volume in ["vol1", "copy"] {
+        assert_eq!(fs::read_to_string(file(volume)).unwrap(), "then");
+        assert_eq!(flags(&bed.volume(volume)), format!("{project} P"), "{volume}");
+        assert_eq!(flags(&file(volume)), format!("{project} i"), "{volume}");
+        run_program("chattr", &["-i"], &file(volume));
+    }
+    let (prepared, path) = client.prepare("back", &[]).unwrap();
+    fs::write(path.join("file"), "x").unwrap();
+    client.call(FinishRestore { handle: prepared.handle }).unwrap();
+    assert_eq!(flags(&file("back")), format!("{project} "));
+    client.create_with("image", Some(1 << 20), &[("vm", "true")]).unwrap();
+    // A project of its own stays, also where the volumes' directory has another.
+    run_program("chattr", &["-p", "9"], &bed.volume("vol1"));
+    run_program("chattr", &["-p", "9"], &file("vol1"));
+    revert().unwrap();
+    assert_eq!((&*flags(&bed.volume("vol1")), &*flags(&file("vol1"))), ("9 P", "9 i"));
+    run_program("chattr", &["-i"], &file("vol1"));
+    client.drop_snapshot("vol1", "later").unwrap();
+    for volume in ["vol1", "copy", "back", "image"] {
+        client.delete(volume, false).unwrap();
+    }
+    client.close();
+    assert_eq!(bed.own_files(), ["lock", "snapshots", "work"]);
+}
+
+#[test]
+fn a_project_on_the_volumes_directory_is_no_obstacle() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some((place, _mounted)) = fresh(dir.path(), "mkfs.xfs", &["-q"]) else { return };
+    // From the beginning, so that everything below has it; and of late, so that what was there before has none.
+    let early = Bed::on(builtin, &place);
+    fs::create_dir_all(early.volumes()).unwrap();
+    run_program("chattr", &["-p", "5", "+P"], &early.volumes());
+    everything_is_renamed(&early, "5");
+    let late = Bed::on(builtin, &place);
+    late.open().close();
+    run_program("chattr", &["-p", "6", "+P"], &late.volumes());
+    everything_is_renamed(&late, "6");
+}

@@ -73,6 +73,8 @@ struct Stored {
     kind: BackupKind,
     size: u64,
     block_size: u32,
+    /// What is not in it: how much, and the first of it.
+    warnings: (u64, Vec<String>),
 }
 
 impl Engine {
@@ -285,19 +287,11 @@ impl Preparation {
         if self.backup.key.is_some() {
             record.sequence = self.chain.sequence.max(self.backup.after).saturating_add(1);
         }
-        let sequence = record.sequence;
-        let summary = |kind, parent, stats| {
-            let backup = meta.backup.clone();
-            BackupSummary { backup, kind, parent, stats, sequence }
-        };
         let parent = self.chain.parent.as_ref().map(|p| p.record.name.clone());
-        let (kind, mut stats, run) = if self.backup.format == Format::V0 {
-            let (kind, stats) = self.store_v0(&meta, source, &mut record, progress, &stop).await?;
-            (kind, stats, None)
-        } else {
-            let run: u64 = rand::random();
-            let stats = self.store_v1(&meta, source, &mut record, run, progress, &stop).await?;
-            (stats.0, stats.1, Some(run))
+        let run: Option<u64> = (self.backup.format == Format::V1).then(rand::random);
+        let (kind, mut stats, warnings) = match run {
+            None => self.store_v0(&meta, source, &mut record, progress, &stop).await?,
+            Some(run) => self.store_v1(&meta, source, &mut record, run, progress, &stop).await?,
         };
         progress.phase(Phase::Finishing);
         if cancel.is_cancelled() {
@@ -326,7 +320,8 @@ impl Preparation {
         }
         self.lock.release().await;
         progress.phase(Phase::Done);
-        Ok(summary(kind, parent, stats))
+        let sequence = record.sequence;
+        Ok(BackupSummary { backup: meta.backup, kind, parent, stats, sequence, warnings })
     }
 
     /// Removes what is of no use any more; that it stays harms nobody.
@@ -385,15 +380,15 @@ impl Preparation {
         record: &mut BackupRecord,
         progress: &Progress,
         stop: &CancellationToken,
-    ) -> BackupResult<(BackupKind, BackupStats)> {
+    ) -> BackupResult<(BackupKind, BackupStats, Vec<String>)> {
         progress.phase(Phase::Data);
         let ctx = self.ctx(Crypt::default(), progress, stop);
         match source {
             Source::Tree { path, .. } => {
-                let stats = v0::write_file(&ctx, &path, &meta.backup).await?;
+                let (stats, warnings) = v0::write_file(&ctx, &path, &meta.backup).await?;
                 let file_path = self.volume.v0_file(&meta.backup);
                 record.single_file = Some(V0File { file_path });
-                Ok((BackupKind::Tree, stats))
+                Ok((BackupKind::Tree, stats, warnings))
             }
             Source::Block { device, size, extents } => {
                 let parent = self.base();
@@ -403,7 +398,7 @@ impl Preparation {
                     v0::write_blocks(&ctx, self.options, &device, size, extents, known).await?;
                 record.blocks = blocks;
                 record.single_file = Some(V0File { file_path: String::new() });
-                Ok((BackupKind::Block, stats))
+                Ok((BackupKind::Block, stats, Vec::new()))
             }
         }
     }
@@ -416,7 +411,7 @@ impl Preparation {
         run: u64,
         progress: &Progress,
         stop: &CancellationToken,
-    ) -> BackupResult<(BackupKind, BackupStats)> {
+    ) -> BackupResult<(BackupKind, BackupStats, Vec<String>)> {
         progress.phase(Phase::Preparing);
         let crypt = Crypt::new(self.backup.key.clone());
         let budget = self.options.budget();
@@ -442,11 +437,7 @@ impl Preparation {
             moves: self.moves.clone(),
             index,
             run,
-            // Seconds are cut off, and clocks of file servers differ a little.
-            settled: timestamp::parse(&meta.snapshot_created)
-                .unwrap_or_else(jiff::Timestamp::now)
-                .as_second()
-                - 2,
+            frozen: frozen(meta),
         };
         let stored = tokio::task::spawn_blocking(move || work.run(source)).await;
         let stored = stored.unwrap_or_else(|_| {
@@ -479,8 +470,9 @@ impl Preparation {
             bytes_read: stored.read,
             bytes_added: stored.added + size,
             millis: 0,
+            warnings: stored.warnings.0,
         };
-        Ok((stored.kind, stats))
+        Ok((stored.kind, stats, stored.warnings.1))
     }
 }
 
@@ -497,6 +489,12 @@ fn check_base(extents: &Extents, parent: Option<&BackupRecord>) -> BackupResult<
             "the driver says what changed since snapshot {base}, and there is no backup of that"
         ))),
     }
+}
+
+/// When the snapshot was taken. A driver says so in whole seconds, and may look at the clock a little too late.
+fn frozen(meta: &BackupMeta) -> convoy_tree::Timestamp {
+    let taken = timestamp::parse(&meta.snapshot_created).unwrap_or_else(jiff::Timestamp::now);
+    convoy_tree::Timestamp { sec: taken.as_second() - 2, nsec: 0 }
 }
 
 fn new_record(meta: &BackupMeta) -> BackupRecord {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use convoy_objectstore::DirectoryStore;
-use convoy_tree::{Kind, RawBytes, RelPath, Timestamp, Xattrs};
+use convoy_tree::{FileFlags, Kind, RawBytes, RelPath, Timestamp, Xattrs};
 use crossbeam_channel::Receiver;
 use tokio_util::sync::CancellationToken;
 
@@ -36,6 +36,8 @@ fn item(path: &str, kind: ItemKind) -> Item {
         xattrs: Xattrs::new(),
         pieces: Vec::new(),
         identity: None,
+        flags: FileFlags::empty(),
+        project: 0,
     }
 }
 

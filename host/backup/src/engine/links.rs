@@ -65,7 +65,7 @@ impl Links {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use convoy_tree::{Kind, Timestamp, Xattrs};
+    use convoy_tree::{FileFlags, Kind, Timestamp, Xattrs};
 
     #[test]
     fn the_first_name_is_found_again() {
@@ -85,6 +85,9 @@ mod tests {
             ino,
             nlink,
             xattrs: Xattrs::new(),
+            flags: FileFlags::empty(),
+            project: 0,
+            unread: Vec::new(),
         };
         let name = |ino: u64, dev: u64| format!("{dev}/{}/{ino}", "d".repeat(200));
         for (ino, dev) in (0..10_000).map(|n| (n, n % 3)) {

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use convoy_objectstore::ObjectStore;
+use convoy_tree::Losses;
 use tokio_util::sync::CancellationToken;
 
 use super::block_restore::{self, Device};
@@ -70,6 +71,7 @@ impl Engine {
     /// When it fails, what was written into a tree target is removed again (the directory itself is the caller's); of a block target nothing can be said.
     ///
     /// # Errors
+    /// [`BackupError::Losses`] if the target refused a part and that was not allowed,
     /// [`BackupError::Kind`] if the backup does not fit the target, [`BackupError::TooSmall`], [`BackupError::NotEmpty`], [`BackupError::Damaged`],
     /// [`BackupError::KeyMissing`], [`BackupError::KeyWrong`], [`BackupError::Unencrypted`], [`BackupError::NotAuthentic`],
     /// [`BackupError::Cancelled`]; what the store or the kernel says.
@@ -152,6 +154,7 @@ impl Engine {
             _charge: charge,
             moves,
             volume_size: info.volume_size,
+            allow_losses: options.allow_losses,
         };
         let done = tokio::task::spawn_blocking(move || work.run(&target)).await;
         let summary = done.unwrap_or_else(|_| {
@@ -169,6 +172,7 @@ struct Work {
     _charge: Charge,
     moves: Moves,
     volume_size: u64,
+    allow_losses: bool,
 }
 
 impl Work {
@@ -176,7 +180,7 @@ impl Work {
         let before = self.ctx.progress.snapshot().bytes_moved;
         let mut summary = match target {
             Target::Tree { path } => {
-                let restored = self.tree(path);
+                let restored = self.tree(path).and_then(|summary| self.allow(summary));
                 if restored.is_err() {
                     clear(path);
                 }
@@ -186,6 +190,14 @@ impl Work {
         };
         summary.bytes_read = self.ctx.progress.snapshot().bytes_moved - before;
         Ok(summary)
+    }
+
+    /// What the target refused is an error, unless the caller does without.
+    fn allow(&self, summary: RestoreSummary) -> BackupResult<RestoreSummary> {
+        if summary.losses.count == 0 || self.allow_losses {
+            return Ok(summary);
+        }
+        Err(BackupError::Losses { backup: self.record.name.clone(), losses: summary.losses })
     }
 
     fn tree(&self, path: &Path) -> BackupResult<RestoreSummary> {
@@ -201,7 +213,8 @@ impl Work {
             files: restored.files,
             bytes: restored.bytes,
             bytes_read: 0,
-            warnings: restored.warnings,
+            warnings: restored.finished.warnings,
+            losses: restored.finished.losses,
         })
     }
 
@@ -221,7 +234,8 @@ impl Work {
             let device = Device::open(path, name, size, zeroed)?;
             block_restore::restore(&self.ctx, self.options.requests, &root, &self.moves, &device, size)?
         };
-        Ok(RestoreSummary { kind: BackupKind::Block, files: 0, bytes, bytes_read: 0, warnings: Vec::new() })
+        let (warnings, losses) = (Vec::new(), Losses::default());
+        Ok(RestoreSummary { kind: BackupKind::Block, files: 0, bytes, bytes_read: 0, warnings, losses })
     }
 
     fn expect(&self, found: BackupKind, expected: BackupKind) -> BackupResult<()> {

@@ -4,13 +4,14 @@
 //! looks up and compresses; as many threads as there may be requests upload; and one puts the manifest together in the order of the walk. The channel between the
 //! walk and the manifest keeps order and bounds how far the walk may run ahead.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use convoy_tree::{Entry, Found, WalkEntry, WalkOptions, walk};
+use convoy_tree::{Entry, FileClock, Found, RelPath, Timestamp, WalkEntry, WalkOptions, walk};
 use crossbeam_channel::{Receiver, Sender};
 use tokio::sync::oneshot;
 
@@ -20,10 +21,11 @@ use super::links::Links;
 use super::manifest_writer::ManifestWriter;
 use super::segments::ParentTree;
 use super::sink::{Lane, Sink};
+use super::warnings::Warnings;
 use crate::api::SameFile;
 use crate::error::{BackupError, BackupResult};
 use crate::format::chunk::{Encoder, all_zero};
-use crate::format::segment::{Identity, Item, ItemKind, LONGEST_PATH};
+use crate::format::segment::{Identity, Item, LONGEST_PATH};
 use crate::format::wire::Piece;
 use crate::memory::Charge;
 
@@ -55,9 +57,9 @@ pub(crate) struct TreeBackup<'a> {
     pub(crate) room: Arc<Room>,
     pub(crate) buffers: Arc<Buffers>,
     pub(crate) same: SameFile,
-    /// Seconds since 1970: a file changed later may have been changed again within the same tick of the file system's clock, so that its times
-    /// tell nothing. It is read again next time.
-    pub(crate) settled: i64,
+    /// What was changed too late for its time to tell whether it was changed again is read again next time.
+    pub(crate) clock: FileClock,
+    pub(crate) warnings: &'a Warnings,
     pub(crate) bytes_read: AtomicU64,
 }
 
@@ -71,26 +73,28 @@ impl TreeBackup<'_> {
         jobs: &Sender<Job>,
     ) -> BackupResult<()> {
         let mut links = Links::default();
+        let mut missing = HashSet::new();
         for found in walk(root, WalkOptions { longest_path: LONGEST_PATH, ..WalkOptions::default() })? {
             self.ctx.check()?;
             let found = match found? {
                 Found::Entry(found) => found,
                 Found::Vanished(path) => return Err(BackupError::SourceChanged { path: path.shown() }),
+                Found::Refused { path, error } => {
+                    self.left_out(&path, &error);
+                    continue;
+                }
             };
-            if found.mount_point {
-                tracing::warn!(
-                    path = found.entry.path.shown(),
-                    "another file system is mounted here: it is not backed up"
-                );
-            }
             if let Some(first) = links.first_name(&found.entry) {
-                let mut item = Item::of_entry(found.entry);
-                (item.kind, item.size) = (ItemKind::HardLink { first }, 0);
-                item.xattrs.clear();
-                send(units, Unit::Item(item, None))?;
+                if missing.contains(&first) {
+                    let (path, first) = (found.entry.path.shown(), first.shown());
+                    self.warnings.say(format!("{path}: left out, as {first} was, which it is a link to"));
+                    continue;
+                }
+                send(units, Unit::Item(Item::hard_link(first, found.entry), None))?;
                 continue;
             }
-            if !found.entry.is_file() {
+            self.warnings.say_unread(&found.entry);
+            if !found.entry.is_file() || found.mount_point {
                 send(units, Unit::Item(Item::of_entry(found.entry), None))?;
                 continue;
             }
@@ -98,45 +102,76 @@ impl TreeBackup<'_> {
                 Some(parent) => parent.file(&found.entry.path)?,
                 None => None,
             };
-            self.file(found, earlier, units, jobs)?;
+            let path = found.entry.is_linked().then(|| found.entry.path.clone());
+            if !self.file(found, earlier, units, jobs)? {
+                missing.extend(path);
+            }
         }
         Ok(())
     }
 
+    /// Says that something is left out.
+    fn left_out(&self, path: &RelPath, error: &std::io::Error) {
+        self.warnings.say(format!("{}: left out, since it cannot be read: {error}", path.shown()));
+    }
+
+    /// Hands a file over; false if it is left out since it cannot be read.
     fn file(
         &self,
-        found: WalkEntry,
+        mut found: WalkEntry,
         earlier: Option<(Item, Charge)>,
         units: &Sender<Unit>,
         jobs: &Sender<Job>,
-    ) -> BackupResult<()> {
+    ) -> BackupResult<bool> {
         let size = found.entry.size;
-        let mut item = Item::of_entry(found.entry.clone());
-        let settled = self.same == SameFile::BirthTime || found.entry.ctime.sec < self.settled;
-        item.identity = settled.then(|| identity(&found.entry));
-        let unchanged = earlier.as_ref().is_some_and(|(earlier, _)| self.unchanged(earlier, &found.entry));
-        let (earlier, charge) = earlier.map(|(earlier, charge)| (earlier.pieces, charge)).unzip();
-        let earlier = earlier.unwrap_or_default();
-        if unchanged {
-            item.pieces = earlier;
-            self.ctx.progress.add_bytes(size);
-            return send(units, Unit::Item(item, charge));
+        let settled = self.clock.settled(self.stamp(&found.entry));
+        let unchanged =
+            settled && earlier.as_ref().is_some_and(|(earlier, _)| self.unchanged(earlier, &found.entry));
+        if !unchanged && let Err(error) = found.look_inside() {
+            if !convoy_tree::is_refused(&error) {
+                return Err(BackupError::io("read", found.entry.path.shown(), error));
+            }
+            self.left_out(&found.entry.path, &error);
+            return Ok(false);
         }
-        if size == 0 {
-            return send(units, Unit::Item(item, None));
+        let mut item = Item::of_entry(found.entry.clone());
+        item.identity = settled.then(|| identity(&found.entry));
+        let (earlier, charge) = earlier.unzip();
+        let (project, earlier) = earlier.map_or((0, Vec::new()), |item| (item.project, item.pieces));
+        if unchanged || size == 0 {
+            if unchanged {
+                item.pieces = earlier;
+                self.ctx.progress.add_bytes(size);
+                // Only what is opened tells its project; to change it is to change the file.
+                if item.project == 0 {
+                    item.project = project;
+                }
+            }
+            send(units, Unit::Item(item, charge))?;
+            return Ok(true);
         }
         if size <= SMALL {
             let (done, pieces) = oneshot::channel();
             send(units, Unit::Small(item, pieces))?;
             let taken = self.room.take(usize::try_from(size).unwrap_or(usize::MAX), self.ctx)?;
-            return send(jobs, Job::Small(Box::new(found), taken, done));
+            send(jobs, Job::Small(Box::new(found), taken, done))?;
+            return Ok(true);
         }
         send(units, Unit::Large(item))?;
         large::read(self.ctx, &self.buffers, &found, &earlier, |chunk| {
             let (done, piece) = oneshot::channel();
             send(units, Unit::Piece(piece))?;
             send(jobs, Job::Chunk(chunk, done))
-        })
+        })?;
+        Ok(true)
+    }
+
+    /// The time that tells whether a file is another one.
+    fn stamp(&self, entry: &Entry) -> Timestamp {
+        match (self.same, entry.btime) {
+            (SameFile::BirthTime, Some(born)) => born,
+            _ => entry.ctime,
+        }
     }
 
     /// Whether the parent's file is this one, unchanged.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use convoy_tree::{NewFile, StableStorage, TreeWriter};
+use convoy_tree::{Finished, NewFile, StableStorage, TreeWriter};
 
 use super::behind::Written;
 use super::ctx::{Ctx, lock};
@@ -26,10 +26,33 @@ use crate::progress::Phase;
 /// A file whose data is coming.
 struct Coming {
     item: Item,
-    file: Mutex<Option<NewFile>>,
+    file: Mutex<Making>,
     /// Pieces not written yet, and one while more may be planned.
     left: AtomicUsize,
     written: Written,
+}
+
+/// How far a file is.
+#[derive(Default)]
+enum Making {
+    /// Nothing is there yet.
+    #[default]
+    Not,
+    /// It is being written, or was: then there is none any more.
+    Begun(Option<NewFile>),
+}
+
+impl Making {
+    /// The file, made if it is not there; none where the target refuses it.
+    fn begin(&mut self, writer: &TreeWriter, item: &Item) -> BackupResult<&mut Option<NewFile>> {
+        if let Self::Not = self {
+            *self = Self::Begun(writer.create_file(&item.path)?);
+        }
+        match self {
+            Self::Begun(file) => Ok(file),
+            Self::Not => Err(BackupError::Cancelled),
+        }
+    }
 }
 
 /// What a piece is for.
@@ -55,11 +78,8 @@ impl Restore<'_> {
     fn write(&self, purpose: &Purpose, data: &[u8]) -> BackupResult<()> {
         let file = &purpose.file;
         {
-            let mut open = lock(&file.file);
-            if open.is_none() {
-                *open = Some(self.writer.create_file(&file.item.path)?);
-            }
-            if let Some(open) = &*open {
+            let mut making = lock(&file.file);
+            if let Some(open) = making.begin(&self.writer, &file.item)? {
                 open.file()
                     .write_all_at(data, purpose.at)
                     .map_err(|e| BackupError::io("write", &file.item.path, e))?;
@@ -76,11 +96,8 @@ impl Restore<'_> {
         if file.left.fetch_sub(1, Ordering::AcqRel) != 1 {
             return Ok(());
         }
-        let open = match lock(&file.file).take() {
-            Some(open) => open,
-            None => self.writer.create_file(&file.item.path)?,
-        };
-        if let Some(entry) = file.item.entry() {
+        let open = lock(&file.file).begin(&self.writer, &file.item)?.take();
+        if let (Some(open), Some(entry)) = (open, file.item.entry()) {
             open.finish(&self.writer, &entry)?;
         }
         self.files.fetch_add(1, Ordering::Relaxed);
@@ -175,7 +192,7 @@ impl Iterator for Planner<'_> {
 pub(crate) struct Restored {
     pub(crate) files: u64,
     pub(crate) bytes: u64,
-    pub(crate) warnings: Vec<String>,
+    pub(crate) finished: Finished,
 }
 
 /// Restores into an empty directory, durably.
@@ -209,7 +226,7 @@ pub(crate) fn restore(
         }
     }
     let (files, bytes) = (restore.files.into_inner(), restore.bytes.into_inner());
-    let warnings = restore.writer.finish()?;
+    let finished = restore.writer.finish()?;
     storage.sync()?;
-    Ok(Restored { files, bytes, warnings })
+    Ok(Restored { files, bytes, finished })
 }

@@ -3,7 +3,7 @@
 //! A segment holds entries of a tree, or blocks of a device, in order, and a table of the packs they refer to, so it can be
 //! read alone. Where it is cut follows from its content: what did not change makes the same segment as in the parent backup, which is stored once.
 
-use convoy_tree::{Entry, Kind, RawBytes, RelPath, Timestamp, Xattrs};
+use convoy_tree::{Entry, FileFlags, Kind, RawBytes, RelPath, Timestamp, Xattrs};
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 
@@ -83,6 +83,11 @@ struct WireItem {
     chunks: Option<List<WireChunk>>,
     #[n(12)]
     identity: Option<Identity>,
+    /// Readers that do not know this one and the next leave them out.
+    #[n(13)]
+    flags: Option<u8>,
+    #[n(14)]
+    project: Option<u32>,
 }
 
 #[derive(Debug, Encode, Decode)]
@@ -121,6 +126,9 @@ pub(crate) struct Item {
     pub(crate) xattrs: Xattrs,
     pub(crate) pieces: Vec<Piece>,
     pub(crate) identity: Option<Identity>,
+    pub(crate) flags: FileFlags,
+    /// The project for quotas; 0 for none.
+    pub(crate) project: u32,
 }
 
 const FILE: u8 = 0;
@@ -147,7 +155,18 @@ impl Item {
             xattrs: entry.xattrs,
             pieces: Vec::new(),
             identity: None,
+            flags: entry.flags,
+            project: entry.project,
         }
+    }
+
+    /// A further name of an entry that came first under another.
+    pub(crate) fn hard_link(first: RelPath, entry: Entry) -> Self {
+        let mut item = Self::of_entry(entry);
+        (item.kind, item.size) = (ItemKind::HardLink { first }, 0);
+        item.xattrs.clear();
+        (item.flags, item.project) = (FileFlags::empty(), 0);
+        item
     }
 
     /// An item that carries nothing but more pieces.
@@ -163,6 +182,8 @@ impl Item {
             xattrs: Xattrs::new(),
             pieces,
             identity: None,
+            flags: FileFlags::empty(),
+            project: 0,
         }
     }
 
@@ -185,6 +206,9 @@ impl Item {
             ino: 0,
             nlink: 1,
             xattrs: self.xattrs.clone(),
+            flags: self.flags,
+            project: self.project,
+            unread: Vec::new(),
         })
     }
 
@@ -232,6 +256,8 @@ impl Item {
             xattrs: (!xattrs.is_empty()).then_some(List(xattrs)),
             chunks: (!chunks.is_empty()).then_some(List(chunks)),
             identity: self.identity.clone(),
+            flags: (!self.flags.is_empty()).then_some(self.flags.bits()),
+            project: (self.project != 0).then_some(self.project),
         }
     }
 
@@ -280,6 +306,8 @@ impl Item {
                 .collect(),
             pieces,
             identity: wire.identity,
+            flags: FileFlags::from_bits_truncate(wire.flags.unwrap_or(0)),
+            project: wire.project.unwrap_or(0),
         };
         let data_allowed = item.is_file() || item.kind == ItemKind::Continued;
         if !data_allowed && !item.pieces.is_empty() {
@@ -428,6 +456,8 @@ pub(crate) mod tests {
                             ctime: WireTime { sec, nsec },
                             btime: born.then_some(WireTime::default()),
                         }),
+                        flags: FileFlags::from_bits_truncate(nsec.to_le_bytes()[0]),
+                        project: uid / 2,
                     }
                 },
             )

@@ -173,6 +173,7 @@ fn write_all(
         bytes_read: found.read.into_inner(),
         bytes_added: found.added.into_inner(),
         millis: 0,
+        warnings: 0,
     };
     Ok((
         blocks.into_iter().map(|(offset, block_checksum)| V0Block { offset, block_checksum }).collect(),

@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 use crate::engine::ctx::Ctx;
 use crate::engine::links::Links;
 use crate::engine::tree_restore::Restored;
+use crate::engine::warnings::Warnings;
 use crate::error::{BackupError, BackupResult};
 use crate::format::segment::LONGEST_PATH;
 use crate::progress::Phase;
@@ -128,9 +129,9 @@ pub(crate) fn read_file(ctx: &Ctx, record: &BackupRecord, target: &Path) -> Back
     })?;
     drain(&key, &mut stream)?;
     ctx.progress.phase(Phase::Finishing);
-    let warnings = writer.finish()?;
+    let finished = writer.finish()?;
     storage.sync()?;
-    Ok(Restored { files: entries, bytes: bytes.into_inner(), warnings })
+    Ok(Restored { files: entries, bytes: bytes.into_inner(), finished })
 }
 
 /// Reads the file and the archive in it, and keeps nothing.
@@ -174,7 +175,11 @@ impl Write for Upload {
 }
 
 /// Writes a tree as 0.5 did. What that form cannot keep is lost: holes, attributes, sockets, parts of seconds.
-pub(crate) async fn write_file(ctx: &Ctx, path: &Path, backup: &str) -> BackupResult<BackupStats> {
+pub(crate) async fn write_file(
+    ctx: &Ctx,
+    path: &Path,
+    backup: &str,
+) -> BackupResult<(BackupStats, Vec<String>)> {
     let (parts, received) = mpsc::channel(2);
     let stream = futures::stream::unfold(received, |mut received| async move {
         received.recv().await.map(|part| (part, received))
@@ -201,8 +206,8 @@ pub(crate) async fn write_file(ctx: &Ctx, path: &Path, backup: &str) -> BackupRe
         Err(BackupError::Invalid("the backup was broken off by a defect: see the log".into()))
     });
     // The reason why the source could not be read says more than that the upload was broken off.
-    let mut stats = match (packed, stored) {
-        (Ok(stats), Ok(_)) => stats,
+    let (mut stats, warnings) = match (packed, stored) {
+        (Ok(packed), Ok(_)) => packed,
         (Ok(_), Err(error)) => return Err(error.into()),
         (Err(error), Ok(_)) => return Err(error),
         (Err(error), Err(upload)) => {
@@ -212,11 +217,12 @@ pub(crate) async fn write_file(ctx: &Ctx, path: &Path, backup: &str) -> BackupRe
     };
     stats.bytes_added = sent.load(Ordering::Relaxed);
     ctx.progress.add_moved(stats.bytes_added);
-    Ok(stats)
+    Ok((stats, warnings))
 }
 
-fn pack(ctx: &Ctx, root: &Path, upload: Upload) -> BackupResult<BackupStats> {
+fn pack(ctx: &Ctx, root: &Path, upload: Upload) -> BackupResult<(BackupStats, Vec<String>)> {
     let mut stats = BackupStats::default();
+    let warnings = Warnings::default();
     let mut archive = tar::Builder::new(GzEncoder::new(upload, Compression::new(6)));
     let failed = |e| BackupError::io("write", "the archive", e);
     let mut links = Links::default();
@@ -227,7 +233,12 @@ fn pack(ctx: &Ctx, root: &Path, upload: Upload) -> BackupResult<BackupStats> {
         let found = match found? {
             Found::Entry(found) => found,
             Found::Vanished(path) => return Err(BackupError::SourceChanged { path: path.shown() }),
+            Found::Refused { path, error } => {
+                warnings.say(format!("{}: left out, since it cannot be read: {error}", path.shown()));
+                continue;
+            }
         };
+        warnings.say_unread(&found.entry);
         let name = Path::new(".").join(found.entry.path.as_path());
         let mut header = header(&found.entry);
         if let Some(first) = links.first_name(&found.entry) {
@@ -236,6 +247,10 @@ fn pack(ctx: &Ctx, root: &Path, upload: Upload) -> BackupResult<BackupStats> {
             continue;
         }
         match &found.entry.kind {
+            // What is mounted there is not of the volume.
+            Kind::File if found.mount_point => {
+                append(&mut archive, header, tar::EntryType::Regular, &name, None)?
+            }
             Kind::File => {
                 file(&mut archive, &mut header, &name, &found)?;
                 stats.files += 1;
@@ -258,14 +273,16 @@ fn pack(ctx: &Ctx, root: &Path, upload: Upload) -> BackupResult<BackupStats> {
                 append(&mut archive, header, tar::EntryType::Block, &name, Some((*major, *minor)))?
             }
             Kind::Socket => {
-                tracing::warn!(path = %found.entry.path, "a socket cannot be in a backup in the format of 0.5")
+                warnings.say(format!("{}: a socket cannot be in a backup of this form", found.entry.path));
             }
         }
     }
     let mut upload = archive.into_inner().and_then(GzEncoder::finish).map_err(failed)?;
     upload.send().map_err(failed)?;
     stats.bytes_read = stats.bytes;
-    Ok(stats)
+    let (count, warnings) = warnings.into_inner();
+    stats.warnings = count;
+    Ok((stats, warnings))
 }
 
 fn header(entry: &Entry) -> tar::Header {

@@ -34,6 +34,7 @@ impl Session<'_> {
             encryption_key_file: path(args.key.encryption_key_file.as_deref())?,
             passphrase_file: path(args.key.passphrase_file.as_deref())?,
             allow_unencrypted: args.allow_unencrypted,
+            allow_losses: args.allow_losses,
         };
         let call = Call::create_volume(&request);
         let answer = if request.backup_url.is_empty() {

@@ -82,7 +82,8 @@ pub fn backups(backups: &BTreeMap<String, BackupInfo>) -> String {
             backup.volume_name.clone(),
             backup.snapshot_name.clone(),
             time(&backup.created_time),
-            size(Some(&backup.volume_size)),
+            // A volume without a size of its own is as large as what is in it.
+            size(Some(&backup.volume_size).filter(|size| *size != "0").or(backup.extra.get("Bytes"))),
             encrypted(backup).to_owned(),
             shell(&backup.backup_url),
         ]
@@ -121,7 +122,13 @@ pub fn backup(backup: &BackupInfo) -> String {
         ("Encrypted", encrypted(backup).to_owned()),
     ];
     let extra = backup.extra.iter().filter(|(key, _)| *key != "Encrypted");
-    pairs(known.into_iter().chain(extra.map(|(key, value)| (key.as_str(), value.clone()))))
+    let extra = extra.map(|(key, value)| match key.as_str() {
+        "Bytes" => ("Data", size(Some(value))),
+        "BytesAdded" => ("Added to the store", size(Some(value))),
+        "Warnings" => ("Left out", value.clone()),
+        other => (other, value.clone()),
+    });
+    pairs(known.into_iter().chain(extra))
 }
 
 /// A verbose `backup create`.

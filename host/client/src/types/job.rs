@@ -65,6 +65,9 @@ pub struct Progress {
     /// Seconds until the end at that rate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eta_seconds: Option<u64>,
+    /// What a backup left out, or a restore could not keep, and why: at the end, at most a hundred.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// `POST /jobs/cancel`.

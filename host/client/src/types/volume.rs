@@ -64,6 +64,9 @@ pub struct CreateVolume {
     /// Restore a backup that is not encrypted although a key is named; no key vouches for it.
     #[serde(skip_serializing_if = "is_false")]
     pub allow_unencrypted: bool,
+    /// Keep what can be restored where the file system refuses a part of the backup.
+    #[serde(skip_serializing_if = "is_false")]
+    pub allow_losses: bool,
 }
 
 /// `GET /volumes/`: one volume by name.

@@ -127,6 +127,7 @@ fn read_create(asked: CreateVolume) -> Result<(Name, CreateSpec, bool), Error> {
         encryption_key_file: asked.encryption_key_file,
         passphrase_file: asked.passphrase_file,
         allow_unencrypted: asked.allow_unencrypted,
+        allow_losses: asked.allow_losses,
         options,
         docker: None,
     };

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use convoy_tree::{FileClock, Timestamp};
 use crossbeam_channel::bounded;
 
 use super::Stored;
-use crate::api::{BackupOptions, Extents, Source};
+use crate::api::{BackupOptions, Extents, SameFile, Source};
 use crate::engine::ctx::{Ctx, Room};
 use crate::engine::index::Index;
 use crate::engine::large::Buffers;
@@ -16,6 +17,7 @@ use crate::engine::scan::{scan, scan_later};
 use crate::engine::segments::{Blocks, Items, LoadedRoot, ParentTree, Segments};
 use crate::engine::sink::{Lane, Sink};
 use crate::engine::tree_backup::TreeBackup;
+use crate::engine::warnings::Warnings;
 use crate::engine::{Budget, EngineOptions, block_backup, recheck};
 use crate::error::{BackupError, BackupResult};
 use crate::format::chunk::Encoder;
@@ -34,7 +36,8 @@ pub(super) struct Work {
     pub(super) moves: Moves,
     pub(super) index: Arc<Index>,
     pub(super) run: u64,
-    pub(super) settled: i64,
+    /// When the source was frozen, by the clock of whoever did it; not later.
+    pub(super) frozen: Timestamp,
 }
 
 impl Work {
@@ -93,22 +96,24 @@ impl Work {
         Ok(())
     }
 
-    fn tree(
-        &self,
-        path: &std::path::Path,
-        same: crate::api::SameFile,
-        parent: Option<&Root>,
-    ) -> BackupResult<Stored> {
+    fn tree(&self, path: &std::path::Path, same: SameFile, parent: Option<&Root>) -> BackupResult<Stored> {
         let ctx = &self.ctx;
         let (sink, packs) = Sink::new(ctx, &self.index, self.run, self.budget.pack);
         let room = Room::new(self.budget.chunks);
+        let warnings = Warnings::default();
+        let clock = match same {
+            // Files of a snapshot are replaced at any time: by another snapshot with the name of one that was deleted.
+            SameFile::BirthTime => FileClock::now(path)?,
+            SameFile::ChangeTime => FileClock::frozen(path, self.frozen)?,
+        };
         let tree = TreeBackup {
             ctx,
             sink: &sink,
             buffers: Buffers::new(Arc::clone(&room)),
             room,
             same,
-            settled: self.settled,
+            clock,
+            warnings: &warnings,
             bytes_read: AtomicU64::new(0),
         };
         let written = std::thread::scope(|scope| {
@@ -157,7 +162,8 @@ impl Work {
             written
         });
         let read = tree.bytes_read.load(Ordering::Relaxed);
-        self.stored(written, &sink, read, BackupKind::Tree, 0, 0)
+        let stored = self.stored(written, &sink, read, BackupKind::Tree, 0, 0)?;
+        Ok(Stored { warnings: warnings.into_inner(), ..stored })
     }
 
     fn block(
@@ -229,7 +235,8 @@ impl Work {
     ) -> BackupResult<Stored> {
         match (written, self.ctx.check()) {
             (Some(written), Ok(())) => {
-                Ok(Stored { written, added: sink.added(), read, kind, size, block_size })
+                let warnings = (0, Vec::new());
+                Ok(Stored { written, added: sink.added(), read, kind, size, block_size, warnings })
             }
             _ => Err(self.ctx.reason()),
         }
