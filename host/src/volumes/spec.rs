@@ -27,7 +27,8 @@ pub struct CreateSpec {
     pub encryption_key_file: String,
     /// The file with its passphrase; empty: none.
     pub passphrase_file: String,
-    /// Whether a backup is restored that is not encrypted although a key is named. Docker's calls cannot say it.
+    /// Whether a backup is restored that is not encrypted although a key is named. Docker's calls cannot say
+    /// it.
     pub allow_unencrypted: bool,
     /// What becomes of the data when Docker removes the volume; `None`: what holds for all.
     pub docker_remove: Option<DockerRemove>,

@@ -36,8 +36,9 @@ pub(crate) struct Parent {
     pub(crate) record: BackupRecord,
     /// Of a backup in the new format.
     pub(crate) root: Option<Root>,
-    /// Whether its snapshot may be taken for the base of what changed. Of an encrypted backup whose record has no code
-    /// anybody could have changed it, and what changed before the named snapshot would be missing.
+    /// Whether its snapshot may be taken for the base of what changed. Of an encrypted backup whose record
+    /// has no code anybody could have changed it, and what changed before the named snapshot would be
+    /// missing.
     pub(crate) vouched: bool,
 }
 
@@ -75,7 +76,8 @@ impl Engine {
     /// Locks the volume at this store against deletions and chooses the backup to build on.
     ///
     /// # Errors
-    /// [`BackupError::Busy`] while something is being deleted; [`BackupError::WouldBePlain`]; what the store says.
+    /// [`BackupError::Busy`] while something is being deleted; [`BackupError::WouldBePlain`]; what the store
+    /// says.
     pub async fn prepare(
         &self,
         store: Arc<dyn ObjectStore>,
@@ -147,7 +149,8 @@ async fn find_parent(
     let hint = config
         .map(|c| if format == Format::V0 { c.last_backup_name } else { c.last_backup })
         .filter(|n| !n.is_empty());
-    // Forged ones are passed over: a backup is made of what is in the volume, not of what stands in the store.
+    // Forged ones are passed over: a backup is made of what is in the volume, not of what stands in the
+    // store.
     let authentic = |record: &BackupRecord| {
         let checked = crypt.key().map_or(Ok(()), |key| trust::check_code(volume, record, key));
         checked.inspect_err(|error| tracing::warn!(%error, "this backup is not built on")).is_ok()

@@ -172,7 +172,8 @@ impl Engine {
         self.list_checked(store, volume, None).await
     }
 
-    /// As [`Engine::list`], and says for which backups this key vouches. An encrypted one that was tampered with cannot be read.
+    /// As [`Engine::list`], and says for which backups this key vouches. An encrypted one that was tampered
+    /// with cannot be read.
     ///
     /// # Errors
     /// As [`Engine::list`].

@@ -130,8 +130,8 @@ impl Engine {
     }
 }
 
-/// Makes sure, with the key, that what encrypted backups need is what they say. A record or manifest that was tampered with
-/// could name less than the backup needs: then nothing is removed.
+/// Makes sure, with the key, that what encrypted backups need is what they say. A record or manifest that was
+/// tampered with could name less than the backup needs: then nothing is removed.
 async fn vouch(
     store: &Arc<dyn ObjectStore>,
     volume: &VolumeDir,
