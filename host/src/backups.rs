@@ -5,7 +5,8 @@
 //! - [`keys`]: who may open encrypted backups, with a [`secret`]; [`settings`]: how a destination is reached, how fast, with which key.
 //!
 //! - [`engine`]: backups in a store, made of what a driver hands over ([`source`]) by the backup engine; [`restore`]:
-//!   the way back; [`store`]: from URLs to stores; [`progress`]: how far it is; [`memory`]: how much of it at once; [`last`]: the last one of each volume;
+//!   the way back; [`store`]: from URLs to stores; [`progress`]: how far it is; [`memory`]: how much of it at
+//! once; [`last`]: the last one of each volume;
 //!   [`seen`]: whether a store was put back to an older state.
 
 mod engine;
@@ -264,9 +265,9 @@ impl Backups {
         }
     }
 
-    /// The backups of a volume that may be acted upon without a person looking: to tell which to delete, and whether one was made.
-    /// Where a key is named these are the ones it vouches for; others, which anybody who can write to the
-    /// destination may have put there, are told in the log.
+    /// The backups of a volume that may be acted upon without a person looking: to tell which to delete, and
+    /// whether one was made. Where a key is named these are the ones it vouches for; others, which anybody
+    /// who can write to the destination may have put there, are told in the log.
     ///
     /// # Errors
     /// As [`Self::list`].

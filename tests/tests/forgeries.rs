@@ -1,4 +1,5 @@
-//! Encrypted and other backups at one destination, and destinations that somebody else has changed, as an operator meets them.
+//! Encrypted and other backups at one destination, and destinations that somebody else has changed, as an
+//! operator meets them.
 
 use std::fs;
 use std::path::Path;

@@ -209,7 +209,8 @@ pub enum Target {
     },
 }
 
-/// Whether backups are read that are not encrypted. No key vouches for them: whoever can write to the store may have made them.
+/// Whether backups are read that are not encrypted. No key vouches for them: whoever can write to the store
+/// may have made them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Unencrypted {
     /// Refused if a key is given: then encrypted ones are expected.
@@ -401,7 +402,8 @@ pub struct VerifySummary {
     pub bytes_read: u64,
     /// Every fault: of which backup, and what.
     pub faults: Vec<Fault>,
-    /// Objects nothing refers to, left by interrupted runs: `prune` removes them. 0 where not every backup could be checked.
+    /// Objects nothing refers to, left by interrupted runs: `prune` removes them. 0 where not every backup
+    /// could be checked.
     pub garbage: u64,
     /// The backups that a given key vouches for: volume, backup, sequence.
     pub authentic: Vec<(String, String, u64)>,

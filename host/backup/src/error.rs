@@ -68,7 +68,8 @@ pub enum BackupError {
         /// What is wrong.
         why: String,
     },
-    /// What convoy wrote with a key was changed, or put where it does not belong, by somebody without the key.
+    /// What convoy wrote with a key was changed, or put where it does not belong, by somebody without the
+    /// key.
     #[error(
         "{key} is not authentic: {why}; somebody without the key has written there: do not restore it, and look \
          who can write to the destination"

@@ -5,8 +5,8 @@
 //! record names, where 0.5 looks for data, a file and a block that do not exist: 0.5 lists and inspects the backup as any other, and
 //! a restore fails with an error that shows the name [`PLACEHOLDER`].
 //!
-//! The record of an encrypted backup ends in a code, `"Mac"`, over every byte before it. It is taken over bytes and not over
-//! fields: whatever is changed, added, left out or said twice, the code no longer fits.
+//! The record of an encrypted backup ends in a code, `"Mac"`, over every byte before it. It is taken over
+//! bytes and not over fields: whatever is changed, added, left out or said twice, the code no longer fits.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -138,7 +138,8 @@ pub(crate) struct BackupRecord {
     pub(crate) options: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) stats: Option<BackupStats>,
-    /// Counts the encrypted backups of a volume: greater than that of every earlier one that its writer knew of.
+    /// Counts the encrypted backups of a volume: greater than that of every earlier one that its writer knew
+    /// of.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(crate) sequence: u64,
     /// As it is in the object; [`BackupRecord::seal`] writes it.

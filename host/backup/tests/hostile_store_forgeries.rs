@@ -1,5 +1,6 @@
-//! What somebody who can write to a store, and has no key, makes of what is in it. Every forgery is refused where a key is
-//! given: by a restore, which leaves nothing, by a check, and by the next backup, which is not built on it.
+//! What somebody who can write to a store, and has no key, makes of what is in it. Every forgery is refused
+//! where a key is given: by a restore, which leaves nothing, by a check, and by the next backup, which is not
+//! built on it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

@@ -44,7 +44,8 @@ pub struct ScheduleConfig {
     /// The file with the passphrase to encrypt with, in the place of a key file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub passphrase_file: Option<PathBuf>,
-    /// `none`: not encrypted, also where the destination has a key or encrypted backups; as the destination is unless said.
+    /// `none`: not encrypted, also where the destination has a key or encrypted backups; as the destination
+    /// is unless said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encryption: Option<Encryption>,
     /// What is kept: of snapshots for `kind = "snapshot"`, of backups for `kind = "backup"`; everything unless said.

@@ -186,8 +186,8 @@ impl Backups {
             .collect())
     }
 
-    /// Compares what is there with what this host saw, of one volume or of all. Answers what to tell, by volume; with `settle` for
-    /// the last time.
+    /// Compares what is there with what this host saw, of one volume or of all. Answers what to tell, by
+    /// volume; with `settle` for the last time.
     fn compare(
         &self,
         store: &Store,
@@ -211,8 +211,8 @@ impl Backups {
         there.into_iter().filter_map(told).collect()
     }
 
-    /// What is older of a volume than this host saw it. It costs a request unless the newest backup that was seen is gone. What
-    /// cannot be told is not told.
+    /// What is older of a volume than this host saw it. It costs a request unless the newest backup that was
+    /// seen is gone. What cannot be told is not told.
     pub(super) async fn notice(&self, store: &Store, key: Option<&StoreKey>, volume: &str) -> Option<String> {
         let key = key?;
         let place = store.destination.to_string();

@@ -1,10 +1,11 @@
 //! The newest encrypted backup that this host has seen of each volume at each destination.
 //!
-//! Whoever can write to a destination can put it back to an older state, in which everything is authentic. Encrypted
-//! backups of a volume are counted by their records, which nobody without the key can make. So this host remembers the highest count that
-//! it saw. When a volume has only lower ones and that backup is gone, it says so. That another host deleted the newest backup
-//! looks the same, so it is told and not refused; a check (`backup verify`) tells it a last time and takes what is there as the state to
-//! compare with. What this host deletes it forgets, and what it never saw it cannot miss.
+//! Whoever can write to a destination can put it back to an older state, in which everything is authentic.
+//! Encrypted backups of a volume are counted by their records, which nobody without the key can make. So this
+//! host remembers the highest count that it saw. When a volume has only lower ones and that backup is gone,
+//! it says so. That another host deleted the newest backup looks the same, so it is told and not refused; a
+//! check (`backup verify`) tells it a last time and takes what is there as the state to compare with. What
+//! this host deletes it forgets, and what it never saw it cannot miss.
 //!
 //! One small file, `<root>/backups-seen.json`, written when something changes.
 
@@ -15,7 +16,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-/// Volumes that are remembered, some 200 bytes each. Beyond that the one that was not seen for longest is forgotten.
+/// Volumes that are remembered, some 200 bytes each. Beyond that the one that was not seen for longest is
+/// forgotten.
 const MOST: usize = 1024;
 
 /// The newest backup that was seen.
@@ -65,8 +67,8 @@ impl SeenBackups {
         unpoisoned(self.known.lock()).get(destination)?.get(volume).cloned()
     }
 
-    /// Compares what is there of a volume, all its authentic backups with their sequences, and learns from it. Answers what to
-    /// tell, if the state is older than one that was seen.
+    /// Compares what is there of a volume, all its authentic backups with their sequences, and learns from
+    /// it. Answers what to tell, if the state is older than one that was seen.
     pub(super) fn compare(&self, destination: &str, volume: &str, there: &[(String, u64)]) -> Option<String> {
         let newest = there.iter().max_by_key(|(_, sequence)| *sequence);
         let newest_sequence = newest.map_or(0, |(_, sequence)| *sequence);

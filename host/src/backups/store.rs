@@ -101,7 +101,8 @@ impl Store {
         asked.or_else(|| Secret::of(&self.settings))
     }
 
-    /// The store's key for new backups, opened with what a request or the settings name, made if the store has none;
+    /// The store's key for new backups, opened with what a request or the settings name, made if the store
+    /// has none;
     /// `None` if nothing is named.
     pub(super) async fn key_to_write(
         &self,
@@ -113,8 +114,9 @@ impl Store {
         Ok(Some(engine.new_key(Arc::clone(&self.objects), &source).await?))
     }
 
-    /// The store's key for what is there, and whether backups that are not encrypted are read. They are not where a key is
-    /// named, unless a person allows it: that the store has no keys is no reason, since who can write to it can remove them.
+    /// The store's key for what is there, and whether backups that are not encrypted are read. They are not
+    /// where a key is named, unless a person allows it: that the store has no keys is no reason, since who
+    /// can write to it can remove them.
     pub(super) async fn key_to_read(
         &self,
         engine: &Engine,

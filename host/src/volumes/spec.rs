@@ -32,7 +32,8 @@ pub struct CreateSpec {
     pub encryption_key_file: String,
     /// The file with its passphrase; empty: none.
     pub passphrase_file: String,
-    /// Whether a backup is restored that is not encrypted although a key is named. Docker's calls cannot say it.
+    /// Whether a backup is restored that is not encrypted although a key is named. Docker's calls cannot say
+    /// it.
     pub allow_unencrypted: bool,
     /// Keep what can be restored where the file system refuses a part of the backup.
     pub allow_losses: bool,

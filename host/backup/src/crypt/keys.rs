@@ -40,8 +40,8 @@ const WRAPPED_DIGITS: usize = 2 * (24 + 32 + 16);
 /// A key file is random bytes; fewer than this are not.
 const KEY_FILE_MIN: usize = 32;
 
-/// Stretching a passphrase takes 64 MiB for a moment: one at a time, however many operations begin at once. Taken for one
-/// key object and no longer, in turn; who waits may stop waiting.
+/// Stretching a passphrase takes 64 MiB for a moment: one at a time, however many operations begin at once.
+/// Taken for one key object and no longer, in turn; who waits may stop waiting.
 static STRETCHING: Semaphore = Semaphore::const_new(1);
 
 /// What opens a store. Never printed.
@@ -218,7 +218,8 @@ async fn load_all(store: &dyn ObjectStore) -> BackupResult<Vec<(String, KeyObjec
     Ok(keys)
 }
 
-/// The master key behind one of the objects. Who drops this waits for nothing; what is being stretched then is the last.
+/// The master key behind one of the objects. Who drops this waits for nothing; what is being stretched then
+/// is the last.
 async fn open_any(source: &KeySource, keys: Vec<(String, KeyObject)>) -> BackupResult<Zeroizing<[u8; 32]>> {
     for (_, object) in keys {
         let source = source.clone();
@@ -263,8 +264,8 @@ pub(crate) async fn create_key(
     if !keys.is_empty() {
         return Ok(StoreKey::from_master(&open_any(source, keys).await?));
     }
-    // Without its keys a store looks like a new one. A new master key would open nothing that is there, and what the old
-    // one sealed would be taken for lost.
+    // Without its keys a store looks like a new one. A new master key would open nothing that is there, and
+    // what the old one sealed would be taken for lost.
     if let Some((volume, backup)) = any_encrypted(&*store, memory).await? {
         return Err(BackupError::KeysGone { backup, volume });
     }

@@ -73,8 +73,8 @@ impl Engine {
     /// # Errors
     /// [`BackupError::Losses`] if the target refused a part and that was not allowed,
     /// [`BackupError::Kind`] if the backup does not fit the target, [`BackupError::TooSmall`], [`BackupError::NotEmpty`], [`BackupError::Damaged`],
-    /// [`BackupError::KeyMissing`], [`BackupError::KeyWrong`], [`BackupError::Unencrypted`], [`BackupError::NotAuthentic`],
-    /// [`BackupError::Cancelled`]; what the store or the kernel says.
+    /// [`BackupError::KeyMissing`], [`BackupError::KeyWrong`], [`BackupError::Unencrypted`],
+    /// [`BackupError::NotAuthentic`], [`BackupError::Cancelled`]; what the store or the kernel says.
     #[allow(clippy::too_many_arguments)]
     pub async fn restore(
         &self,

@@ -1,9 +1,10 @@
-//! Which records are believed. Whoever can write to a store can put any record there; only who has the key can make one
-//! whose code fits.
+//! Which records are believed. Whoever can write to a store can put any record there; only who has the key
+//! can make one whose code fits.
 //!
-//! Three kinds of records come: in the clear (and all in the format of 0.5), which nobody vouches for; with a code; and
-//! encrypted ones of development versions before 0.6.0, which have no code. What those say is believed as far as their sealed
-//! manifest says it too. The sealed manifest also says whether there was a code, so that none can be taken away.
+//! Three kinds of records come: in the clear (and all in the format of 0.5), which nobody vouches for; with a
+//! code; and encrypted ones of development versions before 0.6.0, which have no code. What those say is
+//! believed as far as their sealed manifest says it too. The sealed manifest also says whether there was a
+//! code, so that none can be taken away.
 
 use super::ctx::Ctx;
 use super::segments::{LoadedRoot, load_root};
@@ -17,8 +18,8 @@ use crate::record::BackupRecord;
 /// The key to open the data of a record with, if the record is to be believed.
 ///
 /// # Errors
-/// [`BackupError::Unencrypted`], [`BackupError::NotAuthentic`], [`BackupError::KeyMissing`], [`BackupError::KeysGone`],
-/// [`BackupError::KeyWrong`].
+/// [`BackupError::Unencrypted`], [`BackupError::NotAuthentic`], [`BackupError::KeyMissing`],
+/// [`BackupError::KeysGone`], [`BackupError::KeyWrong`].
 pub(crate) fn open(
     volume: &VolumeDir,
     record: &BackupRecord,
@@ -74,7 +75,8 @@ pub(crate) fn check_root(volume: &VolumeDir, record: &BackupRecord, root: &Root)
     Ok(())
 }
 
-/// Makes sure that a record is of who has this key: by its code, or where it has none by its manifest. Reads the manifest then.
+/// Makes sure that a record is of who has this key: by its code, or where it has none by its manifest. Reads
+/// the manifest then.
 pub(crate) async fn check_record(ctx: &Ctx, record: &BackupRecord) -> BackupResult<Option<LoadedRoot>> {
     let Some(key) = ctx.crypt.key() else { return Ok(None) };
     check_code(&ctx.volume, record, key)?;
@@ -94,7 +96,8 @@ pub(crate) fn keep_what_is_sealed(info: &mut BackupInfo, root: &Root) {
     info.options.clear();
 }
 
-/// Forgeries that take the format's own insides to make. Those made of bytes alone are in `tests/hostile_store_forgeries.rs`.
+/// Forgeries that take the format's own insides to make. Those made of bytes alone are in
+/// `tests/hostile_store_forgeries.rs`.
 #[cfg(test)]
 mod tests {
     use std::path::Path;

@@ -14,7 +14,8 @@ use convoy_client::types::{
 use convoy_driver_sdk::protocol::SourceKind;
 use std::process::ExitCode;
 
-/// `backup verify` found something missing, damaged or not to be trusted: a check that was made, unlike one that could not be (1).
+/// `backup verify` found something missing, damaged or not to be trusted: a check that was made, unlike one
+/// that could not be (1).
 const DAMAGED: u8 = 3;
 
 /// What stands between `backup` and its command.

@@ -192,8 +192,8 @@ pub struct Problem {
     pub object: String,
     /// What is wrong with it.
     pub message: String,
-    /// `damaged`; `unencrypted` where a key is named; `not-authentic`: somebody without the key changed it; `no-key`: it could
-    /// not be checked; `older`: this host saw a newer state.
+    /// `damaged`; `unencrypted` where a key is named; `not-authentic`: somebody without the key changed it;
+    /// `no-key`: it could not be checked; `older`: this host saw a newer state.
     pub kind: String,
 }
 
@@ -216,7 +216,8 @@ pub struct PruneBackups {
     /// The file, on the daemon's host, with the passphrase in the place of a key file.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub passphrase_file: String,
-    /// Rewrite the data of backups too that are not encrypted although a key is named; no key vouches for them.
+    /// Rewrite the data of backups too that are not encrypted although a key is named; no key vouches for
+    /// them.
     #[serde(skip_serializing_if = "is_false")]
     pub allow_unencrypted: bool,
 }
