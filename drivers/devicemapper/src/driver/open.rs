@@ -78,7 +78,7 @@ pub(super) fn open(request: Open, context: &Context) -> Result<(DeviceMapper, Op
     };
     // Before their devices are removed.
     let mut recovered = driver.release_abandoned(context);
-    recovered.extend(driver.tidy(context)?);
+    recovered.extend(driver.tidy(context, &mut warnings)?);
     driver.thaw_all(context);
     recovered.extend(driver.settle(context));
     warnings.extend(driver.activate_all(context)?);
@@ -138,8 +138,9 @@ fn compare(
 }
 
 impl DeviceMapper {
-    /// Lets devices go on that a crash left suspended, and ends those that only served a call of an earlier life.
-    fn tidy(&self, context: &Context) -> DmResult<Vec<String>> {
+    /// Lets devices go on that a crash left suspended, and ends those that only served a call of an earlier
+    /// life. A device for which that fails costs its volume, and not the start.
+    fn tidy(&self, context: &Context, warnings: &mut Vec<String>) -> DmResult<Vec<String>> {
         let kernel = self.pool.kernel();
         let volumes: BTreeMap<ThinId, _> =
             self.store.all().into_iter().map(|record| (record.dev_id, record.name)).collect();
@@ -155,8 +156,12 @@ impl DeviceMapper {
                 Owner::Unfinished => true,
                 Owner::Thin { id, .. } => {
                     if state.suspended {
-                        kernel.resume(&name, Visibility::Public)?;
-                        lines.push(format!("the device {name} was suspended and goes on"));
+                        match kernel.resume(&name, Visibility::Public) {
+                            Ok(()) => lines.push(format!("the device {name} was suspended and goes on")),
+                            Err(error) => {
+                                warnings.push(format!("the device {name} stays suspended: {error}"));
+                            }
+                        }
                     }
                     let ours = own.contains(&id) || pending.contains(&id);
                     let named_by_us = prefixes.iter().any(|prefix| name.starts_with(prefix.as_str()));
@@ -165,10 +170,15 @@ impl DeviceMapper {
                 }
             };
             if leftover {
-                match kernel.remove_or_defer(&name, context)? {
-                    Removal::Gone => lines.push(format!("the device {name} was left over and was removed")),
-                    Removal::Deferred => {
-                        lines.push(format!("the device {name} was left over and goes when closed"))
+                match kernel.remove_or_defer(&name, context) {
+                    Ok(Removal::Gone) => {
+                        lines.push(format!("the device {name} was left over and was removed"));
+                    }
+                    Ok(Removal::Deferred) => {
+                        lines.push(format!("the device {name} was left over and goes when closed"));
+                    }
+                    Err(error) => {
+                        warnings.push(format!("the device {name} was left over and stays: {error}"));
                     }
                 }
             }
