@@ -12,7 +12,9 @@ each_carrier!(the_recorded_answers_are_given);
 const RECORDING: &str = include_str!("../fixtures/convoy-0.5/answers.md");
 
 /// What 0.5 accepted and convoy refuses: a mistake of the caller that was swallowed.
-const NOW_REFUSED: [&str; 4] = [
+const NOW_REFUSED: [&str; 5] = [
+    // Docker's users restore only from where the settings say: refused in other words.
+    r#"POST /VolumeDriver.Create {"Name": "dv9", "Opts": {"backup": "vfs:///nosuch?backup=bb&volume=vv"}}"#,
     // An option nobody knows was ignored.
     r#"POST /VolumeDriver.Create {"Name": "dv9", "Opts": {"bogus": "1"}}"#,
     // A number that is none was taken for 0.

@@ -14,6 +14,8 @@ const DIFFERENT: &[(&str, &str, &str)] = &[
     ("2.11", "**Path after one of two unmounts**", "\"Mountpoint\": \"/srv/volumes/dvol1\""),
     // An unknown option is a mistake.
     ("2.12", "{\"Name\": \"dv9\", \"Opts\": {\"bogus\": \"1\"}}", "unknown option \\\"bogus\\\""),
+    // Docker's users restore only from where the settings say, and do not learn what there is elsewhere.
+    ("2.12", "{\"backup\": \"vfs:///nosuch?backup=bb&volume=vv\"}", "that the settings name"),
     // What was a Go program's own words.
     ("2.12", "{bad", "invalid request"),
     ("2.12", "[]", "invalid request"),
