@@ -246,7 +246,7 @@ impl Running {
 
     /// What calls of drivers in this job carry.
     pub fn call(&self, request_id: &str) -> Call {
-        request_id.clone_into(&mut unpoisoned(self.state.request_id.lock()));
+        *unpoisoned(self.state.request_id.lock()) = request_id.to_owned();
         let (report, state) = (self.reporter(), Arc::clone(&self.state));
         Call::new(request_id).with_cancel(self.cancel()).with_report(move |progress| {
             report(from_driver(progress));
