@@ -64,7 +64,7 @@ impl FileClock {
                 return Ok(remote(stat.stx_ctime.into()));
             }
         }
-        let options = WalkOptions { xattrs: false, cross_mounts: false };
+        let options = WalkOptions { xattrs: false, ..WalkOptions::default() };
         let stamps = Walk::new(Arc::clone(root), options).filter_map(|found| match found {
             Ok(Found::Entry(found)) => Some(found.entry.ctime),
             // What cannot be read is told by those who need it.
