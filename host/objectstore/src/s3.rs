@@ -5,6 +5,7 @@
 //! the options or `AWS_CA_BUNDLE`. Nothing is set up before a store is opened, and nothing is global.
 
 mod client;
+mod credentials;
 mod errors;
 mod upload;
 
@@ -17,7 +18,9 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::primitives::{ByteStream as SdkStream, DateTime};
 use aws_sdk_s3::types::{Delete, ObjectIdentifier};
+use aws_smithy_types::base64;
 use bytes::Bytes;
+use md5::{Digest, Md5};
 
 use crate::error::StoreError;
 use crate::store::{ByteStream, Depth, ObjectInfo, ObjectStore, Page, PutOutcome, check_dir, check_key};
@@ -60,6 +63,8 @@ pub struct S3Store {
     client: Client,
     bucket: String,
     prefix: String,
+    /// Whether the server is not AWS's.
+    custom: bool,
 }
 
 /// Objects deleted with one request: what S3 takes.
@@ -76,12 +81,24 @@ impl S3Store {
         prefix: &str,
         options: &S3Options,
     ) -> Result<Self, StoreError> {
-        let client = client::build(region, options).await?;
-        Ok(Self { client, bucket: bucket.to_owned(), prefix: prefix.to_owned() })
+        let (client, custom) = client::build(region, options).await?;
+        Ok(Self { client, bucket: bucket.to_owned(), prefix: prefix.to_owned(), custom })
     }
 
     fn key(&self, key: &str) -> String {
         format!("{}{key}", self.prefix)
+    }
+
+    /// The checksum a body is sent with to servers that may not know the newer ones, which the SDK sends to AWS: buckets with
+    /// Object Lock take nothing without.
+    async fn content_md5(&self, data: &Bytes) -> Option<String> {
+        if !self.custom {
+            return None;
+        }
+        let data = data.clone();
+        let digest = tokio::task::spawn_blocking(move || base64::encode(Md5::digest(&data))).await;
+        // That the task is gone says that the program is ending.
+        digest.ok()
     }
 
     /// What an error means for an object of this store.
@@ -170,18 +187,21 @@ fn size(bytes: Option<i64>) -> u64 {
 impl ObjectStore for S3Store {
     async fn put(&self, key: &str, data: Bytes) -> Result<(), StoreError> {
         check_key(key)?;
+        let md5 = self.content_md5(&data).await;
         let put = self.client.put_object().bucket(&self.bucket).key(self.key(key)).body(data.into());
-        put.send().await.map(|_| ()).map_err(|e| self.fail("write", key, Said::new(e)))
+        put.set_content_md5(md5).send().await.map(|_| ()).map_err(|e| self.fail("write", key, Said::new(e)))
     }
 
     async fn put_if_absent(&self, key: &str, data: Bytes) -> Result<PutOutcome, StoreError> {
         check_key(key)?;
+        let md5 = self.content_md5(&data).await;
         let put = self
             .client
             .put_object()
             .bucket(&self.bucket)
             .key(self.key(key))
             .body(data.into())
+            .set_content_md5(md5)
             .if_none_match("*");
         // A repetition may find what an attempt has made whose answer was lost: only who repeats knows of that.
         let once = aws_sdk_s3::config::Config::builder().retry_config(RetryConfig::disabled());
