@@ -11,7 +11,7 @@ use crate::api::{BackupInfo, Listing};
 use crate::crypt::{KeySource, StoreKey, create_key, list_keys, unlock};
 use crate::error::{BackupError, BackupResult};
 use crate::format::manifest::BackupKind;
-use crate::layout::{VOLUMES, VolumeDir};
+use crate::layout::{ROOT, VOLUMES, VolumeDir};
 use crate::record::{BackupRecord, VolumeConfig};
 use crate::timestamp;
 
@@ -138,7 +138,14 @@ impl Engine {
                     None
                 }
             };
-            for (name, record) in records? {
+            let records = match records {
+                Err(error) if error.foreign() && !one => {
+                    listing.unreadable.push((volume.name().to_owned(), String::new(), error));
+                    continue;
+                }
+                records => records?,
+            };
+            for (name, record) in records {
                 match record {
                     Ok(record) => listing.backups.push(info(record, lives.as_ref())),
                     Err(error) => listing.unreadable.push((volume.name().to_owned(), name, error)),
@@ -162,6 +169,15 @@ impl Engine {
         let record = BackupRecord::load(&*store, &volume, backup).await?;
         let lives = Lives::load(&*store, &volume).await;
         Ok(info(record, lives.ok().as_ref()))
+    }
+
+    /// Whether there is anything of convoy's in a store. What the first backup makes stays when the last one is deleted.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub async fn is_known(&self, store: Arc<dyn ObjectStore>) -> BackupResult<bool> {
+        let page = store.list(ROOT, Depth::One, None).await?;
+        Ok(!page.objects.is_empty() || !page.dirs.is_empty())
     }
 
     /// Whether a store has a key, and so may have encrypted backups.

@@ -13,7 +13,7 @@ use super::runs::marked;
 use crate::api::DeleteSummary;
 use crate::crypt::Crypt;
 use crate::error::{BackupError, BackupResult};
-use crate::layout::{VolumeDir, parse_pack};
+use crate::layout::{Object, VolumeDir};
 use crate::lock::{Lock, LockMode, LockTimes};
 use crate::record::BackupRecord;
 
@@ -88,7 +88,8 @@ async fn reclaim(
     } else {
         Moves::default()
     };
-    let any_moves = !list_all(&**store, &volume.moves(), Depth::One).await?.objects.is_empty();
+    let listed = list_all(&**store, &volume.moves(), Depth::One).await?.objects;
+    let any_moves = listed.iter().any(|o| matches!(volume.object(&o.key), Some(Object::Moves(_))));
     if any_moves && record.key_id.is_some() {
         summary.deferred =
             Some("parts of its data were moved: prune, which has the key, removes them".into());
@@ -109,7 +110,7 @@ async fn reclaim(
         }
     }
     if let Some(file) = record.v0_file()
-        && file == volume.v0_file(&record.name)
+        && volume.object(file) == Some(Object::V0File(record.name.clone()))
         && !live.files.contains(file)
     {
         keys.push(file.to_owned());
@@ -127,11 +128,20 @@ async fn reclaim(
         .map(|run| volume.run(run))
         .collect();
     lock.within(store.delete(&marks)).await?;
-    remove(&**store, lock, &keys).await
+    remove(&**store, volume, lock, &keys).await
 }
 
-/// Deletes objects that nothing refers to any more, as long as the lock is good.
-pub(crate) async fn remove(store: &dyn ObjectStore, lock: &Lock, keys: &[String]) -> BackupResult<()> {
+/// Deletes objects that nothing refers to any more, as long as the lock is good. What is not convoy's stays, whoever named it.
+pub(crate) async fn remove(
+    store: &dyn ObjectStore,
+    volume: &VolumeDir,
+    lock: &Lock,
+    keys: &[String],
+) -> BackupResult<()> {
+    if let Some(key) = keys.iter().find(|key| volume.object(key).is_none()) {
+        let why = format!("{key:?} is no object of volume {}: nothing was deleted", volume.name());
+        return Err(BackupError::Invalid(why));
+    }
     for part in keys.chunks(AT_ONCE) {
         lock.within(store.delete(part)).await?;
     }
@@ -144,16 +154,18 @@ async fn sizes(store: &dyn ObjectStore, volume: &VolumeDir, keys: &[String]) -> 
     let mut dirs: HashSet<(String, Depth)> = HashSet::new();
     let mut total = 0;
     for key in keys {
-        if let Some((run, _)) = parse_pack(key) {
-            dirs.insert((volume.packs_of(run), Depth::One));
-        } else if key.starts_with(&volume.v0_blocks()) {
-            dirs.insert((volume.v0_blocks(), Depth::All));
-        } else {
-            match store.head(key).await {
+        match volume.object(key) {
+            Some(Object::Pack(pack)) => {
+                dirs.insert((volume.packs_of(pack.run), Depth::One));
+            }
+            Some(Object::V0Block(_)) => {
+                dirs.insert((volume.v0_blocks(), Depth::All));
+            }
+            _ => match store.head(key).await {
                 Ok(info) => total += info.size,
                 Err(StoreError::NotFound { .. }) => {}
                 Err(e) => return Err(e.into()),
-            }
+            },
         }
     }
     for (dir, depth) in dirs {

@@ -14,7 +14,7 @@ use crate::crypt::Crypt;
 use crate::error::{BackupError, BackupResult};
 use crate::format::wire::{PackTable, WireChunk, WirePack, from_cbor, read_piece, to_cbor, unpack};
 use crate::format::{ChunkId, ChunkRef, PackId, Place};
-use crate::layout::{VolumeDir, parse_run};
+use crate::layout::{Object, VolumeDir};
 
 /// What every object of moves begins with.
 pub(crate) const MAGIC: &[u8; 5] = b"CVYV\x01";
@@ -41,11 +41,6 @@ fn name(pack: PackId) -> String {
     format!("{:016x}-{:08x}.idx", pack.run, pack.seq)
 }
 
-fn parse_name(name: &str) -> Option<PackId> {
-    let (run, seq) = name.strip_suffix(".idx")?.split_once('-')?;
-    Some(PackId { run: parse_run(run)?, seq: u32::from_str_radix(seq, 16).ok()? })
-}
-
 fn place(pack: PackId) -> Vec<u8> {
     format!("convoy moves {}", name(pack)).into_bytes()
 }
@@ -57,15 +52,14 @@ impl Moves {
         volume: &VolumeDir,
         crypt: &Crypt,
     ) -> BackupResult<Self> {
-        let dir = volume.moves();
-        let objects = list_all(store, &dir, Depth::One).await?.objects;
+        let objects = list_all(store, &volume.moves(), Depth::One).await?.objects;
         let load = |pack: PackId, key: String| async move {
             let bytes = store.get(&key, MOVES_MAX as u64).await?;
             Ok::<_, BackupError>((pack, Self::parse(&key, pack, &bytes, crypt)?))
         };
         let mut loads: Vec<BoxFuture<'_, _>> = Vec::new();
         for object in objects {
-            if let Some(pack) = object.key.strip_prefix(&dir).and_then(parse_name) {
+            if let Some(Object::Moves(pack)) = volume.object(&object.key) {
                 loads.push(load(pack, object.key).boxed());
             }
         }
@@ -112,7 +106,7 @@ impl Moves {
         let mut bytes = MAGIC.to_vec();
         bytes.push(u8::from(!crypt.is_clear()));
         bytes.extend_from_slice(&sealed);
-        Ok(store.put(&format!("{}{}", volume.moves(), name(pack)), bytes.into()).await?)
+        Ok(store.put(&volume.moves_of(pack), bytes.into()).await?)
     }
 
     /// Where a chunk is now.
@@ -139,10 +133,5 @@ impl Moves {
     /// What was moved from a pack.
     pub(crate) fn of(&self, pack: PackId) -> Option<&HashMap<ChunkId, Place>> {
         self.from.get(&pack)
-    }
-
-    /// The key of the object for a pack.
-    pub(crate) fn key(volume: &VolumeDir, pack: PackId) -> String {
-        format!("{}{}", volume.moves(), name(pack))
     }
 }

@@ -2,7 +2,6 @@
 
 mod repack;
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -20,7 +19,7 @@ use crate::api::{PruneOptions, PruneSummary};
 use crate::crypt::Crypt;
 use crate::error::{BackupError, BackupResult};
 use crate::format::PackId;
-use crate::layout::{VolumeDir, parse_pack};
+use crate::layout::{Object, VolumeDir};
 use crate::lock::{Lock, LockMode};
 use crate::progress::Progress;
 
@@ -31,7 +30,7 @@ const PARTIAL_AGE: Duration = Duration::from_secs(24 * 3600);
 
 impl Engine {
     /// Removes garbage of a volume, or of all: what interrupted backups and deferred deletions left. Nothing else may work on the volume meanwhile;
-    /// of several volumes those that are worked on are skipped.
+    /// of several volumes those that are worked on are skipped. What is not convoy's, by its name, is told and left alone.
     ///
     /// # Errors
     /// [`BackupError::Busy`] if there is but one volume; [`BackupError::Damaged`] or [`BackupError::Version`] if a record cannot be read: then it cannot be told what is garbage, and
@@ -62,12 +61,20 @@ impl Engine {
                     summary.skipped.push(error.to_string());
                     continue;
                 }
+                // Nor does one that somebody put something strange into.
+                Err(error) if error.foreign() && all.len() > 1 => {
+                    summary.skipped.push(error.to_string());
+                    continue;
+                }
                 Err(error) => return Err(error),
             };
             summary.volumes += 1;
             let result = self.prune_one(&store, volume, &lock, options, progress, cancel, &mut summary).await;
             lock.release().await;
-            result?;
+            match result {
+                Err(error) if error.foreign() && all.len() > 1 => summary.skipped.push(error.to_string()),
+                result => result?,
+            }
             if !options.dry_run {
                 summary.partial += store.sweep(volume.dir(), PARTIAL_AGE).await?;
             }
@@ -89,24 +96,31 @@ impl Engine {
         let crypts = crypts(options);
         let moves = all_moves(&**store, volume, &crypts).await?;
         let live = Live::find(&**store, volume, &moves).await?;
-        let listed = list_all(&**store, &volume.packs(), Depth::All).await?.objects;
-        let packs: Vec<(PackId, ObjectInfo)> = listed
-            .into_iter()
-            .filter_map(|o| parse_pack(&o.key).map(|(run, seq)| (PackId { run, seq }, o)))
-            .collect();
-
-        let mut garbage: Vec<ObjectInfo> =
-            packs.iter().filter(|(pack, _)| !live.packs.contains_key(pack)).map(|(_, o)| o.clone()).collect();
-        let manifests = list_all(&**store, &volume.manifests(), Depth::One).await?.objects;
-        garbage.extend(manifests.into_iter().filter(|o| !live.manifests.contains(&o.key)));
-        garbage.extend(v0_garbage(&**store, volume, &live).await?);
-        let unused_moves: HashSet<String> = moves
-            .packs()
-            .filter(|pack| !live.packs.contains_key(pack))
-            .map(|pack| Moves::key(volume, pack))
-            .collect();
-        let objects = list_all(&**store, &volume.moves(), Depth::One).await?.objects;
-        garbage.extend(objects.into_iter().filter(|o| unused_moves.contains(&o.key)));
+        let mut packs: Vec<(PackId, ObjectInfo)> = Vec::new();
+        let mut garbage: Vec<ObjectInfo> = Vec::new();
+        for found in list_all(&**store, volume.dir(), Depth::All).await?.objects {
+            let unused = match volume.object(&found.key) {
+                Some(Object::Pack(pack)) if live.packs.contains_key(&pack) => {
+                    packs.push((pack, found));
+                    continue;
+                }
+                Some(Object::Pack(_)) => true,
+                Some(Object::Manifest(_)) => !live.manifests.contains(&found.key),
+                Some(Object::Moves(pack)) => moves.of(pack).is_some() && !live.packs.contains_key(&pack),
+                Some(Object::V0Block(checksum)) => !live.blocks.contains(&checksum) && old(&found),
+                Some(Object::V0File(_)) => !live.files.contains(&found.key) && old(&found),
+                // Marks go below, locks and what volume.cfg said have their own rules, and records are no garbage.
+                Some(Object::Run(_) | Object::Lock { .. } | Object::Config) => false,
+                Some(Object::Incarnation(_) | Object::Record(_)) => false,
+                None => {
+                    summary.note_strange(&found.key);
+                    false
+                }
+            };
+            if unused {
+                garbage.push(found);
+            }
+        }
 
         summary.objects += garbage.len() as u64;
         summary.bytes += garbage.iter().map(|o| o.size).sum::<u64>();
@@ -116,12 +130,11 @@ impl Engine {
                 marked(&**store, volume).await?.into_iter().map(|run| volume.run(run)).collect();
             lock.within(store.delete(&marks)).await?;
             let keys: Vec<String> = garbage.into_iter().map(|o| o.key).collect();
-            remove(&**store, lock, &keys).await?;
+            remove(&**store, volume, lock, &keys).await?;
         }
-        let kept: Vec<_> = packs.into_iter().filter(|(pack, _)| live.packs.contains_key(pack)).collect();
         for crypt in &crypts {
             let ctx = Ctx::new(store.clone(), volume.clone(), crypt.clone(), progress.clone(), cancel);
-            repack::repack(&ctx, lock, self.options, options, &live, &moves, &kept, summary).await?;
+            repack::repack(&ctx, lock, self.options, options, &live, &moves, &packs, summary).await?;
         }
         Ok(())
     }
@@ -140,27 +153,14 @@ async fn all_moves(store: &dyn ObjectStore, volume: &VolumeDir, crypts: &[Crypt]
         all.merge(Moves::load(store, volume, crypt).await?);
     }
     let objects = list_all(store, &volume.moves(), Depth::One).await?.objects;
-    if objects.len() > all.packs().count() {
+    let moves = objects.iter().filter(|o| matches!(volume.object(&o.key), Some(Object::Moves(_))));
+    if moves.count() > all.packs().count() {
         return Err(BackupError::KeyMissing { backup: format!("some of volume {}", volume.name()) });
     }
     Ok(all)
 }
 
-/// Blocks and files of 0.5 that no record names, unless they are young.
-async fn v0_garbage(
-    store: &dyn ObjectStore,
-    volume: &VolumeDir,
-    live: &Live,
-) -> BackupResult<Vec<ObjectInfo>> {
-    let mut found = list_all(store, &volume.v0_blocks(), Depth::All).await?.objects;
-    found.retain(|o| {
-        let checksum = o.key.rsplit('/').next().and_then(|name| name.strip_suffix(".blk"));
-        checksum.is_some_and(|checksum| !live.blocks.contains(checksum))
-    });
-    let files = list_all(store, &volume.v0_files(), Depth::One).await?.objects;
-    found.extend(files.into_iter().filter(|o| !live.files.contains(&o.key)));
-    // The age is only a courtesy to 0.5, so this machine's clock will do.
-    let now = SystemTime::now();
-    found.retain(|o| now.duration_since(o.modified).is_ok_and(|age| age > V0_GRACE));
-    Ok(found)
+/// Whether an object of 0.5 is so old that nobody is about to refer to it. That is only a courtesy, so this machine's clock will do.
+fn old(object: &ObjectInfo) -> bool {
+    SystemTime::now().duration_since(object.modified).is_ok_and(|age| age > V0_GRACE)
 }

@@ -12,7 +12,7 @@ use crate::crypt::Crypt;
 use crate::error::{BackupError, BackupResult};
 use crate::format::pack::{FOOTER, index_len, read_index};
 use crate::format::{ChunkRef, PackId};
-use crate::layout::{VolumeDir, parse_pack, parse_run};
+use crate::layout::{Object, VolumeDir};
 use crate::record::json;
 use crate::timestamp;
 
@@ -27,9 +27,11 @@ pub(crate) async fn begin(store: &dyn ObjectStore, volume: &VolumeDir, run: u64)
 
 /// The runs that carry a mark.
 pub(crate) async fn marked(store: &dyn ObjectStore, volume: &VolumeDir) -> BackupResult<Vec<u64>> {
-    let dir = volume.runs();
-    let run = |key: String| parse_run(key.strip_prefix(&dir)?.strip_suffix(".json")?);
-    Ok(list_all(store, &dir, Depth::One).await?.objects.into_iter().filter_map(|o| run(o.key)).collect())
+    let run = |object: ObjectInfo| match volume.object(&object.key) {
+        Some(Object::Run(run)) => Some(run),
+        _ => None,
+    };
+    Ok(list_all(store, &volume.runs(), Depth::One).await?.objects.into_iter().filter_map(run).collect())
 }
 
 /// The packs of a run.
@@ -39,8 +41,7 @@ pub(crate) async fn packs(
     run: u64,
 ) -> BackupResult<Vec<(PackId, ObjectInfo)>> {
     let listed = list_all(store, &volume.packs_of(run), Depth::One).await?.objects;
-    let pack = |object: ObjectInfo| parse_pack(&object.key).map(|(run, seq)| (PackId { run, seq }, object));
-    Ok(listed.into_iter().filter_map(pack).collect())
+    Ok(listed.into_iter().filter_map(|object| Some((volume.pack_of(&object.key)?, object))).collect())
 }
 
 /// Reads what is in a pack from its end. A pack sealed with another key, or damaged, is an error.

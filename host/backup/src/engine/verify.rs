@@ -20,7 +20,7 @@ use super::segments::{Segments, load_root};
 use crate::api::{Fault, VerifyOptions, VerifySummary};
 use crate::error::{BackupError, BackupResult};
 use crate::format::{ChunkRef, PackId};
-use crate::layout::{VolumeDir, parse_pack};
+use crate::layout::VolumeDir;
 use crate::lock::Lock;
 use crate::progress::{Phase, Progress};
 use crate::record::BackupRecord;
@@ -60,16 +60,38 @@ impl Engine {
             if volume.is_some() {
                 store.head(&dir.config()).await?;
             }
-            let lock = Lock::take_to_read(store.clone(), dir, "verify", self.options.lock_times()).await?;
-            let result =
-                self.verify_volume(&store, dir, backup, options, progress, cancel, &mut summary).await;
-            if let Some(lock) = lock {
-                lock.release().await;
+            let verified = self.verify_locked(&store, dir, backup, options, progress, cancel, &mut summary);
+            match verified.await {
+                // Somebody put something strange into one volume: the others are verified all the same.
+                Err(error) if error.foreign() && volume.is_none() => summary.faults.push(Fault {
+                    volume: dir.name().to_owned(),
+                    backup: String::new(),
+                    what: error.to_string(),
+                }),
+                verified => verified?,
             }
-            result?;
         }
         progress.phase(Phase::Done);
         Ok(summary)
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    async fn verify_locked(
+        &self,
+        store: &Arc<dyn ObjectStore>,
+        volume: &VolumeDir,
+        backup: Option<&str>,
+        options: &VerifyOptions,
+        progress: &Progress,
+        cancel: &CancellationToken,
+        summary: &mut VerifySummary,
+    ) -> BackupResult<()> {
+        let lock = Lock::take_to_read(store.clone(), volume, "verify", self.options.lock_times()).await?;
+        let result = self.verify_volume(store, volume, backup, options, progress, cancel, summary).await;
+        if let Some(lock) = lock {
+            lock.release().await;
+        }
+        result
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -91,10 +113,7 @@ impl Engine {
             }
         }
         let packs = list_all(&**store, &volume.packs(), Depth::All).await?.objects;
-        let packs = packs
-            .into_iter()
-            .filter_map(|o| parse_pack(&o.key).map(|(run, seq)| (PackId { run, seq }, o.size)))
-            .collect();
+        let packs = packs.into_iter().filter_map(|o| Some((volume.pack_of(&o.key)?, o.size))).collect();
         let any_v0 = found
             .iter()
             .any(|(_, r)| r.as_ref().is_ok_and(|r| r.format_version == 0 && !r.blocks.is_empty()));
@@ -222,7 +241,7 @@ impl Work {
                 | BackupError::Tree(_)
                 | BackupError::Invalid(_)),
             ) => self.fault(&error),
-            Err(error) if error.not_found() => self.fault(&error),
+            Err(error) if error.not_found() || error.foreign() => self.fault(&error),
             Err(error) => return Err(error),
         }
         let bytes = self.ctx.progress.snapshot().bytes_moved - before;
