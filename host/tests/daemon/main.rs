@@ -5,6 +5,7 @@
 mod backups;
 mod bad_input;
 mod crash;
+mod destinations;
 mod harness;
 mod life;
 mod mounts;
