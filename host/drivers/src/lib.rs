@@ -32,6 +32,7 @@ mod wait;
 
 pub use error::LoadError;
 pub use handle::DriverHandle;
+pub use logs::is_indiscreet;
 pub use options::{CallOptions, RestartPolicy};
 pub use registry::{Drivers, Installed};
 pub use search::SearchPath;
