@@ -1,10 +1,11 @@
 //! The daemon's own directory, which one daemon at a time may use.
 
 use convoy_driver_sdk::atomic;
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// A directory that cannot be used.
@@ -127,7 +128,10 @@ impl Root {
 
 /// Locks a file that is made if missing; `WouldBlock` when another process has it.
 pub(super) fn lock(path: &Path) -> io::Result<File> {
-    let file = File::options().create(true).truncate(false).write(true).open(path)?;
+    // Not through a link, and without waiting for the reader of a FIFO, which somebody put there.
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let flags = i32::try_from(flags.bits()).unwrap_or_default();
+    let file = File::options().create(true).truncate(false).write(true).custom_flags(flags).open(path)?;
     flock(&file, FlockOperation::NonBlockingLockExclusive)?;
     Ok(file)
 }
@@ -153,6 +157,18 @@ mod tests {
         assert!(error.to_string().starts_with("Failed to lock the file at "), "{error}");
         drop(root);
         Root::open(&path).unwrap();
+    }
+
+    #[test]
+    fn a_lock_is_taken_through_no_link_and_waits_for_no_fifo() {
+        let dir = tempfile::tempdir().unwrap();
+        let (link, fifo) = (dir.path().join("link.lock"), dir.path().join("fifo.lock"));
+        std::os::unix::fs::symlink(dir.path().join("made"), &link).unwrap();
+        assert!(lock(&link).is_err());
+        assert!(!dir.path().join("made").exists());
+        let mode = rustix::fs::Mode::RWXU;
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        assert!(lock(&fifo).is_err());
     }
 
     #[test]
