@@ -158,7 +158,8 @@ fn create_temporary(dir: &Path, mode: u32) -> Result<(PathBuf, OwnedFd)> {
 }
 
 fn open(path: &Path, flags: OFlags, mode: u32) -> Result<OwnedFd> {
-    let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    // A FIFO of such a name would be waited for without end.
+    let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
     Ok(rustix::fs::open(path, flags, Mode::from_raw_mode(mode))?)
 }
 
@@ -223,6 +224,15 @@ mod tests {
         rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).unwrap();
         assert_eq!(clean(dir.path()).unwrap(), 1);
         assert!(!abandoned.exists() && stranger.exists() && live.exists());
+    }
+
+    #[test]
+    fn cleaning_waits_for_no_fifo() {
+        let dir = tempfile::tempdir().unwrap();
+        let fifo = dir.path().join(".convoy-1-1.tmp");
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, Mode::RWXU, 0).unwrap();
+        assert_eq!(clean(dir.path()).unwrap(), 1);
+        assert!(!fifo.exists());
     }
 
     #[test]

@@ -126,7 +126,7 @@ enum Attempt {
 
 fn attempt(path: &Path) -> io::Result<Attempt> {
     loop {
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let mut file = File::from(rustix::fs::open(path, flags, Mode::from_raw_mode(0o600))?);
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}

@@ -4,9 +4,10 @@
 //! with its name, and left as it is: it never counts as missing or as empty.
 
 use crate::{DriverError, ErrorKind, Name, atomic};
+use rustix::fs::{Mode, OFlags};
 use serde::{Serialize, de::DeserializeOwned};
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, Read};
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
@@ -225,15 +226,31 @@ impl<T: Serialize + DeserializeOwned> RecordStore<T> {
 
 fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, RecordError> {
     let damaged = |reason: String| RecordError::Damaged { path: path.to_owned(), reason };
-    match std::fs::read(path) {
+    match read_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
             Err(damaged("expected a file, found a directory".to_owned()))
+        }
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+            Err(damaged("expected a file, found something else of that name".to_owned()))
         }
         Err(source) => Err(RecordError::Io { action: "read the record", path: path.to_owned(), source }),
         Ok(bytes) if bytes.is_empty() => Err(damaged("expected JSON, found an empty file".to_owned())),
         Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| damaged(error.to_string())),
     }
+}
+
+/// Reads a file. A FIFO of that name is not waited for.
+fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let mut file = std::fs::File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    let kind = file.metadata()?.file_type();
+    if !kind.is_file() && !kind.is_dir() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn to_json<T: Serialize>(path: &Path, record: &T) -> Result<Vec<u8>, RecordError> {
@@ -307,6 +324,15 @@ mod tests {
             assert_eq!(error.kind, ErrorKind::DataLoss);
             assert!(error.hint.unwrap().contains(bad));
         }
+    }
+
+    #[test]
+    fn a_fifo_in_the_place_of_a_record_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(dir.path());
+        let fifo = store.path(&name("fifo"));
+        rustix::fs::mknodat(rustix::fs::CWD, fifo, rustix::fs::FileType::Fifo, Mode::RWXU, 0).unwrap();
+        assert!(matches!(store.load(&name("fifo")), Err(RecordError::Damaged { .. })));
     }
 
     /// What a crash can leave: the new record's bytes cut anywhere in a temporary file, the old record in place.

@@ -5,14 +5,15 @@
 //! - [`keys`]: who may open encrypted backups, with a [`secret`]; [`settings`]: how a destination is reached, how fast, with which key.
 //!
 //! - [`engine`]: backups in a store, made of what a driver hands over ([`source`]) by the backup engine; [`restore`]:
-//!   the way back; [`store`]: from URLs to stores; [`progress`]: how far it is; [`memory`]: how much of it at
-//! once; [`last`]: the last one of each volume;
-//!   [`seen`]: whether a store was put back to an older state.
+//!   the way back; [`store`]: from URLs to stores; [`nearest`]: what was meant by a wrong URL; [`progress`]: how far
+//!   it is; [`memory`]: how much of it at once; [`last`]: the last one of each volume; [`seen`]: whether a store was
+//!   put back to an older state.
 
 mod engine;
 mod keys;
 mod last;
 mod memory;
+mod nearest;
 mod progress;
 mod provider;
 mod restore;

@@ -42,7 +42,8 @@ fn the_crates_for_authors_can_be_published() {
 /// `convoy driver new` asks for one carrier: the traits of the other's crates would fill every page of documentation.
 #[test]
 fn a_process_needs_nothing_of_libraries() {
-    let tree = ["tree", "--offline", "--package", "convoy-driver-sdk", "--edges", "normal", "--prefix", "none"];
+    let tree =
+        ["tree", "--offline", "--package", "convoy-driver-sdk", "--edges", "normal", "--prefix", "none"];
     let process = cargo(&[&tree[..], &["--no-default-features", "--features", "process"]].concat());
     assert!(process.contains("jsonrpsee-types") && !process.contains("abi_stable"), "{process}");
     let library = cargo(&[&tree[..], &["--no-default-features", "--features", "library"]].concat());

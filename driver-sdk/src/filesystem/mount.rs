@@ -253,7 +253,7 @@ mod tests {
 
     #[test]
     fn flags_and_data_are_told_apart() {
-                let (flags, data) = split_options("defaults,ro,noatime,nouuid,size=1m,rw");
+        let (flags, data) = split_options("defaults,ro,noatime,nouuid,size=1m,rw");
         let harmless = MountFlags::NOSUID | MountFlags::NODEV;
         assert_eq!((flags, data.as_str()), (harmless | MountFlags::NOATIME, "nouuid,size=1m"));
         assert_eq!(split_options("bind,ro"), (harmless | MountFlags::RDONLY, String::new()));

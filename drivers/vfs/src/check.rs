@@ -276,6 +276,7 @@ fn directories(dir: &Path) -> VfsResult<Vec<Name>> {
 fn temporaries(dir: &Path) -> std::io::Result<usize> {
     let left = fs::read_dir(dir)?.flatten().filter(|entry| {
         entry.file_name().to_str().is_some_and(atomic::is_temporary)
+            && entry.file_type().is_ok_and(|kind| kind.is_file())
             && File::open(entry.path()).is_ok_and(|file| {
                 rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_ok()
             })

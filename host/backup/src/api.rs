@@ -380,6 +380,22 @@ pub struct PruneSummary {
     pub volumes: u64,
     /// Volumes that were left alone because somebody works on them: which, and who.
     pub skipped: Vec<String>,
+    /// Objects that are not convoy's, by their names: they are never removed. The first hundred of them.
+    pub strange: Vec<String>,
+    /// How many there are.
+    pub strange_count: u64,
+}
+
+impl PruneSummary {
+    /// Strange names kept to be told; more of them say nothing new, and a store may hold any number.
+    const STRANGE: usize = 100;
+
+    pub(crate) fn note_strange(&mut self, key: &str) {
+        self.strange_count += 1;
+        if self.strange.len() < Self::STRANGE {
+            self.strange.push(key.to_owned());
+        }
+    }
 }
 
 /// How to verify.

@@ -228,4 +228,10 @@ impl BackupError {
     pub fn not_found(&self) -> bool {
         matches!(self, Self::Store(StoreError::NotFound { .. }))
     }
+
+    /// Whether something that convoy never makes is in the place of a directory or file of the store.
+    #[must_use]
+    pub fn foreign(&self) -> bool {
+        matches!(self, Self::Store(StoreError::Foreign { .. }))
+    }
 }

@@ -1,6 +1,7 @@
 //! Where things are in a store. Names of volumes and backups are checked here, once.
 
 use crate::error::{BackupError, BackupResult};
+use crate::format::PackId;
 
 /// Everything of convoy's in a store is below this.
 pub(crate) const ROOT: &str = "convoy-objectstore/";
@@ -12,6 +13,33 @@ pub(crate) fn valid_name(name: &str) -> bool {
     let mut bytes = name.bytes();
     bytes.next().is_some_and(|b| b.is_ascii_alphanumeric())
         && bytes.all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
+}
+
+/// An object of a volume: which one of those that convoy writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Object {
+    /// `volume.cfg`.
+    Config,
+    /// What `volume.cfg` said before, by the name it was kept under.
+    Incarnation(u64),
+    /// The record of a backup.
+    Record(String),
+    /// A block of 0.5, by its checksum.
+    V0Block(String),
+    /// The single file of a backup of 0.5.
+    V0File(String),
+    Pack(PackId),
+    Manifest(u64),
+    /// The mark of an unfinished run.
+    Run(u64),
+    /// Where the chunks of a pack are now.
+    Moves(PackId),
+    Lock {
+        exclusive: bool,
+        id: u64,
+        /// What its holder renews, and not the lock itself.
+        beat: bool,
+    },
 }
 
 /// The directory of a volume in a store.
@@ -58,7 +86,7 @@ impl VolumeDir {
     }
 
     pub(crate) fn config(&self) -> String {
-        self.key("volume.cfg")
+        self.key_of(&Object::Config)
     }
 
     pub(crate) fn incarnations(&self) -> String {
@@ -74,22 +102,23 @@ impl VolumeDir {
         if !valid_name(backup) {
             return Err(BackupError::Invalid(format!("{backup:?} is not a backup name")));
         }
-        Ok(self.key(format_args!("backups/backup_{backup}.cfg")))
+        Ok(self.key_of(&Object::Record(backup.to_owned())))
     }
 
     /// The backup whose record has this key.
     pub(crate) fn backup_of(&self, key: &str) -> Option<String> {
-        let name = key.strip_prefix(&self.backups())?.strip_prefix("backup_")?.strip_suffix(".cfg")?;
-        valid_name(name).then(|| name.to_owned())
+        match self.object(key)? {
+            Object::Record(name) => Some(name),
+            _ => None,
+        }
     }
 
     /// A block of 0.5; `checksum` is hexadecimal, or anything else that came from a record.
     pub(crate) fn v0_block(&self, checksum: &str) -> BackupResult<String> {
-        if checksum.len() != 64 || !checksum.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
-        {
+        if !is_checksum(checksum) {
             return Err(BackupError::Invalid(format!("{checksum:?} is not the checksum of a block")));
         }
-        Ok(self.key(format_args!("blocks/{}/{}/{checksum}.blk", &checksum[0..2], &checksum[2..4])))
+        Ok(self.key_of(&Object::V0Block(checksum.to_owned())))
     }
 
     pub(crate) fn v0_blocks(&self) -> String {
@@ -98,7 +127,7 @@ impl VolumeDir {
 
     /// The single file of 0.5.
     pub(crate) fn v0_file(&self, backup: &str) -> String {
-        self.key(format_args!("BackupFiles/{backup}.bak"))
+        self.key_of(&Object::V0File(backup.to_owned()))
     }
 
     pub(crate) fn v0_files(&self) -> String {
@@ -114,7 +143,7 @@ impl VolumeDir {
     }
 
     pub(crate) fn pack(&self, run: u64, seq: u32) -> String {
-        self.key(format_args!("packs/{run:016x}/{seq:08x}.pack"))
+        self.key_of(&Object::Pack(PackId { run, seq }))
     }
 
     pub(crate) fn manifests(&self) -> String {
@@ -122,7 +151,7 @@ impl VolumeDir {
     }
 
     pub(crate) fn manifest(&self, run: u64) -> String {
-        self.key(format_args!("manifests/{run:016x}.mft"))
+        self.key_of(&Object::Manifest(run))
     }
 
     pub(crate) fn runs(&self) -> String {
@@ -130,28 +159,108 @@ impl VolumeDir {
     }
 
     pub(crate) fn run(&self, run: u64) -> String {
-        self.key(format_args!("runs/{run:016x}.json"))
+        self.key_of(&Object::Run(run))
     }
 
     pub(crate) fn moves(&self) -> String {
         self.key("moves/")
     }
 
+    /// The object that says where the chunks of a pack are now.
+    pub(crate) fn moves_of(&self, pack: PackId) -> String {
+        self.key_of(&Object::Moves(pack))
+    }
+
     pub(crate) fn locks(&self) -> String {
         self.key("locks/")
     }
+
+    /// Where an object is.
+    fn key_of(&self, object: &Object) -> String {
+        match object {
+            Object::Config => self.key("volume.cfg"),
+            Object::Incarnation(name) => self.key(format_args!("incarnations/{name:016x}.json")),
+            Object::Record(backup) => self.key(format_args!("backups/backup_{backup}.cfg")),
+            Object::V0Block(sum) => {
+                let (first, second) = (sum.get(0..2).unwrap_or_default(), sum.get(2..4).unwrap_or_default());
+                self.key(format_args!("blocks/{first}/{second}/{sum}.blk"))
+            }
+            Object::V0File(backup) => self.key(format_args!("BackupFiles/{backup}.bak")),
+            Object::Pack(PackId { run, seq }) => self.key(format_args!("packs/{run:016x}/{seq:08x}.pack")),
+            Object::Manifest(run) => self.key(format_args!("manifests/{run:016x}.mft")),
+            Object::Run(run) => self.key(format_args!("runs/{run:016x}.json")),
+            Object::Moves(PackId { run, seq }) => self.key(format_args!("moves/{run:016x}-{seq:08x}.idx")),
+            Object::Lock { exclusive, id, beat } => {
+                let (letter, end) = (if *exclusive { 'x' } else { 's' }, if *beat { "beat" } else { "lock" });
+                self.key(format_args!("locks/{letter}-{id:016x}.{end}"))
+            }
+        }
+    }
+
+    /// What has a key. Only the very keys that convoy makes are known: what is merely similar is a stranger's, whose place and
+    /// meaning nobody knows, and is never deleted.
+    pub(crate) fn object(&self, key: &str) -> Option<Object> {
+        let rest = key.strip_prefix(&self.dir)?;
+        let object = match rest.split_once('/') {
+            None => Object::Config,
+            Some(("incarnations", name)) => Object::Incarnation(number(name.strip_suffix(".json")?)?),
+            Some(("backups", name)) => {
+                Object::Record(name.strip_prefix("backup_")?.strip_suffix(".cfg")?.to_owned())
+            }
+            Some(("blocks", name)) => {
+                Object::V0Block(name.rsplit('/').next()?.strip_suffix(".blk")?.to_owned())
+            }
+            Some(("BackupFiles", name)) => Object::V0File(name.strip_suffix(".bak")?.to_owned()),
+            Some(("packs", name)) => {
+                let (run, seq) = name.split_once('/')?;
+                Object::Pack(pack(run, seq.strip_suffix(".pack")?)?)
+            }
+            Some(("manifests", name)) => Object::Manifest(number(name.strip_suffix(".mft")?)?),
+            Some(("runs", name)) => Object::Run(number(name.strip_suffix(".json")?)?),
+            Some(("moves", name)) => {
+                let (run, seq) = name.strip_suffix(".idx")?.split_once('-')?;
+                Object::Moves(pack(run, seq)?)
+            }
+            Some(("locks", name)) => {
+                let (id, end) = name.split_once('.')?;
+                let (letter, id) = id.split_once('-')?;
+                Object::Lock { exclusive: letter == "x", id: number(id)?, beat: end == "beat" }
+            }
+            Some(_) => return None,
+        };
+        let proper = match &object {
+            Object::Record(name) | Object::V0File(name) => valid_name(name),
+            Object::V0Block(checksum) => is_checksum(checksum),
+            _ => true,
+        };
+        (proper && self.key_of(&object) == key).then_some(object)
+    }
+
+    /// The pack that has a key.
+    pub(crate) fn pack_of(&self, key: &str) -> Option<PackId> {
+        match self.object(key)? {
+            Object::Pack(pack) => Some(pack),
+            _ => None,
+        }
+    }
 }
 
-/// The run and number of a pack by its key.
-pub(crate) fn parse_pack(key: &str) -> Option<(u64, u32)> {
-    let mut parts = key.rsplit('/');
-    let seq = u32::from_str_radix(parts.next()?.strip_suffix(".pack")?, 16).ok()?;
-    Some((parse_run(parts.next()?)?, seq))
+/// SHA-512 of a block, shortened to 32 bytes, as 0.5 writes it.
+fn is_checksum(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+}
+
+fn number(digits: &str) -> Option<u64> {
+    u64::from_str_radix(digits, 16).ok()
+}
+
+fn pack(run: &str, seq: &str) -> Option<PackId> {
+    Some(PackId { run: number(run)?, seq: u32::from_str_radix(seq, 16).ok()? })
 }
 
 /// A run by the hexadecimal digits that name it.
 pub(crate) fn parse_run(text: &str) -> Option<u64> {
-    if text.len() == 16 { u64::from_str_radix(text, 16).ok() } else { None }
+    number(text).filter(|run| format!("{run:016x}") == text)
 }
 
 #[cfg(test)]
@@ -187,10 +296,87 @@ mod tests {
         assert!(VolumeDir::from_dir("convoy-objectstore/volumes/xx/b!/web!/").is_none());
     }
 
+    /// One of each.
+    fn objects() -> Vec<Object> {
+        let pack = PackId { run: 0xab, seq: 0xcd };
+        let lock = |exclusive, beat| Object::Lock { exclusive, id: 0xab, beat };
+        vec![
+            Object::Config,
+            Object::Incarnation(0xab),
+            Object::Record("b-1".into()),
+            Object::V0Block("ab".repeat(32)),
+            Object::V0File("b-1".into()),
+            Object::Pack(pack),
+            Object::Manifest(0xab),
+            Object::Run(0xab),
+            Object::Moves(pack),
+            lock(true, false),
+            lock(true, true),
+            lock(false, false),
+            lock(false, true),
+        ]
+    }
+
     #[test]
-    fn pack_names_are_read_back() {
-        let vol = VolumeDir::new("vol1").unwrap();
-        assert_eq!(parse_pack(&vol.pack(7, 9)), Some((7, 9)));
-        assert_eq!(parse_pack("x/packs/7/9.pack"), None);
+    fn every_object_is_known_by_its_key() {
+        for volume in
+            ["vol1", "ab"].map(|name| VolumeDir::new(name).unwrap()).into_iter().chain([VolumeDir::keys()])
+        {
+            for object in objects() {
+                let key = volume.key_of(&object);
+                assert_eq!(volume.object(&key), Some(object), "{key}");
+            }
+        }
+        assert_eq!(VolumeDir::new("vol2").unwrap().object(&VolumeDir::new("vol1").unwrap().config()), None);
+    }
+
+    /// Whatever is done to a key of convoy's at whichever place: it is another object of convoy's, whose key reads the same, or none.
+    #[test]
+    fn a_key_that_is_merely_similar_is_nobodys() {
+        let volume = VolumeDir::new("vol1").unwrap();
+        let changes: [&str; 14] =
+            ["", "/", "//", ".", "..", "/../", "x", "+", "-", " ", "A", "0", "\n", "./"];
+        for object in objects() {
+            let key = volume.key_of(&object);
+            let start = volume.dir().len();
+            for at in start..=key.len() {
+                for end in at..=key.len().min(at + 3) {
+                    for change in changes {
+                        let changed = format!("{}{change}{}", &key[..at], &key[end..]);
+                        if let Some(found) = volume.object(&changed) {
+                            assert_eq!(volume.key_of(&found), changed);
+                            // Names and digits may change; the kind, the depth and the length of numbers do not.
+                            let same = std::mem::discriminant(&found) == std::mem::discriminant(&object);
+                            assert!(same, "{key} and {changed}");
+                            assert_eq!(changed.matches('/').count(), key.matches('/').count());
+                            let named = matches!(found, Object::Record(_) | Object::V0File(_));
+                            assert!(named || changed.len() == key.len(), "{changed}");
+                        }
+                    }
+                }
+            }
+        }
+        let dir = volume.dir();
+        for strange in [
+            "packs/+0000000000000ab/000000cd.pack",
+            "packs/00000000000000AB/000000cd.pack",
+            "packs/evil/00000000000000ab/000000cd.pack",
+            "packs/00000000000000ab/cd.pack",
+            "packs/00000000000000ab/000000cd.pack/x",
+            "runs/+0000000000000ab.json",
+            "moves/00000000000000ab-+00000cd.idx",
+            "BackupFiles/a/b.bak",
+            "BackupFiles/../volume.cfg.bak",
+            "backups/backup_a/b.cfg",
+            "locks/y-00000000000000ab.lock",
+            "locks/x-00000000000000ab.lock.lock",
+            "blocks/ab/ab/ab.blk",
+            "manifests/notes.txt",
+            "volume.cfg.orig",
+        ] {
+            assert_eq!(volume.object(&format!("{dir}{strange}")), None, "{strange}");
+        }
+        assert_eq!(parse_run("+0000000000000ab"), None);
+        assert_eq!(parse_run("00000000000000ab"), Some(0xab));
     }
 }

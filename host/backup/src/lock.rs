@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 
 use crate::error::{BackupError, BackupResult};
-use crate::layout::VolumeDir;
+use crate::layout::{Object, VolumeDir};
 use crate::record::json;
 use crate::timestamp;
 
@@ -305,16 +305,18 @@ async fn list(store: &dyn ObjectStore, volume: &VolumeDir) -> BackupResult<BTree
     let mut locks: BTreeMap<String, Seen> = BTreeMap::new();
     let dir = volume.locks();
     for object in list_all(store, &dir, Depth::One).await?.objects {
-        let Some((id, kind)) = object.key.strip_prefix(&dir).and_then(|name| name.split_once('.')) else {
+        // What is no lock of convoy's binds nobody, and is not removed either.
+        let Some(Object::Lock { exclusive, beat, .. }) = volume.object(&object.key) else { continue };
+        let Some((id, _)) = object.key.strip_prefix(&dir).and_then(|name| name.split_once('.')) else {
             continue;
         };
         let seen = locks.entry(id.to_owned()).or_insert_with(|| Seen {
             made: false,
-            exclusive: id.starts_with('x'),
+            exclusive,
             latest: SystemTime::UNIX_EPOCH,
             keys: Vec::new(),
         });
-        seen.made |= kind == "lock";
+        seen.made |= !beat;
         seen.latest = seen.latest.max(object.modified);
         seen.keys.push(object.key);
     }

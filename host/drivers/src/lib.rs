@@ -36,6 +36,7 @@ mod wait;
 pub use answer::broken_rule;
 pub use error::LoadError;
 pub use handle::DriverHandle;
+pub use logs::is_indiscreet;
 pub use options::{CallOptions, RestartPolicy};
 pub use registry::{Drivers, Installed};
 pub use search::SearchPath;

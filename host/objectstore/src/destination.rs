@@ -102,6 +102,22 @@ impl Destination {
         }
     }
 
+    /// The destination one level up, and what this one is called there.
+    #[must_use]
+    pub fn parent(&self) -> Option<(Self, &str)> {
+        let (scheme, rest) = self.text.split_once("://")?;
+        let (dir, name) = rest.trim_end_matches('/').rsplit_once('/')?;
+        let parent = format!("{scheme}://{dir}/").parse().ok()?;
+        Some((parent, name))
+    }
+
+    /// A destination one level down; `None` if an URL has to write that name otherwise.
+    #[must_use]
+    pub fn child(&self, name: &str) -> Option<Self> {
+        let slash = if self.text.ends_with('/') { "" } else { "/" };
+        if name.contains('%') { None } else { format!("{self}{slash}{name}/").parse().ok() }
+    }
+
     /// The URL of a backup at this destination.
     #[must_use]
     pub fn backup_url(&self, backup: &str, volume: &str) -> String {

@@ -3,18 +3,18 @@
 //! A write goes to a hidden file beside its target, is synced, renamed over it, and the directory is synced. Nothing depends on
 //! locks or on what another client has cached, so several hosts can share the directory. Directories are made 0700 and files
 //! 0644, as convoy 0.5 did, and directories that become empty are removed. One that does not answer is given up after a while, and
-//! used again when it does: see `patience`.
+//! used again when it does: see `patience`. Nothing below the directory is believed: see `beneath`.
 
+mod beneath;
 mod first;
 mod list;
 mod patience;
 mod write;
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -24,6 +24,7 @@ use futures::StreamExt;
 
 use crate::error::StoreError;
 use crate::store::{ByteStream, Depth, ObjectInfo, ObjectStore, Page, PutOutcome, check_dir, check_key};
+use beneath::Root;
 use patience::Watch;
 
 /// Objects deleted in one call, which has a time limit: as many as in one request to S3.
@@ -46,11 +47,7 @@ impl DirectoryStore {
     pub async fn open(root: impl Into<PathBuf>) -> Result<Self, StoreError> {
         let root = root.into();
         let (watch, path) = (Watch::of(&root), root.clone());
-        let look = move || match std::fs::metadata(&path) {
-            Ok(meta) if meta.is_dir() => Ok(()),
-            _ => Err(StoreError::NoDirectory { path: path.display().to_string() }),
-        };
-        watch.run("look up", "", patience::LOOK, look).await?;
+        watch.run("look up", "", patience::LOOK, move || Root::open(&path)).await?;
         Ok(Self { root, watch, patience: patience::CALL })
     }
 
@@ -63,32 +60,32 @@ impl DirectoryStore {
     async fn blocking<T, F>(&self, op: &'static str, key: &str, call: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: FnOnce(&Path, &str) -> Result<T, StoreError> + Send + 'static,
+        F: FnOnce(&Root, &str) -> Result<T, StoreError> + Send + 'static,
     {
         let (root, owned) = (self.root.clone(), key.to_owned());
-        self.watch.run(op, key, self.patience, move || call(&root, &owned)).await
+        self.watch.run(op, key, self.patience, move || call(&Root::open(&root)?, &owned)).await
     }
 }
 
 /// What the file system says of an object.
-fn info(key: &str, meta: &std::fs::Metadata) -> ObjectInfo {
+fn info(key: &str, stat: &rustix::fs::Stat) -> ObjectInfo {
     ObjectInfo {
         key: key.to_owned(),
-        size: meta.len(),
-        modified: meta.modified().unwrap_or(SystemTime::UNIX_EPOCH),
+        size: u64::try_from(stat.st_size).unwrap_or(0),
+        modified: modified(stat),
     }
 }
 
-/// Opens an object, which is a regular file.
-fn open(op: &'static str, root: &Path, key: &str) -> Result<(File, u64), StoreError> {
-    let file = File::open(root.join(key)).map_err(|e| StoreError::from_io(op, key, e))?;
-    let meta = file.metadata().map_err(|e| StoreError::from_io(op, key, e))?;
-    if meta.is_file() { Ok((file, meta.len())) } else { Err(StoreError::NotFound { key: key.to_owned() }) }
+/// When a file was written, by the file system's clock.
+fn modified(stat: &rustix::fs::Stat) -> SystemTime {
+    let nanos = u32::try_from(stat.st_mtime_nsec).unwrap_or(0);
+    let since = u64::try_from(stat.st_mtime).ok().map(|seconds| Duration::new(seconds, nanos));
+    since.and_then(|since| SystemTime::UNIX_EPOCH.checked_add(since)).unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 /// Reads all of an object, if it is no larger than `limit`.
-fn read_whole(root: &Path, key: &str, limit: u64) -> Result<Bytes, StoreError> {
-    let (file, size) = open("read", root, key)?;
+fn read_whole(root: &Root, key: &str, limit: u64) -> Result<Bytes, StoreError> {
+    let (file, size) = root.file("read", key)?;
     if size > limit {
         return Err(StoreError::TooLarge { key: key.to_owned(), size, limit });
     }
@@ -103,8 +100,8 @@ fn read_whole(root: &Path, key: &str, limit: u64) -> Result<Bytes, StoreError> {
 }
 
 /// Reads a range of an object.
-fn read_range(root: &Path, key: &str, range: &Range<u64>) -> Result<Bytes, StoreError> {
-    let (file, size) = open("read", root, key)?;
+fn read_range(root: &Root, key: &str, range: &Range<u64>) -> Result<Bytes, StoreError> {
+    let (file, size) = root.file("read", key)?;
     let expected = range.end.saturating_sub(range.start);
     let truncated = |found| StoreError::Truncated { key: key.to_owned(), expected, found };
     if range.end > size {
@@ -147,7 +144,7 @@ impl ObjectStore for DirectoryStore {
                 })
                 .await?;
         }
-        self.blocking("write", key, |root, key| partial.finish(root, key)).await
+        self.blocking("write", key, |_, key| partial.finish(key)).await
     }
 
     async fn get(&self, key: &str, limit: u64) -> Result<Bytes, StoreError> {
@@ -162,16 +159,7 @@ impl ObjectStore for DirectoryStore {
 
     async fn head(&self, key: &str) -> Result<ObjectInfo, StoreError> {
         check_key(key)?;
-        self.blocking("look up", key, |root, key| {
-            let meta =
-                std::fs::metadata(root.join(key)).map_err(|e| StoreError::from_io("look up", key, e))?;
-            if meta.is_file() {
-                Ok(info(key, &meta))
-            } else {
-                Err(StoreError::NotFound { key: key.to_owned() })
-            }
-        })
-        .await
+        self.blocking("look up", key, |root, key| Ok(info(key, &root.look("look up", key)?))).await
     }
 
     async fn list(&self, dir: &str, depth: Depth, page: Option<&str>) -> Result<Page, StoreError> {

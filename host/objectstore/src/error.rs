@@ -109,6 +109,18 @@ pub enum StoreError {
         /// Bytes that came.
         found: u64,
     },
+    /// Something that convoy never makes is where a file or directory of the store should be.
+    #[error(
+        "{op} {key}: a {kind} is in its way, and below a destination convoy follows no links and opens nothing but files: find out who put it there, and remove it"
+    )]
+    Foreign {
+        /// The call.
+        op: &'static str,
+        /// The object.
+        key: String,
+        /// What is there.
+        kind: &'static str,
+    },
     /// Not a name an object can have.
     #[error("{key:?} cannot name an object: {why}")]
     InvalidKey {
@@ -169,6 +181,10 @@ impl StoreError {
     pub(crate) fn from_io(op: &'static str, key: &str, source: io::Error) -> Self {
         let key = key.to_owned();
         match source.kind() {
+            // Only a link is refused so: paths of a store are resolved without them.
+            _ if source.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => {
+                Self::Foreign { op, key, kind: "symbolic link" }
+            }
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Self::NotFound { key },
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
                 Self::Denied { op, key, detail: source.to_string() }

@@ -8,6 +8,7 @@ mod answers;
 mod client;
 mod credentials;
 mod errors;
+mod renewed;
 mod upload;
 
 use std::ops::Range;
@@ -19,7 +20,9 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::primitives::{ByteStream as SdkStream, DateTime};
 use aws_sdk_s3::types::{Delete, ObjectIdentifier};
+use aws_smithy_types::base64;
 use bytes::{Bytes, BytesMut};
+use md5::{Digest, Md5};
 
 use crate::error::StoreError;
 use crate::store::{ByteStream, Depth, ObjectInfo, ObjectStore, Page, PutOutcome, check_dir, check_key};
@@ -73,7 +76,7 @@ pub struct S3Store {
     client: Client,
     bucket: String,
     prefix: String,
-    /// A server that is not Amazon's, for messages.
+    /// The server, if that is not Amazon's.
     server: Option<String>,
 }
 
@@ -91,13 +94,23 @@ impl S3Store {
         prefix: &str,
         options: &S3Options,
     ) -> Result<Self, StoreError> {
-        let client = client::build(region, options).await?;
-        let server = options.endpoint.clone().filter(|endpoint| !endpoint.is_empty());
+        let (client, endpoint) = client::build(region, options).await?;
+        let server = endpoint.map(|endpoint| endpoint.trim_end_matches('/').to_owned());
         Ok(Self { client, bucket: bucket.to_owned(), prefix: prefix.to_owned(), server })
     }
 
     fn key(&self, key: &str) -> String {
         format!("{}{key}", self.prefix)
+    }
+
+    /// The checksum a body is sent with to servers that may not know the newer ones, which the SDK sends to AWS: buckets with
+    /// Object Lock take nothing without.
+    async fn content_md5(&self, data: &Bytes) -> Option<String> {
+        self.server.as_ref()?;
+        let data = data.clone();
+        let digest = tokio::task::spawn_blocking(move || base64::encode(Md5::digest(&data))).await;
+        // That the task is gone says that the program is ending.
+        digest.ok()
     }
 
     /// What an error means for an object of this store.
@@ -201,18 +214,21 @@ fn size(bytes: Option<i64>) -> u64 {
 impl ObjectStore for S3Store {
     async fn put(&self, key: &str, data: Bytes) -> Result<(), StoreError> {
         check_key(key)?;
+        let md5 = self.content_md5(&data).await;
         let put = self.client.put_object().bucket(&self.bucket).key(self.key(key)).body(data.into());
-        put.send().await.map(|_| ()).map_err(|e| self.fail("write", key, Said::new(e)))
+        put.set_content_md5(md5).send().await.map(|_| ()).map_err(|e| self.fail("write", key, Said::new(e)))
     }
 
     async fn put_if_absent(&self, key: &str, data: Bytes) -> Result<PutOutcome, StoreError> {
         check_key(key)?;
+        let md5 = self.content_md5(&data).await;
         let put = self
             .client
             .put_object()
             .bucket(&self.bucket)
             .key(self.key(key))
             .body(data.into())
+            .set_content_md5(md5)
             .if_none_match("*");
         // A repetition may find what an attempt has made whose answer was lost: only who repeats knows of that.
         let once = aws_sdk_s3::config::Config::builder().retry_config(RetryConfig::disabled());

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use common::forbid::{Forbidden, forbid};
 use convoy_objectstore::{
     Bandwidth, Depth, DirectoryStore, Fault, FaultStore, LimitedStore, ObjectStore, PutOutcome, RetryPolicy,
     RetryStore, StoreError, list_all,
@@ -179,4 +180,32 @@ async fn what_is_small_overtakes() {
     store.put("beat", Bytes::from_static(b"alive")).await.unwrap();
     assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
     waiting.into_iter().for_each(|task| task.abort());
+}
+
+/// What file systems in user space say: some have no hard links, some neither these nor a rename that replaces nothing.
+async fn without(calls: &[Forbidden]) {
+    forbid(calls);
+    let (dir, store) = store().await;
+    common::contract(&store, "").await;
+    common::one_winner(Arc::new(store.clone()), "locks/one", 32).await;
+    let left = std::fs::read_dir(dir.path().join("locks")).unwrap().count();
+    assert_eq!(left, 1, "no unfinished write is left");
+}
+
+const LINKS: [i32; 3] = [libc::EPERM, libc::ENOSYS, libc::EINVAL];
+
+#[tokio::test]
+async fn a_file_system_without_hard_links_will_do() {
+    for error in LINKS {
+        without(&[Forbidden { call: libc::SYS_linkat, error, argument: None }]).await;
+    }
+}
+
+#[tokio::test]
+async fn a_file_system_with_neither_hard_links_nor_careful_renames_will_do() {
+    let links = Forbidden { call: libc::SYS_linkat, error: libc::ENOSYS, argument: None };
+    for error in LINKS {
+        // Only with flags: the plain rename is there.
+        without(&[links, Forbidden { call: libc::SYS_renameat2, error, argument: Some(4) }]).await;
+    }
 }

@@ -10,8 +10,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use aws_smithy_types::base64;
 use bytes::Bytes;
 use common::server::{Server, credentials};
+use md5::{Digest, Md5};
+
 use convoy_objectstore::{
     Depth, ObjectStore, PutOutcome, RetryPolicy, RetryStore, S3Options, S3Store, StoreError, list_all,
 };
@@ -119,7 +122,8 @@ fn grudging(behind: u16) -> (u16, Arc<AtomicU32>) {
     (port, refused)
 }
 
-fn serve(mut client: TcpStream, behind: u16, number: usize, refused: &AtomicU32) -> std::io::Result<()> {
+/// A request as it came, head and body; nothing if the client went away.
+fn whole_request(client: &mut TcpStream) -> std::io::Result<Option<Vec<u8>>> {
     let mut request = Vec::new();
     let mut part = [0; 64 << 10];
     let whole = |request: &[u8]| {
@@ -131,10 +135,15 @@ fn serve(mut client: TcpStream, behind: u16, number: usize, refused: &AtomicU32)
     while whole(&request).is_none_or(|size: usize| request.len() < size) {
         let read = client.read(&mut part)?;
         if read == 0 {
-            return Ok(());
+            return Ok(None);
         }
         request.extend_from_slice(&part[..read]);
     }
+    Ok(Some(request))
+}
+
+fn serve(mut client: TcpStream, behind: u16, number: usize, refused: &AtomicU32) -> std::io::Result<()> {
+    let Some(request) = whole_request(&mut client)? else { return Ok(()) };
     match number % 5 {
         1 | 2 => {
             refused.fetch_add(1, Ordering::SeqCst);
@@ -192,4 +201,74 @@ async fn a_server_that_asks_for_patience_gets_it() {
     store.delete(&keys).await.unwrap();
     assert!(list_all(&store, "d/", Depth::All).await.unwrap().objects.is_empty());
     assert!(refused.load(Ordering::SeqCst) > 10);
+}
+
+/// Stands before a server as one does whose buckets have Object Lock, and whose API is below a path: it takes no object without a
+/// checksum that every server knows. Counts what it took.
+fn locked(behind: u16) -> (u16, Arc<AtomicU32>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let taken = Arc::new(AtomicU32::new(0));
+    let count = taken.clone();
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let (Ok(client), count) = (client, count.clone()) else { return };
+            std::thread::spawn(move || take_with_checksum(client, behind, &count));
+        }
+    });
+    (port, taken)
+}
+
+const BELOW: &str = "/storage/v1/s3";
+
+fn take_with_checksum(mut client: TcpStream, behind: u16, taken: &AtomicU32) -> std::io::Result<()> {
+    let Some(request) = whole_request(&mut client)? else { return Ok(()) };
+    let end = request.windows(4).position(|w| w == b"\r\n\r\n").unwrap() + 4;
+    let (head, body) = (String::from_utf8_lossy(&request[..end]).into_owned(), &request[end..]);
+    let header = |name: &str| {
+        head.lines().find_map(|line| {
+            let (known, value) = line.split_once(':')?;
+            known.eq_ignore_ascii_case(name).then(|| value.trim().to_owned())
+        })
+    };
+    let mut refuse = |code: &str| {
+        let body = format!("<Error><Code>{code}</Code><Message>refused by the test</Message></Error>");
+        let length = body.len();
+        write!(
+            client,
+            "HTTP/1.1 400 Bad Request\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+        )
+    };
+    if !head.split(' ').nth(1).is_some_and(|path| path.starts_with(&format!("{BELOW}/rec"))) {
+        return refuse("NoSuchKey");
+    }
+    if head.starts_with("PUT ") {
+        match header("content-md5") {
+            None => return refuse("InvalidRequest"),
+            Some(sum) if sum != base64::encode(Md5::digest(body)) => return refuse("BadDigest"),
+            Some(_) => taken.fetch_add(1, Ordering::SeqCst),
+        };
+    }
+    let mut server = TcpStream::connect(("127.0.0.1", behind))?;
+    server.write_all(head.replacen(BELOW, "", 1).as_bytes())?;
+    server.write_all(body)?;
+    std::io::copy(&mut server, &mut client).map(|_| ())
+}
+
+#[tokio::test]
+async fn object_lock_and_endpoints_below_a_path_are_served() {
+    // RFC 1864's kind of checksum, of a text whose MD5 is known.
+    assert_eq!(base64::encode(Md5::digest(b"hello world")), "XrY7u+Ae7tCTyyK7j1rNww==");
+    credentials();
+    let server = Server::moto();
+    let (port, taken) = locked(server.port());
+    for slash in ["", "/"] {
+        let endpoint = Some(format!("http://127.0.0.1:{port}{BELOW}{slash}"));
+        let options = S3Options { endpoint, ..S3Options::default() };
+        let store = S3Store::open("rec", Some("us-east-1"), "some/path/", &options).await.unwrap();
+        let before = taken.load(Ordering::SeqCst);
+        // Objects, such as are made once, and parts of large ones.
+        common::contract(&store, "").await;
+        assert!(taken.load(Ordering::SeqCst) > before + 10);
+    }
 }

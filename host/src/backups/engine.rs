@@ -11,7 +11,7 @@ use crate::metrics::{Bytes, METRICS};
 use crate::volumes::error::{Error, Result};
 use crate::volumes::index::Entry;
 use convoy_backup::{
-    BackupError, BackupKind, BackupMeta, BackupOptions, Format, Progress, PruneOptions, StoreKey,
+    BackupError, BackupKind, BackupMeta, BackupOptions, Engine, Format, Progress, PruneOptions, StoreKey,
     VerifyOptions, VerifySummary,
 };
 use convoy_client::types::{
@@ -145,7 +145,11 @@ impl Backups {
         url: &str,
         asked: &ListBackups,
     ) -> Result<BTreeMap<String, BackupInfo>> {
-        let store = self.destinations().open(url, &asked.endpoint).await?;
+        let store = if asked.must_exist {
+            self.destinations().open_known(&self.engine, url, &asked.endpoint).await?
+        } else {
+            self.destinations().open(url, &asked.endpoint).await?
+        };
         let volume = (!asked.volume_name.is_empty()).then_some(asked.volume_name.as_str());
         let secret = Secret::asked(&asked.encryption_key_file, &asked.passphrase_file)?;
         // Listing needs no key; with one it says which backups are authentic.
@@ -270,7 +274,7 @@ impl Backups {
         job: &Running,
     ) -> Result<VerifyReport> {
         let (store, volume, backup) =
-            scope(&self.destinations(), url, &asked.endpoint, &asked.volume_name).await?;
+            scope(&self.destinations(), &self.engine, url, &asked.endpoint, &asked.volume_name).await?;
         if asked.read_data > 100 {
             let text = format!("invalid ReadData {}: expected 0 to 100 percent", asked.read_data);
             return Err(Error::InvalidRequest(text));
@@ -305,7 +309,7 @@ impl Backups {
         asked: &PruneBackups,
         job: &Running,
     ) -> Result<PruneReport> {
-        let store = self.destinations().open(url, &asked.endpoint).await?;
+        let store = self.destinations().open_known(&self.engine, url, &asked.endpoint).await?;
         let secret = Secret::asked(&asked.encryption_key_file, &asked.passphrase_file)?;
         let (key, unencrypted) = store.key_to_read(&self.engine, secret, asked.allow_unencrypted).await?;
         let options = PruneOptions { dry_run: asked.dry_run, key, unencrypted, ..PruneOptions::default() };
@@ -314,12 +318,19 @@ impl Backups {
         let engine = self.memory.share(job).await?;
         let running = engine.prune(Arc::clone(&store.objects), volume, &options, &progress, &cancel);
         let summary = watched(job, &engine, &progress, "pruning", running).await?;
+        let mut skipped = summary.skipped;
+        let strange = summary.strange.iter();
+        skipped.extend(strange.map(|key| format!("{key}: that is no name that convoy gives to an object")));
+        let more = summary.strange_count.saturating_sub(summary.strange.len() as u64);
+        if more > 0 {
+            skipped.push(format!("{more} further objects with names that convoy does not give"));
+        }
         Ok(PruneReport {
             dry_run: asked.dry_run,
             objects: summary.objects + summary.repacked + summary.partial,
             bytes: summary.bytes + summary.repacked_bytes,
             volumes: summary.volumes,
-            skipped: summary.skipped,
+            skipped,
         })
     }
 }
@@ -340,6 +351,7 @@ fn heal(error: BackupError) -> Error {
 /// What is to be verified: one backup, one volume's, or everything at a destination.
 async fn scope(
     destinations: &Destinations,
+    engine: &Engine,
     url: &str,
     endpoint: &str,
     volume: &str,
@@ -348,7 +360,7 @@ async fn scope(
         let (store, backup) = destinations.open_backup(url, endpoint).await?;
         return Ok((store, Some(backup.volume), Some(backup.backup)));
     }
-    let store = destinations.open(url, endpoint).await?;
+    let store = destinations.open_known(engine, url, endpoint).await?;
     Ok((store, (!volume.is_empty()).then(|| volume.to_owned()), None))
 }
 

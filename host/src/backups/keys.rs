@@ -14,7 +14,7 @@ impl Backups {
     /// # Errors
     /// Those of the store.
     pub async fn keys(&self, asked: &ListKeys) -> Result<Vec<String>> {
-        let store = self.destinations().open(&asked.url, &asked.endpoint).await?;
+        let store = self.destinations().open_known(&self.engine, &asked.url, &asked.endpoint).await?;
         Ok(convoy_backup::list_keys(&*store.objects).await?)
     }
 
@@ -23,7 +23,7 @@ impl Backups {
     /// # Errors
     /// For a key that is wrong or missing; those of the store.
     pub async fn add_key(&self, asked: &AddKey) -> Result<String> {
-        let store = self.destinations().open(&asked.url, &asked.endpoint).await?;
+        let store = self.destinations().open_known(&self.engine, &asked.url, &asked.endpoint).await?;
         let known = Secret::asked(&asked.encryption_key_file, &asked.passphrase_file)?;
         let known = store.secret(known).ok_or_else(no_key)?.read().await?;
         let new = Secret::asked(&asked.new_key_file, &asked.new_passphrase_file)?.ok_or_else(no_new_key)?;
@@ -38,7 +38,7 @@ impl Backups {
     /// # Errors
     /// When no key that is known would be left; those of the store.
     pub async fn remove_key(&self, asked: &RemoveKey) -> Result<()> {
-        let store = self.destinations().open(&asked.url, &asked.endpoint).await?;
+        let store = self.destinations().open_known(&self.engine, &asked.url, &asked.endpoint).await?;
         let names = convoy_backup::list_keys(&*store.objects).await?;
         if !names.contains(&asked.name) {
             let text =

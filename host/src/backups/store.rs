@@ -20,7 +20,7 @@ pub(super) struct Store {
 
 impl Destinations {
     /// Opens a destination as its settings say; an endpoint that is not empty comes before theirs.
-    async fn open_at(&self, destination: Destination, endpoint: &str) -> Result<Store> {
+    pub(super) async fn open_at(&self, destination: Destination, endpoint: &str) -> Result<Store> {
         let (settings, road) = self.of(&destination);
         let objects: Arc<dyn ObjectStore> = match destination.place() {
             Place::Directory { .. } if !endpoint.is_empty() => {

@@ -1,10 +1,13 @@
 //! Where the log goes.
 
 use super::journal::{self, Journal};
+use convoy_drivers::is_indiscreet;
 use std::fs::File;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use tracing::Level;
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::format::FmtSpan;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
@@ -35,8 +38,7 @@ impl LogLevel {
 /// What is logged at a level. `CONVOY_LOG_FILTER` refines it.
 fn filter(level: &str) -> EnvFilter {
     // What the HTTP layers say of themselves is of use to nobody.
-    let plain =
-        format!("{level},hyper=info,hyper_util=info,axum=info,tower=info,h2=info,rustls=info,aws=info");
+    let plain = format!("{level},hyper=info,hyper_util=info,axum=info,tower=info,h2=info,rustls=info");
     let chosen = std::env::var("CONVOY_LOG_FILTER").unwrap_or(plain);
     // Whatever is chosen: these would log whole messages to and from drivers, secrets included.
     EnvFilter::new(format!("{chosen},jsonrpsee-client=off,jsonrpsee_core=off"))
@@ -72,6 +74,9 @@ pub fn init(file: Option<&Path>, level: &str, format: Option<&str>) -> Result<Lo
         "auto" if under_journald => lines.with_ansi(false).event_format(Journal).boxed(),
         _ => lines.boxed(),
     };
+    // No choice of targets or levels comes past this.
+    let discreet = filter_fn(|event| *event.level() <= Level::WARN || !is_indiscreet(event.target()));
+    let lines = lines.with_filter(discreet);
     tracing_subscriber::registry().with(filter).with(lines).init();
     Ok(LogLevel(handle))
 }

@@ -179,6 +179,18 @@ mod tests {
     }
 
     #[test]
+    fn a_lock_is_taken_through_no_link_and_waits_for_no_fifo() {
+        let dir = tempfile::tempdir().unwrap();
+        let (link, fifo) = (dir.path().join("link.lock"), dir.path().join("fifo.lock"));
+        std::os::unix::fs::symlink(dir.path().join("made"), &link).unwrap();
+        assert!(lock(&link).is_err());
+        assert!(!dir.path().join("made").exists());
+        let mode = rustix::fs::Mode::RWXU;
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        assert!(lock(&fifo).is_err());
+    }
+
+    #[test]
     fn what_a_newer_convoy_wrote_is_refused_and_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         drop(Root::open(dir.path()).unwrap());

@@ -83,6 +83,7 @@ impl Inner {
             endpoint: plan.schedule.endpoint.clone(),
             volume_name: volume.to_string(),
             snapshot_name: String::new(),
+            must_exist: false,
             encryption_key_file: plan.key_file(),
             passphrase_file: plan.passphrase_file(),
         };

@@ -304,6 +304,7 @@ impl Inner {
                 endpoint: schedule.endpoint.clone(),
                 volume_name: volume.to_string(),
                 snapshot_name: snapshot.to_owned(),
+                must_exist: false,
                 encryption_key_file: plan.key_file(),
                 passphrase_file: plan.passphrase_file(),
             };

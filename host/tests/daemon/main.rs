@@ -9,6 +9,7 @@ mod destinations;
 mod harness;
 mod hostile_clients;
 mod hostile_docker_user;
+mod hostile_store;
 mod life;
 mod mounts;
 mod operate;

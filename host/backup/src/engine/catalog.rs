@@ -12,7 +12,7 @@ use crate::crypt::{KeySource, StoreKey, create_key, list_keys, unlock};
 use crate::error::{BackupError, BackupResult};
 use crate::format::limits::{CONFIG_MAX, RECORD_MAX, SMALL_OBJECT};
 use crate::format::manifest::BackupKind;
-use crate::layout::{VOLUMES, VolumeDir};
+use crate::layout::{ROOT, VOLUMES, VolumeDir};
 use crate::memory::{Charge, Memory};
 use crate::record::{BackupRecord, VolumeConfig};
 use crate::timestamp;
@@ -294,7 +294,13 @@ impl Engine {
                 Err(error) if one => return Err(error),
                 Err(error) => listing.unreadable.push((volume.name().to_owned(), String::new(), error)),
             }
-            let found = found?;
+            let found = match found {
+                Err(error) if error.foreign() && !one => {
+                    listing.unreadable.push((volume.name().to_owned(), String::new(), error));
+                    continue;
+                }
+                found => found?,
+            };
             listing.backups.extend(found.backups);
             listing.unreadable.extend(found.unreadable);
         }
@@ -333,6 +339,15 @@ impl Engine {
             Err(error) if error.not_found() => Ok(false),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Whether there is anything of convoy's in a store. What the first backup makes stays when the last one is deleted.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub async fn is_known(&self, store: Arc<dyn ObjectStore>) -> BackupResult<bool> {
+        let page = store.list(ROOT, Depth::One, None).await?;
+        Ok(!page.objects.is_empty() || !page.dirs.is_empty())
     }
 
     /// Whether a store has a key, and so may have encrypted backups.

@@ -13,7 +13,7 @@ use super::runs::marked;
 use crate::api::DeleteSummary;
 use crate::crypt::Crypt;
 use crate::error::{BackupError, BackupResult};
-use crate::layout::{VolumeDir, parse_pack};
+use crate::layout::{Object, VolumeDir};
 use crate::lock::{Lock, LockMode, LockTimes};
 use crate::memory::Memory;
 use crate::record::BackupRecord;
@@ -102,8 +102,13 @@ async fn reclaim(
     } else {
         Moves::default()
     };
-    let any_moves = Pages::new(&**store, &volume.moves(), Depth::One).next().await?;
-    if any_moves.is_some_and(|page| !page.objects.is_empty()) && record.key_id.is_some() {
+    let mut any_moves = false;
+    let dir = volume.moves();
+    let mut pages = Pages::new(&**store, &dir, Depth::One);
+    while let Some(page) = pages.next().await? {
+        any_moves |= page.objects.iter().any(|o| matches!(volume.object(&o.key), Some(Object::Moves(_))));
+    }
+    if any_moves && record.key_id.is_some() {
         summary.deferred =
             Some("parts of its data were moved: prune, which has the key, removes them".into());
         return Ok(());
@@ -123,7 +128,7 @@ async fn reclaim(
         }
     }
     if let Some(file) = record.v0_file()
-        && file == volume.v0_file(&record.name)
+        && volume.object(file) == Some(Object::V0File(record.name.clone()))
         && !live.files.contains(file)
     {
         keys.push(file.to_owned());
@@ -141,11 +146,20 @@ async fn reclaim(
         .map(|run| volume.run(run))
         .collect();
     lock.within(store.delete(&marks)).await?;
-    remove(&**store, lock, &keys).await
+    remove(&**store, volume, lock, &keys).await
 }
 
-/// Deletes objects that nothing refers to any more, as long as the lock is good.
-pub(crate) async fn remove(store: &dyn ObjectStore, lock: &Lock, keys: &[String]) -> BackupResult<()> {
+/// Deletes objects that nothing refers to any more, as long as the lock is good. What is not convoy's stays, whoever named it.
+pub(crate) async fn remove(
+    store: &dyn ObjectStore,
+    volume: &VolumeDir,
+    lock: &Lock,
+    keys: &[String],
+) -> BackupResult<()> {
+    if let Some(key) = keys.iter().find(|key| volume.object(key).is_none()) {
+        let why = format!("{key:?} is no object of volume {}: nothing was deleted", volume.name());
+        return Err(BackupError::Invalid(why));
+    }
     for part in keys.chunks(AT_ONCE) {
         lock.within(store.delete(part)).await?;
     }
@@ -158,16 +172,18 @@ async fn sizes(store: &dyn ObjectStore, volume: &VolumeDir, keys: &[String]) -> 
     let mut dirs: HashSet<(String, Depth)> = HashSet::new();
     let mut total = 0_u64;
     for key in keys {
-        if let Some((run, _)) = parse_pack(key) {
-            dirs.insert((volume.packs_of(run), Depth::One));
-        } else if key.starts_with(&volume.v0_blocks()) {
-            dirs.insert((volume.v0_blocks(), Depth::All));
-        } else {
-            match store.head(key).await {
+        match volume.object(key) {
+            Some(Object::Pack(pack)) => {
+                dirs.insert((volume.packs_of(pack.run), Depth::One));
+            }
+            Some(Object::V0Block(_)) => {
+                dirs.insert((volume.v0_blocks(), Depth::All));
+            }
+            _ => match store.head(key).await {
                 Ok(info) => total = total.saturating_add(info.size),
                 Err(StoreError::NotFound { .. }) => {}
                 Err(e) => return Err(e.into()),
-            }
+            },
         }
     }
     for (dir, depth) in dirs {

@@ -178,12 +178,8 @@ mod tests {
     fn chunks_that_are_each_in_another_pack_take_no_more_room() {
         let index = Index::new(1000);
         for n in 0..10_000_u32 {
-            let place = Place {
-                pack: PackId { run: 1, seq: n },
-                offset: 5,
-                stored: 1,
-                encoding: Encoding::Raw,
-            };
+            let place =
+                Place { pack: PackId { run: 1, seq: n }, offset: 5, stored: 1, encoding: Encoding::Raw };
             index.learn(&ChunkRef { id: *blake3::hash(&n.to_le_bytes()).as_bytes(), len: 1, place });
         }
         let chunks: usize = index.shards.iter().map(|shard| lock(&shard.slots).len()).sum();

@@ -18,7 +18,7 @@ use crate::format::wire::{
     List, PackTable, Pay, WireChunk, WirePack, from_cbor, read_piece, to_cbor, unpack,
 };
 use crate::format::{ChunkId, ChunkRef, PackId, Place};
-use crate::layout::{VolumeDir, parse_run};
+use crate::layout::{Object, VolumeDir};
 use crate::memory::{Charge, Memory};
 
 /// What every object of moves begins with.
@@ -51,11 +51,6 @@ fn name(pack: PackId) -> String {
     format!("{:016x}-{:08x}.idx", pack.run, pack.seq)
 }
 
-fn parse_name(name: &str) -> Option<PackId> {
-    let (run, seq) = name.strip_suffix(".idx")?.split_once('-')?;
-    Some(PackId { run: parse_run(run)?, seq: u32::from_str_radix(seq, 16).ok()? })
-}
-
 fn place(pack: PackId) -> Vec<u8> {
     format!("convoy moves {}", name(pack)).into_bytes()
 }
@@ -84,7 +79,7 @@ impl Moves {
         while let Some(page) = pages.next().await? {
             let mut loads: Vec<BoxFuture<'_, _>> = Vec::new();
             for object in page.objects {
-                if let Some(pack) = object.key.strip_prefix(&dir).and_then(parse_name) {
+                if let Some(Object::Moves(pack)) = volume.object(&object.key) {
                     loads.push(load(pack, object.key).boxed());
                 }
             }
@@ -146,7 +141,7 @@ impl Moves {
         let mut bytes = MAGIC.to_vec();
         bytes.push(u8::from(!crypt.is_clear()));
         bytes.extend_from_slice(&sealed);
-        Ok(store.put(&format!("{}{}", volume.moves(), name(pack)), bytes.into()).await?)
+        Ok(store.put(&volume.moves_of(pack), bytes.into()).await?)
     }
 
     /// Where a chunk is now.
@@ -168,10 +163,5 @@ impl Moves {
     /// What was moved from a pack.
     pub(crate) fn of(&self, pack: PackId) -> Option<&Moved> {
         self.from.get(&pack)
-    }
-
-    /// The pack whose chunks the object with this key says the places of.
-    pub(crate) fn pack_of(volume: &VolumeDir, key: &str) -> Option<PackId> {
-        key.strip_prefix(&volume.moves()).and_then(parse_name)
     }
 }

@@ -19,7 +19,7 @@ use crate::api::{PruneOptions, PruneSummary};
 use crate::crypt::Crypt;
 use crate::error::{BackupError, BackupResult};
 use crate::format::PackId;
-use crate::layout::{VolumeDir, parse_pack};
+use crate::layout::{Object, VolumeDir};
 use crate::lock::{Lock, LockMode};
 use crate::memory::{Charge, Memory};
 use crate::progress::Progress;
@@ -32,7 +32,7 @@ const PARTIAL_AGE: Duration = Duration::from_secs(24 * 3600);
 
 impl Engine {
     /// Removes garbage of a volume, or of all: what interrupted backups and deferred deletions left. Nothing else may work on the volume meanwhile;
-    /// of several volumes those that are worked on are skipped.
+    /// of several volumes those that are worked on are skipped. What is not convoy's, by its name, is told and left alone.
     ///
     /// # Errors
     /// [`BackupError::Busy`] if there is but one volume; [`BackupError::Damaged`] or [`BackupError::Version`] if a record cannot be read: then it cannot be told what is garbage, and
@@ -63,12 +63,20 @@ impl Engine {
                     summary.skipped.push(error.to_string());
                     continue;
                 }
+                // Nor does one that somebody put something strange into.
+                Err(error) if error.foreign() && all.len() > 1 => {
+                    summary.skipped.push(error.to_string());
+                    continue;
+                }
                 Err(error) => return Err(error),
             };
             summary.volumes += 1;
             let result = self.prune_one(&store, volume, &lock, options, progress, cancel, &mut summary).await;
             lock.release().await;
-            result?;
+            match result {
+                Err(error) if error.foreign() && all.len() > 1 => summary.skipped.push(error.to_string()),
+                result => result?,
+            }
             if !options.dry_run {
                 summary.partial += store.sweep(volume.dir(), PARTIAL_AGE).await?;
             }
@@ -94,19 +102,10 @@ impl Engine {
         vouch(store, volume, &live, options, cancel, &memory).await?;
         let below = options.repack_below.into();
         let mut found = Sweep { garbage: Vec::new(), sparse: Vec::new(), below, charge: memory.charge() };
-        let places = [
-            (volume.packs(), Depth::All),
-            (volume.manifests(), Depth::One),
-            (volume.v0_blocks(), Depth::All),
-            (volume.v0_files(), Depth::One),
-            (volume.moves(), Depth::One),
-        ];
-        for (dir, depth) in places {
-            let mut pages = Pages::new(&**store, &dir, depth);
-            while let Some(page) = pages.next().await? {
-                for object in page.objects {
-                    found.look(volume, &live, &moves, object, summary)?;
-                }
+        let mut pages = Pages::new(&**store, volume.dir(), Depth::All);
+        while let Some(page) = pages.next().await? {
+            for object in page.objects {
+                found.look(volume, &live, &moves, object, summary)?;
             }
         }
         let Sweep { garbage: keys, sparse, charge: _charge, .. } = found;
@@ -115,7 +114,7 @@ impl Engine {
             let marks: Vec<String> =
                 marked(&**store, volume).await?.into_iter().map(|run| volume.run(run)).collect();
             lock.within(store.delete(&marks)).await?;
-            remove(&**store, lock, &keys).await?;
+            remove(&**store, volume, lock, &keys).await?;
         }
         let plain = !options.unencrypted.refused(options.key.as_ref());
         for crypt in crypts.iter().filter(|crypt| plain || !crypt.is_clear()) {
@@ -170,7 +169,8 @@ async fn all_moves(
     let mut objects = 0;
     let mut pages = Pages::new(store, &volume.moves(), Depth::One);
     while let Some(page) = pages.next().await? {
-        objects += page.objects.len();
+        let moves = page.objects.iter().filter(|o| matches!(volume.object(&o.key), Some(Object::Moves(_))));
+        objects += moves.count();
     }
     if objects > all.packs().count() {
         return Err(BackupError::KeyMissing { backup: format!("some of volume {}", volume.name()) });
@@ -198,25 +198,26 @@ impl Sweep {
         summary: &mut PruneSummary,
     ) -> BackupResult<()> {
         let key = &object.key;
-        let garbage = if key.starts_with(&volume.packs()) {
-            let Some((run, seq)) = parse_pack(key) else { return Ok(()) };
-            let pack = PackId { run, seq };
-            let used = live.packs.get(&pack);
-            if used.is_some_and(|used| repack::percent(*used, object.size) < self.below) {
-                self.charge.add(volume.dir(), 4 * size_of::<(PackId, u64)>())?;
-                self.sparse.push((pack, object.size));
+        let garbage = match volume.object(key) {
+            Some(Object::Pack(pack)) => {
+                let used = live.packs.get(&pack);
+                if used.is_some_and(|used| repack::percent(*used, object.size) < self.below) {
+                    self.charge.add(volume.dir(), 4 * size_of::<(PackId, u64)>())?;
+                    self.sparse.push((pack, object.size));
+                }
+                used.is_none()
             }
-            used.is_none()
-        } else if key.starts_with(&volume.manifests()) {
-            !live.manifests.contains(key)
-        } else if key.starts_with(&volume.moves()) {
-            let unused = |pack: PackId| moves.of(pack).is_some() && !live.packs.contains_key(&pack);
-            Moves::pack_of(volume, key).is_some_and(unused)
-        } else if key.starts_with(&volume.v0_blocks()) {
-            let checksum = key.rsplit('/').next().and_then(|name| name.strip_suffix(".blk"));
-            old(&object) && checksum.is_some_and(|checksum| !live.blocks.contains(checksum))
-        } else {
-            old(&object) && !live.files.contains(key)
+            Some(Object::Manifest(_)) => !live.manifests.contains(key),
+            Some(Object::Moves(pack)) => moves.of(pack).is_some() && !live.packs.contains_key(&pack),
+            Some(Object::V0Block(checksum)) => !live.blocks.contains(&checksum) && old(&object),
+            Some(Object::V0File(_)) => !live.files.contains(key) && old(&object),
+            // Marks go elsewhere, locks and what volume.cfg said have their own rules, and records are no garbage.
+            Some(Object::Run(_) | Object::Lock { .. } | Object::Config) => false,
+            Some(Object::Incarnation(_) | Object::Record(_)) => false,
+            None => {
+                summary.note_strange(key);
+                false
+            }
         };
         if garbage {
             self.charge.add(volume.dir(), 2 * size_of::<String>() + key.len())?;

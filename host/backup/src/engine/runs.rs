@@ -14,7 +14,7 @@ use crate::crypt::Crypt;
 use crate::error::{BackupError, BackupResult};
 use crate::format::pack::{FOOTER, index_len, read_index};
 use crate::format::{ChunkRef, PackId};
-use crate::layout::{VolumeDir, parse_pack, parse_run};
+use crate::layout::{Object, VolumeDir};
 use crate::memory::Memory;
 use crate::record::json;
 use crate::timestamp;
@@ -30,9 +30,11 @@ pub(crate) async fn begin(store: &dyn ObjectStore, volume: &VolumeDir, run: u64)
 
 /// The runs that carry a mark.
 pub(crate) async fn marked(store: &dyn ObjectStore, volume: &VolumeDir) -> BackupResult<Vec<u64>> {
-    let dir = volume.runs();
-    let run = |key: String| parse_run(key.strip_prefix(&dir)?.strip_suffix(".json")?);
-    Ok(list_all(store, &dir, Depth::One).await?.objects.into_iter().filter_map(|o| run(o.key)).collect())
+    let run = |object: ObjectInfo| match volume.object(&object.key) {
+        Some(Object::Run(run)) => Some(run),
+        _ => None,
+    };
+    Ok(list_all(store, &volume.runs(), Depth::One).await?.objects.into_iter().filter_map(run).collect())
 }
 
 /// Learns what is in a pack. One that cannot be used is passed over.

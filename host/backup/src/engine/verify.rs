@@ -19,7 +19,7 @@ use super::{Engine, trust};
 use crate::api::{Fault, FaultKind, VerifyOptions, VerifySummary};
 use crate::error::{BackupError, BackupResult};
 use crate::format::{ChunkRef, PackId};
-use crate::layout::{VolumeDir, parse_pack};
+use crate::layout::VolumeDir;
 use crate::lock::Lock;
 use crate::memory::{Charge, Memory};
 use crate::progress::{Phase, Progress};
@@ -103,16 +103,38 @@ impl Engine {
             if volume.is_some() {
                 store.head(&dir.config()).await?;
             }
-            let lock = Lock::take_to_read(store.clone(), dir, "verify", self.options.lock_times()).await?;
-            let result =
-                self.verify_volume(&store, dir, backup, options, progress, cancel, &mut summary).await;
-            if let Some(lock) = lock {
-                lock.release().await;
+            let verified = self.verify_locked(&store, dir, backup, options, progress, cancel, &mut summary);
+            match verified.await {
+                // Somebody put something strange into one volume: the others are verified all the same.
+                Err(error) if error.foreign() && volume.is_none() => summary.faults.push(Fault {
+                    volume: dir.name().to_owned(),
+                    backup: String::new(),
+                    what: error.to_string(),
+                }),
+                verified => verified?,
             }
-            result?;
         }
         progress.phase(Phase::Done);
         Ok(summary)
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    async fn verify_locked(
+        &self,
+        store: &Arc<dyn ObjectStore>,
+        volume: &VolumeDir,
+        backup: Option<&str>,
+        options: &VerifyOptions,
+        progress: &Progress,
+        cancel: &CancellationToken,
+        summary: &mut VerifySummary,
+    ) -> BackupResult<()> {
+        let lock = Lock::take_to_read(store.clone(), volume, "verify", self.options.lock_times()).await?;
+        let result = self.verify_volume(store, volume, backup, options, progress, cancel, summary).await;
+        if let Some(lock) = lock {
+            lock.release().await;
+        }
+        result
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -327,7 +349,7 @@ impl Work {
                 | BackupError::Tree(_)
                 | BackupError::Invalid(_)),
             ) => self.fault_of(kind(&error), &error),
-            Err(error) if error.not_found() => self.fault(&error),
+            Err(error) if error.not_found() || error.foreign() => self.fault(&error),
             Err(error) => return Err(error),
         }
         let bytes = self.ctx.progress.snapshot().bytes_moved - before;

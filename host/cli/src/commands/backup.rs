@@ -55,6 +55,8 @@ impl Session<'_> {
                 let request = ListBackups {
                     url: args.dest,
                     endpoint,
+                    // That a volume is not known there is an error anyway.
+                    must_exist: args.volume_name.is_none(),
                     volume_name: args.volume_name.unwrap_or_default(),
                     snapshot_name: args.snapshot_name.unwrap_or_default(),
                     encryption_key_file,

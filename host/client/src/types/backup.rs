@@ -118,6 +118,9 @@ pub struct ListBackups {
     pub volume_name: String,
     /// Only of this snapshot; empty: of all.
     pub snapshot_name: String,
+    /// Whether it is an error that there was never a backup at the destination. Else the answer is then as 0.5 gave it: no backups.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub must_exist: bool,
     /// The file, on the daemon's host, with the key of encrypted backups; empty: not encrypted.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub encryption_key_file: String,

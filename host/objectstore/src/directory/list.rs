@@ -1,21 +1,22 @@
 //! Listings in key order, page by page, and the removal of unfinished writes.
 
-use std::fs;
-use std::io;
-use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use rustix::fs::{AtFlags, Dir, FileType, unlinkat};
+use rustix::io::Errno;
+
+use super::beneath::{Root, kind};
 use super::first::First;
-use super::info;
-use super::write::PARTIAL_PREFIX;
+use super::write::{Partial, is_partial};
+use super::{info, modified};
 use crate::error::StoreError;
-use crate::store::{Depth, Page};
+use crate::store::{Depth, Page, check_key};
 
 /// Entries in a page.
 const PAGE: usize = 10_000;
 
 /// A page of what is in, or below, a directory.
-pub(super) fn page(root: &Path, dir: &str, depth: Depth, after: Option<&str>) -> Result<Page, StoreError> {
+pub(super) fn page(root: &Root, dir: &str, depth: Depth, after: Option<&str>) -> Result<Page, StoreError> {
     let mut page = Page::default();
     collect(root, dir, depth, after, &mut page)?;
     Ok(page)
@@ -23,7 +24,7 @@ pub(super) fn page(root: &Path, dir: &str, depth: Depth, after: Option<&str>) ->
 
 /// Adds the entries of a directory that come after `after`; tells whether the page is full.
 fn collect(
-    root: &Path,
+    root: &Root,
     dir: &str,
     depth: Depth,
     after: Option<&str>,
@@ -41,76 +42,125 @@ fn collect(
                     return Ok(true);
                 }
             }
-            (false, _) => match fs::metadata(root.join(&child)) {
-                Ok(meta) => page.objects.push(info(&child, &meta)),
-                // Deleted while we were listing.
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                Err(e) => return Err(StoreError::from_io("list", &child, e)),
+            (false, _) => match root.look("list", &child) {
+                Ok(stat) => page.objects.push(info(&child, &stat)),
+                // Deleted or replaced while we were listing.
+                Err(StoreError::NotFound { .. } | StoreError::Foreign { .. }) => {}
+                Err(e) => return Err(e),
             },
         }
     }
     Ok(false)
 }
 
-/// Keys directly in a directory that come after `after`, those of directories ending in `/`, sorted: a page of them, and one to tell
-/// that there are more. Hidden and odd names are not objects.
-fn children(root: &Path, dir: &str, depth: Depth, after: Option<&str>) -> Result<Vec<String>, StoreError> {
-    let entries = match fs::read_dir(root.join(dir)) {
-        Ok(entries) => entries,
-        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            return Ok(Vec::new());
+/// Keys directly in a directory that come after `after`, those of directories ending in `/`, sorted: a page of them, and
+/// one to tell that there are more. Names that no key can have are not objects, and neither is what is no file: nothing
+/// is below a link.
+fn children(root: &Root, dir: &str, depth: Depth, after: Option<&str>) -> Result<Vec<String>, StoreError> {
+    let mut keys = First::new(after, depth, PAGE + 1);
+    let (mut strange, mut count) = (None, 0_u64);
+    each_entry(root, "list", dir, &mut |name, kind| {
+        let key = format!("{dir}{name}");
+        if check_key(&key).is_err() {
+            return;
         }
-        Err(e) => return Err(StoreError::from_io("list", dir, e)),
+        match kind {
+            FileType::Directory => keys.add(key + "/"),
+            FileType::RegularFile => keys.add(key),
+            _ => {
+                count += 1;
+                strange.get_or_insert(key);
+            }
+        }
+    })?;
+    if let Some(first) = strange {
+        tracing::warn!(key = first, count, "passed over what is neither file nor directory in a store");
+    }
+    Ok(keys.sorted())
+}
+
+/// Calls `found` with each name in a directory, and what it is. There are none in one that is not there.
+fn each_entry(
+    root: &Root,
+    op: &'static str,
+    dir: &str,
+    found: &mut dyn FnMut(&str, FileType),
+) -> Result<(), StoreError> {
+    let failed = |e: Errno| StoreError::from_io(op, dir, e.into());
+    let at = match root.dir(dir.trim_end_matches('/')) {
+        Ok(fd) => fd,
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
+        Err(e) => return Err(failed(e)),
     };
-    let mut names = First::new(after, depth, PAGE + 1);
-    for entry in entries {
-        let entry = entry.map_err(|e| StoreError::from_io("list", dir, e))?;
-        let Ok(name) = entry.file_name().into_string() else { continue };
-        if name.starts_with('.') {
-            continue;
-        }
-        let Ok(kind) = entry.file_type() else { continue };
-        if kind.is_dir() {
-            names.add(format!("{dir}{name}/"));
-        } else if kind.is_file() {
-            names.add(format!("{dir}{name}"));
+    for entry in Dir::read_from(&at).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let Ok(name) = entry.file_name().to_str() else { continue };
+        match entry.file_type() {
+            _ if matches!(name, "." | "..") => {}
+            // Not every file system says in its listings what is what.
+            FileType::Unknown => {
+                if let Ok(stat) = rustix::fs::statat(&at, name, AtFlags::SYMLINK_NOFOLLOW) {
+                    found(name, kind(&stat));
+                }
+            }
+            known => found(name, known),
         }
     }
-    Ok(names.sorted())
+    Ok(())
 }
 
 /// Removes hidden files of writers that died, older than `older_than` by the file system's clock.
-pub(super) fn sweep(root: &Path, dir: &str, older_than: Duration) -> Result<u64, StoreError> {
-    if !root.join(dir).is_dir() {
-        return Ok(0);
+pub(super) fn sweep(root: &Root, dir: &str, older_than: Duration) -> Result<u64, StoreError> {
+    match root.dir(dir.trim_end_matches('/')) {
+        Ok(_) => {}
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(0),
+        Err(e) => return Err(StoreError::from_io("sweep", dir, e.into())),
     }
     // The file system's clock, which on NFS is the server's, is what a new file's time says.
-    let probe = super::write::Partial::create(root, &format!("{dir}sweep"))?;
+    let probe = Partial::create(root, &format!("{dir}sweep"))?;
     let now = probe.modified().unwrap_or_else(SystemTime::now);
     drop(probe);
     let mut removed = 0;
-    sweep_below(&root.join(dir), now, older_than, &mut removed)
-        .map_err(|e| StoreError::from_io("sweep", dir, e))?;
+    sweep_below(root, dir, now, older_than, &mut removed)?;
     Ok(removed)
 }
 
-fn sweep_below(dir: &Path, now: SystemTime, older_than: Duration, removed: &mut u64) -> io::Result<()> {
-    for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        let kind = entry.file_type()?;
-        if kind.is_dir() {
-            match sweep_below(&entry.path(), now, older_than, removed) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-                _ => {}
-            }
-        } else if kind.is_file() && entry.file_name().to_string_lossy().starts_with(PARTIAL_PREFIX) {
-            let old = entry
-                .metadata()
-                .and_then(|m| m.modified())
-                .is_ok_and(|m| now.duration_since(m).is_ok_and(|age| age > older_than));
-            if old && fs::remove_file(entry.path()).is_ok() {
+fn sweep_below(
+    root: &Root,
+    dir: &str,
+    now: SystemTime,
+    older_than: Duration,
+    removed: &mut u64,
+) -> Result<(), StoreError> {
+    let (mut partials, mut dirs) = (Vec::new(), Vec::new());
+    each_entry(root, "sweep", dir, &mut |name, kind| match kind {
+        FileType::RegularFile if is_partial(name) => partials.push(name.to_owned()),
+        FileType::Directory => dirs.push(name.to_owned()),
+        _ => {}
+    })?;
+    if !partials.is_empty() {
+        let at = root.dir(dir.trim_end_matches('/'));
+        let at = at.map_err(|e| StoreError::from_io("sweep", dir, e.into()))?;
+        for name in &partials {
+            let old = rustix::fs::statat(&at, name, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|stat| {
+                kind(&stat) == FileType::RegularFile
+                    && now.duration_since(modified(&stat)).is_ok_and(|age| age > older_than)
+            });
+            if old && unlinkat(&at, name, AtFlags::empty()).is_ok() {
                 *removed += 1;
             }
+        }
+    }
+    for name in dirs {
+        let below = format!("{dir}{name}");
+        // Where no key can be nobody has written.
+        if check_key(&below).is_err() {
+            continue;
+        }
+        match sweep_below(root, &(below + "/"), now, older_than, removed) {
+            // Removed or replaced since it was listed.
+            Ok(()) | Err(StoreError::NotFound { .. } | StoreError::Foreign { .. }) => {}
+            Err(e) => return Err(e),
         }
     }
     Ok(())

@@ -123,23 +123,34 @@ mod tests {
     use crate::directory::DirectoryStore;
     use crate::store::ObjectStore;
     use bytes::Bytes;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     const SHORT: Duration = Duration::from_secs(1);
 
-    /// Opening a FIFO that nobody writes to hangs in the kernel, as a file does whose server is gone.
+    /// A call that hangs in the kernel until told otherwise, as one does whose server is gone.
+    async fn hang(store: &DirectoryStore, back: &Arc<AtomicBool>) -> Result<(), StoreError> {
+        let back = back.clone();
+        let call = move |_: &_, _: &str| {
+            while !back.load(Ordering::SeqCst) {
+                std::thread::sleep(SHORT / 100);
+            }
+            Ok(())
+        };
+        store.blocking("read", "hung", call).await
+    }
+
     #[tokio::test]
     async fn a_directory_that_hangs_is_noticed_asked_once_and_used_again_when_it_answers() {
         let dir = tempfile::tempdir().unwrap();
-        let hung = dir.path().join("hung");
-        rustix::fs::mknodat(rustix::fs::CWD, &hung, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        let back = Arc::new(AtomicBool::new(false));
         let store = DirectoryStore::open(dir.path()).await.unwrap();
         store.put("whole", Bytes::from_static(b"data")).await.unwrap();
         let store = store.with_patience(SHORT);
 
         // Whoever asked is told, even if somebody gave up before.
-        let gave_up = tokio::time::timeout(SHORT / 4, store.get("hung", 100)).await;
+        let gave_up = tokio::time::timeout(SHORT / 4, hang(&store, &back)).await;
         assert!(gave_up.is_err(), "{gave_up:?}");
-        let error = store.get("hung", 100).await.unwrap_err();
+        let error = hang(&store, &back).await.unwrap_err();
         assert!(matches!(error, StoreError::Unresponsive { .. }) && !error.retryable(), "{error}");
         assert!(error.to_string().starts_with(&format!("{} has not answered for ", dir.path().display())));
 
@@ -153,8 +164,7 @@ mod tests {
         DirectoryStore::open(other.path()).await.unwrap().put("x", Bytes::new()).await.unwrap();
 
         // The server is back: two readers were waiting.
-        let writer = tokio::task::spawn_blocking(move || std::fs::write(&hung, b"")).await.unwrap();
-        writer.unwrap();
+        back.store(true, Ordering::SeqCst);
         while calls(dir.path()) > 0 {
             tokio::time::sleep(SHORT / 20).await;
         }

@@ -1,10 +1,17 @@
 //! Writes that are whole or not there, and deletes.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
+use rustix::fs::{
+    AtFlags, Mode, OFlags, RenameFlags, fsync, linkat, openat, renameat, renameat_with, unlinkat,
+};
+use rustix::io::Errno;
+
+use super::beneath::{Root, split};
 use crate::error::StoreError;
 use crate::store::PutOutcome;
 
@@ -12,12 +19,26 @@ use crate::store::PutOutcome;
 const LARGE: u64 = 1 << 20;
 
 /// What hidden files of unfinished writes begin with.
-pub(super) const PARTIAL_PREFIX: &str = ".convoy-partial-";
+const PARTIAL_PREFIX: &str = ".convoy-partial-";
 
-/// An object being written: a hidden file beside its target, removed unless finished.
+/// Makes a file that was not there before. A link in its place is something that is there.
+const NEW: OFlags =
+    OFlags::WRONLY.union(OFlags::CREATE).union(OFlags::EXCL).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// Whether a name is one that [`Partial`] makes.
+pub(super) fn is_partial(name: &str) -> bool {
+    name.strip_prefix(PARTIAL_PREFIX).is_some_and(|id| {
+        id.len() == 16 && id.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    })
+}
+
+/// An object being written: a hidden file beside its target, removed unless finished. Both are names in one open directory, so
+/// nothing that happens to paths meanwhile leads elsewhere.
 #[derive(Debug)]
 pub(super) struct Partial {
-    path: PathBuf,
+    dir: OwnedFd,
+    name: String,
+    target: String,
     file: File,
     size: u64,
     done: bool,
@@ -25,19 +46,23 @@ pub(super) struct Partial {
 
 impl Partial {
     /// Makes the directories and the hidden file.
-    pub(super) fn create(root: &Path, key: &str) -> Result<Self, StoreError> {
-        let failed = |e| StoreError::from_io("write", key, e);
-        let target = root.join(key);
-        let dir = target.parent().unwrap_or(root);
+    pub(super) fn create(root: &Root, key: &str) -> Result<Self, StoreError> {
+        let (dir, target) = split(key);
+        let name = format!("{PARTIAL_PREFIX}{:016x}", rand::random::<u64>());
         // A delete beside us removes directories that are empty for a moment: then make them again.
         let mut tries = 0;
         loop {
-            make_dirs(root, dir).map_err(failed)?;
-            let path = dir.join(format!("{PARTIAL_PREFIX}{:016x}", rand::random::<u64>()));
-            match OpenOptions::new().write(true).create_new(true).mode(0o644).open(&path) {
-                Ok(file) => return Ok(Self { path, file, size: 0, done: false }),
-                Err(e) if e.kind() == io::ErrorKind::NotFound && tries < 100 => tries += 1,
-                Err(e) => return Err(failed(e)),
+            let made = root.make_dir(dir).and_then(|dir| {
+                let file = openat(&dir, &name, NEW, Mode::from_raw_mode(0o644))?;
+                Ok((dir, file))
+            });
+            match made {
+                Ok((dir, file)) => {
+                    let (file, target) = (file.into(), target.to_owned());
+                    return Ok(Self { dir, name, target, file, size: 0, done: false });
+                }
+                Err(Errno::NOENT) if tries < 100 => tries += 1,
+                Err(e) => return Err(StoreError::from_io("write", key, e.into())),
             }
         }
     }
@@ -67,48 +92,71 @@ impl Partial {
     }
 
     /// Puts the object in its place, over what is there. Gives its size.
-    pub(super) fn finish(mut self, root: &Path, key: &str) -> Result<u64, StoreError> {
+    pub(super) fn finish(mut self, key: &str) -> Result<u64, StoreError> {
         self.seal(key)?;
-        let target = root.join(key);
-        fs::rename(&self.path, &target).map_err(|e| StoreError::from_io("write", key, e))?;
-        self.done = true;
-        sync_dir(target.parent().unwrap_or(root)).map_err(|e| StoreError::from_io("write", key, e))?;
+        let placed = self.place().and_then(|()| fsync(&self.dir));
+        placed.map_err(|e| StoreError::from_io("write", key, e.into()))?;
         Ok(self.size)
     }
 
     /// Puts the object in its place unless one is there.
-    fn finish_if_absent(mut self, root: &Path, key: &str) -> Result<PutOutcome, StoreError> {
-        let failed = |e| StoreError::from_io("write", key, e);
+    fn finish_if_absent(mut self, key: &str) -> Result<PutOutcome, StoreError> {
         self.seal(key)?;
-        let target = root.join(key);
-        let outcome = match fs::hard_link(&self.path, &target) {
-            Ok(()) => PutOutcome::Created,
-            // NFS may repeat a link whose answer was lost: our own second name tells that it was made.
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-                let linked = self.file.metadata().map_err(failed)?.nlink() > 1;
-                if linked && same_file(&self.path, &target) {
-                    PutOutcome::Created
-                } else {
-                    PutOutcome::Exists
-                }
-            }
-            Err(e) if no_links(&e) => self.rename_if_absent(&target).map_err(failed)?,
-            Err(e) => return Err(failed(e)),
-        };
-        sync_dir(target.parent().unwrap_or(root)).map_err(failed)?;
-        Ok(outcome)
+        let placed = self.place_if_absent().and_then(|outcome| {
+            fsync(&self.dir)?;
+            Ok(outcome)
+        });
+        placed.map_err(|e| StoreError::from_io("write", key, e.into()))
     }
 
-    /// For file systems without hard links.
-    fn rename_if_absent(&mut self, target: &Path) -> io::Result<PutOutcome> {
-        let flags = rustix::fs::RenameFlags::NOREPLACE;
-        match rustix::fs::renameat_with(rustix::fs::CWD, &self.path, rustix::fs::CWD, target, flags) {
+    fn place(&mut self) -> rustix::io::Result<()> {
+        renameat(&self.dir, &self.name, &self.dir, &self.target)?;
+        self.done = true;
+        Ok(())
+    }
+
+    /// By a second name, a careful rename, or an exclusive creation: whichever the file system has.
+    fn place_if_absent(&mut self) -> rustix::io::Result<PutOutcome> {
+        match linkat(&self.dir, &self.name, &self.dir, &self.target, AtFlags::empty()) {
+            Ok(()) => return Ok(PutOutcome::Created),
+            // NFS may repeat a link whose answer was lost: our own second name tells that it was made.
+            Err(Errno::EXIST) if self.is_linked() => return Ok(PutOutcome::Created),
+            Err(Errno::EXIST) => return Ok(PutOutcome::Exists),
+            Err(e) if unsupported(e) => {}
+            Err(e) => return Err(e),
+        }
+        match renameat_with(&self.dir, &self.name, &self.dir, &self.target, RenameFlags::NOREPLACE) {
             Ok(()) => {
                 self.done = true;
                 Ok(PutOutcome::Created)
             }
-            Err(rustix::io::Errno::EXIST) => Ok(PutOutcome::Exists),
-            Err(e) => Err(e.into()),
+            Err(Errno::EXIST) => Ok(PutOutcome::Exists),
+            Err(e) if unsupported(e) => self.claim(),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// For file systems, mostly in user space, that have neither hard links nor a rename that replaces nothing: who makes an
+    /// empty file of that name has it, and replaces it by the whole object. In between readers see an object without bytes.
+    fn claim(&mut self) -> rustix::io::Result<PutOutcome> {
+        match openat(&self.dir, &self.target, NEW, Mode::from_raw_mode(0o644)) {
+            Ok(_) => {}
+            Err(Errno::EXIST) => return Ok(PutOutcome::Exists),
+            Err(e) => return Err(e),
+        }
+        self.place().inspect_err(|_| {
+            // It is ours and says nothing. If it stays, the error that is told is still the one to know of.
+            let _ = unlinkat(&self.dir, &self.target, AtFlags::empty());
+        })?;
+        Ok(PutOutcome::Created)
+    }
+
+    /// Whether the target is this very file.
+    fn is_linked(&self) -> bool {
+        let target = rustix::fs::statat(&self.dir, &self.target, AtFlags::SYMLINK_NOFOLLOW);
+        match (self.file.metadata(), target) {
+            (Ok(own), Ok(target)) => own.dev() == target.st_dev && own.ino() == target.st_ino,
+            _ => false,
         }
     }
 }
@@ -117,91 +165,67 @@ impl Drop for Partial {
     fn drop(&mut self) {
         if !self.done {
             // What cannot be removed now is found by a sweep.
-            let _ = fs::remove_file(&self.path);
+            let _ = unlinkat(&self.dir, &self.name, AtFlags::empty());
         }
     }
 }
 
-/// Whether a file system says that it has no hard links.
-fn no_links(error: &io::Error) -> bool {
-    matches!(
-        rustix::io::Errno::from_io_error(error),
-        Some(rustix::io::Errno::PERM | rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS)
-    )
-}
-
-/// Whether two names are one file.
-fn same_file(a: &Path, b: &Path) -> bool {
-    match (fs::symlink_metadata(a), fs::symlink_metadata(b)) {
-        (Ok(a), Ok(b)) => a.dev() == b.dev() && a.ino() == b.ino(),
-        _ => false,
-    }
+/// Whether a file system says that it has no such call, in one of the ways they do.
+fn unsupported(error: Errno) -> bool {
+    matches!(error, Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::MLINK | Errno::XDEV)
 }
 
 /// Writes an object.
-pub(super) fn put(root: &Path, key: &str, data: &[u8]) -> Result<(), StoreError> {
+pub(super) fn put(root: &Root, key: &str, data: &[u8]) -> Result<(), StoreError> {
     let mut partial = Partial::create(root, key)?;
     partial.append(key, data)?;
-    partial.finish(root, key).map(|_| ())
+    partial.finish(key).map(|_| ())
 }
 
 /// Writes an object unless there is one.
-pub(super) fn put_if_absent(root: &Path, key: &str, data: &[u8]) -> Result<PutOutcome, StoreError> {
+pub(super) fn put_if_absent(root: &Root, key: &str, data: &[u8]) -> Result<PutOutcome, StoreError> {
     let mut partial = Partial::create(root, key)?;
     partial.append(key, data)?;
-    partial.finish_if_absent(root, key)
+    partial.finish_if_absent(key)
 }
 
-/// Deletes objects, then the directories that held nothing else.
-pub(super) fn delete(root: &Path, keys: &[String]) -> Result<(), StoreError> {
-    let mut dirs = std::collections::BTreeSet::new();
+/// Deletes objects, then the directories that held nothing else. Of a link the link goes, and nothing else.
+pub(super) fn delete(root: &Root, keys: &[String]) -> Result<(), StoreError> {
+    let mut dirs = BTreeSet::new();
+    let mut open: Option<(&str, OwnedFd)> = None;
     for key in keys {
-        let path = root.join(key);
-        match fs::remove_file(&path) {
-            Ok(()) => {}
-            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
-            Err(e) => return Err(StoreError::from_io("delete", key, e)),
+        let (dir, name) = split(key);
+        let failed = |e: Errno| StoreError::from_io("delete", key, e.into());
+        let at = match open.take_if(|(known, _)| *known == dir) {
+            Some((_, at)) => at,
+            None => match root.dir(dir) {
+                Ok(at) => at,
+                Err(Errno::NOENT | Errno::NOTDIR) => continue,
+                Err(e) => return Err(failed(e)),
+            },
+        };
+        match unlinkat(&at, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(e) => return Err(failed(e)),
         }
-        dirs.extend(path.parent().map(Path::to_path_buf));
+        open = Some((dir, at));
+        dirs.insert(dir);
     }
     for dir in dirs {
-        remove_empty(root, &dir);
+        remove_empty(root, dir);
     }
     Ok(())
 }
 
 /// Removes a directory and its parents as long as they are empty, and makes it durable. What is left over harms nobody.
-fn remove_empty(root: &Path, dir: &Path) {
-    let mut dir = dir.to_path_buf();
-    while dir != root && dir.starts_with(root) && fs::remove_dir(&dir).is_ok() {
-        if !dir.pop() {
+fn remove_empty(root: &Root, mut dir: &str) {
+    while !dir.is_empty() {
+        let (parent, name) = split(dir);
+        let gone = root.dir(parent).and_then(|at| unlinkat(&at, name, AtFlags::REMOVEDIR));
+        if gone.is_err() {
             break;
         }
+        dir = parent;
     }
-    let _ = sync_dir(&dir);
-}
-
-/// Makes directories below the root, durably.
-fn make_dirs(root: &Path, dir: &Path) -> io::Result<()> {
-    if dir == root || fs::metadata(dir).is_ok_and(|m| m.is_dir()) {
-        return Ok(());
-    }
-    let parent = dir.parent().unwrap_or(root);
-    make_dirs(root, parent)?;
-    match DirBuilder::new().mode(0o700).create(dir) {
-        Ok(()) => sync_dir(parent),
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        // The parent went away again; the caller tries once more.
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(e) => Err(e),
-    }
-}
-
-/// Makes the names in a directory durable. A directory that is gone has none to lose.
-fn sync_dir(dir: &Path) -> io::Result<()> {
-    match File::open(dir) {
-        Ok(dir) => dir.sync_all(),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(e) => Err(e),
-    }
+    let _ = root.dir(dir).and_then(fsync);
 }

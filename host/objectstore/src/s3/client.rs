@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use aws_config::environment::region::EnvironmentVariableRegionProvider;
 use aws_config::meta::region::RegionProviderChain;
-use aws_config::profile::{ProfileFileCredentialsProvider, ProfileFileRegionProvider};
+use aws_config::profile::ProfileFileRegionProvider;
 use aws_config::provider_config::ProviderConfig;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
@@ -19,24 +19,21 @@ use aws_smithy_http_client::{Builder, Connector};
 
 use super::S3Options;
 use super::answers::Answers;
+use super::renewed::Renewed;
 use crate::error::StoreError;
 
 /// Names of the variables by which users of the SDK give an endpoint.
 const ENDPOINT_VARIABLES: [&str; 2] = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"];
 
-pub(super) async fn build(region: Option<&str>, options: &S3Options) -> Result<Client, StoreError> {
-    let endpoint = options.endpoint.clone().filter(|e| !e.is_empty());
-    if let Some(endpoint) = &endpoint
-        && !(endpoint.starts_with("http://") || endpoint.starts_with("https://"))
-    {
-        return Err(StoreError::Config(format!(
-            "the S3 endpoint {endpoint} must begin with http:// or https://"
-        )));
-    }
+/// A client, and the server that it speaks to if that is not AWS's.
+pub(super) async fn build(
+    region: Option<&str>,
+    options: &S3Options,
+) -> Result<(Client, Option<String>), StoreError> {
+    let endpoint = endpoint(options)?;
     let source = options.credentials()?;
     tracing::debug!(%source, "where credentials come from");
-    let custom = endpoint.is_some()
-        || ENDPOINT_VARIABLES.iter().any(|name| std::env::var_os(name).is_some_and(|v| !v.is_empty()));
+    let custom = endpoint.is_some();
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(Duration::from_secs(10))
         .read_timeout(Duration::from_secs(60))
@@ -46,7 +43,9 @@ pub(super) async fn build(region: Option<&str>, options: &S3Options) -> Result<C
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
         .http_client(http_client.clone())
         .retry_config(RetryConfig::standard().with_max_attempts(3))
-        .timeout_config(timeouts);
+        .timeout_config(timeouts)
+        // They come below, once the region is known.
+        .no_credentials();
     let region = region.map(|region| Region::new(region.to_owned()));
     let files = profile_files(options);
     if region.is_none() && custom {
@@ -62,42 +61,56 @@ pub(super) async fn build(region: Option<&str>, options: &S3Options) -> Result<C
         let known = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new());
         loader = loader.region(known.or_else(profile.build()).or_else(Region::new("us-east-1")));
     }
-    if let Some(files) = files {
-        // Named credentials are meant: variables of the environment do not come before them.
-        let config = ProviderConfig::without_region()
-            .with_http_client(http_client)
-            .with_region(region.clone())
-            .with_behavior_version(Some(BehaviorVersion::latest()));
-        let mut credentials =
-            ProfileFileCredentialsProvider::builder().configure(&config).profile_files(files.clone());
-        loader = loader.profile_files(files);
+    if let Some(files) = &files {
+        loader = loader.profile_files(files.clone());
         if let Some(profile) = &options.profile {
-            credentials = credentials.profile_name(profile);
             loader = loader.profile_name(profile);
         }
-        loader = loader.credentials_provider(credentials.build());
     }
     if let Some(region) = region {
         loader = loader.region(region);
     }
     let shared = loader.load().await;
-    let mut config = aws_sdk_s3::config::Builder::from(&shared)
-        .force_path_style(options.path_style.unwrap_or(custom))
-        .interceptor(Answers);
-    if let Some(endpoint) = endpoint {
-        config = config.endpoint_url(endpoint);
-    }
-    if shared.region().is_none() {
+    let Some(region) = shared.region() else {
         let hint = "no AWS region is known: write s3://bucket@region/path/, or set AWS_REGION";
         return Err(StoreError::Config(hint.to_owned()));
-    }
-    if custom {
+    };
+    // Named credentials are meant: variables of the environment do not come before them.
+    let provider = ProviderConfig::without_region()
+        .with_http_client(http_client)
+        .with_behavior_version(Some(BehaviorVersion::latest()));
+    let mut config = aws_sdk_s3::config::Builder::from(&shared)
+        .credentials_provider(Renewed::new(&provider, region.clone(), files, options.profile.clone()))
+        .force_path_style(options.path_style.unwrap_or(custom))
+        .interceptor(Answers);
+    if let Some(endpoint) = &endpoint {
         // The checksums that AWS wants since 2025 are not known to every server.
         config = config
+            .endpoint_url(endpoint)
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
     }
-    Ok(Client::from_conf(config.build()))
+    Ok((Client::from_conf(config.build()), endpoint))
+}
+
+/// The server that is not AWS's: that of the options, or of the environment. It ends in `/`, or the SDK would put the bucket's
+/// name directly behind a path.
+fn endpoint(options: &S3Options) -> Result<Option<String>, StoreError> {
+    let by_environment =
+        || ENDPOINT_VARIABLES.iter().find_map(|name| std::env::var(name).ok().filter(|v| !v.is_empty()));
+    let Some(mut endpoint) = options.endpoint.clone().filter(|e| !e.is_empty()).or_else(by_environment)
+    else {
+        return Ok(None);
+    };
+    if !(endpoint.starts_with("http://") || endpoint.starts_with("https://")) {
+        return Err(StoreError::Config(format!(
+            "the S3 endpoint {endpoint} must begin with http:// or https://"
+        )));
+    }
+    if !endpoint.ends_with('/') {
+        endpoint.push('/');
+    }
+    Ok(Some(endpoint))
 }
 
 /// Where to look for a profile; `None` if neither a profile nor a file was named.
@@ -120,7 +133,7 @@ fn proxy(options: &S3Options) -> Result<ProxyConfig, StoreError> {
 }
 
 /// TLS by rustls with ring, the system's certificates and those given.
-fn http_client(options: &S3Options) -> Result<SharedHttpClient, StoreError> {
+pub(super) fn http_client(options: &S3Options) -> Result<SharedHttpClient, StoreError> {
     let bundle = options
         .ca_bundle
         .clone()

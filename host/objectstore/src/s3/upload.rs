@@ -75,6 +75,7 @@ async fn send(
     let mut next = first;
     for number in 1i32.. {
         total += next.len() as u64;
+        let md5 = store.content_md5(&next).await;
         let part = store
             .client
             .upload_part()
@@ -82,7 +83,12 @@ async fn send(
             .key(store.key(key))
             .upload_id(id)
             .part_number(number);
-        let done = part.body(next.into()).send().await.map_err(|e| store.fail("write", key, Said::new(e)))?;
+        let done = part
+            .set_content_md5(md5)
+            .body(next.into())
+            .send()
+            .await
+            .map_err(|e| store.fail("write", key, Said::new(e)))?;
         let tag = done.e_tag().map(str::to_owned);
         sent = sent.parts(CompletedPart::builder().part_number(number).set_e_tag(tag).build());
         let larger = usize::try_from(number / 1000).unwrap_or(0).min(5);

@@ -1,5 +1,6 @@
 //! One battery that every store passes.
 
+pub(crate) mod forbid;
 pub(crate) mod server;
 
 use std::time::Duration;

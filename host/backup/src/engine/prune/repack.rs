@@ -159,7 +159,7 @@ async fn rewrite(
         gone.push(ctx.pack_key(pack));
     }
     ctx.store.delete(&[ctx.volume.run(run_id)]).await?;
-    remove(&*ctx.store, lock, &gone).await
+    remove(&*ctx.store, &ctx.volume, lock, &gone).await
 }
 
 type Copied = (Vec<(PackId, Vec<ChunkRef>)>, HashMap<ChunkId, ChunkRef>, HashSet<PackId>);
