@@ -117,6 +117,7 @@ fn four_thousand_directories_with_long_names_are_copied_and_linked_in_64_mebibyt
                 (found.entry.path.as_bytes().len(), found.entry.mtime)
             }
             Found::Vanished(path) => panic!("{path} vanished"),
+            Found::Refused { path, error } => panic!("{path}: {error}"),
         });
         walk.collect::<Vec<_>>()
     };
@@ -367,6 +368,7 @@ fn what_cannot_be_removed_keeps_nothing_else() {
     let left = walk(&tree, WalkOptions::default()).unwrap().map(|found| match found.unwrap() {
         Found::Entry(found) => assert!(found.entry.is_dir(), "{}", found.entry.path),
         Found::Vanished(path) => panic!("{path} vanished"),
+        Found::Refused { path, error } => panic!("{path}: {error}"),
     });
     assert!(left.count() <= 202);
     remove_tree(&tree).unwrap();

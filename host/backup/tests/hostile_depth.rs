@@ -37,6 +37,7 @@ fn entries(root: &Path) -> Vec<impl PartialEq> {
             (entry.path, entry.kind, entry.mode, entry.mtime, entry.nlink, data)
         }
         Found::Vanished(path) => panic!("{path} vanished"),
+        Found::Refused { path, error } => panic!("{path}: {error}"),
     });
     found.collect()
 }

@@ -21,7 +21,7 @@ async fn prune(store: &Arc<dyn ObjectStore>, dry_run: bool) -> PruneSummary {
 }
 
 async fn verify(store: &Arc<dyn ObjectStore>) -> VerifySummary {
-    let options = VerifyOptions { read_data: 100, key: None };
+    let options = VerifyOptions { read_data: 100, ..VerifyOptions::default() };
     engine()
         .verify(store.clone(), None, None, &options, &Progress::new(), &CancellationToken::new())
         .await

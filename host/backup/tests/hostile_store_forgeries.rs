@@ -96,7 +96,7 @@ impl Lab {
     }
 
     fn with_key(&self, unencrypted: Unencrypted) -> RestoreOptions {
-        RestoreOptions { key: Some(self.key.clone()), unencrypted }
+        RestoreOptions { key: Some(self.key.clone()), unencrypted, ..RestoreOptions::default() }
     }
 
     async fn verify(&self, key: bool, unencrypted: Unencrypted) -> VerifySummary {
@@ -244,7 +244,7 @@ async fn a_backup_in_the_clear_is_refused_beside_a_key_and_told() {
 
     // That the keys are gone too changes nothing for who expects them.
     lab.objects().delete(&["convoy-objectstore/keys/first.json".to_owned()]).await.unwrap();
-    let expected = RestoreOptions { key: None, unencrypted: Unencrypted::Refused };
+    let expected = RestoreOptions { unencrypted: Unencrypted::Refused, ..RestoreOptions::default() };
     let error = lab.restore("vol1", "b-1", &expected).await.unwrap_err();
     assert!(matches!(error, BackupError::Unencrypted { .. }), "{error}");
     let error = lab.restore("vol1", "b-2", &expected).await.unwrap_err();

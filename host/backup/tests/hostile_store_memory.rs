@@ -108,7 +108,7 @@ impl Attack {
     }
 
     async fn verify(&self, read_data: u8) -> BackupResult<VerifySummary> {
-        let options = VerifyOptions { read_data, key: None };
+        let options = VerifyOptions { read_data, ..VerifyOptions::default() };
         let (store, progress) = (self.store.store.clone(), Progress::new());
         let done = engine().verify(store, None, None, &options, &progress, &CancellationToken::new()).await;
         self.bounded();

@@ -40,14 +40,14 @@ pub(crate) async fn marked(store: &dyn ObjectStore, volume: &VolumeDir) -> Backu
 /// Learns what is in a pack. One that cannot be used is passed over.
 async fn learn(
     store: &dyn ObjectStore,
+    volume: &VolumeDir,
     object: &ObjectInfo,
     crypt: &Crypt,
     memory: &Arc<Memory>,
     index: &Index,
 ) -> BackupResult<()> {
-    let Some((run, seq)) = parse_pack(&object.key) else { return Ok(()) };
-    match contents(store, PackId { run, seq }, object, crypt, memory, &mut |chunk| index.learn(&chunk)).await
-    {
+    let Some(pack) = volume.pack_of(&object.key) else { return Ok(()) };
+    match contents(store, pack, object, crypt, memory, &mut |chunk| index.learn(&chunk)).await {
         Err(
             BackupError::Damaged { .. }
             | BackupError::Memory { .. }
@@ -99,7 +99,7 @@ pub(crate) async fn adopt(
         let mut pages = Pages::new(store, &volume.packs_of(run), Depth::One);
         while let Some(page) = pages.next().await? {
             let reads: Vec<BoxFuture<'_, _>> = (page.objects.iter())
-                .map(|object| learn(store, object, crypt, memory, index).boxed())
+                .map(|object| learn(store, volume, object, crypt, memory, index).boxed())
                 .collect();
             futures::stream::iter(reads).buffered(8).try_collect::<()>().await?;
         }

@@ -154,7 +154,8 @@ mod tests {
         }
 
         async fn record(&self, backup: &str) -> BackupRecord {
-            BackupRecord::load(&*self.store, &self.volume, backup).await.unwrap()
+            let mut charge = crate::memory::Memory::new(1 << 20).charge();
+            BackupRecord::load(&*self.store, &self.volume, backup, &mut charge).await.unwrap()
         }
 
         /// Puts another manifest in the place of a backup's, and a record without a code that names it.
@@ -171,7 +172,8 @@ mod tests {
         }
 
         async fn vouch(&self, unencrypted: Unencrypted) -> BackupResult<crate::Vouched> {
-            let options = RestoreOptions { key: Some(self.key.clone()), unencrypted };
+            let options =
+                RestoreOptions { key: Some(self.key.clone()), unencrypted, ..RestoreOptions::default() };
             Engine::default().vouch(self.store.clone(), "vol1", "b-1", &options).await
         }
 

@@ -44,10 +44,10 @@ impl There {
         let mut pages = Pages::new(store, &volume.packs(), Depth::All);
         while let Some(page) = pages.next().await? {
             for object in page.objects {
-                if let Some((run, seq)) = parse_pack(&object.key) {
+                if let Some(pack) = volume.pack_of(&object.key) {
                     // Here, and among those that are used; with the room a table leaves.
                     there.charge.add(volume.dir(), 4 * size_of::<(PackId, u64)>())?;
-                    there.packs.insert(PackId { run, seq }, object.size);
+                    there.packs.insert(pack, object.size);
                 }
             }
         }
@@ -109,6 +109,7 @@ impl Engine {
                 Err(error) if error.foreign() && volume.is_none() => summary.faults.push(Fault {
                     volume: dir.name().to_owned(),
                     backup: String::new(),
+                    kind: FaultKind::Damaged,
                     what: error.to_string(),
                 }),
                 verified => verified?,

@@ -305,7 +305,7 @@ pub async fn use_it(dir: &Path, work: &Path) {
         names.extend(listed.backups.into_iter().map(|backup| backup.backup));
     }
     for read_data in [0, 100] {
-        let options = VerifyOptions { read_data, key: None };
+        let options = VerifyOptions { read_data, ..VerifyOptions::default() };
         let verified = engine.verify(shared.clone(), None, None, &options, &progress, &cancel).await;
         if let Ok(summary) = no_defect(verified) {
             assert!(summary.faults.iter().all(|fault| !fault.what.contains("defect")), "{summary:?}");
