@@ -316,7 +316,8 @@ impl Backups {
         let volume = (!asked.volume_name.is_empty()).then_some(asked.volume_name.as_str());
         let (progress, cancel) = (Progress::new(), job.cancel());
         let engine = self.memory.share(job).await?;
-        let running = engine.prune(Arc::clone(&store.objects), volume, &options, &progress, &cancel);
+        let running =
+            Box::pin(engine.prune(Arc::clone(&store.objects), volume, &options, &progress, &cancel));
         let summary = watched(job, &engine, &progress, "pruning", running).await?;
         let mut skipped = summary.skipped;
         let strange = summary.strange.iter();

@@ -41,7 +41,8 @@ fn walk(directory: &Path, found: &mut BTreeSet<String>) {
 /// The names in code marks in the last cell of each row of the document's tables.
 fn named(document: &str) -> Vec<&str> {
     let rows = document.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| ---"));
-    let proofs = rows.filter_map(|row| row.trim_end().trim_end_matches('|').rsplit_once(" | ").map(|it| it.1));
+    let proofs =
+        rows.filter_map(|row| row.trim_end().trim_end_matches('|').rsplit_once(" | ").map(|it| it.1));
     let marked = proofs.flat_map(|proof| proof.split('`').skip(1).step_by(2));
     marked.filter(|name| name.contains('_') && !name.contains(['/', ' ', '.', '-'])).collect()
 }
