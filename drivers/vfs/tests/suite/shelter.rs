@@ -97,8 +97,7 @@ pub(crate) fn what_cannot_be_sheltered_is_refused(carrier: Carrier) {
     // As somebody may do at any time: the doctor tells.
     rustix::mount::unmount(bed.volumes(), UnmountFlags::DETACH).unwrap();
     let told = client.call(Check { repair: false }).unwrap().findings;
-    let finding =
-        told.iter().find(|finding| finding.severity == Severity::Error).expect("the doctor says nothing");
+    let finding = told.iter().find(|finding| finding.severity == Severity::Error).unwrap();
     let way_out = format!("`chmod 0700 {}`", bed.volumes().display());
     assert!(finding.hint.as_ref().unwrap().contains(&way_out), "{finding:?}");
     client.close();
