@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use convoy_driver_sdk::ErrorKind;
+use convoy_driver_sdk::mountinfo::MountTable;
 use convoy_driver_sdk::protocol::{Check, MountVolume, Severity, UnmountVolume};
 use rustix::mount::UnmountFlags;
 
@@ -22,12 +23,17 @@ fn mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// What is mounted there is gone with this.
+/// What is mounted there, and below, is gone with this.
 struct Unmounted(PathBuf);
 
 impl Drop for Unmounted {
     fn drop(&mut self) {
-        while rustix::mount::unmount(&self.0, UnmountFlags::DETACH).is_ok() {}
+        // What is mounted on something hides what is below that.
+        let table = || MountTable::read().unwrap();
+        while table()
+            .under(&self.0)
+            .any(|mount| rustix::mount::unmount(&mount.mountpoint, UnmountFlags::DETACH).is_ok())
+        {}
     }
 }
 
