@@ -96,7 +96,7 @@ pub(crate) fn a_directory_that_everybody_enters_is_mounted_on_itself(carrier: Ca
     assert_eq!(mounts.lines().filter(|line| line.contains(&at)).count(), 1);
 }
 
-pub(crate) fn what_cannot_be_sheltered_is_refused(carrier: Carrier) {
+pub(crate) fn what_is_open_later_is_told_with_a_way_out(carrier: Carrier) {
     let (bed, _unmounted) = open_bed(carrier);
     let client = bed.open();
     client.create("plain").unwrap();
