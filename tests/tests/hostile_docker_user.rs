@@ -68,6 +68,26 @@ fn set_user_id_programs_work_where_the_operator_says_so() -> Result<()> {
     })
 }
 
+/// Where the kernel does not mount a directory on itself, a daemon that others could attack does not start.
+#[test]
+fn a_directory_that_cannot_be_sheltered_is_refused() -> Result<()> {
+    Lab::run_on_disk(|lab| {
+        let mut setup = Setup::vfs(lab, Carrier::Builtin);
+        setup.wrapper = ["setpriv", "--bounding-set", "-sys_admin"].map(str::to_owned).into();
+        let volumes = setup.volumes.clone();
+        let mode = |path: &Path, mode| {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).during(|| "a mode".to_owned())
+        };
+        fs::create_dir(&volumes).during(|| "the volumes".to_owned())?;
+        mode(lab.directory(), 0o755)?;
+        mode(&volumes, 0o755)?;
+        let said = setup.start_refused()?;
+        check(said.contains(&format!("chmod 0700 {}", volumes.display())), || said.clone())?;
+        mode(&volumes, 0o700)?;
+        setup.start()?.ok(&["create", "vol1"]).map(drop)
+    })
+}
+
 /// Every option that the drivers at hand declare is answered from Docker as the driver says.
 #[test]
 fn every_declared_option_is_answered_as_its_driver_says() -> Result<()> {

@@ -66,7 +66,7 @@ battery! {
         images_are_cloned_and_go_back_with_their_size, a_volume_goes_back_and_forth,
         what_is_used_does_not_go_back;
     shelter:
-        a_directory_that_everybody_enters_is_mounted_on_itself, what_cannot_be_sheltered_is_refused,
+        a_directory_that_everybody_enters_is_mounted_on_itself, what_is_open_later_is_told_with_a_way_out,
         what_lies_elsewhere_is_refused_where_everybody_enters;
     check:
         what_is_well_is_not_told, what_is_wrong_is_told_and_what_is_safe_repaired;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use convoy_driver_sdk::ErrorKind;
+use convoy_driver_sdk::mountinfo::MountTable;
 use convoy_driver_sdk::protocol::{Check, MountVolume, Severity, UnmountVolume};
 use rustix::mount::UnmountFlags;
 
@@ -22,12 +23,17 @@ fn mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// What is mounted there is gone with this.
+/// What is mounted there, and below, is gone with this.
 struct Unmounted(PathBuf);
 
 impl Drop for Unmounted {
     fn drop(&mut self) {
-        while rustix::mount::unmount(&self.0, UnmountFlags::DETACH).is_ok() {}
+        // What is mounted on something hides what is below that.
+        let table = || MountTable::read().unwrap();
+        while table()
+            .under(&self.0)
+            .any(|mount| rustix::mount::unmount(&mount.mountpoint, UnmountFlags::DETACH).is_ok())
+        {}
     }
 }
 
@@ -90,7 +96,7 @@ pub(crate) fn a_directory_that_everybody_enters_is_mounted_on_itself(carrier: Ca
     assert_eq!(mounts.lines().filter(|line| line.contains(&at)).count(), 1);
 }
 
-pub(crate) fn what_cannot_be_sheltered_is_refused(carrier: Carrier) {
+pub(crate) fn what_is_open_later_is_told_with_a_way_out(carrier: Carrier) {
     let (bed, _unmounted) = open_bed(carrier);
     let client = bed.open();
     client.create("plain").unwrap();
