@@ -1,5 +1,7 @@
 //! Running an external program as a part of a call: never longer than the call, never left behind.
 
+#![allow(unsafe_code, reason = "what a child does between fork and exec")]
+
 use crate::{Context, DriverError, ErrorKind};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal};

@@ -1,5 +1,7 @@
 //! Holding a file system still while something below it is copied.
 
+#![allow(unsafe_code, reason = "an ioctl that has no safe call")]
+
 use crate::{DriverError, ErrorKind, Result};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;

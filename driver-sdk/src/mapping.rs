@@ -17,6 +17,8 @@
 //! - **The places are on one device.** Files of two file systems are not compared. XFS with a realtime device has two address
 //!   spaces; files there cannot share blocks with files of the other, but they can have equal numbers: do not mix both in what you compare.
 
+#![allow(unsafe_code, reason = "FIEMAP has no safe call")]
+
 use crate::protocol::{Extent, Extents, ListExtents};
 use rustix::ioctl::{Opcode, Updater, ioctl, opcode};
 use std::fs::File;

@@ -4,6 +4,8 @@
 //! Standard output and error are free for anything: the host logs them. Calls run on as many threads as are
 //! busy, up to [`MAX_CALLS`]; one more reads, so that a cancellation is heard while all of them work.
 
+#![allow(unsafe_code, reason = "the host hands the socket over as a number")]
+
 use crate::Driver;
 use crate::dispatch::{Dispatch, Dispatcher};
 use crate::protocol::{Close, Request};

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -101,6 +101,8 @@ impl Lab {
         let name = format!("{}{}-", leaks::PREFIX, std::process::id());
         let directory = tempfile::Builder::new()
             .prefix(&name)
+            // Where everybody gets in, vfs would shelter its directory with a mount that stays.
+            .permissions(fs::Permissions::from_mode(0o700))
             .tempdir_in(base)
             .during(|| format!("cannot make a directory for the test in {}", base.display()))?
             .keep();

@@ -19,11 +19,10 @@ struct World {
 impl World {
     fn new(lab: &Lab, with_settings: bool) -> Result<Self> {
         let destination = format!("vfs://{}/", lab.make("store")?.display());
-        let key = lab.path("key");
-        fs::write(&key, "32 bytes or more that nobody could guess").during(|| "key".to_owned())?;
+        let key = lab.secret("key", "32 bytes or more that nobody could guess")?;
         let key = key.display().to_string();
         let file = lab.path("destinations.toml");
-        let settings = format!("[destinations.\"{destination}\"]\nencryption_key_file = \"{key}\"\n");
+        let settings = format!("[destinations.\"{destination}\"]\nencryption-key-file = \"{key}\"\n");
         fs::write(&file, if with_settings { &settings } else { "" }).during(|| "settings".to_owned())?;
         let flags = ["--destinations", &file.display().to_string()].map(str::to_owned);
         let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
@@ -162,10 +161,9 @@ fn forged_backups_push_no_real_ones_out_of_what_a_schedule_keeps() -> Result<()>
     Lab::run(|lab| {
         let store = lab.make("store")?;
         let destination = format!("vfs://{}/", store.display());
-        let key = lab.path("key");
-        fs::write(&key, "32 bytes or more that nobody could guess").during(|| "key".to_owned())?;
+        let key = lab.secret("key", "32 bytes or more that nobody could guess")?;
         let settings = format!(
-            "[destinations.\"{destination}\"]\nencryption_key_file = \"{}\"\n\n[[schedule]]\nname = \"kept\"\n\
+            "[destinations.\"{destination}\"]\nencryption-key-file = \"{}\"\n\n[[schedule]]\nname = \"kept\"\n\
              cron = \"@yearly\"\nvolumes = [\"data\"]\nkind = \"backup\"\ndestination = \"{destination}\"\n\
              keep = {{ last = 2 }}\n",
             key.display()

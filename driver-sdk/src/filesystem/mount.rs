@@ -1,5 +1,7 @@
 //! Mounting and unmounting, in this mount namespace or another, never longer than the call.
 
+#![allow(unsafe_code, reason = "a thread of its own leaves the others' working directory")]
+
 use super::ext4;
 use crate::command::{Command, CommandError};
 use crate::{Context, DriverError, ErrorKind, Result};

@@ -341,6 +341,9 @@ fn network_file_systems_are_mounted_by_their_programs() {
         };
         let context = Context::new("mount").with_deadline(Some(Instant::now() + Duration::from_secs(60)));
         let error = mount(&spec, &context).unwrap_err();
-        assert!(error.message.contains(&format!("mount -t {fs_type} -o soft,timeo=1")), "{error}");
+        assert!(
+            error.message.contains(&format!("mount -t {fs_type} -o nosuid,nodev,soft,timeo=1")),
+            "{error}"
+        );
     }
 }

@@ -1,5 +1,7 @@
 //! The driver's side of the boundary: safe, since it only looks numbers up.
 
+#![allow(unsafe_code, reason = "abi_stable makes the root module by it")]
+
 use super::abi::{Call, DriverModule, DriverModuleRef, Host};
 use crate::context::{CancelFlag, Context};
 use crate::dispatch::{Dispatch, Dispatcher};

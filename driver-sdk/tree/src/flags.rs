@@ -1,5 +1,7 @@
 //! What `chattr` and project quotas know of a file.
 
+#![allow(unsafe_code, reason = "FS_IOC_FSGETXATTR and its counterpart have no safe calls")]
+
 use std::io;
 use std::os::fd::AsFd;
 

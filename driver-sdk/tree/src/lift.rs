@@ -1,6 +1,8 @@
 //! What keeps even root from removing something: immutable and append-only files, and read-only subvolumes of
 //! btrfs.
 
+#![allow(unsafe_code, reason = "the ioctls of btrfs have no safe calls")]
+
 use std::os::fd::AsFd;
 use std::path::Path;
 

@@ -1,5 +1,7 @@
 //! What was written, on stable storage.
 
+#![allow(unsafe_code, reason = "sync_file_range has no safe call")]
+
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};

@@ -4,6 +4,7 @@
 //! Memory is counted by the allocator, as the most that was allocated at one time. One test at a time, so
 //! that the count and the limit on open files are its own.
 
+#![allow(unsafe_code, reason = "a test does by hand what the product must withstand")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::alloc::{GlobalAlloc, Layout, System};

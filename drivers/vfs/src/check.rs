@@ -238,7 +238,7 @@ impl Checker<'_> {
         }
         let snapshots = layout.config().join("snapshots");
         for volume in directories(&snapshots)? {
-            let record = match self.driver.records.load(&volume) {
+            let record = match self.driver.record(&volume) {
                 Ok(None) => self.driver.kept.load(&volume),
                 other => other,
             };

@@ -39,7 +39,7 @@ impl VfsDriver {
         listed.more = names.len() > limit;
         names.truncate(limit);
         for name in names {
-            match self.records.load(&name) {
+            match self.record(&name) {
                 Ok(Some(record)) => listed.volumes.push(self.volume(&record)),
                 // Deleted since the directory was read.
                 Ok(None) => {}

@@ -6,6 +6,8 @@
 //! others can enter is left as it is, but mounted on itself with `nosuid,nodev`. Docker mounts a volume by
 //! itself into its container, so containers need no way through.
 
+#![allow(unsafe_code, reason = "mount_setattr has no safe call in rustix or nix")]
+
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _};

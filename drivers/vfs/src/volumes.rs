@@ -9,6 +9,7 @@ use convoy_driver_sdk::mountinfo::MountTable;
 use convoy_driver_sdk::protocol::{
     CreateVolume, DeleteVolume, Health, MountVolume, Mounted, ResizeVolume, Snapshot, Volume,
 };
+use convoy_driver_sdk::records::RecordError;
 use convoy_driver_sdk::tree::{lift_flags, remove_tree, wait_for_lease};
 use convoy_driver_sdk::{Context, Name, atomic};
 
@@ -48,9 +49,20 @@ impl VfsDriver {
         self.shared
     }
 
+    /// Reads the record of a volume, which has to say that it is this volume's.
+    pub(crate) fn record(&self, name: &Name) -> Result<Option<VolumeRecord>, RecordError> {
+        match self.records.load(name)? {
+            Some(record) if record.name != *name => {
+                let reason = format!("it says that it is {}'s", record.name);
+                Err(RecordError::Damaged { path: self.records.path(name), reason })
+            }
+            found => Ok(found),
+        }
+    }
+
     pub(crate) fn load(&self, name: &Name) -> VfsResult<VolumeRecord> {
-        let found = match self.records.load(name)? {
-            None if self.look_afresh(&[]) => self.records.load(name)?,
+        let found = match self.record(name)? {
+            None if self.look_afresh(&[]) => self.record(name)?,
             found => found,
         };
         match found {

@@ -1,6 +1,7 @@
 //! A hostile store cannot spend memory, nor time without end. Each test is an attack: what is in the store is well-formed, with right checksums,
 //! and says too much. The engine has 48 MiB; what all of the process holds at most is counted.
 
+#![allow(unsafe_code, reason = "a test does by hand what the product must withstand")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::cast_possible_truncation)]
 
 mod common;

@@ -19,22 +19,28 @@ const SEEDS: &str = "0..24";
 
 #[test]
 fn hostile_stores_end_in_bounded_memory() {
-    let cage = Cage::new(MEMORY);
     let seeds = std::env::var("CONVOY_HOSTILE_SEEDS").unwrap_or_else(|_| SEEDS.to_owned());
-    let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "child", "--ignored", "--nocapture"])
-        .envs(cage.variables())
-        .env("CONVOY_HOSTILE_SEEDS", &seeds)
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    let (last, error) = (said.lines().rev().take(3), String::from_utf8_lossy(&output.stderr));
-    let why = format!("{} {}: {:?} {error}", cage.describe(), output.status, last.collect::<Vec<_>>());
-    assert!(output.status.success() && said.contains("all survived"), "{why}");
-    println!("{why}");
+    let (from, to) = seeds.split_once("..").unwrap();
+    for seed in from.parse::<u64>().unwrap()..to.parse().unwrap() {
+        // Written here: what it takes to make a store is not what it takes to read it.
+        let store = tempfile::tempdir().unwrap();
+        write(&mut Choices(&common::noise(4096, seed)), store.path());
+        let cage = Cage::new(MEMORY);
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "child", "--ignored", "--nocapture"])
+            .envs(cage.variables())
+            .env("CONVOY_HOSTILE_STORE", store.path())
+            .output()
+            .unwrap();
+        let (said, error) =
+            (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let why = format!("store {seed}, {}, {}: {said} {error}", cage.describe(), output.status);
+        assert!(output.status.success() && said.contains("survived"), "{why}");
+        println!("{why}");
+    }
 }
 
-/// Tries the stores it is told to.
+/// Uses the store it is told of.
 #[test]
 #[ignore = "the test above starts it, in a cage"]
 fn child() {
@@ -44,16 +50,11 @@ fn child() {
         eprintln!("{panic}");
         std::process::abort();
     }));
-    let seeds = std::env::var("CONVOY_HOSTILE_SEEDS").unwrap();
-    let (from, to) = seeds.split_once("..").unwrap();
+    let store = std::env::var_os("CONVOY_HOSTILE_STORE").unwrap();
+    let work = tempfile::tempdir().unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    for seed in from.parse::<u64>().unwrap()..to.parse().unwrap() {
-        println!("store {seed}");
-        let (store, work) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        write(&mut Choices(&common::noise(4096, seed)), store.path());
-        runtime.block_on(use_it(store.path(), work.path()));
-    }
+    runtime.block_on(use_it(store.as_ref(), work.path()));
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     println!("{}", status.lines().find(|line| line.starts_with("VmHWM")).unwrap_or_default());
-    println!("all survived");
+    println!("survived");
 }

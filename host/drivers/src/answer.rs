@@ -214,7 +214,7 @@ fn listed_volumes(request: &ListVolumes, listed: &<ListVolumes as Request>::Repl
         format!("expected at most {limit} volumes, found {}", found.len())
     })?;
     ensure("R16", !(listed.more && found.is_empty() && limit > 0), || {
-        "it says that more volumes follow and gives none: the list would never end".to_owned()
+        "it says that more volumes follow and gives none: its pages go in circles".to_owned()
     })?;
     let mut last = request.after.as_ref();
     for one in found {

@@ -181,7 +181,7 @@ impl Backups {
             .filter(|info| wanted(&info.snapshot))
             .map(|info| {
                 let url = store.destination.backup_url(&info.backup, &info.volume);
-                let mut shown = shown(&info, &url);
+                let mut shown = shown(&info, &url, asked.details);
                 if let Some(older) = older.get(&info.volume) {
                     shown.extra.insert("Warning".to_owned(), older.clone());
                 }
@@ -251,7 +251,7 @@ impl Backups {
     pub(super) async fn inspect_in_store(&self, url: &str, asked: &BackupRef) -> Result<BackupInfo> {
         let (store, backup) = self.destinations().open_backup(url, &asked.endpoint).await?;
         let info = self.engine.inspect(store.objects, &backup.volume, &backup.backup).await?;
-        Ok(shown(&info, &backup.to_string()))
+        Ok(shown(&info, &backup.to_string(), asked.details))
     }
 
     pub(super) async fn delete_in_store(&self, url: &str, asked: &BackupRef) -> Result<()> {
@@ -395,9 +395,10 @@ fn report(store: &Store, summary: &VerifySummary) -> VerifyReport {
     }
 }
 
-fn shown(info: &convoy_backup::BackupInfo, url: &str) -> BackupInfo {
+/// A backup as the API tells it; without `details`, one in the clear is told as 0.5 told it.
+fn shown(info: &convoy_backup::BackupInfo, url: &str, details: bool) -> BackupInfo {
     let mut pairs: Pairs = info.to_map(url);
-    if let Some(stats) = &info.stats {
+    if let Some(stats) = info.stats.as_ref().filter(|_| details) {
         pairs.insert("Bytes".to_owned(), stats.bytes.to_string());
         pairs.insert("BytesAdded".to_owned(), stats.bytes_added.to_string());
         pairs.insert("Warnings".to_owned(), stats.warnings.to_string());

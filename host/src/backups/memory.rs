@@ -4,6 +4,8 @@
 //! asked for at once. Who comes when there is none left waits, in order. Work whose storage hangs keeps what it holds, and nobody can wait
 //! for its end: its share is lent to others, so that in such times as much again may be in use.
 
+#![allow(unsafe_code, reason = "the C library's allocator is tuned by calls that libc alone has")]
+
 use crate::jobs::Running;
 use crate::volumes::error::{Error, Result};
 use crate::volumes::locks::unpoisoned;

@@ -1,6 +1,8 @@
 //! Sockets that systemd made and hands over (`LISTEN_FDS`, see sd_listen_fds(3)): clients that come while the daemon
 //! restarts wait instead of failing.
 
+#![allow(unsafe_code, reason = "systemd hands sockets over as numbers")]
+
 use super::socket::SocketError;
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::AcceptConn;

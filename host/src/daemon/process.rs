@@ -1,5 +1,7 @@
 //! What the process is, before it has read a secret or started a thread.
 
+#![allow(unsafe_code, reason = "variables are set before any other thread runs")]
+
 use nix::unistd::User;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
 use std::ffi::OsString;

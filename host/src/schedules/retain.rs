@@ -84,6 +84,7 @@ impl Inner {
             volume_name: volume.to_string(),
             snapshot_name: String::new(),
             must_exist: false,
+            details: false,
             encryption_key_file: plan.key_file(),
             passphrase_file: plan.passphrase_file(),
         };
@@ -144,6 +145,7 @@ impl Inner {
                 endpoint: plan.schedule.endpoint.clone(),
                 encryption_key_file: plan.key_file(),
                 passphrase_file: plan.passphrase_file(),
+                details: false,
             };
             tracing::info!(url, "deleting a backup that is no longer kept");
             match self.services.backups.delete(&backup, &Call::new(request_id)).await {

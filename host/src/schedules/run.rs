@@ -305,6 +305,7 @@ impl Inner {
                 volume_name: volume.to_string(),
                 snapshot_name: snapshot.to_owned(),
                 must_exist: false,
+                details: false,
                 encryption_key_file: plan.key_file(),
                 passphrase_file: plan.passphrase_file(),
             };

@@ -85,6 +85,10 @@ fn both_formats_encrypted_or_not_verified_and_pruned() {
         }
     }
     let all = format!("{{\"URL\":\"{}\",\"ReadData\":100{key}}}", destination(&daemon));
+    // Beside a key, what is in the clear is told, and is well once that is allowed.
+    let report = daemon.call("POST", "/backups/verify", &all).body;
+    assert_eq!(report.matches("\"Kind\": \"unencrypted\"").count(), 2, "{report}");
+    let all = all.replace('}', ",\"AllowUnencrypted\":true}");
     let report = daemon.call("POST", "/backups/verify", &all).body;
     assert!(report.contains("\"Backups\": 3") && report.contains("\"Problems\": []"), "{report}");
     let pruned = daemon.call("POST", "/backups/prune", &all).body;

@@ -198,6 +198,8 @@ impl Drop for Daemon {
             let _ = child.kill();
             let _ = child.wait();
         }
+        // A directory that others can enter is mounted on itself, and stays so.
+        let _ = rustix::mount::unmount(self.volumes(), rustix::mount::UnmountFlags::DETACH);
         if std::thread::panicking() {
             eprintln!("{}", std::fs::read_to_string(self.log()).unwrap_or_default());
         }

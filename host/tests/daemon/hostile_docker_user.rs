@@ -2,7 +2,7 @@
 //! path of the host, reaches no address, uses no key, and shows nobody's answers. Each test fails when the
 //! attack succeeds.
 
-use crate::harness::Daemon;
+use crate::harness::{Daemon, write_secret};
 use serde_json::json;
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -124,7 +124,7 @@ fn no_request_goes_to_an_address_that_docker_names() {
     let file = settings(
         &daemon,
         &format!(
-            "[destinations.\"s3://b1@us-east-1/\"]\ncredentials_file = \"{}\"\n[destinations.\"s3://\"]\n\
+            "[destinations.\"s3://b1@us-east-1/\"]\ncredentials-file = \"{}\"\n[destinations.\"s3://\"]\n\
              credentials_file = \"{0}\"\nendpoint = \"{address}\"\n",
             credentials.display()
         ),
@@ -157,8 +157,7 @@ fn what_a_server_answers_is_not_shown() {
         let (address, came) = server(status);
         let mut daemon = Daemon::prepare(&[]);
         let credentials = daemon.dir.path().join("credentials");
-        std::fs::write(&credentials, "[default]\naws_access_key_id = AKID\naws_secret_access_key = KEY\n")
-            .unwrap();
+        write_secret(&credentials, "[default]\naws_access_key_id = AKID\naws_secret_access_key = KEY\n");
         let file = settings(
             &daemon,
             &format!(

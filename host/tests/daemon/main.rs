@@ -8,6 +8,7 @@ mod crash;
 mod destinations;
 mod harness;
 mod hostile_clients;
+mod hostile_container;
 mod hostile_docker_user;
 mod hostile_store;
 mod life;

@@ -1,5 +1,7 @@
 //! Schedules: what is missed, cut off, kept and told; on a real daemon with the embedded driver.
 
+#![allow(unsafe_code, reason = "a test does by hand what the product must withstand")]
+
 use crate::harness::Daemon;
 use serde_json::Value;
 use std::io::{Read, Write};

@@ -1,5 +1,7 @@
 //! A machine that runs one command.
 
+#![allow(unsafe_code, reason = "what a child does between fork and exec")]
+
 use crate::image::Image;
 use crate::{Error, Result, io};
 use std::ffi::OsStr;

@@ -14,7 +14,7 @@ use convoy_drivers::{Drivers, SearchPath};
 use convoy_tests::{Lab, Storage};
 use liar::Liar;
 use std::collections::BTreeSet;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -140,7 +140,8 @@ fn place((lie, case, _): &Lie) -> String {
 
 fn make(work: &Path, name: &str) -> PathBuf {
     let path = work.join(name);
-    std::fs::create_dir(&path).unwrap();
+    // Root's alone, or the driver would shelter it with a mount that stays.
+    std::fs::DirBuilder::new().mode(0o700).create(&path).unwrap();
     path
 }
 

@@ -1,6 +1,7 @@
 //! On other file systems than the one under `/tmp`: those that share blocks between files (xfs, btrfs), and ext4.
 
 use std::fs;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -167,7 +168,8 @@ fn a_project_on_the_volumes_directory_is_no_obstacle() {
     let Some((place, _mounted)) = fresh(dir.path(), "mkfs.xfs", &["-q"]) else { return };
     // From the beginning, so that everything below has it; and of late, so that what was there before has none.
     let early = Bed::on(builtin, &place);
-    fs::create_dir_all(early.volumes()).unwrap();
+    // Root's alone, or the driver would shelter it with a mount that stays.
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(early.volumes()).unwrap();
     run_program("chattr", &["-p", "5", "+P"], &early.volumes());
     everything_is_renamed(&early, "5");
     let late = Bed::on(builtin, &place);

@@ -43,12 +43,14 @@ impl Session<'_> {
                     endpoint,
                     encryption_key_file,
                     passphrase_file,
+                    details: false,
                 }))
                 .await?;
                 self.output.done(format_args!("Deleted the backup"))?;
             }
             BackupCommand::Inspect { url } => {
-                let request = BackupRef { url, endpoint, encryption_key_file, passphrase_file };
+                let details = self.output.is_for_people();
+                let request = BackupRef { url, endpoint, encryption_key_file, passphrase_file, details };
                 self.show(Call::inspect_backup(&request), views::backup).await?;
             }
             BackupCommand::List(args) => {
@@ -57,6 +59,7 @@ impl Session<'_> {
                     endpoint,
                     // That a volume is not known there is an error anyway.
                     must_exist: args.volume_name.is_none(),
+                    details: self.output.is_for_people(),
                     volume_name: args.volume_name.unwrap_or_default(),
                     snapshot_name: args.snapshot_name.unwrap_or_default(),
                     encryption_key_file,

@@ -13,6 +13,7 @@ mod failures;
 mod people;
 mod plugin;
 mod progress;
+mod promises;
 mod requests;
 mod run;
 mod transcripts;

@@ -121,6 +121,10 @@ pub struct ListBackups {
     /// Whether it is an error that there was never a backup at the destination. Else the answer is then as 0.5 gave it: no backups.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub must_exist: bool,
+    /// Whether the answer has what 0.5 did not tell: bytes of the backup, those it added to the store, and how much was left
+    /// out.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub details: bool,
     /// The file, on the daemon's host, with the key of encrypted backups; empty: not encrypted.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub encryption_key_file: String,
@@ -144,6 +148,10 @@ pub struct BackupRef {
     /// The file, on the daemon's host, with the passphrase in the place of a key file.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub passphrase_file: String,
+    /// Whether the answer has what 0.5 did not tell: bytes of the backup, those it added to the store, and how much was left
+    /// out.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub details: bool,
 }
 
 /// `POST /backups/verify`: is what a store holds whole?

@@ -4,6 +4,8 @@
 //! on, but for those that the plan names. The plan is JSON, `{"lives": [[{"to": "driver", "at": 4, "fault": "drop"}]]}`: one
 //! list for each time it is started, since a fault often ends the process; after the last one it is a plain wire.
 
+#![allow(unsafe_code, reason = "a test does by hand what the product must withstand")]
+
 use serde::Deserialize;
 use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader, Write};

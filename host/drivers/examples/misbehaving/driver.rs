@@ -1,5 +1,7 @@
 //! A driver that does what the option `do` of a create says: for tests of the host.
 
+#![allow(unsafe_code, reason = "a test does by hand what the product must withstand")]
+
 use convoy_driver_sdk::context::Progress;
 use convoy_driver_sdk::protocol::{
     Capability, CreateVolume, DeleteVolume, Description, GetVolume, Health, ListVolumes, ListedVolumes,

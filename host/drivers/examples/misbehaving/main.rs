@@ -1,5 +1,7 @@
 //! The misbehaving driver as an executable. `MISBEHAVING_MODE` makes it misbehave before its hello.
 
+#![allow(unsafe_code, reason = "a test does by hand what the product must withstand")]
+
 mod driver;
 
 use std::io::{BufRead, BufReader, Write};

@@ -1,5 +1,7 @@
 //! Libraries that export what a driver does, but of another ABI: for tests of what the host says about them.
 
+#![allow(unsafe_code, reason = "a test does by hand what the product must withstand")]
+
 use crate::VERSION;
 use abi_stable::StableAbi;
 use abi_stable::library::{

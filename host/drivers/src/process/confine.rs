@@ -3,6 +3,8 @@
 //! It keeps what storage needs: mounting, device nodes, devices and their control calls, other mount
 //! namespaces, loading a module of the kernel, owners and modes of files, the network.
 
+#![allow(unsafe_code, reason = "what a child does between fork and exec, and calls that have no safe form")]
+
 use rustix::process::{Resource, Rlimit, setrlimit};
 use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set, set_no_new_privs};
 use std::io;

@@ -1,5 +1,10 @@
 //! Starting a driver's program.
 
+#![allow(
+    unsafe_code,
+    reason = "what a child does between fork and exec, and a descriptor that it gets by number"
+)]
+
 use super::confine;
 use rustix::process::{Pid, Signal};
 use std::io;

@@ -1,5 +1,6 @@
 //! Takes system calls away from a thread, as an old kernel, a container's filter or a file system in user space does.
 
+#![allow(unsafe_code, reason = "a test does by hand what the product must withstand")]
 #![allow(dead_code, unreachable_pub)]
 
 /// A call that fails.

@@ -2,6 +2,7 @@
 //!
 //! Where they come from, [`peers`] knows.
 
+#![allow(unsafe_code, reason = "a test does by hand what the product must withstand")]
 #![allow(dead_code, unreachable_pub)]
 
 use convoy_tests::peers;
