@@ -154,14 +154,15 @@ pub fn listen(path: &Path, group: Option<&str>) -> Result<(UnixListener, Socket)
             Err(error) => return Err(failed(error)),
         },
     }
-    let before = rustix::process::umask(Mode::from_raw_mode(0o177));
+    // The socket is made with the mode that it keeps: to change it by its path afterwards could change something else.
+    let mask = if group.is_some() { 0o117 } else { 0o177 };
+    let before = rustix::process::umask(Mode::from_raw_mode(mask));
     let bound = UnixListener::bind(path);
     rustix::process::umask(before);
     let listener = bound.map_err(failed)?;
     let socket = Socket { path: path.to_owned(), _lock: lock };
     if let Some(group) = group {
         rustix::fs::chownat(CWD, path, None, Some(group), AtFlags::SYMLINK_NOFOLLOW)
-            .and_then(|()| rustix::fs::chmodat(CWD, path, Mode::from_raw_mode(0o660), AtFlags::empty()))
             .map_err(|error| failed(error.into()))?;
     }
     listener.set_nonblocking(true).map_err(failed)?;
@@ -183,7 +184,7 @@ fn group_id(name: &str, path: &Path) -> Result<Gid, SocketError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
     #[test]
     fn a_live_socket_is_refused_and_a_stale_one_taken() {
@@ -203,6 +204,11 @@ mod tests {
         drop(other);
         assert!(path.exists());
         let (_listener, socket) = listen(&path, None).unwrap();
+        drop(socket);
+
+        let (_listener, socket) = listen(&path, Some("1")).unwrap();
+        let found = std::fs::metadata(&path).unwrap();
+        assert_eq!((found.permissions().mode() & 0o777, found.gid()), (0o660, 1));
         drop(socket);
 
         std::fs::write(&path, "not a socket").unwrap();

@@ -101,15 +101,9 @@ impl Volumes {
     /// Asks a driver how its storage is, and tells when that is not as it was `said`.
     pub(super) async fn probe(&self, driver: &Backend, said: &mut Option<String>, patience: Duration) {
         let was_silent = driver.silence().is_some();
-        let (healthy, message) = match driver.probe(patience).await {
-            Ok(probed) => (probed.healthy, probed.message.unwrap_or_default()),
-            Err(error) if driver.silence().is_some() => {
-                if !was_silent {
-                    let hint = error.hint.as_deref().unwrap_or_default();
-                    tracing::warn!(driver = %driver.name(), %error, hint, "a driver does not answer");
-                }
-                (false, error.to_string())
-            }
+        let (healthy, message, silent) = match driver.probe(patience).await {
+            Ok(probed) => (probed.healthy, probed.message.unwrap_or_default(), None),
+            Err(error) if driver.silence().is_some() => (false, error.to_string(), Some(error)),
             Err(_) => return,
         };
         if was_silent && driver.silence().is_none() {
@@ -119,6 +113,11 @@ impl Volumes {
         }
         let now = topic(healthy, &message);
         if said.replace(now.clone()).unwrap_or_else(|| topic(true, "")) != now {
+            // A driver falls silent as time passes, also between two of these questions.
+            if let Some(error) = silent {
+                let hint = error.hint.as_deref().unwrap_or_default();
+                tracing::warn!(driver = %driver.name(), %error, hint, "a driver does not answer");
+            }
             let kind = if healthy && message.is_empty() { "driver.healthy" } else { "driver.warning" };
             self.events.send(Event { message, ..about(kind, driver.name(), "") });
         }
