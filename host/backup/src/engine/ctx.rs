@@ -58,6 +58,14 @@ impl Ctx {
         }
     }
 
+    /// For volume `vol1` of a store in the clear, with 64 MiB for what the store says.
+    #[cfg(test)]
+    pub(crate) fn for_test(store: Arc<dyn ObjectStore>) -> Self {
+        let stop = CancellationToken::new();
+        let volume = VolumeDir::new("vol1").unwrap();
+        Self::new(store, volume, Crypt::default(), Progress::new(), &stop, Memory::new(64 << 20))
+    }
+
     /// Makes a call to the store from a thread that may block. Ends at once when the operation does.
     pub(crate) fn call<T, E: Into<BackupError>>(
         &self,

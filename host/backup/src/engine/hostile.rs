@@ -6,7 +6,6 @@ use std::sync::Arc;
 use convoy_objectstore::DirectoryStore;
 use convoy_tree::{FileFlags, Kind, RawBytes, RelPath, Timestamp, Xattrs};
 use crossbeam_channel::Receiver;
-use tokio_util::sync::CancellationToken;
 
 use super::ctx::Ctx;
 use super::index::Index;
@@ -20,9 +19,6 @@ use crate::format::manifest::{BackupKind, Root};
 use crate::format::pack::PackBuilder;
 use crate::format::segment::{Item, ItemKind, Segment};
 use crate::format::wire::{Piece, WireChunk, WirePack, read_piece};
-use crate::layout::VolumeDir;
-use crate::memory::Memory;
-use crate::progress::Progress;
 
 fn item(path: &str, kind: ItemKind) -> Item {
     Item {
@@ -56,15 +52,7 @@ async fn try_restore(
 ) -> BackupResult<()> {
     let dir = tempfile::tempdir().unwrap();
     let store = Arc::new(DirectoryStore::open(dir.path()).await.unwrap());
-    let volume = VolumeDir::new("vol1").unwrap();
-    let ctx = Ctx::new(
-        store,
-        volume,
-        Crypt::default(),
-        Progress::new(),
-        &CancellationToken::new(),
-        Memory::new(64 << 20),
-    );
+    let ctx = Ctx::for_test(store);
     let target = target.to_owned();
     tokio::task::spawn_blocking(move || {
         let index = Index::new(100);

@@ -242,14 +242,9 @@ impl Cutter<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::crypt::Crypt;
     use crate::format::{Encoding, PackId, Place};
-    use crate::layout::VolumeDir;
-    use crate::memory::Memory;
-    use crate::progress::Progress;
     use convoy_tree::{Found, WalkOptions, walk};
     use rand::{Rng, RngExt, SeedableRng};
-    use tokio_util::sync::CancellationToken;
 
     /// The chunks of a file with this content, as they are read.
     fn chunks(
@@ -290,16 +285,7 @@ mod tests {
     async fn context() -> (tempfile::TempDir, Ctx) {
         let dir = tempfile::tempdir().unwrap();
         let store = Arc::new(convoy_objectstore::DirectoryStore::open(dir.path()).await.unwrap());
-        let volume = VolumeDir::new("vol1").unwrap();
-        let ctx = Ctx::new(
-            store,
-            volume,
-            Crypt::default(),
-            Progress::new(),
-            &CancellationToken::new(),
-            Memory::new(64 << 20),
-        );
-        (dir, ctx)
+        (dir, Ctx::for_test(store))
     }
 
     /// How a whole file in memory is cut.

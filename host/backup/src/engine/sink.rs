@@ -176,25 +176,13 @@ impl<'a> Sink<'a> {
 mod tests {
     use super::*;
     use crate::crypt::Crypt;
-    use crate::layout::VolumeDir;
-    use crate::memory::Memory;
-    use crate::progress::Progress;
     use std::sync::Arc;
-    use tokio_util::sync::CancellationToken;
 
     #[tokio::test]
     async fn what_no_reader_takes_is_not_stored() {
         let dir = tempfile::tempdir().unwrap();
         let store = Arc::new(convoy_objectstore::DirectoryStore::open(dir.path()).await.unwrap());
-        let volume = VolumeDir::new("vol1").unwrap();
-        let ctx = Ctx::new(
-            store,
-            volume,
-            Crypt::default(),
-            Progress::new(),
-            &CancellationToken::new(),
-            Memory::new(64 << 20),
-        );
+        let ctx = Ctx::for_test(store);
         let index = Index::new(10);
         let (sink, _packs) = Sink::new(&ctx, &index, 1, 64 << 20);
         let mut encoder = Encoder::new(Crypt::default(), Some(1)).unwrap();
