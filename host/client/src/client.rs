@@ -82,6 +82,10 @@ impl Call {
     pub fn inspect_volume(body: &VolumeRef) -> Self {
         Self::with(Method::GET, "/v1/volumes/", body)
     }
+    /// `GET /volumes/list`; with `details`, what 0.5 did not tell: `Used` in what is said of a mounted volume.
+    pub fn list_volumes_with(details: bool) -> Self {
+        Self::bare(Method::GET, if details { "/v1/volumes/list?details=1" } else { "/v1/volumes/list" })
+    }
     /// `POST /volumes/create`.
     pub fn create_volume(body: &CreateVolume) -> Self {
         Self::with(Method::POST, "/v1/volumes/create", body)

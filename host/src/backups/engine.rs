@@ -15,8 +15,8 @@ use convoy_backup::{
     VerifyOptions, VerifySummary,
 };
 use convoy_client::types::{
-    BackupInfo, BackupRef, CreateBackup, Event, ListBackups, Pairs, Problem, PruneBackups, PruneReport,
-    VerifyBackups, VerifyReport,
+    BackupCost, BackupInfo, BackupRef, CreateBackup, CreatedBackup, Event, ListBackups, Pairs, Problem,
+    PruneBackups, PruneReport, VerifyBackups, VerifyReport,
 };
 use convoy_driver_sdk::Timestamp;
 use convoy_driver_sdk::protocol::{Snapshot, SourceKind};
@@ -25,7 +25,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 impl Backups {
-    /// Backs a snapshot up to a store and answers the backup's URL.
+    /// Backs a snapshot up to a store.
     pub(super) async fn back_up_to_store(
         &self,
         entry: &Entry,
@@ -34,7 +34,7 @@ impl Backups {
         url: &str,
         job: &Running,
         request_id: &str,
-    ) -> Result<String> {
+    ) -> Result<CreatedBackup> {
         let format = match asked.format.as_str() {
             "" | "v1" => Format::V1,
             "v0" => Format::V0,
@@ -124,6 +124,15 @@ impl Backups {
             warnings = summary.stats.warnings, bytes = summary.stats.bytes, read = summary.stats.bytes_read, added = summary.stats.bytes_added,
             "backed up"
         );
+        let stats = &summary.stats;
+        let cost = BackupCost {
+            bytes: stats.bytes,
+            bytes_read: stats.bytes_read,
+            bytes_added: stats.bytes_added,
+            files: stats.files,
+            millis: stats.millis,
+            warnings: stats.warnings,
+        };
         METRICS.moved(Bytes::BackedUp, summary.stats.bytes);
         METRICS.moved(Bytes::Read, summary.stats.bytes_read);
         METRICS.moved(Bytes::Stored, summary.stats.bytes_added);
@@ -137,7 +146,7 @@ impl Backups {
             message: url.clone(),
             ..event
         });
-        Ok(url)
+        Ok(CreatedBackup { url, cost: Some(cost) })
     }
 
     pub(super) async fn list_in_store(

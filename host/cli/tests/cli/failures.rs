@@ -144,7 +144,8 @@ fn variables_count_unless_they_are_empty() {
     assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (Some(0), "{}\n", ""));
     let ran = with(&[("CONVOY_DEBUG", "yes"), ("CONVOY_OUTPUT", "table")]);
     assert!(
-        ran.stdout.starts_with("NAME ") && ran.stderr.contains("level=debug msg=\"GET /v1/volumes/list\""),
+        ran.stdout.starts_with("NAME ")
+            && ran.stderr.contains("level=debug msg=\"GET /v1/volumes/list?details=1\""),
         "{ran:?}"
     );
     let ran = with(&[("CONVOY_OUTPUT", "xml")]);

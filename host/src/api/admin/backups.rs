@@ -33,13 +33,18 @@ pub(super) async fn create(State(app): State<App>, request: Request) -> Response
     };
     let work = app.clone();
     stream::respond(&app, lines, about, move |job| async move {
-        let url = work.backups.back_up(&asked, &job, &id).await.map_err(|error| match error {
-            Error::SnapshotNotFound(name) => {
-                Failure::new(ErrorKind::NotFound, format!("Cannot find volume of snapshot {name}"))
+        let created = work.backups.back_up(&asked, &job, &id).await.map_err(|error| match error {
+            Error::SnapshotNotFound(ref name) => {
+                Failure { message: format!("Cannot find volume of snapshot {name}"), ..Failure::from(error) }
             }
             other => other.into(),
         })?;
-        if asked.verbose { json(&CreatedBackup { url }) } else { Ok(gojson::escape_url(&url)) }
+        let cost = created.cost.filter(|_| asked.details);
+        if asked.verbose {
+            json(&CreatedBackup { url: created.url, cost })
+        } else {
+            Ok(gojson::escape_url(&created.url))
+        }
     })
     .await
 }
