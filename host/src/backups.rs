@@ -263,7 +263,7 @@ impl Backups {
         call: &Call,
     ) -> Result<BTreeMap<String, BackupInfo>> {
         match self.list(asked, call).await {
-            Err(Error::NoBackups(_)) => Ok(BTreeMap::new()),
+            Err(Error::NoBackups { .. }) => Ok(BTreeMap::new()),
             result => result,
         }
     }

@@ -159,7 +159,7 @@ impl Output {
         // Nobody is left to tell when standard error cannot be written to.
         let _ = match failure {
             Failure::Usage { rendered, .. } => write!(err, "{}", rendered.ansi()),
-            failure => writeln!(err, "{ERROR}error:{ERROR:#} {failure}"),
+            failure => writeln!(err, "{ERROR}error:{ERROR:#} {}", failure.for_people()),
         };
         if let Some(request) = failure.request_id() {
             let _ = writeln!(err, "The daemon's log has more under {request}.");

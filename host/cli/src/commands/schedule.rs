@@ -52,8 +52,9 @@ impl Session<'_> {
 
 /// Which volumes were looked for, in vain.
 fn nothing_ran(name: &str, chosen_by: &str) -> String {
-    let chosen_by = if chosen_by.is_empty() { String::new() } else { format!(" ({chosen_by})") };
+    let chosen_by = if chosen_by.is_empty() { "none" } else { chosen_by };
     format!(
-        "nothing was run: no volume there is is chosen by the schedule {name}{chosen_by}; see: convoy list"
+        "nothing was run: the schedule {name} is for {chosen_by}, and no such volume exists; `convoy list` shows \
+         the volumes"
     )
 }

@@ -52,9 +52,6 @@ pub(super) async fn create(State(app): State<App>, request: Request) -> Response
 pub(super) async fn list(State(app): State<App>, request: Request) -> Answer {
     let call = call(&request);
     let asked: ListBackups = body(request).await?;
-    if asked.url.is_empty() {
-        return Err(Failure::new(ErrorKind::InvalidArgument, "Destination URL hasn't been specified"));
-    }
     Ok(text(json(&app.backups.list(&asked, &call).await?)?))
 }
 
@@ -63,7 +60,8 @@ fn require_url(asked: &BackupRef) -> Result<(), Failure> {
     if asked.url.is_empty() {
         let text = "Cannot find driver  for restoring";
         return Err(Failure {
-            hint: Some("the URL of the backup is missing".to_owned()),
+            plain: Some("no backup is named".to_owned()),
+            hint: Some("expected its URL, which `convoy backup list DESTINATION` shows".to_owned()),
             ..Failure::new(ErrorKind::InvalidArgument, text)
         });
     }

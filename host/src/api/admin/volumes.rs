@@ -29,6 +29,7 @@ fn missing(error: Error) -> Failure {
     match error {
         Error::VolumeNotFound(_) => Failure {
             message: "Volume not found.".to_owned(),
+            plain: Some(error.to_string()),
             status: StatusCode::NOT_FOUND,
             ..Failure::from(error)
         },
@@ -48,7 +49,6 @@ pub(super) async fn list(State(app): State<App>, request: Request) -> Answer {
     app.volumes.index.each(|entry| {
         all.insert(entry.volume.name.to_string(), view::volume(&app.volumes, entry, None));
     });
-    Ok(text(json(&all)?))
     if details_are_asked(request.uri().query()) {
         for (name, used) in app.volumes.used().await {
             if let Some(info) = all.get_mut(name.as_str()).and_then(|volume| volume.driver_info.as_mut()) {
@@ -56,6 +56,7 @@ pub(super) async fn list(State(app): State<App>, request: Request) -> Answer {
             }
         }
     }
+    Ok(text(json(&all)?))
 }
 
 pub(super) async fn inspect(State(app): State<App>, request: Request) -> Answer {
