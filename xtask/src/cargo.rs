@@ -7,8 +7,12 @@ use convoy_tests::error::Context;
 use convoy_tests::{Error, Result};
 
 /// The root of the repository.
+///
+/// `cargo run` says at run time which clone it runs for. What it said when this program was compiled may be another
+/// clone: cargo takes the program of one for that of another that uses the same target folder.
 pub(crate) fn root() -> PathBuf {
-    let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let compiled_in = || env!("CARGO_MANIFEST_DIR").into();
+    let here = std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(compiled_in, PathBuf::from);
     here.parent().map_or_else(|| here.clone(), PathBuf::from)
 }
 
