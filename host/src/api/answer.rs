@@ -7,13 +7,12 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use convoy_client::client::{HINT_HEADER, KIND_HEADER};
+use convoy_client::client::{HINT_HEADER, KIND_HEADER, encode_header};
 use convoy_client::error::LOSSES;
 use convoy_client::gojson;
 use convoy_driver_sdk::ErrorKind;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::fmt::Write;
 
 /// The most a request may say, in bytes.
 pub(super) const MAX_BODY_BYTES: usize = 1 << 20;
@@ -92,24 +91,11 @@ impl IntoResponse for Failure {
         if let Ok(kind) = HeaderValue::from_str(&self.kind) {
             headers.insert(KIND_HEADER, kind);
         }
-        if let Some(Ok(hint)) = self.hint.map(|hint| HeaderValue::from_str(&percent_encoded(&hint))) {
+        if let Some(Ok(hint)) = self.hint.map(|hint| HeaderValue::from_str(&encode_header(&hint))) {
             headers.insert(HINT_HEADER, hint);
         }
         response
     }
-}
-
-fn percent_encoded(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if matches!(byte, b' '..=b'~') && byte != b'%' {
-            encoded.push(char::from(byte));
-        } else {
-            // Writing to a text cannot fail.
-            let _ = write!(encoded, "%{byte:02X}");
-        }
-    }
-    encoded
 }
 
 /// Reads the body of a request, whatever its method.
