@@ -15,17 +15,20 @@ const BACKLOG: usize = 256;
 const REMEMBERED: usize = 4096;
 
 /// Every kind of event there is.
-pub const KINDS: [&str; 17] = [
+pub const KINDS: [&str; 20] = [
     "volume.create",
     "volume.delete",
     "volume.mount",
     "volume.unmount",
     "volume.resize",
+    "volume.failure",
     "snapshot.create",
     "snapshot.delete",
     "snapshot.revert",
+    "snapshot.failure",
     "backup.create",
     "backup.delete",
+    "backup.failure",
     "schedule.success",
     "schedule.failure",
     "schedule.skip",

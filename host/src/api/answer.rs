@@ -58,6 +58,14 @@ impl Failure {
         Self::new(ErrorKind::Internal, format!("cannot write the answer: {error}"))
     }
 
+    /// Message and hint in one text.
+    pub(super) fn full_text(&self) -> String {
+        match &self.hint {
+            Some(hint) => format!("{} ({hint})", self.message),
+            None => self.message.clone(),
+        }
+    }
+
     pub(super) fn status(mut self, status: StatusCode) -> Self {
         self.status = status;
         self

@@ -56,11 +56,11 @@ pub enum Error {
     #[error("volume {0} is being backed up")]
     BeingRead(Name),
     /// `umount` by hand of a volume that containers use.
-    #[error("volume {volume} is used by {} container(s): {}", .users.len(), .users.join(", "))]
+    #[error("volume {volume} is mounted for {} container(s), by Docker's mount ids {}", .users.len(), .users.join(", "))]
     UsedByContainers {
         /// The volume.
         volume: Name,
-        /// The ids that Docker gave with its mounts.
+        /// The ids that Docker gave its mounts. They are not those of containers.
         users: Vec<String>,
     },
     /// No driver of that name is loaded.
@@ -218,8 +218,11 @@ impl Error {
                  those of containers that are gone"
             }
             Self::BeingRead(_) => "wait for the backup, or cancel it: `convoy jobs list`",
-            Self::UsedByContainers { .. } => {
-                "stop them, or take their mounts back with `convoy umount --force` if they are gone"
+            Self::UsedByContainers { volume, .. } => {
+                return Some(format!(
+                    "`docker ps --all --filter volume={volume}` names the containers: stop them, or take their mounts \
+                     back with `convoy umount --force` if they are gone"
+                ));
             }
             Self::UnknownDriver(_) => "`convoy driver list` shows the drivers",
             Self::ScheduleNotFound(_) => "`convoy schedule list` shows the schedules",

@@ -170,6 +170,30 @@ fn a_check_finds_what_a_start_does_not_need_yet() {
 }
 
 #[test]
+fn a_time_zone_that_nobody_knows_is_refused_by_its_name() {
+    let mut daemon = Daemon::prepare(&[]);
+    let file = daemon.dir.path().join("convoy.toml");
+    let schedule =
+        "[[schedule]]\nname = \"nightly\"\ncron = \"@daily\"\nvolumes = [\"*\"]\nkind = \"snapshot\"\n";
+    let mut check = |variable: &str, more: &str| {
+        std::fs::write(&file, format!("{schedule}{more}")).unwrap();
+        daemon.add_environment(&[("TZ", variable)]);
+        let checked = daemon.cli(&["config", "check", &file.display().to_string()]);
+        (checked.status.code(), text(&checked))
+    };
+    for known in ["Europe/Berlin", "UTC", "", "CET-1CEST,M3.5.0,M10.5.0/3"] {
+        assert_eq!(check(known, "").0, Some(0), "{known}");
+    }
+    for unknown in ["Mars/Base", ":Mars/Base", "/usr/share/zoneinfo/Mars"] {
+        let (code, told) = check(unknown, "");
+        assert!(code == Some(1) && told.contains(unknown) && told.contains("tzdata"), "{unknown}: {told}");
+        assert_eq!(check(unknown, "timezone = \"Asia/Tokyo\"\n").0, Some(0), "the schedule has its own");
+    }
+    let (code, told) = check("UTC", "timezone = \"Mars/Base\"\n");
+    assert!(code == Some(1) && told.contains("invalid timezone") && told.contains("Mars/Base"), "{told}");
+}
+
+#[test]
 fn docker_has_a_socket_of_its_own_without_the_admin_api() {
     let mut daemon = Daemon::prepare(&[]);
     let socket = daemon.dir.path().join("docker.sock");

@@ -64,9 +64,10 @@ pub(super) async fn delete(State(app): State<App>, request: Request) -> Answer {
     let asked: DeleteVolume = body(request).await?;
     check_name(&asked.volume_name)?;
     let volumes = app.volumes.clone();
-    app.detached(async move { volumes.delete(&asked.volume_name, asked.reference_only, &call).await })
-        .await
-        .map_err(missing)?;
+    let deleted = app.detached(About::volume("volume delete", &asked.volume_name), async move {
+        volumes.delete(&asked.volume_name, asked.reference_only, &call).await
+    });
+    deleted.await.map_err(missing)?;
     Ok(text(String::new()))
 }
 
@@ -153,7 +154,9 @@ pub(super) async fn mount(State(app): State<App>, request: Request) -> Answer {
 
 async fn mount_by_hand(app: &App, name: String, at: Option<PathBuf>, call: Call) -> Result<PathBuf, Failure> {
     let volumes = app.volumes.clone();
-    let mounted = app.detached(async move { volumes.mount(&name, BY_HAND, at.as_deref(), &call).await });
+    let mounted = app.detached(About::volume("volume mount", &name), async move {
+        volumes.mount(&name, BY_HAND, at.as_deref(), &call).await
+    });
     mounted.await.map_err(Failure::from)
 }
 
@@ -162,8 +165,10 @@ pub(super) async fn unmount(State(app): State<App>, request: Request) -> Answer 
     let asked: UnmountVolume = body(request).await?;
     check_name(&asked.volume_name)?;
     let volumes = app.volumes.clone();
-    app.detached(async move { volumes.unmount_by_hand(&asked.volume_name, asked.force, &call).await })
-        .await?;
+    app.detached(About::volume("volume unmount", &asked.volume_name), async move {
+        volumes.unmount_by_hand(&asked.volume_name, asked.force, &call).await
+    })
+    .await?;
     Ok(text(String::new()))
 }
 
@@ -172,7 +177,10 @@ pub(super) async fn resize(State(app): State<App>, request: Request) -> Answer {
     let asked: ResizeVolume = body(request).await?;
     check_name(&asked.volume_name)?;
     let (volumes, name) = (app.volumes.clone(), asked.volume_name.clone());
-    let entry = app.detached(async move { volumes.resize(&name, asked.size, &call).await }).await?;
+    let resized = app.detached(About::volume("volume resize", &name), async move {
+        volumes.resize(&name, asked.size, &call).await
+    });
+    let entry = resized.await?;
     let answer =
         if asked.verbose { json(&view::volume(&app.volumes, &entry, None))? } else { asked.volume_name };
     Ok(text(answer))
@@ -189,8 +197,9 @@ pub(super) async fn retain(State(app): State<App>, request: Request) -> Answer {
         })?),
     };
     let volumes = app.volumes.clone();
-    app.detached(async move { volumes.retain(&asked.volume_name, policy, &call).await })
-        .await
-        .map_err(missing)?;
+    let retained = app.detached(About::volume("volume retain", &asked.volume_name), async move {
+        volumes.retain(&asked.volume_name, policy, &call).await
+    });
+    retained.await.map_err(missing)?;
     Ok(text(String::new()))
 }
