@@ -32,7 +32,8 @@ use crate::volumes::locks::unpoisoned;
 use crate::volumes::spec::CreateSpec;
 use convoy_backup::{Engine, EngineOptions};
 use convoy_client::types::{
-    BackupInfo, BackupRef, CreateBackup, ListBackups, PruneBackups, PruneReport, VerifyBackups, VerifyReport,
+    BackupInfo, BackupRef, CreateBackup, CreatedBackup, ListBackups, PruneBackups, PruneReport,
+    VerifyBackups, VerifyReport,
 };
 use convoy_driver_sdk::{ErrorKind, Name, Timestamp};
 pub use last::Last;
@@ -200,7 +201,7 @@ impl Backups {
         }
     }
 
-    /// Backs a snapshot up and answers the backup's URL.
+    /// Backs a snapshot up and answers the backup's URL, and what it cost where that is known.
     ///
     /// # Errors
     /// [`Error::SnapshotNotFound`] and the like; the driver's; those of the store.
@@ -209,7 +210,7 @@ impl Backups {
         asked: &CreateBackup,
         job: &Arc<Running>,
         request_id: &str,
-    ) -> Result<String> {
+    ) -> Result<CreatedBackup> {
         let volume = (!asked.volume_name.is_empty()).then_some(asked.volume_name.as_str());
         let (entry, snapshot) = self.volumes.index.snapshot(&asked.snapshot_name, volume)?;
         let url = plain_url(&asked.url);
@@ -227,7 +228,8 @@ impl Backups {
                 );
                 return Err(Error::InvalidRequest(text));
             }
-            return self.back_up_at_provider(&entry, &snapshot.name, &job.call(request_id)).await;
+            let url = self.back_up_at_provider(&entry, &snapshot.name, &job.call(request_id)).await?;
+            return Ok(CreatedBackup { url, cost: None });
         }
         let (asked, job, id) = (asked.clone(), Arc::clone(job), request_id.to_owned());
         self.in_store(move |this| async move {
@@ -261,7 +263,7 @@ impl Backups {
         call: &Call,
     ) -> Result<BTreeMap<String, BackupInfo>> {
         match self.list(asked, call).await {
-            Err(Error::NoBackups(_)) => Ok(BTreeMap::new()),
+            Err(Error::NoBackups { .. }) => Ok(BTreeMap::new()),
             result => result,
         }
     }

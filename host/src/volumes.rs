@@ -7,7 +7,7 @@
 //! - [`create`], `from_snapshot`, `mount`, `remove`, `snapshot`: the operations; [`lookup`]: volumes by name; [`orphans`]: of drivers that failed; [`known`]: their names.
 //! - [`docker_rules`]: what Docker's users may ask for; [`retain`]: what Docker's Remove does to the data of
 //!   single volumes.
-//! - [`error`]: what can go wrong.
+//! - `space`: how full they are; [`error`]: what can go wrong.
 //!
 //! Every changing operation takes its volume's turn for the call to the driver and for nothing longer: data of
 //! a backup is read without it. A snapshot, which may take long, keeps nobody from mounting. No turn of one volume
@@ -30,6 +30,7 @@ mod remove;
 pub mod retain;
 pub mod set;
 mod snapshot;
+mod space;
 pub mod spec;
 
 pub use error::{Error, Result};

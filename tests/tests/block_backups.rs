@@ -119,3 +119,32 @@ fn a_tree_goes_into_a_device_and_a_device_into_no_directory() -> Result<()> {
         check(rest == to, || format!("the device came back different:\n{copy}\n{to}"))
     })
 }
+
+#[test]
+fn a_mounted_volume_shows_people_how_much_of_it_is_used() -> Result<()> {
+    Lab::run(|lab| {
+        let storage = Storage::new(lab, "xfs", 2 << 30, "")?;
+        let world = Blocks::start(lab, &storage)?;
+        let convoy = &world.convoy;
+        convoy.ok(&["create", "db", "--driver", "loop", "--size", "128M"])?;
+        let used = || -> Result<String> {
+            let table = convoy.ok(&["list", "--output", "table"])?;
+            let row = table.lines().find(|line| line.starts_with("db ")).unwrap_or_default().to_owned();
+            says(&row, "128.00 MiB   ")?;
+            Ok(row.split("128.00 MiB   ").nth(1).unwrap_or_default().to_owned())
+        };
+        check(used()?.starts_with("- "), || "it is not mounted, and its use is told".to_owned())?;
+        let place = world.mount("db")?;
+        let empty = used()?;
+        write(&place.join("file"), &noise(1, 64 * MIB))?;
+        nix::unistd::sync();
+        let full = used()?;
+        let mib = |text: &str| text.split(" MiB").next().and_then(|number| number.parse::<f64>().ok());
+        let grown = mib(&full).zip(mib(&empty).or(Some(0.0))).map(|(full, empty)| full - empty);
+        let as_written = grown.is_some_and(|grown| (60.0..=70.0).contains(&grown));
+        check(as_written, || format!("64 MiB were written: {empty:?}, then {full:?}"))?;
+        // Scripts get what 0.5 told, and that costs no look at any file system.
+        check(!convoy.ok(&["list"])?.contains("\"Used\""), || "scripts get something new".to_owned())?;
+        convoy.ok(&["umount", "db"]).map(drop)
+    })
+}

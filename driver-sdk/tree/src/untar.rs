@@ -154,7 +154,10 @@ fn unpack(
         }
         EntryType::Fifo => Kind::Fifo,
         EntryType::XGlobalHeader => return Ok(()),
-        other => return Err(TreeError::Archive(format!("{path} is of the unknown type {other:?}"))),
+        other => {
+            let kind = char::from(other.as_byte()).escape_default();
+            return Err(TreeError::Archive(format!("{path} is of the unknown type '{kind}'")));
+        }
     };
     let mut entry = describe(from, path, kind)?;
     let Some(file) = writer.create(&entry)? else { return Ok(()) };

@@ -1,5 +1,6 @@
 //! The command line: every command and flag, and nothing about what they do.
 
+use crate::complete;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -65,6 +66,9 @@ pub struct GlobalArgs {
     /// What to print: what scripts read or what people read [default: by whether it goes to a terminal]
     #[arg(long, global = true, env = "CONVOY_OUTPUT", value_name = "FORM")]
     pub output: Option<OutputForm>,
+    /// Print tables whole, also where they are wider than the terminal
+    #[arg(long, global = true)]
+    pub wide: bool,
     /// Print the version
     #[arg(long, short = 'v', action = clap::ArgAction::Version)]
     version: Option<bool>,
@@ -125,7 +129,7 @@ pub enum Command {
     Resize(ResizeArgs),
     /// Say what becomes of a volume's data when Docker removes the volume
     Retain(RetainArgs),
-    /// Make, delete and inspect snapshots
+    /// Make, list, delete and inspect snapshots
     Snapshot(SnapshotArgs),
     /// Make, delete, inspect, list and verify backups
     Backup(BackupArgs),
@@ -169,13 +173,13 @@ pub struct CreateArgs {
     #[arg(value_name = "NAME")]
     pub name: Option<String>,
     /// The driver [default: the daemon's first]
-    #[arg(long, value_name = "DRIVER")]
+    #[arg(long, value_name = "DRIVER", add = complete::drivers())]
     pub driver: Option<String>,
     /// The size in bytes, or in K, M, G or T [default: the driver's]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub size: Option<u64>,
     /// Fill the volume from this backup
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", add = complete::backups())]
     pub backup: Option<String>,
     /// The S3 server of the backup, like `http://minio.example.com:9000` [default: Amazon's]
     #[arg(long, value_name = "URL")]
@@ -216,7 +220,7 @@ pub struct CreateArgs {
 #[derive(Debug, Args)]
 pub struct DeleteArgs {
     /// The volumes
-    #[arg(required = true, value_name = "NAME")]
+    #[arg(required = true, value_name = "NAME", add = complete::volumes())]
     pub names: Vec<String>,
     /// Forget the volumes and keep their data
     #[arg(long, short)]
@@ -227,7 +231,7 @@ pub struct DeleteArgs {
 #[derive(Debug, Args)]
 pub struct MountArgs {
     /// The volume
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", add = complete::volumes())]
     pub name: String,
     /// Where to mount it, where the driver can [default: the driver's own place]
     #[arg(long, value_name = "DIR")]
@@ -238,7 +242,7 @@ pub struct MountArgs {
 #[derive(Debug, Args)]
 pub struct UmountArgs {
     /// The volume
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", add = complete::volumes())]
     pub name: String,
     /// Unmount it although Docker still uses it
     #[arg(long)]
@@ -257,7 +261,7 @@ pub struct ListArgs {
 #[derive(Debug, Args)]
 pub struct NameArgs {
     /// The volume
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", add = complete::volumes())]
     pub name: String,
 }
 
@@ -265,7 +269,7 @@ pub struct NameArgs {
 #[derive(Debug, Args)]
 pub struct ResizeArgs {
     /// The volume
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", add = complete::volumes())]
     pub name: String,
     /// The size to reach, in bytes or in K, M, G or T
     #[arg(value_name = "SIZE", value_parser = size_to_reach)]
@@ -277,7 +281,7 @@ pub struct ResizeArgs {
 #[command(after_help = "`convoy delete` deletes the data in any case, `convoy delete --reference` never.")]
 pub struct RetainArgs {
     /// The volume
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", add = complete::volumes())]
     pub name: String,
     /// What to do with it
     #[arg(value_name = "POLICY")]
@@ -310,6 +314,7 @@ pub enum SnapshotCommand {
     /// Make a snapshot of a volume
     Create {
         /// The volume
+        #[arg(add = complete::volumes())]
         volume: String,
         /// The snapshot's name [default: a generated one]
         #[arg(long, value_name = "NAME")]
@@ -320,6 +325,12 @@ pub enum SnapshotCommand {
         /// Progress.
         #[command(flatten)]
         progress: ProgressArgs,
+    },
+    /// List snapshots, of all volumes or of one
+    List {
+        /// The volume [default: all]
+        #[arg(value_name = "VOLUME", add = complete::volumes())]
+        volume: Option<String>,
     },
     /// Delete a snapshot
     Delete(SnapshotNameArgs),
@@ -342,10 +353,10 @@ pub enum SnapshotCommand {
 #[derive(Debug, Args)]
 pub struct SnapshotNameArgs {
     /// The snapshot
-    #[arg(value_name = "SNAPSHOT")]
+    #[arg(value_name = "SNAPSHOT", add = complete::snapshots())]
     pub name: String,
     /// Its volume; needed only where two volumes have a snapshot of that name
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = complete::volumes())]
     pub volume: Option<String>,
 }
 
@@ -353,7 +364,7 @@ pub struct SnapshotNameArgs {
 #[derive(Debug, Args)]
 pub struct CloneArgs {
     /// The snapshot
-    #[arg(value_name = "SNAPSHOT")]
+    #[arg(value_name = "SNAPSHOT", add = complete::snapshots())]
     pub snapshot: String,
     /// The new volume's name [default: a generated one]
     #[arg(value_name = "NAME")]
@@ -385,7 +396,7 @@ pub enum JobsCommand {
     /// Stop a running job and undo what it began
     Cancel {
         /// The job, as `jobs list` names it
-        #[arg(value_name = "ID")]
+        #[arg(value_name = "ID", add = complete::jobs())]
         id: String,
     },
 }

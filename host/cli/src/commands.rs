@@ -57,20 +57,27 @@ pub(crate) fn run(
 
 impl Session<'_> {
     async fn run(mut self, command: Command) -> Result<ExitCode> {
+        let width = self.output.width();
         match command {
             Command::Config(ConfigArgs { command: ConfigCommand::Reload }) => {
                 self.show(Call::reload_config(), views::reloaded).await?;
             }
-            Command::Config(_) => self.show(Call::config(), views::config).await?,
+            Command::Config(_) => {
+                self.show(Call::config(), |settings| views::config(settings, width)).await?;
+            }
             Command::Info => self.show(Call::info(), views::info).await?,
             Command::Create(args) => self.create(args).await?,
             Command::Delete(args) => self.delete(args).await?,
             Command::Mount(args) => self.mount(args).await?,
             Command::Umount(args) => self.unmount(args).await?,
             Command::List(args) if args.driver => {
-                self.show(Call::list_volumes(true), views::driver_form).await?;
+                self.show(Call::list_volumes(true), |volumes| views::driver_form(volumes, width)).await?;
             }
-            Command::List(_) => self.show(Call::list_volumes(false), views::volumes).await?,
+            Command::List(_) => {
+                // What 0.5 did not tell is not for scripts.
+                let call = Call::list_volumes_with(self.output.is_for_people());
+                self.show(call, |volumes| views::volumes(volumes, width)).await?;
+            }
             Command::Inspect(args) => self.inspect(args).await?,
             Command::Resize(args) => self.resize(args).await?,
             Command::Retain(args) => self.retain(args).await?,
@@ -78,7 +85,7 @@ impl Session<'_> {
             Command::Backup(args) => return self.backup(args).await,
             Command::Schedule(args) => return self.schedule(args).await,
             Command::Jobs(args) => match args.command.unwrap_or(JobsCommand::List) {
-                JobsCommand::List => self.show(Call::list_jobs(), views::jobs).await?,
+                JobsCommand::List => self.show(Call::list_jobs(), |jobs| views::jobs(jobs, width)).await?,
                 JobsCommand::Cancel { id } => {
                     self.text(Call::cancel_job(&CancelJob { id: id.clone() })).await?;
                     self.output.done(format_args!("Job {id} was told to stop"))?;
@@ -119,7 +126,7 @@ impl Session<'_> {
     async fn show<T: serde::de::DeserializeOwned>(
         &mut self,
         call: Call,
-        view: fn(&T) -> String,
+        view: impl FnOnce(&T) -> String,
     ) -> Result<()> {
         let text = self.text(call).await?;
         self.output.answer(&text, view)

@@ -1,14 +1,13 @@
 //! Completions and man pages, made from the definition of the command line.
 
+use crate::complete;
 use crate::error::{Failure, Result};
 use crate::output::Output;
 use std::path::Path;
 
 /// Prints a shell's completion script.
 pub(crate) fn completions(shell: clap_complete::Shell, output: &mut Output) -> Result<()> {
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut crate::command(), "convoy", &mut script);
-    output.bytes(&script)
+    output.bytes(&complete::script(shell)?)
 }
 
 /// Writes a page for convoy and one for each command into a directory.

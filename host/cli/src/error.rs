@@ -58,11 +58,22 @@ impl Failure {
             Some(ContextValue::Strings(texts)) => Some(texts.join(", ")),
             _ => None,
         };
-        let message = match (error.kind(), context(ContextKind::InvalidSubcommand)) {
-            (ErrorKind::InvalidSubcommand, Some(command)) => format!("Unrecognized command: {command}"),
-            _ => one_line(&error.to_string()),
-        };
-        Self::Usage { message, rendered: error.render() }
+        match (error.kind(), context(ContextKind::InvalidSubcommand)) {
+            // What others call it, and what people type.
+            (ErrorKind::InvalidSubcommand, Some(command)) if command == "restore" => Self::Other {
+                message: format!("Unrecognized command: {command}"),
+                hint: Some(
+                    "a backup is restored into a new volume: convoy create NAME --backup 'URL'; `convoy backup list \
+                     DEST` shows the URLs"
+                        .to_owned(),
+                ),
+            },
+            (ErrorKind::InvalidSubcommand, Some(command)) => {
+                let message = format!("Unrecognized command: {command}");
+                Self::Usage { message, rendered: error.render() }
+            }
+            _ => Self::Usage { message: one_line(&error.to_string()), rendered: error.render() },
+        }
     }
 
     /// The text under `Error` in the answer for scripts.
@@ -72,6 +83,18 @@ impl Failure {
             Self::Call(convoy_client::Error::Server(error)) => {
                 format!("Error response from server, {}\n", error.message)
             }
+            other => other.to_string(),
+        }
+    }
+
+    /// What people are told: what 0.5 said where that helps, else better words.
+    pub fn for_people(&self) -> String {
+        match self {
+            Self::Call(convoy_client::Error::Server(error)) => {
+                error.plain.as_ref().unwrap_or(&error.message).clone()
+            }
+            Self::Name { name, .. } if name.is_empty() => "the name is empty".to_owned(),
+            Self::Name { name, .. } => format!("{name:?} cannot be a name"),
             other => other.to_string(),
         }
     }

@@ -5,6 +5,7 @@
 //! - [`driver`]: what is installed, and help for those who write drivers.
 //! - `plugin`: commands that driver packages bring along.
 //! - [`output`]: two forms of everything, one for scripts (byte for byte what 0.5 printed) and one for people.
+//! - `complete`: names for shells that complete what is typed.
 //! - `progress`: long work, with a bar, and Ctrl-C.
 //! - [`error`]: what can go wrong, with the way out; `documents`: completions and man pages.
 //!
@@ -23,6 +24,7 @@ use std::process::ExitCode;
 
 pub mod args;
 mod commands;
+mod complete;
 mod documents;
 pub mod driver;
 pub mod error;
@@ -41,6 +43,9 @@ pub fn main(
     check: impl FnOnce(&Path) -> Result<String, String>,
     doctor: Option<Doctor>,
 ) -> ExitCode {
+    if complete::answer() {
+        return ExitCode::SUCCESS;
+    }
     match parse(std::env::args_os()) {
         Parsed::Client(cli) => match &cli.command {
             Command::Config(ConfigArgs { command: ConfigCommand::Check { file } }) => say(&cli, check(file)),
@@ -113,7 +118,7 @@ fn understand(
 
 /// Prints what the daemon's side answered without a daemon.
 fn say(cli: &Cli, answer: Result<String, String>) -> ExitCode {
-    let mut output = Output::new(cli.global.output, cli.global.debug);
+    let mut output = Output::of(&cli.global);
     let printed = answer
         .map_err(|message| Failure::Other { message, hint: None })
         .and_then(|text| output.line(&text))
@@ -126,7 +131,7 @@ fn say(cli: &Cli, answer: Result<String, String>) -> ExitCode {
 
 /// Runs anything but the daemon. Without a `doctor` only a daemon that runs is examined.
 pub fn run(cli: Cli, installed: driver::Installed, doctor: Option<Doctor>) -> ExitCode {
-    let mut output = Output::new(cli.global.output, cli.global.debug);
+    let mut output = Output::of(&cli.global);
     let result = commands::run(cli, installed, doctor, &mut output);
     let result = result.and_then(|code| output.finish().map(|()| code));
     match result {

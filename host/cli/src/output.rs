@@ -1,6 +1,6 @@
 //! Two forms of everything that is printed: for scripts, and for people.
 
-use crate::args::OutputForm;
+use crate::args::{GlobalArgs, OutputForm};
 use crate::error::{Failure, Result};
 use anstyle::{AnsiColor, Style};
 use convoy_client::gojson;
@@ -26,6 +26,8 @@ pub struct Output {
     people: bool,
     debug: bool,
     colours: bool,
+    /// How wide a table may be.
+    width: table::Width,
     /// Printed and not yet written.
     pending: Vec<u8>,
 }
@@ -37,7 +39,21 @@ impl Output {
         let people = form.map_or(terminal, |form| form == OutputForm::Table);
         // Honours NO_COLOR and its kin.
         let colours = anstream::AutoStream::choice(&std::io::stdout()) != anstream::ColorChoice::Never;
-        Self { people, debug, colours, pending: Vec::new() }
+        let width = if terminal { console::Term::stdout().size_checked() } else { None };
+        let width = width.map(|(_, columns)| usize::from(columns));
+        Self { people, debug, colours, width, pending: Vec::new() }
+    }
+
+    /// As arguments say.
+    pub fn of(global: &GlobalArgs) -> Self {
+        let mut output = Self::new(global.output, global.debug);
+        output.width = output.width.filter(|_| !global.wide);
+        output
+    }
+
+    /// How wide a table may be: as the terminal is, unless `--wide` is said.
+    pub fn width(&self) -> table::Width {
+        self.width
     }
 
     /// Whether people read it.
@@ -143,7 +159,7 @@ impl Output {
         // Nobody is left to tell when standard error cannot be written to.
         let _ = match failure {
             Failure::Usage { rendered, .. } => write!(err, "{}", rendered.ansi()),
-            failure => writeln!(err, "{ERROR}error:{ERROR:#} {failure}"),
+            failure => writeln!(err, "{ERROR}error:{ERROR:#} {}", failure.for_people()),
         };
         if let Some(request) = failure.request_id() {
             let _ = writeln!(err, "The daemon's log has more under {request}.");

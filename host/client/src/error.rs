@@ -76,8 +76,10 @@ pub struct ServerError {
     pub status: u16,
     /// The kind of failure, as in the driver protocol (`not_found`, `cancelled`); empty where it was not said.
     pub kind: String,
-    /// What was expected and what was found.
+    /// What was expected and what was found, in the words of 0.5 where it had any.
     pub message: String,
+    /// The same in words for people, where those of 0.5 are not.
+    pub plain: Option<String>,
     /// What to do, where the daemon knows.
     pub hint: Option<String>,
     /// Names the request in the daemon's log; empty where it was not said.

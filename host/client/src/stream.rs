@@ -51,6 +51,7 @@ impl Stream {
                 status: error.status,
                 kind: error.kind,
                 message: error.message,
+                plain: error.plain,
                 hint: error.hint,
                 request_id: String::new(),
             })),

@@ -17,8 +17,8 @@ mod snapshot;
 mod volume;
 
 pub use backup::{
-    AddKey, BackupInfo, BackupRef, CreateBackup, CreatedBackup, ListBackups, ListKeys, Problem, PruneBackups,
-    PruneReport, RemoveKey, VerifyBackups, VerifyReport,
+    AddKey, BackupCost, BackupInfo, BackupRef, CreateBackup, CreatedBackup, ListBackups, ListKeys, Problem,
+    PruneBackups, PruneReport, RemoveKey, VerifyBackups, VerifyReport,
 };
 pub use doctor::{Diagnosis, Examine, Symptom};
 pub use driver::{DriverCall, DriverOption, DriverStatus};
@@ -31,7 +31,7 @@ pub use schedule::{
 pub use snapshot::{CreateSnapshot, RevertSnapshot, Snapshot, SnapshotEntry, SnapshotRef};
 pub use volume::{
     CreateVolume, DeleteVolume, MountVolume, ResizeVolume, RetainVolume, UnmountVolume, Volume, VolumeRef,
-    driver_form_is_asked,
+    details_are_asked, driver_form_is_asked,
 };
 
 /// Keys and values as drivers give them, sorted by key.

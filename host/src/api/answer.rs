@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use convoy_client::client::{HINT_HEADER, KIND_HEADER, encode_header};
+use convoy_client::client::{HINT_HEADER, KIND_HEADER, PLAIN_HEADER, encode_header};
 use convoy_client::error::LOSSES;
 use convoy_client::gojson;
 use convoy_driver_sdk::ErrorKind;
@@ -46,12 +46,15 @@ pub(super) struct Failure {
     pub(super) status: StatusCode,
     pub(super) kind: String,
     pub(super) message: String,
+    /// What people are told in its place.
+    pub(super) plain: Option<String>,
     pub(super) hint: Option<String>,
 }
 
 impl Failure {
     pub(super) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { status: StatusCode::BAD_REQUEST, kind: kind_name(kind), message: message.into(), hint: None }
+        let (status, kind) = (StatusCode::BAD_REQUEST, kind_name(kind));
+        Self { status, kind, message: message.into(), plain: None, hint: None }
     }
 
     pub(super) fn internal(error: &dyn std::fmt::Display) -> Self {
@@ -75,7 +78,7 @@ impl Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let mut failure = Self::new(error.kind(), error.to_string());
-        failure.hint = error.hint();
+        (failure.plain, failure.hint) = (error.plain(), error.hint());
         if matches!(error, Error::Losses(_)) {
             LOSSES.clone_into(&mut failure.kind);
         }
@@ -99,8 +102,10 @@ impl IntoResponse for Failure {
         if let Ok(kind) = HeaderValue::from_str(&self.kind) {
             headers.insert(KIND_HEADER, kind);
         }
-        if let Some(Ok(hint)) = self.hint.map(|hint| HeaderValue::from_str(&encode_header(&hint))) {
-            headers.insert(HINT_HEADER, hint);
+        for (name, said) in [(PLAIN_HEADER, self.plain), (HINT_HEADER, self.hint)] {
+            if let Some(Ok(said)) = said.map(|said| HeaderValue::from_str(&encode_header(&said))) {
+                headers.insert(name, said);
+            }
         }
         response
     }

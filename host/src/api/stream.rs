@@ -135,6 +135,7 @@ impl Watched {
                         status: failure.status.as_u16(),
                         kind: failure.kind,
                         message: failure.message,
+                        plain: failure.plain,
                         hint: failure.hint,
                     }),
                 };

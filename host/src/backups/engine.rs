@@ -15,17 +15,16 @@ use convoy_backup::{
     VerifyOptions, VerifySummary,
 };
 use convoy_client::types::{
-    BackupInfo, BackupRef, CreateBackup, Event, ListBackups, Pairs, Problem, PruneBackups, PruneReport,
-    VerifyBackups, VerifyReport,
+    BackupCost, BackupInfo, BackupRef, CreateBackup, CreatedBackup, Event, ListBackups, Pairs, Problem,
+    PruneBackups, PruneReport, VerifyBackups, VerifyReport,
 };
 use convoy_driver_sdk::Timestamp;
 use convoy_driver_sdk::protocol::{Snapshot, SourceKind};
-use convoy_objectstore::StoreError;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 impl Backups {
-    /// Backs a snapshot up to a store and answers the backup's URL.
+    /// Backs a snapshot up to a store.
     pub(super) async fn back_up_to_store(
         &self,
         entry: &Entry,
@@ -34,7 +33,7 @@ impl Backups {
         url: &str,
         job: &Running,
         request_id: &str,
-    ) -> Result<String> {
+    ) -> Result<CreatedBackup> {
         let format = match asked.format.as_str() {
             "" | "v1" => Format::V1,
             "v0" => Format::V0,
@@ -95,7 +94,8 @@ impl Backups {
         };
         let engine = self.memory.share(job).await?;
         let preparing = engine.prepare(Arc::clone(&store.objects), volume, &options);
-        let prepared = job.attended(STALLED, preparing, async { engine.lend() }).await?;
+        let failed = |error| store.full(&error).unwrap_or_else(|| heal(error));
+        let prepared = job.attended(STALLED, preparing, async { engine.lend() }).await.map_err(failed)?;
         let base = prepared.parent().map(|parent| parent.snapshot);
         let call = job.call(request_id);
         let opened =
@@ -116,7 +116,7 @@ impl Backups {
         let running = prepared.run(meta, opened.source(&call), &progress, &cancel);
         let result = watched(job, &engine, &progress, "reading", Box::pin(running)).await;
         opened.close(&self.volumes, request_id).await;
-        let summary = result.map_err(heal)?;
+        let summary = result.map_err(failed)?;
         job.warn(summary.warnings);
         let url = store.destination.backup_url(&backup, volume);
         tracing::info!(
@@ -124,6 +124,15 @@ impl Backups {
             warnings = summary.stats.warnings, bytes = summary.stats.bytes, read = summary.stats.bytes_read, added = summary.stats.bytes_added,
             "backed up"
         );
+        let stats = &summary.stats;
+        let cost = BackupCost {
+            bytes: stats.bytes,
+            bytes_read: stats.bytes_read,
+            bytes_added: stats.bytes_added,
+            files: stats.files,
+            millis: stats.millis,
+            warnings: stats.warnings,
+        };
         METRICS.moved(Bytes::BackedUp, summary.stats.bytes);
         METRICS.moved(Bytes::Read, summary.stats.bytes_read);
         METRICS.moved(Bytes::Stored, summary.stats.bytes_added);
@@ -137,7 +146,7 @@ impl Backups {
             message: url.clone(),
             ..event
         });
-        Ok(url)
+        Ok(CreatedBackup { url, cost: Some(cost) })
     }
 
     pub(super) async fn list_in_store(
@@ -162,8 +171,13 @@ impl Backups {
         };
         let listed = self.engine.list_checked(Arc::clone(&store.objects), volume, key.as_ref()).await;
         let listing = match listed {
-            Err(BackupError::Store(error @ StoreError::NotFound { .. })) if volume.is_some() => {
-                return Err(Error::NoBackups(error.to_string()));
+            Err(error) if volume.is_some() => {
+                return Err(match store.missing(error, &asked.volume_name, None) {
+                    Error::InOldWords { message, plain, hint, .. } => {
+                        Error::NoBackups { message, plain, hint }
+                    }
+                    other => other,
+                });
             }
             listing => listing?,
         };
@@ -250,13 +264,15 @@ impl Backups {
 
     pub(super) async fn inspect_in_store(&self, url: &str, asked: &BackupRef) -> Result<BackupInfo> {
         let (store, backup) = self.destinations().open_backup(url, &asked.endpoint).await?;
-        let info = self.engine.inspect(store.objects, &backup.volume, &backup.backup).await?;
+        let info = self.engine.inspect(Arc::clone(&store.objects), &backup.volume, &backup.backup).await;
+        let info = info.map_err(|error| store.missing(error, &backup.volume, Some(&backup.backup)))?;
         Ok(shown(&info, &backup.to_string(), asked.details))
     }
 
     pub(super) async fn delete_in_store(&self, url: &str, asked: &BackupRef) -> Result<()> {
         let (store, backup) = self.destinations().open_backup(url, &asked.endpoint).await?;
-        let summary = self.engine.delete(Arc::clone(&store.objects), &backup.volume, &backup.backup).await?;
+        let deleted = self.engine.delete(Arc::clone(&store.objects), &backup.volume, &backup.backup).await;
+        let summary = deleted.map_err(|error| store.missing(error, &backup.volume, Some(&backup.backup)))?;
         if let Some(why) = summary.deferred {
             tracing::info!(backup = %backup, why, "the backup is gone; its data is removed later");
         }
@@ -288,7 +304,11 @@ impl Backups {
         let engine = self.memory.share(job).await?;
         let running =
             engine.verify(objects, volume.as_deref(), backup.as_deref(), &options, &progress, &cancel);
-        let summary = watched(job, &engine, &progress, "verifying", running).await?;
+        let verified = watched(job, &engine, &progress, "verifying", running).await;
+        let summary = verified.map_err(|error| match &volume {
+            Some(volume) => store.missing(error, volume, backup.as_deref()),
+            None => error.into(),
+        })?;
         let mut report = report(&store, &summary);
         // What was looked at in whole can be older than it was.
         if with_key && backup.is_none() {

@@ -3,6 +3,7 @@
 use super::Backups;
 use super::progress::watched;
 use super::secret::Secret;
+use super::store::parsed;
 use crate::call::Call;
 use crate::jobs::Running;
 use crate::metrics::{Bytes, METRICS};
@@ -30,12 +31,13 @@ impl Backups {
         request_id: &str,
     ) -> Result<Entry> {
         if let Some(rules) = &spec.docker {
-            rules.check_destination(&url.parse::<BackupUrl>()?.destination)?;
+            rules.check_destination(&parsed::<BackupUrl>(url)?.destination)?;
         }
         let reservation = self.volumes.index.reserve_volume(name)?;
         let (store, backup) = self.destinations().open_backup(url, &spec.endpoint).await?;
         // First what is not there: that needs no key.
-        self.engine.inspect(Arc::clone(&store.objects), &backup.volume, &backup.backup).await?;
+        let there = self.engine.inspect(Arc::clone(&store.objects), &backup.volume, &backup.backup).await;
+        there.map_err(|error| store.missing(error, &backup.volume, Some(&backup.backup)))?;
         let secret = Secret::asked(&spec.encryption_key_file, &spec.passphrase_file)?;
         let (key, unencrypted) = store.key_to_read(&self.engine, secret, spec.allow_unencrypted).await?;
         let options = RestoreOptions { key, unencrypted, allow_losses: spec.allow_losses };

@@ -9,6 +9,8 @@ use convoy_objectstore::{
     BackupUrl, Destination, DestinationError, DirectoryStore, LimitedStore, ObjectStore, Place, RetryPolicy,
     RetryStore, S3Options, S3Store, StoreError,
 };
+use std::io::ErrorKind as ErrorKindOfIo;
+use std::str::FromStr;
 use std::sync::Arc;
 
 /// A place for backups, open.
@@ -24,7 +26,8 @@ impl Destinations {
         let (settings, road) = self.of(&destination);
         let objects: Arc<dyn ObjectStore> = match destination.place() {
             Place::Directory { .. } if !endpoint.is_empty() => {
-                return Err(DestinationError::Endpoint { scheme: destination.scheme().to_owned() }.into());
+                let error = DestinationError::Endpoint { scheme: destination.scheme().to_owned() };
+                return Err(refused(&destination.to_string(), &error));
             }
             Place::Directory { path } => Arc::new(DirectoryStore::open(path.clone()).await?),
             Place::S3 { bucket, region, prefix } => {
@@ -46,7 +49,7 @@ impl Destinations {
     /// # Errors
     /// For an URL that is none, and for credentials that cannot be used.
     pub fn credentials(&self, url: &str) -> Result<Option<String>> {
-        let destination: Destination = url.parse()?;
+        let destination: Destination = parsed(url)?;
         if !matches!(destination.place(), Place::S3 { .. }) {
             return Ok(None);
         }
@@ -55,17 +58,17 @@ impl Destinations {
 
     /// Whether the settings of a destination name a key.
     pub(super) fn names_key(&self, url: &str) -> Result<bool> {
-        Ok(Secret::of(&self.of(&url.parse::<Destination>()?).0).is_some())
+        Ok(Secret::of(&self.of(&parsed::<Destination>(url)?).0).is_some())
     }
 
     /// Parses and opens a destination.
     pub(super) async fn open(&self, url: &str, endpoint: &str) -> Result<Store> {
-        self.open_at(url.parse::<Destination>()?, endpoint).await
+        self.open_at(parsed::<Destination>(url)?, endpoint).await
     }
 
     /// Parses a backup's URL and opens where it is.
     pub(super) async fn open_backup(&self, url: &str, endpoint: &str) -> Result<(Store, BackupUrl)> {
-        let url: BackupUrl = url.parse()?;
+        let url: BackupUrl = parsed(url)?;
         Ok((self.open_at(url.destination.clone(), endpoint).await?, url))
     }
 }
@@ -84,6 +87,40 @@ fn s3_options(settings: &DestinationSettings, endpoint: &str) -> S3Options {
 }
 
 impl Store {
+    /// Names the volume or backup that is not there, where the engine names an object.
+    pub(super) fn missing(&self, error: BackupError, volume: &str, backup: Option<&str>) -> Error {
+        let BackupError::Store(StoreError::NotFound { key }) = &error else { return error.into() };
+        let place = &self.destination;
+        let is_backup = |backup: &&str| key.ends_with(&format!("/backup_{backup}.cfg"));
+        let plain = match backup.filter(is_backup) {
+            Some(backup) => format!("there is no backup {backup} of volume {volume} at {place}"),
+            None if key.ends_with("/volume.cfg") => {
+                format!("there are no backups of volume {volume} at {place}")
+            }
+            None => return error.into(),
+        };
+        let hint = format!("`convoy backup list {}` shows what is there", word(&place.to_string()));
+        Error::InOldWords { kind: ErrorKind::NotFound, message: error.to_string(), plain, hint }
+    }
+
+    /// Says that the destination is full, if that is what ended a backup, and what is left there.
+    pub(super) fn full(&self, error: &BackupError) -> Option<Error> {
+        let BackupError::Store(StoreError::Io { source, .. }) = error else { return None };
+        if !matches!(source.kind(), ErrorKindOfIo::StorageFull | ErrorKindOfIo::QuotaExceeded) {
+            return None;
+        }
+        let place = self.destination.to_string();
+        Some(Error::Backup {
+            kind: convoy_driver_sdk::DriverError::io("", source).kind,
+            message: format!("no room is left at {place}: no backup was made ({error})"),
+            hint: Some(format!(
+                "make room there and run it again; until then what was written lies there, and `convoy backup \
+                 prune {}` removes it",
+                word(&place)
+            )),
+        })
+    }
+
     /// The level of zstd for new backups: the one that was asked for, else that of the settings, else the engine's.
     pub(super) fn level(&self, asked: Option<u8>) -> Result<Option<i32>> {
         match asked.or(self.settings.compression) {
@@ -140,25 +177,52 @@ impl Store {
     }
 }
 
-impl From<DestinationError> for Error {
-    fn from(error: DestinationError) -> Self {
-        let hint = match &error {
-            DestinationError::Scheme { .. } | DestinationError::Missing => {
-                "destinations are vfs:///dir/ and s3://bucket@region/path/"
-            }
-            DestinationError::BackupForm { .. } => "expected <destination>?backup=<backup>&volume=<volume>",
-            _ => "",
-        };
-        let message = match &error {
-            // As always; what was expected is the hint.
-            DestinationError::BackupForm { backup, volume } => {
-                format!("Invalid name parsed, got {backup} and {volume}")
-            }
-            other => other.to_string(),
-        };
-        let hint = (!hint.is_empty()).then(|| hint.to_owned());
-        Self::Backup { kind: ErrorKind::InvalidArgument, message, hint }
-    }
+/// Parses the URL of a destination or of a backup.
+pub(super) fn parsed<T: FromStr<Err = DestinationError>>(url: &str) -> Result<T> {
+    url.parse().map_err(|error| refused(url, &error))
+}
+
+/// What is wrong with an URL: to scripts as 0.5 said it, to people with what was given and what to give.
+fn refused(url: &str, error: &DestinationError) -> Error {
+    const DESTINATIONS: &str = "destinations are vfs:///dir/ and s3://bucket@region/path/";
+    const BACKUPS: &str = "expected <destination>?backup=<backup>&volume=<volume>, which `convoy backup list \
+                           <destination>` shows";
+    let is_backup_name = url.starts_with("backup-") && !url.contains(['/', ':']);
+    let no_destination = || format!("{url} is no destination");
+    let (plain, hint) = match error {
+        DestinationError::Missing => ("no destination is named".to_owned(), DESTINATIONS.to_owned()),
+        DestinationError::Scheme { .. } | DestinationError::BackupForm { .. } if is_backup_name => {
+            (format!("{url} is the name of a backup and does not say where it is"), BACKUPS.to_owned())
+        }
+        DestinationError::Scheme { .. } if url.starts_with('/') => {
+            (no_destination(), format!("say vfs://{url}; {DESTINATIONS}"))
+        }
+        DestinationError::Scheme { .. } => (no_destination(), DESTINATIONS.to_owned()),
+        DestinationError::VfsForm => {
+            (no_destination(), "expected vfs:/// and the absolute path of a directory".to_owned())
+        }
+        DestinationError::S3Form => (no_destination(), DESTINATIONS.to_owned()),
+        DestinationError::BackupForm { .. } if !url.contains('?') => {
+            (format!("{url} is a destination and names no backup"), BACKUPS.to_owned())
+        }
+        DestinationError::BackupForm { .. } => (format!("{url} names no backup"), BACKUPS.to_owned()),
+        DestinationError::Endpoint { .. } => (
+            format!("an S3 endpoint is named, and {url} is not in S3"),
+            "leave --s3-endpoint out (Endpoint in the API)".to_owned(),
+        ),
+        other => {
+            let kind = ErrorKind::InvalidArgument;
+            return Error::Backup { kind, message: other.to_string(), hint: None };
+        }
+    };
+    let message = match error {
+        // As always; what was expected is the hint.
+        DestinationError::BackupForm { backup, volume } => {
+            format!("Invalid name parsed, got {backup} and {volume}")
+        }
+        other => other.to_string(),
+    };
+    Error::InOldWords { kind: ErrorKind::InvalidArgument, message, plain, hint }
 }
 
 impl From<StoreError> for Error {
@@ -166,7 +230,15 @@ impl From<StoreError> for Error {
         let (kind, message) = (kind_of_store_error(&error), error.to_string());
         match without_answer(&error) {
             Some(plain) => Self::Server { kind, message, plain },
-            None => Self::Backup { kind, message, hint: None },
+            None => {
+                let hint = match &error {
+                    StoreError::NoDirectory { path } => {
+                        Some(format!("check the spelling, or make it: mkdir -p {}", word(path)))
+                    }
+                    _ => None,
+                };
+                Self::Backup { kind, message, hint }
+            }
         }
     }
 }
@@ -230,4 +302,10 @@ fn kind_of_store_error(error: &StoreError) -> ErrorKind {
         StoreError::Io { source, .. } => convoy_driver_sdk::DriverError::io("", source).kind,
         _ => ErrorKind::Internal,
     }
+}
+
+/// An URL as a shell takes it.
+fn word(url: &str) -> String {
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_./:@".contains(letter);
+    if url.chars().all(plain) { url.to_owned() } else { format!("'{}'", url.replace('\'', "'\\''")) }
 }

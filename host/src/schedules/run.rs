@@ -333,7 +333,7 @@ impl Inner {
             encryption: plan.encryption(),
             ..CreateBackup::default()
         };
-        backups.back_up(&asked, job, job.id()).await
+        Ok(backups.back_up(&asked, job, job.id()).await?.url)
     }
 
     /// Nothing moves any more, and that may end by itself. Until then somebody has to know, and others go on.

@@ -69,9 +69,28 @@ pub enum Error {
     /// No schedule of that name is configured.
     #[error("schedule {0} not found")]
     ScheduleNotFound(String),
-    /// A destination that can be used has no backup of the volume. The text is the store's.
-    #[error("{0}")]
-    NoBackups(String),
+    /// A destination that can be used has no backup of the volume.
+    #[error("{message}")]
+    NoBackups {
+        /// The text of the store, as 0.5 gave it.
+        message: String,
+        /// The same for people.
+        plain: String,
+        /// What to do.
+        hint: String,
+    },
+    /// What scripts know in the words of 0.5, which do not help people.
+    #[error("{message}")]
+    InOldWords {
+        /// What kind of failure.
+        kind: ErrorKind,
+        /// In the words of 0.5.
+        message: String,
+        /// What was expected and what was found.
+        plain: String,
+        /// What to do.
+        hint: String,
+    },
     /// An option that the driver does not know.
     #[error("unknown option {option:?} for driver {driver}: known options are {known}")]
     UnknownOption {
@@ -175,7 +194,7 @@ impl Error {
             | Self::SnapshotNotFound(_)
             | Self::UnknownDriver(_)
             | Self::ScheduleNotFound(_)
-            | Self::NoBackups(_) => ErrorKind::NotFound,
+            | Self::NoBackups { .. } => ErrorKind::NotFound,
             Self::VolumeExists(_) | Self::NameOfSnapshot(_) | Self::SnapshotExists(_) => {
                 ErrorKind::AlreadyExists
             }
@@ -194,7 +213,7 @@ impl Error {
             Self::Ledger { .. } => ErrorKind::Internal,
             Self::Cancelled(_) => ErrorKind::Cancelled,
             Self::NotForDocker { .. } => ErrorKind::PermissionDenied,
-            Self::Backup { kind, .. } | Self::Server { kind, .. } => *kind,
+            Self::Backup { kind, .. } | Self::Server { kind, .. } | Self::InOldWords { kind, .. } => *kind,
             Self::Driver(error) => error.kind,
         }
     }
@@ -204,7 +223,16 @@ impl Error {
         let hint = match self {
             Self::Driver(error) => return error.hint.clone(),
             Self::Backup { hint, .. } => return hint.clone(),
-            Self::NotForDocker { hint, .. } => return Some(hint.clone()),
+            Self::NotForDocker { hint, .. }
+            | Self::InOldWords { hint, .. }
+            | Self::NoBackups { hint, .. } => return Some(hint.clone()),
+            Self::VolumeNotFound(_) => "`convoy list` shows the volumes",
+            Self::VolumeExists(name) => {
+                return Some(format!("choose another name; `convoy inspect {name}` shows that volume"));
+            }
+            Self::SnapshotNotFound(_) => "`convoy snapshot list` shows the snapshots",
+            Self::FixedMountPoint(_) => "leave the mount point out",
+            Self::UnknownOption { .. } => "`convoy driver list` says what each is for",
             Self::BeingCreated(_) => "wait for it: `convoy jobs list` shows what is running",
             Self::NameOfSnapshot(_) | Self::SnapshotExists(_) => {
                 "volumes and snapshots share their names: choose another"
@@ -238,6 +266,18 @@ impl Error {
         Some(hint.to_owned())
     }
 
+    /// What people are told in the place of words that scripts have always been given.
+    pub fn plain(&self) -> Option<String> {
+        Some(match self {
+            Self::InOldWords { plain, .. } | Self::NoBackups { plain, .. } => plain.clone(),
+            Self::VolumeExists(name) => format!("volume {name} already exists"),
+            Self::SnapshotNotFound(name) => format!("there is no snapshot {name}"),
+            Self::InvalidVolumeName(name) | Self::InvalidName(name) => format!("{name:?} cannot be a name"),
+            Self::FixedMountPoint(driver) => format!("driver {driver} mounts volumes only in its own place"),
+            _ => return None,
+        })
+    }
+
     /// The text for Docker's users: what a server said is not for them.
     pub fn docker_text(&self) -> String {
         match self {
@@ -249,12 +289,26 @@ impl Error {
     /// Message and hint in one text, for those who get no more than a text.
     pub fn full_text(&self) -> String {
         match self {
-            // Known to the byte by those who read it.
-            Self::InvalidVolumeName(_) | Self::StillMounted(_) | Self::UnknownDriver(_) => self.to_string(),
+            // Known to the byte by those who read it; that a name may be too short or too long it does not say.
+            Self::InvalidVolumeName(name) if !has_only_letters_of_names(name) => self.to_string(),
+            Self::VolumeNotFound(_)
+            | Self::VolumeExists(_)
+            | Self::StillMounted(_)
+            | Self::UnknownDriver(_)
+            | Self::UnknownOption { .. }
+            | Self::FixedMountPoint(_) => self.to_string(),
+            Self::InOldWords { plain, hint, .. } | Self::NoBackups { plain, hint, .. } => {
+                format!("{plain} ({hint})")
+            }
             _ => match self.hint() {
                 Some(hint) => format!("{self} ({hint})"),
                 None => self.to_string(),
             },
         }
     }
+}
+
+/// Whether what is wrong with a name is its length, or what it begins with.
+fn has_only_letters_of_names(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
 }

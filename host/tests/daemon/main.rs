@@ -12,6 +12,7 @@ mod hostile_container;
 mod hostile_docker_user;
 mod hostile_store;
 mod life;
+mod messages;
 mod mounts;
 mod operate;
 mod replay;

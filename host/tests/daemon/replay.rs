@@ -16,6 +16,8 @@ const DIFFERENT: &[(&str, &str, &str)] = &[
     ("2.12", "{\"Name\": \"dv9\", \"Opts\": {\"bogus\": \"1\"}}", "unknown option \\\"bogus\\\""),
     // Docker's users restore only from where the settings say, and do not learn what there is elsewhere.
     ("2.12", "{\"backup\": \"vfs:///nosuch?backup=bb&volume=vv\"}", "that the settings name"),
+    // That a name may be too short was not said.
+    ("2.12", "{\"Name\": \"x\"}", "dot(.) (a name has 2 to 200 characters"),
     // What was a Go program's own words.
     ("2.12", "{bad", "invalid request"),
     ("2.12", "[]", "invalid request"),

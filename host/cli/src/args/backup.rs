@@ -1,6 +1,7 @@
 //! `backup` and what stands under it.
 
 use super::ProgressArgs;
+use crate::complete;
 use clap::{Args, Subcommand, ValueEnum};
 use convoy_driver_sdk::protocol::SourceKind;
 use std::path::PathBuf;
@@ -43,13 +44,13 @@ pub enum BackupCommand {
     /// Delete a backup and the data that no other backup needs
     Delete {
         /// The backup
-        #[arg(value_name = "URL")]
+        #[arg(value_name = "URL", add = complete::backups())]
         url: String,
     },
     /// Show one backup
     Inspect {
         /// The backup
-        #[arg(value_name = "URL")]
+        #[arg(value_name = "URL", add = complete::backups())]
         url: String,
     },
     /// List the backups at a destination
@@ -83,13 +84,13 @@ pub enum KeyCommand {
     /// List the keys by name; the first is called `first`
     List {
         /// The destination
-        #[arg(value_name = "DEST")]
+        #[arg(value_name = "DEST", add = complete::destinations())]
         dest: String,
     },
     /// Let a further key open the backups, and print its name
     Add {
         /// The destination
-        #[arg(value_name = "DEST")]
+        #[arg(value_name = "DEST", add = complete::destinations())]
         dest: String,
         /// The file with the further key, on the daemon's host
         #[arg(long, value_name = "FILE", required_unless_present = "new_passphrase_file")]
@@ -101,7 +102,7 @@ pub enum KeyCommand {
     /// Take from a key that it opens the backups
     Remove {
         /// The destination
-        #[arg(value_name = "DEST")]
+        #[arg(value_name = "DEST", add = complete::destinations())]
         dest: String,
         /// The key, as `backup key list` names it
         #[arg(value_name = "NAME")]
@@ -113,13 +114,13 @@ pub enum KeyCommand {
 #[derive(Debug, Args)]
 pub struct CreateBackupArgs {
     /// The snapshot
-    #[arg(value_name = "SNAPSHOT")]
+    #[arg(value_name = "SNAPSHOT", add = complete::snapshots())]
     pub snapshot: String,
     /// Its volume; needed only where two volumes have a snapshot of that name
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = complete::volumes())]
     pub volume: Option<String>,
     /// Where to: vfs:///directory/ or s3://bucket@region/path/ [default: the driver's own store, if it has one]
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", add = complete::destinations())]
     pub dest: Option<String>,
     /// The form of the backup [default: the newest]
     #[arg(long, value_name = "FORMAT")]
@@ -180,13 +181,13 @@ pub enum Format {
 #[derive(Debug, Args)]
 pub struct ListBackupsArgs {
     /// The destination
-    #[arg(value_name = "DEST")]
+    #[arg(value_name = "DEST", add = complete::destinations())]
     pub dest: String,
     /// Only the backups of this volume
-    #[arg(long, alias = "volume-uuid", value_name = "NAME")]
+    #[arg(long, alias = "volume-uuid", value_name = "NAME", add = complete::volumes())]
     pub volume_name: Option<String>,
     /// Only the backups of this snapshot
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = complete::snapshots())]
     pub snapshot_name: Option<String>,
 }
 
@@ -197,10 +198,10 @@ pub struct ListBackupsArgs {
 )]
 pub struct VerifyArgs {
     /// A backup, or a destination to check all its backups
-    #[arg(value_name = "URL")]
+    #[arg(value_name = "URL", add = complete::backups())]
     pub url: String,
     /// Only the backups of this volume
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = complete::volumes())]
     pub volume_name: Option<String>,
     /// Read the data and check every byte, or only so many percent of it, chosen at random
     #[arg(long, value_name = "PERCENT", num_args = 0..=1, default_value = "0", default_missing_value = "100")]
@@ -219,10 +220,10 @@ pub struct VerifyArgs {
 #[derive(Debug, Args)]
 pub struct PruneArgs {
     /// The destination
-    #[arg(value_name = "DEST")]
+    #[arg(value_name = "DEST", add = complete::destinations())]
     pub dest: String,
     /// Only the data of this volume
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = complete::volumes())]
     pub volume_name: Option<String>,
     /// Say what would be removed and remove nothing
     #[arg(long)]

@@ -1,6 +1,7 @@
 //! `schedule`.
 
 use super::ProgressArgs;
+use crate::complete;
 use clap::{Args, Subcommand};
 
 /// `schedule`.
@@ -25,9 +26,10 @@ pub enum ScheduleCommand {
     /// Run a schedule now, and wait for the end
     Run {
         /// The schedule
+        #[arg(add = complete::schedules())]
         name: String,
         /// Only for this volume [default: for all it is for]
-        #[arg(long, value_name = "NAME")]
+        #[arg(long, value_name = "NAME", add = complete::volumes())]
         volume: Option<String>,
         /// Progress.
         #[command(flatten)]
@@ -36,9 +38,10 @@ pub enum ScheduleCommand {
     /// Delete what a schedule no longer keeps, as every run of it does
     Retain {
         /// The schedule
+        #[arg(add = complete::schedules())]
         name: String,
         /// Only for this volume [default: for all it is for]
-        #[arg(long, value_name = "NAME")]
+        #[arg(long, value_name = "NAME", add = complete::volumes())]
         volume: Option<String>,
         /// Say what is kept, why, and what would be deleted, and delete nothing
         #[arg(long)]

@@ -1,5 +1,6 @@
 //! `events`, `top` and `doctor`.
 
+use crate::complete;
 use crate::error::{Failure, Result};
 use clap::Args;
 use convoy_client::types::EventFilter;
@@ -21,10 +22,10 @@ pub struct EventsArgs {
     #[arg(long, value_name = "KIND", value_delimiter = ',')]
     pub kind: Vec<String>,
     /// Only about these volumes
-    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    #[arg(long, value_name = "NAME", value_delimiter = ',', add = complete::volumes())]
     pub volume: Vec<String>,
     /// Only about these drivers
-    #[arg(long, value_name = "DRIVER", value_delimiter = ',')]
+    #[arg(long, value_name = "DRIVER", value_delimiter = ',', add = complete::drivers())]
     pub driver: Vec<String>,
     /// End after what happened, without waiting for more
     #[arg(long)]

@@ -65,7 +65,8 @@ impl Session<'_> {
                     encryption_key_file,
                     passphrase_file,
                 };
-                self.show(Call::list_backups(&request), views::backups).await?;
+                let width = self.output.width();
+                self.show(Call::list_backups(&request), |backups| views::backups(backups, width)).await?;
             }
             BackupCommand::Verify(args) => {
                 let request = VerifyBackups {
@@ -109,11 +110,13 @@ impl Session<'_> {
             }
             None => String::new(),
         };
+        let for_people = self.output.is_for_people();
         let request = CreateBackup {
             url: args.dest.unwrap_or_default(),
             endpoint: store.endpoint,
             snapshot_name: name(args.snapshot)?,
-            verbose: self.verbose,
+            verbose: self.verbose || for_people,
+            details: for_people,
             format: args.format.map(format).unwrap_or_default(),
             kind: args.kind.map(|kind| SourceKind::from(kind).to_string()).unwrap_or_default(),
             full: args.full,
@@ -124,10 +127,8 @@ impl Session<'_> {
             encryption,
         };
         let answer = self.follow(Call::create_backup(&request), &args.progress).await?;
-        if self.verbose {
+        if request.verbose {
             self.output.answer::<CreatedBackup>(&answer, views::created_backup)
-        } else if self.output.is_for_people() {
-            self.output.line(views::backup_url(&answer))
         } else {
             self.output.line(answer)
         }
@@ -162,7 +163,8 @@ impl Session<'_> {
     async fn verify(&mut self, request: &VerifyBackups, progress: &ProgressArgs) -> Result<ExitCode> {
         let answer = self.follow(Call::verify_backups(request), progress).await?;
         let report: VerifyReport = serde_json::from_str(&answer)?;
-        self.output.answer(&answer, views::verified)?;
+        let width = self.output.width();
+        self.output.answer(&answer, |report| views::verified(report, width))?;
         let unchecked = |problem: &Problem| problem.kind == "no-key";
         Ok(match report.problems.as_slice() {
             [] => ExitCode::SUCCESS,

@@ -11,8 +11,11 @@ use std::process::ExitCode;
 
 impl Session<'_> {
     pub(super) async fn schedule(&mut self, args: ScheduleArgs) -> Result<ExitCode> {
+        let width = self.output.width();
         match args.command.unwrap_or(ScheduleCommand::List) {
-            ScheduleCommand::List => self.show(Call::list_schedules(), views::schedules).await?,
+            ScheduleCommand::List => {
+                self.show(Call::list_schedules(), |schedules| views::schedules(schedules, width)).await?;
+            }
             ScheduleCommand::Next { count } => {
                 let text = self.text(Call::list_schedules()).await?;
                 let schedules: BTreeMap<String, ScheduleStatus> = serde_json::from_str(&text)?;
@@ -26,7 +29,7 @@ impl Session<'_> {
             ScheduleCommand::Run { name, volume, progress } => {
                 let request = RunSchedule { name: name.clone(), volume_name: name_or_empty(volume)? };
                 let text = self.follow(Call::run_schedule(&request), &progress).await?;
-                self.output.answer(&text, views::runs)?;
+                self.output.answer(&text, |report| views::runs(report, width))?;
                 let report: RunReport = serde_json::from_str(&text)?;
                 if report.runs.is_empty() {
                     // A script that waits for a backup must not take nothing for one.
@@ -40,7 +43,7 @@ impl Session<'_> {
             }
             ScheduleCommand::Retain { name, volume, dry_run } => {
                 let request = RetainSchedule { name, volume_name: name_or_empty(volume)?, dry_run };
-                self.show(Call::retain_schedule(&request), views::retained).await?;
+                self.show(Call::retain_schedule(&request), |report| views::retained(report, width)).await?;
             }
         }
         Ok(ExitCode::SUCCESS)
@@ -49,8 +52,9 @@ impl Session<'_> {
 
 /// Which volumes were looked for, in vain.
 fn nothing_ran(name: &str, chosen_by: &str) -> String {
-    let chosen_by = if chosen_by.is_empty() { String::new() } else { format!(" ({chosen_by})") };
+    let chosen_by = if chosen_by.is_empty() { "none" } else { chosen_by };
     format!(
-        "nothing was run: no volume there is is chosen by the schedule {name}{chosen_by}; see: convoy list"
+        "nothing was run: the schedule {name} is for {chosen_by}, and no such volume exists; `convoy list` shows \
+         the volumes"
     )
 }

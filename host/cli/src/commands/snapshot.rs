@@ -4,9 +4,14 @@ use super::volume::options;
 use super::{Session, name, name_or_empty};
 use crate::args::{SnapshotCommand, SnapshotNameArgs};
 use crate::error::Result;
+use crate::output::values::seconds;
 use crate::output::views;
 use convoy_client::client::Call;
-use convoy_client::types::{CreateSnapshot, CreateVolume, RevertSnapshot, SnapshotRef};
+use convoy_client::gojson;
+use convoy_client::types::{
+    CreateSnapshot, CreateVolume, RevertSnapshot, Snapshot, SnapshotRef, Volume, VolumeRef,
+};
+use std::collections::BTreeMap;
 
 impl Session<'_> {
     pub(super) async fn snapshot(&mut self, command: SnapshotCommand) -> Result<()> {
@@ -21,6 +26,7 @@ impl Session<'_> {
                 let answer = self.follow(Call::create_snapshot(&request), &progress).await?;
                 self.name_or(&answer, views::snapshot)
             }
+            SnapshotCommand::List { volume } => self.list_snapshots(volume).await,
             SnapshotCommand::Delete(args) => {
                 let request = which(args)?;
                 self.text(Call::delete_snapshot(&request)).await?;
@@ -48,6 +54,39 @@ impl Session<'_> {
                 self.name_or(&answer, views::volume)
             }
         }
+    }
+}
+
+impl Session<'_> {
+    /// Lists snapshots by volume, the newest of each last.
+    async fn list_snapshots(&mut self, volume: Option<String>) -> Result<()> {
+        let volumes: Vec<Volume> = match volume {
+            Some(volume) => {
+                let request = VolumeRef { volume_name: name(volume)? };
+                vec![serde_json::from_str(&self.text(Call::inspect_volume(&request)).await?)?]
+            }
+            None => {
+                let text = self.text(Call::list_volumes(false)).await?;
+                serde_json::from_str::<BTreeMap<String, Volume>>(&text)?.into_values().collect()
+            }
+        };
+        let mut snapshots = Vec::new();
+        for volume in volumes {
+            let mut own: Vec<_> = volume.snapshots.unwrap_or_default().into_values().collect();
+            own.sort_by_cached_key(|snapshot| seconds(&snapshot.created_time));
+            snapshots.extend(own.into_iter().map(|snapshot| Snapshot {
+                name: snapshot.name,
+                volume_name: volume.name.clone(),
+                volume_created_at: Some(volume.created_time.clone()),
+                created_time: snapshot.created_time,
+                driver_info: snapshot.driver_info,
+            }));
+        }
+        if self.output.is_for_people() {
+            let width = self.output.width();
+            return self.output.styled(&views::snapshots(&snapshots, width));
+        }
+        self.output.line(gojson::to_string(&snapshots)?)
     }
 }
 

@@ -132,7 +132,7 @@ impl Session<'_> {
 }
 
 fn of_one(name: &str, error: &Failure) -> Failure {
-    Failure::Other { message: format!("{name}: {error}"), hint: error.hint() }
+    Failure::Other { message: format!("{name}: {}", error.for_people()), hint: error.hint() }
 }
 
 /// Refuses an option given twice: which one counts would be a guess.

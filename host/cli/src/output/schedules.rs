@@ -1,13 +1,13 @@
 //! What people see of schedules.
 
-use super::table::{heading, printable, table};
+use super::table::{Width, fitted, heading, printable, table};
 use super::values::{or_dash, shell, time};
 use convoy_client::types::{RetainReport, RunReport, ScheduleStatus};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// `schedule list`.
-pub fn schedules(schedules: &BTreeMap<String, ScheduleStatus>) -> String {
+pub fn schedules(schedules: &BTreeMap<String, ScheduleStatus>, width: Width) -> String {
     if schedules.is_empty() {
         return "No schedules are configured.\n".to_owned();
     }
@@ -38,7 +38,8 @@ pub fn schedules(schedules: &BTreeMap<String, ScheduleStatus>) -> String {
                 or_dash(if volume.error.is_empty() { &volume.backup } else { &volume.error }),
             ]
         });
-        text += &table(&["VOLUME", "NEXT", "STATE", "LAST", "LAST SUCCESS", "BACKUP OR ERROR"], rows);
+        let header = ["VOLUME", "NEXT", "STATE", "LAST", "LAST SUCCESS", "BACKUP OR ERROR"];
+        text += &fitted(&header, rows, &["VOLUME", "BACKUP OR ERROR"], width);
     }
     text.trim_start().to_owned()
 }
@@ -86,7 +87,7 @@ pub fn upcoming(next: &[Upcoming]) -> String {
 }
 
 /// `schedule run`.
-pub fn runs(report: &RunReport) -> String {
+pub fn runs(report: &RunReport, width: Width) -> String {
     // That there are none is told as an error.
     if report.runs.is_empty() {
         return String::new();
@@ -100,11 +101,12 @@ pub fn runs(report: &RunReport) -> String {
             run.error.clone(),
         ]
     });
-    table(&["VOLUME", "RESULT", "MADE", "ERROR"], rows)
+    // An error is to be read whole.
+    fitted(&["VOLUME", "RESULT", "MADE", "ERROR"], rows, &["VOLUME", "MADE"], width)
 }
 
 /// `schedule retain`.
-pub fn retained(report: &RetainReport) -> String {
+pub fn retained(report: &RetainReport, width: Width) -> String {
     let delete = if report.dry_run { "would delete" } else { "deleted" };
     let removed = report.removed.iter().map(|item| {
         vec![
@@ -126,7 +128,8 @@ pub fn retained(report: &RetainReport) -> String {
             item.reasons.join(", "),
         ]
     });
-    table(&["", "WHAT", "VOLUME", "OF", "NAME", "WHY"], removed.chain(kept))
+    let header = ["", "WHAT", "VOLUME", "OF", "NAME", "WHY"];
+    fitted(&header, removed.chain(kept), &["VOLUME", "NAME"], width)
 }
 
 fn moment(text: &str) -> String {

@@ -28,8 +28,17 @@ pub(super) fn time(text: &str) -> String {
 }
 
 /// Seconds since the epoch, to sort by; what is no time comes first.
-pub(super) fn seconds(text: &str) -> i64 {
+pub(crate) fn seconds(text: &str) -> i64 {
     Timestamp::parse(text).map_or(i64::MIN, Timestamp::unix)
+}
+
+/// How long something took.
+pub(super) fn duration(millis: u64) -> String {
+    match millis {
+        0..10_000 => format!("{}.{} s", millis / 1000, millis % 1000 / 100),
+        10_000..120_000 => format!("{} s", millis / 1000),
+        _ => format!("{} min {} s", millis / 60_000, millis % 60_000 / 1000),
+    }
 }
 
 /// `1 job`, `2 jobs`.

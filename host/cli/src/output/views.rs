@@ -1,7 +1,7 @@
 //! What people see of each kind of answer.
 
-use super::table::{heading, pairs, printable, table};
-use super::values::{bytes, or_dash, seconds, shell, size, time};
+use super::table::{Width, fitted, heading, pairs, printable, table};
+use super::values::{bytes, duration, or_dash, seconds, shell, size, time};
 use convoy_client::types::{
     BackupInfo, ConfigValue, CreatedBackup, DriverCall, DriverOption, DriverStatus, Event, Info, Job, Pairs,
     PruneReport, ReloadedConfig, Snapshot, VerifyReport, Volume,
@@ -9,24 +9,52 @@ use convoy_client::types::{
 use std::collections::{BTreeMap, BTreeSet};
 
 /// `list`.
-pub fn volumes(volumes: &BTreeMap<String, Volume>) -> String {
+pub fn volumes(volumes: &BTreeMap<String, Volume>, width: Width) -> String {
     let rows = volumes.values().map(|volume| {
+        let said = |key| volume.driver_info.as_ref().and_then(|info| info.get(key));
         vec![
             volume.name.clone(),
             volume.driver.clone(),
-            size(volume.driver_info.as_ref().and_then(|info| info.get("Size"))),
+            size(said("Size")),
+            said("Used").map_or_else(|| "-".to_owned(), |used| used.parse().map_or("-".to_owned(), bytes)),
             volume.snapshots.as_ref().map_or(0, BTreeMap::len).to_string(),
             time(&volume.created_time),
             or_dash(&volume.mount_point),
         ]
     });
-    table(&["NAME", "DRIVER", "SIZE", "SNAPSHOTS", "CREATED", "MOUNTED AT"], rows)
+    let header = ["NAME", "DRIVER", "SIZE", "USED", "SNAPSHOTS", "CREATED", "MOUNTED AT"];
+    fitted(&header, rows, &["NAME", "MOUNTED AT"], width)
 }
 
-/// `list --driver`.
-pub fn driver_form(volumes: &BTreeMap<String, Pairs>) -> String {
-    let section = |(name, info): (&String, &Pairs)| heading(name) + &all(info);
-    volumes.iter().map(section).collect::<String>().trim_start().to_owned()
+/// `list --driver`: a table for each driver, with what it says of its volumes.
+pub fn driver_form(volumes: &BTreeMap<String, Pairs>, width: Width) -> String {
+    let mut drivers: BTreeMap<&str, BTreeMap<&str, &Pairs>> = BTreeMap::new();
+    for (name, info) in volumes {
+        let driver = info.get("Driver").map_or("", String::as_str);
+        drivers.entry(driver).or_default().insert(name, info);
+    }
+    let section = |(driver, volumes): (&str, BTreeMap<&str, &Pairs>)| {
+        let keys: BTreeSet<&str> =
+            volumes.values().flat_map(|info| info.keys()).map(String::as_str).collect();
+        let keys: Vec<&str> =
+            keys.into_iter().filter(|key| !matches!(*key, "Driver" | "VolumeName")).collect();
+        let rows = volumes.iter().map(|(name, info)| {
+            let cell = |key: &&str| said(key, info.get(*key).map_or("", String::as_str));
+            std::iter::once((*name).to_owned()).chain(keys.iter().map(cell)).collect()
+        });
+        let header: Vec<&str> = std::iter::once("NAME").chain(keys.iter().copied()).collect();
+        heading(&format!("Driver {driver}")) + &fitted(&header, rows, &header, width)
+    };
+    drivers.into_iter().map(section).collect::<String>().trim_start().to_owned()
+}
+
+/// A value that a driver gives, as people read it.
+fn said(key: &str, value: &str) -> String {
+    match key {
+        "Size" => size(Some(&value.to_owned())),
+        "VolumeCreatedAt" | "SnapshotCreatedAt" => time(value),
+        _ => or_dash(value),
+    }
 }
 
 /// `inspect`, and a verbose create.
@@ -72,8 +100,21 @@ pub fn snapshot(snapshot: &Snapshot) -> String {
     text + &all(&snapshot.driver_info)
 }
 
+/// `snapshot list`: the newest of a volume last.
+pub fn snapshots(snapshots: &[Snapshot], width: Width) -> String {
+    let rows = snapshots.iter().map(|snapshot| {
+        vec![
+            snapshot.volume_name.clone(),
+            snapshot.name.clone(),
+            time(&snapshot.created_time),
+            size(snapshot.driver_info.get("Size")),
+        ]
+    });
+    fitted(&["VOLUME", "SNAPSHOT", "CREATED", "SIZE"], rows, &["VOLUME", "SNAPSHOT"], width)
+}
+
 /// `backup list`: the newest of a volume last.
-pub fn backups(backups: &BTreeMap<String, BackupInfo>) -> String {
+pub fn backups(backups: &BTreeMap<String, BackupInfo>, width: Width) -> String {
     let mut backups: Vec<_> = backups.values().collect();
     backups.sort_by_key(|backup| (&backup.volume_name, seconds(&backup.created_time)));
     let warned = backups.clone();
@@ -88,7 +129,8 @@ pub fn backups(backups: &BTreeMap<String, BackupInfo>) -> String {
             shell(&backup.backup_url),
         ]
     });
-    let mut text = table(&["VOLUME", "SNAPSHOT", "CREATED", "SIZE", "ENCRYPTED", "BACKUP"], rows);
+    let header = ["VOLUME", "SNAPSHOT", "CREATED", "SIZE", "ENCRYPTED", "BACKUP"];
+    let mut text = fitted(&header, rows, &["VOLUME", "SNAPSHOT", "BACKUP"], width);
     let warnings: BTreeSet<&String> =
         warned.iter().filter_map(|backup| backup.extra.get("Warning")).collect();
     for warning in warnings {
@@ -131,18 +173,29 @@ pub fn backup(backup: &BackupInfo) -> String {
     pairs(known.into_iter().chain(extra))
 }
 
-/// A verbose `backup create`.
+/// `backup create`: the URL, to be copied, and what it took.
 pub fn created_backup(created: &CreatedBackup) -> String {
-    pairs([("Backup", shell(&created.url))])
-}
-
-/// A backup's URL as `backup create` answers it.
-pub fn backup_url(escaped: &str) -> String {
-    shell(&convoy_client::gojson::unescape_url(escaped))
+    let mut text = shell(&created.url) + "\n";
+    if let Some(cost) = &created.cost {
+        let left_out = match cost.warnings {
+            0 => String::new(),
+            number => format!("; {number} left out, see the warnings"),
+        };
+        // A volume of blocks has no files.
+        let files = if cost.files > 0 { format!(" in {} files", cost.files) } else { String::new() };
+        text += &format!(
+            "{}{files}, {} read, {} added to the store, in {}{left_out}.\n",
+            bytes(cost.bytes),
+            bytes(cost.bytes_read),
+            bytes(cost.bytes_added),
+            duration(cost.millis)
+        );
+    }
+    text
 }
 
 /// `backup verify`.
-pub fn verified(report: &VerifyReport) -> String {
+pub fn verified(report: &VerifyReport, width: Width) -> String {
     let mut looked = format!("{} backups, {} read and checked", report.backups, bytes(report.bytes_read));
     if report.garbage > 0 {
         looked +=
@@ -155,7 +208,7 @@ pub fn verified(report: &VerifyReport) -> String {
         let backup = if problem.backup_url.is_empty() { "-".to_owned() } else { shell(&problem.backup_url) };
         vec![problem.message.clone(), problem.object.clone(), backup]
     });
-    let problems = table(&["WHAT", "OBJECT", "BACKUP"], rows);
+    let problems = fitted(&["WHAT", "OBJECT", "BACKUP"], rows, &["OBJECT", "BACKUP"], width);
     let count =
         |kinds: &[&str]| report.problems.iter().filter(|it| kinds.contains(&it.kind.as_str())).count();
     let unchecked = count(&["no-key"]);
@@ -229,15 +282,15 @@ pub fn reloaded(reloaded: &ReloadedConfig) -> String {
 }
 
 /// `config show`.
-pub fn config(settings: &BTreeMap<String, ConfigValue>) -> String {
+pub fn config(settings: &BTreeMap<String, ConfigValue>, width: Width) -> String {
     let rows = settings
         .iter()
         .map(|(key, setting)| vec![key.clone(), or_dash(&setting.value), setting.source.clone()]);
-    table(&["SETTING", "VALUE", "FROM"], rows)
+    fitted(&["SETTING", "VALUE", "FROM"], rows, &["SETTING", "VALUE", "FROM"], width)
 }
 
 /// `jobs list`.
-pub fn jobs(jobs: &BTreeMap<String, Job>) -> String {
+pub fn jobs(jobs: &BTreeMap<String, Job>, width: Width) -> String {
     let rows = jobs.values().map(|job| {
         vec![
             job.id.clone(),
@@ -249,7 +302,9 @@ pub fn jobs(jobs: &BTreeMap<String, Job>) -> String {
             progress(job),
         ]
     });
-    table(&["ID", "WHAT", "VOLUME", "SNAPSHOT", "STARTED", "STATE", "PROGRESS"], rows)
+    let header = ["ID", "WHAT", "VOLUME", "SNAPSHOT", "STARTED", "STATE", "PROGRESS"];
+    // An id is to be copied, and progress to be read.
+    fitted(&header, rows, &["VOLUME", "SNAPSHOT"], width)
 }
 
 fn progress(job: &Job) -> String {

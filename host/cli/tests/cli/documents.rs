@@ -176,19 +176,8 @@ fn man_pages_and_completions_are_made() {
     }
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let ran = run(&socket, &["completions", shell]);
-        assert!(ran.code == Some(0) && ran.stdout.contains("s3-endpoint"), "{shell}");
+        assert!(ran.code == Some(0) && ran.stdout.contains("CONVOY_COMPLETE"), "{shell}");
     }
     let ran = run(&socket, &["man", "/proc/nowhere"]);
     assert!(ran.code == Some(1) && ran.stdout.contains("cannot write man pages to /proc/nowhere"), "{ran:?}");
-}
-
-#[test]
-fn bash_takes_the_completions() {
-    let (directory, socket) = nobody();
-    let script = directory.path().join("convoy.bash");
-    std::fs::write(&script, run(&socket, &["completions", "bash"]).stdout).unwrap();
-    let completed = "source \"$1\"; COMP_WORDS=(convoy backup cr); COMP_CWORD=2; _convoy convoy cr backup; echo \"${COMPREPLY[@]}\"";
-    let output =
-        std::process::Command::new("bash").args(["-c", completed, "bash"]).arg(&script).output().unwrap();
-    assert_eq!(String::from_utf8(output.stdout).unwrap(), "create\n");
 }

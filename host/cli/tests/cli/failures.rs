@@ -81,6 +81,24 @@ fn people_see_which_of_several_failed() {
 }
 
 #[test]
+fn people_are_told_in_plain_words_where_scripts_know_others() {
+    let headers = ["convoy-plain: there is no volume %C3%A4", "convoy-hint: see the list"];
+    let refusal = || respond("404 Bad", &headers, "Volume not found.\n");
+    let daemon = Daemon::new([refusal(), refusal()]);
+    let ran = run(&daemon.socket(), &["inspect", "v1", "--output", "table"]);
+    assert_eq!(ran.stderr, "error: there is no volume ä\nhint: see the list\n");
+    let ran = run(&daemon.socket(), &["inspect", "v1"]);
+    assert_eq!(ran.stdout, "{\n\t\"Error\": \"Error response from server, Volume not found.\\n\"\n}\n");
+    // The same at the end of long work.
+    let error = r#"{"Error":{"Status":400,"Message":"old words","Plain":"plain words"}}"#;
+    let daemon = Daemon::new([stream(&[error], |_| Ok(())), stream(&[error], |_| Ok(()))]);
+    let line = ["backup", "create", "s1", "--dest", "d"];
+    assert!(run(&daemon.socket(), &line).stdout.contains("old words"));
+    let ran = run(&daemon.socket(), &[&line[..], &["--output", "table"]].concat());
+    assert_eq!(ran.stderr, "error: plain words\n");
+}
+
+#[test]
 fn a_reader_that_has_seen_enough_is_no_error() {
     let big = format!("\"{}\"", "x".repeat(1 << 20));
     let daemon = Daemon::new([answer(&big)]);
@@ -144,7 +162,8 @@ fn variables_count_unless_they_are_empty() {
     assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (Some(0), "{}\n", ""));
     let ran = with(&[("CONVOY_DEBUG", "yes"), ("CONVOY_OUTPUT", "table")]);
     assert!(
-        ran.stdout.starts_with("NAME ") && ran.stderr.contains("level=debug msg=\"GET /v1/volumes/list\""),
+        ran.stdout.starts_with("NAME ")
+            && ran.stderr.contains("level=debug msg=\"GET /v1/volumes/list?details=1\""),
         "{ran:?}"
     );
     let ran = with(&[("CONVOY_OUTPUT", "xml")]);

@@ -26,10 +26,105 @@ fn volumes_are_a_table() {
     let map = format!("{{\"vmvol\": {text}}}");
     assert_eq!(
         seen(&["list"], &map),
-        "NAME    DRIVER   SIZE        SNAPSHOTS   CREATED               MOUNTED AT\n\
-         vmvol   vfs      64.00 MiB   0           2026-11-23 08:38:07   -\n"
+        "NAME    DRIVER   SIZE        USED   SNAPSHOTS   CREATED               MOUNTED AT\n\
+         vmvol   vfs      64.00 MiB   -      0           2026-11-23 08:38:07   -\n"
     );
-    assert_eq!(seen(&["list"], "{}"), "NAME   DRIVER   SIZE   SNAPSHOTS   CREATED   MOUNTED AT\n");
+    let used = map.replace("\"Size\":", "\"Used\": \"1048576\", \"Size\":");
+    assert!(seen(&["list"], &used).contains(" 64.00 MiB   1.00 MiB   0 "), "{}", seen(&["list"], &used));
+    assert_eq!(seen(&["list"], "{}"), "NAME   DRIVER   SIZE   USED   SNAPSHOTS   CREATED   MOUNTED AT\n");
+}
+
+#[test]
+fn what_drivers_say_is_a_table_for_each_of_them() {
+    let info = |driver: &str, own: &str| {
+        format!(
+            "{{\"Driver\": \"{driver}\", \"MountPoint\": \"\", \"Size\": \"1048576\", \"VolumeName\": \"v\", {own}}}"
+        )
+    };
+    let (one, two) =
+        (info("vfs", "\"Path\": \"/srv/v1\""), info("ebs", "\"IOPS\": \"100\", \"State\": \"in-use\""));
+    assert_eq!(
+        seen(&["list", "--driver"], &format!("{{\"v1\": {one}, \"v2\": {two}}}")),
+        "Driver ebs\n\
+         NAME   IOPS   MountPoint   Size       State\n\
+         v2     100    -            1.00 MiB   in-use\n\
+         \n\
+         Driver vfs\n\
+         NAME   MountPoint   Path      Size\n\
+         v1     -            /srv/v1   1.00 MiB\n"
+    );
+}
+
+#[test]
+fn snapshots_are_listed_by_volume_and_age() {
+    let volume = |name: &str, snapshots: [(&str, u8); 2]| {
+        let one = |(name, hour): (&str, u8)| {
+            format!(
+                "\"{name}\": {{\"Name\": \"{name}\", \"CreatedTime\": \"Mon Nov 23 0{hour}:00:00 +0000 2026\", \
+                 \"DriverInfo\": {{\"Size\": \"1024\"}}}}"
+            )
+        };
+        format!("{{\"Name\": \"{name}\", \"Snapshots\": {{{}, {}}}}}", one(snapshots[0]), one(snapshots[1]))
+    };
+    let (v1, v2) = (volume("v1", [("first", 2), ("second", 1)]), volume("v2", [("first", 3), ("zz", 4)]));
+    assert_eq!(
+        seen(&["snapshot", "list"], &format!("{{\"v1\": {v1}, \"v2\": {v2}}}")),
+        "VOLUME   SNAPSHOT   CREATED               SIZE\n\
+         v1       second     2026-11-23 01:00:00   1.00 KiB\n\
+         v1       first      2026-11-23 02:00:00   1.00 KiB\n\
+         v2       first      2026-11-23 03:00:00   1.00 KiB\n\
+         v2       zz         2026-11-23 04:00:00   1.00 KiB\n"
+    );
+    assert_eq!(seen(&["snapshot", "list", "v1"], &v1).lines().count(), 3);
+    let daemon = Daemon::new([answer(&v1)]);
+    let listed = run(&daemon.socket(), &["snapshot", "list", "v1"]).stdout;
+    let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+    assert_eq!(
+        (&listed[0]["Name"], &listed[0]["VolumeName"], &listed[1]["Name"]),
+        (&"second".into(), &"v1".into(), &"first".into())
+    );
+}
+
+#[test]
+fn a_backup_that_was_made_says_what_it_took() {
+    let cost = r#"{"URL": "vfs:///b?backup=backup-1&volume=v", "Bytes": 1073741824, "BytesRead": 10485760,
+        "BytesAdded": 5242880, "Files": 12, "Millis": 2340, "Warnings": 2}"#;
+    let line = ["backup", "create", "s1", "--dest", "vfs:///b"];
+    assert_eq!(
+        seen(&line, cost),
+        "'vfs:///b?backup=backup-1&volume=v'\n\
+         1.00 GiB in 12 files, 10.00 MiB read, 5.00 MiB added to the store, in 2.3 s; 2 left out, see the warnings.\n"
+    );
+    // A storage system does not say what its own backups cost.
+    assert_eq!(seen(&line, r#"{"URL": "ebs://r/snap-1"}"#), "'ebs://r/snap-1'\n");
+    // Scripts get the URL as ever.
+    let daemon = Daemon::new([answer("vfs:///b?backup=backup-1\\u0026volume=v")]);
+    assert_eq!(run(&daemon.socket(), &line).stdout, "vfs:///b?backup=backup-1\\u0026volume=v\n");
+    assert!(!daemon.asked()[0].body.contains("Details"), "{:?}", daemon.asked());
+}
+
+/// What a terminal of so many columns shows.
+fn in_terminal(columns: usize, line: &str, answer_text: &str) -> String {
+    let daemon = Daemon::new([answer(answer_text)]);
+    let program = convoy(&daemon.socket()).get_program().display().to_string();
+    let command =
+        format!("stty rows 24 cols {columns}; {program} --socket {} {line}", daemon.socket().display());
+    let mut script = Command::new("script");
+    script.args(["-qec", &command, "/dev/null"]).env("TERM", "xterm").env("NO_COLOR", "1").env("TZ", "UTC");
+    String::from_utf8(script.output().unwrap().stdout).unwrap().replace('\r', "")
+}
+
+#[test]
+fn tables_fit_the_terminal_and_wide_shows_them_whole() {
+    let listed = recorded("backup list vfs:///srv/backups");
+    let whole = "'vfs:///srv/backups?backup=backup-52da4abd281741af&volume=vol3'";
+    let fitted = in_terminal(100, "backup list vfs:///srv/backups", &listed);
+    assert!(fitted.lines().all(|line| line.chars().count() <= 100), "{fitted}");
+    assert!(fitted.contains("'vfs:///srv") && fitted.contains("…") && !fitted.contains(whole), "{fitted}");
+    assert!(fitted.ends_with("Shortened to fit: --wide shows all.\n"), "{fitted}");
+    let wide = in_terminal(100, "backup list vfs:///srv/backups --wide", &listed);
+    assert!(wide.contains(whole) && !wide.contains('…'), "{wide}");
+    assert!(in_terminal(200, "backup list d", &listed).contains(whole));
 }
 
 #[test]

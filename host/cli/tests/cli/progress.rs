@@ -44,7 +44,8 @@ fn a_line_of_json_an_event() {
 
 #[test]
 fn people_can_copy_the_url() {
-    let (ran, _daemon) = backup(&["--output", "table"], vec![stream(&[JOB, RESULT], |_| Ok(()))]);
+    let result = r#"{"Result":"{\"URL\": \"vfs:///b?backup=backup-1\\u0026volume=v1\"}"}"#;
+    let (ran, _daemon) = backup(&["--output", "table"], vec![stream(&[JOB, result], |_| Ok(()))]);
     assert_eq!(ran.stdout, "'vfs:///b?backup=backup-1&volume=v1'\n");
 }
 

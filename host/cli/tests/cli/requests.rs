@@ -75,6 +75,8 @@ fn commands_are_the_calls_of_0_5() {
             with(&empty_create, json!({"Name": "v2", "SnapshotName": "s1", "Size": 1024})),
         ),
         ("snapshot revert s1", "POST /v1/snapshots/revert", json!({"SnapshotName": "s1", "Verbose": false})),
+        ("snapshot list v1", "GET /v1/volumes/", json!({"VolumeName": "v1"})),
+        ("snapshot list", "GET /v1/volumes/list", Value::Null),
         ("snapshot inspect s1", "GET /v1/snapshots/", json!({"SnapshotName": "s1"})),
         (
             "snapshot delete s1 --volume v1",

@@ -70,6 +70,9 @@ pub struct CreateBackup {
     pub snapshot_name: String,
     /// Answer [`CreatedBackup`] and not only the URL.
     pub verbose: bool,
+    /// Whether a verbose answer has what 0.5 did not tell: what the backup cost.
+    #[serde(skip_serializing_if = "is_false")]
+    pub details: bool,
     /// Empty: the present format; `v0`: the one convoy 0.5 can restore.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub format: String,
@@ -103,6 +106,27 @@ pub struct CreatedBackup {
     /// The backup's URL.
     #[serde(rename = "URL")]
     pub url: String,
+    /// What it cost, where that was asked for and is known: a storage system does not tell it of its own.
+    #[serde(flatten)]
+    pub cost: Option<BackupCost>,
+}
+
+/// What a backup holds and cost.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct BackupCost {
+    /// Bytes that the backup stands for.
+    pub bytes: u64,
+    /// Bytes that were read from the snapshot: fewer, where an earlier backup has the rest.
+    pub bytes_read: u64,
+    /// Bytes that were added to the store.
+    pub bytes_added: u64,
+    /// Regular files; 0 for a block device.
+    pub files: u64,
+    /// Milliseconds it took.
+    pub millis: u64,
+    /// How much of the snapshot was left out; the progress says what and why.
+    pub warnings: u64,
 }
 
 /// `GET /backups/list`.

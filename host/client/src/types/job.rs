@@ -101,8 +101,11 @@ pub struct StreamError {
     /// The kind of failure, as in the driver protocol: `not_found`, `cancelled`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub kind: String,
-    /// What was expected and what was found.
+    /// What was expected and what was found, in the words of 0.5 where it had any.
     pub message: String,
+    /// The same in words for people, where those of 0.5 are not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plain: Option<String>,
     /// What to do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,

@@ -134,5 +134,14 @@ pub struct RetainVolume {
 
 /// Whether the query of `GET /volumes/list?driver=1` asks for the drivers' own form.
 pub fn driver_form_is_asked(query: Option<&str>) -> bool {
-    query.is_some_and(|query| query.split('&').any(|pair| pair == "driver=1"))
+    is_asked(query, "driver=1")
+}
+
+/// Whether the query of `GET /volumes/list?details=1` asks for what 0.5 did not tell.
+pub fn details_are_asked(query: Option<&str>) -> bool {
+    is_asked(query, "details=1")
+}
+
+fn is_asked(query: Option<&str>, wanted: &str) -> bool {
+    query.is_some_and(|query| query.split('&').any(|pair| pair == wanted))
 }

@@ -34,13 +34,18 @@ pub(super) async fn create(State(app): State<App>, request: Request) -> Response
     };
     let work = app.clone();
     stream::respond(&app, lines, about, move |job| async move {
-        let url = work.backups.back_up(&asked, &job, &id).await.map_err(|error| match error {
-            Error::SnapshotNotFound(name) => {
-                Failure::new(ErrorKind::NotFound, format!("Cannot find volume of snapshot {name}"))
+        let created = work.backups.back_up(&asked, &job, &id).await.map_err(|error| match error {
+            Error::SnapshotNotFound(ref name) => {
+                Failure { message: format!("Cannot find volume of snapshot {name}"), ..Failure::from(error) }
             }
             other => other.into(),
         })?;
-        if asked.verbose { json(&CreatedBackup { url }) } else { Ok(gojson::escape_url(&url)) }
+        let cost = created.cost.filter(|_| asked.details);
+        if asked.verbose {
+            json(&CreatedBackup { url: created.url, cost })
+        } else {
+            Ok(gojson::escape_url(&created.url))
+        }
     })
     .await
 }
@@ -48,9 +53,6 @@ pub(super) async fn create(State(app): State<App>, request: Request) -> Response
 pub(super) async fn list(State(app): State<App>, request: Request) -> Answer {
     let call = call(&request);
     let asked: ListBackups = body(request).await?;
-    if asked.url.is_empty() {
-        return Err(Failure::new(ErrorKind::InvalidArgument, "Destination URL hasn't been specified"));
-    }
     Ok(text(json(&app.backups.list(&asked, &call).await?)?))
 }
 
@@ -59,7 +61,8 @@ fn require_url(asked: &BackupRef) -> Result<(), Failure> {
     if asked.url.is_empty() {
         let text = "Cannot find driver  for restoring";
         return Err(Failure {
-            hint: Some("the URL of the backup is missing".to_owned()),
+            plain: Some("no backup is named".to_owned()),
+            hint: Some("expected its URL, which `convoy backup list DESTINATION` shows".to_owned()),
             ..Failure::new(ErrorKind::InvalidArgument, text)
         });
     }

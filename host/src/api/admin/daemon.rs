@@ -133,7 +133,9 @@ fn cancel_job(app: &App, id: &str) -> Answer {
     if app.jobs.cancel(id) {
         return Ok(text(String::new()));
     }
-    Err(Failure::new(ErrorKind::NotFound, format!("job {id} not found")).status(StatusCode::NOT_FOUND))
+    let missing = Failure::new(ErrorKind::NotFound, format!("job {id} not found"));
+    let hint = Some("it may have ended; `convoy jobs` shows what runs".to_owned());
+    Err(Failure { hint, ..missing }.status(StatusCode::NOT_FOUND))
 }
 
 pub(super) async fn events(

@@ -16,7 +16,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use convoy_client::types::{
     CreateVolume, DeleteVolume, MountVolume, Pairs, ResizeVolume, RetainVolume, UnmountVolume, Volume,
-    VolumeRef, driver_form_is_asked,
+    VolumeRef, details_are_asked, driver_form_is_asked,
 };
 use convoy_driver_sdk::Name;
 use std::collections::BTreeMap;
@@ -29,6 +29,7 @@ fn missing(error: Error) -> Failure {
     match error {
         Error::VolumeNotFound(_) => Failure {
             message: "Volume not found.".to_owned(),
+            plain: Some(error.to_string()),
             status: StatusCode::NOT_FOUND,
             ..Failure::from(error)
         },
@@ -48,6 +49,13 @@ pub(super) async fn list(State(app): State<App>, request: Request) -> Answer {
     app.volumes.index.each(|entry| {
         all.insert(entry.volume.name.to_string(), view::volume(&app.volumes, entry, None));
     });
+    if details_are_asked(request.uri().query()) {
+        for (name, used) in app.volumes.used().await {
+            if let Some(info) = all.get_mut(name.as_str()).and_then(|volume| volume.driver_info.as_mut()) {
+                info.insert("Used".to_owned(), used.to_string());
+            }
+        }
+    }
     Ok(text(json(&all)?))
 }
 

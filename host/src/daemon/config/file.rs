@@ -222,6 +222,11 @@ fn schedule_at(text: &str, offset: usize) -> Option<String> {
     let mut until = text.get(..offset)?.to_owned();
     until.push_str(text.get(offset..)?.lines().next().unwrap_or_default());
     let last = until.lines().rev().find(|line| line.trim_start().starts_with('['))?;
+    if ["[schedule]", "[schedule."].iter().any(|header| last.trim_start().starts_with(header)) {
+        return Some(
+            "a schedule begins with [[schedule]], and its name is a setting below that: ".to_owned(),
+        );
+    }
     let number = headers(&until).checked_sub(1)?;
     if !last.trim_start().trim_start_matches('[').starts_with("schedule") {
         return None;
@@ -334,6 +339,7 @@ mod tests {
             (format!("{one}jitter = 5\n{two}"), "schedule \"one\": invalid type"),
             (format!("{one}{two}[[schedule.before]]\nexecute = []\n"), "schedule \"two\": unknown field"),
             (format!("{one}[[schedule]]\nkind = \"backup\"\n"), "schedule 2 of the file: missing field"),
+            ("[schedule.one]\ncron = \"@daily\"\n".to_owned(), "a schedule begins with [[schedule]]"),
         ] {
             let error = parse(&text).unwrap_err().to_string();
             assert!(error.contains(said), "{text}: {error}");
