@@ -47,6 +47,20 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
 /// Chooses every package but ebs, whose EC2 client takes minutes to compile.
 pub(crate) const ALL_BUT_EBS: [&str; 3] = ["--workspace", "--exclude", "convoy-driver-ebs"];
 
+/// Makes the documentation. On the pages of the SDK's types, which authors of drivers read, are no traits of other crates.
+///
+/// # Errors
+/// When it cannot be made, or is as it should not be.
+pub(crate) fn doc() -> Result<()> {
+    run(&[&["doc", "--no-deps"], &ALL_BUT_EBS[..]].concat())?;
+    let page = target().join("doc/convoy_driver_sdk/protocol/struct.Volume.html");
+    let text = std::fs::read_to_string(&page).during(|| format!("cannot read {}", page.display()))?;
+    if text.contains("abi_stable") {
+        return Err(Error::Unexpected(format!("{} has traits of abi_stable", page.display())));
+    }
+    Ok(())
+}
+
 /// Builds packages, or with none named [`ALL_BUT_EBS`], and gives the directory the programs and libraries are in.
 ///
 /// # Errors

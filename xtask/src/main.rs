@@ -57,7 +57,7 @@ fn ci() -> Result<()> {
     dependencies::install()?;
     test::run(&[])?;
     fuzz::run_in_ci()?;
-    cargo::run(&[&["doc", "--no-deps"], &cargo::ALL_BUT_EBS[..]].concat())?;
+    cargo::doc()?;
     deny::run()?;
     demo::run()?;
     package::run(&[])
