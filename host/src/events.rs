@@ -15,12 +15,13 @@ const BACKLOG: usize = 256;
 const REMEMBERED: usize = 4096;
 
 /// Every kind of event there is.
-pub const KINDS: [&str; 17] = [
+pub const KINDS: [&str; 18] = [
     "volume.create",
     "volume.delete",
     "volume.mount",
     "volume.unmount",
     "volume.resize",
+    "kept.delete",
     "snapshot.create",
     "snapshot.delete",
     "snapshot.revert",

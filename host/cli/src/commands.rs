@@ -70,6 +70,7 @@ impl Session<'_> {
             Command::List(args) if args.driver => {
                 self.show(Call::list_volumes(true), views::driver_form).await?;
             }
+            Command::List(args) if args.kept => self.show(Call::list_kept(), views::kept).await?,
             Command::List(_) => self.show(Call::list_volumes(false), views::volumes).await?,
             Command::Inspect(args) => self.inspect(args).await?,
             Command::Resize(args) => self.resize(args).await?,

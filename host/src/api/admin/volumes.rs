@@ -15,14 +15,18 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use convoy_client::types::{
-    CreateVolume, DeleteVolume, MountVolume, Pairs, ResizeVolume, RetainVolume, UnmountVolume, Volume,
-    VolumeRef, driver_form_is_asked,
+    CreateVolume, DeleteKept, DeleteVolume, KeptVolume, ListedKept, MountVolume, Pairs, ResizeVolume,
+    RetainVolume, UnmountVolume, Volume, VolumeRef, driver_form_is_asked,
 };
 use convoy_driver_sdk::Name;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 type Answer = Result<Response, Failure>;
+
+/// How long it may take to see whether the data of a name without a volume is kept.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// The text that inspect and delete have for a name without a volume.
 fn missing(error: Error) -> Failure {
@@ -34,6 +38,24 @@ fn missing(error: Error) -> Failure {
         },
         other => other.into(),
     }
+}
+
+/// The same for a delete, with what to do where the data of such a volume is kept.
+async fn missing_or_kept(error: Error, app: &App, call: &Call) -> Failure {
+    let name = match &error {
+        Error::VolumeNotFound(name) => name.clone(),
+        _ => return missing(error),
+    };
+    let (kept, _) = app.volumes.kept(false, &call.within(LOOK)).await;
+    let keeper = kept.iter().find(|(_, kept)| *kept.name == *name).map(|(driver, _)| driver.name());
+    let hint = keeper.map(|driver| {
+        format!(
+            "driver {driver} keeps its data: `convoy create {name} --driver {driver}` brings it back, `convoy \
+             delete --kept {name}` deletes it"
+        )
+    });
+    let failure = missing(error);
+    Failure { hint: hint.or(failure.hint.clone()), ..failure }
 }
 
 pub(super) async fn list(State(app): State<App>, request: Request) -> Answer {
@@ -64,9 +86,37 @@ pub(super) async fn delete(State(app): State<App>, request: Request) -> Answer {
     let asked: DeleteVolume = body(request).await?;
     check_name(&asked.volume_name)?;
     let volumes = app.volumes.clone();
-    app.detached(async move { volumes.delete(&asked.volume_name, asked.reference_only, &call).await })
-        .await
-        .map_err(missing)?;
+    let deleting = call.clone();
+    let done = app
+        .detached(async move { volumes.delete(&asked.volume_name, asked.reference_only, &deleting).await });
+    match done.await {
+        Ok(()) => Ok(text(String::new())),
+        Err(error) => Err(missing_or_kept(error, &app, &call).await),
+    }
+}
+
+pub(super) async fn list_kept(State(app): State<App>, request: Request) -> Answer {
+    let (kept, failed) = app.volumes.kept(true, &call(&request)).await;
+    let kept = kept.into_iter().map(|(driver, kept)| KeptVolume {
+        name: kept.name.to_string(),
+        driver: driver.name().to_string(),
+        size: kept.size,
+        at_least: kept.at_least,
+        snapshots: kept.snapshots,
+        since: kept.since.map(|since| since.to_legacy()).unwrap_or_default(),
+        path: kept.path.map(|path| path.display().to_string()).unwrap_or_default(),
+        note: kept.note.unwrap_or_default(),
+    });
+    let failed = failed.into_iter().map(|(driver, error)| (driver.name().to_string(), error.to_string()));
+    Ok(text(json(&ListedKept { kept: kept.collect(), failed: failed.collect() })?))
+}
+
+pub(super) async fn delete_kept(State(app): State<App>, request: Request) -> Answer {
+    let call = call(&request);
+    let asked: DeleteKept = body(request).await?;
+    let name = Name::parse(&asked.volume_name).map_err(|error| Error::InvalidName(error.0))?;
+    let volumes = app.volumes.clone();
+    app.detached(async move { volumes.delete_kept(&name, &asked.driver_name, &call).await }).await?;
     Ok(text(String::new()))
 }
 
