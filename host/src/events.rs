@@ -15,13 +15,14 @@ const BACKLOG: usize = 256;
 const REMEMBERED: usize = 4096;
 
 /// Every kind of event there is.
-pub const KINDS: [&str; 20] = [
+pub const KINDS: [&str; 21] = [
     "volume.create",
     "volume.delete",
     "volume.mount",
     "volume.unmount",
     "volume.resize",
     "volume.failure",
+    "kept.delete",
     "snapshot.create",
     "snapshot.delete",
     "snapshot.revert",

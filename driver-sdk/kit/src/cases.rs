@@ -11,6 +11,7 @@ mod crash;
 mod data;
 mod end;
 mod identity;
+mod kept;
 mod listing;
 mod restore;
 mod snapshots;
@@ -69,6 +70,7 @@ cases! {
     "volume.born" "keeps the time of creation" [] volumes::born;
     "volume.keep" "forgets a volume and keeps its data" [] volumes::keep;
     "volume.adopted" "keeps the data that a volume adopted" [Adopted] volumes::adopted;
+    "volume.kept" "tells and deletes what it keeps" [Can(C::Kept)] kept::life;
     "volume.resize-offline" "grows a volume that is not mounted" [Can(C::ResizeOffline), Can(C::Sized)] volumes::resize_offline;
     "volume.resize-online" "grows a volume that is mounted" [Can(C::ResizeOnline), Can(C::Sized)] volumes::resize_online;
     "list.pages" "lists in pages, sorted" [] listing::pages;

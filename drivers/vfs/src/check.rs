@@ -239,7 +239,7 @@ impl Checker<'_> {
         let snapshots = layout.config().join("snapshots");
         for volume in directories(&snapshots)? {
             let record = match self.driver.record(&volume) {
-                Ok(None) => self.driver.kept.load(&volume),
+                Ok(None) => self.driver.record_in(&self.driver.kept, &volume),
                 other => other,
             };
             // What a damaged one knows is known to nobody.

@@ -8,16 +8,16 @@ use std::sync::{Mutex, PoisonError};
 use convoy_driver_sdk::mountinfo::MountTable;
 use convoy_driver_sdk::protocol::{
     AbortRestore, Capability, Check, Checked, CloneVolume, CloseSnapshot, CreateSnapshot, CreateVolume,
-    DeleteSnapshot, DeleteVolume, Description, FinishRestore, GetVolume, ListVolumes, ListedVolumes,
-    MountVolume, Mounted, Open, OpenSnapshot, Opened, OpenedSnapshot, PrepareRestore, PreparedRestore,
-    Probed, ResizeVolume, RevertVolume, Snapshot, UnmountVolume, Volume,
+    DeleteKept, DeleteSnapshot, DeleteVolume, Description, FinishRestore, GetVolume, ListKept, ListVolumes,
+    ListedKept, ListedVolumes, MountVolume, Mounted, Open, OpenSnapshot, Opened, OpenedSnapshot,
+    PrepareRestore, PreparedRestore, Probed, ResizeVolume, RevertVolume, Snapshot, UnmountVolume, Volume,
 };
 use convoy_driver_sdk::records::RecordStore;
 use convoy_driver_sdk::{Context, Driver, DriverError, Name, PROTOCOL_VERSION, Result, atomic};
 
 use crate::error::{VfsError, VfsResult, io_error};
 use crate::layout::Layout;
-use crate::listing::Seen;
+use crate::listing::{KEPT, Seen};
 use crate::locks::Locks;
 use crate::options::{DriverOptions, create_options, driver_options};
 use crate::record::VolumeRecord;
@@ -64,7 +64,7 @@ impl VfsDriver {
         let driver = Self {
             default_size,
             records: RecordStore::volumes(&config, "vfs")?,
-            kept: RecordStore::open(&config, "vfs_kept_", ".json")?,
+            kept: RecordStore::open(&config, KEPT, ".json")?,
             shared: !is_local(&layout.path),
             locks: Locks::new(layout.lock()),
             names: DirSync::new(layout.path.clone()),
@@ -90,6 +90,7 @@ impl VfsDriver {
         let mut reconciler = Reconciler {
             layout: &self.layout,
             records: &self.records,
+            kept: &self.kept,
             locks: &self.locks,
             workspace: &self.workspace,
             done: Vec::new(),
@@ -166,6 +167,7 @@ impl Driver for VfsDriver {
                 Capability::Clone,
                 Capability::Revert,
                 Capability::Check,
+                Capability::Kept,
             ]),
             options: driver_options(),
             create_options: create_options(),
@@ -239,6 +241,14 @@ impl Driver for VfsDriver {
 
     fn revert_volume(&self, request: RevertVolume, context: &Context) -> Result<Volume> {
         Ok(self.revert(&request, context)?)
+    }
+
+    fn list_kept(&self, request: ListKept, context: &Context) -> Result<ListedKept> {
+        Ok(self.list_kept(&request, context)?)
+    }
+
+    fn delete_kept(&self, request: DeleteKept, context: &Context) -> Result<()> {
+        Ok(self.delete_kept(&request, context)?)
     }
 
     fn create_snapshot(&self, request: CreateSnapshot, context: &Context) -> Result<Snapshot> {

@@ -41,6 +41,10 @@ pub(crate) enum VfsError {
     NotADirectory(PathBuf),
     #[error("data is kept at {} from an earlier volume of that name", .0.display())]
     KeptData(PathBuf),
+    #[error("nothing is kept of a volume {0}")]
+    NothingKept(Name),
+    #[error("the data of {volume} at {} was not made by convoy", path.display())]
+    NotOurs { volume: Name, path: PathBuf },
     #[error("{} is mounted inside the volume", .0.display())]
     MountedInside(PathBuf),
     #[error("option {name} is {value:?}: expected {expected}")]
@@ -104,7 +108,15 @@ impl From<VfsError> for DriverError {
         let text = error.to_string();
         let new = |kind| Self::new(kind, text.clone());
         match error {
-            VfsError::NoVolume(_) | VfsError::NoSnapshot { .. } | VfsError::NoRestore(_) => new(ErrorKind::NotFound),
+            VfsError::NoVolume(_)
+            | VfsError::NothingKept(_)
+            | VfsError::NoSnapshot { .. }
+            | VfsError::NoRestore(_) => new(ErrorKind::NotFound),
+            VfsError::NotOurs { volume, path } => new(ErrorKind::InvalidArgument).hint(format!(
+                "move {} away, and repeat this for what is left; or make it a volume again and delete that with its \
+                 data: `convoy create {volume}`, `convoy delete {volume}`",
+                path.display()
+            )),
             VfsError::VolumeExists(_) | VfsError::SnapshotExists { .. } => new(ErrorKind::AlreadyExists),
             VfsError::KeptData(path) => new(ErrorKind::AlreadyExists).hint(format!(
                 "create the volume without a backup to use that data again, or move {} away, or restore under another name",

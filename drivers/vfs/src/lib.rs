@@ -6,6 +6,7 @@
 //!
 //! - [`driver`]: the [`Driver`](convoy_driver_sdk::Driver) itself;
 //! - `volumes`, `snapshots`, `restore`: its calls;
+//! - `kept`: what deletes by reference kept; `measure`: how large that is;
 //! - `thaw`: volumes made of snapshots, and volumes that go back to one; `check`: what is not as it should be;
 //! - `record`, `layout`, `options`: what is on disk, where, and what may be asked for;
 //! - `shelter`: other users of the host are kept away from what containers put into volumes;
@@ -16,9 +17,11 @@
 mod check;
 pub mod driver;
 mod error;
+mod kept;
 mod layout;
 mod listing;
 mod locks;
+mod measure;
 mod options;
 mod project;
 mod record;

@@ -9,7 +9,7 @@ use convoy_driver_sdk::mountinfo::MountTable;
 use convoy_driver_sdk::protocol::{
     CreateVolume, DeleteVolume, Health, MountVolume, Mounted, ResizeVolume, Snapshot, Volume,
 };
-use convoy_driver_sdk::records::RecordError;
+use convoy_driver_sdk::records::{RecordError, RecordStore};
 use convoy_driver_sdk::tree::{lift_flags, remove_tree, wait_for_lease};
 use convoy_driver_sdk::{Context, Name, atomic};
 
@@ -51,10 +51,19 @@ impl VfsDriver {
 
     /// Reads the record of a volume, which has to say that it is this volume's.
     pub(crate) fn record(&self, name: &Name) -> Result<Option<VolumeRecord>, RecordError> {
-        match self.records.load(name)? {
+        self.record_in(&self.records, name)
+    }
+
+    /// The same of a record in this store.
+    pub(crate) fn record_in(
+        &self,
+        store: &RecordStore<VolumeRecord>,
+        name: &Name,
+    ) -> Result<Option<VolumeRecord>, RecordError> {
+        match store.load(name)? {
             Some(record) if record.name != *name => {
                 let reason = format!("it says that it is {}'s", record.name);
-                Err(RecordError::Damaged { path: self.records.path(name), reason })
+                Err(RecordError::Damaged { path: store.path(name), reason })
             }
             found => Ok(found),
         }
@@ -132,7 +141,7 @@ impl VfsDriver {
             }
             let target = self.layout.volume(&name);
             let mut record = VolumeRecord::new(name.clone(), target.clone());
-            let kept = self.kept.load(&name)?;
+            let kept = self.record_in(&self.kept, &name)?;
             if let Some(kept) = &kept {
                 record.snapshots = kept.snapshots.clone();
                 record.incarnation = kept.incarnation.clone();
@@ -146,7 +155,10 @@ impl VfsDriver {
             match fs::symlink_metadata(&target) {
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => self.make(&mut record, &options)?,
                 Err(e) => return Err(io_error("look at", &target)(e)),
-                Ok(_) if target.is_dir() => self.adopt(&mut record, &options)?,
+                Ok(_) if target.is_dir() => {
+                    record.adopted = kept.as_ref().is_none_or(|kept| kept.adopted);
+                    self.adopt(&mut record, &options)?;
+                }
                 Ok(_) => return Err(VfsError::NotADirectory(target)),
             }
             if kept.is_some() {
@@ -254,8 +266,8 @@ impl VfsDriver {
         atomic::sync_dir(&config).map_err(io_error("sync the directory", &config))
     }
 
-    /// Takes a volume and its snapshots out of sight; what is left to remove is in the parcel.
-    fn take_down(&self, record: &VolumeRecord) -> VfsResult<Parcel> {
+    /// Takes a volume, or what is kept of one, and its snapshots out of sight; what is left to remove is in the parcel.
+    pub(crate) fn take_down(&self, record: &VolumeRecord) -> VfsResult<Parcel> {
         let name = &record.name;
         let data = self.data(record);
         self.refuse_mounts(&data)?;
@@ -286,7 +298,7 @@ impl VfsDriver {
     }
 
     fn put_back(&self, moves: &[(PathBuf, PathBuf)], name: &Name) {
-        if !self.records.exists(name).unwrap_or(true) {
+        if [&self.records, &self.kept].iter().all(|store| !store.exists(name).unwrap_or(true)) {
             return;
         }
         for (from, to) in moves.iter().filter(|(from, to)| exists(to) && !exists(from)) {

@@ -400,10 +400,15 @@ impl Deaths {
     }
 }
 
+/// A record, and the store that it is in.
+type Recorded<'a> = (VolumeRecord, &'a RecordStore<VolumeRecord>);
+
 /// Settles what processes left that are gone.
 pub(crate) struct Reconciler<'a> {
     pub(crate) layout: &'a Layout,
     pub(crate) records: &'a RecordStore<VolumeRecord>,
+    /// Those of what was kept: it is put back as what a volume has is.
+    pub(crate) kept: &'a RecordStore<VolumeRecord>,
     pub(crate) locks: &'a Locks,
     pub(crate) workspace: &'a Workspace,
     /// What was done, in words.
@@ -474,10 +479,15 @@ impl Reconciler<'_> {
         self.workspace.throw_away(path, 0, name.as_str()).map(Some)
     }
 
-    /// The record of a volume, if there is one and it is of that incarnation.
-    fn record(&self, name: &Name, incarnation: Option<&str>) -> VfsResult<Option<VolumeRecord>> {
-        let record = self.records.load(name)?;
-        Ok(record.filter(|record| record.incarnation.as_ref().map(Incarnation::as_str) == incarnation))
+    /// The record of a volume, or of what is kept of one, and its store, if it is of that incarnation.
+    fn record(&self, name: &Name, incarnation: Option<&str>) -> VfsResult<Option<Recorded<'_>>> {
+        for store in [self.records, self.kept] {
+            if let Some(record) = store.load(name)? {
+                let same = record.incarnation.as_ref().map(Incarnation::as_str) == incarnation;
+                return Ok(same.then_some((record, store)));
+            }
+        }
+        Ok(None)
     }
 
     fn locked(
@@ -523,7 +533,7 @@ impl Reconciler<'_> {
     }
 
     fn revert(&self, name: &Name, incarnation: Option<&str>, parcel: &Path) -> VfsResult<Option<String>> {
-        let Some(mut record) = self.record(name, incarnation)? else { return Ok(None) };
+        let Some((mut record, store)) = self.record(name, incarnation)? else { return Ok(None) };
         let (new, data) = (parcel.join(DATA), self.layout.volume(name));
         // The old tree is taken away only when the new one is whole.
         let old = parcel.join(OLD);
@@ -533,7 +543,7 @@ impl Reconciler<'_> {
         }
         if let Some(size) = changed_size(&record, &data) {
             record.size = size;
-            self.records.save(name, &record)?;
+            store.save(name, &record)?;
         }
         Ok(finished.then(|| format!("finished putting volume {name} back to a snapshot")))
     }
@@ -543,7 +553,7 @@ impl Reconciler<'_> {
             || Ok(Some(format!("removed what an interrupted operation left of a snapshot of {volume}")));
         let Ok(bytes) = fs::read(parcel.join(SNAPSHOT_FILE)) else { return removed() };
         let Ok(file) = serde_json::from_slice::<SnapshotFile>(&bytes) else { return removed() };
-        let listed = self.record(volume, incarnation)?.is_some_and(|record| {
+        let listed = self.record(volume, incarnation)?.is_some_and(|(record, _)| {
             record.snapshots.get(&file.name).is_some_and(crate::record::SnapshotRecord::is_tree)
         });
         let to = self.layout.snapshot(volume, &file.name);

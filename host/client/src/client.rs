@@ -4,10 +4,10 @@ use crate::error::{Error, Result, ServerError};
 use crate::stream::Stream;
 use crate::types::{
     AddKey, BackupInfo, BackupRef, CancelJob, CreateBackup, CreateSnapshot, CreateVolume, CreatedBackup,
-    DeleteVolume, DriverStatus, EventFilter, Examine, Info, Job, ListBackups, ListKeys, MountVolume, Pairs,
-    PruneBackups, PruneReport, RemoveKey, ResizeVolume, RetainSchedule, RetainVolume, RevertSnapshot,
-    RunSchedule, ScheduleStatus, Snapshot, SnapshotRef, UnmountVolume, VerifyBackups, VerifyReport, Volume,
-    VolumeRef,
+    DeleteKept, DeleteVolume, DriverStatus, EventFilter, Examine, Info, Job, ListBackups, ListKeys,
+    ListedKept, MountVolume, Pairs, PruneBackups, PruneReport, RemoveKey, ResizeVolume, RetainSchedule,
+    RetainVolume, RevertSnapshot, RunSchedule, ScheduleStatus, Snapshot, SnapshotRef, UnmountVolume,
+    VerifyBackups, VerifyReport, Volume, VolumeRef,
 };
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -98,6 +98,14 @@ impl Call {
     /// `DELETE /volumes/`.
     pub fn delete_volume(body: &DeleteVolume) -> Self {
         Self::with(Method::DELETE, "/v1/volumes/", body)
+    }
+    /// `GET /volumes/kept`.
+    pub fn list_kept() -> Self {
+        Self::bare(Method::GET, "/v1/volumes/kept")
+    }
+    /// `DELETE /volumes/kept`.
+    pub fn delete_kept(body: &DeleteKept) -> Self {
+        Self::with(Method::DELETE, "/v1/volumes/kept", body)
     }
     /// `POST /volumes/mount`.
     pub fn mount_volume(body: &MountVolume) -> Self {
@@ -359,6 +367,15 @@ impl Client {
     pub async fn delete_volume(&self, name: &str, reference_only: bool) -> Result<()> {
         let request = DeleteVolume { volume_name: name.to_owned(), reference_only };
         self.text(Call::delete_volume(&request)).await.map(drop)
+    }
+    /// What is kept of volumes that were forgotten.
+    pub async fn list_kept(&self) -> Result<ListedKept> {
+        self.json(Call::list_kept()).await
+    }
+    /// Deletes what is kept of a volume that was forgotten; an empty `driver`: the only one that keeps any.
+    pub async fn delete_kept(&self, name: &str, driver: &str) -> Result<()> {
+        let request = DeleteKept { volume_name: name.to_owned(), driver_name: driver.to_owned() };
+        self.text(Call::delete_kept(&request)).await.map(drop)
     }
     /// Mounts a volume in the driver's own place and answers where.
     pub async fn mount_volume(&self, name: &str) -> Result<String> {

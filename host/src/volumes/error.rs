@@ -12,6 +12,14 @@ pub enum Error {
     /// No volume of that name. The APIs have texts of their own for it.
     #[error("volume {0} doesn't exist")]
     VolumeNotFound(String),
+    /// No driver keeps data of a forgotten volume of that name.
+    #[error("nothing is kept of a volume {name}{}", if *.volume { ": it is a volume" } else { "" })]
+    NothingKept {
+        /// The name.
+        name: Name,
+        /// Whether there is a volume of that name, which is not meant.
+        volume: bool,
+    },
     /// The name is that of a volume, which is not what was asked for.
     #[error("Volume {0} already exists ")]
     VolumeExists(Name),
@@ -191,6 +199,7 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::VolumeNotFound(_)
+            | Self::NothingKept { .. }
             | Self::SnapshotNotFound(_)
             | Self::UnknownDriver(_)
             | Self::ScheduleNotFound(_)
@@ -253,6 +262,7 @@ impl Error {
                 ));
             }
             Self::UnknownDriver(_) => "`convoy driver list` shows the drivers",
+            Self::NothingKept { .. } => "`convoy list --kept` shows what is kept",
             Self::ScheduleNotFound(_) => "`convoy schedule list` shows the schedules",
             Self::MountedElsewhere { .. } => "take that mount back first",
             Self::Busy { .. } => "try again; `convoy jobs list` shows what is running",

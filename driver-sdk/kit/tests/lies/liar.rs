@@ -179,6 +179,8 @@ impl<D: Dispatch> Liar<D> {
                 request["reference_only"] = false.into();
                 self.ask(method, &request, context)
             }
+            ("deletes volumes as kept", "kept.delete") => self.ask("volume.delete", &name, context),
+            ("hides what it keeps", "kept.list") => Ok(json!({ "kept": [], "more": false })),
             ("reads the live volume", "snapshot.open") => {
                 let mounted = self.ask("volume.mount", &json!({ "name": request["volume"] }), context)?;
                 let mut opened = self.ask(method, &request, context)?;

@@ -43,6 +43,8 @@ const OF_DIRECTORIES: &[Lie] = &[
     ("lists one page", "list.pages", "R16"),
     ("never changes", "list.generation", "R17"),
     ("keeps nothing", "volume.keep", "R13"),
+    ("deletes volumes as kept", "volume.kept", "R53"),
+    ("hides what it keeps", "volume.kept", "R53"),
     ("takes a snapshot twice", "snapshot.life", "R21"),
     ("reads the live volume", "data.tree", "R23"),
     ("deletes what is read", "snapshot.open", "R22"),

@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::time::Duration;
 
-use convoy_driver_sdk::protocol::{CloneVolume, FinishRestore, RevertVolume};
+use convoy_driver_sdk::protocol::{CloneVolume, DeleteKept, FinishRestore, RevertVolume};
 
 use crate::support::{Bed, Client, builtin, name};
 
@@ -30,6 +30,7 @@ enum Step {
     Snapshot(u32),
     DropSnapshot(u32),
     Forget,
+    DropKept,
     Delete,
     Restore(u32),
     Revert(u32),
@@ -58,6 +59,7 @@ impl State {
             }
             Step::DropSnapshot(name) if self.exists => drop(next.snapshots.remove(&name)?),
             Step::Forget if self.exists => next.exists = false,
+            Step::DropKept if self.data && !self.exists => next = Self::default(),
             Step::Delete if self.exists => next = Self::default(),
             Step::Restore(value) if !self.data => {
                 next = Self { exists: true, data: true, value: Some(value), ..Self::default() };
@@ -85,7 +87,7 @@ impl Random {
 
     fn step(&mut self) -> Step {
         let n = self.next(1000);
-        match self.next(11) {
+        match self.next(12) {
             0 => Step::Create,
             1 => Step::CreateImage,
             2 | 3 => Step::Write(n),
@@ -94,6 +96,7 @@ impl Random {
             7 => Step::Forget,
             8 => Step::Delete,
             9 => Step::Revert(n % 4),
+            10 => Step::DropKept,
             _ => Step::Restore(n),
         }
     }
@@ -116,6 +119,7 @@ fn perform(bed: &Path, client: &Client, volume: &str, step: Step) {
         Step::Snapshot(n) => drop(client.snapshot(volume, &snapshot(n)).unwrap()),
         Step::DropSnapshot(n) => client.drop_snapshot(volume, &snapshot(n)).unwrap(),
         Step::Forget => client.delete(volume, true).unwrap(),
+        Step::DropKept => drop(client.call(DeleteKept { name: name(volume) }).unwrap()),
         Step::Delete => client.delete(volume, false).unwrap(),
         Step::Revert(n) => {
             drop(client.call(RevertVolume { name: name(volume), snapshot: name(&snapshot(n)) }).unwrap());
@@ -234,7 +238,7 @@ fn every_point_of_every_operation() {
     let existing = [Step::Create, Step::Write(1), Step::Snapshot(0), Step::Write(2), Step::Snapshot(1)];
     let kept = [&existing[..], &[Step::Forget]].concat();
     let image = [Step::CreateImage, Step::Snapshot(0)];
-    let operations: [(&[Step], Step); 13] = [
+    let operations: [(&[Step], Step); 14] = [
         (&[], Step::Create),
         (&[], Step::CreateImage),
         (&[], Step::Restore(5)),
@@ -243,6 +247,7 @@ fn every_point_of_every_operation() {
         (&existing, Step::Forget),
         (&existing, Step::Delete),
         (&kept, Step::Create),
+        (&kept, Step::DropKept),
         (&image, Step::Snapshot(1)),
         (&image, Step::Delete),
         (&[], Step::Clone(7)),
@@ -302,6 +307,7 @@ fn encode(step: Step) -> String {
         Step::Snapshot(n) => format!("snapshot {n}"),
         Step::DropSnapshot(n) => format!("drop {n}"),
         Step::Forget => "forget 0".to_owned(),
+        Step::DropKept => "dropkept 0".to_owned(),
         Step::Delete => "delete 0".to_owned(),
         Step::Restore(n) => format!("restore {n}"),
         Step::Revert(n) => format!("revert {n}"),
@@ -317,6 +323,7 @@ fn decode(word: &str, n: u32) -> Step {
         "snapshot" => Step::Snapshot(n),
         "drop" => Step::DropSnapshot(n),
         "forget" => Step::Forget,
+        "dropkept" => Step::DropKept,
         "delete" => Step::Delete,
         "restore" => Step::Restore(n),
         "revert" => Step::Revert(n),

@@ -15,14 +15,18 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use convoy_client::types::{
-    CreateVolume, DeleteVolume, MountVolume, Pairs, ResizeVolume, RetainVolume, UnmountVolume, Volume,
-    VolumeRef, details_are_asked, driver_form_is_asked,
+    CreateVolume, DeleteKept, DeleteVolume, KeptVolume, ListedKept, MountVolume, Pairs, ResizeVolume,
+    RetainVolume, UnmountVolume, Volume, VolumeRef, details_are_asked, driver_form_is_asked,
 };
 use convoy_driver_sdk::Name;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 type Answer = Result<Response, Failure>;
+
+/// How long it may take to see whether the data of a name without a volume is kept.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// The text that inspect and delete have for a name without a volume.
 fn missing(error: Error) -> Failure {
@@ -35,6 +39,24 @@ fn missing(error: Error) -> Failure {
         },
         other => other.into(),
     }
+}
+
+/// The same for a delete, with what to do where the data of such a volume is kept.
+async fn missing_or_kept(error: Error, app: &App, call: &Call) -> Failure {
+    let name = match &error {
+        Error::VolumeNotFound(name) => name.clone(),
+        _ => return missing(error),
+    };
+    let (kept, _) = app.volumes.kept(false, &call.within(LOOK)).await;
+    let keeper = kept.iter().find(|(_, kept)| *kept.name == *name).map(|(driver, _)| driver.name());
+    let hint = keeper.map(|driver| {
+        format!(
+            "driver {driver} keeps its data: `convoy create {name} --driver {driver}` brings it back, `convoy \
+             delete --kept {name}` deletes it"
+        )
+    });
+    let failure = missing(error);
+    Failure { hint: hint.or(failure.hint.clone()), ..failure }
 }
 
 pub(super) async fn list(State(app): State<App>, request: Request) -> Answer {
@@ -72,10 +94,8 @@ pub(super) async fn delete(State(app): State<App>, request: Request) -> Answer {
     let asked: DeleteVolume = body(request).await?;
     check_name(&asked.volume_name)?;
     let volumes = app.volumes.clone();
-    let deleted = app.detached(About::volume("volume delete", &asked.volume_name), async move {
-        volumes.delete(&asked.volume_name, asked.reference_only, &call).await
-    });
-    deleted.await.map_err(missing)?;
+    CreateVolume, DeleteKept, DeleteVolume, KeptVolume, ListedKept, MountVolume, Pairs, ResizeVolume,
+    RetainVolume, UnmountVolume, Volume, VolumeRef, details_are_asked, driver_form_is_asked,
     Ok(text(String::new()))
 }
 
