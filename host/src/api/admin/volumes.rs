@@ -8,6 +8,7 @@ use crate::daemon::config::DockerRemove;
 use crate::jobs::About;
 use crate::volumes::Error;
 use crate::volumes::create::generated_name;
+use crate::volumes::index::Entry;
 use crate::volumes::ledger::BY_HAND;
 use crate::volumes::lookup::check_name;
 use crate::volumes::spec::CreateSpec;
@@ -87,9 +88,21 @@ pub(super) async fn create(State(app): State<App>, request: Request) -> Response
         if spec.docker_remove.is_some() {
             work.volumes.retain(&name, spec.docker_remove, &Call::new(id.as_str())).await?;
         }
+        job.warn(unenforced_size(&entry, &spec));
         if verbose { json(&view::volume(&work.volumes, &entry, None)) } else { Ok(name.to_string()) }
     })
     .await
+}
+
+/// What whoever asked for a size is to know if nothing enforces it.
+fn unenforced_size(entry: &Entry, spec: &CreateSpec) -> Option<String> {
+    let (volume, driver, size) = (&entry.volume, entry.driver.name(), spec.size?);
+    let why = match volume.info.get("SizeEnforced").map(String::as_str) {
+        Some("false") => volume.info.get("SizeNotEnforced").cloned().unwrap_or_default(),
+        None if volume.size < size => format!("driver {driver} gives volumes no size"),
+        _ => return None,
+    };
+    Some(format!("the size of volume {} is not enforced: {why}", volume.name))
 }
 
 fn read_create(asked: CreateVolume) -> Result<(Name, CreateSpec, bool), Error> {
