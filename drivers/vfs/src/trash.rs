@@ -16,6 +16,8 @@ use convoy_driver_sdk::tree::{TreeError, remove_tree_while};
 
 use crate::error::{VfsResult, io_error};
 use crate::measure::Budget;
+use crate::quota;
+use crate::workspace::DATA;
 
 /// How often a removal may end the process that does it.
 pub(crate) const ATTEMPTS: u32 = 3;
@@ -58,6 +60,7 @@ impl Trash {
             tracing::warn!(%error, "cannot begin to remove what was deleted: the next start will");
             return;
         }
+        quota::release(&self.path().join(DATA));
         let removed = remove_tree_while(&self.path(), keep_going);
         let told = match removed {
             Ok(()) => Ok(()),

@@ -16,6 +16,8 @@ mod hostile_container;
 mod kept;
 #[path = "suite/legacy.rs"]
 mod legacy;
+#[path = "suite/quotas.rs"]
+mod quotas;
 #[path = "suite/restore.rs"]
 mod restore;
 #[path = "suite/shelter.rs"]

@@ -8,6 +8,7 @@ use crate::daemon::config::DockerRemove;
 use crate::jobs::About;
 use crate::volumes::Error;
 use crate::volumes::create::generated_name;
+use crate::volumes::index::Entry;
 use crate::volumes::ledger::BY_HAND;
 use crate::volumes::lookup::check_name;
 use crate::volumes::spec::CreateSpec;
@@ -94,8 +95,37 @@ pub(super) async fn delete(State(app): State<App>, request: Request) -> Answer {
     let asked: DeleteVolume = body(request).await?;
     check_name(&asked.volume_name)?;
     let volumes = app.volumes.clone();
-    CreateVolume, DeleteKept, DeleteVolume, KeptVolume, ListedKept, MountVolume, Pairs, ResizeVolume,
-    RetainVolume, UnmountVolume, Volume, VolumeRef, details_are_asked, driver_form_is_asked,
+    let deleting = call.clone();
+    let done = app
+        .detached(async move { volumes.delete(&asked.volume_name, asked.reference_only, &deleting).await });
+    match done.await {
+        Ok(()) => Ok(text(String::new())),
+        Err(error) => Err(missing_or_kept(error, &app, &call).await),
+    }
+}
+
+pub(super) async fn list_kept(State(app): State<App>, request: Request) -> Answer {
+    let (kept, failed) = app.volumes.kept(true, &call(&request)).await;
+    let kept = kept.into_iter().map(|(driver, kept)| KeptVolume {
+        name: kept.name.to_string(),
+        driver: driver.name().to_string(),
+        size: kept.size,
+        at_least: kept.at_least,
+        snapshots: kept.snapshots,
+        since: kept.since.map(|since| since.to_legacy()).unwrap_or_default(),
+        path: kept.path.map(|path| path.display().to_string()).unwrap_or_default(),
+        note: kept.note.unwrap_or_default(),
+    });
+    let failed = failed.into_iter().map(|(driver, error)| (driver.name().to_string(), error.to_string()));
+    Ok(text(json(&ListedKept { kept: kept.collect(), failed: failed.collect() })?))
+}
+
+pub(super) async fn delete_kept(State(app): State<App>, request: Request) -> Answer {
+    let call = call(&request);
+    let asked: DeleteKept = body(request).await?;
+    let name = Name::parse(&asked.volume_name).map_err(|error| Error::InvalidName(error.0))?;
+    let volumes = app.volumes.clone();
+    app.detached(async move { volumes.delete_kept(&name, &asked.driver_name, &call).await }).await?;
     Ok(text(String::new()))
 }
 
@@ -116,9 +146,21 @@ pub(super) async fn create(State(app): State<App>, request: Request) -> Response
         if spec.docker_remove.is_some() {
             work.volumes.retain(&name, spec.docker_remove, &Call::new(id.as_str())).await?;
         }
+        job.warn(unenforced_size(&entry, &spec));
         if verbose { json(&view::volume(&work.volumes, &entry, None)) } else { Ok(name.to_string()) }
     })
     .await
+}
+
+/// What whoever asked for a size is to know if nothing enforces it.
+fn unenforced_size(entry: &Entry, spec: &CreateSpec) -> Option<String> {
+    let (volume, driver, size) = (&entry.volume, entry.driver.name(), spec.size?);
+    let why = match volume.info.get("SizeEnforced").map(String::as_str) {
+        Some("false") => volume.info.get("SizeNotEnforced").cloned().unwrap_or_default(),
+        None if volume.size < size => format!("driver {driver} gives volumes no size"),
+        _ => return None,
+    };
+    Some(format!("the size of volume {} is not enforced: {why}", volume.name))
 }
 
 fn read_create(asked: CreateVolume) -> Result<(Name, CreateSpec, bool), Error> {
