@@ -4,9 +4,10 @@
 
 use crate::protocol::{
     AbortRestore, Check, CloneVolume, Close, CloseSnapshot, CreateBackup, CreateSnapshot, CreateVolume,
-    DeleteBackup, DeleteSnapshot, DeleteVolume, Describe, Done, FinishRestore, GetSnapshot, GetVolume, Info,
-    InfoReply, InspectBackup, ListBackups, ListExtents, ListSnapshots, ListVolumes, MountVolume, Open,
-    OpenSnapshot, PrepareRestore, Probe, Request, ResizeVolume, RevertVolume, UnmountVolume,
+    DeleteBackup, DeleteKept, DeleteSnapshot, DeleteVolume, Describe, Done, FinishRestore, GetSnapshot,
+    GetVolume, Info, InfoReply, InspectBackup, ListBackups, ListExtents, ListKept, ListSnapshots,
+    ListVolumes, MountVolume, Open, OpenSnapshot, PrepareRestore, Probe, Request, ResizeVolume, RevertVolume,
+    UnmountVolume,
 };
 use crate::{Context, Driver, DriverError, ErrorKind, Result};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -77,6 +78,8 @@ impl<D: Driver> Dispatcher<D> {
             RevertVolume => |request| self.driver()?.revert_volume(request, context);
             ListVolumes => |request| self.driver()?.list_volumes(request, context);
             GetVolume => |request| self.driver()?.get_volume(request, context);
+            ListKept => |request| self.driver()?.list_kept(request, context);
+            DeleteKept => |request| self.driver()?.delete_kept(request, context).map(done);
             CreateSnapshot => |request| self.driver()?.create_snapshot(request, context);
             DeleteSnapshot => |request| self.driver()?.delete_snapshot(request, context).map(done);
             ListSnapshots => |request| self.driver()?.list_snapshots(request, context);

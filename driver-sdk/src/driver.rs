@@ -2,11 +2,11 @@
 
 use crate::protocol::{
     AbortRestore, BackupInfo, Check, Checked, CloneVolume, CloseSnapshot, CreateBackup, CreateSnapshot,
-    CreateVolume, CreatedBackup, DeleteBackup, DeleteSnapshot, DeleteVolume, Description, Extents,
-    FinishRestore, GetSnapshot, GetVolume, InspectBackup, ListBackups, ListExtents, ListSnapshots,
-    ListVolumes, ListedBackups, ListedSnapshots, ListedVolumes, MountVolume, Mounted, Open, OpenSnapshot,
-    Opened, OpenedSnapshot, PrepareRestore, PreparedRestore, Probed, ResizeVolume, RevertVolume, Snapshot,
-    UnmountVolume, Volume,
+    CreateVolume, CreatedBackup, DeleteBackup, DeleteKept, DeleteSnapshot, DeleteVolume, Description,
+    Extents, FinishRestore, GetSnapshot, GetVolume, InspectBackup, ListBackups, ListExtents, ListKept,
+    ListSnapshots, ListVolumes, ListedBackups, ListedKept, ListedSnapshots, ListedVolumes, MountVolume,
+    Mounted, Open, OpenSnapshot, Opened, OpenedSnapshot, PrepareRestore, PreparedRestore, Probed,
+    ResizeVolume, RevertVolume, Snapshot, UnmountVolume, Volume,
 };
 use crate::{Context, DriverError, Result};
 use std::collections::BTreeMap;
@@ -120,6 +120,22 @@ pub trait Driver: Send + Sync + Sized + 'static {
     /// `Unsupported` unless declared; `NotFound`, `InUse`.
     fn revert_volume(&self, _request: RevertVolume, _context: &Context) -> Result<Volume> {
         Err(DriverError::unsupported("going back to a snapshot"))
+    }
+
+    /// See [`ListKept`].
+    ///
+    /// # Errors
+    /// `Unsupported` unless declared; otherwise only if nothing at all can be listed.
+    fn list_kept(&self, _request: ListKept, _context: &Context) -> Result<ListedKept> {
+        Err(DriverError::unsupported("telling what it keeps"))
+    }
+
+    /// See [`DeleteKept`].
+    ///
+    /// # Errors
+    /// `Unsupported` unless declared; `NotFound`, `InUse`, `InvalidArgument` for what is not the driver's to delete.
+    fn delete_kept(&self, _request: DeleteKept, _context: &Context) -> Result<()> {
+        Err(DriverError::unsupported("telling what it keeps"))
     }
 
     /// See [`CreateSnapshot`].

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 mod backup;
 mod check;
 mod data;
+mod kept;
 mod snapshot;
 mod volume;
 
@@ -23,6 +24,7 @@ pub use data::{
     AbortRestore, CloseSnapshot, Extent, Extents, FinishRestore, ListExtents, OpenSnapshot, OpenedSnapshot,
     PrepareRestore, PreparedRestore, SameFile, SourceKind, SourceLocation, TargetLocation,
 };
+pub use kept::{DeleteKept, Kept, ListKept, ListedKept};
 pub use snapshot::{CreateSnapshot, DeleteSnapshot, GetSnapshot, ListSnapshots, ListedSnapshots, Snapshot};
 pub use volume::{
     CloneVolume, CreateVolume, DeleteVolume, GetVolume, Health, ListVolumes, ListedVolumes, MountVolume,
@@ -32,8 +34,8 @@ pub use volume::{
 /// The version this SDK speaks, `major.minor`: another major is refused, another minor only adds.
 ///
 /// 1.1 added `volume.clone`, `volume.revert` and `driver.check`, each with a capability of its own; 1.2 the `kind` of
-/// `snapshot.open`, with the capability `read_either`.
-pub const PROTOCOL_VERSION: &str = "1.2";
+/// `snapshot.open`, with the capability `read_either`; 1.3 `kept.list` and `kept.delete`, with the capability `kept`.
+pub const PROTOCOL_VERSION: &str = "1.3";
 
 /// What both sides of a process name in their hello, so that neither mistakes something else for its peer.
 pub const PROTOCOL_NAME: &str = "convoy-driver";
@@ -80,6 +82,8 @@ requests! {
     RevertVolume => "volume.revert", Volume;
     ListVolumes => "volume.list", ListedVolumes;
     GetVolume => "volume.get", Volume;
+    ListKept => "kept.list", ListedKept;
+    DeleteKept => "kept.delete", Done;
     CreateSnapshot => "snapshot.create", Snapshot;
     DeleteSnapshot => "snapshot.delete", Done;
     ListSnapshots => "snapshot.list", ListedSnapshots;
@@ -146,6 +150,8 @@ pub enum Capability {
     /// With [`Capability::ReadBlock`] or [`Capability::ReadTree`], which says what it hands over unasked: `snapshot.open`
     /// hands over the other as well, as its `kind` says. Since 1.2.
     ReadEither,
+    /// `kept.list`, `kept.delete`: it tells what deletes with `reference_only` kept. Since 1.3.
+    Kept,
     /// A capability of a newer minor version.
     #[serde(other)]
     #[cfg_attr(feature = "schema", schemars(skip))]

@@ -16,14 +16,18 @@ mod view;
 use crate::backups::Backups;
 use crate::daemon::config::Live;
 use crate::daemon::reload::Reload;
-use crate::jobs::Jobs;
+use crate::jobs::{About, Jobs};
 use crate::schedules::Schedules;
 use crate::volumes::Volumes;
+use crate::volumes::index::Entry;
 use axum::Router;
 use axum::extract::Request;
 use axum::response::Response;
 use axum::routing::get;
+use convoy_client::types::Event;
+use futures::FutureExt;
 use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -60,20 +64,50 @@ impl App {
         self.config.now().general.root.clone().into()
     }
 
-    /// Runs work to its end, also when whoever asked for it goes away.
+    /// Tells of work that somebody asked for and that failed: an event, and a line in the log. `job` is the id
+    /// of its job; empty where it had none.
+    pub(crate) fn tell_failure(&self, about: &About, job: &str, error: &str) {
+        let About { kind, volume, snapshot, url, schedule } = about;
+        // Whose snapshot it is, where only one volume has one of that name.
+        let of_snapshot = self.volumes.index.snapshot(snapshot, (!volume.is_empty()).then_some(volume));
+        let entry = self.volumes.index.get(volume).or_else(|| of_snapshot.ok().map(|(entry, _)| entry));
+        let known = |entry: &Entry| (entry.volume.name.to_string(), entry.driver.name().to_string());
+        let (volume, driver) = entry.as_ref().map_or_else(|| (volume.clone(), String::new()), known);
+        tracing::warn!(job, volume, snapshot, url, schedule, error, "{kind} failed");
+        let named = if schedule.is_empty() { String::new() } else { format!("{schedule}: ") };
+        self.volumes.events.send(Event {
+            kind: about.failure().to_owned(),
+            driver,
+            volume,
+            snapshot: snapshot.clone(),
+            url: url.clone(),
+            job: job.to_owned(),
+            message: format!("{named}{kind}: {error}"),
+            ..Event::default()
+        });
+    }
+
+    /// Runs work to its end, also when whoever asked for it goes away. That it failed is told.
     pub(crate) async fn detached<T: Send + 'static>(
         &self,
+        about: About,
         work: impl Future<Output = crate::volumes::Result<T>> + Send + 'static,
     ) -> crate::volumes::Result<T> {
         use tracing::Instrument;
-        match self.tasks.spawn(work.in_current_span()).await {
-            Ok(result) => result,
-            Err(error) => {
-                let text = format!("the daemon failed in this call: {error}");
-                Err(convoy_driver_sdk::DriverError::new(convoy_driver_sdk::ErrorKind::Internal, text).into())
-            }
-        }
+        let app = self.clone();
+        let told = async move {
+            let done = AssertUnwindSafe(work).catch_unwind().await;
+            let done = done.unwrap_or_else(|_| Err(broken()));
+            done.inspect_err(|error| app.tell_failure(&about, "", &error.full_text()))
+        };
+        self.tasks.spawn(told.in_current_span()).await.unwrap_or_else(|_| Err(broken()))
     }
+}
+
+/// The error of work that panicked.
+fn broken() -> crate::volumes::Error {
+    let text = "the daemon failed in this call: see its log";
+    convoy_driver_sdk::DriverError::new(convoy_driver_sdk::ErrorKind::Internal, text).into()
 }
 
 /// The whole API as a service.

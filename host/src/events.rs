@@ -15,17 +15,21 @@ const BACKLOG: usize = 256;
 const REMEMBERED: usize = 4096;
 
 /// Every kind of event there is.
-pub const KINDS: [&str; 17] = [
+pub const KINDS: [&str; 21] = [
     "volume.create",
     "volume.delete",
     "volume.mount",
     "volume.unmount",
     "volume.resize",
+    "volume.failure",
+    "kept.delete",
     "snapshot.create",
     "snapshot.delete",
     "snapshot.revert",
+    "snapshot.failure",
     "backup.create",
     "backup.delete",
+    "backup.failure",
     "schedule.success",
     "schedule.failure",
     "schedule.skip",

@@ -11,6 +11,7 @@ use convoy_driver_sdk::{Name, Timestamp};
 use convoy_drivers::CallUnderWay;
 use std::collections::BTreeMap;
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -24,7 +25,23 @@ pub const STALLED: Duration = Duration::from_secs(300);
 #[derive(Debug, Clone, Default)]
 pub struct Jobs(Arc<Mutex<BTreeMap<String, Arc<State>>>>);
 
-/// What a job is about.
+/// Every kind of job there is.
+pub const KINDS: [&str; 12] = [
+    "volume create",
+    "restore",
+    "snapshot clone",
+    "snapshot create",
+    "snapshot revert",
+    "backup create",
+    "backup verify",
+    "backup prune",
+    "schedule run",
+    "scheduled snapshot",
+    "scheduled backup",
+    "doctor",
+];
+
+/// What a job is about, or other work that somebody asked for.
 #[derive(Debug, Clone, Default)]
 pub struct About {
     /// `backup create`, `restore`, `snapshot create` and the like.
@@ -35,9 +52,26 @@ pub struct About {
     pub snapshot: String,
     /// The destination or backup; empty where there is none.
     pub url: String,
+    /// The schedule; empty where there is none.
+    pub schedule: String,
 }
 
 impl About {
+    /// Work with one volume.
+    pub fn volume(kind: &'static str, volume: &str) -> Self {
+        Self { kind, volume: volume.to_owned(), ..Self::default() }
+    }
+
+    /// The kind of the event that tells of its failure.
+    pub fn failure(&self) -> &'static str {
+        match self.kind.split(' ').next() {
+            Some("backup" | "key") => "backup.failure",
+            Some("snapshot") => "snapshot.failure",
+            Some("schedule") => "schedule.failure",
+            _ => "volume.failure",
+        }
+    }
+
     /// The making of a volume.
     pub fn create(name: &Name, spec: &CreateSpec) -> Self {
         let kind = match (spec.backup.is_empty(), spec.snapshot.is_empty()) {
@@ -45,7 +79,8 @@ impl About {
             (true, false) => "snapshot clone",
             (true, true) => "volume create",
         };
-        Self { kind, volume: name.to_string(), snapshot: spec.snapshot.clone(), url: spec.backup.clone() }
+        let (volume, snapshot, url) = (name.to_string(), spec.snapshot.clone(), spec.backup.clone());
+        Self { kind, volume, snapshot, url, ..Self::default() }
     }
 }
 
@@ -60,6 +95,7 @@ struct State {
     cancel: CancellationToken,
     /// What names its calls of drivers.
     request_id: Mutex<String>,
+    failed: AtomicBool,
 }
 
 /// How far a job was when that changed last.
@@ -93,7 +129,9 @@ impl Jobs {
             moved: Mutex::new(Moved { mark: mark(&Progress::default()), at: Instant::now() }),
             cancel: CancellationToken::new(),
             request_id: Mutex::default(),
+            failed: AtomicBool::new(false),
         });
+        debug_assert!(KINDS.contains(&state.about.kind), "{} is not among the kinds", state.about.kind);
         unpoisoned(self.0.lock()).insert(state.id.clone(), Arc::clone(&state));
         tracing::debug!(job = state.id, kind = state.about.kind, volume = state.about.volume, "began");
         Running { jobs: self.clone(), state }
@@ -174,6 +212,16 @@ impl Running {
     /// Names the job.
     pub fn id(&self) -> &str {
         &self.state.id
+    }
+
+    /// What it is about.
+    pub fn about(&self) -> &About {
+        &self.state.about
+    }
+
+    /// Counts it among those that failed.
+    pub fn failed(&self) {
+        self.state.failed.store(true, Ordering::Relaxed);
     }
 
     /// Set when the job is to stop.
@@ -259,7 +307,8 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         unpoisoned(self.jobs.0.lock()).remove(&self.state.id);
-        METRICS.job_ended(self.state.about.kind, self.state.started.elapsed());
+        let failed = self.state.failed.load(Ordering::Relaxed);
+        METRICS.job_ended(self.state.about.kind, failed, self.state.started.elapsed());
         tracing::debug!(job = self.state.id, kind = self.state.about.kind, "ended");
     }
 }
@@ -324,7 +373,7 @@ mod tests {
     async fn a_job_stalls_once_nothing_moves_and_not_before() {
         const PATIENCE: Duration = Duration::from_secs(2);
         let jobs = Jobs::default();
-        let running = jobs.begin(About::default());
+        let running = jobs.begin(About::volume("restore", "vol1"));
         let report = running.reporter();
         let stalled = std::cell::Cell::new(false);
         let work = async {

@@ -39,6 +39,7 @@ pub struct Metrics {
     driver_seconds: Family<MethodLabels, Histogram, fn() -> Histogram>,
     driver_waiting: Family<DriverName, Gauge>,
     job_seconds: Family<KindLabel, Histogram, fn() -> Histogram>,
+    jobs: Family<JobLabels, Counter>,
     bytes: Family<BytesLabel, Counter>,
     runs: Family<RunLabels, Counter>,
     events: Family<KindLabel, Counter>,
@@ -79,6 +80,12 @@ struct KindLabel {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct JobLabels {
+    kind: String,
+    result: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct BytesLabel {
     what: String,
 }
@@ -113,6 +120,13 @@ impl Bytes {
     }
 }
 
+impl JobLabels {
+    fn new(kind: &str, failed: bool) -> Self {
+        let result = if failed { "failure" } else { "success" };
+        Self { kind: kind.to_owned(), result: result.to_owned() }
+    }
+}
+
 fn of_calls() -> Histogram {
     Histogram::new(CALL_SECONDS)
 }
@@ -130,6 +144,7 @@ impl Metrics {
         let driver_seconds = Family::new_with_constructor(of_calls as fn() -> Histogram);
         let driver_waiting = Family::default();
         let job_seconds = Family::new_with_constructor(of_jobs as fn() -> Histogram);
+        let jobs = Family::default();
         let bytes = Family::default();
         let runs = Family::default();
         let events = Family::default();
@@ -158,6 +173,7 @@ impl Metrics {
             Unit::Seconds,
             Family::clone(&job_seconds),
         );
+        registry.register("jobs", "Jobs that ended", Family::clone(&jobs));
         registry.register_with_unit(
             "data",
             "Bytes of volumes that were backed up, read for it, added to stores, and restored",
@@ -178,6 +194,7 @@ impl Metrics {
             driver_seconds,
             driver_waiting,
             job_seconds,
+            jobs,
             bytes,
             runs,
             events,
@@ -206,8 +223,9 @@ impl Metrics {
     }
 
     /// A job ended.
-    pub fn job_ended(&self, kind: &str, took: Duration) {
+    pub fn job_ended(&self, kind: &str, failed: bool, took: Duration) {
         self.job_seconds.get_or_create(&KindLabel { kind: kind.to_owned() }).observe(took.as_secs_f64());
+        self.jobs.get_or_create(&JobLabels::new(kind, failed)).inc();
     }
 
     /// Data was moved.
@@ -226,6 +244,14 @@ impl Metrics {
     pub fn prepare<'a>(&self, schedules: impl Iterator<Item = &'a str>) {
         for what in [Bytes::BackedUp, Bytes::Read, Bytes::Stored, Bytes::Restored] {
             drop(self.bytes.get_or_create(&BytesLabel { what: what.as_str().to_owned() }));
+        }
+        for kind in crate::jobs::KINDS {
+            for failed in [false, true] {
+                drop(self.jobs.get_or_create(&JobLabels::new(kind, failed)));
+            }
+        }
+        for kind in crate::events::KINDS {
+            drop(self.events.get_or_create(&KindLabel { kind: kind.to_owned() }));
         }
         for schedule in schedules {
             for result in ["success", "failure", "skip"] {

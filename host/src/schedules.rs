@@ -16,6 +16,7 @@ mod view;
 use crate::backups::Backups;
 use crate::events::about;
 use crate::jobs::Jobs;
+use crate::metrics::METRICS;
 use crate::volumes::Volumes;
 use crate::volumes::error::{Error, Result};
 use crate::volumes::locks::unpoisoned;
@@ -198,7 +199,11 @@ impl Schedules {
             async move {
                 match begun {
                     Some(under_way) => inner.spawn(plan, under_way, now, true, cancel).await,
-                    None => run::Outcome::refused(&volume, "a run of this schedule is under way for it"),
+                    None => {
+                        let why = "a run of this schedule is under way for it";
+                        inner.skip(&plan, &volume, why.to_owned());
+                        run::Outcome::refused(&volume, why)
+                    }
                 }
             }
         });
@@ -327,6 +332,12 @@ impl Inner {
             .await
             .unwrap_or_else(|error| Err(std::io::Error::other(error)))
             .map(|()| record)
+    }
+
+    /// Tells of a run that does not take place.
+    fn skip(&self, plan: &Plan, volume: &Name, why: String) {
+        self.tell("schedule.skip", plan, volume, why);
+        METRICS.ran(&plan.schedule.name, "skip");
     }
 
     fn tell(&self, kind: &str, plan: &Plan, volume: &Name, message: String) {

@@ -4,7 +4,7 @@
 //! - [`index`]: every volume and snapshot by name, in memory; [`refresh`]: keeps it true to the drivers.
 //! - [`ledger`]: who uses which volume; [`locks`]: one changing call a volume at a time.
 //! - [`spec`]: what a create asks for, checked against what the driver knows.
-//! - [`create`], `from_snapshot`, `mount`, `remove`, `snapshot`: the operations; [`lookup`]: volumes by name; [`orphans`]: of drivers that failed; [`known`]: their names.
+//! - [`create`], `from_snapshot`, `kept`, `mount`, `remove`, `snapshot`: the operations; [`lookup`]: volumes by name; [`orphans`]: of drivers that failed; [`known`]: their names.
 //! - [`docker_rules`]: what Docker's users may ask for; [`retain`]: what Docker's Remove does to the data of
 //!   single volumes.
 //! - `space`: how full they are; [`error`]: what can go wrong.
@@ -19,6 +19,7 @@ pub mod docker_rules;
 pub mod error;
 mod from_snapshot;
 pub mod index;
+mod kept;
 pub mod known;
 pub mod ledger;
 pub mod locks;

@@ -7,8 +7,12 @@ use convoy_tests::error::Context;
 use convoy_tests::{Error, Result};
 
 /// The root of the repository.
+///
+/// `cargo run` says at run time which clone it runs for. What it said when this program was compiled may be another
+/// clone: cargo takes the program of one for that of another that uses the same target folder.
 pub(crate) fn root() -> PathBuf {
-    let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let compiled_in = || env!("CARGO_MANIFEST_DIR").into();
+    let here = std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(compiled_in, PathBuf::from);
     here.parent().map_or_else(|| here.clone(), PathBuf::from)
 }
 
@@ -40,14 +44,33 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
     if status.success() { Ok(()) } else { Err(Error::Unexpected(format!("{line}: {status}"))) }
 }
 
-/// Builds packages, or with none named every one that is built by default, and gives the directory the programs and
-/// libraries are in.
+/// Chooses every package but ebs, whose EC2 client takes minutes to compile.
+pub(crate) const ALL_BUT_EBS: [&str; 3] = ["--workspace", "--exclude", "convoy-driver-ebs"];
+
+/// Makes the documentation. On the pages of the SDK's types, which authors of drivers read, are no traits of other crates.
+///
+/// # Errors
+/// When it cannot be made, or is as it should not be.
+pub(crate) fn doc() -> Result<()> {
+    run(&[&["doc", "--no-deps"], &ALL_BUT_EBS[..]].concat())?;
+    let page = target().join("doc/convoy_driver_sdk/protocol/struct.Volume.html");
+    let text = std::fs::read_to_string(&page).during(|| format!("cannot read {}", page.display()))?;
+    if text.contains("abi_stable") {
+        return Err(Error::Unexpected(format!("{} has traits of abi_stable", page.display())));
+    }
+    Ok(())
+}
+
+/// Builds packages, or with none named [`ALL_BUT_EBS`], and gives the directory the programs and libraries are in.
 ///
 /// # Errors
 /// When something does not compile.
 pub(crate) fn build_programs(packages: &[&str], release: bool) -> Result<PathBuf> {
     // A driver is a library (cdylib) and a program of its own.
     let mut words = vec!["build", "--lib", "--bins"];
+    if packages.is_empty() {
+        words.extend(ALL_BUT_EBS);
+    }
     words.extend(packages.iter().flat_map(|package| ["--package", package]));
     words.extend(release.then_some("--release"));
     run(&words)?;

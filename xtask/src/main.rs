@@ -57,7 +57,7 @@ fn ci() -> Result<()> {
     dependencies::install()?;
     test::run(&[])?;
     fuzz::run_in_ci()?;
-    cargo::run(&["doc", "--no-deps"])?;
+    cargo::doc()?;
     deny::run()?;
     demo::run()?;
     package::run(&[])

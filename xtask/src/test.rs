@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use convoy_tests::{Error, Result, leaks, peers, programs};
 
-use crate::cargo;
+use crate::cargo::{self, ALL_BUT_EBS};
 
 struct Step {
     name: &'static str,
@@ -20,13 +20,15 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     sweep()?;
     if !arguments.is_empty() {
         cargo::build_programs(&[], false)?;
-        let words = ["nextest", "run"].into_iter().chain(arguments.iter().map(String::as_str));
-        return tests(&words.collect::<Vec<_>>());
+        let words: Vec<_> = arguments.iter().map(String::as_str).collect();
+        return tests(&[&["nextest", "run"], &ALL_BUT_EBS[..], &words].concat());
     }
     let start = Instant::now();
     let mut steps = vec![
         step("style (cargo fmt)", style),
-        step("lints (cargo clippy)", || cargo::run(&["clippy", "--all-targets", "--quiet"])),
+        step("lints (cargo clippy)", || {
+            cargo::run(&[&["clippy", "--all-targets", "--quiet"], &ALL_BUT_EBS[..]].concat())
+        }),
     ];
     let build = step("programs and drivers", || cargo::build_programs(&[], false).map(|_| ()));
     let built = build.result.is_ok();
@@ -36,7 +38,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         steps.push(step("tests (cargo nextest)", || {
             // One more than there are cores: what uses an engine, one test at a time, mostly waits.
             let threads = std::thread::available_parallelism().map_or(2, usize::from) + 1;
-            tests(&["nextest", "run", "--profile", "ci", "--no-fail-fast", "-j", &threads.to_string()])
+            let words = ["nextest", "run", "--profile", "ci", "--no-fail-fast", "-j", &threads.to_string()];
+            tests(&[&words[..], &ALL_BUT_EBS].concat())
         }));
         if cfg!(target_arch = "x86_64") {
             // Of the same packages as before, which are compiled by now: chosen alone, it would have other features.
@@ -52,13 +55,17 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
                 "-j",
                 "4",
             ];
-            steps.push(step("device-mapper, in a virtual machine", || tests(&words)));
+            steps.push(step("device-mapper, in a virtual machine", || {
+                tests(&[&words[..], &ALL_BUT_EBS].concat())
+            }));
         }
-        // Not among the default members, for its EC2 client takes minutes to compile: last, and once.
+        // Its EC2 client takes minutes to compile: last, and once.
         steps.push(step("the ebs driver", || {
             tests(&["nextest", "run", "--package", "convoy-driver-ebs", "--profile", "ci"])
         }));
-        steps.push(step("examples in the documentation", || cargo::run(&["test", "--doc", "--quiet"])));
+        steps.push(step("examples in the documentation", || {
+            cargo::run(&[&["test", "--doc", "--quiet"], &ALL_BUT_EBS[..]].concat())
+        }));
     }
     steps.push(step("nothing left behind", sweep));
     summary(&steps, start.elapsed().as_secs_f64())

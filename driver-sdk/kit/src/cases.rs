@@ -11,6 +11,7 @@ mod crash;
 mod data;
 mod end;
 mod identity;
+mod kept;
 mod listing;
 mod restore;
 mod snapshots;
@@ -24,6 +25,8 @@ pub(crate) enum Need {
     Process,
     /// An option whose value is secret.
     Secret,
+    /// A create option by which a volume adopts data.
+    Adopted,
 }
 
 /// A case.
@@ -43,7 +46,7 @@ macro_rules! cases {
 }
 
 use Capability as C;
-use Need::{Can, Process, Secret};
+use Need::{Adopted, Can, Process, Secret};
 
 cases! {
     "identity.hello" "says hello, and nothing before" [Process] identity::hello;
@@ -66,6 +69,8 @@ cases! {
     "volume.size" "enforces the size" [Can(C::Sized)] volumes::size;
     "volume.born" "keeps the time of creation" [] volumes::born;
     "volume.keep" "forgets a volume and keeps its data" [] volumes::keep;
+    "volume.adopted" "keeps the data that a volume adopted" [Adopted] volumes::adopted;
+    "volume.kept" "tells and deletes what it keeps" [Can(C::Kept)] kept::life;
     "volume.resize-offline" "grows a volume that is not mounted" [Can(C::ResizeOffline), Can(C::Sized)] volumes::resize_offline;
     "volume.resize-online" "grows a volume that is mounted" [Can(C::ResizeOnline), Can(C::Sized)] volumes::resize_online;
     "list.pages" "lists in pages, sorted" [] listing::pages;
@@ -85,6 +90,7 @@ cases! {
     "copy.clone" "makes an independent volume of a snapshot" [Can(C::Snapshots), Can(C::Clone)] copies::clone;
     "copy.kept" "clones over nothing" [Can(C::Snapshots), Can(C::Clone)] copies::kept;
     "copy.revert" "goes back to a snapshot" [Can(C::Snapshots), Can(C::Revert)] copies::revert;
+    "copy.revert-ended" "goes back whole or not at all when the call is ended" [Can(C::Snapshots), Can(C::Revert)] copies::revert_ended;
     "copy.check" "finds nothing wrong where nothing is" [Can(C::Check)] copies::check;
     "backup.life" "keeps a backup of its own beyond snapshot and volume" [Can(C::Snapshots), Can(C::NativeBackup)] backups::life;
     "backup.unknown" "does not know backups that are not there" [Can(C::NativeBackup)] backups::unknown;
@@ -105,6 +111,7 @@ cases! {
     "crash.clone" "survives a kill in the midst of volume.clone" [Process, Can(C::Snapshots), Can(C::Clone)] crash::clone;
     "crash.revert" "survives a kill in the midst of volume.revert" [Process, Can(C::Snapshots), Can(C::Revert)] crash::revert;
     "crash.backup" "survives a kill in the midst of backup.create and of a restore of it" [Process, Can(C::Snapshots), Can(C::NativeBackup)] crash::backup;
+    "crash.tidy" "removes what calls made that were cut off" [Process] crash::tidy;
     "crash.open" "survives a kill in the midst of driver.open" [Process] crash::open;
     "end.goodbye" "finishes what is under way and exits with 0" [Process] end::goodbye;
     "end.hangup" "exits when its host is gone" [Process] end::hangup;

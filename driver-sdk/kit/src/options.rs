@@ -9,6 +9,7 @@ use std::time::Duration;
 pub struct Options {
     pub(crate) driver: BTreeMap<String, String>,
     pub(crate) create: BTreeMap<String, String>,
+    pub(crate) adopted: BTreeMap<String, String>,
     pub(crate) size: Option<u64>,
     pub(crate) cases: Vec<String>,
     pub(crate) limit: Duration,
@@ -21,6 +22,7 @@ impl Default for Options {
         Self {
             driver: BTreeMap::new(),
             create: BTreeMap::new(),
+            adopted: BTreeMap::new(),
             size: None,
             cases: Vec::new(),
             limit: Duration::from_secs(60),
@@ -42,6 +44,14 @@ impl Options {
     #[must_use]
     pub fn create_option(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.create.insert(name.into(), value.into());
+        self
+    }
+
+    /// A create option that names a directory whose data the volume adopts, and `volume.delete` keeps. The kit makes the
+    /// directory before the volume and removes it at the end; `{name}` in its path stands for the name of the volume.
+    #[must_use]
+    pub fn adopt(mut self, name: impl Into<String>, directory: impl Into<String>) -> Self {
+        self.adopted.insert(name.into(), directory.into());
         self
     }
 

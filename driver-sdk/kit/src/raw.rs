@@ -15,7 +15,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// The hello of a host.
-const HELLO: &str = r#"{"protocol":"convoy-driver","version":"1.2","features":["cancel","progress","log","goodbye"],"software":"convoy-driver-kit","log_level":"trace"}"#;
+const HELLO: &str = r#"{"protocol":"convoy-driver","version":"1.3","features":["cancel","progress","log","goodbye"],"software":"convoy-driver-kit","log_level":"trace"}"#;
 /// How long a driver may take to end after it was told to.
 pub(crate) const END: Duration = Duration::from_secs(10);
 

@@ -72,6 +72,9 @@ rules! {
     R48 RESTORE_OPTIONS "What `snapshot.open` gives as `restore_options`, `restore.prepare` takes as options.";
     R49 PROBE "`driver.probe` says `healthy` as long as volumes can be made.";
     R50 BORN "The creation time of a volume or snapshot never changes.";
+    R51 TIDY "What a call that was cut off made in the driver's directories is gone after the next `driver.open`, unless the call was finished.";
+    R52 ADOPTED "Data that was there before its volume is kept by `volume.delete`, and is in the volume when a create of that name adopts it again.";
+    R53 KEPT "`kept.list` tells what `volume.delete` with `reference_only` kept, and no volume; `kept.delete` deletes it, and never a volume; repeated it answers `not_found`.";
 }
 
 /// The rule of a number: `R12`.

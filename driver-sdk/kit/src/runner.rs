@@ -257,6 +257,11 @@ impl Need {
             Self::Process => {
                 (!kit.is_process()).then(|| "for processes: test the driver as one, too".to_owned())
             }
+            Self::Adopted => kit
+                .options
+                .adopted
+                .is_empty()
+                .then(|| "no create option was given by which a volume adopts data (--adopt)".to_owned()),
             Self::Secret => {
                 let description = kit.handle().description().clone();
                 let secret =

@@ -1,6 +1,6 @@
 //! The driver under test.
 
-use crate::check::{Outcome, done, fail, told};
+use crate::check::{Outcome, done, fail, io, told};
 use crate::leaks::Held;
 use crate::options::Options;
 use crate::rules;
@@ -55,6 +55,8 @@ struct Made {
     readings: BTreeSet<String>,
     restores: BTreeSet<String>,
     backups: BTreeSet<String>,
+    /// What volumes have adopted.
+    directories: BTreeSet<PathBuf>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -236,10 +238,16 @@ impl Subject {
         CreateVolume { name: name.clone(), size: self.options.size, options: self.create_options(name) }
     }
 
-    /// The options of a volume: `{name}` in a value stands for its name.
+    /// The options of a volume: `{name}` in a value stands for its name. The directories that it adopts are there.
     pub(crate) fn create_options(&self, name: &Name) -> BTreeMap<String, String> {
         let filled = |(key, value): (&String, &String)| (key.clone(), value.replace("{name}", name));
-        self.options.create.iter().map(filled).collect()
+        let adopted = self.options.adopted.iter().map(filled).inspect(|(_, directory)| {
+            // One that is there is not the kit's to remove. One that cannot be made the driver refuses.
+            if std::fs::create_dir(directory).is_ok() {
+                lock(&self.made).directories.insert(directory.into());
+            }
+        });
+        self.options.create.iter().map(filled).chain(adopted).collect()
     }
 
     /// A new volume.
@@ -330,6 +338,10 @@ impl Subject {
                 answer => done(rules::BACKUP, "backup.delete", answer).map(drop)?,
             }
         }
+        for directory in made.directories {
+            let removed = std::fs::remove_dir_all(&directory);
+            io(rules::ADOPTED, format_args!("remove {}, which was adopted", directory.display()), removed)?;
+        }
         Ok(())
     }
 
@@ -365,7 +377,7 @@ impl Subject {
 
     /// The directories and devices that the driver was told of: what is mounted or lies in them, or is made of them, is
     /// its own.
-    fn places(&self) -> Vec<PathBuf> {
+    pub(crate) fn places(&self) -> Vec<PathBuf> {
         let named = self
             .open
             .options

@@ -70,7 +70,7 @@ def snapshot_path(volume, snapshot):
 
 
 def no_options(request):
-    unknown = [name for name in request.get("options", {}) if name != "backup"]
+    unknown = [name for name in request.get("options", {}) if name not in ("backup", "path")]
     if unknown:
         raise Refused("invalid_argument", f"unknown option {unknown[0]}")
 
@@ -116,7 +116,10 @@ def build(method, place, fill):
         return fill(place)
     directory, name = os.path.split(place)
     aside = os.path.join(directory, "." + name)
+    if LIE == "untidy":
+        aside += uuid.uuid4().hex
     os.mkdir(aside)
+    time.sleep(NAP if LIE == "untidy" else 0)
     fill(aside)
     os.rename(aside, place)
     sync(directory)
@@ -145,10 +148,13 @@ def shuffle(method, data):
         os.rename(away, data)
 
 
-def filled(data=None, size=None):
-    """What a new volume has in it."""
+def filled(data=None, size=None, adopted=None):
+    """What a new volume has in it: its own data, or what it adopts, which it has by a link."""
     def fill(place):
-        copy(data, os.path.join(place, "data")) if data else os.mkdir(os.path.join(place, "data"))
+        if adopted:
+            os.symlink(adopted, os.path.join(place, "data"))
+        else:
+            copy(data, os.path.join(place, "data")) if data else os.mkdir(os.path.join(place, "data"))
         os.mkdir(os.path.join(place, "snapshots"))
         write((size or 64 << 20) if SIZED else 0, place, "size")
     return fill
@@ -171,7 +177,7 @@ def describe(_):
     capabilities = ["snapshots", "read_tree", "restore_tree", "clone", "revert", "native_backup"]
     return {"name": "liar", "version": uuid.uuid4().hex if LIE == "fickle" else "1", "protocol": "1.1",
             "capabilities": capabilities + (["sized", "resize_offline"] if SIZED else []), "options": options,
-            "create_options": []}
+            "create_options": [{"name": "path", "help": "a directory to adopt", "required": False, "secret": False}]}
 
 
 def opened(request):
@@ -198,6 +204,8 @@ def opened(request):
 
 
 def tidy(directory):
+    if LIE == "untidy":
+        return
     for left in os.listdir(directory) if os.path.isdir(directory) else []:
         if left.startswith("."):
             shutil.rmtree(os.path.join(directory, left))
@@ -207,7 +215,11 @@ def create(request):
     no_options(request)
     name, url = free(request["name"]), request.get("options", {}).get("backup")
     data = os.path.join(backup_path(url), "data") if url is not None else None
-    build("volume.create", path(name), filled(data, request.get("size")))
+    build("volume.create", path(name), filled(data, request.get("size"), request.get("options", {}).get("path")))
+    kept = under("hoard", name)
+    if os.path.isdir(kept):
+        os.rmdir(path(name, "data"))
+        os.rename(kept, path(name, "data"))
     state["memory"].add(name)
     return volume(name)
 
@@ -218,6 +230,11 @@ def delete(request):
         raise Refused("unsupported", "data is not kept")
     if name in [of for of, _ in state["open"].values()]:
         raise Refused("in_use", f"a snapshot of {name} is open")
+    if LIE == "greedy":
+        shutil.rmtree(os.path.realpath(path(name, "data")))
+    if LIE == "hoarding":
+        os.makedirs(under("hoard"), exist_ok=True)
+        copy(path(name, "data"), under("hoard", name))
     unmake("volume.delete", path(name))
     state["memory"].discard(name)
     for backup in visible("backups") if LIE == "attached" else []:

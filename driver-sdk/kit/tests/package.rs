@@ -27,7 +27,7 @@ fn the_crates_for_authors_can_be_published() {
         assert!(file.is_file(), "{}", file.display());
     }
     let files = cargo(&["package", "--offline", "--allow-dirty", "--list", "--package", "convoy-driver-sdk"]);
-    assert!(files.lines().any(|file| file == "schema/1.2.json"), "{files}");
+    assert!(files.lines().any(|file| file == "schema/1.3.json"), "{files}");
     let metadata = cargo(&["metadata", "--offline", "--no-deps", "--format-version", "1"]);
     let metadata: serde_json::Value = serde_json::from_str(&metadata).unwrap();
     for package in metadata["packages"].as_array().unwrap() {

@@ -160,14 +160,22 @@ pub struct ListVolumes {
 impl ListVolumes {
     /// Of all names, in any order, those of the page asked for, and whether more follow.
     pub fn page(&self, names: impl IntoIterator<Item = Name>) -> (Vec<Name>, bool) {
-        let after = |name: &Name| self.after.as_ref().is_none_or(|after| name > after);
-        let mut names: Vec<_> = names.into_iter().filter(after).collect();
-        names.sort_unstable();
-        let limit = self.limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
-        let more = names.len() > limit;
-        names.truncate(limit);
-        (names, more)
+        page(self.after.as_ref(), self.limit, names)
     }
+}
+
+/// Of all names those after one, sorted, at most so many; and whether more follow.
+pub(super) fn page(
+    after: Option<&Name>,
+    limit: Option<u32>,
+    names: impl IntoIterator<Item = Name>,
+) -> (Vec<Name>, bool) {
+    let mut names: Vec<_> = names.into_iter().filter(|name| after.is_none_or(|after| name > after)).collect();
+    names.sort_unstable();
+    let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
+    let more = names.len() > limit;
+    names.truncate(limit);
+    (names, more)
 }
 
 /// A page of volumes.

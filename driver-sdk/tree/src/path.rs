@@ -7,6 +7,7 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use percent_encoding::{percent_decode_str, percent_encode_byte};
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -108,37 +109,23 @@ fn escape(bytes: &[u8]) -> Cow<'_, str> {
         for c in chunk.valid().chars() {
             if c == '%' || c.is_control() {
                 let mut buffer = [0; 4];
-                c.encode_utf8(&mut buffer).bytes().for_each(|b| escape_byte(&mut out, b));
+                out.extend(c.encode_utf8(&mut buffer).bytes().map(percent_encode_byte));
             } else {
                 out.push(c);
             }
         }
-        chunk.invalid().iter().for_each(|b| escape_byte(&mut out, *b));
+        out.extend(chunk.invalid().iter().map(|b| percent_encode_byte(*b)));
     }
     Cow::Owned(out)
 }
 
-fn escape_byte(out: &mut String, byte: u8) {
-    use std::fmt::Write as _;
-    // Writing to a string cannot fail.
-    let _ = write!(out, "%{byte:02X}");
-}
-
 fn unescape(text: &str) -> Result<Vec<u8>, PathError> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut bytes = text.bytes();
-    let digit = |b: Option<u8>| b.and_then(|b| char::from(b).to_digit(16)).and_then(|d| u8::try_from(d).ok());
-    while let Some(byte) = bytes.next() {
-        if byte == b'%' {
-            match (digit(bytes.next()), digit(bytes.next())) {
-                (Some(high), Some(low)) => out.push(high << 4 | low),
-                _ => return Err(PathError::Escape(text.to_owned())),
-            }
-        } else {
-            out.push(byte);
-        }
+    let whole =
+        |at: usize| text.get(at + 1..at + 3).is_some_and(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()));
+    if !text.match_indices('%').all(|(at, _)| whole(at)) {
+        return Err(PathError::Escape(text.to_owned()));
     }
-    Ok(out)
+    Ok(percent_decode_str(text).collect())
 }
 
 impl Serialize for RawBytes {

@@ -66,6 +66,8 @@ pub struct WalkEntry {
     /// Something else is mounted here, which the walk leaves alone: the entry is a directory that is not entered, or an
     /// empty file.
     pub mount_point: bool,
+    /// Bytes that it takes up on the disk, whatever its size says; 0 of a mount point.
+    pub allocated: u64,
     dir: Arc<Dir>,
     name: Box<[u8]>,
 }
@@ -75,8 +77,10 @@ impl WalkEntry {
     pub(crate) fn at(stack: &mut DirStack<()>, path: RelPath) -> io::Result<Self> {
         let (parent, name) = path.split().ok_or(io::ErrorKind::NotFound)?;
         let (dir, name) = (stack.go(&parent)?, Box::from(name));
-        let entry = Entry::from_statx(path, &dir.stat(&name)?).ok_or(io::ErrorKind::NotFound)?;
-        Ok(Self { entry, mount_point: false, dir, name })
+        let stat = dir.stat(&name)?;
+        let entry = Entry::from_statx(path, &stat).ok_or(io::ErrorKind::NotFound)?;
+        let allocated = allocated(&stat);
+        Ok(Self { entry, mount_point: false, allocated, dir, name })
     }
 
     /// Opens the contents of a regular file and gives its metadata at that moment, attributes included: the name may by now
@@ -188,7 +192,13 @@ impl Walk {
         if let Some(top) = self.stack.top() {
             *top = names;
         }
-        Ok(Found::Entry(WalkEntry { entry, mount_point: false, dir: root, name: Box::from(&b"."[..]) }))
+        Ok(Found::Entry(WalkEntry {
+            entry,
+            mount_point: false,
+            allocated: allocated(&stat),
+            dir: root,
+            name: Box::from(&b"."[..]),
+        }))
     }
 
     /// The names in a directory, as far as there is memory for them.
@@ -249,7 +259,8 @@ impl Walk {
                 if entry.is_dir() && !mount_point {
                     self.enter = Some((Arc::clone(&dir), name.clone()));
                 }
-                Ok(Found::Entry(WalkEntry { entry, mount_point, dir, name }))
+                let allocated = if mount_point { 0 } else { allocated(&stat) };
+                Ok(Found::Entry(WalkEntry { entry, mount_point, allocated, dir, name }))
             }
             Err(e) if gone(&e) => Ok(Found::Vanished(path)),
             Err(e) => refused_or(path, "read", e),
@@ -308,6 +319,11 @@ impl Iterator for Walk {
             });
         }
     }
+}
+
+/// The kernel counts in units of 512 bytes, whatever the file system does.
+fn allocated(stat: &Statx) -> u64 {
+    stat.stx_blocks.saturating_mul(512)
 }
 
 impl Entry {

@@ -10,9 +10,10 @@ use crate::store::{DRIVER, Store};
 use crate::tools::{MetadataReader, Tools};
 use convoy_driver_sdk::protocol::{
     AbortRestore, Capability, Check, Checked, CloneVolume, CloseSnapshot, CreateSnapshot, CreateVolume,
-    DeleteSnapshot, DeleteVolume, Description, Extents, FinishRestore, GetSnapshot, GetVolume, ListExtents,
-    ListVolumes, ListedVolumes, MountVolume, Mounted, Open, OpenSnapshot, Opened, OpenedSnapshot,
-    PrepareRestore, PreparedRestore, Probed, ResizeVolume, RevertVolume, Snapshot, UnmountVolume, Volume,
+    DeleteKept, DeleteSnapshot, DeleteVolume, Description, Extents, FinishRestore, GetSnapshot, GetVolume,
+    ListExtents, ListKept, ListVolumes, ListedKept, ListedVolumes, MountVolume, Mounted, Open, OpenSnapshot,
+    Opened, OpenedSnapshot, PrepareRestore, PreparedRestore, Probed, ResizeVolume, RevertVolume, Snapshot,
+    UnmountVolume, Volume,
 };
 use convoy_driver_sdk::{Context, Driver, DriverError, ErrorKind, Name, PROTOCOL_VERSION, Result};
 use std::collections::BTreeMap;
@@ -23,6 +24,7 @@ use std::time::{Duration, Instant};
 mod check;
 mod clones;
 mod health;
+mod kept;
 mod mounts;
 mod open;
 mod restore;
@@ -234,6 +236,7 @@ impl Driver for DeviceMapper {
                 Capability::Clone,
                 Capability::Revert,
                 Capability::Check,
+                Capability::Kept,
             ]
             .into(),
             options: options::specs(),
@@ -292,6 +295,14 @@ impl Driver for DeviceMapper {
 
     fn revert_volume(&self, request: RevertVolume, context: &Context) -> Result<Volume> {
         self.revert(&request, context)
+    }
+
+    fn list_kept(&self, request: ListKept, _context: &Context) -> Result<ListedKept> {
+        Ok(self.list_kept(&request))
+    }
+
+    fn delete_kept(&self, request: DeleteKept, context: &Context) -> Result<()> {
+        self.delete_kept(&request.name, context)
     }
 
     fn create_snapshot(&self, request: CreateSnapshot, context: &Context) -> Result<Snapshot> {

@@ -9,6 +9,7 @@ use convoy_driver_sdk::{DriverError, ErrorKind, Name, Timestamp, atomic};
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Bound;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -41,6 +42,8 @@ pub struct Store {
 struct Index {
     volumes: BTreeMap<Name, Slot>,
     kept: BTreeMap<Name, VolumeRecord>,
+    /// Records of kept volumes that cannot be read, and why.
+    unreadable_kept: BTreeMap<Name, String>,
 }
 
 /// A page of volumes, and whether more follow.
@@ -77,7 +80,10 @@ impl Store {
         for (name, record) in listing_kept.records {
             match record.map_err(|error| error.to_string()).and_then(|found| named(found, &name)) {
                 Ok(record) => drop(index.kept.insert(name, record)),
-                Err(damage) => warnings.push(damage),
+                Err(damage) => {
+                    warnings.push(damage.clone());
+                    index.unreadable_kept.insert(name, damage);
+                }
             }
         }
         let misnamed = listing.misnamed.iter().chain(&listing_kept.misnamed);
@@ -103,7 +109,9 @@ impl Store {
 
     /// Whether some record cannot be read, so that it is not known which ids it names.
     pub fn has_unreadable(&self) -> bool {
-        self.read().volumes.values().any(|slot| matches!(slot, Slot::Unreadable(_)))
+        let index = self.read();
+        let volumes = index.volumes.values().any(|slot| matches!(slot, Slot::Unreadable(_)));
+        volumes || !index.unreadable_kept.is_empty()
     }
 
     /// Every id a record names.
@@ -195,7 +203,8 @@ impl Store {
             let text = format!("a volume {name} exists already");
             return Err(DriverError::new(ErrorKind::AlreadyExists, text).into());
         }
-        if self.kept(name).is_some() {
+        let kept = self.kept_or_damage(name).transpose();
+        if kept.map_err(|damage| DriverError::new(ErrorKind::DataLoss, damage))?.is_some() {
             let text = format!("the data of a volume {name} was kept when it was deleted by reference");
             let hint = format!(
                 "`convoy create {name}` brings it back; then it can be used, or deleted with its data"
@@ -208,6 +217,37 @@ impl Store {
     /// The record of a volume whose data was kept.
     pub fn kept(&self, name: &Name) -> Option<VolumeRecord> {
         self.read().kept.get(name).cloned()
+    }
+
+    /// The records of all volumes whose data was kept, or why they cannot be read.
+    pub fn all_kept(&self) -> BTreeMap<Name, Result<VolumeRecord, String>> {
+        let index = self.read();
+        let known = index.kept.iter().map(|(name, record)| (name.clone(), Ok(record.clone())));
+        let damaged = index.unreadable_kept.iter().map(|(name, damage)| (name.clone(), Err(damage.clone())));
+        known.chain(damaged).collect()
+    }
+
+    /// The record of a volume whose data was kept, or why it cannot be read.
+    pub fn kept_or_damage(&self, name: &Name) -> Option<Result<VolumeRecord, String>> {
+        let index = self.read();
+        let known = index.kept.get(name).map(|record| Ok(record.clone()));
+        known.or_else(|| index.unreadable_kept.get(name).map(|damage| Err(damage.clone())))
+    }
+
+    /// Since when: the rename that keeps it changes its file.
+    pub fn kept_since(&self, name: &Name) -> Option<Timestamp> {
+        let file = std::fs::metadata(self.kept.path(name)).ok()?;
+        Some(Timestamp::from_unix(file.ctime()))
+    }
+
+    /// Forgets what was kept of a volume.
+    ///
+    /// # Errors
+    /// [`Error::Record`].
+    pub fn forget_kept(&self, name: &Name) -> Result<()> {
+        self.kept.delete(name)?;
+        self.write().kept.remove(name);
+        Ok(())
     }
 
     /// How many volumes' data is kept.

@@ -8,16 +8,16 @@ use std::sync::{Mutex, PoisonError};
 use convoy_driver_sdk::mountinfo::MountTable;
 use convoy_driver_sdk::protocol::{
     AbortRestore, Capability, Check, Checked, CloneVolume, CloseSnapshot, CreateSnapshot, CreateVolume,
-    DeleteSnapshot, DeleteVolume, Description, FinishRestore, GetVolume, ListVolumes, ListedVolumes,
-    MountVolume, Mounted, Open, OpenSnapshot, Opened, OpenedSnapshot, PrepareRestore, PreparedRestore,
-    Probed, ResizeVolume, RevertVolume, Snapshot, UnmountVolume, Volume,
+    DeleteKept, DeleteSnapshot, DeleteVolume, Description, FinishRestore, GetVolume, ListKept, ListVolumes,
+    ListedKept, ListedVolumes, MountVolume, Mounted, Open, OpenSnapshot, Opened, OpenedSnapshot,
+    PrepareRestore, PreparedRestore, Probed, ResizeVolume, RevertVolume, Snapshot, UnmountVolume, Volume,
 };
 use convoy_driver_sdk::records::RecordStore;
 use convoy_driver_sdk::{Context, Driver, DriverError, Name, PROTOCOL_VERSION, Result, atomic};
 
 use crate::error::{VfsError, VfsResult, io_error};
 use crate::layout::Layout;
-use crate::listing::Seen;
+use crate::listing::{KEPT, Seen};
 use crate::locks::Locks;
 use crate::options::{DriverOptions, create_options, driver_options};
 use crate::record::VolumeRecord;
@@ -39,6 +39,8 @@ const DIR_MODE: u32 = 0o700;
 pub struct VfsDriver {
     pub(crate) layout: Layout,
     pub(crate) default_size: u64,
+    /// Whether a size that the file system cannot enforce is refused.
+    pub(crate) strict_size: bool,
     pub(crate) records: RecordStore<VolumeRecord>,
     /// Records of volumes that were deleted but for their data.
     pub(crate) kept: RecordStore<VolumeRecord>,
@@ -56,15 +58,16 @@ pub struct VfsDriver {
 
 impl VfsDriver {
     fn start(request: Open) -> VfsResult<(Self, Opened)> {
-        let DriverOptions { layout, default_size, unsaved } =
+        let DriverOptions { layout, default_size, strict_size, unsaved } =
             DriverOptions::parse(request.root, &request.options, request.override_saved)?;
         let config = layout.config();
         atomic::create_dir(&layout.path, DIR_MODE).map_err(io_error("make the directory", &layout.path))?;
         let sheltered = shelter::take(&layout.path)?;
         let driver = Self {
             default_size,
+            strict_size,
             records: RecordStore::volumes(&config, "vfs")?,
-            kept: RecordStore::open(&config, "vfs_kept_", ".json")?,
+            kept: RecordStore::open(&config, KEPT, ".json")?,
             shared: !is_local(&layout.path),
             locks: Locks::new(layout.lock()),
             names: DirSync::new(layout.path.clone()),
@@ -90,6 +93,7 @@ impl VfsDriver {
         let mut reconciler = Reconciler {
             layout: &self.layout,
             records: &self.records,
+            kept: &self.kept,
             locks: &self.locks,
             workspace: &self.workspace,
             done: Vec::new(),
@@ -166,6 +170,7 @@ impl Driver for VfsDriver {
                 Capability::Clone,
                 Capability::Revert,
                 Capability::Check,
+                Capability::Kept,
             ]),
             options: driver_options(),
             create_options: create_options(),
@@ -239,6 +244,14 @@ impl Driver for VfsDriver {
 
     fn revert_volume(&self, request: RevertVolume, context: &Context) -> Result<Volume> {
         Ok(self.revert(&request, context)?)
+    }
+
+    fn list_kept(&self, request: ListKept, context: &Context) -> Result<ListedKept> {
+        Ok(self.list_kept(&request, context)?)
+    }
+
+    fn delete_kept(&self, request: DeleteKept, context: &Context) -> Result<()> {
+        Ok(self.delete_kept(&request, context)?)
     }
 
     fn create_snapshot(&self, request: CreateSnapshot, context: &Context) -> Result<Snapshot> {

@@ -9,6 +9,8 @@ use convoy_driver_sdk::records::RecordError;
 use convoy_driver_sdk::tree::{Losses, TreeError};
 use convoy_driver_sdk::{DriverError, ErrorKind, Name};
 
+use crate::quota::{LEAST, Obstacle};
+
 pub(crate) type VfsResult<T> = Result<T, VfsError>;
 
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +43,10 @@ pub(crate) enum VfsError {
     NotADirectory(PathBuf),
     #[error("data is kept at {} from an earlier volume of that name", .0.display())]
     KeptData(PathBuf),
+    #[error("nothing is kept of a volume {0}")]
+    NothingKept(Name),
+    #[error("the data of {volume} at {} was not made by convoy", path.display())]
+    NotOurs { volume: Name, path: PathBuf },
     #[error("{} is mounted inside the volume", .0.display())]
     MountedInside(PathBuf),
     #[error("option {name} is {value:?}: expected {expected}")]
@@ -57,8 +63,12 @@ pub(crate) enum VfsError {
     /// 0.5's words, which scripts know.
     #[error("VFS doesn't support specified mount point")]
     MountPoint,
-    #[error("volume {0} has no size that could be changed: it is a directory")]
-    NoSize(Name),
+    #[error("the size of volume {volume} cannot be enforced: {obstacle}")]
+    NotEnforced { volume: Name, obstacle: Obstacle },
+    #[error("volume {volume} holds {used} bytes, more than the {size} that it may have")]
+    TooMuch { volume: Name, used: u64, size: u64 },
+    #[error("a size of {0} bytes is too small: expected at least {LEAST}")]
+    TooSmall(u64),
     #[error("volume {volume} has {size} bytes, which cannot become fewer ({wanted})")]
     Shrink { volume: Name, size: u64, wanted: u64 },
     #[error("a restore into a vfs volume is a restore of a directory tree, not of a block device")]
@@ -104,7 +114,15 @@ impl From<VfsError> for DriverError {
         let text = error.to_string();
         let new = |kind| Self::new(kind, text.clone());
         match error {
-            VfsError::NoVolume(_) | VfsError::NoSnapshot { .. } | VfsError::NoRestore(_) => new(ErrorKind::NotFound),
+            VfsError::NoVolume(_)
+            | VfsError::NothingKept(_)
+            | VfsError::NoSnapshot { .. }
+            | VfsError::NoRestore(_) => new(ErrorKind::NotFound),
+            VfsError::NotOurs { volume, path } => new(ErrorKind::InvalidArgument).hint(format!(
+                "move {} away, and repeat this for what is left; or make it a volume again and delete that with its \
+                 data: `convoy create {volume}`, `convoy delete {volume}`",
+                path.display()
+            )),
             VfsError::VolumeExists(_) | VfsError::SnapshotExists { .. } => new(ErrorKind::AlreadyExists),
             VfsError::KeptData(path) => new(ErrorKind::AlreadyExists).hint(format!(
                 "create the volume without a backup to use that data again, or move {} away, or restore under another name",
@@ -141,12 +159,15 @@ impl From<VfsError> for DriverError {
             )),
             VfsError::MountPoint => new(ErrorKind::Unsupported)
                 .hint("a vfs volume is used where it is: mount it without a mount point"),
-            VfsError::NoSize(_) => new(ErrorKind::Unsupported)
-                .hint("only a volume made for a virtual machine (--vm) has a size; others use what the file system has"),
+            VfsError::NotEnforced { obstacle, .. } => new(ErrorKind::Unsupported).hint(obstacle.hint()),
+            VfsError::TooMuch { .. } => {
+                new(ErrorKind::Exhausted).hint("give a larger size, or delete files first")
+            }
             VfsError::BlockRestore | VfsError::Refused { .. } => new(ErrorKind::Unsupported),
             VfsError::Reserved
             | VfsError::NotADirectory(_)
             | VfsError::BadOption { .. }
+            | VfsError::TooSmall(_)
             | VfsError::Shrink { .. } => new(ErrorKind::InvalidArgument),
             VfsError::NoImage | VfsError::BadState { .. } => new(ErrorKind::DataLoss),
             VfsError::Io { action, path, source } => {

@@ -14,6 +14,10 @@ use crate::error::{VfsError, VfsResult, io_error};
 /// As long as the coarsest clock of a file system ticks (FAT: two seconds), and a little.
 const SETTLED: Duration = Duration::from_millis(2100);
 
+/// What the files of records begin with: of volumes, and of what was kept of them.
+pub(crate) const VOLUMES: &str = "vfs_volume_";
+pub(crate) const KEPT: &str = "vfs_kept_";
+
 /// The state of the directory of records, and since when it is known.
 #[derive(Debug)]
 pub(crate) struct Seen {
@@ -29,15 +33,13 @@ impl VfsDriver {
             return Ok(ListedVolumes { unchanged: true, generation, ..ListedVolumes::default() });
         }
         let mut listed = ListedVolumes { generation, ..ListedVolumes::default() };
-        let mut names = self.names(&mut listed.warnings)?;
-        if let Some(after) = &request.after {
-            names.retain(|name| name > after);
+        let names = self.names(VOLUMES, &mut listed.warnings)?;
+        if request.after.is_some() {
             // They were on the first page.
             listed.warnings.clear();
         }
-        let limit = request.limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
-        listed.more = names.len() > limit;
-        names.truncate(limit);
+        let (names, more) = request.page(names);
+        listed.more = more;
         for name in names {
             match self.record(&name) {
                 Ok(Some(record)) => listed.volumes.push(self.volume(&record)),
@@ -49,14 +51,14 @@ impl VfsDriver {
         Ok(listed)
     }
 
-    /// The names of all records, sorted.
-    fn names(&self, warnings: &mut Vec<String>) -> VfsResult<Vec<Name>> {
+    /// The names of all records whose files begin so, sorted.
+    pub(crate) fn names(&self, prefix: &str, warnings: &mut Vec<String>) -> VfsResult<Vec<Name>> {
         let config = self.layout.config();
         let failed = io_error("read the directory", &config);
         let mut names = Vec::new();
         for entry in fs::read_dir(&config).map_err(|e| self.gone(e))? {
             let file = entry.map_err(&failed)?.file_name();
-            let stem = file.to_str().and_then(|f| f.strip_prefix("vfs_volume_")?.strip_suffix(".json"));
+            let stem = file.to_str().and_then(|f| f.strip_prefix(prefix)?.strip_suffix(".json"));
             match stem.map(Name::parse) {
                 None => {}
                 Some(Ok(name)) => names.push(name),

@@ -54,6 +54,9 @@ pub(crate) struct VolumeRecord {
     /// Not in 0.5. Kept data that becomes a volume again is the same one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) incarnation: Option<Incarnation>,
+    /// Whether the directory was there before it became a volume: what is in it is not convoy's. Not in 0.5.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) adopted: bool,
     /// Not in 0.5.
     #[serde(default, deserialize_with = "known_format")]
     pub(crate) format: u32,
@@ -93,6 +96,7 @@ impl VolumeRecord {
             created_time: Timestamp::now(),
             snapshots: BTreeMap::new(),
             incarnation: Some(Incarnation::new()),
+            adopted: false,
             format: FORMAT,
             further: BTreeMap::new(),
         }

@@ -9,12 +9,15 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use convoy_driver_sdk::atomic;
-use convoy_driver_sdk::tree::{Found, TreeError, WalkOptions, remove_tree_while, walk};
+use convoy_driver_sdk::tree::{TreeError, remove_tree_while};
 
 use crate::error::{VfsResult, io_error};
+use crate::measure::Budget;
+use crate::quota;
+use crate::workspace::DATA;
 
 /// How often a removal may end the process that does it.
 pub(crate) const ATTEMPTS: u32 = 3;
@@ -57,6 +60,7 @@ impl Trash {
             tracing::warn!(%error, "cannot begin to remove what was deleted: the next start will");
             return;
         }
+        quota::release(&self.path().join(DATA));
         let removed = remove_tree_while(&self.path(), keep_going);
         let told = match removed {
             Ok(()) => Ok(()),
@@ -144,26 +148,10 @@ fn why(dir: &Path) -> String {
 
 /// Bytes in files, as far as they can be added up in a moment.
 fn size(dir: &Path) -> String {
-    let end = Instant::now() + COUNTING;
-    let Ok(entries) = walk(dir, WalkOptions { xattrs: false, ..WalkOptions::default() }) else {
-        return "an unknown number of bytes".to_owned();
-    };
-    let (mut bytes, mut all) = (0_u64, true);
-    for (number, found) in entries.enumerate() {
-        if number >= COUNTED || Instant::now() >= end {
-            all = false;
-            break;
-        }
-        match found {
-            Ok(Found::Entry(found))
-                if found.entry.is_file() && found.entry.path.as_bytes() != WHY.as_bytes() =>
-            {
-                bytes = bytes.saturating_add(found.entry.size);
-            }
-            Ok(_) => {}
-            Err(_) => all = false,
-        }
-    }
+    let (bytes, all) = Budget::new(COUNTING, COUNTED).add_up(dir, |found| {
+        let counts = found.entry.is_file() && found.entry.path.as_bytes() != WHY.as_bytes();
+        if counts { found.entry.size } else { 0 }
+    });
     format!("{}{bytes} bytes", if all { "" } else { "more than " })
 }
 

@@ -9,7 +9,7 @@ use convoy_driver_sdk::mountinfo::MountTable;
 use convoy_driver_sdk::protocol::{
     CreateVolume, DeleteVolume, Health, MountVolume, Mounted, ResizeVolume, Snapshot, Volume,
 };
-use convoy_driver_sdk::records::RecordError;
+use convoy_driver_sdk::records::{RecordError, RecordStore};
 use convoy_driver_sdk::tree::{lift_flags, remove_tree, wait_for_lease};
 use convoy_driver_sdk::{Context, Name, atomic};
 
@@ -17,6 +17,7 @@ use crate::driver::VfsDriver;
 use crate::error::{VfsError, VfsResult, io_error};
 use crate::layout::{CONFIG, IMAGE};
 use crate::options::CreateOptions;
+use crate::quota::{self, Quotas};
 use crate::record::{SnapshotRecord, VolumeRecord};
 use crate::shelter;
 use crate::sync::Pending;
@@ -51,10 +52,19 @@ impl VfsDriver {
 
     /// Reads the record of a volume, which has to say that it is this volume's.
     pub(crate) fn record(&self, name: &Name) -> Result<Option<VolumeRecord>, RecordError> {
-        match self.records.load(name)? {
+        self.record_in(&self.records, name)
+    }
+
+    /// The same of a record in this store.
+    pub(crate) fn record_in(
+        &self,
+        store: &RecordStore<VolumeRecord>,
+        name: &Name,
+    ) -> Result<Option<VolumeRecord>, RecordError> {
+        match store.load(name)? {
             Some(record) if record.name != *name => {
                 let reason = format!("it says that it is {}'s", record.name);
-                Err(RecordError::Damaged { path: self.records.path(name), reason })
+                Err(RecordError::Damaged { path: store.path(name), reason })
             }
             found => Ok(found),
         }
@@ -93,16 +103,23 @@ impl VfsDriver {
                 path.display()
             ))
         };
+        let mut info = BTreeMap::from([
+            ("Path".to_owned(), path.display().to_string()),
+            ("PrepareForVM".to_owned(), record.prepare_for_vm.to_string()),
+        ]);
+        if let Some(enforced) = self.enforced(record) {
+            info.insert("SizeEnforced".to_owned(), enforced.is_ok().to_string());
+            if let Err(obstacle) = enforced {
+                info.insert("SizeNotEnforced".to_owned(), format!("{obstacle}: {}", obstacle.hint()));
+            }
+        }
         Volume {
             name: record.name.clone(),
             size: record.size,
             created: record.created_time,
             // Of the others no kernel and no record says that they are mounted: the host keeps count.
             mountpoint: Some(&path).filter(|_| !record.mount_point.is_empty()).cloned(),
-            info: BTreeMap::from([
-                ("Path".to_owned(), path.display().to_string()),
-                ("PrepareForVM".to_owned(), record.prepare_for_vm.to_string()),
-            ]),
+            info,
             snapshots: record.snapshots.values().map(|snapshot| self.snapshot(record, snapshot)).collect(),
             health,
         }
@@ -132,7 +149,7 @@ impl VfsDriver {
             }
             let target = self.layout.volume(&name);
             let mut record = VolumeRecord::new(name.clone(), target.clone());
-            let kept = self.kept.load(&name)?;
+            let kept = self.record_in(&self.kept, &name)?;
             if let Some(kept) = &kept {
                 record.snapshots = kept.snapshots.clone();
                 record.incarnation = kept.incarnation.clone();
@@ -143,10 +160,22 @@ impl VfsDriver {
                 record.prepare_for_vm = true;
                 record.size = request.size.filter(|size| *size > 0).unwrap_or(self.default_size);
             }
+            let mut quotas = None;
+            if !record.prepare_for_vm
+                && let Some(size) = request.size.filter(|size| *size > 0)
+            {
+                record.size = size;
+                quotas = self.quotas(&name, size)?;
+            }
             match fs::symlink_metadata(&target) {
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound => self.make(&mut record, &options)?,
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                    self.make(&record, &options, quotas)?;
+                }
                 Err(e) => return Err(io_error("look at", &target)(e)),
-                Ok(_) if target.is_dir() => self.adopt(&mut record, &options)?,
+                Ok(_) if target.is_dir() => {
+                    record.adopted = kept.as_ref().is_none_or(|kept| kept.adopted);
+                    self.adopt(&mut record, &options, quotas)?;
+                }
                 Ok(_) => return Err(VfsError::NotADirectory(target)),
             }
             if kept.is_some() {
@@ -157,16 +186,22 @@ impl VfsDriver {
     }
 
     /// A volume where nothing is yet.
-    fn make(&self, record: &mut VolumeRecord, options: &CreateOptions) -> VfsResult<()> {
+    fn make(&self, record: &VolumeRecord, options: &CreateOptions, quotas: Option<Quotas>) -> VfsResult<()> {
         let target = record.path.clone();
-        if record.prepare_for_vm {
+        if record.prepare_for_vm || quotas.is_some() {
             let parcel = self.workspace.parcel(Kind::Volume, &record.name, record.incarnation.as_ref())?;
             let data = parcel.join(DATA);
-            self.make_data(&data)?;
+            self.make_data(&data, quotas)?;
             if options.changes_directory() {
                 set_owner(&data, options)?;
             }
-            make_image(&data, record.size)?;
+            match quotas {
+                Some(quotas) => {
+                    self.confine(quotas, &record.name, &data, record.size)?;
+                    atomic::sync_dir(&data).map_err(io_error("sync the directory", &data))?;
+                }
+                None => make_image(&data, record.size)?,
+            }
             self.publish(record, &parcel)?;
             self.workspace.discard(parcel);
             return Ok(());
@@ -212,8 +247,17 @@ impl VfsDriver {
     }
 
     /// A volume of a directory that is there: what a reference-only delete kept, or what the administrator brought.
-    fn adopt(&self, record: &mut VolumeRecord, options: &CreateOptions) -> VfsResult<()> {
+    fn adopt(
+        &self,
+        record: &mut VolumeRecord,
+        options: &CreateOptions,
+        quotas: Option<Quotas>,
+    ) -> VfsResult<()> {
         let target = record.path.clone();
+        match quotas.map(|quotas| self.confine(quotas, &record.name, &target, record.size)) {
+            Some(Err(VfsError::NotEnforced { .. })) if !self.strict_size => {}
+            confined => confined.transpose().map(drop)?,
+        }
         if options.changes_directory() {
             set_owner(&target, options)?;
         }
@@ -254,8 +298,8 @@ impl VfsDriver {
         atomic::sync_dir(&config).map_err(io_error("sync the directory", &config))
     }
 
-    /// Takes a volume and its snapshots out of sight; what is left to remove is in the parcel.
-    fn take_down(&self, record: &VolumeRecord) -> VfsResult<Parcel> {
+    /// Takes a volume, or what is kept of one, and its snapshots out of sight; what is left to remove is in the parcel.
+    pub(crate) fn take_down(&self, record: &VolumeRecord) -> VfsResult<Parcel> {
         let name = &record.name;
         let data = self.data(record);
         self.refuse_mounts(&data)?;
@@ -272,7 +316,10 @@ impl VfsDriver {
             .filter(|(from, _)| exists(from))
             .try_for_each(|(from, to)| match rename_lifting(from, to) {
                 // Outside `vfs.path`, where the record said: removed where it is.
-                Err(e) if e.kind() == std::io::ErrorKind::CrossesDevices => Ok(remove_tree(from)?),
+                Err(e) if e.kind() == std::io::ErrorKind::CrossesDevices => {
+                    quota::release(from);
+                    Ok(remove_tree(from)?)
+                }
                 other => other.map_err(io_error("move", from)),
             })
             .and_then(|()| if self.kept.exists(name)? { Ok(self.kept.delete(name)?) } else { Ok(()) })
@@ -286,7 +333,7 @@ impl VfsDriver {
     }
 
     fn put_back(&self, moves: &[(PathBuf, PathBuf)], name: &Name) {
-        if !self.records.exists(name).unwrap_or(true) {
+        if [&self.records, &self.kept].iter().all(|store| !store.exists(name).unwrap_or(true)) {
             return;
         }
         for (from, to) in moves.iter().filter(|(from, to)| exists(to) && !exists(from)) {
@@ -365,7 +412,8 @@ impl VfsDriver {
         self.locked(name, context, || {
             let mut record = self.load(name)?;
             if !record.prepare_for_vm {
-                return Err(VfsError::NoSize(name.clone()));
+                self.change_limit(&mut record, request.size)?;
+                return Ok(self.volume(&record));
             }
             if request.size < record.size {
                 return Err(VfsError::Shrink {

@@ -30,6 +30,7 @@ use crate::error::{VfsResult, io_error};
 use crate::layout::{Layout, SNAPSHOT_FILE};
 use crate::locks::Locks;
 use crate::project;
+use crate::quota::{self, Quotas};
 use crate::record::{Incarnation, SnapshotFile, VolumeRecord};
 use crate::thaw::changed_size;
 use crate::trash::{self, ATTEMPTS, Trash, set_aside};
@@ -73,16 +74,19 @@ pub(crate) enum Kind {
     Revert,
     /// A snapshot's directory.
     Snapshot,
+    /// Nothing: the limit of a volume is being changed, and what it is to be the record says.
+    Resize,
     /// Something for this process only.
     Scratch,
 }
 
 impl Kind {
-    const ALL: [(Self, &'static str); 5] = [
+    const ALL: [(Self, &'static str); 6] = [
         (Self::Volume, "volume"),
         (Self::Create, "create"),
         (Self::Revert, "revert"),
         (Self::Snapshot, "snapshot"),
+        (Self::Resize, "resize"),
         (Self::Scratch, "scratch"),
     ];
 
@@ -125,9 +129,11 @@ impl Parcel {
 
 impl Drop for Parcel {
     fn drop(&mut self) {
-        if !self.kept
-            && let Err(error) = remove_tree(&self.path)
-        {
+        if self.kept {
+            return;
+        }
+        quota::release(&self.join(DATA));
+        if let Err(error) = remove_tree(&self.path) {
             tracing::warn!(%error, "cannot remove what an operation left; the next start will");
         }
     }
@@ -400,10 +406,15 @@ impl Deaths {
     }
 }
 
+/// A record, and the store that it is in.
+type Recorded<'a> = (VolumeRecord, &'a RecordStore<VolumeRecord>);
+
 /// Settles what processes left that are gone.
 pub(crate) struct Reconciler<'a> {
     pub(crate) layout: &'a Layout,
     pub(crate) records: &'a RecordStore<VolumeRecord>,
+    /// Those of what was kept: it is put back as what a volume has is.
+    pub(crate) kept: &'a RecordStore<VolumeRecord>,
     pub(crate) locks: &'a Locks,
     pub(crate) workspace: &'a Workspace,
     /// What was done, in words.
@@ -464,6 +475,7 @@ impl Reconciler<'_> {
                 Kind::Create => this.create(&name),
                 Kind::Revert => this.revert(&name, incarnation, path),
                 Kind::Snapshot => this.snapshot(&name, incarnation, path),
+                Kind::Resize => this.resize(&name, incarnation),
                 Kind::Scratch => Ok(None),
             })?;
             self.done.extend(done);
@@ -474,10 +486,15 @@ impl Reconciler<'_> {
         self.workspace.throw_away(path, 0, name.as_str()).map(Some)
     }
 
-    /// The record of a volume, if there is one and it is of that incarnation.
-    fn record(&self, name: &Name, incarnation: Option<&str>) -> VfsResult<Option<VolumeRecord>> {
-        let record = self.records.load(name)?;
-        Ok(record.filter(|record| record.incarnation.as_ref().map(Incarnation::as_str) == incarnation))
+    /// The record of a volume, or of what is kept of one, and its store, if it is of that incarnation.
+    fn record(&self, name: &Name, incarnation: Option<&str>) -> VfsResult<Option<Recorded<'_>>> {
+        for store in [self.records, self.kept] {
+            if let Some(record) = store.load(name)? {
+                let same = record.incarnation.as_ref().map(Incarnation::as_str) == incarnation;
+                return Ok(same.then_some((record, store)));
+            }
+        }
+        Ok(None)
     }
 
     fn locked(
@@ -523,7 +540,7 @@ impl Reconciler<'_> {
     }
 
     fn revert(&self, name: &Name, incarnation: Option<&str>, parcel: &Path) -> VfsResult<Option<String>> {
-        let Some(mut record) = self.record(name, incarnation)? else { return Ok(None) };
+        let Some((mut record, store)) = self.record(name, incarnation)? else { return Ok(None) };
         let (new, data) = (parcel.join(DATA), self.layout.volume(name));
         // The old tree is taken away only when the new one is whole.
         let old = parcel.join(OLD);
@@ -533,9 +550,17 @@ impl Reconciler<'_> {
         }
         if let Some(size) = changed_size(&record, &data) {
             record.size = size;
-            self.records.save(name, &record)?;
+            store.save(name, &record)?;
         }
         Ok(finished.then(|| format!("finished putting volume {name} back to a snapshot")))
+    }
+
+    fn resize(&self, name: &Name, incarnation: Option<&str>) -> VfsResult<Option<String>> {
+        let Some(record) = self.record(name, incarnation)? else { return Ok(None) };
+        // Where that cannot be, the doctor tells it.
+        let limited = Quotas::of(&self.layout.path)
+            .and_then(|quotas| quotas.limit(&self.layout.volume(name), record.size));
+        Ok(limited.is_ok().then(|| format!("limited volume {name} to its size after an interrupted resize")))
     }
 
     fn snapshot(&self, volume: &Name, incarnation: Option<&str>, parcel: &Path) -> VfsResult<Option<String>> {
@@ -543,7 +568,7 @@ impl Reconciler<'_> {
             || Ok(Some(format!("removed what an interrupted operation left of a snapshot of {volume}")));
         let Ok(bytes) = fs::read(parcel.join(SNAPSHOT_FILE)) else { return removed() };
         let Ok(file) = serde_json::from_slice::<SnapshotFile>(&bytes) else { return removed() };
-        let listed = self.record(volume, incarnation)?.is_some_and(|record| {
+        let listed = self.record(volume, incarnation)?.is_some_and(|(record, _)| {
             record.snapshots.get(&file.name).is_some_and(crate::record::SnapshotRecord::is_tree)
         });
         let to = self.layout.snapshot(volume, &file.name);

@@ -12,8 +12,12 @@ mod crash;
 mod filesystems;
 #[path = "suite/hostile_container.rs"]
 mod hostile_container;
+#[path = "suite/kept.rs"]
+mod kept;
 #[path = "suite/legacy.rs"]
 mod legacy;
+#[path = "suite/quotas.rs"]
+mod quotas;
 #[path = "suite/restore.rs"]
 mod restore;
 #[path = "suite/shelter.rs"]
@@ -75,6 +79,9 @@ battery! {
         what_cannot_be_removed_is_told_with_its_size_and_tried_once,
         immutable_volumes_are_deleted_and_go_back, what_a_deleted_volume_had_does_not_come_back,
         a_directory_that_no_record_speaks_of_stops_no_snapshot;
+    kept:
+        kept_data_is_told_with_its_size_and_deleted, a_volume_is_never_taken_for_kept_data,
+        data_of_others_is_never_deleted_with_what_is_kept;
     legacy:
         what_0_5_left_is_taken_over, its_snapshots_are_read_and_deleted, a_hostile_archive_stays_inside,
         what_0_5_had_mounted_is_in_use;

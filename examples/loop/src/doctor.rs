@@ -5,7 +5,6 @@ use convoy_driver_sdk::{Name, Result};
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use crate::record::State;
 use crate::{LoopImages, images};
 
 impl LoopImages {
@@ -31,13 +30,6 @@ impl LoopImages {
                                     .hint("is the file system with the images mounted?"),
                             );
                         }
-                    }
-                    if record.state == State::Kept {
-                        let text = "it was deleted, and its data is kept".to_owned();
-                        findings.push(
-                            Finding::new(Severity::Info, &subject, text)
-                                .hint("a create of that name takes it back"),
-                        );
                     }
                 }
             }

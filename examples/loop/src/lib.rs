@@ -8,7 +8,7 @@
 //!
 //! - [`options`](mod@options), [`record`]: what may be asked for, and what is remembered of a volume;
 //! - [`images`]: the files, each of them there whole or not at all; [`devices`]: their loop devices;
-//! - [`volumes`], [`snapshots`], [`copies`], [`restores`], [`doctor`]: the calls; [`reconcile`]: what `open` does about a crash.
+//! - [`volumes`], [`snapshots`], [`copies`], [`kept`], [`restores`], [`doctor`]: the calls; [`reconcile`]: what `open` does about a crash.
 //!
 //! Three things keep it right when it is killed: what is not finished lies in `<loop.path>/work`, where `open` removes it; a record
 //! says `making` or `deleting` before anything is done, so that `open` knows what to undo or to finish; and the size
@@ -18,6 +18,7 @@ mod copies;
 mod devices;
 mod doctor;
 mod images;
+mod kept;
 mod options;
 mod reconcile;
 mod record;
@@ -28,9 +29,10 @@ mod volumes;
 use convoy_driver_sdk::flock::LockFile;
 use convoy_driver_sdk::protocol::{
     AbortRestore, Capability, Check, Checked, CloneVolume, CloseSnapshot, CreateSnapshot, CreateVolume,
-    DeleteSnapshot, DeleteVolume, Description, Extents, FinishRestore, GetVolume, ListExtents, ListVolumes,
-    ListedVolumes, MountVolume, Mounted, Open, OpenSnapshot, Opened, OpenedSnapshot, PrepareRestore,
-    PreparedRestore, Probed, ResizeVolume, RevertVolume, Snapshot, SourceKind, UnmountVolume, Volume,
+    DeleteKept, DeleteSnapshot, DeleteVolume, Description, Extents, FinishRestore, GetVolume, ListExtents,
+    ListKept, ListVolumes, ListedKept, ListedVolumes, MountVolume, Mounted, Open, OpenSnapshot, Opened,
+    OpenedSnapshot, PrepareRestore, PreparedRestore, Probed, ResizeVolume, RevertVolume, Snapshot,
+    SourceKind, UnmountVolume, Volume,
 };
 use convoy_driver_sdk::records::RecordStore;
 use convoy_driver_sdk::{Context, Driver, DriverError, ErrorKind, Name, PROTOCOL_VERSION, Result, reflink};
@@ -129,6 +131,7 @@ impl Driver for LoopImages {
                 Capability::Clone,
                 Capability::Revert,
                 Capability::Check,
+                Capability::Kept,
             ]
             .into(),
             options: options::driver_options(),
@@ -223,6 +226,14 @@ impl Driver for LoopImages {
 
     fn revert_volume(&self, request: RevertVolume, _: &Context) -> Result<Volume> {
         self.revert(&request)
+    }
+
+    fn list_kept(&self, request: ListKept, _: &Context) -> Result<ListedKept> {
+        self.list_kept(&request)
+    }
+
+    fn delete_kept(&self, request: DeleteKept, _: &Context) -> Result<()> {
+        self.delete_kept(&request.name)
     }
 
     fn create_snapshot(&self, request: CreateSnapshot, context: &Context) -> Result<Snapshot> {

@@ -225,6 +225,12 @@ pub struct DeleteArgs {
     /// Forget the volumes and keep their data
     #[arg(long, short)]
     pub reference: bool,
+    /// Delete what is kept of volumes that were forgotten, and no volume
+    #[arg(long, conflicts_with = "reference")]
+    pub kept: bool,
+    /// The driver that keeps it, where several keep data under a name
+    #[arg(long, value_name = "DRIVER", requires = "kept")]
+    pub driver: Option<String>,
 }
 
 /// `mount`.
@@ -255,6 +261,9 @@ pub struct ListArgs {
     /// Show what the drivers say of their volumes
     #[arg(long)]
     pub driver: bool,
+    /// Show what is kept of volumes that were forgotten
+    #[arg(long, conflicts_with = "driver")]
+    pub kept: bool,
 }
 
 /// A command about one volume.

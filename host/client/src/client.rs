@@ -4,16 +4,17 @@ use crate::error::{Error, Result, ServerError};
 use crate::stream::Stream;
 use crate::types::{
     AddKey, BackupInfo, BackupRef, CancelJob, CreateBackup, CreateSnapshot, CreateVolume, CreatedBackup,
-    DeleteVolume, DriverStatus, EventFilter, Examine, Info, Job, ListBackups, ListKeys, MountVolume, Pairs,
-    PruneBackups, PruneReport, RemoveKey, ResizeVolume, RetainSchedule, RetainVolume, RevertSnapshot,
-    RunSchedule, ScheduleStatus, Snapshot, SnapshotRef, UnmountVolume, VerifyBackups, VerifyReport, Volume,
-    VolumeRef,
+    DeleteKept, DeleteVolume, DriverStatus, EventFilter, Examine, Info, Job, ListBackups, ListKeys,
+    ListedKept, MountVolume, Pairs, PruneBackups, PruneReport, RemoveKey, ResizeVolume, RetainSchedule,
+    RetainVolume, RevertSnapshot, RunSchedule, ScheduleStatus, Snapshot, SnapshotRef, UnmountVolume,
+    VerifyBackups, VerifyReport, Volume, VolumeRef,
 };
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::{Method, Request, Response, StatusCode, header};
+use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, percent_decode, utf8_percent_encode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::borrow::Cow;
@@ -97,6 +98,14 @@ impl Call {
     /// `DELETE /volumes/`.
     pub fn delete_volume(body: &DeleteVolume) -> Self {
         Self::with(Method::DELETE, "/v1/volumes/", body)
+    }
+    /// `GET /volumes/kept`.
+    pub fn list_kept() -> Self {
+        Self::bare(Method::GET, "/v1/volumes/kept")
+    }
+    /// `DELETE /volumes/kept`.
+    pub fn delete_kept(body: &DeleteKept) -> Self {
+        Self::with(Method::DELETE, "/v1/volumes/kept", body)
     }
     /// `POST /volumes/mount`.
     pub fn mount_volume(body: &MountVolume) -> Self {
@@ -359,6 +368,15 @@ impl Client {
         let request = DeleteVolume { volume_name: name.to_owned(), reference_only };
         self.text(Call::delete_volume(&request)).await.map(drop)
     }
+    /// What is kept of volumes that were forgotten.
+    pub async fn list_kept(&self) -> Result<ListedKept> {
+        self.json(Call::list_kept()).await
+    }
+    /// Deletes what is kept of a volume that was forgotten; an empty `driver`: the only one that keeps any.
+    pub async fn delete_kept(&self, name: &str, driver: &str) -> Result<()> {
+        let request = DeleteKept { volume_name: name.to_owned(), driver_name: driver.to_owned() };
+        self.text(Call::delete_kept(&request)).await.map(drop)
+    }
     /// Mounts a volume in the driver's own place and answers where.
     pub async fn mount_volume(&self, name: &str) -> Result<String> {
         let request = MountVolume { volume_name: name.to_owned(), ..MountVolume::default() };
@@ -449,56 +467,24 @@ fn snapshot_ref(name: &str) -> SnapshotRef {
     SnapshotRef { snapshot_name: name.to_owned(), ..SnapshotRef::default() }
 }
 
+/// What a query's value holds as it is: RFC 3986's unreserved characters.
+const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+/// What a header holds as it is: printable ASCII, but for the sign of an escape.
+const HEADER: &AsciiSet = &CONTROLS.add(b'%');
+
 /// Percent-encodes a text as a value in a query.
 pub fn encode_query(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'-' | b'_' | b'.' | b'~' => out.push(char::from(byte)),
-            _ if byte.is_ascii_alphanumeric() => out.push(char::from(byte)),
-            _ => out.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    out
+    utf8_percent_encode(text, QUERY).to_string()
 }
 
 /// Percent-encodes what a header cannot carry, for [`HINT_HEADER`].
 pub fn encode_header(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b' '..=b'~' if byte != b'%' => out.push(char::from(byte)),
-            _ => out.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    out
+    utf8_percent_encode(text, HEADER).to_string()
 }
 
 /// Undoes [`encode_header`]; what is no percent-encoding stays as it is.
 fn decode(bytes: &[u8]) -> String {
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut rest = bytes;
-    while let [first, tail @ ..] = rest {
-        let escaped = match rest {
-            [b'%', high, low, after @ ..] => hex(*high).zip(hex(*low)).map(|pair| (pair, after)),
-            _ => None,
-        };
-        match escaped {
-            Some(((high, low), after)) => {
-                out.push(high << 4 | low);
-                rest = after;
-            }
-            None => {
-                out.push(*first);
-                rest = tail;
-            }
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
-}
-
-fn hex(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
+    percent_decode(bytes).decode_utf8_lossy().into_owned()
 }
 
 #[cfg(test)]

@@ -30,8 +30,8 @@ pub use schedule::{
 };
 pub use snapshot::{CreateSnapshot, RevertSnapshot, Snapshot, SnapshotEntry, SnapshotRef};
 pub use volume::{
-    CreateVolume, DeleteVolume, MountVolume, ResizeVolume, RetainVolume, UnmountVolume, Volume, VolumeRef,
-    details_are_asked, driver_form_is_asked,
+    CreateVolume, DeleteKept, DeleteVolume, KeptVolume, ListedKept, MountVolume, ResizeVolume, RetainVolume,
+    UnmountVolume, Volume, VolumeRef, details_are_asked, driver_form_is_asked,
 };
 
 /// Keys and values as drivers give them, sorted by key.

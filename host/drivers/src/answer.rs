@@ -6,8 +6,9 @@
 use convoy_driver_sdk::protocol::{
     BackupInfo, Check, CloneVolume, CreateBackup, CreateSnapshot, CreateVolume, Describe, Description,
     Extent, Finding, FinishRestore, GetSnapshot, GetVolume, Health, Info, InspectBackup, ListBackups,
-    ListExtents, ListSnapshots, ListVolumes, MountVolume, Open, OpenSnapshot, OptionSpec, PrepareRestore,
-    Probe, Request, ResizeVolume, RevertVolume, Snapshot, SourceKind, SourceLocation, TargetLocation, Volume,
+    ListExtents, ListKept, ListSnapshots, ListVolumes, MountVolume, Open, OpenSnapshot, OptionSpec,
+    PrepareRestore, Probe, Request, ResizeVolume, RevertVolume, Snapshot, SourceKind, SourceLocation,
+    TargetLocation, Volume,
 };
 use convoy_driver_sdk::{DriverError, ErrorKind, Name};
 use serde::Deserialize;
@@ -108,6 +109,7 @@ fn check<R: Request>(request: &R, reply: &R::Reply) -> Checked {
         FinishRestore => |_, reply| volume(reply, None);
         MountVolume => |_, mounted| path("R14", "the mountpoint", &mounted.mountpoint);
         ListVolumes => listed_volumes;
+        ListKept => listed_kept;
         CreateSnapshot => |request, reply| snapshot(reply, &request.volume, Some(&request.snapshot));
         GetSnapshot => |request, reply| snapshot(reply, &request.volume, Some(&request.snapshot));
         ListSnapshots => |request, reply| snapshots(&reply.snapshots, &request.volume);
@@ -209,20 +211,41 @@ fn listed_volumes(request: &ListVolumes, listed: &<ListVolumes as Request>::Repl
                 .to_owned()
         })?;
     }
-    let limit = request.limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
-    ensure("R16", found.len() <= limit, || {
-        format!("expected at most {limit} volumes, found {}", found.len())
-    })?;
-    ensure("R16", !(listed.more && found.is_empty() && limit > 0), || {
+    let names = found.iter().map(|one| &one.name);
+    page("R16", request.limit, request.after.as_ref(), names, listed.more)?;
+    found.iter().try_for_each(|one| volume(one, None))
+}
+
+fn listed_kept(request: &ListKept, listed: &<ListKept as Request>::Reply) -> Checked {
+    let names = listed.kept.iter().map(|one| &one.name);
+    page("R53", request.limit, request.after.as_ref(), names, listed.more)?;
+    listed.kept.iter().try_for_each(|one| {
+        size(one.size.unwrap_or_default())?;
+        text("the note", one.note.as_deref().unwrap_or_default())?;
+        one.path.as_deref().map_or(Ok(()), |at| path("R53", "the path", at))
+    })
+}
+
+/// Names in order, no more than were asked for, and no pages without end.
+fn page<'a>(
+    rule: &'static str,
+    limit: Option<u32>,
+    after: Option<&'a Name>,
+    names: impl ExactSizeIterator<Item = &'a Name>,
+    more: bool,
+) -> Checked {
+    let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
+    let found = names.len();
+    ensure(rule, found <= limit, || format!("expected at most {limit} volumes, found {found}"))?;
+    ensure(rule, !(more && found == 0 && limit > 0), || {
         "it says that more volumes follow and gives none: its pages go in circles".to_owned()
     })?;
-    let mut last = request.after.as_ref();
-    for one in found {
-        ensure("R16", last.is_none_or(|last| one.name > *last), || {
-            format!("volume {} does not come after {}", one.name, last.map_or("", |last| last.as_str()))
+    let mut last = after;
+    for name in names {
+        ensure(rule, last.is_none_or(|last| name > last), || {
+            format!("volume {name} does not come after {}", last.map_or("", |last| last.as_str()))
         })?;
-        last = Some(&one.name);
-        volume(one, None)?;
+        last = Some(name);
     }
     Ok(())
 }

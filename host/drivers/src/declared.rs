@@ -10,6 +10,7 @@ fn promised_by(method: &str) -> &'static [Capability] {
         "snapshot.open" | "snapshot.close" => &[Capability::ReadTree, Capability::ReadBlock],
         "snapshot.extents" => &[Capability::ReadBlock],
         "restore.finish" | "restore.abort" => &[Capability::RestoreTree, Capability::RestoreBlock],
+        "kept.list" | "kept.delete" => &[Capability::Kept],
         "volume.clone" => &[Capability::Clone],
         "volume.revert" => &[Capability::Revert],
         "driver.check" => &[Capability::Check],

@@ -4,6 +4,8 @@
 //! `<destination>?backup=<backup>&volume=<volume>`. Both are printed as they were given. Error texts are those of convoy 0.5
 //! where it had one.
 
+use percent_encoding::percent_decode_str;
+use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -195,18 +197,10 @@ fn parse_s3(text: &str, rest: &str) -> Result<Place, DestinationError> {
 
 /// Undoes `%xx`, as convoy 0.5 did. `None` if an escape is broken or the result is not UTF-8.
 fn unescape(text: &str) -> Option<String> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut bytes = text.bytes();
-    while let Some(byte) = bytes.next() {
-        if byte == b'%' {
-            let high = char::from(bytes.next()?).to_digit(16)?;
-            let low = char::from(bytes.next()?).to_digit(16)?;
-            out.push(u8::try_from(high * 16 + low).ok()?);
-        } else {
-            out.push(byte);
-        }
-    }
-    String::from_utf8(out).ok()
+    let whole =
+        |at: usize| text.get(at + 1..at + 3).is_some_and(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()));
+    let all_whole = text.match_indices('%').all(|(at, _)| whole(at));
+    all_whole.then(|| percent_decode_str(text).decode_utf8().ok()).flatten().map(Cow::into_owned)
 }
 
 /// One backup: where it is and what it is called.

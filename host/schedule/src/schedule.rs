@@ -50,8 +50,16 @@ pub enum Reason {
     #[error(transparent)]
     Cron(#[from] InvalidCron),
     /// Where the clock hangs.
-    #[error("invalid timezone {0:?}: expected a name like Europe/Berlin or UTC")]
+    #[error(
+        "invalid timezone {0:?}: expected a name like Europe/Berlin or UTC, which this machine's tzdata knows"
+    )]
     Zone(String),
+    /// Where the machine's clock hangs.
+    #[error(
+        "the machine's time zone {0:?} (TZ, or where /etc/localtime points) is unknown: expected a name like \
+         Europe/Berlin or UTC, which this machine's tzdata knows; set it right, or timezone of the schedule"
+    )]
+    MachineZone(String),
     /// Which volumes.
     #[error(transparent)]
     Selection(#[from] InvalidSelection),
@@ -111,6 +119,21 @@ pub enum Reason {
     KeyForNone,
 }
 
+/// The machine's time zone. One that says nowhere what it is is at UTC, as all its other programs take it.
+fn machine_zone() -> Result<TimeZone, Reason> {
+    TimeZone::try_system().or_else(|_| {
+        let named = match std::env::var_os("TZ") {
+            Some(name) => PathBuf::from(name),
+            None => std::fs::read_link("/etc/localtime").unwrap_or_default(),
+        };
+        match named.file_name() {
+            None => Ok(TimeZone::UTC),
+            Some(name) if name == "UTC" => Ok(TimeZone::UTC),
+            Some(_) => Err(Reason::MachineZone(named.display().to_string())),
+        }
+    })
+}
+
 impl Reason {
     /// The field that is wrong, or the one that names the schedule.
     #[must_use]
@@ -126,6 +149,7 @@ impl Reason {
             // A table, or in one of several.
             Self::Name
             | Self::Twice
+            | Self::MachineZone(_)
             | Self::Selection(_)
             | Self::Keep(..)
             | Self::Hook
@@ -289,7 +313,7 @@ impl Schedule {
         }
         let zone = match &config.timezone {
             Some(name) => TimeZone::get(name).map_err(|_| Reason::Zone(name.clone()))?,
-            None => TimeZone::system(),
+            None => machine_zone()?,
         };
         if config.kind == Kind::Snapshot {
             let given = [

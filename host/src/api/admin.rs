@@ -29,6 +29,7 @@ pub(super) fn routes() -> Router<App> {
         .route("/schedules/run", post(schedules::run))
         .route("/schedules/retain", post(schedules::retain))
         .route("/volumes/list", get(volumes::list))
+        .route("/volumes/kept", get(volumes::list_kept).delete(volumes::delete_kept))
         .route("/volumes/", get(volumes::inspect).delete(volumes::delete))
         .route("/volumes/create", post(volumes::create))
         .route("/volumes/mount", post(volumes::mount))

@@ -7,13 +7,12 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use convoy_client::client::{HINT_HEADER, KIND_HEADER, PLAIN_HEADER};
+use convoy_client::client::{HINT_HEADER, KIND_HEADER, PLAIN_HEADER, encode_header};
 use convoy_client::error::LOSSES;
 use convoy_client::gojson;
 use convoy_driver_sdk::ErrorKind;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::fmt::Write;
 
 /// The most a request may say, in bytes.
 pub(super) const MAX_BODY_BYTES: usize = 1 << 20;
@@ -62,6 +61,14 @@ impl Failure {
         Self::new(ErrorKind::Internal, format!("cannot write the answer: {error}"))
     }
 
+    /// Message and hint in one text.
+    pub(super) fn full_text(&self) -> String {
+        match &self.hint {
+            Some(hint) => format!("{} ({hint})", self.message),
+            None => self.message.clone(),
+        }
+    }
+
     pub(super) fn status(mut self, status: StatusCode) -> Self {
         self.status = status;
         self
@@ -96,25 +103,12 @@ impl IntoResponse for Failure {
             headers.insert(KIND_HEADER, kind);
         }
         for (name, said) in [(PLAIN_HEADER, self.plain), (HINT_HEADER, self.hint)] {
-            if let Some(Ok(said)) = said.map(|said| HeaderValue::from_str(&percent_encoded(&said))) {
+            if let Some(Ok(said)) = said.map(|said| HeaderValue::from_str(&encode_header(&said))) {
                 headers.insert(name, said);
             }
         }
         response
     }
-}
-
-fn percent_encoded(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if matches!(byte, b' '..=b'~') && byte != b'%' {
-            encoded.push(char::from(byte));
-        } else {
-            // Writing to a text cannot fail.
-            let _ = write!(encoded, "%{byte:02X}");
-        }
-    }
-    encoded
 }
 
 /// Reads the body of a request, whatever its method.

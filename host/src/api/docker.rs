@@ -4,6 +4,7 @@ use super::answer::{MAX_BODY_BYTES, Told, text};
 use super::{App, front, view};
 use crate::call::Call;
 use crate::daemon::config::DockerRemove;
+use crate::jobs::About;
 use crate::volumes::Error;
 use crate::volumes::index::Entry;
 use crate::volumes::spec::CreateSpec;
@@ -119,8 +120,8 @@ async fn create_volume(app: &App, (asked, call): (Asked, Call)) -> Result<(), St
     let name = Name::parse(asked.name).map_err(|error| Error::InvalidVolumeName(error.0).full_text())?;
     let rules = Arc::clone(&app.config.now().docker_rules);
     let spec = CreateSpec::from_docker(asked.opts, rules).map_err(|error| error.full_text())?;
-    let made = app.clone();
-    app.detached(async move {
+    let (about, made) = (About::create(&name, &spec), app.clone());
+    app.detached(about, async move {
         let entry = made.backups.create_or_get(&name, &spec, &made.jobs, &call).await?;
         // Docker repeats a create with its options; what was said since by hand holds.
         if spec.docker_remove.is_some() && made.volumes.policies.of(&entry).is_none() {
@@ -135,10 +136,7 @@ async fn create_volume(app: &App, (asked, call): (Asked, Call)) -> Result<(), St
     })
     .await
     .map(drop)
-    .map_err(|error| {
-        tracing::warn!(%error, "cannot make a volume for Docker");
-        error.docker_text()
-    })
+    .map_err(|error| error.docker_text())
 }
 
 async fn remove(State(app): State<App>, request: Request) -> Response {
@@ -153,11 +151,10 @@ async fn remove(State(app): State<App>, request: Request) -> Response {
             // Kept, the data of a volume which Docker removes is deleted by `convoy delete`.
             let own = volumes.index.get(&asked.name).and_then(|entry| volumes.policies.of(&entry));
             let keep = own.unwrap_or(app.config.now().docker_remove) == DockerRemove::Keep;
-            let removed = app.detached(async move { volumes.delete(&asked.name, keep, &call).await }).await;
-            match removed {
-                Ok(()) | Err(Error::VolumeNotFound(_)) => Ok(Answer::default()),
-                Err(error) => Err(error.full_text()),
-            }
+            let removed = app.detached(About::volume("volume delete", &asked.name), async move {
+                unless_gone(volumes.delete(&asked.name, keep, &call).await)
+            });
+            removed.await.map(|()| Answer::default()).map_err(|error| error.full_text())
         }
         .await,
     )
@@ -172,10 +169,10 @@ async fn mount(State(app): State<App>, request: Request) -> Response {
                 create_volume(&app, (asked.clone(), call.clone())).await?;
             }
             let volumes = app.volumes.clone();
-            let mounted = app
-                .detached(async move { volumes.mount(&asked.name, &asked.id, None, &call).await })
-                .await
-                .map_err(unknown)?;
+            let mounted = app.detached(About::volume("volume mount", &asked.name), async move {
+                volumes.mount(&asked.name, &asked.id, None, &call).await
+            });
+            let mounted = mounted.await.map_err(unknown)?;
             Ok(Answer { mountpoint: mounted.display().to_string(), ..Answer::default() })
         }
         .await,
@@ -187,15 +184,21 @@ async fn unmount(State(app): State<App>, request: Request) -> Response {
         async {
             let (asked, call) = read(request).await?;
             let volumes = app.volumes.clone();
-            let unmounted =
-                app.detached(async move { volumes.unmount(&asked.name, &asked.id, &call).await }).await;
-            match unmounted {
-                Ok(()) | Err(Error::VolumeNotFound(_)) => Ok(Answer::default()),
-                Err(error) => Err(error.full_text()),
-            }
+            let unmounted = app.detached(About::volume("volume unmount", &asked.name), async move {
+                unless_gone(volumes.unmount(&asked.name, &asked.id, &call).await)
+            });
+            unmounted.await.map(|()| Answer::default()).map_err(|error| error.full_text())
         }
         .await,
     )
+}
+
+/// What Docker takes back is gone when there is no such volume.
+fn unless_gone(result: crate::volumes::Result<()>) -> crate::volumes::Result<()> {
+    match result {
+        Err(Error::VolumeNotFound(_)) => Ok(()),
+        result => result,
+    }
 }
 
 async fn path(State(app): State<App>, request: Request) -> Response {

@@ -10,9 +10,10 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use convoy_client::client::NDJSON;
 use convoy_client::types::{Progress, StreamError, StreamLine};
-use futures::stream;
+use futures::{FutureExt, stream};
 use serde::Serialize;
 use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
@@ -31,7 +32,8 @@ pub(super) fn is_asked(request: &Request) -> bool {
     accept.is_some_and(|accept| accept.split(',').any(|kind| kind.trim().starts_with(NDJSON)))
 }
 
-/// Runs work as a job and answers with its result, to a client that asked for progress line by line.
+/// Runs work as a job and answers with its result, to a client that asked for progress line by line. That it
+/// failed is told.
 ///
 /// The work goes on to its end without the client, unless that one asked for progress: then closing the connection
 /// cancels it.
@@ -47,10 +49,14 @@ where
     let job = Arc::new(app.jobs.begin(about));
     let (id, progress, cancel) = (job.id().to_owned(), job.watch(), job.cancel());
     let (done, result) = oneshot::channel();
-    let work = work(Arc::clone(&job));
+    let (work, told) = (work(Arc::clone(&job)), app.clone());
     app.tasks.spawn(
         async move {
-            let result = work.await;
+            let result = AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|_| Err(lost()));
+            if let Err(failure) = &result {
+                job.failed();
+                told.tell_failure(job.about(), job.id(), &failure.full_text());
+            }
             drop(job);
             // An error says that nobody waits any more.
             let _ = done.send(result);
@@ -68,7 +74,7 @@ where
 }
 
 fn lost() -> Failure {
-    Failure::new(convoy_driver_sdk::ErrorKind::Internal, "the daemon failed in this call: see its log")
+    super::broken().into()
 }
 
 /// Cancels the job when the connection is closed before the result was written.

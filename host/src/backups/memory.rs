@@ -162,7 +162,7 @@ mod tests {
     }
 
     fn job(jobs: &Jobs) -> Running {
-        jobs.begin(About::default())
+        jobs.begin(About::volume("backup create", "vol1"))
     }
 
     #[tokio::test]

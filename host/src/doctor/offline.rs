@@ -2,17 +2,21 @@
 
 use super::{Findings, error, info, warning};
 use convoy_client::types::Diagnosis;
-use convoy_driver_sdk::atomic;
+use convoy_driver_sdk::{Name, atomic};
 use rustix::fs::{FlockOperation, flock};
 use std::fs::File;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 const AREA: &str = "daemon";
 
 /// The largest file that is taken for a record.
 const MAX_RECORD_BYTES: u64 = 16 << 20;
+
+/// How long a directory outside the root may take to say what is in it.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How deep records lie: `<root>/<driver>/volumes/<volume>/` and the like.
 const DEPTH: usize = 4;
@@ -29,6 +33,7 @@ pub fn examine(root: &Path, socket: &Path, repair: bool) -> Diagnosis {
             Ok(Some(_held)) => {
                 listening(socket, &mut findings);
                 records(root, DEPTH, &mut findings);
+                kept(root, &mut findings);
                 leftovers(root, DEPTH, repair, &mut findings);
             }
             Ok(None) => {
@@ -90,6 +95,53 @@ fn records(dir: &Path, depth: usize, findings: &mut Findings) {
         }
     }
     findings.add(AREA, info("records", format!("{good} can be read")));
+}
+
+/// Remarks on data that is kept of volumes that were forgotten, as far as records of it are files
+/// `<driver>_kept_<name>.json`, below the root or where a `.cfg` of a driver says that its records are.
+fn kept(root: &Path, findings: &mut Findings) {
+    let mut found = files(root, DEPTH);
+    let elsewhere: Vec<_> = found.iter().filter_map(|path| records_elsewhere(path, root)).collect();
+    for dir in elsewhere {
+        match files_soon(dir.clone()) {
+            Some(there) => found.extend(there),
+            None => {
+                let text = format!("{} does not answer: its storage hangs", dir.display());
+                let hint = "see whether the server or the disk behind it is there";
+                findings.add(AREA, error("records", text).hint(hint));
+            }
+        }
+    }
+    for path in found {
+        let file =
+            path.file_name().and_then(|name| name.to_str()).and_then(|file| file.strip_suffix(".json"));
+        let Some((driver, name)) = file.and_then(|stem| stem.split_once("_kept_")) else { continue };
+        if Name::parse(driver).is_err() || Name::parse(name).is_err() {
+            continue;
+        }
+        let text = format!("data of a volume that was forgotten is kept; its record is {}", path.display());
+        let hint = "once the daemon runs, `convoy list --kept` tells its size";
+        findings.add(&format!("driver {driver}"), info(format!("kept volume {name}"), text).hint(hint));
+    }
+}
+
+/// The files in a directory, unless its storage hangs.
+fn files_soon(dir: PathBuf) -> Option<Vec<PathBuf>> {
+    let (found, wait) = std::sync::mpsc::channel();
+    // One that hangs ends with the program.
+    std::thread::spawn(move || found.send(files(&dir, 0)));
+    wait.recv_timeout(PATIENCE).ok()
+}
+
+/// The directory outside the root that a driver's own settings name as that of its records.
+fn records_elsewhere(path: &Path, root: &Path) -> Option<PathBuf> {
+    let settings = path.extension().is_some_and(|it| it == "cfg");
+    if !settings || path.metadata().ok()?.len() > MAX_RECORD_BYTES {
+        return None;
+    }
+    let settings: serde_json::Value = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+    let dir = PathBuf::from(settings["ConfigPath"].as_str()?);
+    (dir.is_absolute() && !dir.starts_with(root)).then_some(dir)
 }
 
 /// Temporary files of writes that were cut off.

@@ -14,6 +14,9 @@ use std::time::Duration;
 /// How long a mount may take to say what it is: a server that hangs does not answer at all.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// On how many of those whose data is kept there is a remark each.
+const REMARKS: usize = 100;
+
 pub(super) async fn examine(app: &App, repair: bool, request_id: &str, findings: &mut Findings) {
     let call = Call::new(request_id);
     let mut told = BTreeSet::new();
@@ -48,6 +51,7 @@ pub(super) async fn examine(app: &App, repair: bool, request_id: &str, findings:
             }
         }
     }
+    kept(app, &call, findings).await;
     for entry in app.volumes.index.all() {
         let area = format!("driver {}", entry.driver.name());
         let subject = format!("volume {}", entry.volume.name);
@@ -61,6 +65,34 @@ pub(super) async fn examine(app: &App, repair: bool, request_id: &str, findings:
             findings.add(&area, error(subject, text).hint(hint));
         }
         mount(app, &entry, repair, request_id, findings).await;
+    }
+}
+
+/// Remarks on data that is kept of volumes that were forgotten: nobody would know of it otherwise.
+async fn kept(app: &App, call: &Call, findings: &mut Findings) {
+    let (kept, failed) = app.volumes.kept(true, call).await;
+    let more = kept.len().saturating_sub(REMARKS);
+    for (driver, kept) in kept.iter().take(REMARKS) {
+        let (area, name) = (format!("driver {}", driver.name()), &kept.name);
+        let size = match kept.size {
+            Some(size) if kept.at_least => format!("more than {size} bytes"),
+            Some(size) => format!("{size} bytes"),
+            None => "an unknown number of bytes".to_owned(),
+        };
+        let since = kept.since.map(|since| format!(" since {since}")).unwrap_or_default();
+        let note = kept.note.as_deref().map(|note| format!(": {note}")).unwrap_or_default();
+        let text = format!("{size} are kept{since} of a volume that was forgotten{note}");
+        let hint = format!(
+            "`convoy create {name} --driver {}` brings it back, `convoy delete --kept {name}` deletes it",
+            driver.name()
+        );
+        findings.add(&area, info(format!("kept volume {name}"), text).hint(hint));
+    }
+    if more > 0 {
+        findings.add("drivers", info("kept volumes", format!("{more} more: see `convoy list --kept`")));
+    }
+    for (driver, failed) in failed {
+        findings.add(&format!("driver {}", driver.name()), from_driver("kept volumes", &failed));
     }
 }
 

@@ -83,11 +83,15 @@ impl Inner {
     ) -> Outcome {
         let volume = under_way.volume.clone();
         let span = tracing::info_span!("schedule", schedule = plan.schedule.name, %volume);
-        let (tasks, cancel) = (self.services.tasks.clone(), cancel.clone());
-        let running = async move { Box::pin(self.run(&plan, under_way, at, by_hand, cancel)).await };
-        match tasks.spawn(running.instrument(span)).await {
+        let (this, of, cancel) = (Arc::clone(&self), Arc::clone(&plan), cancel.clone());
+        let running = async move { Box::pin(this.run(&of, under_way, at, by_hand, cancel)).await };
+        match self.services.tasks.spawn(running.instrument(span)).await {
             Ok(outcome) => outcome,
-            Err(error) => Outcome::refused(&volume, &format!("the daemon failed in this run: {error}")),
+            Err(error) => {
+                let outcome = Outcome::refused(&volume, &format!("the daemon failed in this run: {error}"));
+                self.report(&plan, "failure", &outcome, at, 0).await;
+                outcome
+            }
         }
     }
 
@@ -111,6 +115,7 @@ impl Inner {
             volume: volume.to_string(),
             snapshot: name.clone(),
             url: schedule.destination.clone(),
+            schedule: schedule.name.clone(),
         };
         let job = Arc::new(self.services.jobs.begin(about));
         let mut outcome = Outcome { volume: volume.to_string(), ..Outcome::default() };
@@ -127,8 +132,10 @@ impl Inner {
         let slot = tokio::select! {
             slot = slots.acquire_owned() => slot.ok(),
             () = stopped => {
-                self.cancelled(plan, volume, at, by_hand).await;
-                return Outcome::refused(volume, "cancelled");
+                job.failed();
+                let outcome = Outcome::refused(volume, "cancelled");
+                self.cancelled(plan, volume, at, by_hand, &outcome).await;
+                return outcome;
             }
         };
         under_way.is_running();
@@ -155,6 +162,9 @@ impl Inner {
         self.end(&run, &mut outcome).await;
         let seconds = run.seconds();
         drop(run);
+        if !outcome.error.is_empty() {
+            job.failed();
+        }
         drop(job);
         let result = if outcome.error.is_empty() { "success" } else { "failure" };
         self.report(plan, result, &outcome, at, seconds).await;
@@ -178,7 +188,7 @@ impl Inner {
     }
 
     /// A run was cancelled before it began.
-    async fn cancelled(&self, plan: &Plan, volume: &Name, at: Timestamp, by_hand: bool) {
+    async fn cancelled(&self, plan: &Plan, volume: &Name, at: Timestamp, by_hand: bool, outcome: &Outcome) {
         // What the end of the daemon cancels is still due when it starts again.
         if self.services.stopping.is_cancelled() {
             return;
@@ -186,9 +196,10 @@ impl Inner {
         let now = Timestamp::now();
         let ended = self.remember(plan, volume, |record| {
             record.begin(at, by_hand, now);
-            record.end(Err("cancelled".to_owned()), now);
+            record.end(Err(outcome.error.clone()), now);
         });
         self.log_unsaved(plan, volume, ended.await.err());
+        self.report(plan, "failure", outcome, at, 0).await;
     }
 
     /// Hooks, snapshot and backup. Whatever fails is noted in the outcome, beside what was made.
@@ -273,9 +284,6 @@ impl Inner {
         let (backup, error) = (outcome.backup.clone(), outcome.error.clone());
         let ended = self.remember(plan, volume, |record| {
             record.end(if error.is_empty() { Ok(backup) } else { Err(error) }, now);
-            if done {
-                record.succeeded = Some(now);
-            }
         });
         if let Err(error) = ended.await {
             outcome.note(format!("cannot write the record of the run: {error}"));

@@ -90,8 +90,7 @@ impl Inner {
             Decision::Wait(next) => next,
             Decision::Run { at, .. } if under_way.is_some() => {
                 tracing::warn!(schedule, %volume, %at, "skipped: the run before is still under way");
-                self.tell("schedule.skip", plan, volume, "the run before is still under way".to_owned());
-                METRICS.ran(schedule, "skip");
+                self.skip(plan, volume, "the run before is still under way".to_owned());
                 self.go_on_after(plan, volume, at).await;
                 None
             }
@@ -112,8 +111,7 @@ impl Inner {
             }
             Decision::Skip { until } => {
                 tracing::warn!(schedule, %volume, %until, "what was missed is not made good, as configured");
-                self.tell("schedule.skip", plan, volume, format!("missed until {until}"));
-                METRICS.ran(schedule, "skip");
+                self.skip(plan, volume, format!("missed until {until}"));
                 self.go_on_after(plan, volume, until).await;
                 None
             }
@@ -121,6 +119,7 @@ impl Inner {
                 let error = "the daemon ended during this run again and again".to_owned();
                 tracing::error!(schedule, %volume, "given up: {error}");
                 self.tell("schedule.failure", plan, volume, error.clone());
+                METRICS.ran(schedule, "failure");
                 let ended = self.remember(plan, volume, |record| record.end(Err(error), now)).await;
                 self.log_unsaved(plan, volume, ended.err());
                 None

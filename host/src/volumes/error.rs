@@ -12,6 +12,14 @@ pub enum Error {
     /// No volume of that name. The APIs have texts of their own for it.
     #[error("volume {0} doesn't exist")]
     VolumeNotFound(String),
+    /// No driver keeps data of a forgotten volume of that name.
+    #[error("nothing is kept of a volume {name}{}", if *.volume { ": it is a volume" } else { "" })]
+    NothingKept {
+        /// The name.
+        name: Name,
+        /// Whether there is a volume of that name, which is not meant.
+        volume: bool,
+    },
     /// The name is that of a volume, which is not what was asked for.
     #[error("Volume {0} already exists ")]
     VolumeExists(Name),
@@ -64,11 +72,11 @@ pub enum Error {
     #[error("volume {0} is being backed up")]
     BeingRead(Name),
     /// `umount` by hand of a volume that containers use.
-    #[error("volume {volume} is used by {} container(s): {}", .users.len(), .users.join(", "))]
+    #[error("volume {volume} is mounted for {} container(s), by Docker's mount ids {}", .users.len(), .users.join(", "))]
     UsedByContainers {
         /// The volume.
         volume: Name,
-        /// The ids that Docker gave with its mounts.
+        /// The ids that Docker gave its mounts. They are not those of containers.
         users: Vec<String>,
     },
     /// No driver of that name is loaded.
@@ -199,6 +207,7 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::VolumeNotFound(_)
+            | Self::NothingKept { .. }
             | Self::SnapshotNotFound(_)
             | Self::SnapshotOfAnother { .. }
             | Self::UnknownDriver(_)
@@ -257,10 +266,14 @@ impl Error {
                  those of containers that are gone"
             }
             Self::BeingRead(_) => "wait for the backup, or cancel it: `convoy jobs list`",
-            Self::UsedByContainers { .. } => {
-                "stop them, or take their mounts back with `convoy umount --force` if they are gone"
+            Self::UsedByContainers { volume, .. } => {
+                return Some(format!(
+                    "`docker ps --all --filter volume={volume}` names the containers: stop them, or take their mounts \
+                     back with `convoy umount --force` if they are gone"
+                ));
             }
             Self::UnknownDriver(_) => "`convoy driver list` shows the drivers",
+            Self::NothingKept { .. } => "`convoy list --kept` shows what is kept",
             Self::ScheduleNotFound(_) => "`convoy schedule list` shows the schedules",
             Self::MountedElsewhere { .. } => "take that mount back first",
             Self::Busy { .. } => "try again; `convoy jobs list` shows what is running",

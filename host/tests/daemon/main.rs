@@ -11,6 +11,7 @@ mod hostile_clients;
 mod hostile_container;
 mod hostile_docker_user;
 mod hostile_store;
+mod kept;
 mod life;
 mod messages;
 mod mounts;

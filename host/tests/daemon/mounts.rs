@@ -49,8 +49,9 @@ fn what_docker_uses_is_taken_back_by_hand_only_by_force() {
     let refused = daemon.call("POST", "/v1/volumes/umount", r#"{"VolumeName":"vol1"}"#);
     assert_eq!(
         (refused.status, refused.body.as_str()),
-        (400, "volume vol1 is used by 1 container(s): container\n")
+        (400, "volume vol1 is mounted for 1 container(s), by Docker's mount ids container\n")
     );
+    assert!(refused.headers.contains("`docker ps --all --filter volume=vol1`"), "{}", refused.headers);
     // A mount by hand beside it comes and goes.
     assert_eq!(daemon.call("POST", "/v1/volumes/mount", r#"{"VolumeName":"vol1"}"#).status, 200);
     assert_eq!(daemon.call("POST", "/v1/volumes/umount", r#"{"VolumeName":"vol1"}"#).status, 200);

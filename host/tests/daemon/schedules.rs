@@ -286,6 +286,28 @@ fn hooks_decide_failures_are_told_and_time_is_limited() {
     assert!(told.contains("the last run for volume vol1 failed"), "{told}");
 }
 
+#[test]
+fn a_backup_whose_hook_failed_is_no_success() {
+    let it = Scheduled::start(&format!(
+        "{NIGHTLY}after = [{{ command = [\"sh\", \"-c\", \"test -e DIR/well\"] }}]\n"
+    ));
+    it.volume("db");
+    std::fs::write(it.path("well"), "").unwrap();
+    assert_eq!(it.json(&["schedule", "run", "nightly"])["Runs"][0]["Error"], "");
+    let well = it.known("nightly", "db")["LastSuccess"].clone();
+    std::fs::remove_file(it.path("well")).unwrap();
+    // Times are told in seconds.
+    std::thread::sleep(Duration::from_millis(1100));
+    let ran = it.json(&["schedule", "run", "nightly"])["Runs"][0].clone();
+    assert!(
+        ran["Backup"] != "" && ran["Error"].as_str().unwrap().starts_with("after the snapshot: "),
+        "{ran}"
+    );
+    let known = it.known("nightly", "db");
+    assert_eq!((&known["State"], &known["LastSuccess"]), (&"failure".into(), &well), "{known}");
+    assert_eq!(it.backups().len(), 2, "the backup is there all the same");
+}
+
 /// Answers one request and returns it.
 fn answer(listener: &std::net::TcpListener) -> String {
     let (mut stream, _) = listener.accept().unwrap();
@@ -393,6 +415,8 @@ fn a_run_that_is_under_way_is_not_begun_again() {
         it.wait("it runs", |it| it.known("often", "vol1")["State"] == "running");
         let second = it.json(&["schedule", "run", "often"]);
         assert_eq!(second["Runs"][0]["Error"], "a run of this schedule is under way for it");
+        let told = it.json(&["events", "--no-follow", "--kind", "schedule.skip"]);
+        assert_eq!(told["Message"], "often: a run of this schedule is under way for it");
         std::fs::write(it.path("go"), "").unwrap();
         assert_eq!(first.join().unwrap()["Runs"][0]["Error"], "");
     });

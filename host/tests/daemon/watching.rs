@@ -221,3 +221,100 @@ fn the_doctor_tells_what_is_wrong_with_and_without_a_daemon() {
     let people = daemon.cli(&["doctor", "--root", &root, "--output", "table"]);
     assert!(String::from_utf8(people.stdout).unwrap().contains("error    daemon: daemon: it does not run"));
 }
+
+/// Whoever asked for it, and whatever it was: the next one who looks finds that it failed, and why.
+#[test]
+fn what_was_asked_for_and_failed_leaves_an_event_and_a_line_in_the_log() {
+    let store = tempfile::tempdir().unwrap();
+    let daemon = Daemon::with(&["--log-format", "json"]);
+    let destination = format!("vfs://{}", store.path().display());
+    let backup = format!("{destination}?backup=backup-0123456789abcdef&volume=vol1");
+    assert_eq!(daemon.docker("Create", r#"{"Name":"vol1"}"#), "{}");
+    std::fs::write(daemon.volumes().join("vol1/file"), "a").unwrap();
+    assert!(daemon.cli(&["snapshot", "create", "vol1", "--name", "snap1"]).status.success());
+    assert!(daemon.cli(&["backup", "create", "snap1", "--dest", &destination]).status.success());
+    let nowhere = format!("vfs://{}", store.path().join("none").display());
+    daemon.docker("Mount", r#"{"Name":"vol1","ID":"a"}"#);
+    let asked: &[(&[&str], &str, &str, &str)] = &[
+        (&["create", "vol1"], "volume.failure", "vol1", "volume create: "),
+        (&["create", "vol2", "--backup", &backup], "volume.failure", "vol2", "restore: "),
+        (&["delete", "vol1"], "volume.failure", "vol1", "volume delete: "),
+        (&["mount", "none"], "volume.failure", "none", "volume mount: "),
+        (&["umount", "vol1"], "volume.failure", "vol1", "volume unmount: "),
+        (&["resize", "none", "1G"], "volume.failure", "none", "volume resize: "),
+        (&["snapshot", "create", "none"], "snapshot.failure", "none", "snapshot create: "),
+        (&["snapshot", "delete", "none"], "snapshot.failure", "", "snapshot delete: "),
+        (&["snapshot", "revert", "snap1"], "snapshot.failure", "vol1", "snapshot revert: "),
+        (&["backup", "create", "none", "--dest", &destination], "backup.failure", "", "backup create: "),
+        (&["backup", "delete", &backup], "backup.failure", "", "backup delete: "),
+        (&["backup", "verify", &nowhere], "backup.failure", "", "backup verify: "),
+        (&["backup", "prune", &nowhere], "backup.failure", "", "backup prune: "),
+        (&["schedule", "run", "none"], "schedule.failure", "", "none: schedule run: "),
+        (&["schedule", "retain", "none"], "schedule.failure", "", "none: schedule retain: "),
+    ];
+    for (words, ..) in asked {
+        let ran = daemon.cli(words);
+        assert_eq!(ran.status.code(), Some(1), "{words:?}: {ran:?}");
+    }
+    // Docker's users get a text, and an operator finds the same. What Docker takes back twice is no failure.
+    let refused = daemon.docker("Mount", r#"{"Name":"none","ID":"b"}"#);
+    assert!(refused.contains("Err"), "{refused}");
+    assert_eq!(daemon.docker("Unmount", r#"{"Name":"none","ID":"b"}"#), "{}");
+    let refused = daemon.call("POST", "/v1/volumes/create", r#"{"Name":"vol2","SnapshotName":"none"}"#);
+    assert_eq!(refused.status, 400, "{refused:?}");
+    // Damage is no error of the verify, and bad news all the same.
+    for entry in walk(store.path())
+        .into_iter()
+        .filter(|path| path.components().any(|part| part.as_os_str() == "packs"))
+    {
+        std::fs::remove_file(entry).unwrap();
+    }
+    assert_eq!(daemon.cli(&["backup", "verify", &destination]).status.code(), Some(3));
+
+    let text = String::from_utf8(daemon.cli(&["events", "--no-follow"]).stdout).unwrap();
+    let events = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let failures: Vec<_> =
+        events.filter(|event| event["Kind"].as_str().unwrap().ends_with(".failure")).collect();
+    let log = std::fs::read_to_string(daemon.log()).unwrap();
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains(r#""WARN""#)).collect();
+    let last: [(&[&str], &str, &str, &str); 3] = [
+        (&["docker"], "volume.failure", "none", "volume mount: "),
+        (&["clone"], "snapshot.failure", "vol2", "snapshot clone: "),
+        (&["damage"], "backup.failure", "", "backup verify: "),
+    ];
+    let expected: Vec<_> = asked.iter().chain(&last).collect();
+    assert_eq!(failures.len(), expected.len(), "{failures:#?}");
+    for ((words, kind, volume, begins), told) in expected.iter().zip(&failures) {
+        let message = told["Message"].as_str().unwrap();
+        assert!(told["Kind"] == *kind && message.starts_with(begins), "{words:?}: {told}");
+        assert_eq!(told["Volume"].as_str().unwrap_or_default(), *volume, "{told}");
+        let driver = if *volume == "vol1" { "vfs" } else { "" };
+        assert_eq!(told["Driver"].as_str().unwrap_or_default(), driver, "{told}");
+        let why = serde_json::to_string(&message[begins.len()..]).unwrap();
+        let what = begins.trim_start_matches("none: ").trim_end_matches(": ");
+        let of_it =
+            lines.iter().filter(|line| line.contains(&why) && line.contains(&format!("{what} failed")));
+        let of_it: Vec<_> = of_it.collect();
+        assert!(!of_it.is_empty() && of_it[0].contains(r#""id":"r"#), "{words:?}, {why}: {lines:#?}");
+        let job = told["Job"].as_str().unwrap_or_default();
+        assert!(job.is_empty() || of_it.iter().any(|line| line.contains(job)), "{told}: {of_it:#?}");
+    }
+    assert_eq!(lines.iter().filter(|line| line.contains(" failed\"")).count(), failures.len(), "{lines:#?}");
+    let seen = metrics(&daemon);
+    for (name, value) in [
+        ("convoy_jobs_total{kind=backup create,result=failure}", 1.0),
+        ("convoy_jobs_total{kind=backup create,result=success}", 1.0),
+        ("convoy_jobs_total{kind=backup verify,result=failure}", 2.0),
+        ("convoy_jobs_total{kind=schedule run,result=failure}", 1.0),
+        ("convoy_jobs_total{kind=scheduled backup,result=failure}", 0.0),
+        ("convoy_events_total{kind=backup.failure}", 5.0),
+    ] {
+        assert_eq!(seen.get(name), Some(&value), "{name} in {seen:#?}");
+    }
+}
+
+/// Every file below a directory.
+fn walk(directory: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
+}

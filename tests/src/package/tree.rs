@@ -17,7 +17,7 @@ const DOCUMENTS: &[(&str, u32)] = &[
     ("docs/writing-a-driver.md", 0o644),
     ("docs/testing-a-driver.md", 0o644),
     ("docs/choosing-a-carrier.md", 0o644),
-    ("driver-sdk/schema/1.2.json", 0o644),
+    ("driver-sdk/schema/1.3.json", 0o644),
     ("examples/python/convoy-driver-folder", 0o755),
     ("examples/go/go.mod", 0o644),
     ("examples/go/main.go", 0o644),

@@ -12,10 +12,15 @@ use std::time::{Duration, Instant};
 const MANY: usize = 8;
 /// How long a create has to take for a look at another volume to be compared with it.
 const LONG: Duration = Duration::from_millis(500);
-/// How much time a call is left, in the cases for deadlines and cancellation: from none to enough.
+/// In milliseconds.
 const TIMES: [u64; 5] = [0, 1, 5, 20, 100];
 /// How soon a call ends after its deadline or its cancellation: commands it runs are given two seconds to end.
 const SOON: Duration = Duration::from_secs(6);
+
+/// How much time a call is left that is to end early, from none to enough.
+pub(super) fn times() -> impl Iterator<Item = Duration> {
+    TIMES.into_iter().map(Duration::from_millis)
+}
 
 fn together(kit: &Subject, what: impl Fn(usize) -> Outcome + Sync) -> Outcome {
     let _ = kit;
@@ -94,9 +99,9 @@ pub(super) fn independent(kit: &Subject) -> Outcome {
 
 fn cut_short(kit: &Subject, rule: Rule, cancelled: bool) -> Outcome {
     let expected = if cancelled { ErrorKind::Cancelled } else { ErrorKind::DeadlineExceeded };
-    for milliseconds in TIMES {
+    for time in times() {
+        let milliseconds = time.as_millis();
         let name = kit.name("short");
-        let time = Duration::from_millis(milliseconds);
         let asked = Instant::now();
         let answer = kit.call_for(kit.create_request(&name), time, cancelled);
         let took = asked.elapsed();

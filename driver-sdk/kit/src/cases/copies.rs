@@ -140,6 +140,32 @@ pub(super) fn revert(kit: &Subject) -> Outcome {
     kit.unmount(&days.volume)
 }
 
+/// Ends the call early, by its deadline and by cancelling it in turn.
+pub(super) fn revert_ended(kit: &Subject) -> Outcome {
+    let days = TwoDays::make(kit)?;
+    kit.unmount(&days.volume)?;
+    for (number, time) in super::calls::times().enumerate() {
+        let back = revert_to(kit, &days.volume, &days.tuesday);
+        done(rules::REVERT, "volume.revert", back)?;
+        let request = RevertVolume { name: days.volume.clone(), snapshot: days.monday.clone() };
+        let (cancelled, rule) = [(false, rules::DEADLINE), (true, rules::CANCEL)][number % 2];
+        let answered = kit.call_for(request, time, cancelled).is_ok();
+        kit.settle(rule)?;
+        let path = kit.mount(&days.volume)?;
+        let found = io(rules::REVERT, "read the volume", pattern::read(&path))?;
+        kit.unmount(&days.volume)?;
+        let (new, old) = (pattern::differences(&days.was, &found), pattern::differences(&days.is, &found));
+        ensure(rule, new.is_empty() || (old.is_empty() && !answered), || {
+            let (time, new) = (time.as_millis(), new.join("; "));
+            format!(
+                "after a volume.revert that was ended after {time} ms: expected the volume as before or as the \
+                 snapshot, found neither: {new}"
+            )
+        })?;
+    }
+    Ok(())
+}
+
 pub(super) fn check(kit: &Subject) -> Outcome {
     let volume = kit.create("check")?;
     if kit.can(Capability::Snapshots) {

@@ -12,8 +12,10 @@ use convoy_driver_sdk::{DriverError, ErrorKind, Name};
 use std::time::{Duration, Instant};
 
 mod snapshots;
+mod tidy;
 
 pub(super) use snapshots::{backup, clone, reading, restore, revert, snapshot, snapshot_delete};
+pub(super) use tidy::tidy;
 
 /// Kills the process and waits for the next one.
 fn kill(kit: &Subject) -> Outcome {

@@ -6,7 +6,7 @@ use crate::rules;
 use crate::subject::Subject;
 use convoy_driver_sdk::protocol::{
     AbortRestore, Capability, Check, CloneVolume, CreateBackup, CreateSnapshot, Describe, Description, Info,
-    ListExtents, ListVolumes, MountVolume, Open, OpenSnapshot, OptionSpec, PrepareRestore, Probe,
+    ListExtents, ListKept, ListVolumes, MountVolume, Open, OpenSnapshot, OptionSpec, PrepareRestore, Probe,
     ResizeVolume, RevertVolume, SourceKind,
 };
 use convoy_driver_sdk::{ErrorKind, Name};
@@ -32,7 +32,7 @@ pub(super) fn hello(kit: &Subject) -> Outcome {
     ensure(rules::HELLO, before.is_err(), || {
         "driver.probe before hello: expected an error, found success".to_owned()
     })?;
-    for (version, major) in [("1.1", true), ("1.2", true), ("1.999", true), ("999.0", false)] {
+    for (version, major) in [("1.1", true), ("1.2", true), ("1.3", true), ("1.999", true), ("999.0", false)] {
         let mut raw = io(rules::HELLO, "start the driver", Raw::start(&program(kit)?, &kit.work))?;
         let hello = json!({ "protocol": "convoy-driver", "version": version, "features": ["kit-feature"], "software": "kit" });
         let id = raw.send_value("hello", &hello)?;
@@ -135,6 +135,8 @@ pub(super) fn undeclared(kit: &Subject) -> Outcome {
     let revert = RevertVolume { name: volume, snapshot };
     expect(can(&[C::Revert]), "volume.revert", kit.call(revert).map(drop))?;
     expect(can(&[C::Check]), "driver.check", kit.call(Check { repair: false }).map(drop))?;
+    let kept = ListKept { after: None, limit: None, sizes: false };
+    expect(can(&[C::Kept]), "kept.list", kit.call(kept).map(drop))?;
     if !can(&[C::MountAt]) {
         let name = kit.create("undeclared")?;
         let elsewhere = MountVolume { name, mountpoint: Some(kit.work.join("elsewhere")) };

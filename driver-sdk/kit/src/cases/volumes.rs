@@ -11,6 +11,7 @@ use convoy_driver_sdk::protocol::{
 };
 use convoy_driver_sdk::{DriverError, ErrorKind, Name};
 use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
 
 /// A volume as far as it does not depend on the moment.
 pub(super) fn lasting(volume: Volume) -> Volume {
@@ -34,15 +35,8 @@ pub(super) fn life(kit: &Subject) -> Outcome {
         return fail(rules::CREATE, format!("volume.list: expected {name} in it, found it missing"));
     };
     same(rules::GET, "volume.list and volume.get", &got, &found)?;
-    let path = kit.mount(&name)?;
-    let within: Vec<_> = io(rules::CREATE, "list the new volume", std::fs::read_dir(&path))?
-        .flatten()
-        .map(|entry| entry.file_name())
-        .filter(|file| file != "lost+found")
-        .collect();
-    ensure(rules::CREATE, within.is_empty(), || {
-        format!("expected a new volume to be empty, found {within:?}")
-    })?;
+    let path = is_empty(kit, &name, rules::CREATE)?;
+    io(rules::MOUNT, "write a file into the volume", std::fs::write(path.join("file"), "content"))?;
     kit.unmount(&name)?;
     done(rules::DELETE, "volume.delete", kit.delete(&name))?;
     refused(rules::DELETE, "volume.delete of what is deleted", &[ErrorKind::NotFound], kit.delete(&name))?;
@@ -52,7 +46,49 @@ pub(super) fn life(kit: &Subject) -> Outcome {
     })?;
     // The name is free, and nothing of the first is in the second.
     done(rules::DELETE, "volume.create of a name that was deleted", kit.call(kit.create_request(&name)))?;
+    if kit.options.adopted.is_empty() {
+        is_empty(kit, &name, rules::DELETE)?;
+        kit.unmount(&name)?;
+    }
     done(rules::DELETE, "volume.delete", kit.delete(&name))
+}
+
+/// A new volume, which it mounts, has nothing in it.
+fn is_empty(kit: &Subject, name: &Name, rule: rules::Rule) -> Outcome<PathBuf> {
+    let path = kit.mount(name)?;
+    let within: Vec<_> = io(rule, "list the new volume", std::fs::read_dir(&path))?
+        .flatten()
+        .map(|entry| entry.file_name())
+        .filter(|file| file != "lost+found")
+        .collect();
+    ensure(rule, within.is_empty(), || format!("expected a new volume to be empty, found {within:?}"))?;
+    Ok(path)
+}
+
+pub(super) fn adopted(kit: &Subject) -> Outcome {
+    let name = kit.name("adopted");
+    let request = kit.create_request(&name);
+    for directory in kit.options.adopted.keys().filter_map(|option| request.options.get(option)) {
+        let written = std::fs::write(Path::new(directory).join("before"), "content");
+        io(rules::ADOPTED, format_args!("write into {directory}, which is to be adopted"), written)?;
+    }
+    // What was there, and what came by the volume.
+    let mut files = vec!["before"];
+    for what in ["volume.create", "volume.create after volume.delete"] {
+        done(rules::ADOPTED, what, kit.call(kit.create_request(&name)))?;
+        let path = kit.mount(&name)?;
+        for file in &files {
+            let content = std::fs::read_to_string(path.join(file)).unwrap_or_default();
+            let told = format!("the file {file:?} that was there before {what}");
+            same(rules::ADOPTED, &told, &"content".to_owned(), &content)?;
+        }
+        let written = std::fs::write(path.join("within"), "content");
+        io(rules::MOUNT, "write a file into the volume", written)?;
+        files.push("within");
+        kit.unmount(&name)?;
+        done(rules::DELETE, "volume.delete", kit.delete(&name))?;
+    }
+    Ok(())
 }
 
 pub(super) fn twice(kit: &Subject) -> Outcome {
@@ -368,6 +404,11 @@ fn resize(kit: &Subject, mounted: bool) -> Outcome {
         if let Err(error) = &resized
             && error.kind == ErrorKind::PermissionDenied
         {
+            // It goes on being a volume.
+            for _ in 0..2 {
+                kit.mount(&name)?;
+                kit.unmount(&name)?;
+            }
             return skip(format!("this machine does not allow it: {}", error.message));
         }
         let resized = done(rules::RESIZE, what, resized)?;

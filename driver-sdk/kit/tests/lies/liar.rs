@@ -94,6 +94,21 @@ impl<D: Dispatch> Liar<D> {
                 let _ = self.ask("volume.delete", &name, context);
                 self.ask(method, &request, context)
             }
+            // Something is taken away first, and stays away when the call is ended.
+            ("reverts by halves", "volume.revert") => {
+                let mounted = self.ask("volume.mount", &name, context)?;
+                let volume = Path::new(mounted["mountpoint"].as_str().unwrap());
+                for file in std::fs::read_dir(volume).unwrap().flatten().filter(|file| file.path().is_file())
+                {
+                    std::fs::remove_file(file.path()).unwrap();
+                }
+                self.ask("volume.unmount", &name, context)?;
+                for _ in 0..40 {
+                    context.check()?;
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                self.ask(method, &request, context)
+            }
             ("repairs unasked", "driver.check") => changed(self.ask(method, &request, context), |reply| {
                 reply["findings"] = json!([{ "severity": "warning", "subject": "volume v1", "message": "was odd", "repaired": true, "repairable": true }]);
             }),
@@ -164,6 +179,8 @@ impl<D: Dispatch> Liar<D> {
                 request["reference_only"] = false.into();
                 self.ask(method, &request, context)
             }
+            ("deletes volumes as kept", "kept.delete") => self.ask("volume.delete", &name, context),
+            ("hides what it keeps", "kept.list") => Ok(json!({ "kept": [], "more": false })),
             ("reads the live volume", "snapshot.open") => {
                 let mounted = self.ask("volume.mount", &json!({ "name": request["volume"] }), context)?;
                 let mut opened = self.ask(method, &request, context)?;

@@ -43,12 +43,15 @@ const OF_DIRECTORIES: &[Lie] = &[
     ("lists one page", "list.pages", "R16"),
     ("never changes", "list.generation", "R17"),
     ("keeps nothing", "volume.keep", "R13"),
+    ("deletes volumes as kept", "volume.kept", "R53"),
+    ("hides what it keeps", "volume.kept", "R53"),
     ("takes a snapshot twice", "snapshot.life", "R21"),
     ("reads the live volume", "data.tree", "R23"),
     ("deletes what is read", "snapshot.open", "R22"),
     ("aborts nothing", "restore.abort", "R29"),
     ("finishes once", "restore.tree", "R27"),
     ("restores over anything", "restore.taken", "R28"),
+    ("reverts by halves", "copy.revert-ended", "R31"),
     ("repairs unasked", "copy.check", "R42"),
     ("has one lock", "calls.independent", "R30"),
     ("has one volume", "calls.concurrent", "R30"),
@@ -97,6 +100,9 @@ const OF_PROCESSES: &[Lie] = &[
     ("hasty volume.revert", "crash.revert", "R34"),
     ("hasty backup.create", "crash.backup", "R34"),
     ("hasty driver.open", "crash.open", "R34"),
+    ("untidy", "crash.tidy", "R51"),
+    ("greedy", "volume.adopted", "R52"),
+    ("hoarding", "volume.life", "R11"),
     ("sulking", "end.goodbye", "R35"),
     ("clinging", "end.hangup", "R36"),
 ];
@@ -208,7 +214,10 @@ fn lies_of_processes() -> convoy_tests::Result<()> {
         let work = lab.directory();
         each(OF_PROCESSES, |lie| {
             let program = liar(work, &place(lie), lie.0);
-            run(program, &Options::default().case(lie.1).work(work)).unwrap()
+            let options = Options::default().case(lie.1).work(work);
+            let adopted = make(work, &format!("of-{}", place(lie))).join("{name}").display().to_string();
+            let adopts = lie.1 == "volume.adopted";
+            run(program, &if adopts { options.adopt("path", adopted) } else { options }).unwrap()
         });
         Ok(())
     })
@@ -223,7 +232,13 @@ fn an_honest_stranger_passes() -> convoy_tests::Result<()> {
         report.assert_passed();
         let sized = run(liar(lab.directory(), "sized", "sized"), &options.case("crash.resize")).unwrap();
         sized.assert_passed();
-        let passed: BTreeSet<&str> = [&report, &sized]
+        // With everything that there is to know of a volume that adopts data.
+        let path = make(lab.directory(), "of-adopting").join("{name}").display().to_string();
+        let options = Options::default().work(lab.directory()).adopt("path", path);
+        let adopting = run(liar(lab.directory(), "adopting", ""), &options.case("volume.")).unwrap();
+        adopting.assert_passed();
+        assert_eq!(std::fs::read_dir(lab.directory().join("of-adopting")).unwrap().count(), 0);
+        let passed: BTreeSet<&str> = [&report, &sized, &adopting]
             .into_iter()
             .flat_map(|report| &report.cases)
             .filter(|case| case.verdict == Verdict::Passed)
@@ -231,7 +246,7 @@ fn an_honest_stranger_passes() -> convoy_tests::Result<()> {
             .collect();
         let lied_about: BTreeSet<&str> = OF_PROCESSES.iter().map(|(_, case, _)| *case).collect();
         let missing: Vec<_> = lied_about.difference(&passed).collect();
-        assert!(missing.is_empty(), "{missing:?} did not pass: {report} {sized}");
+        assert!(missing.is_empty(), "{missing:?} did not pass: {report} {sized} {adopting}");
         Ok(())
     })
 }

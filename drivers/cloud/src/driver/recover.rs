@@ -97,7 +97,10 @@ impl<P: Provider> CloudDriver<P> {
             match self.undo(&open.intent, context) {
                 Ok(Undone::Settled(what)) => {
                     found.recovered.extend(what);
-                    open.done()?;
+                    // One that stays is settled again, to no effect. It keeps nobody from the others.
+                    if let Err(error) = open.done() {
+                        found.warnings.push(error.message);
+                    }
                 }
                 Ok(Undone::Unsettled) => {}
                 Err(error) => {

@@ -104,6 +104,30 @@ fn kept_data_comes_back_and_its_name_is_taken_meanwhile() {
 }
 
 #[test]
+fn what_is_kept_is_told_forgotten_and_never_written_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = fixture(dir.path());
+    for volume in ["r1", "r2"] {
+        let (record, _) = store.get(&name(volume)).unwrap();
+        store.keep(record).unwrap();
+    }
+    assert!(store.kept_since(&name("r1")).is_some());
+    store.forget_kept(&name("r1")).unwrap();
+    assert_eq!(store.all_kept().into_keys().collect::<Vec<_>>(), [name("r2")]);
+    assert!(!store.ids().contains(&4));
+    let path = dir.path().join("devicemapper_kept_r2.json");
+    std::fs::write(&path, "{\"Name\":").unwrap();
+
+    let (again, warnings) = Store::open(dir.path()).unwrap();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(again.all_kept()[&name("r2")].is_err());
+    // Which devices it names is not known: none is taken for free, and no volume for a new one.
+    assert!(again.has_unreadable());
+    let refused = DriverError::from(again.check_free(&name("r2")).unwrap_err());
+    assert_eq!(refused.kind, ErrorKind::DataLoss);
+}
+
+#[test]
 fn a_damaged_record_hides_nothing_and_can_be_mended() {
     let dir = tempfile::tempdir().unwrap();
     drop(fixture(dir.path()));

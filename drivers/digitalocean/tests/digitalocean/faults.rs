@@ -199,6 +199,76 @@ fn an_unreachable_cloud_hides_nothing_and_loses_nothing() {
     assert_eq!((world.cloud.names(), world.intents()), (vec!["data".to_owned()], 0));
 }
 
+/// Lets changes of a directory through again.
+struct Immutable(std::path::PathBuf);
+
+impl Immutable {
+    fn set(dir: std::path::PathBuf) -> Self {
+        Self::run("+i", &dir);
+        Self(dir)
+    }
+
+    fn run(flag: &str, dir: &std::path::Path) {
+        let status = std::process::Command::new("chattr").arg(flag).arg(dir).status().unwrap();
+        assert!(status.success(), "chattr {flag} {}", dir.display());
+    }
+}
+
+impl Drop for Immutable {
+    fn drop(&mut self) {
+        Self::run("-i", &self.0);
+    }
+}
+
+#[test]
+fn what_cannot_be_settled_at_a_start_costs_no_other_volume() {
+    let mut world = World::new();
+    world.create("good", &[]).unwrap();
+    world.unmount("good").unwrap();
+    let line = std::sync::Arc::clone(&world.cloud.server.line);
+    for volume in ["lost", "stuck"] {
+        line.fail(0, 1, Fault::LoseAnswer, is("POST /v2/volumes"));
+        line.fail(1, usize::MAX, Fault::LoseRequest, is("GET /v2/volumes"));
+        let request = CreateVolume { name: name(volume), size: None, options: options(&[]) };
+        world.driver().create_volume(request, &hurried(2000)).unwrap_err();
+        line.heal();
+    }
+    let intents = world.root().join("intents");
+    std::fs::write(intents.join("0123456789abcdef0123456789abcdef.json"), "{}").unwrap();
+    std::fs::write(world.root().join("digitalocean_volume_wreck.json"), "{").unwrap();
+    let id = |world: &World, volume: &str| {
+        let state = world.cloud.state();
+        state.volumes.iter().find(|(_, there)| there.name == volume).map(|(id, _)| id.clone())
+    };
+    let stuck = id(&world, "stuck").unwrap();
+    line.fail(0, usize::MAX, refusal(403, "not yours"), move |request| {
+        request.method == "DELETE" && request.path.ends_with(&stuck)
+    });
+    let opened = world.reopen();
+    let told = opened.warnings.join("\n");
+    assert!(told.contains("an operation on stuck is not undone yet"), "{told}");
+    assert!(told.contains("0123456789abcdef0123456789abcdef"), "{told}");
+    assert!(told.contains("wreck"), "{told}");
+    assert!(opened.recovered.iter().any(|line| line.contains("made for lost")), "{opened:?}");
+    assert_eq!((id(&world, "lost"), id(&world, "stuck").is_some()), (None, true));
+    world.mount("good").unwrap();
+    world.unmount("good").unwrap();
+    line.heal();
+
+    // What is settled cannot be noted: that keeps nothing from being used.
+    let held = Immutable::set(intents);
+    let told = world.reopen().warnings.join("\n");
+    assert!(told.contains("cannot"), "{told}");
+    assert_eq!(id(&world, "stuck"), None);
+    world.mount("good").unwrap();
+    world.unmount("good").unwrap();
+    drop(held);
+    world.age_intents();
+    world.reopen();
+    assert_eq!(world.intents(), 1, "the one that nobody can read");
+    assert_eq!(world.list().len(), 2, "good and the wreck");
+}
+
 #[test]
 fn a_slow_call_delays_no_other_volume() {
     let world = World::new();

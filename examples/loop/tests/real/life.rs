@@ -4,8 +4,8 @@ use crate::support::{KINDS, Place, SIZE, context, name};
 use convoy_driver_loop::LoopImages;
 use convoy_driver_sdk::mountinfo::MountTable;
 use convoy_driver_sdk::protocol::{
-    CloseSnapshot, CreateSnapshot, DeleteSnapshot, DeleteVolume, GetVolume, Health, ListVolumes, Open,
-    ResizeVolume,
+    CloseSnapshot, CreateSnapshot, DeleteKept, DeleteSnapshot, DeleteVolume, GetVolume, Health, ListKept,
+    ListVolumes, Open, ResizeVolume,
 };
 use convoy_driver_sdk::{Context, Driver, ErrorKind};
 use convoy_tests::{Lab, Namespace, Result};
@@ -43,16 +43,26 @@ fn a_volume_is_made_used_grown_kept_and_deleted() -> Result<()> {
             driver.unmount("vol1").unwrap();
             assert_eq!(resize(3 * SIZE).unwrap().size, 3 * SIZE);
             driver.snapshot("vol1", "first").unwrap();
+            let kept = || driver.0.list_kept(ListKept::default(), &context()).unwrap().kept;
+            let delete_kept = || driver.0.delete_kept(DeleteKept { name: name("vol1") }, &context());
+            assert_eq!((kept(), delete_kept().unwrap_err().kind), (vec![], ErrorKind::NotFound));
             delete(true).unwrap();
+            let told = &kept()[0];
+            assert_eq!((told.name.as_str(), told.snapshots), ("vol1", 1));
+            assert!(told.size.unwrap() > 0 && told.since.is_some(), "{told:?}");
             assert_eq!(driver.mount("vol1").unwrap_err().kind, ErrorKind::NotFound);
             let other = driver.create_with("vol1", Some(SIZE), &[]).unwrap_err();
             assert_eq!(other.kind, ErrorKind::AlreadyExists);
-            let kept = driver.create("vol1").unwrap();
-            assert_eq!((kept.size, kept.snapshots.len()), (3 * SIZE, 1));
+            let again = driver.create("vol1").unwrap();
+            assert_eq!((again.size, again.snapshots.len()), (3 * SIZE, 1));
             driver.mount("vol1").unwrap();
             assert!(capacity(&path) > before + SIZE);
             assert_eq!(std::fs::read_to_string(path.join("file")).unwrap(), "content");
             driver.unmount("vol1").unwrap();
+            delete(true).unwrap();
+            delete_kept().unwrap();
+            assert_eq!(kept(), []);
+            driver.create("vol1").unwrap();
             delete(false).unwrap();
             assert_eq!(delete(false).unwrap_err().kind, ErrorKind::NotFound);
             assert!(!path.exists());

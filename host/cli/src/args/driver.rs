@@ -138,6 +138,9 @@ pub struct TestDriverArgs {
     /// An option of every volume that is created; may be repeated
     #[arg(long = "create-option", value_name = "KEY=VALUE", value_parser = key_value)]
     pub create_options: Vec<(String, String)>,
+    /// A create option that names a directory whose data a volume adopts and a delete keeps; may be repeated
+    #[arg(long, value_name = "KEY=DIR", value_parser = key_value)]
+    pub adopt: Vec<(String, String)>,
     /// The size of the volumes: their blocks are read and written whole [default: the driver's]
     #[arg(long, value_name = "SIZE", value_parser = size_to_reach)]
     pub size: Option<u64>,

@@ -143,6 +143,6 @@ fn aliases_and_defaults() {
     for line in ["jobs", "jobs list", "driver", "driver list", "drivers"] {
         assert!(matches!(parse(line).unwrap().command, Command::Jobs(_) | Command::Driver(_)));
     }
-    assert!(matches!(parse("list --driver").unwrap().command, Command::List(ListArgs { driver: true })));
+    assert!(matches!(parse("list --driver").unwrap().command, Command::List(ListArgs { driver: true, .. })));
     assert_eq!(parse("list").unwrap().global.socket, PathBuf::from("/var/run/convoy/convoy.sock"));
 }

@@ -9,7 +9,8 @@ use crate::output::views;
 use convoy_client::Error;
 use convoy_client::client::Call;
 use convoy_client::types::{
-    CreateVolume, DeleteVolume, MountVolume, Pairs, ResizeVolume, RetainVolume, UnmountVolume, VolumeRef,
+    CreateVolume, DeleteKept, DeleteVolume, MountVolume, Pairs, ResizeVolume, RetainVolume, UnmountVolume,
+    VolumeRef,
 };
 
 impl Session<'_> {
@@ -37,7 +38,9 @@ impl Session<'_> {
             allow_losses: args.allow_losses,
         };
         let call = Call::create_volume(&request);
-        let answer = if request.backup_url.is_empty() {
+        // People are told if the size is not enforced.
+        let told = request.size > 0 && self.output.is_for_people();
+        let answer = if request.backup_url.is_empty() && !told {
             self.text(call).await?
         } else {
             self.follow(call, &args.progress).await?
@@ -50,11 +53,18 @@ impl Session<'_> {
         let names = args.names.into_iter().map(name).collect::<Result<Vec<_>>>()?;
         let (total, mut failed, mut last) = (names.len(), 0_usize, None);
         for name in names {
-            let request = DeleteVolume { volume_name: name.clone(), reference_only: args.reference };
-            match self.text(Call::delete_volume(&request)).await {
+            let call = if args.kept {
+                let driver_name = args.driver.clone().unwrap_or_default();
+                Call::delete_kept(&DeleteKept { volume_name: name.clone(), driver_name })
+            } else {
+                let request = DeleteVolume { volume_name: name.clone(), reference_only: args.reference };
+                Call::delete_volume(&request)
+            };
+            match self.text(call).await {
                 Ok(_) if args.reference => {
                     self.output.done(format_args!("Forgot {name}; its data is kept"))?
                 }
+                Ok(_) if args.kept => self.output.done(format_args!("Deleted what was kept of {name}"))?,
                 Ok(_) => self.output.done(format_args!("Deleted {name}"))?,
                 Err(error) => {
                     failed += 1;

@@ -83,6 +83,9 @@ fn options(args: &TestDriverArgs) -> Options {
     for (name, value) in &args.create_options {
         options = options.create_option(name, value);
     }
+    for (name, directory) in &args.adopt {
+        options = options.adopt(name, directory);
+    }
     options = args.size.into_iter().fold(options, Options::size);
     options = args.work.iter().fold(options, Options::work);
     args.cases.iter().fold(options, Options::case)

@@ -75,7 +75,19 @@ pub fn screen(seen: &Seen) -> String {
         });
         text += &table(&["SCHEDULE", "NEXT", "VOLUMES", "RUNNING", "WAITING", "FAILED", "MESSAGE"], rows);
     }
+    let failed: Vec<Vec<String>> = seen.schedules.values().flat_map(failures).collect();
+    if !failed.is_empty() {
+        text += &heading("Failed");
+        text += &table(&["SCHEDULE", "VOLUME", "WHEN", "ERROR"], failed);
+    }
     text
+}
+
+/// The volumes of a schedule whose last run failed.
+fn failures(schedule: &ScheduleStatus) -> impl Iterator<Item = Vec<String>> {
+    schedule.volumes.iter().filter(|(_, volume)| volume.state == "failure").map(|(name, volume)| {
+        vec![schedule.name.clone(), name.clone(), time(&volume.last), printable(&volume.error)]
+    })
 }
 
 /// A screen cut to a terminal: a line that is wrapped, or one too many, would push what is above out of sight.
@@ -123,7 +135,7 @@ fn job(job: &Job) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use convoy_client::types::Progress;
+    use convoy_client::types::{Progress, ScheduledVolume};
 
     #[test]
     fn a_screen_has_everything() {
@@ -152,6 +164,26 @@ mod tests {
         }
         let idle = screen(&Seen { jobs: BTreeMap::new(), ..seen });
         assert!(idle.contains("0 jobs") && !idle.contains("PHASE"), "{idle}");
+    }
+
+    #[test]
+    fn a_screen_says_why_the_last_runs_failed() {
+        let ended = |state: &str, error: &str| ScheduledVolume {
+            state: state.to_owned(),
+            error: error.to_owned(),
+            last: "2026-11-25T03:30:00Z".to_owned(),
+            ..ScheduledVolume::default()
+        };
+        let volumes = BTreeMap::from([
+            ("db".to_owned(), ended("failure", "before the snapshot: sh failed\n(exit status: 7)")),
+            ("web".to_owned(), ended("success", "")),
+        ]);
+        let nightly = ScheduleStatus { name: "nightly".to_owned(), volumes, ..ScheduleStatus::default() };
+        let seen = Seen { schedules: BTreeMap::from([("nightly".to_owned(), nightly)]), ..Seen::default() };
+        let text = anstream::adapter::strip_str(&screen(&seen)).to_string();
+        let (_, failed) = text.split_once("Failed\n").unwrap();
+        assert!(failed.contains("nightly") && failed.contains("before the snapshot: sh failed"), "{text}");
+        assert!(failed.lines().count() == 2 && !failed.contains("web"), "{text}");
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use super::table::{Width, fitted, heading, pairs, printable, table};
 use super::values::{bytes, duration, or_dash, seconds, shell, size, time};
 use convoy_client::types::{
-    BackupInfo, ConfigValue, CreatedBackup, DriverCall, DriverOption, DriverStatus, Event, Info, Job, Pairs,
-    PruneReport, ReloadedConfig, Snapshot, VerifyReport, Volume,
+    BackupInfo, ConfigValue, CreatedBackup, DriverCall, DriverOption, DriverStatus, Event, Info, Job,
+    ListedKept, Pairs, PruneReport, ReloadedConfig, Snapshot, VerifyReport, Volume,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,6 +24,38 @@ pub fn volumes(volumes: &BTreeMap<String, Volume>, width: Width) -> String {
     });
     let header = ["NAME", "DRIVER", "SIZE", "USED", "SNAPSHOTS", "CREATED", "MOUNTED AT"];
     fitted(&header, rows, &["NAME", "MOUNTED AT"], width)
+}
+
+/// `list --kept`: what is kept, what to know of it, and what to type.
+pub fn kept(listed: &ListedKept) -> String {
+    let rows = listed.kept.iter().map(|kept| {
+        let size = match kept.size {
+            Some(size) if kept.at_least => format!("> {}", bytes(size)),
+            Some(size) => bytes(size),
+            None => "-".to_owned(),
+        };
+        vec![
+            kept.name.clone(),
+            kept.driver.clone(),
+            size,
+            kept.snapshots.to_string(),
+            or_dash(&time(&kept.since)),
+            or_dash(&kept.path),
+        ]
+    });
+    let mut text = table(&["NAME", "DRIVER", "SIZE", "SNAPSHOTS", "KEPT SINCE", "AT"], rows);
+    for kept in listed.kept.iter().filter(|kept| !kept.note.is_empty()) {
+        text += &printable(&format!("{}: {}", kept.name, kept.note));
+        text += "\n";
+    }
+    for (driver, why) in &listed.failed {
+        text += &printable(&format!("Driver {driver} cannot tell what it keeps: {why}"));
+        text += "\n";
+    }
+    if !listed.kept.is_empty() {
+        text += "\n`convoy create NAME --driver DRIVER` brings it back, `convoy delete --kept NAME` deletes it.\n";
+    }
+    text
 }
 
 /// `list --driver`: a table for each driver, with what it says of its volumes.

@@ -128,6 +128,29 @@ fn tables_fit_the_terminal_and_wide_shows_them_whole() {
 }
 
 #[test]
+fn what_is_kept_is_a_table_with_what_to_type() {
+    let kept = r#"{"Kept": [{"Name": "db", "Driver": "vfs", "Size": 67108864, "AtLeast": true, "Snapshots": 2,
+        "Since": "Mon Nov 23 08:38:07 +0000 2026", "Path": "/srv/volumes/db", "Note": "a link\u001b[2J"},
+        {"Name": "web", "Driver": "cloud", "Size": null, "Snapshots": 0}], "Failed": {"nfs": "no answer"}}"#;
+    let [header, db, web, note, failed, _, hint] = &seen(&["list", "--kept"], kept)
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+        .collect::<Vec<_>>()[..]
+    else {
+        panic!("{}", seen(&["list", "--kept"], kept))
+    };
+    assert_eq!(header, "NAME DRIVER SIZE SNAPSHOTS KEPT SINCE AT");
+    assert_eq!(db, "db vfs > 64.00 MiB 2 2026-11-23 08:38:07 /srv/volumes/db");
+    assert_eq!(web, "web cloud - 0 - -");
+    assert_eq!(note, "db: a link\u{fffd}[2J");
+    assert_eq!(failed, "Driver nfs cannot tell what it keeps: no answer");
+    assert!(
+        hint.contains("`convoy create NAME --driver DRIVER`") && hint.contains("`convoy delete --kept NAME`")
+    );
+    assert!(!seen(&["list", "--kept"], r#"{"Kept": []}"#).contains("convoy create"));
+}
+
+#[test]
 fn everything_recorded_can_be_shown() {
     let info = seen(&["info"], &recorded("info"));
     assert!(info.lines().any(|line| line.split_whitespace().eq(["Default", "driver:", "vfs"])), "{info}");

@@ -20,6 +20,7 @@ fn commands_are_the_calls_of_0_5() {
         ("info", "GET /v1/info", Value::Null),
         ("list", "GET /v1/volumes/list", Value::Null),
         ("list --driver", "GET /v1/volumes/list?driver=1", Value::Null),
+        ("list --kept", "GET /v1/volumes/kept", Value::Null),
         ("create", "POST /v1/volumes/create", empty_create.clone()),
         ("create ''", "POST /v1/volumes/create", empty_create.clone()),
         (
@@ -51,6 +52,12 @@ fn commands_are_the_calls_of_0_5() {
         ),
         ("delete v1", "DELETE /v1/volumes/", json!({"VolumeName": "v1", "ReferenceOnly": false})),
         ("delete -r v1", "DELETE /v1/volumes/", json!({"VolumeName": "v1", "ReferenceOnly": true})),
+        ("delete --kept v1", "DELETE /v1/volumes/kept", json!({"VolumeName": "v1"})),
+        (
+            "delete --kept v1 --driver d",
+            "DELETE /v1/volumes/kept",
+            json!({"VolumeName": "v1", "DriverName": "d"}),
+        ),
         (
             "mount v1 --mountpoint /m",
             "POST /v1/volumes/mount",

@@ -110,6 +110,54 @@ pub struct DeleteVolume {
     pub reference_only: bool,
 }
 
+/// The answer of `GET /volumes/kept`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ListedKept {
+    /// What is kept, driver by driver.
+    pub kept: Vec<KeptVolume>,
+    /// Why drivers could not tell, by their names.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub failed: Pairs,
+}
+
+/// Data of a volume that was forgotten.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct KeptVolume {
+    /// The name the volume had.
+    pub name: String,
+    /// The driver that keeps it.
+    pub driver: String,
+    /// Bytes that data and snapshots take up; `null` when that is not known.
+    pub size: Option<u64>,
+    /// Whether the size is of a part, since adding up all of it would take too long.
+    #[serde(skip_serializing_if = "is_false")]
+    pub at_least: bool,
+    /// How many snapshots are kept with it.
+    pub snapshots: u32,
+    /// Since when it is kept; empty when that is not known.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub since: String,
+    /// Where it is; empty when it has no place in the file system.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub path: String,
+    /// What to know before it is deleted.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub note: String,
+}
+
+/// `DELETE /volumes/kept`: delete what is kept of a volume that was forgotten. A volume is never touched.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct DeleteKept {
+    /// The name the volume had.
+    pub volume_name: String,
+    /// The driver that keeps it; empty: the only one that keeps something under the name.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub driver_name: String,
+}
+
 /// `POST /volumes/resize`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]

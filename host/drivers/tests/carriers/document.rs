@@ -79,6 +79,8 @@ fn checks() -> Checks {
         of::<p::RevertVolume>(),
         of::<p::ListVolumes>(),
         of::<p::GetVolume>(),
+        of::<p::ListKept>(),
+        of::<p::DeleteKept>(),
         of::<p::CreateSnapshot>(),
         of::<p::DeleteSnapshot>(),
         of::<p::ListSnapshots>(),

@@ -30,6 +30,7 @@ pub(super) async fn create(State(app): State<App>, request: Request) -> Response
         volume: found.map_or_else(|_| asked.volume_name.clone(), |(entry, _)| entry.volume.name.to_string()),
         snapshot: asked.snapshot_name.clone(),
         url: asked.url.clone(),
+        ..About::default()
     };
     let work = app.clone();
     stream::respond(&app, lines, about, move |job| async move {
@@ -79,8 +80,8 @@ pub(super) async fn delete(State(app): State<App>, request: Request) -> Answer {
     let call = call(&request);
     let asked: BackupRef = body(request).await?;
     require_url(&asked)?;
-    let backups = app.backups.clone();
-    app.detached(async move { backups.delete(&asked, &call).await }).await?;
+    let (backups, about) = (app.backups.clone(), about("backup delete", &asked.url, ""));
+    app.detached(about, async move { backups.delete(&asked, &call).await }).await?;
     Ok(text(String::new()))
 }
 
@@ -91,9 +92,17 @@ pub(super) async fn verify(State(app): State<App>, request: Request) -> Response
         Err(failure) => return failure.into_response(),
     };
     let about = about("backup verify", &asked.url, &asked.volume_name);
-    let backups = app.backups.clone();
-    stream::respond(&app, lines, about, move |job| async move { json(&backups.verify(&asked, &job).await?) })
-        .await
+    let work = app.clone();
+    stream::respond(&app, lines, about, move |job| async move {
+        let report = work.backups.verify(&asked, &job).await?;
+        if let [first, others @ ..] = report.problems.as_slice() {
+            job.failed();
+            let more = if others.is_empty() { String::new() } else { format!(", and {} more", others.len()) };
+            work.tell_failure(job.about(), job.id(), &format!("{}{more}", first.message));
+        }
+        json(&report)
+    })
+    .await
 }
 
 pub(super) async fn prune(State(app): State<App>, request: Request) -> Response {
@@ -119,13 +128,13 @@ pub(super) async fn keys(State(app): State<App>, request: Request) -> Answer {
 
 pub(super) async fn add_key(State(app): State<App>, request: Request) -> Answer {
     let asked: AddKey = body(request).await?;
-    let backups = app.backups.clone();
-    Ok(text(app.detached(async move { backups.add_key(&asked).await }).await?))
+    let (backups, about) = (app.backups.clone(), about("key add", &asked.url, ""));
+    Ok(text(app.detached(about, async move { backups.add_key(&asked).await }).await?))
 }
 
 pub(super) async fn remove_key(State(app): State<App>, request: Request) -> Answer {
     let asked: RemoveKey = body(request).await?;
-    let backups = app.backups.clone();
-    app.detached(async move { backups.remove_key(&asked).await }).await?;
+    let (backups, about) = (app.backups.clone(), about("key remove", &asked.url, ""));
+    app.detached(about, async move { backups.remove_key(&asked).await }).await?;
     Ok(text(String::new()))
 }

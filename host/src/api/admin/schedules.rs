@@ -21,7 +21,7 @@ pub(super) async fn run(State(app): State<App>, request: Request) -> Response {
         Ok(asked) => asked,
         Err(failure) => return failure.into_response(),
     };
-    let about = About { kind: "schedule run", volume: asked.volume_name.clone(), ..About::default() };
+    let about = about("schedule run", &asked.name, &asked.volume_name);
     let schedules = app.schedules.clone();
     stream::respond(&app, lines, about, move |job| async move {
         let ended = schedules.run_now(&asked.name, given(&asked.volume_name), &job.cancel()).await;
@@ -37,6 +37,10 @@ pub(super) async fn run(State(app): State<App>, request: Request) -> Response {
             .collect();
         let chosen_by =
             if runs.is_empty() { schedules.chosen_by(&asked.name).map_err(missing)? } else { String::new() };
+        // Each has an event of its own.
+        if runs.iter().any(|run| !run.error.is_empty()) {
+            job.failed();
+        }
         json(&RunReport { runs, chosen_by })
     })
     .await
@@ -46,10 +50,15 @@ pub(super) async fn retain(State(app): State<App>, request: Request) -> Answer {
     let id = front::request_id(&request);
     let asked: RetainSchedule = body(request).await?;
     let schedules = app.schedules.clone();
-    let retained = app.detached(async move {
+    let about = about("schedule retain", &asked.name, &asked.volume_name);
+    let retained = app.detached(about, async move {
         schedules.retain(&asked.name, given(&asked.volume_name), asked.dry_run, &id).await
     });
     Ok(text(json(&retained.await.map_err(missing)?)?))
+}
+
+fn about(kind: &'static str, schedule: &str, volume: &str) -> About {
+    About { schedule: schedule.to_owned(), ..About::volume(kind, volume) }
 }
 
 fn missing(error: crate::volumes::Error) -> Failure {

@@ -62,7 +62,9 @@ pub(super) async fn delete(State(app): State<App>, request: Request) -> Answer {
     let asked: SnapshotRef = body(request).await?;
     check_name(&asked.snapshot_name)?;
     let volumes = app.volumes.clone();
-    app.detached(async move {
+    let (volume, snapshot) = (asked.volume_name.clone(), asked.snapshot_name.clone());
+    let about = About { kind: "snapshot delete", volume, snapshot, ..About::default() };
+    app.detached(about, async move {
         volumes.delete_snapshot(&asked.snapshot_name, given(&asked.volume_name), &call).await
     })
     .await?;

@@ -8,6 +8,7 @@ use crate::daemon::config::DockerRemove;
 use crate::jobs::About;
 use crate::volumes::Error;
 use crate::volumes::create::generated_name;
+use crate::volumes::index::Entry;
 use crate::volumes::ledger::BY_HAND;
 use crate::volumes::lookup::check_name;
 use crate::volumes::spec::CreateSpec;
@@ -15,14 +16,18 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use convoy_client::types::{
-    CreateVolume, DeleteVolume, MountVolume, Pairs, ResizeVolume, RetainVolume, UnmountVolume, Volume,
-    VolumeRef, details_are_asked, driver_form_is_asked,
+    CreateVolume, DeleteKept, DeleteVolume, KeptVolume, ListedKept, MountVolume, Pairs, ResizeVolume,
+    RetainVolume, UnmountVolume, Volume, VolumeRef, details_are_asked, driver_form_is_asked,
 };
 use convoy_driver_sdk::Name;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 type Answer = Result<Response, Failure>;
+
+/// How long it may take to see whether the data of a name without a volume is kept.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// The text that inspect and delete have for a name without a volume.
 fn missing(error: Error) -> Failure {
@@ -35,6 +40,24 @@ fn missing(error: Error) -> Failure {
         },
         other => other.into(),
     }
+}
+
+/// The same for a delete, with what to do where the data of such a volume is kept.
+async fn missing_or_kept(error: Error, app: &App, call: &Call) -> Failure {
+    let name = match &error {
+        Error::VolumeNotFound(name) => name.clone(),
+        _ => return missing(error),
+    };
+    let (kept, _) = app.volumes.kept(false, &call.within(LOOK)).await;
+    let keeper = kept.iter().find(|(_, kept)| *kept.name == *name).map(|(driver, _)| driver.name());
+    let hint = keeper.map(|driver| {
+        format!(
+            "driver {driver} keeps its data: `convoy create {name} --driver {driver}` brings it back, `convoy \
+             delete --kept {name}` deletes it"
+        )
+    });
+    let failure = missing(error);
+    Failure { hint: hint.or(failure.hint.clone()), ..failure }
 }
 
 pub(super) async fn list(State(app): State<App>, request: Request) -> Answer {
@@ -72,9 +95,37 @@ pub(super) async fn delete(State(app): State<App>, request: Request) -> Answer {
     let asked: DeleteVolume = body(request).await?;
     check_name(&asked.volume_name)?;
     let volumes = app.volumes.clone();
-    app.detached(async move { volumes.delete(&asked.volume_name, asked.reference_only, &call).await })
-        .await
-        .map_err(missing)?;
+    let deleting = call.clone();
+    let done = app
+        .detached(async move { volumes.delete(&asked.volume_name, asked.reference_only, &deleting).await });
+    match done.await {
+        Ok(()) => Ok(text(String::new())),
+        Err(error) => Err(missing_or_kept(error, &app, &call).await),
+    }
+}
+
+pub(super) async fn list_kept(State(app): State<App>, request: Request) -> Answer {
+    let (kept, failed) = app.volumes.kept(true, &call(&request)).await;
+    let kept = kept.into_iter().map(|(driver, kept)| KeptVolume {
+        name: kept.name.to_string(),
+        driver: driver.name().to_string(),
+        size: kept.size,
+        at_least: kept.at_least,
+        snapshots: kept.snapshots,
+        since: kept.since.map(|since| since.to_legacy()).unwrap_or_default(),
+        path: kept.path.map(|path| path.display().to_string()).unwrap_or_default(),
+        note: kept.note.unwrap_or_default(),
+    });
+    let failed = failed.into_iter().map(|(driver, error)| (driver.name().to_string(), error.to_string()));
+    Ok(text(json(&ListedKept { kept: kept.collect(), failed: failed.collect() })?))
+}
+
+pub(super) async fn delete_kept(State(app): State<App>, request: Request) -> Answer {
+    let call = call(&request);
+    let asked: DeleteKept = body(request).await?;
+    let name = Name::parse(&asked.volume_name).map_err(|error| Error::InvalidName(error.0))?;
+    let volumes = app.volumes.clone();
+    app.detached(async move { volumes.delete_kept(&name, &asked.driver_name, &call).await }).await?;
     Ok(text(String::new()))
 }
 
@@ -95,9 +146,21 @@ pub(super) async fn create(State(app): State<App>, request: Request) -> Response
         if spec.docker_remove.is_some() {
             work.volumes.retain(&name, spec.docker_remove, &Call::new(id.as_str())).await?;
         }
+        job.warn(unenforced_size(&entry, &spec));
         if verbose { json(&view::volume(&work.volumes, &entry, None)) } else { Ok(name.to_string()) }
     })
     .await
+}
+
+/// What whoever asked for a size is to know if nothing enforces it.
+fn unenforced_size(entry: &Entry, spec: &CreateSpec) -> Option<String> {
+    let (volume, driver, size) = (&entry.volume, entry.driver.name(), spec.size?);
+    let why = match volume.info.get("SizeEnforced").map(String::as_str) {
+        Some("false") => volume.info.get("SizeNotEnforced").cloned().unwrap_or_default(),
+        None if volume.size < size => format!("driver {driver} gives volumes no size"),
+        _ => return None,
+    };
+    Some(format!("the size of volume {} is not enforced: {why}", volume.name))
 }
 
 fn read_create(asked: CreateVolume) -> Result<(Name, CreateSpec, bool), Error> {
@@ -161,7 +224,9 @@ pub(super) async fn mount(State(app): State<App>, request: Request) -> Answer {
 
 async fn mount_by_hand(app: &App, name: String, at: Option<PathBuf>, call: Call) -> Result<PathBuf, Failure> {
     let volumes = app.volumes.clone();
-    let mounted = app.detached(async move { volumes.mount(&name, BY_HAND, at.as_deref(), &call).await });
+    let mounted = app.detached(About::volume("volume mount", &name), async move {
+        volumes.mount(&name, BY_HAND, at.as_deref(), &call).await
+    });
     mounted.await.map_err(Failure::from)
 }
 
@@ -170,8 +235,10 @@ pub(super) async fn unmount(State(app): State<App>, request: Request) -> Answer 
     let asked: UnmountVolume = body(request).await?;
     check_name(&asked.volume_name)?;
     let volumes = app.volumes.clone();
-    app.detached(async move { volumes.unmount_by_hand(&asked.volume_name, asked.force, &call).await })
-        .await?;
+    app.detached(About::volume("volume unmount", &asked.volume_name), async move {
+        volumes.unmount_by_hand(&asked.volume_name, asked.force, &call).await
+    })
+    .await?;
     Ok(text(String::new()))
 }
 
@@ -180,7 +247,10 @@ pub(super) async fn resize(State(app): State<App>, request: Request) -> Answer {
     let asked: ResizeVolume = body(request).await?;
     check_name(&asked.volume_name)?;
     let (volumes, name) = (app.volumes.clone(), asked.volume_name.clone());
-    let entry = app.detached(async move { volumes.resize(&name, asked.size, &call).await }).await?;
+    let resized = app.detached(About::volume("volume resize", &name), async move {
+        volumes.resize(&name, asked.size, &call).await
+    });
+    let entry = resized.await?;
     let answer =
         if asked.verbose { json(&view::volume(&app.volumes, &entry, None))? } else { asked.volume_name };
     Ok(text(answer))
@@ -197,8 +267,9 @@ pub(super) async fn retain(State(app): State<App>, request: Request) -> Answer {
         })?),
     };
     let volumes = app.volumes.clone();
-    app.detached(async move { volumes.retain(&asked.volume_name, policy, &call).await })
-        .await
-        .map_err(missing)?;
+    let retained = app.detached(About::volume("volume retain", &asked.volume_name), async move {
+        volumes.retain(&asked.volume_name, policy, &call).await
+    });
+    retained.await.map_err(missing)?;
     Ok(text(String::new()))
 }

@@ -7,8 +7,9 @@ use crate::{ensure, ensure_eq};
 use convoy_driver_sdk::ErrorKind;
 use convoy_driver_sdk::filesystem::FsKind;
 use convoy_driver_sdk::protocol::{
-    AbortRestore, CloneVolume, CloseSnapshot, CreateVolume, DeleteVolume, FinishRestore, MountVolume,
-    PrepareRestore, PreparedRestore, ResizeVolume, RevertVolume, SourceKind, TargetLocation,
+    AbortRestore, CloneVolume, CloseSnapshot, CreateVolume, DeleteKept, DeleteVolume, FinishRestore,
+    ListKept, MountVolume, PrepareRestore, PreparedRestore, ResizeVolume, RevertVolume, SourceKind,
+    TargetLocation,
 };
 use convoy_tests::patience;
 use std::path::{Path, PathBuf};
@@ -299,12 +300,29 @@ fn kept(lab: &Lab, kind: FsKind) -> Step {
     lab.call(DeleteVolume { name: name("r1"), reference_only: true })?;
     expect(lab.get("r1"), ErrorKind::NotFound)?;
     ensure!(!Path::new("/dev/mapper/r1").exists(), "a forgotten volume is still active");
+    let listed = || Step::Ok(lab.call(ListKept { sizes: true, ..ListKept::default() })?.kept);
+    let told = listed()?;
+    ensure_eq!(told.len(), 1);
+    ensure!(*told[0].name == *"r1" && told[0].size >= Some(size(kind)), "kept: {told:?}");
     let taken = PrepareRestore { name: name("r1"), kind: SourceKind::Block, size: None, options: [].into() };
     expect(lab.call(taken), ErrorKind::AlreadyExists)?;
     expect(lab.create("r1", size(kind), kind), ErrorKind::AlreadyExists)?;
     lab.call(CreateVolume { name: name("r1"), size: None, options: [].into() })?;
+    ensure_eq!(listed()?, []);
+    expect(lab.call(DeleteKept { name: name("r1") }), ErrorKind::NotFound)?;
     let mountpoint = lab.mount("r1")?;
-    bytes::verify(&mountpoint.join("second"), 3, 5 << 20)
+    bytes::verify(&mountpoint.join("second"), 3, 5 << 20)?;
+
+    // Deleted, it is gone from the pool, and its name is free.
+    lab.create("kept", size(kind), kind)?;
+    lab.snapshot("kept", "kept-snap")?;
+    lab.call(DeleteVolume { name: name("kept"), reference_only: true })?;
+    lab.call(DeleteKept { name: name("kept") })?;
+    expect(lab.call(DeleteKept { name: name("kept") }), ErrorKind::NotFound)?;
+    ensure_eq!(listed()?, []);
+    lab.create("kept", size(kind), kind)?;
+    lab.delete("kept")?;
+    Ok(())
 }
 
 /// The same with udev: links are udev's, and nobody waits for a cookie that nobody clears.
