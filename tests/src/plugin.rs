@@ -58,8 +58,7 @@ pub fn make(place: &Path, programs: &Path, drivers: &[&str]) -> Result<()> {
     let mut image = Image { root, libraries: BTreeSet::new() };
     image.program(&programs.join("convoy"), Path::new("usr/bin/convoy"))?;
     for driver in drivers {
-        // As a library it is quickest; the program is for `process:NAME`.
-        for file in [format!("libconvoy_driver_{driver}.so"), format!("convoy-driver-{driver}")] {
+        for file in crate::package::files(driver) {
             image.program(&programs.join(&file), &Path::new("usr/lib/convoy/drivers").join(&file))?;
         }
     }
