@@ -96,8 +96,9 @@ pub(super) async fn delete(State(app): State<App>, request: Request) -> Answer {
     check_name(&asked.volume_name)?;
     let volumes = app.volumes.clone();
     let deleting = call.clone();
-    let done = app
-        .detached(async move { volumes.delete(&asked.volume_name, asked.reference_only, &deleting).await });
+    let done = app.detached(About::volume("volume delete", &asked.volume_name), async move {
+        volumes.delete(&asked.volume_name, asked.reference_only, &deleting).await
+    });
     match done.await {
         Ok(()) => Ok(text(String::new())),
         Err(error) => Err(missing_or_kept(error, &app, &call).await),
@@ -125,7 +126,10 @@ pub(super) async fn delete_kept(State(app): State<App>, request: Request) -> Ans
     let asked: DeleteKept = body(request).await?;
     let name = Name::parse(&asked.volume_name).map_err(|error| Error::InvalidName(error.0))?;
     let volumes = app.volumes.clone();
-    app.detached(async move { volumes.delete_kept(&name, &asked.driver_name, &call).await }).await?;
+    app.detached(About::volume("kept delete", name.as_str()), async move {
+        volumes.delete_kept(&name, &asked.driver_name, &call).await
+    })
+    .await?;
     Ok(text(String::new()))
 }
 
