@@ -270,7 +270,11 @@ impl Inner {
                     Err(Error::VolumeNotFound(volume.to_owned()))
                 }
                 None => {
-                    let text = format!("schedule {} is not for volume {volume}", plan.schedule.name);
+                    let schedule = &plan.schedule;
+                    let text = format!(
+                        "schedule {} is not for volume {volume}: {}",
+                        schedule.name, schedule.selection
+                    );
                     Err(Error::InvalidRequest(text))
                 }
             },

@@ -41,8 +41,8 @@ impl Backups {
         let store = self.destinations().open_known(&self.engine, &asked.url, &asked.endpoint).await?;
         let names = convoy_backup::list_keys(&*store.objects).await?;
         if !names.contains(&asked.name) {
-            let text =
-                format!("no key {:?} at this destination; there are: {}", asked.name, names.join(", "));
+            let there = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+            let text = format!("no key {:?} at {}; there are: {there}", asked.name, store.destination);
             return Err(Error::InvalidRequest(text));
         }
         let remaining = Secret::asked(&asked.encryption_key_file, &asked.passphrase_file)?;

@@ -170,7 +170,7 @@ impl Inner {
         for name in names {
             tracing::info!(snapshot = name, "deleting a snapshot that is no longer kept");
             match volumes.delete_snapshot(name, Some(volume), &Call::new(request_id)).await {
-                Ok(()) | Err(Error::SnapshotNotFound(_)) => {}
+                Ok(()) | Err(Error::SnapshotNotFound(_) | Error::SnapshotOfAnother { .. }) => {}
                 Err(error) => failed = failed.or(Some(error)),
             }
         }

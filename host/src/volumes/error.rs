@@ -35,6 +35,14 @@ pub enum Error {
     /// No snapshot of that name.
     #[error("cannot find volume for snapshot {0}")]
     SnapshotNotFound(String),
+    /// The volume that was named has no snapshot of that name.
+    #[error("volume {volume} has no snapshot {snapshot}")]
+    SnapshotOfAnother {
+        /// The snapshot.
+        snapshot: String,
+        /// The volume.
+        volume: String,
+    },
     /// Several volumes have a snapshot of that name, and the request did not say of which volume.
     #[error("several volumes have a snapshot {snapshot}: {}", .volumes.join(", "))]
     AmbiguousSnapshot {
@@ -201,6 +209,7 @@ impl Error {
             Self::VolumeNotFound(_)
             | Self::NothingKept { .. }
             | Self::SnapshotNotFound(_)
+            | Self::SnapshotOfAnother { .. }
             | Self::UnknownDriver(_)
             | Self::ScheduleNotFound(_)
             | Self::NoBackups { .. } => ErrorKind::NotFound,
@@ -239,7 +248,9 @@ impl Error {
             Self::VolumeExists(name) => {
                 return Some(format!("choose another name; `convoy inspect {name}` shows that volume"));
             }
-            Self::SnapshotNotFound(_) => "`convoy snapshot list` shows the snapshots",
+            Self::SnapshotNotFound(_) | Self::SnapshotOfAnother { .. } => {
+                "`convoy snapshot list` shows the snapshots"
+            }
             Self::FixedMountPoint(_) => "leave the mount point out",
             Self::UnknownOption { .. } => "`convoy driver list` says what each is for",
             Self::BeingCreated(_) => "wait for it: `convoy jobs list` shows what is running",

@@ -91,10 +91,13 @@ impl Index {
     /// A snapshot by name, and its volume. `volume` is needed only when several have one of that name.
     ///
     /// # Errors
-    /// [`Error::SnapshotNotFound`], [`Error::AmbiguousSnapshot`].
+    /// [`Error::SnapshotNotFound`], [`Error::SnapshotOfAnother`], [`Error::AmbiguousSnapshot`].
     pub fn snapshot(&self, name: &str, volume: Option<&str>) -> Result<(Entry, Snapshot)> {
         let state = unpoisoned(self.state.read());
-        let missing = || Error::SnapshotNotFound(name.to_owned());
+        let missing = || match volume {
+            Some(volume) => Error::SnapshotOfAnother { snapshot: name.to_owned(), volume: volume.to_owned() },
+            None => Error::SnapshotNotFound(name.to_owned()),
+        };
         let volumes = state.snapshots.get(name).ok_or_else(missing)?;
         let owner = match volume {
             Some(volume) => volumes.get(volume).ok_or_else(missing)?,

@@ -153,6 +153,12 @@ fn people_are_told_which_object_and_what_to_type_next_and_scripts_what_0_5_said(
             "convoy snapshot list",
         ),
         (
+            &["snapshot", "inspect", "monday", "--volume", "nosuch"],
+            "volume nosuch has no snapshot monday",
+            "volume nosuch has no snapshot monday",
+            "convoy snapshot list",
+        ),
+        (
             &["mount", "data", "--mountpoint", "/mnt"],
             "VFS doesn't support specified mount point",
             "driver vfs mounts volumes only in its own place",

@@ -146,7 +146,9 @@ mod tests {
         for whole in [None, Some(200), Some(94)] {
             assert!(drawn(whole).ends_with(&format!("vol3     2026-11-23 08:38:07   {url}\n")), "{whole:?}");
         }
-        for width in [93, 80, 60, 50] {
+        let narrow = drawn(Some(92));
+        assert!(narrow.ends_with(&format!("vol3    2026-11-23 08:38:07  {url}\n")), "{narrow}");
+        for width in [90, 80, 60, 50] {
             let text = drawn(Some(width));
             let (table, note) = text.trim_end().rsplit_once('\n').unwrap();
             assert!(table.lines().all(|line| chars(line) <= width), "{width}:\n{table}");

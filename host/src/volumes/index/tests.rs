@@ -64,6 +64,8 @@ fn a_snapshot_of_two_volumes_has_to_be_told_apart() {
     index.update("vol2", |volume| volume.snapshots.clear());
     assert_eq!(*index.snapshot("snap1", None).unwrap().0.volume.name, *"vol1");
     assert!(matches!(index.snapshot("snap2", None), Err(Error::SnapshotNotFound(_))));
+    let error = index.snapshot("snap1", Some("vol2")).unwrap_err();
+    assert_eq!(error.to_string(), "volume vol2 has no snapshot snap1");
 }
 
 #[test]
