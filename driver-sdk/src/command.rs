@@ -13,6 +13,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How often a running program's call is asked whether to go on.
@@ -67,6 +68,14 @@ pub enum CommandError {
         /// Whether the program could not even be killed: it waits in the kernel.
         stuck: bool,
     },
+    /// The call ended first. The program goes on and holds its lock: see [`Command::outlives`].
+    #[error("{command} takes longer than the call, and goes on: {reason}")]
+    GoesOn {
+        /// The command line.
+        command: String,
+        /// Why the call ended.
+        reason: DriverError,
+    },
     /// Reading its output or waiting for it failed.
     #[error("lost {program}: {source}")]
     Lost {
@@ -98,6 +107,9 @@ impl From<CommandError> for DriverError {
                 } else {
                     built
                 }
+            }
+            CommandError::GoesOn { reason, .. } => {
+                Self::new(reason.kind, text).hint("try again later: it is waited for then")
             }
             CommandError::Failed { .. } | CommandError::Lost { .. } => Self::new(ErrorKind::Internal, text),
         }
@@ -133,6 +145,7 @@ pub struct Command {
     namespace: Option<PathBuf>,
     environment: Vec<(OsString, Hidden)>,
     stdin: Option<Hidden>,
+    lock: Option<Arc<File>>,
 }
 
 /// What no message and no log shows.
@@ -157,6 +170,7 @@ impl Command {
             namespace: None,
             environment: Vec::new(),
             stdin: None,
+            lock: None,
         }
     }
 
@@ -218,16 +232,28 @@ impl Command {
         self
     }
 
+    /// For a program that leaves damage when it is cut off, such as `resize2fs`: it goes on when the call ends and when
+    /// this process dies. `lock` is an open file with a lock (`flock`), which the program holds until it ends: who
+    /// repeats the call, or is the next life of this process, waits for that lock first.
+    #[must_use]
+    pub fn outlives(mut self, lock: &Arc<File>) -> Self {
+        self.lock = Some(Arc::clone(lock));
+        self
+    }
+
     /// Runs the program to its end.
     ///
-    /// It gets no standard input unless [`Self::stdin`] gives it one, the `C` locale and a process group of its own. When the call is cancelled or
-    /// its deadline passes, the group is ended by SIGTERM and, two seconds later, SIGKILL. When this process
-    /// dies, the kernel kills the program.
+    /// It gets no standard input unless [`Self::stdin`] gives it one, the `C` locale and a process group of its own.
+    /// When the call is cancelled or its deadline passes, the group is ended by SIGTERM and, two seconds later, SIGKILL.
+    /// When this process dies, the kernel kills the program. [`Self::outlives`] makes both otherwise.
     ///
     /// # Errors
     /// [`CommandError`].
     pub fn run(&self, context: &Context) -> Result<Output, CommandError> {
         let started = Instant::now();
+        if let (Some(_), Err(reason)) = (&self.lock, context.check()) {
+            return Err(CommandError::Ended { command: self.line(), reason, stuck: false });
+        }
         let mut running = self.start()?;
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let status = running.wait(&mut out, &mut err, || {
@@ -242,12 +268,20 @@ impl Command {
         });
         let status = match status {
             Ok(Ok(status)) => status,
+            Ok(Err(reason)) if self.lock.is_some() => {
+                running.leave();
+                return Err(CommandError::GoesOn { command: self.line(), reason });
+            }
             Ok(Err(reason)) => {
                 let stuck = running.end();
                 return Err(CommandError::Ended { command: self.line(), reason, stuck });
             }
             Err(source) => {
-                running.end();
+                if self.lock.is_some() {
+                    running.leave();
+                } else {
+                    running.end();
+                }
                 return Err(CommandError::Lost { program: self.name(), source });
             }
         };
@@ -262,7 +296,7 @@ impl Command {
         let start = |source| CommandError::Start { program: self.name(), source };
         let namespace = self.namespace.as_ref().map(File::open).transpose().map_err(start)?;
         let mut command = std::process::Command::new(&self.program);
-        command.args(&self.args).env("LC_ALL", "C").env("PATH", search_path()).process_group(0);
+        command.args(&self.args).env("LC_ALL", "C").env("PATH", search_path());
         for (name, value) in &self.environment {
             command.env(name, OsStr::from_bytes(&value.0));
         }
@@ -270,11 +304,21 @@ impl Command {
             Some(bytes) => in_memory(&bytes.0).map_err(start)?.into(),
             None => Stdio::null(),
         };
-        command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdin(stdin);
+        let lock = self.lock.clone();
+        let mut files = None;
+        if lock.is_some() {
+            // A pipe breaks when this process dies, and a program that writes into it then is killed.
+            let (out, err) = (in_memory(b"").map_err(start)?, in_memory(b"").map_err(start)?);
+            command.stdout(out.try_clone().map_err(start)?).stderr(err.try_clone().map_err(start)?);
+            files = Some([out, err]);
+        } else {
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+        }
         let parent = rustix::process::getpid();
         // SAFETY: between fork and exec only system calls are made; nothing is allocated or locked.
         unsafe {
-            command.pre_exec(move || prepare(parent, namespace.as_ref()));
+            command.pre_exec(move || prepare(parent, namespace.as_ref(), lock.as_deref()));
         }
         let child = command.spawn().map_err(|source| {
             if source.kind() == io::ErrorKind::NotFound {
@@ -283,7 +327,7 @@ impl Command {
                 start(source)
             }
         })?;
-        Running::new(child).map_err(|source| CommandError::Lost { program: self.name(), source })
+        Running::new(child, files).map_err(|source| CommandError::Lost { program: self.name(), source })
     }
 
     fn name(&self) -> String {
@@ -296,9 +340,9 @@ impl Command {
     }
 }
 
-/// A file that is nowhere: the program reads it at its own pace, and nobody waits for it.
+/// A file that is nowhere: the program reads or writes it at its own pace, and nobody waits for it.
 fn in_memory(bytes: &[u8]) -> io::Result<File> {
-    let mut file = File::from(rustix::fs::memfd_create("stdin", rustix::fs::MemfdFlags::CLOEXEC)?);
+    let mut file = File::from(rustix::fs::memfd_create("memory", rustix::fs::MemfdFlags::CLOEXEC)?);
     file.write_all(bytes)?;
     file.rewind()?;
     Ok(file)
@@ -314,11 +358,17 @@ fn search_path() -> OsString {
 }
 
 /// In the child, before the program.
-fn prepare(parent: Pid, namespace: Option<&File>) -> io::Result<()> {
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-    if rustix::process::getppid() != Some(parent) {
-        // The parent died before the kernel was told to care.
-        return Err(io::ErrorKind::BrokenPipe.into());
+fn prepare(parent: Pid, namespace: Option<&File>, lock: Option<&File>) -> io::Result<()> {
+    if let Some(lock) = lock {
+        rustix::process::setsid()?;
+        // The program keeps it open, and so locked.
+        rustix::io::fcntl_setfd(lock, rustix::io::FdFlags::empty())?;
+    } else {
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+        if rustix::process::getppid() != Some(parent) {
+            // The parent died before the kernel was told to care.
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
     }
     if let Some(namespace) = namespace {
         let kind = rustix::thread::LinkNameSpaceType::Mount;
@@ -331,17 +381,19 @@ struct Running {
     child: Child,
     group: Pid,
     pidfd: rustix::fd::OwnedFd,
+    /// What it writes, if not into pipes.
+    files: Option<[File; 2]>,
 }
 
 impl Running {
-    fn new(mut child: Child) -> io::Result<Self> {
+    fn new(mut child: Child, files: Option<[File; 2]>) -> io::Result<Self> {
         let opened = i32::try_from(child.id())
             .ok()
             .and_then(Pid::from_raw)
             .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
             .and_then(|pid| Ok((pid, rustix::process::pidfd_open(pid, PidfdFlags::empty())?)));
         match opened {
-            Ok((group, pidfd)) => Ok(Self { child, group, pidfd }),
+            Ok((group, pidfd)) => Ok(Self { child, group, pidfd, files }),
             Err(error) => {
                 let _ = child.kill();
                 let _ = child.wait();
@@ -379,8 +431,20 @@ impl Running {
             drain(&mut stdout, out)?;
             drain(&mut stderr, err)?;
             if let Some(status) = ended {
+                for (file, into) in self.files.iter_mut().flatten().zip([&mut *out, &mut *err]) {
+                    file.rewind()?;
+                    file.take(OUTPUT_LIMIT as u64).read_to_end(into)?;
+                }
                 return Ok(Ok(status));
             }
+        }
+    }
+
+    /// Lets it go on. A thread waits for it, so that the kernel can forget it when it has ended.
+    fn leave(mut self) {
+        let waits = std::thread::Builder::new().name("goes-on".to_owned()).spawn(move || self.child.wait());
+        if let Err(error) = waits {
+            tracing::debug!(%error, "a program that goes on stays in the process table when it has ended");
         }
     }
 

@@ -147,12 +147,14 @@ pub fn mkfs_anew(kind: FsKind, device: &Path, context: &Context) -> Result<()> {
 /// Grows a file system to the size of its device.
 ///
 /// `mountpoint` is where it is mounted now. An unmounted ext4 is checked and grown; XFS and btrfs grow only
-/// while mounted. What is cut off, by `kill -9` or a power cut, is finished when it is repeated, and an ext4 also
-/// when it is mounted with [`mount`]; by nobody else.
+/// while mounted. An unmounted ext4 goes on growing when the call ends or this process is killed; who repeats the call
+/// waits for it. What is cut off all the same, by a power cut, is finished when it is repeated, and when the file system
+/// is mounted with [`mount`]; by nobody else.
 ///
 /// # Errors
 /// `InvalidArgument` for an unmounted XFS or btrfs; `PermissionDenied` for a mounted ext4 without
-/// `CAP_SYS_RESOURCE`; `InUse` if an ext4 that is to be grown unmounted is mounted after all, be it in another namespace; `DataLoss` if the check finds damage it cannot repair.
+/// `CAP_SYS_RESOURCE`; `InUse` if an ext4 that is to be grown unmounted is mounted after all, be it in another
+/// namespace; `DeadlineExceeded` while it is being grown; `DataLoss` if the check finds damage it cannot repair.
 pub fn grow(kind: FsKind, device: &Path, mountpoint: Option<&Path>, context: &Context) -> Result<()> {
     let (program, package) = (Command::new, kind.package());
     let command = match (kind, mountpoint) {
@@ -180,6 +182,15 @@ pub fn grow(kind: FsKind, device: &Path, mountpoint: Option<&Path>, context: &Co
         _ => error.into(),
     })?;
     Ok(())
+}
+
+/// Waits until nobody checks or grows an unmounted ext4 any more: what does so goes on when the call that began it ends,
+/// or the driver that did. For those who copy an image, of which the kernel does not say that somebody writes to it.
+///
+/// # Errors
+/// `DeadlineExceeded` or `Cancelled` when the call ends first; when the device cannot be opened.
+pub fn wait_until_grown(device: &Path, context: &Context) -> Result<()> {
+    ext4::lock(device, context).map(drop)
 }
 
 #[cfg(test)]

@@ -119,6 +119,21 @@ impl LockFile {
     }
 }
 
+/// Locks an open file, such as a device, for as long as this or a copy of its descriptor is open.
+///
+/// # Errors
+/// When the call ends first, or the kernel refuses.
+pub(crate) fn lock_open(file: &File, context: &Context) -> crate::Result<()> {
+    loop {
+        match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(()),
+            Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR) => context.check()?,
+            Err(error) => return Err(DriverError::io("lock it", &error.into())),
+        }
+        std::thread::sleep(context.remaining().map_or(LAST_WAIT, |left| LAST_WAIT.min(left)));
+    }
+}
+
 enum Attempt {
     Taken(File),
     Held(String),

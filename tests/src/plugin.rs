@@ -6,6 +6,8 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use rustix::thread::CapabilitySet;
+
 use crate::error::{Context, Error, Result};
 use crate::run::capture;
 
@@ -58,8 +60,7 @@ pub fn make(place: &Path, programs: &Path, drivers: &[&str]) -> Result<()> {
     let mut image = Image { root, libraries: BTreeSet::new() };
     image.program(&programs.join("convoy"), Path::new("usr/bin/convoy"))?;
     for driver in drivers {
-        // As a library it is quickest; the program is for `process:NAME`.
-        for file in [format!("libconvoy_driver_{driver}.so"), format!("convoy-driver-{driver}")] {
+        for file in crate::package::files(driver) {
             image.program(&programs.join(&file), &Path::new("usr/lib/convoy/drivers").join(&file))?;
         }
     }
@@ -69,8 +70,18 @@ pub fn make(place: &Path, programs: &Path, drivers: &[&str]) -> Result<()> {
             image.program(found, found)?;
         }
     }
+    let mut text = fs::read_to_string(CONFIG).during(|| format!("cannot read {CONFIG}"))?;
+    let own = rustix::thread::capabilities(None).map_err(std::io::Error::from);
+    if !own
+        .during(|| "cannot read the capabilities".to_owned())?
+        .effective
+        .contains(CapabilitySet::SYS_RESOURCE)
+    {
+        // An engine in a container cannot give what it has not, and starts no plugin that wants it.
+        text = text.replace(", \"CAP_SYS_RESOURCE\"", "");
+    }
     let config = place.join("config.json");
-    fs::copy(CONFIG, &config).during(|| format!("cannot write {}", config.display())).map(|_| ())
+    fs::write(&config, text).during(|| format!("cannot write {}", config.display()))
 }
 
 struct Image {

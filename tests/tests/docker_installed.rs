@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
 use convoy_tests::engine::{COUNT, IMAGE, image};
 use convoy_tests::error::{Context, check};
 use convoy_tests::package::{deb, tree};
+use convoy_tests::run::capture;
 use convoy_tests::{Lab, Machine, Result, patience, programs};
 use serde_json::Value;
 
@@ -22,6 +24,39 @@ fn package(lab: &Lab) -> Result<PathBuf> {
 #[test]
 fn dpkg_takes_what_it_brought_and_nothing_else() -> Result<()> {
     Lab::run_on_disk(|lab| deb::check(&package(lab)?, &lab.path("bare")))
+}
+
+#[test]
+fn it_is_stripped_has_nothing_twice_and_brings_its_documents() -> Result<()> {
+    Lab::run_on_disk(|lab| {
+        let package = package(lab)?;
+        let there = lab.path("unpacked");
+        capture(Command::new("dpkg-deb").arg("--extract").arg(&package).arg(&there))?.ok()?;
+        let drivers = there.join("usr/lib/convoy/drivers");
+        let library = drivers.join("libconvoy_driver_devicemapper.so");
+        for program in [&there.join("usr/bin/convoy"), &drivers.join("convoy-driver-vfs"), &library] {
+            let sections =
+                capture(Command::new("readelf").args(["--wide", "--sections"]).arg(program))?.ok()?;
+            check(sections.contains(".dynsym") && !sections.contains(".symtab"), || {
+                format!("{} has symbols that nobody needs:\n{sections}", program.display())
+            })?;
+        }
+        // It can be loaded all the same.
+        capture(
+            Command::new(there.join("usr/bin/convoy"))
+                .args(["driver", "run"])
+                .arg(&library)
+                .args(["--", "describe"]),
+        )?
+        .ok()?;
+        check(!drivers.join("libconvoy_driver_vfs.so").exists(), || "vfs is built in".to_owned())?;
+        for document in ["changelog.gz", "copyright", "cli.md", "operations/install.md", "drivers/vfs.md"] {
+            check(there.join("usr/share/doc/convoy").join(document).is_file(), || format!("no {document}"))?;
+        }
+        let maintainer =
+            capture(Command::new("dpkg-deb").arg("--field").arg(&package).arg("Maintainer"))?.ok()?;
+        check(maintainer.ends_with('>') && !maintainer.contains("localhost"), || maintainer)
+    })
 }
 
 /// The daemon's process on the machine.

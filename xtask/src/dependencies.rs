@@ -40,18 +40,33 @@ const ENGINE: [Need; 4] = [
     program("/bin/busybox", &["busybox-static"]),
 ];
 
-/// What tests and measurements need beside that.
-const LAB: [Need; 31] = [
+/// What every driver is compiled with.
+const BUILD: [Need; 5] = [
+    program("cc", &["build-essential"]),
     program("pkg-config", &["pkg-config"]),
     // The bindings of the devicemapper driver are made from the headers; nothing of these is linked.
     package(&["libclang-dev"]),
     program("clang", &["clang"]),
     package(&["libdevmapper-dev"]),
-    program("setfattr", &["attr"]),
-    program("setfacl", &["acl"]),
+];
+
+/// What a package is made and checked with, and the tools that go into a managed plugin.
+const PACKAGE: [Need; 9] = [
+    program("strip", &["binutils"]),
+    program("dpkg-deb", &["dpkg"]),
+    program("/bin/busybox", &["busybox-static"]),
+    program("mount", &["mount"]),
+    program("mkfs.ext4", &["e2fsprogs"]),
     program("mkfs.xfs", &["xfsprogs"]),
     program("mkfs.btrfs", &["btrfs-progs"]),
-    program("mkfs.ext4", &["e2fsprogs"]),
+    program("thin_delta", &["thin-provisioning-tools"]),
+    program("udevadm", &["udev"]),
+];
+
+/// What tests and measurements need beside that.
+const LAB: [Need; 24] = [
+    program("setfattr", &["attr"]),
+    program("setfacl", &["acl"]),
     program("losetup", &["mount"]),
     program("unshare", &["util-linux"]),
     program("script", &["bsdutils"]),
@@ -67,15 +82,16 @@ const LAB: [Need; 31] = [
     // Boots it, where the package is installed.
     program("systemd-nspawn", &["systemd-container"]),
     program("docker-compose", &["docker-compose"]),
+    // Runs what the documents say of it.
+    program("podman", &["podman"]),
+    program("jq", &["jq"]),
     // A virtual machine with a kernel that has device-mapper, for the tests of that driver.
     program("qemu-system-x86_64", &["qemu-system-x86"]),
     package(&["linux-image-amd64", "linux-image-virtual"]),
     program("cpio", &["cpio"]),
     program("modprobe", &["kmod"]),
-    program("thin_delta", &["thin-provisioning-tools"]),
     program("dmsetup", &["dmsetup"]),
     program("sfdisk", &["fdisk"]),
-    program("udevadm", &["udev"]),
     // And an NFS server, clients and their networks.
     program("rpc.nfsd", &["nfs-kernel-server"]),
     program("mount.nfs4", &["nfs-common"]),
@@ -101,6 +117,14 @@ pub(crate) fn install_engine() -> Result<()> {
     packages(&ENGINE.iter().collect::<Vec<_>>())
 }
 
+/// Installs what a package is made with and is missing.
+///
+/// # Errors
+/// As [`install`].
+pub(crate) fn install_package() -> Result<()> {
+    packages(&BUILD.iter().chain(&PACKAGE).collect::<Vec<_>>())
+}
+
 /// Installs cargo-deny, which checks the dependencies, unless it is there.
 ///
 /// # Errors
@@ -117,7 +141,7 @@ pub(crate) fn install_deny() -> Result<()> {
 /// # Errors
 /// When something is missing and cannot be installed; the message says what to do.
 pub(crate) fn install() -> Result<()> {
-    packages(&ENGINE.iter().chain(&LAB).collect::<Vec<_>>())?;
+    packages(&ENGINE.iter().chain(&BUILD).chain(&PACKAGE).chain(&LAB).collect::<Vec<_>>())?;
     for (tool, component) in [("fmt", "rustfmt"), ("clippy", "clippy")] {
         if capture(&mut cargo::command(&[tool, "--version"])).is_ok_and(|output| output.success()) {
             continue;

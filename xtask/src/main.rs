@@ -34,7 +34,7 @@ fn main() -> ExitCode {
             .and_then(|()| dependencies::install_peers())
             .and_then(|()| bench::run(rest)),
         Some("keep") => keep::run(rest),
-        Some("package") => dependencies::install_engine().and_then(|()| package::run(rest)),
+        Some("package") => dependencies::install_package().and_then(|()| package::run(rest)),
         Some("fuzz") => fuzz::run(rest),
         Some("ci") => ci(),
         Some("install-deps") => dependencies::install(),

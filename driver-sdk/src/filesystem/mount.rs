@@ -58,7 +58,7 @@ pub fn mount(mount: &Mount, context: &Context) -> Result<()> {
     let recursive = bind == Some("rbind");
     let bind = bind.is_some();
     let (flags, data) = split_options(&options);
-    if !remount && !flags.contains(MountFlags::RDONLY) && fs_type == "ext4" && ext4::is_growing(&source) {
+    if !remount && !flags.contains(MountFlags::RDONLY) && fs_type == "ext4" && ext4::is_unfinished(&source) {
         ext4::grow_unmounted(&source, context)?;
     }
     let data = CString::new(data).map_err(|_| {

@@ -107,15 +107,18 @@ impl VfsDriver {
             ("Path".to_owned(), path.display().to_string()),
             ("PrepareForVM".to_owned(), record.prepare_for_vm.to_string()),
         ]);
+        let mut size = record.size;
         if let Some(enforced) = self.enforced(record) {
             info.insert("SizeEnforced".to_owned(), enforced.is_ok().to_string());
             if let Err(obstacle) = enforced {
-                info.insert("SizeNotEnforced".to_owned(), format!("{obstacle}: {}", obstacle.hint()));
+                let hint = obstacle.hint();
+                info.insert("SizeNotEnforced".to_owned(), format!("{size} bytes, but {obstacle}: {hint}"));
+                size = 0;
             }
         }
         Volume {
             name: record.name.clone(),
-            size: record.size,
+            size,
             created: record.created_time,
             // Of the others no kernel and no record says that they are mounted: the host keeps count.
             mountpoint: Some(&path).filter(|_| !record.mount_point.is_empty()).cloned(),

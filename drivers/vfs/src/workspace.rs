@@ -556,7 +556,7 @@ impl Reconciler<'_> {
     }
 
     fn resize(&self, name: &Name, incarnation: Option<&str>) -> VfsResult<Option<String>> {
-        let Some(record) = self.record(name, incarnation)? else { return Ok(None) };
+        let Some((record, _)) = self.record(name, incarnation)? else { return Ok(None) };
         // Where that cannot be, the doctor tells it.
         let limited = Quotas::of(&self.layout.path)
             .and_then(|quotas| quotas.limit(&self.layout.volume(name), record.size));

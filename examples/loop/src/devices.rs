@@ -39,6 +39,7 @@ pub(crate) fn release(device: &Path, context: &Context) -> Result<()> {
 /// # Errors
 /// `InUse` if one still has it after a while.
 pub(crate) fn wait_until_free(image: &Path, context: &Context) -> Result<()> {
+    filesystem::wait_until_grown(image, context)?;
     filesystem::wait_until_free(context, || {
         let listed = losetup().args(["--noheadings", "--output", "NAME", "--associated"]).arg(image);
         let output = listed.run(context)?.text();

@@ -185,7 +185,12 @@ impl LoopImages {
                 }
             };
             if record.grow {
-                self.grow_mounted(name, record, &device, context)?;
+                match self.grow_mounted(name, record, &device, context) {
+                    Err(error) if error.kind == ErrorKind::PermissionDenied => {
+                        tracing::warn!(%name, %error, "the file system grows at the next mount");
+                    }
+                    grown => drop(grown?),
+                }
             }
             Ok(Mounted { mountpoint })
         })

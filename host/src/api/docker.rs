@@ -1,4 +1,4 @@
-//! Docker's volume plugin protocol. The status is always 200; an error is `{"Err": "..."}`.
+//! Docker's volume plugin protocol. An error is `{"Err": "..."}`, and the status 200 as in 0.5, but for Podman.
 
 use super::answer::{MAX_BODY_BYTES, Told, text};
 use super::{App, front, view};
@@ -10,7 +10,8 @@ use crate::volumes::index::Entry;
 use crate::volumes::spec::CreateSpec;
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::Next;
 use axum::response::Response;
 use axum::routing::post;
 use convoy_client::gojson;
@@ -19,7 +20,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// What an engine that speaks the plugin protocol names in `Accept`; to others the answers are those of 0.5.
+/// What an engine that speaks the plugin protocol names in `Accept`; to others the answers are those of 0.5. Podman
+/// names it in `Content-Type`.
 const PLUGIN_PROTOCOL: &str = "application/vnd.docker.plugins";
 
 pub(super) fn routes() -> Router<App> {
@@ -33,6 +35,19 @@ pub(super) fn routes() -> Router<App> {
         .route("/VolumeDriver.Path", post(path))
         .route("/VolumeDriver.Get", post(get))
         .route("/VolumeDriver.List", post(list))
+        .layer(axum::middleware::from_fn(with_status))
+}
+
+/// Podman looks for errors only behind another status than 200, and would run a container without its volume. It is
+/// known by the type of its bodies: Docker's have none.
+async fn with_status(request: Request, next: Next) -> Response {
+    let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    let podman = kind.is_some_and(|kind| kind.starts_with(PLUGIN_PROTOCOL));
+    let mut response = next.run(request).await;
+    if podman && response.extensions().get::<Told>().is_some() {
+        *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+    }
+    response
 }
 
 /// The body of every call.

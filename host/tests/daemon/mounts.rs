@@ -62,6 +62,22 @@ fn what_docker_uses_is_taken_back_by_hand_only_by_force() {
 }
 
 #[test]
+fn podman_is_told_of_errors_where_it_looks_for_them() {
+    let daemon = Daemon::start();
+    let ask = |call: &str, kind: &str| {
+        let path = format!("/VolumeDriver.{call}");
+        daemon.try_call("POST", &path, r#"{"Name":"none","ID":"a"}"#, &[("Content-Type", kind)]).unwrap()
+    };
+    for call in ["Mount", "Path", "Get"] {
+        let (podman, other) =
+            (ask(call, "application/vnd.docker.plugins.v1.1+json"), ask(call, "text/plain"));
+        assert_eq!((podman.status, other.status), (500, 200), "{call}");
+        assert!(podman.body.contains("Err") && podman.body == other.body, "{podman:?}");
+    }
+    assert_eq!(ask("Create", "application/vnd.docker.plugins.v1.1+json").status, 200);
+}
+
+#[test]
 fn a_ledger_of_another_boot_is_dropped() {
     let mut daemon = Daemon::start();
     daemon.docker("Create", r#"{"Name":"vol1"}"#);

@@ -321,8 +321,10 @@ fn a_size_that_nothing_enforces_is_told_to_people_and_not_to_scripts() {
     }
     for volume in ["piped", "told", "docked"] {
         let shown = text(&daemon.cli(&["inspect", volume]));
-        assert!(shown.contains(r#""SizeEnforced": "false""#) && shown.contains(r#""Size": "5368709120""#));
+        let why = r#""SizeNotEnforced": "5368709120 bytes, but the file system"#;
+        assert!(shown.contains(r#""SizeEnforced": "false""#) && shown.contains(why), "{shown}");
     }
+    assert!(!text(&daemon.cli(&["list"])).contains("SizeNotEnforced"));
     let report = text(&daemon.cli(&["--output", "table", "doctor"]));
     assert!(report.contains("the sizes of docked, piped, told are not enforced"), "{report}");
     daemon.stop();

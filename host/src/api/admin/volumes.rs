@@ -64,13 +64,13 @@ pub(super) async fn list(State(app): State<App>, request: Request) -> Answer {
     if driver_form_is_asked(request.uri().query()) {
         let mut all: BTreeMap<String, Pairs> = BTreeMap::new();
         app.volumes.index.each(|entry| {
-            all.insert(entry.volume.name.to_string(), view::driver_info(&app.volumes, entry, None));
+            all.insert(entry.volume.name.to_string(), view::listed_info(&app.volumes, entry));
         });
         return Ok(text(json(&all)?));
     }
     let mut all: BTreeMap<String, Volume> = BTreeMap::new();
     app.volumes.index.each(|entry| {
-        all.insert(entry.volume.name.to_string(), view::volume(&app.volumes, entry, None));
+        all.insert(entry.volume.name.to_string(), view::volume(&app.volumes, entry));
     });
     if details_are_asked(request.uri().query()) {
         for (name, used) in app.volumes.used().await {
@@ -87,7 +87,7 @@ pub(super) async fn inspect(State(app): State<App>, request: Request) -> Answer 
     let asked: VolumeRef = body(request).await?;
     check_name(&asked.volume_name)?;
     let fresh = app.volumes.inspect(&asked.volume_name, &call).await.map_err(missing)?;
-    Ok(text(json(&view::volume(&app.volumes, &fresh.entry, fresh.stale.as_ref()))?))
+    Ok(text(json(&view::inspected(&app.volumes, &fresh.entry, fresh.stale.as_ref()))?))
 }
 
 pub(super) async fn delete(State(app): State<App>, request: Request) -> Answer {
@@ -96,8 +96,9 @@ pub(super) async fn delete(State(app): State<App>, request: Request) -> Answer {
     check_name(&asked.volume_name)?;
     let volumes = app.volumes.clone();
     let deleting = call.clone();
-    let done = app
-        .detached(async move { volumes.delete(&asked.volume_name, asked.reference_only, &deleting).await });
+    let done = app.detached(About::volume("volume delete", &asked.volume_name), async move {
+        volumes.delete(&asked.volume_name, asked.reference_only, &deleting).await
+    });
     match done.await {
         Ok(()) => Ok(text(String::new())),
         Err(error) => Err(missing_or_kept(error, &app, &call).await),
@@ -125,7 +126,10 @@ pub(super) async fn delete_kept(State(app): State<App>, request: Request) -> Ans
     let asked: DeleteKept = body(request).await?;
     let name = Name::parse(&asked.volume_name).map_err(|error| Error::InvalidName(error.0))?;
     let volumes = app.volumes.clone();
-    app.detached(async move { volumes.delete_kept(&name, &asked.driver_name, &call).await }).await?;
+    app.detached(About::volume("kept delete", name.as_str()), async move {
+        volumes.delete_kept(&name, &asked.driver_name, &call).await
+    })
+    .await?;
     Ok(text(String::new()))
 }
 
@@ -147,7 +151,7 @@ pub(super) async fn create(State(app): State<App>, request: Request) -> Response
             work.volumes.retain(&name, spec.docker_remove, &Call::new(id.as_str())).await?;
         }
         job.warn(unenforced_size(&entry, &spec));
-        if verbose { json(&view::volume(&work.volumes, &entry, None)) } else { Ok(name.to_string()) }
+        if verbose { json(&view::volume(&work.volumes, &entry)) } else { Ok(name.to_string()) }
     })
     .await
 }
@@ -155,8 +159,8 @@ pub(super) async fn create(State(app): State<App>, request: Request) -> Response
 /// What whoever asked for a size is to know if nothing enforces it.
 fn unenforced_size(entry: &Entry, spec: &CreateSpec) -> Option<String> {
     let (volume, driver, size) = (&entry.volume, entry.driver.name(), spec.size?);
-    let why = match volume.info.get("SizeEnforced").map(String::as_str) {
-        Some("false") => volume.info.get("SizeNotEnforced").cloned().unwrap_or_default(),
+    let why = match volume.info.get(view::SIZE_ENFORCED).map(String::as_str) {
+        Some("false") => volume.info.get(view::SIZE_NOT_ENFORCED).cloned().unwrap_or_default(),
         None if volume.size < size => format!("driver {driver} gives volumes no size"),
         _ => return None,
     };
@@ -251,8 +255,7 @@ pub(super) async fn resize(State(app): State<App>, request: Request) -> Answer {
         volumes.resize(&name, asked.size, &call).await
     });
     let entry = resized.await?;
-    let answer =
-        if asked.verbose { json(&view::volume(&app.volumes, &entry, None))? } else { asked.volume_name };
+    let answer = if asked.verbose { json(&view::volume(&app.volumes, &entry))? } else { asked.volume_name };
     Ok(text(answer))
 }
 

@@ -219,6 +219,28 @@ fn resizing(lab: &Lab, kind: FsKind) -> Step {
     let mountpoint = lab.mount("r1")?;
     let after = capacity(&mountpoint)?;
     ensure!(after > before + 40 * MIB, "the unmounted file system grew from {before} to {after} only");
+    bytes::verify(&mountpoint.join("second"), 3, 5 << 20)?;
+    if kind != FsKind::Ext4 {
+        return Ok(());
+    }
+    let confined = std::thread::scope(|scope| scope.spawn(|| without_the_right_to_grow(lab, large)).join());
+    confined.unwrap_or_else(|_| Err(Failure::new("a thread of the test panicked".to_owned())))
+}
+
+/// As in a container without `CAP_SYS_RESOURCE`, which this thread gives up for itself and what it starts: a mounted
+/// ext4 cannot grow; it is mounted again all the same, and grows when nobody has it mounted.
+fn without_the_right_to_grow(lab: &Lab, now: u64) -> Step {
+    let right = rustix::thread::CapabilitySet::SYS_RESOURCE;
+    rustix::thread::remove_capability_from_bounding_set(right).map_err(std::io::Error::from)?;
+    let mountpoint = lab.root.join("mounts/r1");
+    let before = capacity(&mountpoint)?;
+    let resize = ResizeVolume { name: name("r1"), size: now + 64 * MIB };
+    expect(lab.call(resize), ErrorKind::PermissionDenied)?;
+    ensure_eq!(lab.mount("r1")?, mountpoint);
+    lab.unmount("r1")?;
+    ensure_eq!(lab.mount("r1")?, mountpoint);
+    let after = capacity(&mountpoint)?;
+    ensure!(after > before + 40 * MIB, "the file system grew from {before} to {after} only");
     bytes::verify(&mountpoint.join("second"), 3, 5 << 20)
 }
 
