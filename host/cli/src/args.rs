@@ -220,7 +220,7 @@ pub struct CreateArgs {
 #[derive(Debug, Args)]
 pub struct DeleteArgs {
     /// The volumes
-    #[arg(required = true, value_name = "NAME", add = complete::volumes())]
+    #[arg(required = true, value_name = "NAME", add = complete::deletable())]
     pub names: Vec<String>,
     /// Forget the volumes and keep their data
     #[arg(long, short)]
@@ -229,7 +229,7 @@ pub struct DeleteArgs {
     #[arg(long, conflicts_with = "reference")]
     pub kept: bool,
     /// The driver that keeps it, where several keep data under a name
-    #[arg(long, value_name = "DRIVER", requires = "kept")]
+    #[arg(long, value_name = "DRIVER", requires = "kept", add = complete::drivers())]
     pub driver: Option<String>,
 }
 

@@ -73,7 +73,9 @@ impl Session<'_> {
             Command::List(args) if args.driver => {
                 self.show(Call::list_volumes(true), |volumes| views::driver_form(volumes, width)).await?;
             }
-            Command::List(args) if args.kept => self.show(Call::list_kept(), views::kept).await?,
+            Command::List(args) if args.kept => {
+                self.show(Call::list_kept(), |listed| views::kept(listed, width)).await?;
+            }
             Command::List(_) => {
                 // What 0.5 did not tell is not for scripts.
                 let call = Call::list_volumes_with(self.output.is_for_people());

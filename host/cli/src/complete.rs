@@ -63,6 +63,17 @@ pub(crate) fn volumes() -> ArgValueCandidates {
     })
 }
 
+/// What `delete` takes: names of volumes or, with `--kept`, of what is kept of volumes that were forgotten.
+pub(crate) fn deletable() -> ArgValueCandidates {
+    if !std::env::args_os().any(|word| word == "--kept") {
+        return volumes();
+    }
+    ArgValueCandidates::new(|| {
+        let listed = ask(async |client| client.list_kept().await.ok()).unwrap_or_default();
+        candidates(listed.kept.into_iter().map(|kept| (kept.name, kept.driver)))
+    })
+}
+
 /// Names of snapshots.
 pub(crate) fn snapshots() -> ArgValueCandidates {
     ArgValueCandidates::new(|| {

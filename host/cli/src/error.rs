@@ -152,7 +152,7 @@ mod tests {
     fn a_restore_that_was_undone_for_its_losses_has_an_exit_code_of_its_own() {
         let failed = |kind: &str| {
             let error = convoy_client::error::ServerError { kind: kind.to_owned(), ..Default::default() };
-            Failure::Call(convoy_client::Error::Server(error)).exit_code()
+            Failure::Call(convoy_client::Error::Server(error.into())).exit_code()
         };
         assert_eq!((failed("losses"), failed("unsupported")), (4, 1));
     }

@@ -332,7 +332,8 @@ impl Client {
         if message.is_empty() {
             message = format!("the daemon answered {status} to {} and did not say why", call.name());
         }
-        Error::Server(ServerError { status: status.as_u16(), kind, message, plain, hint, request_id })
+        let error = ServerError { status: status.as_u16(), kind, message, plain, hint, request_id };
+        Error::Server(error.into())
     }
 
     fn broken(&self, call: &str, source: Box<dyn std::error::Error + Send + Sync>) -> Error {

@@ -57,7 +57,7 @@ pub enum Error {
     },
     /// The daemon refused, or failed.
     #[error("{0}")]
-    Server(ServerError),
+    Server(Box<ServerError>),
     /// The answer is not what this call is answered with.
     #[error("cannot understand the daemon's answer to {call}: {source}")]
     Answer {

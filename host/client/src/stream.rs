@@ -47,14 +47,14 @@ impl Stream {
             return Ok(answer.take().map(StreamLine::Result));
         }
         match self.next_value().await? {
-            Some(StreamLine::Error(error)) => Err(Error::Server(ServerError {
+            Some(StreamLine::Error(error)) => Err(Error::Server(Box::new(ServerError {
                 status: error.status,
                 kind: error.kind,
                 message: error.message,
                 plain: error.plain,
                 hint: error.hint,
                 request_id: String::new(),
-            })),
+            }))),
             Some(StreamLine::Result(answer)) => {
                 self.source = Source::Whole(None);
                 Ok(Some(StreamLine::Result(answer)))

@@ -27,7 +27,7 @@ pub fn volumes(volumes: &BTreeMap<String, Volume>, width: Width) -> String {
 }
 
 /// `list --kept`: what is kept, what to know of it, and what to type.
-pub fn kept(listed: &ListedKept) -> String {
+pub fn kept(listed: &ListedKept, width: Width) -> String {
     let rows = listed.kept.iter().map(|kept| {
         let size = match kept.size {
             Some(size) if kept.at_least => format!("> {}", bytes(size)),
@@ -43,7 +43,8 @@ pub fn kept(listed: &ListedKept) -> String {
             or_dash(&kept.path),
         ]
     });
-    let mut text = table(&["NAME", "DRIVER", "SIZE", "SNAPSHOTS", "KEPT SINCE", "AT"], rows);
+    let header = ["NAME", "DRIVER", "SIZE", "SNAPSHOTS", "KEPT SINCE", "AT"];
+    let mut text = fitted(&header, rows, &["NAME", "AT"], width);
     for kept in listed.kept.iter().filter(|kept| !kept.note.is_empty()) {
         text += &printable(&format!("{}: {}", kept.name, kept.note));
         text += "\n";

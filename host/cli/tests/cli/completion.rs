@@ -85,6 +85,13 @@ fn bash_completes_the_names_that_the_daemon_knows() {
 }
 
 #[test]
+fn bash_completes_what_is_kept_where_that_is_to_be_deleted() {
+    let kept = Daemon::new([answer(r#"{"Kept": [{"Name": "gone", "Driver": "vfs"}]}"#)]);
+    assert_eq!(completed(&kept.socket(), "convoy delete --kept g"), ["gone"]);
+    assert_eq!(kept.asked()[0].call, "GET /v1/volumes/kept");
+}
+
+#[test]
 fn bash_completes_urls_of_backups_though_it_takes_them_apart() {
     let of = |line: &str| {
         let daemon = Daemon::new([answer(BACKUPS)]);
