@@ -50,7 +50,8 @@ pub fn kept(listed: &ListedKept) -> String {
         text += "\n";
     }
     if !listed.kept.is_empty() {
-        text += "\n`convoy create NAME --driver DRIVER` brings it back, `convoy delete --kept NAME` deletes it.\n";
+        text += "\n`convoy create NAME --driver DRIVER` brings it back, ";
+        text += "`convoy delete --kept NAME` deletes it.\n";
     }
     text
 }
