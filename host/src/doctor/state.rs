@@ -91,8 +91,9 @@ async fn kept(app: &App, call: &Call, findings: &mut Findings) {
     if more > 0 {
         findings.add("drivers", info("kept volumes", format!("{more} more: see `convoy list --kept`")));
     }
-    for (driver, failed) in failed {
-        findings.add(&format!("driver {}", driver.name()), from_driver("kept volumes", &failed));
+    // That one is not open is told already.
+    for (driver, failed) in failed.iter().filter(|(driver, _)| driver.failure().is_none()) {
+        findings.add(&format!("driver {}", driver.name()), from_driver("kept volumes", failed));
     }
 }
 

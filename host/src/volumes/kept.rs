@@ -14,8 +14,8 @@ const PAGE: u32 = 1000;
 const MOST: usize = 100_000;
 
 impl Volumes {
-    /// What the drivers keep, in their order; and what those say that cannot tell. Sizes are those that are found out
-    /// within seconds.
+    /// What the drivers keep, in their order; and what those say that cannot tell. Sizes are those that are
+    /// found out within seconds.
     pub async fn kept(
         &self,
         sizes: bool,
@@ -31,8 +31,9 @@ impl Volumes {
         (all, failed)
     }
 
-    /// Deletes what a driver keeps under a name; of the only one that keeps anything under it if none is named. A volume
-    /// of that name is never touched: its driver has to refuse that, and nothing but `kept.delete` is sent.
+    /// Deletes what a driver keeps under a name; of the only one that keeps anything under it if none is
+    /// named. A volume of that name is never touched: its driver has to refuse that, and nothing but
+    /// `kept.delete` is sent.
     ///
     /// # Errors
     /// [`Error::NothingKept`]; [`Error::UnknownDriver`]; [`Error::InvalidRequest`] when several drivers keep

@@ -1,4 +1,5 @@
-//! Data that Docker's Remove and `delete --reference` keep: seen, brought back, and deleted by nobody but operators.
+//! Data that Docker's Remove and `delete --reference` keep: seen, brought back, and deleted by nobody but
+//! operators.
 
 use crate::harness::Daemon;
 use serde_json::Value;

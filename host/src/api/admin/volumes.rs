@@ -52,8 +52,8 @@ async fn missing_or_kept(error: Error, app: &App, call: &Call) -> Failure {
     let keeper = kept.iter().find(|(_, kept)| *kept.name == *name).map(|(driver, _)| driver.name());
     let hint = keeper.map(|driver| {
         format!(
-            "driver {driver} keeps its data: `convoy create {name} --driver {driver}` brings it back, `convoy \
-             delete --kept {name}` deletes it"
+            "driver {driver} keeps its data: `convoy create {name} --driver {driver}` brings it back, \
+             `convoy delete --kept {name}` deletes it"
         )
     });
     let failure = missing(error);
