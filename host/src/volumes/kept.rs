@@ -1,9 +1,9 @@
 //! Data of volumes that were forgotten, which their drivers still have.
 
-use super::backend::Backend;
+use super::backend::ManagedDriver;
 use super::error::{Error, Result};
 use super::{CHANGE, QUICK, Volumes};
-use crate::call::Call;
+use crate::call::RequestContext;
 use crate::events::about;
 use convoy_driver_sdk::protocol::{Capability, DeleteKept, Kept, ListKept};
 use convoy_driver_sdk::{DriverError, ErrorKind, Name};
@@ -19,8 +19,8 @@ impl Volumes {
     pub async fn kept(
         &self,
         sizes: bool,
-        call: &Call,
-    ) -> (Vec<(Arc<Backend>, Kept)>, Vec<(Arc<Backend>, DriverError)>) {
+        call: &RequestContext,
+    ) -> (Vec<(Arc<ManagedDriver>, Kept)>, Vec<(Arc<ManagedDriver>, DriverError)>) {
         let (mut all, mut failed) = (Vec::new(), Vec::new());
         for driver in self.drivers.iter().filter(|driver| driver.can(Capability::Kept)) {
             match kept_by(driver, sizes, call).await {
@@ -38,13 +38,13 @@ impl Volumes {
     /// # Errors
     /// [`Error::NothingKept`]; [`Error::UnknownDriver`]; [`Error::InvalidRequest`] when several drivers keep
     /// something under the name; the driver's.
-    pub async fn delete_kept(&self, name: &Name, driver: &str, call: &Call) -> Result<()> {
+    pub async fn delete_kept(&self, name: &Name, driver: &str, call: &RequestContext) -> Result<()> {
         if !driver.is_empty() {
             self.drivers.get(driver)?;
         }
         let turn = self.turn(name, "delete").await?;
         let (kept, mut failed) = self.kept(false, call).await;
-        let asked = |of: &Backend| driver.is_empty() || **of.name() == *driver;
+        let asked = |of: &ManagedDriver| driver.is_empty() || **of.name() == *driver;
         let mut keepers: Vec<_> =
             kept.into_iter().filter(|(of, kept)| kept.name == *name && asked(of)).map(|(of, _)| of).collect();
         if keepers.len() > 1 {
@@ -72,7 +72,11 @@ impl Volumes {
     }
 }
 
-async fn kept_by(driver: &Backend, sizes: bool, call: &Call) -> std::result::Result<Vec<Kept>, DriverError> {
+async fn kept_by(
+    driver: &ManagedDriver,
+    sizes: bool,
+    call: &RequestContext,
+) -> std::result::Result<Vec<Kept>, DriverError> {
     let (mut all, mut after, call) = (Vec::new(), None, call.within(QUICK));
     loop {
         // Sizes of the first page only: the driver takes seconds to find out each time.
