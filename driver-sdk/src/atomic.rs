@@ -28,8 +28,8 @@ pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     publish(path, bytes, mode, |temporary| rustix::fs::rename(temporary, path))
 }
 
-/// Like [`write_atomic`], but never replaces: of several that write one name at once, on one host or on several
-/// that share the directory, one wins.
+/// Like [`write_atomic`], but never replaces: of several that write one name at once, on one host or on
+/// several that share the directory, one wins.
 ///
 /// # Errors
 /// [`ErrorKind::AlreadyExists`] if the name is taken; those of the system calls.

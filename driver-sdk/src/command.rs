@@ -195,16 +195,16 @@ impl Command {
         self
     }
 
-    /// What the program reads on its standard input. It may be a secret, such as the passphrase of a LUKS device: no
-    /// message and no log shows it.
+    /// What the program reads on its standard input. It may be a secret, such as the passphrase of a LUKS
+    /// device: no message and no log shows it.
     #[must_use]
     pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.stdin = Some(Hidden(bytes.into()));
         self
     }
 
-    /// One more variable of the program's environment. Its value may be a secret, such as the `PASSWD` of `mount.cifs`:
-    /// no message and no log shows it.
+    /// One more variable of the program's environment. Its value may be a secret, such as the `PASSWD` of
+    /// `mount.cifs`: no message and no log shows it.
     #[must_use]
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl Into<Vec<u8>>) -> Self {
         self.environment.push((name.as_ref().to_owned(), Hidden(value.into())));
@@ -232,9 +232,9 @@ impl Command {
         self
     }
 
-    /// For a program that leaves damage when it is cut off, such as `resize2fs`: it goes on when the call ends and when
-    /// this process dies. `lock` is an open file with a lock (`flock`), which the program holds until it ends: who
-    /// repeats the call, or is the next life of this process, waits for that lock first.
+    /// For a program that leaves damage when it is cut off, such as `resize2fs`: it goes on when the call ends
+    /// and when this process dies. `lock` is an open file with a lock (`flock`), which the program holds until
+    /// it ends: who repeats the call, or is the next life of this process, waits for that lock first.
     #[must_use]
     pub fn outlives(mut self, lock: &Arc<File>) -> Self {
         self.lock = Some(Arc::clone(lock));
@@ -243,9 +243,10 @@ impl Command {
 
     /// Runs the program to its end.
     ///
-    /// It gets no standard input unless [`Self::stdin`] gives it one, the `C` locale and a process group of its own.
-    /// When the call is cancelled or its deadline passes, the group is ended by SIGTERM and, two seconds later, SIGKILL.
-    /// When this process dies, the kernel kills the program. [`Self::outlives`] makes both otherwise.
+    /// It gets no standard input unless [`Self::stdin`] gives it one, the `C` locale and a process group of
+    /// its own. When the call is cancelled or its deadline passes, the group is ended by SIGTERM and, two
+    /// seconds later, SIGKILL. When this process dies, the kernel kills the program. [`Self::outlives`] makes
+    /// both otherwise.
     ///
     /// # Errors
     /// [`CommandError`].
@@ -402,8 +403,8 @@ impl Running {
         }
     }
 
-    /// Collects the output until the program has ended. The outer error is the system's, the inner one that of
-    /// `go_on`. Output that a background process of its own still holds open is not waited for.
+    /// Collects the output until the program has ended. The outer error is the system's, the inner one that
+    /// of `go_on`. Output that a background process of its own still holds open is not waited for.
     fn wait(
         &mut self,
         out: &mut Vec<u8>,

@@ -52,7 +52,8 @@ type ProgressSink = Arc<dyn Fn(Progress) + Send + Sync>;
 /// fn copy(files: &[&str], context: &Context) -> convoy_driver_sdk::Result<()> {
 ///     for (done, _file) in files.iter().enumerate() {
 ///         context.check()?;
-///         context.progress(Progress { done: done as u64, total: None, unit: "files".to_owned(), note: None });
+///         context.progress(Progress { done: done as u64, total: None, unit: "files".to_owned(), note: None
+///         });
 ///     }
 ///     Ok(())
 /// }

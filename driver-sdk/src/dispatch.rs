@@ -24,8 +24,8 @@ pub trait Dispatch: Send + Sync + 'static {
     /// Carries out one call: JSON in, JSON out. Never panics.
     ///
     /// # Errors
-    /// The driver's; `InvalidArgument` for a request that cannot be read; `Unsupported` for an unknown method;
-    /// `Internal` for a panic.
+    /// The driver's; `InvalidArgument` for a request that cannot be read; `Unsupported` for an unknown
+    /// method; `Internal` for a panic.
     fn dispatch(&self, method: &str, request: &[u8], context: &Context) -> Result<Vec<u8>>;
 }
 

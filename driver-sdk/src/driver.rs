@@ -13,17 +13,18 @@ use std::collections::BTreeMap;
 
 /// One kind of storage.
 ///
-/// Methods block; the host calls them from threads that may wait, several at once. It never has two changing calls on
-/// one volume in flight, with one exception: a mount or an unmount may come while a snapshot of that volume is being
-/// made, opened, closed or deleted, which can take long. So a driver needs locks only for that, for what its volumes
-/// share, and for the calls that change nothing. Every method may be repeated after a crash or a lost answer and says in its request's documentation what a repetition answers.
-/// Methods of capabilities that are not declared need not be implemented.
+/// Methods block; the host calls them from threads that may wait, several at once. It never has two changing
+/// calls on one volume in flight, with one exception: a mount or an unmount may come while a snapshot of that
+/// volume is being made, opened, closed or deleted, which can take long. So a driver needs locks only for
+/// that, for what its volumes share, and for the calls that change nothing. Every method may be repeated after
+/// a crash or a lost answer and says in its request's documentation what a repetition answers. Methods of
+/// capabilities that are not declared need not be implemented.
 pub trait Driver: Send + Sync + Sized + 'static {
     /// Who this is, what it can do and which options it knows. Touches nothing.
     fn describe() -> Description;
 
-    /// Takes the options, reconciles what a crash left (finish or undo every operation that was cut off) and is
-    /// ready for calls.
+    /// Takes the options, reconciles what a crash left (finish or undo every operation that was cut off) and
+    /// is ready for calls.
     ///
     /// # Errors
     /// `InvalidArgument` for options; whatever keeps the storage from being used.
@@ -48,7 +49,8 @@ pub trait Driver: Send + Sync + Sized + 'static {
     /// See [`Check`].
     ///
     /// # Errors
-    /// `Unsupported` unless declared; a failure of the check itself: what it finds is an answer, not an error.
+    /// `Unsupported` unless declared; a failure of the check itself: what it finds is an answer, not an
+    /// error.
     fn check(&self, _request: Check, _context: &Context) -> Result<Checked> {
         Err(DriverError::unsupported("checking its storage"))
     }
@@ -108,8 +110,8 @@ pub trait Driver: Send + Sync + Sized + 'static {
     /// See [`CloneVolume`].
     ///
     /// # Errors
-    /// `Unsupported` unless declared; `NotFound`, `AlreadyExists`, `Exhausted`, `InvalidArgument` for a size below
-    /// the snapshot's.
+    /// `Unsupported` unless declared; `NotFound`, `AlreadyExists`, `Exhausted`, `InvalidArgument` for a size
+    /// below the snapshot's.
     fn clone_volume(&self, _request: CloneVolume, _context: &Context) -> Result<Volume> {
         Err(DriverError::unsupported("volumes from snapshots"))
     }

@@ -87,7 +87,8 @@ impl DriverError {
         self
     }
 
-    /// An I/O error met while doing `what` (for example `"write /srv/volumes/config/x.json"`), classified by errno.
+    /// An I/O error met while doing `what` (for example `"write /srv/volumes/config/x.json"`), classified by
+    /// errno.
     pub fn io(what: impl std::fmt::Display, error: &std::io::Error) -> Self {
         use std::io::ErrorKind as Io;
         let kind = match error.kind() {

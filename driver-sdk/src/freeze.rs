@@ -103,7 +103,8 @@ pub fn thaw(mountpoint: &Path) -> Result<()> {
 
 /// Both commands take no argument and change no memory of this process.
 fn command<const OPCODE: Opcode>(dir: &OwnedFd) -> rustix::io::Result<()> {
-    // SAFETY: `FIFREEZE` and `FITHAW` are given with the sizes of `linux/fs.h`; the kernel ignores the argument.
+    // SAFETY: `FIFREEZE` and `FITHAW` are given with the sizes of `linux/fs.h`; the kernel ignores the
+    // argument.
     unsafe { ioctl(dir, IntegerSetter::<OPCODE>::new_usize(0)) }
 }
 

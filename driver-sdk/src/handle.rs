@@ -4,8 +4,8 @@ use crate::{DriverError, Result};
 use std::fs::File;
 use std::io::Read;
 
-/// A handle for `snapshot.open` or `restore.prepare`: 32 hexadecimal digits that nobody can guess. So one of an earlier
-/// life of the driver is never taken for one of this life.
+/// A handle for `snapshot.open` or `restore.prepare`: 32 hexadecimal digits that nobody can guess. So one of
+/// an earlier life of the driver is never taken for one of this life.
 ///
 /// # Errors
 /// `NotFound` when `/dev/urandom` is not there.

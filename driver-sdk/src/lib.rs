@@ -9,9 +9,11 @@
 //! - [`name`], [`size`], [`timestamp`]: values parsed at the edge, shared by host and drivers.
 //! - [`options`]: refusing what a user mistyped; [`secret`]: files of keys and tokens; [`records`],
 //!   [`atomic`], [`flock`]: durable records and locks;
-//!   [`mountinfo`], [`filesystem`], [`freeze`], [`command`]: mounts, file systems and external programs, never
-//!   longer than the call; [`reflink`], [`mapping`]: files that share their blocks, and what of them differs.
-//! - `schema` (feature `schema`): the JSON Schema of every message; `schema/` holds it for every minor version.
+//!   [`mountinfo`], [`filesystem`], [`freeze`], [`command`]: mounts, file systems and external programs,
+//!   never longer than the call; [`reflink`], [`mapping`]: files that share their blocks, and what of them
+//!   differs.
+//! - `schema` (feature `schema`): the JSON Schema of every message; `schema/` holds it for every minor
+//!   version.
 //! - [`dispatch`]: from a method name and JSON to the trait and back; both carriers end here.
 //! - [`export`] makes a shared library of a driver (feature `library`), [`process`] an executable (feature
 //!   `process`); [`wire`]: what the carriers add to the messages.
@@ -46,7 +48,8 @@
 //!     fn create_volume(&self, request: CreateVolume, _: &Context) -> Result<Volume> {
 //!         let mut volumes = self.volumes.lock().unwrap();
 //!         if volumes.contains_key(&request.name) {
-//!             return Err(DriverError::new(ErrorKind::AlreadyExists, format!("{} exists already", request.name)));
+//!             return Err(DriverError::new(ErrorKind::AlreadyExists, format!("{} exists already",
+//!             request.name)));
 //!         }
 //!         let volume = Volume {
 //!             name: request.name.clone(),
@@ -91,8 +94,8 @@
 //! driver.dispatch("volume.create", br#"{"name": "vol1"}"#, &context)?;
 //! let listed = driver.dispatch("volume.list", b"{}", &context)?;
 //! assert!(String::from_utf8(listed).unwrap().contains("vol1"));
-//! let error = driver.dispatch("snapshot.create", br#"{"volume": "vol1", "snapshot": "s1"}"#, &context).unwrap_err();
-//! assert_eq!(error.kind, ErrorKind::Unsupported);
+//! let error = driver.dispatch("snapshot.create", br#"{"volume": "vol1", "snapshot": "s1"}"#,
+//! &context).unwrap_err(); assert_eq!(error.kind, ErrorKind::Unsupported);
 //! # Ok::<(), DriverError>(())
 //! ```
 
@@ -106,8 +109,8 @@ pub mod filesystem;
 pub mod flock;
 pub mod freeze;
 pub mod handle;
-// Not in the documentation: the traits of `abi_stable` would fill the page of every type. What crosses the boundary is in
-// the protocol document ("The ABI of a library").
+// Not in the documentation: the traits of `abi_stable` would fill the page of every type. What crosses the
+// boundary is in the protocol document ("The ABI of a library").
 #[cfg(all(feature = "library", not(doc)))]
 pub mod library;
 #[cfg(any(feature = "library", feature = "process"))]

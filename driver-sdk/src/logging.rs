@@ -1,7 +1,8 @@
 //! From `tracing` in a driver to the host's log.
 //!
 //! A shared library has its own copy of `tracing`, a process even its own memory: in both, the SDK installs a
-//! subscriber that hands each event over as a [`LogRecord`]. Spans are not handed over; the id of the call is.
+//! subscriber that hands each event over as a [`LogRecord`]. Spans are not handed over; the id of the call
+//! is.
 
 use crate::wire::{LogLevel, LogRecord};
 use serde_json::Value;
@@ -31,8 +32,8 @@ thread_local! {
     static REQUEST_ID: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// Sends the events of this program or library to a sink, from now on. Only the first sink of a program counts:
-/// a driver that installed its own subscriber before keeps it.
+/// Sends the events of this program or library to a sink, from now on. Only the first sink of a program
+/// counts: a driver that installed its own subscriber before keeps it.
 pub(crate) fn install(sink: impl Fn(LogRecord) + Send + Sync + 'static) {
     let forward = Forward { sink: Box::new(sink), spans: AtomicU64::new(1) };
     // Refused when there is a subscriber already.

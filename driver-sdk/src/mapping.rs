@@ -1,21 +1,27 @@
-//! Where the blocks of a file are (`FIEMAP`): what of an image is in use, and what differs between two images that share blocks.
+//! Where the blocks of a file are (`FIEMAP`): what of an image is in use, and what differs between two images
+//! that share blocks.
 //!
 //! # Why the comparison is right
 //!
-//! A physical block has one content. If two files of one file system map a range to the same physical blocks *now*, a reader finds
-//! the same bytes in both *now*, whatever their history; if one has no block there (a hole, or blocks that were never written) and the
-//! other none either, both read as zeros. Only such ranges count as unchanged. It takes four things, and where one is missing the
-//! range counts as changed, or the whole comparison is given up:
+//! A physical block has one content. If two files of one file system map a range to the same physical blocks
+//! *now*, a reader finds the same bytes in both *now*, whatever their history; if one has no block there (a
+//! hole, or blocks that were never written) and the other none either, both read as zeros. Only such ranges
+//! count as unchanged. It takes four things, and where one is missing the range counts as changed, or the
+//! whole comparison is given up:
 //!
-//! - **The maps are final.** What is only in the page cache has no block yet, or keeps an old one until it is written out. Both files are
-//!   written out first (`FIEMAP_FLAG_SYNC`), and an extent whose place the kernel calls delayed or unknown counts as changed.
-//! - **The block holds plain bytes.** Two files can use different parts of one compressed extent and report the same place for it (btrfs),
-//!   and a small file may lie within metadata. Extents that are encoded, encrypted, inline or not aligned count as changed.
-//! - **Nobody writes either file, or moves its blocks, while both maps are read.** That is the caller's part for writing: compare snapshots. For
-//!   moving (`xfs_fsr`, `btrfs balance`, deduplication) the base is mapped a second time, after the other: if a block of it has moved, it may
-//!   have been used anew between the two looks, and the comparison is given up.
-//! - **The places are on one device.** Files of two file systems are not compared. XFS with a realtime device has two address
-//!   spaces; files there cannot share blocks with files of the other, but they can have equal numbers: do not mix both in what you compare.
+//! - **The maps are final.** What is only in the page cache has no block yet, or keeps an old one until it is
+//!   written out. Both files are written out first (`FIEMAP_FLAG_SYNC`), and an extent whose place the kernel
+//!   calls delayed or unknown counts as changed.
+//! - **The block holds plain bytes.** Two files can use different parts of one compressed extent and report
+//!   the same place for it (btrfs), and a small file may lie within metadata. Extents that are encoded,
+//!   encrypted, inline or not aligned count as changed.
+//! - **Nobody writes either file, or moves its blocks, while both maps are read.** That is the caller's part
+//!   for writing: compare snapshots. For moving (`xfs_fsr`, `btrfs balance`, deduplication) the base is mapped
+//!   a second time, after the other: if a block of it has moved, it may have been used anew between the two
+//!   looks, and the comparison is given up.
+//! - **The places are on one device.** Files of two file systems are not compared. XFS with a realtime device
+//!   has two address spaces; files there cannot share blocks with files of the other, but they can have equal
+//!   numbers: do not mix both in what you compare.
 
 #![allow(unsafe_code, reason = "FIEMAP has no safe call")]
 
@@ -123,7 +129,8 @@ pub struct Ranges {
 }
 
 impl Ranges {
-    /// What `snapshot.extents` answers: extents from a byte on, both kinds in step. What is not in this page begins at `next` or later.
+    /// What `snapshot.extents` answers: extents from a byte on, both kinds in step. What is not in this page
+    /// begins at `next` or later.
     pub fn page(&self, request: &ListExtents) -> Extents {
         let limit = request.limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(PAGE).max(1);
         let take = |ranges: &[Extent]| -> Vec<Extent> {
@@ -150,7 +157,8 @@ pub fn in_use(file: &File) -> io::Result<Ranges> {
     Ok(compare(&[], &map(file)?, file.metadata()?.len()))
 }
 
-/// What differs between two files that nobody writes meanwhile; `None` if it cannot be told: then everything in use may differ.
+/// What differs between two files that nobody writes meanwhile; `None` if it cannot be told: then everything
+/// in use may differ.
 ///
 /// # Errors
 /// As [`in_use`].
@@ -177,8 +185,8 @@ fn map(file: &File) -> io::Result<Vec<Piece>> {
         extents: [Raw::default(); BATCH],
     });
     loop {
-        // SAFETY: the opcode is `FS_IOC_FIEMAP`, which takes a `struct fiemap` followed by as many `struct fiemap_extent` as its
-        // member `fm_extent_count` says: those of `batch`.
+        // SAFETY: the opcode is `FS_IOC_FIEMAP`, which takes a `struct fiemap` followed by as many
+        // `struct fiemap_extent` as its member `fm_extent_count` says: those of `batch`.
         unsafe { ioctl(file, Updater::<FIEMAP, Batch>::new(&mut batch)) }?;
         let found = usize::try_from(batch.header.mapped).unwrap_or(BATCH).min(BATCH);
         pieces.extend(batch.extents[..found].iter().map(Piece::new));

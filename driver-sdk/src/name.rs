@@ -8,8 +8,8 @@ pub const MAX_NAME_BYTES: usize = 200;
 /// A name that is safe as one component of a path.
 ///
 /// The rule is the one convoy has always had, `^[a-zA-Z0-9][a-zA-Z0-9_.-]+$`, with an upper bound of
-/// [`MAX_NAME_BYTES`]. It is checked when the value is made and when it is deserialised, so that a driver need
-/// not check again.
+/// [`MAX_NAME_BYTES`]. It is checked when the value is made and when it is deserialised, so that a driver
+/// need not check again.
 ///
 /// ```
 /// use convoy_driver_sdk::Name;

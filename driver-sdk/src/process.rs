@@ -1,8 +1,8 @@
 //! The process carrier: a driver as an executable that speaks JSON-RPC 2.0.
 //!
-//! The host starts it with a unix socket as the descriptor that [`FD_VARIABLE`] names; each message is one line.
-//! Standard output and error are free for anything: the host logs them. Calls run on as many threads as are
-//! busy, up to [`MAX_CALLS`]; one more reads, so that a cancellation is heard while all of them work.
+//! The host starts it with a unix socket as the descriptor that [`FD_VARIABLE`] names; each message is one
+//! line. Standard output and error are free for anything: the host logs them. Calls run on as many threads as
+//! are busy, up to [`MAX_CALLS`]; one more reads, so that a cancellation is heard while all of them work.
 
 #![allow(unsafe_code, reason = "the host hands the socket over as a number")]
 

@@ -33,9 +33,9 @@ pub use volume::{
 
 /// The version this SDK speaks, `major.minor`: another major is refused, another minor only adds.
 ///
-/// 1.1 added `volume.clone`, `volume.revert` and `driver.check`, each with a capability of its own; 1.2 the `kind` of
-/// `snapshot.open`, with the capability `read_either`; 1.3 `kept.list` and `kept.delete`, with the capability
-/// `kept`.
+/// 1.1 added `volume.clone`, `volume.revert` and `driver.check`, each with a capability of its own; 1.2 the
+/// `kind` of `snapshot.open`, with the capability `read_either`; 1.3 `kept.list` and `kept.delete`, with the
+/// capability `kept`.
 pub const PROTOCOL_VERSION: &str = "1.3";
 
 /// What both sides of a process name in their hello, so that neither mistakes something else for its peer.
@@ -148,8 +148,8 @@ pub enum Capability {
     Revert,
     /// `driver.check`. Since 1.1.
     Check,
-    /// With [`Capability::ReadBlock`] or [`Capability::ReadTree`], which says what it hands over unasked: `snapshot.open`
-    /// hands over the other as well, as its `kind` says. Since 1.2.
+    /// With [`Capability::ReadBlock`] or [`Capability::ReadTree`], which says what it hands over unasked:
+    /// `snapshot.open` hands over the other as well, as its `kind` says. Since 1.2.
     ReadEither,
     /// `kept.list`, `kept.delete`: it tells what deletes with `reference_only` kept. Since 1.3.
     Kept,
@@ -289,8 +289,8 @@ pub struct Open {
     /// The driver's options, by full name.
     #[serde(default)]
     pub options: BTreeMap<String, String>,
-    /// The options given here win over what the driver saved at an earlier start; otherwise one that differs from
-    /// its saved value is refused with both values.
+    /// The options given here win over what the driver saved at an earlier start; otherwise one that differs
+    /// from its saved value is refused with both values.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub override_saved: bool,
     /// A mount namespace to mount in (`/proc/<pid>/ns/mnt`).

@@ -1,7 +1,7 @@
 //! The record store: one small JSON file a volume, in a directory.
 //!
-//! What is acknowledged is durable (see [`crate::atomic`]). A record that cannot be read is reported as damaged,
-//! with its name, and left as it is: it never counts as missing or as empty.
+//! What is acknowledged is durable (see [`crate::atomic`]). A record that cannot be read is reported as
+//! damaged, with its name, and left as it is: it never counts as missing or as empty.
 
 use crate::{DriverError, ErrorKind, Name, atomic};
 use rustix::fs::{Mode, OFlags};
@@ -95,7 +95,8 @@ pub struct Listing<T> {
 /// let name = Name::from_static("vol1");
 /// records.insert(&name, &Record { created: Timestamp::now(), deleting: false })?;
 /// for (name, record) in records.load_all()?.records {
-///     println!("{name}: {}", record.map_or_else(|damaged| damaged.to_string(), |it| it.created.to_string()));
+///     println!("{name}: {}", record.map_or_else(|damaged| damaged.to_string(), |it|
+///     it.created.to_string()));
 /// }
 /// # Ok::<(), convoy_driver_sdk::records::RecordError>(())
 /// ```
@@ -335,7 +336,8 @@ mod tests {
         assert!(matches!(store.load(&name("fifo")), Err(RecordError::Damaged { .. })));
     }
 
-    /// What a crash can leave: the new record's bytes cut anywhere in a temporary file, the old record in place.
+    /// What a crash can leave: the new record's bytes cut anywhere in a temporary file, the old record in
+    /// place.
     fn crashed(dir: &Path, old: Option<&Record>, new: &Record, cut: usize) {
         let store = store(dir);
         if let Some(old) = old {

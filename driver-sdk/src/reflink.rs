@@ -1,5 +1,5 @@
-//! Files that share their blocks until one of them is written (`FICLONE`): XFS made with `reflink=1` (the default
-//! since xfsprogs 5.1) and btrfs.
+//! Files that share their blocks until one of them is written (`FICLONE`): XFS made with `reflink=1` (the
+//! default since xfsprogs 5.1) and btrfs.
 
 use crate::{DriverError, ErrorKind, Result};
 use rustix::fs::{CWD, Mode, OFlags, RenameFlags};
@@ -8,13 +8,15 @@ use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-/// Makes a file that shares every block of another, in an instant and of one moment: a writer of the source waits.
+/// Makes a file that shares every block of another, in an instant and of one moment: a writer of the source
+/// waits.
 ///
-/// The kernel first writes out what its page cache holds of the source. The new file is not durable before it is synced.
+/// The kernel first writes out what its page cache holds of the source. The new file is not durable before it
+/// is synced.
 ///
 /// # Errors
-/// `AlreadyExists` if there is something of the new name; `Unsupported` where the file system cannot do it; those of the system calls.
-/// There is no new file then.
+/// `AlreadyExists` if there is something of the new name; `Unsupported` where the file system cannot do it;
+/// those of the system calls. There is no new file then.
 pub fn clone_file(source: &Path, target: &Path, mode: u32) -> Result<File> {
     let from = File::open(source)
         .map_err(|error| DriverError::io(format_args!("open {}", source.display()), &error))?;

@@ -1,8 +1,8 @@
 //! The JSON Schema (draft 2020-12) of every message of the protocol, made from the types.
 //!
-//! A line that goes over the socket of a process is valid under the root of the document, whichever side sent it.
-//! Under `methods` and `notifications` stands what belongs to each; validators ignore these two members. The
-//! requests and results are those of the library carrier, too.
+//! A line that goes over the socket of a process is valid under the root of the document, whichever side sent
+//! it. Under `methods` and `notifications` stands what belongs to each; validators ignore these two members.
+//! The requests and results are those of the library carrier, too.
 
 use crate::protocol::{PROTOCOL_VERSION, Request, schemas};
 use crate::wire::{Cancel, Envelope, Hello, LogRecord, ProgressNote, method};

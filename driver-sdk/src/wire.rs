@@ -35,8 +35,8 @@ pub mod code {
     pub const REPLY_TOO_LARGE: i32 = -32008;
 }
 
-/// Features that a side may name in its hello. A feature is used only if both sides name it; a name that is not
-/// known is ignored.
+/// Features that a side may name in its hello. A feature is used only if both sides name it; a name that is
+/// not known is ignored.
 pub const FEATURES: &[&str] = &["cancel", "progress", "log", "goodbye"];
 
 /// What each side says first: the host as the parameters of `hello`, the driver as its result.
@@ -136,8 +136,8 @@ pub struct Envelope<R> {
     pub context: CallContext,
 }
 
-/// `cancel`: the caller no longer wants the answer. The call ends as soon as it can, with the kind `cancelled`,
-/// or with success if it was done already.
+/// `cancel`: the caller no longer wants the answer. The call ends as soon as it can, with the kind
+/// `cancelled`, or with success if it was done already.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Cancel {

@@ -1,4 +1,5 @@
-//! Archives of 0.5's single-file backups: whatever is in one, nothing is made or changed outside of the directory it is unpacked into.
+//! Archives of 0.5's single-file backups: whatever is in one, nothing is made or changed outside of the
+//! directory it is unpacked into.
 #![no_main]
 
 use convoy_tree::{TreeWriter, unpack_tar};

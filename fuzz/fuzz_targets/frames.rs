@@ -1,5 +1,5 @@
-//! Lines of JSON-RPC, from both ends: as a host gets them from a driver's process, and as a driver gets them from a host. What a driver
-//! answers is a message each time.
+//! Lines of JSON-RPC, from both ends: as a host gets them from a driver's process, and as a driver gets them
+//! from a host. What a driver answers is a message each time.
 #![no_main]
 
 use convoy_driver_sdk::dispatch::{Dispatch, Dispatcher};

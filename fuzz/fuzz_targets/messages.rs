@@ -1,4 +1,5 @@
-//! Requests as a driver gets them: a line with the method, then JSON. The driver is not open, so that nothing is done.
+//! Requests as a driver gets them: a line with the method, then JSON. The driver is not open, so that nothing
+//! is done.
 #![no_main]
 
 use convoy_driver_sdk::dispatch::{Dispatch, Dispatcher};

@@ -1,5 +1,6 @@
-//! Whole stores of somebody who means harm: the bytes choose what the objects in one say, with right checksums. Whatever they say, everything that
-//! is done to a store ends, without a defect. The test `hostile_stores` of the engine does the same by chance, in 256 MiB.
+//! Whole stores of somebody who means harm: the bytes choose what the objects in one say, with right
+//! checksums. Whatever they say, everything that is done to a store ends, without a defect. The test
+//! `hostile_stores` of the engine does the same by chance, in 256 MiB.
 #![no_main]
 
 #[path = "../../host/backup/tests/common/forge.rs"]

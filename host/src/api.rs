@@ -1,5 +1,5 @@
-//! HTTP on the daemon's socket: bodies to the calls of the services, and their results to the answers scripts and
-//! Docker know. No logic.
+//! HTTP on the daemon's socket: bodies to the calls of the services, and their results to the answers scripts
+//! and Docker know. No logic.
 //!
 //! - [`front`]: what every request passes first: versions, prefixes, the id of the request.
 //! - [`answer`]: the forms of answers; [`stream`]: answers that report progress; [`view`]: volumes as JSON.
@@ -64,8 +64,8 @@ impl App {
         self.config.now().general.root.clone().into()
     }
 
-    /// Tells of work that somebody asked for and that failed: an event, and a line in the log. `job` is the id
-    /// of its job; empty where it had none.
+    /// Tells of work that somebody asked for and that failed: an event, and a line in the log. `job` is the
+    /// id of its job; empty where it had none.
     pub(crate) fn tell_failure(&self, about: &About, job: &str, error: &str) {
         let About { kind, volume, snapshot, url, schedule } = about;
         // Whose snapshot it is, where only one volume has one of that name.

@@ -2,12 +2,13 @@
 //!
 //! - [`provider`]: backups that a storage system keeps itself, by the driver whose name is the URL's scheme.
 //!
-//! - [`keys`]: who may open encrypted backups, with a [`secret`]; [`settings`]: how a destination is reached, how fast, with which key.
+//! - [`keys`]: who may open encrypted backups, with a [`secret`]; [`settings`]: how a destination is reached,
+//!   how fast, with which key.
 //!
-//! - [`engine`]: backups in a store, made of what a driver hands over ([`source`]) by the backup engine; [`restore`]:
-//!   the way back; [`store`]: from URLs to stores; [`nearest`]: what was meant by a wrong URL; [`progress`]: how far
-//!   it is; [`memory`]: how much of it at once; [`last`]: the last one of each volume; [`seen`]: whether a store was
-//!   put back to an older state.
+//! - [`engine`]: backups in a store, made of what a driver hands over ([`source`]) by the backup engine;
+//!   [`restore`]: the way back; [`store`]: from URLs to stores; [`nearest`]: what was meant by a wrong URL;
+//!   [`progress`]: how far it is; [`memory`]: how much of it at once; [`last`]: the last one of each volume;
+//!   [`seen`]: whether a store was put back to an older state.
 
 mod engine;
 mod keys;
@@ -157,8 +158,8 @@ impl Backups {
         self.in_store(move |this| async move { this.restore(&name, &spec, &url, &job, &id).await }).await
     }
 
-    /// Runs work of the engine on a thread of its own: it moves and checks much, and would keep calls waiting that
-    /// only ask for something.
+    /// Runs work of the engine on a thread of its own: it moves and checks much, and would keep calls waiting
+    /// that only ask for something.
     async fn in_store<T, F>(&self, work: impl FnOnce(Self) -> F + Send + 'static) -> Result<T>
     where
         T: Send + 'static,
@@ -396,8 +397,9 @@ fn scheme(url: &str) -> &str {
     }
 }
 
-/// An URL as it was before it was printed as JSON: in what separates its parameters, `\u0026` and `u0026` (a shell took
-/// the backslash) are `&`. A volume or a directory may have `u0026` in its name: nothing else is touched.
+/// An URL as it was before it was printed as JSON: in what separates its parameters, `\u0026` and `u0026` (a
+/// shell took the backslash) are `&`. A volume or a directory may have `u0026` in its name: nothing else is
+/// touched.
 fn plain_url(url: &str) -> String {
     let url = url.replace("\\u0026", "&");
     let Some((destination, query)) = url.split_once('?') else { return url };

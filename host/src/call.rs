@@ -7,7 +7,8 @@ use tokio_util::sync::CancellationToken;
 
 type Report = Arc<dyn Fn(Progress) + Send + Sync>;
 
-/// The id of the request that led to a call, how long it may take, who can cancel it and who hears of its progress.
+/// The id of the request that led to a call, how long it may take, who can cancel it and who hears of its
+/// progress.
 #[derive(Clone, Default)]
 pub struct RequestContext {
     request_id: String,

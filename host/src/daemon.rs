@@ -128,8 +128,8 @@ fn start(args: &DaemonArgs) -> Result<(), DaemonError> {
     served
 }
 
-/// A restore keeps a file open as long as parts of it are on their way, which may be thousands; the usual limit of 1024 is there for
-/// programs that use `select`.
+/// A restore keeps a file open as long as parts of it are on their way, which may be thousands; the usual
+/// limit of 1024 is there for programs that use `select`.
 fn raise_open_files() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     const ENOUGH: u64 = 65_536;

@@ -1,7 +1,8 @@
-//! `convoy doctor`: looks at the machine and at the daemon's state, says what is not as it should be and how to repair it,
-//! and repairs what it safely can.
+//! `convoy doctor`: looks at the machine and at the daemon's state, says what is not as it should be and how
+//! to repair it, and repairs what it safely can.
 //!
-//! - `machine`: kernel, clock, limits, the daemon's directory; `docker`: what the engine needs to find the daemon.
+//! - `machine`: kernel, clock, limits, the daemon's directory; `docker`: what the engine needs to find the
+//!   daemon.
 //! - `settings`: the file on disk against what holds; `state`: drivers, volumes, mounts; `backups`: schedules
 //!   and destinations, of a running daemon.
 //! - [`offline`]: what can be said without one.

@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// How long work that makes no progress is taken for work. After that its storage hangs (an NFS server that is gone keeps the threads
-/// that read from it), and nobody else is to wait for what it occupies.
+/// How long work that makes no progress is taken for work. After that its storage hangs (an NFS server that is
+/// gone keeps the threads that read from it), and nobody else is to wait for what it occupies.
 pub const STALLED: Duration = Duration::from_secs(300);
 
 /// Everything that runs.
@@ -260,7 +260,8 @@ impl Running {
         self.state.touch();
     }
 
-    /// Runs a part of the job to its end. If nothing moves for as long as `patience`, `stalled` runs beside it, once.
+    /// Runs a part of the job to its end. If nothing moves for as long as `patience`, `stalled` runs beside
+    /// it, once.
     pub async fn attended<T>(
         &self,
         patience: Duration,
@@ -298,7 +299,8 @@ impl Running {
         let (report, state) = (self.reporter(), Arc::clone(&self.state));
         RequestContext::new(request_id).with_cancel(self.cancel()).with_report(move |progress| {
             report(from_driver(progress));
-            // A driver that says the same again has looked: a provider may take long from one percent to the next.
+            // A driver that says the same again has looked: a provider may take long from one percent to the
+            // next.
             state.touch();
         })
     }

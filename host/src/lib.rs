@@ -2,8 +2,10 @@
 //!
 //! - [`daemon`]: from arguments to a running daemon, and to its end.
 //! - [`api`]: HTTP on the socket.
-//! - [`volumes`]: the volume service; [`backups`]: their backups; [`schedules`]: those that are made by themselves.
-//! - [`jobs`]: what takes long; [`events`]: what happened; [`metrics`]: what is counted; [`doctor`]: what is wrong; [`call`]: what a call to a driver carries.
+//! - [`volumes`]: the volume service; [`backups`]: their backups; [`schedules`]: those that are made by
+//!   themselves.
+//! - [`jobs`]: what takes long; [`events`]: what happened; [`metrics`]: what is counted; [`doctor`]: what is
+//!   wrong; [`call`]: what a call to a driver carries.
 
 pub mod api;
 pub mod backups;

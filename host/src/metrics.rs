@@ -1,8 +1,9 @@
-//! What is counted while the daemon runs, and what is looked up when somebody asks: metrics in the text form of
-//! OpenMetrics, which Prometheus reads.
+//! What is counted while the daemon runs, and what is looked up when somebody asks: metrics in the text form
+//! of OpenMetrics, which Prometheus reads.
 //!
-//! Counters belong to the process and not to a service, as the log does: whatever happens counts where it happens.
-//! `scrape` adds what is looked up: volumes, mounts, pools, schedules, backups; `process`: the process itself.
+//! Counters belong to the process and not to a service, as the log does: whatever happens counts where it
+//! happens. `scrape` adds what is looked up: volumes, mounts, pools, schedules, backups; `process`: the
+//! process itself.
 
 mod process;
 pub mod scrape;
@@ -239,8 +240,8 @@ impl Metrics {
         self.runs.get_or_create(&labels).inc();
     }
 
-    /// What is not yet counted is there as 0: of a counter that comes with its first event, Prometheus never sees it
-    /// grow, and the first run after a start would be missing in every `increase()`.
+    /// What is not yet counted is there as 0: of a counter that comes with its first event, Prometheus never
+    /// sees it grow, and the first run after a start would be missing in every `increase()`.
     pub fn prepare<'a>(&self, schedules: impl Iterator<Item = &'a str>) {
         for what in [Bytes::BackedUp, Bytes::Read, Bytes::Stored, Bytes::Restored] {
             drop(self.bytes.get_or_create(&BytesLabel { what: what.as_str().to_owned() }));

@@ -1,8 +1,10 @@
 //! Schedules: snapshots and backups that are made by themselves, and what becomes of the old ones.
 //!
-//! - `tick`: finds what is due; `run`: one run of one schedule for one volume; `retain`: deletes what is no longer kept.
+//! - `tick`: finds what is due; `run`: one run of one schedule for one volume; `retain`: deletes what is no
+//!   longer kept.
 //! - `hooks`, `docker`: commands before and after; `notify`: tells whoever wants to know.
-//! - `store`: what is remembered, durably; `view`: what is shown. The rules themselves are in `convoy_schedule`.
+//! - `store`: what is remembered, durably; `view`: what is shown. The rules themselves are in
+//!   `convoy_schedule`.
 
 mod docker;
 mod hooks;
@@ -381,8 +383,8 @@ impl Memory {
 }
 
 impl RunTable {
-    /// What is remembered of a volume. Of one that nothing ran for, every moment counts since there has been both the
-    /// schedule and the volume.
+    /// What is remembered of a volume. Of one that nothing ran for, every moment counts since there has been
+    /// both the schedule and the volume.
     fn record(&self, plan: &Plan, volume: &Name, created: Option<Timestamp>) -> RunRecord {
         self.records.get(volume.as_str()).cloned().unwrap_or_else(|| {
             let since = plan.memory.since;

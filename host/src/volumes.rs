@@ -4,14 +4,16 @@
 //! - [`index`]: every volume and snapshot by name, in memory; [`refresh`]: keeps it true to the drivers.
 //! - [`ledger`]: who uses which volume; [`locks`]: one changing call a volume at a time.
 //! - [`spec`]: what a create asks for, checked against what the driver knows.
-//! - [`create`], `from_snapshot`, `kept`, `mount`, `remove`, `snapshot`: the operations; [`lookup`]: volumes by name; [`orphans`]: of drivers that failed; [`known`]: their names.
+//! - [`create`], `from_snapshot`, `kept`, `mount`, `remove`, `snapshot`: the operations; [`lookup`]: volumes
+//!   by name; [`orphans`]: of drivers that failed; [`known`]: their names.
 //! - [`docker_rules`]: what Docker's users may ask for; [`retain`]: what Docker's Remove does to the data of
 //!   single volumes.
 //! - `space`: how full they are; [`error`]: what can go wrong.
 //!
-//! Every changing operation takes its volume's turn for the call to the driver and for nothing longer: data of
-//! a backup is read without it. A snapshot, which may take long, keeps nobody from mounting. No turn of one volume
-//! is ever waited for while that of another is held, but for a clone, which holds that of a name nobody has yet.
+//! Every changing operation takes its volume's turn for the call to the driver and for nothing longer: data
+//! of a backup is read without it. A snapshot, which may take long, keeps nobody from mounting. No turn of one
+//! volume is ever waited for while that of another is held, but for a clone, which holds that of a name nobody
+//! has yet.
 
 pub mod backend;
 pub mod create;
@@ -53,8 +55,8 @@ use std::time::Duration;
 /// How long a driver may take to say something: list, get, info.
 pub const QUICK: Duration = Duration::from_secs(30);
 
-/// How long a driver may take to change something. Clouds take minutes to attach; whoever waits has given up by
-/// then, and what was begun is found by the next [`refresh`].
+/// How long a driver may take to change something. Clouds take minutes to attach; whoever waits has given up
+/// by then, and what was begun is found by the next [`refresh`].
 pub const CHANGE: Duration = Duration::from_secs(600);
 
 /// The volume service.
@@ -120,8 +122,8 @@ impl Volumes {
 
     /// Waits for a volume's turn to be changed altogether: made, deleted, resized.
     ///
-    /// A turn goes along with the call to the driver: it ends when the driver is done, and not when somebody no longer
-    /// waits for it.
+    /// A turn goes along with the call to the driver: it ends when the driver is done, and not when somebody
+    /// no longer waits for it.
     pub(crate) async fn turn(&self, volume: &Name, what: &'static str) -> Result<VolumeGuard> {
         // In this order: while a long snapshot is waited for, mounts go on.
         let snapshotting = self.snapshotting.acquire(volume, what, PATIENCE).await?;

@@ -1,4 +1,5 @@
-//! A daemon with block volumes and, as its second driver, directories; and a destination for the backups of both.
+//! A daemon with block volumes and, as its second driver, directories; and a destination for the backups of
+//! both.
 
 use std::path::{Path, PathBuf};
 

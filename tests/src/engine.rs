@@ -70,7 +70,8 @@ impl Engine {
         Self::start_as(lab, plugin_socket, &own_name(lab), false)
     }
 
-    /// Starts an engine that is the one node of a Swarm, in a network of its own: a Swarm listens on fixed ports.
+    /// Starts an engine that is the one node of a Swarm, in a network of its own: a Swarm listens on fixed
+    /// ports.
     ///
     /// # Errors
     /// When the engine is not installed or does not answer.
@@ -208,7 +209,8 @@ impl Engine {
         let mut child =
             self.child.take().ok_or_else(|| Error::Unexpected("the engine does not run".to_owned()))?;
         child.kill()?;
-        // Its containerd dies with it. Where nobody collects the dead, the next engine would take it for alive.
+        // Its containerd dies with it. Where nobody collects the dead, the next engine would take it for
+        // alive.
         let containerd = self.directory.join("exec/containerd");
         let alive = || {
             let pid = fs::read_to_string(containerd.join("containerd.pid")).unwrap_or_default();
@@ -229,8 +231,8 @@ impl Engine {
         command
     }
 
-    /// The command line of Docker Compose for a project on this engine; its files take the image from `$IMAGE` and our
-    /// plugin from `$VOLUME_DRIVER`.
+    /// The command line of Docker Compose for a project on this engine; its files take the image from `$IMAGE`
+    /// and our plugin from `$VOLUME_DRIVER`.
     pub fn compose(&self, project: &str, file: &Path, words: &[&str]) -> Command {
         let mut command = Command::new("docker-compose");
         command.args(["-p", project, "-f"]).arg(file).args(words);
@@ -299,7 +301,8 @@ impl Engine {
         self.ok(&["exec", container, "/bin/sh", "-c", shell])
     }
 
-    /// The names of the volumes of our plugin, sorted. Docker asks every plugin that has a spec on this machine, those of other tests, too.
+    /// The names of the volumes of our plugin, sorted. Docker asks every plugin that has a spec on this
+    /// machine, those of other tests, too.
     ///
     /// # Errors
     /// When the engine refuses.
@@ -347,8 +350,8 @@ pub fn image(lab: &Lab) -> Result<PathBuf> {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        // Containers of an engine that stops keep their volumes mounted, and with live restore they go on: remove
-        // them while an engine is there to do it.
+        // Containers of an engine that stops keep their volumes mounted, and with live restore they go on:
+        // remove them while an engine is there to do it.
         if self.child.is_some() || (self.live_restore && self.start_again().is_ok()) {
             if self.swarm {
                 // Or it would start again what is removed.
@@ -365,7 +368,8 @@ impl Drop for Engine {
     }
 }
 
-/// A name for the plugin. Docker looks for plugins in fixed places only: a name of their own keeps tests apart.
+/// A name for the plugin. Docker looks for plugins in fixed places only: a name of their own keeps tests
+/// apart.
 fn own_name(lab: &Lab) -> String {
     format!("convoy-{}-{}", std::process::id(), lab.number())
 }

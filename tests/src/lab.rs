@@ -35,8 +35,8 @@ impl Origin {
         &self.directory
     }
 
-    /// Marks a command as one of the lab, and makes the lab its home: convoy gives little of its environment to
-    /// drivers that are processes, but that.
+    /// Marks a command as one of the lab, and makes the lab its home: convoy gives little of its environment
+    /// to drivers that are processes, but that.
     pub fn mark(&self, command: &mut Command) {
         command.env(MARK, &self.directory).env("HOME", &self.directory);
         if self.apart {
@@ -60,7 +60,8 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// Runs a test in a lab of its own. The test fails also for a mount, a loop device or a process it leaves.
+    /// Runs a test in a lab of its own. The test fails also for a mount, a loop device or a process it
+    /// leaves.
     ///
     /// # Errors
     /// What the test fails with; or what it left behind.
@@ -150,8 +151,8 @@ impl Lab {
         self.next.replace(self.next.get() + 1)
     }
 
-    /// Makes a lab whose background processes a Ctrl-C in the terminal does not reach: they are ended in order, by
-    /// their guards. A test runner that kills a whole process group would miss them: not for tests.
+    /// Makes a lab whose background processes a Ctrl-C in the terminal does not reach: they are ended in
+    /// order, by their guards. A test runner that kills a whole process group would miss them: not for tests.
     ///
     /// # Errors
     /// As [`Self::new`].

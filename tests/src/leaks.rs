@@ -22,7 +22,8 @@ pub const PLUGINS: &str = "/etc/docker/plugins";
 /// How long processes and devices that are ending anyway are given.
 const SETTLE: Duration = Duration::from_secs(3);
 
-/// How long a file system that is unmounted already may take to write what it holds: its loop device waits for that.
+/// How long a file system that is unmounted already may take to write what it holds: its loop device waits for
+/// that.
 const FLUSH: Duration = Duration::from_secs(15);
 
 /// Ends processes, mounts and loop devices of a lab, removes its directory and says what there was.
@@ -43,7 +44,8 @@ pub fn clear(directory: &Path) -> Result<Vec<String>> {
         left.push(format!("mount {}", mount.display()));
         let _ = umount2(&mount, MntFlags::MNT_DETACH);
     }
-    // A mount namespace that somebody has just copied holds what was mounted, until it lets go of what is not its own.
+    // A mount namespace that somebody has just copied holds what was mounted, until it lets go of what is not
+    // its own.
     let _ = patience::until("the end of loop devices", FLUSH, || {
         Ok(loops(directory).iter().all(|attached| !attached.ending))
     });

@@ -1,5 +1,6 @@
-//! A machine with systemd, as far as one needs no kernel of its own for that: a container of systemd-nspawn, booted over the files
-//! of this machine. What is written there goes to a layer above them, and is there at the next boot.
+//! A machine with systemd, as far as one needs no kernel of its own for that: a container of systemd-nspawn,
+//! booted over the files of this machine. What is written there goes to a layer above them, and is there at
+//! the next boot.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -24,7 +25,8 @@ const LIMIT: Duration = Duration::from_secs(80);
 /// The layer's size in bytes. It is sparse.
 const SIZE: u64 = 8 << 30;
 
-/// Directories that the new machine does not share with this one: engines keep their data there, and convoy its own.
+/// Directories that the new machine does not share with this one: engines keep their data there, and convoy
+/// its own.
 const OWN: [&str; 6] =
     ["etc/convoy", "etc/docker", "root", "var/lib/containerd", "var/lib/docker", "var/lib/rancher"];
 

@@ -8,10 +8,11 @@ use crate::error::{Context, Result};
 use crate::lab::MARK;
 use crate::leaks::PREFIX;
 
-/// The words by which a shell runs a script in a mount namespace of its own; what follows them is its `$0`, `$1` and so on.
+/// The words by which a shell runs a script in a mount namespace of its own; what follows them is its `$0`,
+/// `$1` and so on.
 ///
-/// First it lets go of the file systems on loop devices, and of the overlays above them, that are not its own lab's: a namespace that lasts
-/// would keep the tests waiting that made them.
+/// First it lets go of the file systems on loop devices, and of the overlays above them, that are not its own
+/// lab's: a namespace that lasts would keep the tests waiting that made them.
 pub fn apart(script: &str) -> Vec<String> {
     let script = format!(
         "grep -e ' /dev/loop' -e '/{PREFIX}' /proc/self/mountinfo | cut -d ' ' -f 5 \

@@ -37,8 +37,8 @@ const TOOLS: [&str; 15] = [
 const DIRECTORIES: [&str; 8] =
     ["dev", "etc", "mnt/convoy", "proc", "run/docker/plugins", "sys", "tmp", "usr/lib/convoy/drivers"];
 
-/// Makes `config.json` and `rootfs` below a directory: convoy, its drivers, the tools they run, and the libraries of this
-/// machine that all of them are linked to. No image of any distribution is needed.
+/// Makes `config.json` and `rootfs` below a directory: convoy, its drivers, the tools they run, and the
+/// libraries of this machine that all of them are linked to. No image of any distribution is needed.
 ///
 /// # Errors
 /// When a program or library is missing, or a file cannot be written.

@@ -43,8 +43,8 @@ impl Storage {
 
 impl Drop for Storage {
     fn drop(&mut self) {
-        // What is mounted from files in it comes first; the kernel lets go of their loop devices a moment after that. The lab says
-        // what is left in the end.
+        // What is mounted from files in it comes first; the kernel lets go of their loop devices a moment
+        // after that. The lab says what is left in the end.
         let _ = patience::until("the end of a file system", SETTLE, || {
             Ok(run::capture(Command::new("umount").arg(&self.mountpoint))?.success())
         });

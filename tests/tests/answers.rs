@@ -40,7 +40,8 @@ const ONLY_REFUSED: [&str; 12] = [
     "volume  doesn't",
 ];
 
-/// What is asked for nothing at all: 0.5 looked for a thing without a name. Here only that it fails, and says why.
+/// What is asked for nothing at all: 0.5 looked for a thing without a name. Here only that it fails, and says
+/// why.
 const WITHOUT_A_NAME: [&str; 4] =
     ["convoy backup create", "convoy inspect", "convoy snapshot inspect", "convoy snapshot delete"];
 
@@ -88,7 +89,8 @@ fn the_recorded_answers_are_given(carrier: Carrier) -> Result<()> {
                 differences.push(difference);
             }
         }
-        // The world is as the recording left it: nothing outside the two directories, no volume but those listed.
+        // The world is as the recording left it: nothing outside the two directories, no volume but those
+        // listed.
         check(fs::metadata(lab.path("escaped")).is_err(), || "something was made outside".to_owned())?;
         if differences.is_empty() {
             return Ok(());

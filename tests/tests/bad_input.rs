@@ -18,7 +18,8 @@ each_carrier!(
     a_restore_keeps_what_was_kept,
 );
 
-/// Names that traverse, that are reserved, that are too short or too long, and that no file system would like.
+/// Names that traverse, that are reserved, that are too short or too long, and that no file system would
+/// like.
 const NAMES: [&str; 14] = [
     "..",
     ".",

@@ -1,4 +1,5 @@
-//! Backups and restores of block volumes through the daemon, with a driver that keeps them as images behind loop devices.
+//! Backups and restores of block volumes through the daemon, with a driver that keeps them as images behind
+//! loop devices.
 
 use std::fs;
 use std::os::unix::fs::FileExt;

@@ -1,4 +1,5 @@
-//! Many clients at once, and daemons killed in the middle: what was acknowledged is there, what is there is known.
+//! Many clients at once, and daemons killed in the middle: what was acknowledged is there, what is there is
+//! known.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -199,8 +200,8 @@ fn work(socket: &Path, told: &Mutex<Told>, prefix: &str) {
     }
 }
 
-/// Compares what clients were told with what the daemon knows and with what is on disk. Says how many volumes are
-/// surely there, and how many surely gone.
+/// Compares what clients were told with what the daemon knows and with what is on disk. Says how many volumes
+/// are surely there, and how many surely gone.
 fn compare(convoy: &Convoy, told: &Mutex<Told>) -> Result<(usize, usize)> {
     let told = told.lock().map_err(|_| Error::Unexpected("a worker panicked".to_owned()))?;
     let list = convoy.connect()?.ask("GET", "/v1/volumes/list", "")?.json()?;

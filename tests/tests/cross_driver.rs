@@ -1,4 +1,5 @@
-//! Files go from a block volume into a directory and back: a backup of a snapshot's files, whatever the driver keeps them on.
+//! Files go from a block volume into a directory and back: a backup of a snapshot's files, whatever the driver
+//! keeps them on.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -67,7 +68,8 @@ fn files_move(fs: &str, size: &str) -> Result<()> {
         convoy.ok(&["create", "db", "--driver", "loop", "--size", size, "--opt", &format!("fs={fs}")])?;
         let place = world.mount("db")?;
         shell(&place, FILL)?;
-        // Files that changed in the two whole seconds before that of a snapshot, or in that, are read again for the next.
+        // Files that changed in the two whole seconds before that of a snapshot, or in that, are read again
+        // for the next.
         thread::sleep(Duration::from_millis(3100));
         // In use, and not frozen: there is a journal to be replayed.
         world.snapshot("db", "monday")?;
@@ -220,7 +222,8 @@ fn nothing_stays_mounted_after_a_kill() -> Result<()> {
             world.convoy.start_again()?;
             nothing_is_open(&world, &storage)?;
         }
-        // The driver alone is killed, and comes back while the daemon still reads: what is mounted stays until it is read.
+        // The driver alone is killed, and comes back while the daemon still reads: what is mounted stays until
+        // it is read.
         let mut asked = slowly(&world)?;
         let answer = thread::scope(|scope| {
             let asked = scope.spawn(move || run::capture(&mut asked));

@@ -1,5 +1,5 @@
-//! `docs/grafana-dashboard.json` and the alerts of `docs/monitoring.md`, asked of a real Prometheus that scrapes a real
-//! daemon while it works: every panel has something to show.
+//! `docs/grafana-dashboard.json` and the alerts of `docs/monitoring.md`, asked of a real Prometheus that
+//! scrapes a real daemon while it works: every panel has something to show.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -216,8 +216,8 @@ fn every_panel_of_the_dashboard_has_something_to_show() -> Result<()> {
     })
 }
 
-/// Prometheus' own linter has nothing to say of what is told but one thing: it reads the older form, in which a counter
-/// is described under its whole name.
+/// Prometheus' own linter has nothing to say of what is told but one thing: it reads the older form, in which
+/// a counter is described under its whole name.
 #[test]
 fn metrics_please_the_linter_of_prometheus() -> Result<()> {
     Lab::run(|lab| {

@@ -1,4 +1,5 @@
-//! Destinations as the daemon's settings say: S3 servers made by others, credentials, certificates, proxies, rates and keys.
+//! Destinations as the daemon's settings say: S3 servers made by others, credentials, certificates, proxies,
+//! rates and keys.
 
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #[path = "../../host/objectstore/tests/common/server.rs"]

@@ -1,8 +1,8 @@
-//! The examples of the documents are run as they stand, in their order: on a machine with systemd and Docker, with the
-//! package installed, and an S3 server that answers under the names that the documents use.
+//! The examples of the documents are run as they stand, in their order: on a machine with systemd and Docker,
+//! with the package installed, and an S3 server that answers under the names that the documents use.
 //!
-//! What a page takes for granted is in [`BEFORE`]; what is not run here, and why, in [`ELSEWHERE`]. The pages with
-//! commands between fences are run by `tutorial.rs`.
+//! What a page takes for granted is in [`BEFORE`]; what is not run here, and why, in [`ELSEWHERE`]. The pages
+//! with commands between fences are run by `tutorial.rs`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -57,7 +57,8 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
     ("docs/operations/migration.md", "apt install", "docker_installed.rs"),
 ];
 
-/// What has to be there before an example, and what it does not say itself: the page, how the line begins, and shell.
+/// What has to be there before an example, and what it does not say itself: the page, how the line begins, and
+/// shell.
 const BEFORE: &[(&str, &str, &str)] = &[
     (
         "README.md",
@@ -337,7 +338,8 @@ impl Trial {
     }
 }
 
-/// A line as it is run where nobody types: there is no terminal, and what would go on for ever is told to stop.
+/// A line as it is run where nobody types: there is no terminal, and what would go on for ever is told to
+/// stop.
 fn once(line: &str) -> String {
     // There is no bridge on this machine.
     let line = line.replace("docker run ", "docker run --network none ").replace(" -it ", " -i ");

@@ -15,7 +15,8 @@ use serde_json::Value;
 /// Long enough for a restart by systemd.
 const SOON: Duration = Duration::from_secs(30);
 
-/// A package of what was built, with two of the drivers: each adds a hundred megabytes before it is optimised.
+/// A package of what was built, with two of the drivers: each adds a hundred megabytes before it is
+/// optimised.
 fn package(lab: &Lab) -> Result<PathBuf> {
     let tree = tree::make(&lab.path("tree"), &programs::directory()?, &["vfs", "devicemapper"])?;
     deb::build(&tree, lab.directory(), deb::Compression::None)

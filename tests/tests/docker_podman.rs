@@ -1,5 +1,5 @@
-//! Podman calls the same plugin, and gives it 5 seconds unless told otherwise. What else it does with convoy is run by
-//! `docker_examples.rs`, from `docs/operations/podman.md`.
+//! Podman calls the same plugin, and gives it 5 seconds unless told otherwise. What else it does with convoy
+//! is run by `docker_examples.rs`, from `docs/operations/podman.md`.
 
 use std::fs;
 use std::path::Path;

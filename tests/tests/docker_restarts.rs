@@ -133,8 +133,8 @@ fn both_are_killed_and_come_back(carrier: Carrier) -> Result<()> {
         counts_on(&engine, "box")?;
         assert!(mounted(&convoy, "counted")?);
         engine.ok(&["rm", "-f", "box"])?;
-        // An engine that died never takes its old mounts back, and nobody can tell them from those of containers that
-        // live on: the volume stays mounted until a person says otherwise.
+        // An engine that died never takes its old mounts back, and nobody can tell them from those of
+        // containers that live on: the volume stays mounted until a person says otherwise.
         assert!(mounted(&convoy, "counted")?);
         let refused = convoy.refused(&["delete", "counted"])?;
         check(refused.contains("still mounted") && refused.contains("--force"), || refused.clone())?;

@@ -47,7 +47,8 @@ fn a_loop_device_left_behind_is_found_and_detached() -> Result<()> {
     check(!devices.contains("convoy-lab-"), || format!("still attached: {devices}"))
 }
 
-/// A namespace that lasts lets go of what other labs have mounted, overlays included, and keeps what its own has.
+/// A namespace that lasts lets go of what other labs have mounted, overlays included, and keeps what its own
+/// has.
 #[test]
 fn nobody_holds_what_a_lab_has_unmounted() -> Result<()> {
     Lab::run(|own| {

@@ -1,4 +1,5 @@
-//! What a machine does to a daemon: ten thousand volumes, a file system that is full or becomes read-only, and the end.
+//! What a machine does to a daemon: ten thousand volumes, a file system that is full or becomes read-only, and
+//! the end.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -302,7 +303,8 @@ fn a_root_that_becomes_read_only_is_read_on(carrier: Carrier) -> Result<()> {
     })
 }
 
-/// Holds the locks of all volumes, as another host that is in the midst of something does, until it is dropped.
+/// Holds the locks of all volumes, as another host that is in the midst of something does, until it is
+/// dropped.
 struct Held {
     _lock: fs::File,
 }

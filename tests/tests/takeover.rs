@@ -25,7 +25,8 @@ fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/convoy-0.5/vfs").join(name)
 }
 
-/// A daemon that finds at the old places what 0.5 left there. The places are its own: it runs in a mount namespace.
+/// A daemon that finds at the old places what 0.5 left there. The places are its own: it runs in a mount
+/// namespace.
 fn old_host(lab: &Lab, carrier: Carrier) -> Result<(Setup, PathBuf)> {
     let copy = lab.make("old")?;
     let volumes = lab.make("old/volumes")?;

@@ -1,5 +1,5 @@
-//! `docs/writing-a-driver.md` and `docs/testing-a-driver.md` are followed as they stand: their commands are run, their changes are
-//! made, and what they say the commands print is compared.
+//! `docs/writing-a-driver.md` and `docs/testing-a-driver.md` are followed as they stand: their commands are
+//! run, their changes are made, and what they say the commands print is compared.
 //!
 //! In what is expected, `...` stands for any text within a line, and alone on a line for any lines.
 

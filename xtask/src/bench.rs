@@ -21,7 +21,8 @@ struct Bench {
     run: fn(&Lab) -> Result<Vec<Row>>,
 }
 
-// Those that move much data come last: the disk has work left after them, which is not to be measured with what comes next.
+// Those that move much data come last: the disk has work left after them, which is not to be measured with
+// what comes next.
 const BENCHES: [Bench; 7] = [
     Bench { name: "calls", run: calls::run },
     Bench { name: "carriers", run: carriers::run },

@@ -8,8 +8,8 @@ use convoy_tests::{Error, Result};
 
 /// The root of the repository.
 ///
-/// `cargo run` says at run time which clone it runs for. What it said when this program was compiled may be another
-/// clone: cargo takes the program of one for that of another that uses the same target folder.
+/// `cargo run` says at run time which clone it runs for. What it said when this program was compiled may be
+/// another clone: cargo takes the program of one for that of another that uses the same target folder.
 pub(crate) fn root() -> PathBuf {
     let compiled_in = || env!("CARGO_MANIFEST_DIR").into();
     let here = std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(compiled_in, PathBuf::from);
@@ -47,7 +47,8 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
 /// Chooses every package but ebs, whose EC2 client takes minutes to compile.
 pub(crate) const ALL_BUT_EBS: [&str; 3] = ["--workspace", "--exclude", "convoy-driver-ebs"];
 
-/// Makes the documentation. On the pages of the SDK's types, which authors of drivers read, are no traits of other crates.
+/// Makes the documentation. On the pages of the SDK's types, which authors of drivers read, are no traits of
+/// other crates.
 ///
 /// # Errors
 /// When it cannot be made, or is as it should not be.
@@ -61,7 +62,8 @@ pub(crate) fn doc() -> Result<()> {
     Ok(())
 }
 
-/// Builds packages, or with none named [`ALL_BUT_EBS`], and gives the directory the programs and libraries are in.
+/// Builds packages, or with none named [`ALL_BUT_EBS`], and gives the directory the programs and libraries are
+/// in.
 ///
 /// # Errors
 /// When something does not compile.

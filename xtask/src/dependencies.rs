@@ -17,7 +17,8 @@ enum Sign {
     Package,
 }
 
-/// Something that is needed, and the packages it comes with: the name in Debian 12, then those of other releases.
+/// Something that is needed, and the packages it comes with: the name in Debian 12, then those of other
+/// releases.
 struct Need {
     sign: Sign,
     packages: &'static [&'static str],

@@ -1,4 +1,5 @@
-//! `cargo xtask keep VERSION COMMIT`: keeps a host and drivers of a minor version of the protocol, as tests meet them.
+//! `cargo xtask keep VERSION COMMIT`: keeps a host and drivers of a minor version of the protocol, as tests
+//! meet them.
 
 use std::fs::{self, File};
 use std::path::Path;

@@ -42,7 +42,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
             tests(&[&words[..], &ALL_BUT_EBS].concat())
         }));
         if cfg!(target_arch = "x86_64") {
-            // Of the same packages as before, which are compiled by now: chosen alone, it would have other features.
+            // Of the same packages as before, which are compiled by now: chosen alone, it would have other
+            // features.
             let words = [
                 "nextest",
                 "run",

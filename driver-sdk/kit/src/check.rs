@@ -91,7 +91,8 @@ pub(crate) fn name(kind: ErrorKind) -> String {
     serde_json::to_value(kind).ok().and_then(|value| Some(value.as_str()?.to_owned())).unwrap_or_default()
 }
 
-/// Something on the side of the kit that went wrong because of what the driver gave: a file in a volume that cannot be written.
+/// Something on the side of the kit that went wrong because of what the driver gave: a file in a volume that
+/// cannot be written.
 pub(crate) fn io<T, E: Display>(rule: Rule, what: impl Display, result: Result<T, E>) -> Outcome<T> {
     result.or_else(|error| fail(rule, format!("{what}: {error}")))
 }

@@ -27,8 +27,8 @@ pub(crate) trait Bytes {
     fn read(&self, part: &mut [u8], at: u64) -> std::io::Result<()>;
 }
 
-/// A block device, read past the kernel's cache where that can be: what is there is what counts, and a gigabyte of zeros
-/// would fill the memory.
+/// A block device, read past the kernel's cache where that can be: what is there is what counts, and a
+/// gigabyte of zeros would fill the memory.
 pub(crate) struct Device {
     cached: File,
     direct: Option<File>,

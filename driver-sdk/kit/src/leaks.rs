@@ -16,12 +16,13 @@ pub(crate) struct Held {
 
 /// Open files that a driver may gain for good: a lock, a cached directory.
 const FILES: usize = 4;
-/// Sockets that it may gain for good: connections to its storage, one for each of the calls that the kit makes at once.
+/// Sockets that it may gain for good: connections to its storage, one for each of the calls that the kit makes
+/// at once.
 const SOCKETS: usize = 12;
 
 impl Held {
-    /// Looks at what lies in these directories or on these devices, and at a process: others on this machine have
-    /// mounts and devices of their own.
+    /// Looks at what lies in these directories or on these devices, and at a process: others on this machine
+    /// have mounts and devices of their own.
     pub(crate) fn look(places: &[PathBuf], pid: Option<i32>) -> Self {
         let within = |path: &Path| places.iter().any(|place| path.starts_with(place));
         let mut things = BTreeSet::new();

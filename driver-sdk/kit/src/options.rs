@@ -47,15 +47,17 @@ impl Options {
         self
     }
 
-    /// A create option that names a directory whose data the volume adopts, and `volume.delete` keeps. The kit makes the
-    /// directory before the volume and removes it at the end; `{name}` in its path stands for the name of the volume.
+    /// A create option that names a directory whose data the volume adopts, and `volume.delete` keeps. The kit
+    /// makes the directory before the volume and removes it at the end; `{name}` in its path stands for the
+    /// name of the volume.
     #[must_use]
     pub fn adopt(mut self, name: impl Into<String>, directory: impl Into<String>) -> Self {
         self.adopted.insert(name.into(), directory.into());
         self
     }
 
-    /// The size of the volumes, in bytes; the driver's default if not given. Small ones make a quick run: blocks are read and written whole.
+    /// The size of the volumes, in bytes; the driver's default if not given. Small ones make a quick run:
+    /// blocks are read and written whole.
     #[must_use]
     pub fn size(mut self, bytes: u64) -> Self {
         self.size = Some(bytes);

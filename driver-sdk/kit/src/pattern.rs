@@ -70,7 +70,8 @@ fn not_root(error: io::Error) -> io::Result<()> {
     if error.kind() == io::ErrorKind::PermissionDenied { Ok(()) } else { Err(error) }
 }
 
-/// Changes what [`write`] made: a file within, one longer, one shorter, one gone, one new, one under another name.
+/// Changes what [`write`] made: a file within, one longer, one shorter, one gone, one new, one under another
+/// name.
 pub(crate) fn change(dir: &Path, seed: u64) -> io::Result<()> {
     let within = OpenOptions::new().write(true).open(dir.join("file-1000003"))?;
     within.write_all_at(&noise(10_000, seed + 30), 500_000)?;

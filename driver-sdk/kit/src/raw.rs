@@ -36,7 +36,8 @@ impl Raw {
         let (socket, theirs) = UnixStream::pair()?;
         let output = tempfile::tempfile_in(work)?;
         let number = theirs.as_raw_fd();
-        // The program finds its socket by the variable, so the number is not important; it has to be inherited.
+        // The program finds its socket by the variable, so the number is not important; it has to be
+        // inherited.
         rustix::io::fcntl_setfd(&theirs, rustix::io::FdFlags::empty())?;
         let child = Command::new(program)
             .env(FD_VARIABLE, number.to_string())

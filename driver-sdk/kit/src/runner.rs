@@ -197,8 +197,8 @@ fn test_in(
     Ok(report)
 }
 
-/// Runs a case on a thread of its own; `None` if it does not end. Also whether something of it goes on that nothing can
-/// end.
+/// Runs a case on a thread of its own; `None` if it does not end. Also whether something of it goes on that
+/// nothing can end.
 fn judge(case: &'static Case, kit: &Kit) -> Option<(Verdict, bool)> {
     if let Some(why) = case.needs.iter().find_map(|need| need.lacking(kit)) {
         return Some((Verdict::Skipped { why }, false));

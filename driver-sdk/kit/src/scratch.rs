@@ -1,7 +1,8 @@
 //! Directories that are gone when their owner is: one that a killed program left, the next program removes.
 //!
-//! A directory is called PREFIX-PID-RANDOM, and its owner holds a lock on it, which the kernel drops with the owner. So
-//! a program that looks from another container, where the number means nothing, still sees that somebody has it.
+//! A directory is called PREFIX-PID-RANDOM, and its owner holds a lock on it, which the kernel drops with the
+//! owner. So a program that looks from another container, where the number means nothing, still sees that
+//! somebody has it.
 
 use convoy_driver_sdk::mountinfo::MountTable;
 use rustix::fs::{FlockOperation, Mode, OFlags};

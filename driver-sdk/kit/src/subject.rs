@@ -162,8 +162,9 @@ impl Subject {
         Ok(())
     }
 
-    /// Waits until nothing of a case is under way any more. A process that does not end what it does is killed, and is
-    /// there again. Gives what did not end, and whether it still goes on: a library cannot be killed.
+    /// Waits until nothing of a case is under way any more. A process that does not end what it does is
+    /// killed, and is there again. Gives what did not end, and whether it still goes on: a library cannot be
+    /// killed.
     pub(crate) fn end_calls(&self) -> Result<(), Unended> {
         let end = Instant::now() + QUIET;
         loop {
@@ -238,7 +239,8 @@ impl Subject {
         CreateVolume { name: name.clone(), size: self.options.size, options: self.create_options(name) }
     }
 
-    /// The options of a volume: `{name}` in a value stands for its name. The directories that it adopts are there.
+    /// The options of a volume: `{name}` in a value stands for its name. The directories that it adopts are
+    /// there.
     pub(crate) fn create_options(&self, name: &Name) -> BTreeMap<String, String> {
         let filled = |(key, value): (&String, &String)| (key.clone(), value.replace("{name}", name));
         let adopted = self.options.adopted.iter().map(filled).inspect(|(_, directory)| {
@@ -375,8 +377,8 @@ impl Subject {
         self.baseline.get().map_or_else(Vec::new, |before| self.held().since(before))
     }
 
-    /// The directories and devices that the driver was told of: what is mounted or lies in them, or is made of them, is
-    /// its own.
+    /// The directories and devices that the driver was told of: what is mounted or lies in them, or is made of
+    /// them, is its own.
     pub(crate) fn places(&self) -> Vec<PathBuf> {
         let named = self
             .open

@@ -1,4 +1,5 @@
-//! The kit on drivers that are well: all of them pass. Run as root, with the programs that `cargo xtask test` builds.
+//! The kit on drivers that are well: all of them pass. Run as root, with the programs that `cargo xtask test`
+//! builds.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 

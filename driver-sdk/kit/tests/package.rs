@@ -1,4 +1,5 @@
-//! What an author without a checkout gets: crates that can be published, and no more of them than a driver needs.
+//! What an author without a checkout gets: crates that can be published, and no more of them than a driver
+//! needs.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -39,7 +40,8 @@ fn the_crates_for_authors_can_be_published() {
     }
 }
 
-/// `convoy driver new` asks for one carrier: the traits of the other's crates would fill every page of documentation.
+/// `convoy driver new` asks for one carrier: the traits of the other's crates would fill every page of
+/// documentation.
 #[test]
 fn a_process_needs_nothing_of_libraries() {
     let tree =

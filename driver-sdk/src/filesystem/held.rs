@@ -1,7 +1,8 @@
 //! What the kernel still holds after an unmount.
 //!
-//! Who starts while a file system is mounted has a copy of the mount in a mount namespace of its own: a container for a moment, others for
-//! as long as they run. Until the last copy is gone the kernel goes on with the file system, and writes what it remembers of it.
+//! Who starts while a file system is mounted has a copy of the mount in a mount namespace of its own: a
+//! container for a moment, others for as long as they run. Until the last copy is gone the kernel goes on with
+//! the file system, and writes what it remembers of it.
 
 use crate::{Context, DriverError, ErrorKind, Result};
 use rustix::fs::{Mode, OFlags};
@@ -38,7 +39,8 @@ pub fn wait_until_free(
 /// # Errors
 /// `InUse` if it is, as [`wait_until_free`]; when it cannot be opened. What is gone is used by nobody.
 pub fn wait_until_unused(device: &Path, context: &Context) -> Result<()> {
-    // Of a block device the kernel gives one exclusive user, and a mount is one: open(2), O_EXCL without O_CREAT.
+    // Of a block device the kernel gives one exclusive user, and a mount is one: open(2), O_EXCL without
+    // O_CREAT.
     let exclusive = OFlags::RDONLY | OFlags::EXCL | OFlags::CLOEXEC;
     wait_until_free(context, || match rustix::fs::open(device, exclusive, Mode::empty()) {
         Ok(_) => Ok(None),

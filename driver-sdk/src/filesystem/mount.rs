@@ -33,20 +33,21 @@ pub struct Mount {
     pub target: PathBuf,
     /// `ext4`, `xfs`, `btrfs`, `tmpfs`, `nfs`, `cifs`, `fuse.sshfs`. Of a bind mount it means nothing.
     pub fs_type: String,
-    /// As after `mount -o`: `ro,noatime,nouuid`; `bind` or `rbind` for a bind mount. `nosuid` and `nodev` hold unless
-    /// `suid` and `dev` are given: what a container leaves on a volume must not serve other users of the host. Options
-    /// are in messages: pass no secret, but have it in a file (`credentials=FILE`).
+    /// As after `mount -o`: `ro,noatime,nouuid`; `bind` or `rbind` for a bind mount. `nosuid` and `nodev` hold
+    /// unless `suid` and `dev` are given: what a container leaves on a volume must not serve other users of
+    /// the host. Options are in messages: pass no secret, but have it in a file (`credentials=FILE`).
     pub options: String,
     /// The mount namespace to mount in (`/proc/<pid>/ns/mnt`).
     pub namespace: Option<PathBuf>,
 }
 
-/// Mounts a file system; with the option `remount`, changes the options of one that is mounted. Mounting what is
-/// mounted already mounts it twice: look into [`crate::mountinfo::MountTable`] first. An ext4 of which [`super::grow`] was cut off is grown before it
-/// is mounted to be written to.
+/// Mounts a file system; with the option `remount`, changes the options of one that is mounted. Mounting what
+/// is mounted already mounts it twice: look into [`crate::mountinfo::MountTable`] first. An ext4 of which
+/// [`super::grow`] was cut off is grown before it is mounted to be written to.
 ///
 /// # Errors
-/// As [`super::grow`]; by the kernel's answer; `DeadlineExceeded` or `Cancelled` when the call ends first, while the kernel goes on.
+/// As [`super::grow`]; by the kernel's answer; `DeadlineExceeded` or `Cancelled` when the call ends first,
+/// while the kernel goes on.
 pub fn mount(mount: &Mount, context: &Context) -> Result<()> {
     let Mount { source, target, fs_type, options, namespace } = mount.clone();
     let what = format!("mount {} ({fs_type}) at {}", source.display(), target.display());
@@ -118,15 +119,15 @@ fn by_helper(mount: &Mount, package: &'static str, context: &Context) -> Result<
 
 /// Unmounts what is mounted last at a path. Succeeds when nothing is mounted there.
 ///
-/// What was written to it is on the disk afterwards, also when another mount namespace has a copy of the mount and so keeps the
-/// file system going.
+/// What was written to it is on the disk afterwards, also when another mount namespace has a copy of the mount
+/// and so keeps the file system going.
 ///
-/// What is in use is tried for half a second: every program that is started anywhere in this process has, until it runs, a copy of each file
-/// that is open here.
+/// What is in use is tried for half a second: every program that is started anywhere in this process has,
+/// until it runs, a copy of each file that is open here.
 ///
 /// # Errors
-/// `Busy` while somebody uses it, by the kernel's answer otherwise; `DeadlineExceeded` or `Cancelled` when the
-/// call ends first, while the kernel goes on.
+/// `Busy` while somebody uses it, by the kernel's answer otherwise; `DeadlineExceeded` or `Cancelled` when
+/// the call ends first, while the kernel goes on.
 pub fn unmount(target: &Path, namespace: Option<&Path>, context: &Context) -> Result<()> {
     let what = format!("unmount {}", target.display());
     let path = target.to_owned();
@@ -191,7 +192,8 @@ fn interruptible(
 /// Moves this thread alone into a mount namespace.
 fn enter(namespace: &Path) -> std::io::Result<()> {
     let file = File::open(namespace)?;
-    // SAFETY: only the root and working directory cease to be shared with the other threads; no descriptors do.
+    // SAFETY: only the root and working directory cease to be shared with the other threads; no descriptors
+    // do.
     unsafe { rustix::thread::unshare_unsafe(UnshareFlags::FS)? };
     rustix::thread::move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Mount))?;
     Ok(())
@@ -212,7 +214,8 @@ fn failure(what: &str, error: &std::io::Error) -> DriverError {
     }
 }
 
-/// Options that are flags of the system call, and whether they set or clear; all others go to the file system.
+/// Options that are flags of the system call, and whether they set or clear; all others go to the file
+/// system.
 const FLAGS: &[(&str, MountFlags, bool)] = &[
     ("ro", MountFlags::RDONLY, true),
     ("rw", MountFlags::RDONLY, false),

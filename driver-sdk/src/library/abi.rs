@@ -13,8 +13,8 @@ use abi_stable::std_types::{ROption, RResult, RSlice, RStr, RVec};
 /// The version of this ABI: another major is refused at load.
 pub const ABI_VERSION: &str = "1.0.0";
 
-/// The exported symbol is this and the name of the driver's crate, as in `convoy_driver_root_convoy_driver_vfs`:
-/// so several drivers can be linked into one program.
+/// The exported symbol is this and the name of the driver's crate, as in
+/// `convoy_driver_root_convoy_driver_vfs`: so several drivers can be linked into one program.
 pub const SYMBOL_PREFIX: &str = "convoy_driver_root_";
 
 /// The functions of a driver.

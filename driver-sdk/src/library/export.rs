@@ -104,7 +104,8 @@ impl Instance {
     }
 }
 
-/// How many cancellations are remembered that came before their calls: another thread makes the call, and may be late.
+/// How many cancellations are remembered that came before their calls: another thread makes the call, and may
+/// be late.
 const EARLY: usize = 256;
 
 /// The calls under way, by id.

@@ -19,7 +19,8 @@ pub struct CreateBackup {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CreatedBackup {
-    /// Its URL, with the driver's scheme (`ebs://region/snap-0123`); a create with option `backup` restores it.
+    /// Its URL, with the driver's scheme (`ebs://region/snap-0123`); a create with option `backup` restores
+    /// it.
     pub url: String,
 }
 

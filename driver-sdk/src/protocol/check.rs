@@ -2,8 +2,8 @@
 
 use super::{Deserialize, Serialize};
 
-/// `driver.check`: compare records with the kernel, the file system and the provider, and say what is not as it
-/// should be. Since 1.1, for drivers that declare `check`.
+/// `driver.check`: compare records with the kernel, the file system and the provider, and say what is not as
+/// it should be. Since 1.1, for drivers that declare `check`.
 ///
 /// Unlike `driver.probe` it may take its time. It must not disturb volumes that are in use.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,7 +31,8 @@ pub struct Checked {
 pub enum Severity {
     /// Worth knowing; nothing to do.
     Info,
-    /// It works, and should be looked after: a pool that fills up, something left behind that costs space or money.
+    /// It works, and should be looked after: a pool that fills up, something left behind that costs space or
+    /// money.
     #[default]
     Warning,
     /// Something does not work, or data is at risk.

@@ -1,4 +1,5 @@
-//! Where bytes are (`snapshot.open`) and where they go (`restore.*`): the seam between driver and backup engine.
+//! Where bytes are (`snapshot.open`) and where they go (`restore.*`): the seam between driver and backup
+//! engine.
 
 use super::{BTreeMap, Deserialize, Name, PathBuf, Serialize};
 use crate::{DriverError, ErrorKind, Result};
@@ -58,17 +59,18 @@ pub struct OpenSnapshot {
     pub volume: Name,
     /// The snapshot.
     pub snapshot: Name,
-    /// For drivers with `changed_extents`: an older snapshot of the same volume that the reader has already. If it is gone
-    /// the driver gives all extents in use instead, and says so.
+    /// For drivers with `changed_extents`: an older snapshot of the same volume that the reader has already.
+    /// If it is gone the driver gives all extents in use instead, and says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<Name>,
-    /// For drivers with `read_either`: which of the two shapes the reader wants; `None` is the driver's own choice.
-    /// `base` means nothing for a tree. Since 1.2.
+    /// For drivers with `read_either`: which of the two shapes the reader wants; `None` is the driver's own
+    /// choice. `base` means nothing for a tree. Since 1.2.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<SourceKind>,
 }
 
-/// How a reader knows, without reading it, that a file of an open tree is one it has read in an earlier snapshot.
+/// How a reader knows, without reading it, that a file of an open tree is one it has read in an earlier
+/// snapshot.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
@@ -76,8 +78,8 @@ pub enum SameFile {
     /// Inode, change time, modification time and size agree. Right wherever a driver cannot say more.
     #[default]
     ChangeTime,
-    /// Inode, birth time, modification time and size agree. For frozen trees that share unchanged files by hard
-    /// links: linking moves the change time, and the content of an inode never changes.
+    /// Inode, birth time, modification time and size agree. For frozen trees that share unchanged files by
+    /// hard links: linking moves the change time, and the content of an inode never changes.
     BirthTime,
 }
 

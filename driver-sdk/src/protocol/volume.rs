@@ -24,8 +24,8 @@ pub struct Volume {
     pub size: u64,
     /// When it was created.
     pub created: Timestamp,
-    /// Where the kernel has it mounted at this moment, for drivers that mount; `None` when it is not mounted and
-    /// for drivers whose volumes are plain directories. The host keeps count of who uses a volume.
+    /// Where the kernel has it mounted at this moment, for drivers that mount; `None` when it is not mounted
+    /// and for drivers whose volumes are plain directories. The host keeps count of who uses a volume.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mountpoint: Option<PathBuf>,
     /// Keys for `inspect`; the host adds `Driver`, `MountPoint`, `VolumeName`, `VolumeCreatedAt` and `Size`.
@@ -106,7 +106,8 @@ pub struct ResizeVolume {
     pub size: u64,
 }
 
-/// `volume.clone`: make a volume whose contents are those of a snapshot. Since 1.1, for drivers that declare `clone`.
+/// `volume.clone`: make a volume whose contents are those of a snapshot. Since 1.1, for drivers that declare
+/// `clone`.
 ///
 /// The new volume is independent: the snapshot and its volume may be deleted afterwards. It answers as
 /// `volume.create` does when it is repeated, and after a crash there is the whole volume or nothing.
@@ -127,12 +128,12 @@ pub struct CloneVolume {
     pub options: BTreeMap<String, String>,
 }
 
-/// `volume.revert`: the contents of a volume become those of one of its snapshots; what was written since is gone.
-/// Since 1.1, for drivers that declare `revert`.
+/// `volume.revert`: the contents of a volume become those of one of its snapshots; what was written since is
+/// gone. Since 1.1, for drivers that declare `revert`.
 ///
-/// `InUse` when the volume is mounted. All snapshots stay, newer ones too. A size that changed since the snapshot
-/// becomes the snapshot's. Repeating it succeeds; after a crash the volume is as before or as the snapshot, never
-/// between.
+/// `InUse` when the volume is mounted. All snapshots stay, newer ones too. A size that changed since the
+/// snapshot becomes the snapshot's. Repeating it succeeds; after a crash the volume is as before or as the
+/// snapshot, never between.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RevertVolume {
@@ -152,7 +153,8 @@ pub struct ListVolumes {
     /// At most so many; the driver may give fewer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
-    /// The generation of an earlier, complete listing: if nothing changed since, the driver may answer `unchanged`.
+    /// The generation of an earlier, complete listing: if nothing changed since, the driver may answer
+    /// `unchanged`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<String>,
 }
@@ -182,7 +184,8 @@ pub(super) fn page(
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ListedVolumes {
-    /// The volumes; one that cannot be read is listed with its health, or as a warning if even its name is unknown.
+    /// The volumes; one that cannot be read is listed with its health, or as a warning if even its name is
+    /// unknown.
     pub volumes: Vec<Volume>,
     /// Whether names follow after the last one.
     #[serde(default)]

@@ -1,8 +1,8 @@
 //! What of a schema an older peer could not live with.
 //!
-//! Requests go from a host of one version to a driver of another, replies the other way, and either may be the
-//! older one. So what holds for both directions is asked: nothing an older peer sends may be refused, and nothing it
-//! reads may be missing or have changed.
+//! Requests go from a host of one version to a driver of another, replies the other way, and either may be
+//! the older one. So what holds for both directions is asked: nothing an older peer sends may be refused, and
+//! nothing it reads may be missing or have changed.
 
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};

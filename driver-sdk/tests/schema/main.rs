@@ -1,7 +1,7 @@
 //! The checked-in schemas: the newest is what the types say, and no minor version breaks an earlier one.
 //!
-//! `CONVOY_UPDATE_DOCS=1 cargo nextest run -p convoy-driver-sdk schema` writes that of the present version anew. A file
-//! of an earlier version is never changed.
+//! `CONVOY_UPDATE_DOCS=1 cargo nextest run -p convoy-driver-sdk schema` writes that of the present version
+//! anew. A file of an earlier version is never changed.
 
 // Helpers outside of test functions fail tests too.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]

@@ -1,9 +1,10 @@
 //! Which time stamps tell a change, and which are too young for that.
 //!
-//! A file whose times are the same as before was not changed since, but for this: a file system stamps with a certain
-//! granularity (a tick of the kernel, a second on ext4 with small inodes, two on FAT), and what is changed within the same
-//! grain as the time it was read at looks unchanged. So a stamp is trusted only if it is older than the grain, by the clock
-//! that made it: the kernel's for local file systems, the server's for others.
+//! A file whose times are the same as before was not changed since, but for this: a file system stamps with a
+//! certain granularity (a tick of the kernel, a second on ext4 with small inodes, two on FAT), and what is
+//! changed within the same grain as the time it was read at looks unchanged. So a stamp is trusted only if it
+//! is older than the grain, by the clock that made it: the kernel's for local file systems, the server's for
+//! others.
 
 use std::fs::File;
 use std::path::Path;
@@ -31,10 +32,11 @@ pub struct FileClock {
 }
 
 impl FileClock {
-    /// The clock of the file system that holds `root`, for a tree that is read from now on. Waits for two ticks, so that
-    /// what was written before the call can be told from what is written after it.
+    /// The clock of the file system that holds `root`, for a tree that is read from now on. Waits for two
+    /// ticks, so that what was written before the call can be told from what is written after it.
     ///
-    /// A server's clock is not known. It is not behind the newest stamp in the tree, which is found by a walk.
+    /// A server's clock is not known. It is not behind the newest stamp in the tree, which is found by a
+    /// walk.
     ///
     /// # Errors
     /// When `root` cannot be opened.
@@ -51,8 +53,8 @@ impl FileClock {
         Self::of(&Arc::new(Dir::open(root)?), None, frozen)
     }
 
-    /// The clock for a tree that is read from now on. `fresh` was made just now; where it is on the same file system, its
-    /// time of change is the server's time.
+    /// The clock for a tree that is read from now on. `fresh` was made just now; where it is on the same file
+    /// system, its time of change is the server's time.
     pub(crate) fn of(root: &Arc<Dir>, fresh: Option<&File>, now: Timestamp) -> TreeResult<Self> {
         if is_local(root) {
             return Ok(Self { moment: now, margin_ns: TICK_NS });

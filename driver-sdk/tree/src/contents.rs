@@ -15,10 +15,12 @@ use crate::stable::start_writing;
 /// Below this size reading and writing is quicker than asking for a copy in the kernel.
 const SMALL: u64 = 64 * 1024;
 const BUFFER: usize = 256 * 1024;
-/// One kernel call copies at most this much, so that stopping is noticed, and the disk begins with what was copied while copying goes on.
+/// One kernel call copies at most this much, so that stopping is noticed, and the disk begins with what was
+/// copied while copying goes on.
 const STRETCH: u64 = 8 * 1024 * 1024;
 
-/// Remembers that a pair of file systems cannot share blocks, so that it is tried once and not for every file.
+/// Remembers that a pair of file systems cannot share blocks, so that it is tried once and not for every
+/// file.
 #[derive(Debug, Default)]
 pub struct ReflinkHint {
     impossible: AtomicBool,
@@ -42,8 +44,8 @@ pub struct Copied {
     pub bytes: u64,
 }
 
-/// Makes the contents of `to` those of `from`: blocks shared where the file system can, else copied without their holes.
-/// `to` must be empty. `keep_going` is asked now and then.
+/// Makes the contents of `to` those of `from`: blocks shared where the file system can, else copied without
+/// their holes. `to` must be empty. `keep_going` is asked now and then.
 ///
 /// A file that changes meanwhile is copied as far as it goes: compare `ctime` before and after.
 ///
@@ -66,7 +68,8 @@ pub fn copy_contents(
             Err(Errno::NOTSUP | Errno::XDEV | Errno::NOTTY | Errno::NOSYS) => {
                 hint.impossible.store(true, Ordering::Relaxed);
             }
-            // This file cannot be shared, another may: swap files and files with other attributes are refused one by one.
+            // This file cannot be shared, another may: swap files and files with other attributes are refused
+            // one by one.
             Err(Errno::INVAL | Errno::TXTBSY | Errno::PERM | Errno::BADF | Errno::AGAIN) => {}
             Err(other) => return Err(other.into()),
         }

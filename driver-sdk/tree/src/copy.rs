@@ -21,7 +21,8 @@ use crate::writer::{Finished, Losses, NewFile, TreeWriter};
 
 /// Files waiting for a worker: each keeps its directory open.
 const QUEUE: usize = 128;
-/// A file that changes while it is copied is copied again this often, when it is not larger than [`AGAIN_BELOW`].
+/// A file that changes while it is copied is copied again this often, when it is not larger than
+/// [`AGAIN_BELOW`].
 const ATTEMPTS: u32 = 4;
 const AGAIN_BELOW: u64 = 64 * 1024 * 1024;
 /// A path longer than this does not wait for a worker: so many would take memory.
@@ -53,13 +54,14 @@ pub struct CopyOptions<'a> {
     pub threads: usize,
     /// An earlier copy to link to.
     pub previous: Option<Previous>,
-    /// Where to write the index by which the next copy finds what has changed. A new file, on the file system of the copy.
+    /// Where to write the index by which the next copy finds what has changed. A new file, on the file system
+    /// of the copy.
     pub index: Option<PathBuf>,
     /// Who follows.
     pub observer: Option<&'a dyn Observer>,
-    /// Keep flags and projects in an attribute of the copy and do not set them, as a snapshot has to: a file that has
-    /// them could be neither linked to nor removed. The project of this number is the tree's own, and is left out with
-    /// the flag that passes it on; 0 for none.
+    /// Keep flags and projects in an attribute of the copy and do not set them, as a snapshot has to: a file
+    /// that has them could be neither linked to nor removed. The project of this number is the tree's own, and
+    /// is left out with the flag that passes it on; 0 for none.
     pub aside: Option<u32>,
 }
 
@@ -86,11 +88,11 @@ pub struct CopyReport {
     pub losses: Losses,
 }
 
-/// Copies the tree `from` into the directory `to`, which must exist and be empty: every entry with all its metadata, hard
-/// links as hard links, holes as holes. The result is not synced.
+/// Copies the tree `from` into the directory `to`, which must exist and be empty: every entry with all its
+/// metadata, hard links as hard links, holes as holes. The result is not synced.
 ///
-/// The original may change meanwhile: what vanishes is left out, a file that changes while it is read is read again a few
-/// times and then taken as it is, with a warning.
+/// The original may change meanwhile: what vanishes is left out, a file that changes while it is read is read
+/// again a few times and then taken as it is, with a warning.
 ///
 /// # Errors
 /// When something cannot be read or written; `to` then holds a part.
@@ -366,7 +368,8 @@ struct Earlier {
 }
 
 impl Earlier {
-    /// Links `new` to the earlier copy of the same file, if that has not changed since and is what was copied then.
+    /// Links `new` to the earlier copy of the same file, if that has not changed since and is what was copied
+    /// then.
     fn link(&mut self, entry: &Entry, writer: &TreeWriter) -> bool {
         if !self.index.unchanged(entry) {
             return false;
@@ -488,8 +491,8 @@ impl Scan<'_, '_> {
         self.queue.send(job).map_err(|_| TreeError::Cancelled)
     }
 
-    /// A page that a program has mapped and written to stays writable, without a change of ctime, until it is written back.
-    /// Writing back everything before the first copy makes every later change show in ctime.
+    /// A page that a program has mapped and written to stays writable, without a change of ctime, until it is
+    /// written back. Writing back everything before the first copy makes every later change show in ctime.
     fn sync_source(&mut self) -> TreeResult<()> {
         if self.index.is_some() && !self.synced {
             rustix::fs::syncfs(&*self.shared.root)

@@ -35,8 +35,8 @@ pub struct Dir {
 pub(crate) const STAT_MASK: StatxFlags =
     StatxFlags::BASIC_STATS.union(StatxFlags::BTIME).union(StatxFlags::MNT_ID);
 
-/// Whether the kernel says on which mount something is. On older ones the device of a file may differ from that of its
-/// directory on one mount (overlayfs).
+/// Whether the kernel says on which mount something is. On older ones the device of a file may differ from
+/// that of its directory on one mount (overlayfs).
 pub(crate) fn knows_mount(stat: &Statx) -> bool {
     stat.stx_mask & StatxFlags::MNT_ID.bits() != 0
 }
@@ -98,7 +98,8 @@ impl Dir {
         self.mount
     }
 
-    /// A path that leads into this directory whatever happens to its name. Valid while `self` lives, in this process.
+    /// A path that leads into this directory whatever happens to its name. Valid while `self` lives, in this
+    /// process.
     pub fn proc_path(&self) -> PathBuf {
         fd_path(&self.fd)
     }
@@ -145,8 +146,8 @@ impl Dir {
         xattr::read_open(&self.fd)
     }
 
-    /// Opens a regular file in this directory for reading, and nothing else: a name that has become a pipe or a device since
-    /// it was looked at is not touched, since opening it could block or do something.
+    /// Opens a regular file in this directory for reading, and nothing else: a name that has become a pipe or
+    /// a device since it was looked at is not touched, since opening it could block or do something.
     pub(crate) fn open_file(&self, name: &[u8]) -> io::Result<(File, Statx)> {
         let path = rustix::fs::openat(
             &self.fd,

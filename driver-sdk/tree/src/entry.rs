@@ -104,7 +104,8 @@ impl Kind {
 
 /// One thing in a tree.
 ///
-/// `ctime`, `btime`, `dev`, `ino` and `nlink` say which file it was and whether it changed; they cannot be given back to a copy.
+/// `ctime`, `btime`, `dev`, `ino` and `nlink` say which file it was and whether it changed; they cannot be
+/// given back to a copy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     /// Where, from the root of the tree.
@@ -125,8 +126,8 @@ pub struct Entry {
     pub atime: Timestamp,
     /// Last change of contents or metadata, by the kernel's clock: no program can set it.
     pub ctime: Timestamp,
-    /// When the inode was made, where the file system says so. With `ino` it names a file for good: numbers are reused, and
-    /// `ctime` moves whenever a name is added.
+    /// When the inode was made, where the file system says so. With `ino` it names a file for good: numbers
+    /// are reused, and `ctime` moves whenever a name is added.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub btime: Option<Timestamp>,
     /// The device the inode is on.
@@ -150,7 +151,8 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// An entry from what `statx` said; the target of a symbolic link and attributes are filled in by the caller.
+    /// An entry from what `statx` said; the target of a symbolic link and attributes are filled in by the
+    /// caller.
     pub(crate) fn from_statx(path: RelPath, stat: &Statx) -> Option<Self> {
         let (major, minor) = (stat.stx_rdev_major, stat.stx_rdev_minor);
         let kind = match FileType::from_raw_mode(u32::from(stat.stx_mode)) {
@@ -184,7 +186,8 @@ impl Entry {
         })
     }
 
-    /// Takes over what was read of the attributes. Those in which a snapshot keeps something aside are read, and left out.
+    /// Takes over what was read of the attributes. Those in which a snapshot keeps something aside are read,
+    /// and left out.
     pub(crate) fn take_xattrs(&mut self, (mut xattrs, unread): (Xattrs, Vec<String>)) {
         if let Some((flags, project)) =
             xattrs.remove(flags::ASIDE.as_bytes()).as_ref().and_then(flags::from_text)

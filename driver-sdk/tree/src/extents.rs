@@ -7,7 +7,8 @@ use std::ops::Range;
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 
-/// The parts of an open file between `start` and `end` that may hold something else than zeros, in order, as byte ranges.
+/// The parts of an open file between `start` and `end` that may hold something else than zeros, in order, as
+/// byte ranges.
 ///
 /// A file system that knows no holes gives the whole range. Moves the file's position.
 pub fn data_extents(file: &File, range: Range<u64>) -> DataExtents<'_> {

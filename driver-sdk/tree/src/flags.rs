@@ -50,11 +50,12 @@ impl<'de> Deserialize<'de> for FileFlags {
     }
 }
 
-/// The attribute of a snapshot's file that keeps flags and project aside: a file that had them could be neither linked to
-/// nor removed, and would count for the project's quota.
+/// The attribute of a snapshot's file that keeps flags and project aside: a file that had them could be
+/// neither linked to nor removed, and would count for the project's quota.
 pub(crate) const ASIDE: &str = "trusted.convoy.flags";
-/// The attribute of a snapshot's file that keeps what the original did not tell ([`Entry::unread`](crate::Entry)), a line
-/// each: whoever reads the snapshot has to know. At the root it keeps what was left out altogether.
+/// The attribute of a snapshot's file that keeps what the original did not tell
+/// ([`Entry::unread`](crate::Entry)), a line each: whoever reads the snapshot has to know. At the root it
+/// keeps what was left out altogether.
 pub(crate) const UNREAD: &str = "trusted.convoy.unread";
 /// Bytes of [`UNREAD`]: with those of a file's own attributes they have to find room.
 const UNREAD_MAX: usize = 1024;

@@ -2,19 +2,20 @@
 //!
 //! What a backup, a snapshot and a restore of a directory volume share:
 //!
-//! - [`Entry`]: one thing in a tree, with owner, mode, times in nanoseconds, extended attributes and ACLs; it can be
-//!   serialised, and its [`RelPath`] cannot point outside a tree, whoever wrote it;
+//! - [`Entry`]: one thing in a tree, with owner, mode, times in nanoseconds, extended attributes and ACLs; it
+//!   can be serialised, and its [`RelPath`] cannot point outside a tree, whoever wrote it;
 //! - [`walk`]: a tree in a fixed order, parents first, safe on a tree that changes underneath;
 //! - [`data_extents`] and [`copy_contents`]: file contents without their holes;
 //! - [`FileClock`]: which time stamps tell whether a file has changed;
 //! - [`TreeWriter`]: makes entries below a root, and gives directories their times last;
 //! - [`copy_tree`]: a whole tree in parallel, with hard links to an earlier copy for what did not change;
-//! - `unpack_tar` and `check_tar` (feature `tar`): a tar archive into a [`TreeWriter`], or read without being kept;
+//! - `unpack_tar` and `check_tar` (feature `tar`): a tar archive into a [`TreeWriter`], or read without being
+//!   kept;
 //! - [`remove_tree`]: removes a tree and nothing else, of any depth, in bounded memory;
 //! - [`StableStorage`]: puts what was written on stable storage.
 //!
-//! Everything works relative to open directories, one path component at a time and never through a symbolic link: a
-//! container that is root inside its volume cannot make the walker leave it. `/proc` must be mounted.
+//! Everything works relative to open directories, one path component at a time and never through a symbolic
+//! link: a container that is root inside its volume cannot make the walker leave it. `/proc` must be mounted.
 //!
 //! Depth costs one name a level, and [`limits`] says how much of a tree is read: a tree that grows while it
 //! is read ends.

@@ -27,8 +27,8 @@ pub enum PathError {
 
 /// Bytes which are most often text: a name, the target of a link, an attribute.
 ///
-/// In a text format (JSON) they are a string in which bytes that are not printable UTF-8, and `%`, are written as `%XX`;
-/// in a binary format they are bytes.
+/// In a text format (JSON) they are a string in which bytes that are not printable UTF-8, and `%`, are written
+/// as `%XX`; in a binary format they are bytes.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RawBytes(Vec<u8>);
 
@@ -268,14 +268,15 @@ impl RelPath {
         Path::new(OsStr::from_bytes(self.as_bytes()))
     }
 
-    /// The path of this entry when the tree is at `root`. For messages and for trees nobody else writes to: following it
-    /// later is not safe against links.
+    /// The path of this entry when the tree is at `root`. For messages and for trees nobody else writes to:
+    /// following it later is not safe against links.
     pub fn below(&self, root: &Path) -> PathBuf {
         if self.is_root() { root.to_owned() } else { root.join(self.as_path()) }
     }
 }
 
-/// The order of a walk: parents before children, names bytewise. (Plain byte order would put `a.b` between `a` and `a/x`.)
+/// The order of a walk: parents before children, names bytewise. (Plain byte order would put `a.b` between `a`
+/// and `a/x`.)
 impl Ord for RelPath {
     fn cmp(&self, other: &Self) -> Ordering {
         self.components().cmp(other.components())

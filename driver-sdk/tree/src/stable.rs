@@ -11,8 +11,8 @@ use crate::error::{TreeError, TreeResult};
 
 /// The file system that holds a directory, to be synced when something has been written there.
 ///
-/// Made before the writing begins: the kernel writes back at any time, and tells a failure to those who had something open when it happened,
-/// and to one of those who come later.
+/// Made before the writing begins: the kernel writes back at any time, and tells a failure to those who had
+/// something open when it happened, and to one of those who come later.
 #[derive(Debug)]
 pub struct StableStorage {
     dir: Dir,
@@ -37,7 +37,8 @@ impl StableStorage {
     }
 }
 
-/// Lets the disk begin with what was written to a part of a file, and waits for nothing. The pages stay in the cache.
+/// Lets the disk begin with what was written to a part of a file, and waits for nothing. The pages stay in the
+/// cache.
 ///
 /// That is a hint: a file system that does not take it writes at the next sync, and failures are told there.
 pub(crate) fn start_writing(file: &File, at: u64, bytes: u64) {

@@ -1,7 +1,7 @@
 //! Tar archives, as convoy 0.5 wrote them for snapshots and backups of directories, into a tree.
 //!
-//! An archive is foreign input: its names are checked ([`RelPath`]), and what it makes is made by [`TreeWriter`], which
-//! follows no links.
+//! An archive is foreign input: its names are checked ([`RelPath`]), and what it makes is made by
+//! [`TreeWriter`], which follows no links.
 
 use std::cell::Cell;
 use std::io::{self, Read};
@@ -19,13 +19,16 @@ use crate::writer::TreeWriter;
 /// Runs of zeros of this length become holes: such archives do not tell them from data.
 const BLOCK: usize = 4096;
 const BUFFER: usize = 64 * BLOCK;
-/// Bytes of what stands before an entry: its headers, long names, attributes, and the map of a sparse file. They are read into memory.
+/// Bytes of what stands before an entry: its headers, long names, attributes, and the map of a sparse file.
+/// They are read into memory.
 const HEADERS_MAX: u64 = 4 << 20;
-/// Bytes that all entries of an archive have together beyond the bytes that it has: the holes of sparse files, which an archive gets for nothing.
+/// Bytes that all entries of an archive have together beyond the bytes that it has: the holes of sparse files,
+/// which an archive gets for nothing.
 const HOLES_MAX: u64 = 16 << 40;
 
-/// Unpacks an uncompressed tar stream (old, GNU or PAX, with sparse files and `SCHILY.xattr` attributes) into `writer`, and
-/// returns the number of entries. Call [`TreeWriter::finish`] afterwards. `keep_going` is asked now and then.
+/// Unpacks an uncompressed tar stream (old, GNU or PAX, with sparse files and `SCHILY.xattr` attributes) into
+/// `writer`, and returns the number of entries. Call [`TreeWriter::finish`] afterwards. `keep_going` is asked
+/// now and then.
 ///
 /// # Errors
 /// [`TreeError::Archive`] when the stream is damaged, ends early, or names something outside the tree;

@@ -22,7 +22,8 @@ use crate::xattr;
 /// How to walk.
 #[derive(Clone, Copy, Debug)]
 pub struct WalkOptions {
-    /// Read extended attributes of every entry (they can be asked for later, entry by entry: [`WalkEntry::read_xattrs`]).
+    /// Read extended attributes of every entry (they can be asked for later, entry by entry:
+    /// [`WalkEntry::read_xattrs`]).
     pub xattrs: bool,
     /// Go on into file systems mounted below the root.
     pub cross_mounts: bool,
@@ -48,8 +49,8 @@ pub enum Found {
     Entry(WalkEntry),
     /// A name that was listed and was gone when it was looked at: somebody is writing to the tree.
     Vanished(RelPath),
-    /// Something the file system refuses to tell of, to root as well: the mount of a user's own file system, a locked
-    /// encrypted directory. Of a directory that was found already: what is in it.
+    /// Something the file system refuses to tell of, to root as well: the mount of a user's own file system, a
+    /// locked encrypted directory. Of a directory that was found already: what is in it.
     Refused {
         /// Where.
         path: RelPath,
@@ -63,8 +64,8 @@ pub enum Found {
 pub struct WalkEntry {
     /// Its metadata.
     pub entry: Entry,
-    /// Something else is mounted here, which the walk leaves alone: the entry is a directory that is not entered, or an
-    /// empty file.
+    /// Something else is mounted here, which the walk leaves alone: the entry is a directory that is not
+    /// entered, or an empty file.
     pub mount_point: bool,
     /// Bytes that it takes up on the disk, whatever its size says; 0 of a mount point.
     pub allocated: u64,
@@ -83,8 +84,8 @@ impl WalkEntry {
         Ok(Self { entry, mount_point: false, allocated, dir, name })
     }
 
-    /// Opens the contents of a regular file and gives its metadata at that moment, attributes included: the name may by now
-    /// stand for another file, whose inode differs.
+    /// Opens the contents of a regular file and gives its metadata at that moment, attributes included: the
+    /// name may by now stand for another file, whose inode differs.
     ///
     /// # Errors
     /// `NotFound` when it is gone or no longer a regular file; `WouldBlock` when a program keeps a lease on
@@ -104,8 +105,9 @@ impl WalkEntry {
         Ok((file, entry))
     }
 
-    /// The metadata, attributes included, of `file`, which [`WalkEntry::open`] opened, as it is now. A file that is the same
-    /// before and after it was read (compare `ctime`, `mtime` and `size`) was not changed meanwhile.
+    /// The metadata, attributes included, of `file`, which [`WalkEntry::open`] opened, as it is now. A file
+    /// that is the same before and after it was read (compare `ctime`, `mtime` and `size`) was not changed
+    /// meanwhile.
     ///
     /// # Errors
     /// What the kernel says.
@@ -142,9 +144,9 @@ impl WalkEntry {
     }
 }
 
-/// Walks the tree at `root`: the root first (with the empty path), each directory before what is in it, names in bytewise
-/// order ([`RelPath`]'s order). Memory: the names of the directories on the way to the current one, up to
-/// [`limits::NAMES`](crate::limits::NAMES).
+/// Walks the tree at `root`: the root first (with the empty path), each directory before what is in it, names
+/// in bytewise order ([`RelPath`]'s order). Memory: the names of the directories on the way to the current
+/// one, up to [`limits::NAMES`](crate::limits::NAMES).
 ///
 /// An item that is an error concerns that place only; the walk goes on after it, unless the tree has more
 /// than [`limits::ENTRIES`](crate::limits::ENTRIES) entries. What is deeper than
@@ -357,8 +359,8 @@ fn refused_or(path: RelPath, action: &'static str, error: io::Error) -> TreeResu
     }
 }
 
-/// Whether an error says that this one thing cannot be read by anybody, for as long as it stays as it is. A disk that
-/// fails is something else.
+/// Whether an error says that this one thing cannot be read by anybody, for as long as it stays as it is. A
+/// disk that fails is something else.
 pub fn is_refused(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),

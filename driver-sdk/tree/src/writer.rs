@@ -26,8 +26,8 @@ const OPEN_DIRS: usize = 128;
 const OPEN_PATH: usize = 4096;
 /// How many warnings, and how many losses, are kept word by word.
 const WARNINGS: usize = 100;
-/// So many refused entries, and bytes of their paths, are remembered; a tree that has more is not for this file
-/// system.
+/// So many refused entries, and bytes of their paths, are remembered; a tree that has more is not for this
+/// file system.
 const REFUSED: usize = 100_000;
 const REFUSED_BYTES: usize = 16 << 20;
 
@@ -65,11 +65,12 @@ struct Refused {
 
 /// Makes entries below a root. May be used from several threads.
 ///
-/// Parents must be made before what they hold. Directories are open to their owner only until [`TreeWriter::finish`] gives them
-/// their metadata, deepest first: so read-only directories can be filled, and their times survive the filling.
+/// Parents must be made before what they hold. Directories are open to their owner only until
+/// [`TreeWriter::finish`] gives them their metadata, deepest first: so read-only directories can be filled,
+/// and their times survive the filling.
 ///
-/// Every path is opened one component at a time and never through a link, so that a link made earlier, by a hostile archive,
-/// leads nowhere.
+/// Every path is opened one component at a time and never through a link, so that a link made earlier, by a
+/// hostile archive, leads nowhere.
 #[derive(Debug)]
 pub struct TreeWriter {
     root: Arc<Dir>,
@@ -117,8 +118,8 @@ impl NewFile {
         &self.file
     }
 
-    /// Gives the file its length, owner, mode, attributes and times from `entry`, in the order in which they do not
-    /// undo each other.
+    /// Gives the file its length, owner, mode, attributes and times from `entry`, in the order in which they
+    /// do not undo each other.
     ///
     /// # Errors
     /// What the kernel says. What the file system refuses is a loss, and no error ([`Finished::losses`]).
@@ -138,8 +139,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl TreeWriter {
-    /// A writer into the directory `root`, which the caller has made and nobody else uses yet. A default ACL that it inherited
-    /// is taken away, since everything below would inherit it too.
+    /// A writer into the directory `root`, which the caller has made and nobody else uses yet. A default ACL
+    /// that it inherited is taken away, since everything below would inherit it too.
     ///
     /// # Errors
     /// When `root` cannot be opened.
@@ -175,11 +176,11 @@ impl TreeWriter {
         self
     }
 
-    /// Makes `entry`, all of it but a file's contents: those are written to the [`NewFile`] that is returned for a file.
-    /// The root's own entry, which comes first, is taken as its metadata.
+    /// Makes `entry`, all of it but a file's contents: those are written to the [`NewFile`] that is returned
+    /// for a file. The root's own entry, which comes first, is taken as its metadata.
     ///
-    /// What the file system refuses to make (a device number it does not know, a name too long for it) is a loss, and so
-    /// is what would be in it; then nothing is returned for a file either.
+    /// What the file system refuses to make (a device number it does not know, a name too long for it) is a
+    /// loss, and so is what would be in it; then nothing is returned for a file either.
     ///
     /// # Errors
     /// When something is at the path already, or what the kernel says of a disk that is full or fails.
@@ -191,7 +192,8 @@ impl TreeWriter {
         }
     }
 
-    /// Makes an empty file that only its owner can open; none where the file system refuses it, which is a loss.
+    /// Makes an empty file that only its owner can open; none where the file system refuses it, which is a
+    /// loss.
     ///
     /// # Errors
     /// As [`TreeWriter::create`].
@@ -316,8 +318,8 @@ impl TreeWriter {
         Ok(rustix::fs::linkat(dir, name, &*to, to_name, AtFlags::empty())?)
     }
 
-    /// Gives files their flags, and directories their metadata, deepest first. Without this they stay closed to everybody
-    /// but their owner.
+    /// Gives files their flags, and directories their metadata, deepest first. Without this they stay closed
+    /// to everybody but their owner.
     ///
     /// What was written is not on stable storage yet: [`StableStorage`](crate::StableStorage).
     ///
@@ -439,10 +441,11 @@ impl TreeWriter {
         Ok(dir)
     }
 
-    /// Metadata of something opened for real: a file or a directory. What it has already, if that is known, is not set again: each
-    /// change is a transaction of the file system.
+    /// Metadata of something opened for real: a file or a directory. What it has already, if that is known, is
+    /// not set again: each change is a transaction of the file system.
     fn apply(&self, fd: impl AsFd, entry: &Entry, now: Option<&Statx>) -> TreeResult<()> {
-        // Changing the owner takes away set-user-ID and capabilities, so it comes first; ACLs refine the mode; times last.
+        // Changing the owner takes away set-user-ID and capabilities, so it comes first; ACLs refine the mode;
+        // times last.
         if now.is_none_or(|now| (now.stx_uid, now.stx_gid) != (entry.uid, entry.gid)) {
             let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
             self.given(entry, "owner", rustix::fs::fchown(&fd, Some(uid), Some(gid)))?;
@@ -457,7 +460,8 @@ impl TreeWriter {
         self.given(entry, "times", rustix::fs::futimens(&fd, &times(entry)))
     }
 
-    /// A file with flags cannot be linked to, and where projects are inherited, one with another project neither.
+    /// A file with flags cannot be linked to, and where projects are inherited, one with another project
+    /// neither.
     fn finish_later(&self, fd: impl AsFd, entry: &Entry) {
         let (mut project, flags) = (entry.project, entry.flags);
         if self.inherited == 0 {
@@ -534,8 +538,8 @@ impl TreeWriter {
     }
 }
 
-/// Whether an error says that the file system, or the kernel, will never do this: no other try can help, and everything
-/// else may go well.
+/// Whether an error says that the file system, or the kernel, will never do this: no other try can help, and
+/// everything else may go well.
 fn refuses(error: Errno) -> bool {
     matches!(
         error,

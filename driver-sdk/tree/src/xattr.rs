@@ -25,8 +25,8 @@ pub(crate) const ACL_DEFAULT: &str = "system.posix_acl_default";
 /// What is asked for by name where a list cannot be had: it decides who may do what.
 const KNOWN: [&str; 4] = [ACL_ACCESS, ACL_DEFAULT, "security.capability", "security.selinux"];
 
-/// The names under which XFS shows root its POSIX ACLs once more. Set on another file system they would be attributes of no
-/// meaning, which come back to XFS as old ACLs.
+/// The names under which XFS shows root its POSIX ACLs once more. Set on another file system they would be
+/// attributes of no meaning, which come back to XFS as old ACLs.
 const ACL_OF_XFS: [&[u8]; 2] = [b"trusted.SGI_ACL_FILE", b"trusted.SGI_ACL_DEFAULT"];
 
 fn kept(name: &[u8]) -> bool {
@@ -41,7 +41,8 @@ fn kept(name: &[u8]) -> bool {
 /// Attributes, and what could not be read of them, in words.
 pub(crate) type Found = (Xattrs, Vec<String>);
 
-/// The attributes of what is at `path`, not following a link in its last component. None where the file system has none.
+/// The attributes of what is at `path`, not following a link in its last component. None where the file system
+/// has none.
 ///
 /// An attribute that cannot be read is left out.
 ///
@@ -122,7 +123,8 @@ pub(crate) fn set(path: &Path, name: &RawBytes, value: &RawBytes) -> io::Result<
     Ok(rustix::fs::setxattr(path, name.as_bytes(), value.as_bytes(), XattrFlags::empty())?)
 }
 
-/// Whether a file system has no room for this attribute, though it has room: each has its own limit for those of one file.
+/// Whether a file system has no room for this attribute, though it has room: each has its own limit for those
+/// of one file.
 pub(crate) fn too_large(fd_path: &Path, error: &io::Error) -> bool {
     Errno::from_io_error(error) == Some(Errno::NOSPC)
         && rustix::fs::statvfs(fd_path).is_ok_and(|space| {

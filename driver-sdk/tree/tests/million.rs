@@ -1,4 +1,5 @@
-//! Figures, by hand: `cargo test -p convoy-tree --test million -- --ignored --nocapture`; `CONVOY_TEST_FILES` for more or fewer.
+//! Figures, by hand: `cargo test -p convoy-tree --test million -- --ignored --nocapture`; `CONVOY_TEST_FILES`
+//! for more or fewer.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 

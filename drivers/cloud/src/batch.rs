@@ -1,8 +1,8 @@
 //! Questions of many callers, asked together.
 //!
-//! Calls in flight wait by describing their volume again and again. A question that comes while another is being asked
-//! waits for its end, and then everything that has gathered is asked with one request: no question is delayed by more
-//! than that, and however many calls wait, one request at a time is on its way.
+//! Calls in flight wait by describing their volume again and again. A question that comes while another is
+//! being asked waits for its end, and then everything that has gathered is asked with one request: no question
+//! is delayed by more than that, and however many calls wait, one request at a time is on its way.
 
 use convoy_driver_sdk::{Context, DriverError, ErrorKind, Result};
 use std::collections::{BTreeMap, BTreeSet};
@@ -45,8 +45,8 @@ impl<T> Default for Batch<T> {
 }
 
 impl<T: Clone> Batch<T> {
-    /// What there is under some ids. `ask` is handed these ids, and perhaps those of others; what it answers was asked
-    /// after this was called.
+    /// What there is under some ids. `ask` is handed these ids, and perhaps those of others; what it answers
+    /// was asked after this was called.
     ///
     /// # Errors
     /// Those of `ask`, whoever's it was; `Cancelled`, `DeadlineExceeded` for this call.
@@ -74,7 +74,8 @@ impl<T: Clone> Batch<T> {
         }
     }
 
-    /// Asks for everybody who waits. A caller whose own call ends meanwhile answers only itself: the others ask anew.
+    /// Asks for everybody who waits. A caller whose own call ends meanwhile answers only itself: the others
+    /// ask anew.
     fn lead<'a>(
         &'a self,
         mut state: MutexGuard<'a, State<T>>,

@@ -1,4 +1,5 @@
-//! What a driver is told when it is opened: options, and beneath them what convoy 0.5 kept of its first start.
+//! What a driver is told when it is opened: options, and beneath them what convoy 0.5 kept of its first
+//! start.
 
 use crate::provider::Provider;
 use crate::settings;

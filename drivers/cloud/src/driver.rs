@@ -64,8 +64,8 @@ impl<P: Provider> CloudDriver<P> {
     /// configuration from elsewhere than the request's options.
     ///
     /// # Errors
-    /// When the root cannot be used, or the provider says that this is none of its instances. A provider that cannot
-    /// be reached is only a warning: what is left stays written down.
+    /// When the root cannot be used, or the provider says that this is none of its instances. A provider that
+    /// cannot be reached is only a warning: what is left stays written down.
     pub fn open_with(config: Config<P::Own>, request: Opening, context: &Context) -> Result<(Self, Opened)> {
         let common = config.common.clone();
         let provider = P::connect(config, context)?;

@@ -1,7 +1,8 @@
 //! What is about to be asked of the provider, written down before it is asked.
 //!
-//! An intent outlives the process. While its operation runs it is held live in memory; one that is on disk and not
-//! live belongs to an operation that was cut off, or whose clean-up failed, and is undone by the next sweep.
+//! An intent outlives the process. While its operation runs it is held live in memory; one that is on disk and
+//! not live belongs to an operation that was cut off, or whose clean-up failed, and is undone by the next
+//! sweep.
 
 use crate::provider::Label;
 use convoy_driver_sdk::records::{RecordError, RecordStore};
@@ -159,8 +160,8 @@ impl Open<'_> {
         Ok(self.intents.store.delete(&self.token)?)
     }
 
-    /// Keeps it live beyond this value, until [`Intents::forget`] or the end of the process: for what stays open
-    /// between two calls.
+    /// Keeps it live beyond this value, until [`Intents::forget`] or the end of the process: for what stays
+    /// open between two calls.
     pub fn keep(mut self) -> Name {
         self.kept = true;
         self.token.clone()

@@ -163,8 +163,8 @@ pub struct Handle<'a> {
 
 /// A cloud with block volumes.
 ///
-/// Methods block, are called from several threads at once, and may each be repeated. They retry what is safe to
-/// retry and respect the provider's rate limits; what they return is final for the call.
+/// Methods block, are called from several threads at once, and may each be repeated. They retry what is safe
+/// to retry and respect the provider's rate limits; what they return is final for the call.
 pub trait Provider: Send + Sync + Sized + 'static {
     /// The driver's name, which is also the prefix of its records: `ebs`.
     const DRIVER: &'static str;
@@ -174,7 +174,8 @@ pub trait Provider: Send + Sync + Sized + 'static {
     const PREFIX: &'static str;
     /// The size of a new volume if nothing is said: `4G`.
     const DEFAULT_SIZE: &'static str;
-    /// Where its endpoints are if nothing is said, for a person: that of the API and that of the metadata service.
+    /// Where its endpoints are if nothing is said, for a person: that of the API and that of the metadata
+    /// service.
     const ENDPOINTS: (&'static str, &'static str);
     /// The scheme of its backup URLs: `ebs`.
     const SCHEME: &'static str;
@@ -239,8 +240,8 @@ pub trait Provider: Send + Sync + Sized + 'static {
     /// When the provider cannot be asked.
     fn volumes(&self, ids: &[&str], context: &Context) -> Result<BTreeMap<String, CloudVolume>>;
 
-    /// Volumes of that convoy name where this instance could attach them, whatever made them; those being deleted
-    /// are left out.
+    /// Volumes of that convoy name where this instance could attach them, whatever made them; those being
+    /// deleted are left out.
     ///
     /// # Errors
     /// When the provider cannot be asked.
@@ -276,8 +277,8 @@ pub trait Provider: Send + Sync + Sized + 'static {
     /// `InvalidArgument` with where it is.
     fn attachable(&self, volume: &CloudVolume) -> Result<()>;
 
-    /// Whether the credentials allow what this trait does: each action with the answer, found out without doing any.
-    /// For some, a volume and a snapshot that exist are needed.
+    /// Whether the credentials allow what this trait does: each action with the answer, found out without
+    /// doing any. For some, a volume and a snapshot that exist are needed.
     fn access(
         &self,
         volume: Option<&str>,
@@ -285,14 +286,15 @@ pub trait Provider: Send + Sync + Sized + 'static {
         context: &Context,
     ) -> Vec<(&'static str, Result<()>)>;
 
-    /// Attaches an available volume to this instance and waits until that is complete. Never takes it from another.
+    /// Attaches an available volume to this instance and waits until that is complete. Never takes it from
+    /// another.
     ///
     /// # Errors
     /// `InUse` with the place where it is attached, `Exhausted` when no more fit.
     fn attach(&self, volume: &CloudVolume, context: &Context) -> Result<CloudVolume>;
 
-    /// Detaches a volume from this instance, politely, and waits until that is complete. One that is not attached
-    /// here, or is gone, is left alone: success.
+    /// Detaches a volume from this instance, politely, and waits until that is complete. One that is not
+    /// attached here, or is gone, is left alone: success.
     ///
     /// # Errors
     /// `Busy` when the provider does not get it done.
@@ -310,8 +312,8 @@ pub trait Provider: Send + Sync + Sized + 'static {
     /// `Busy` if it was changed too recently.
     fn resize(&self, id: &str, gib: u64, context: &Context) -> Result<()>;
 
-    /// Begins a snapshot: when this returns its content is fixed, though it may be pending. Not repeated by itself
-    /// when it is unknown whether it was made.
+    /// Begins a snapshot: when this returns its content is fixed, though it may be pending. Not repeated by
+    /// itself when it is unknown whether it was made.
     ///
     /// # Errors
     /// `Exhausted` for quotas; `Unavailable` and the like when it is unknown whether it was made.

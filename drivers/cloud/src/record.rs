@@ -73,8 +73,8 @@ pub struct SnapshotRecord {
     /// The provider's id; `EBSID` in records of ebs.
     #[serde(rename = "ID")]
     pub id: String,
-    /// When it was taken. Missing in records of 0.5, whose snapshots are only forgotten, never deleted, with the
-    /// record: any of them may be a backup.
+    /// When it was taken. Missing in records of 0.5, whose snapshots are only forgotten, never deleted, with
+    /// the record: any of them may be a backup.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "legacy")]
     pub created_time: Option<Timestamp>,
     /// Bytes of the volume at that time.
@@ -185,8 +185,8 @@ impl Records {
         Ok(self.store.insert(&record.name, &self.write(record)?)?)
     }
 
-    /// Changes a record. A mount and a snapshot of one volume may go on at the same time: each changes its own part, in
-    /// what the other has left.
+    /// Changes a record. A mount and a snapshot of one volume may go on at the same time: each changes its own
+    /// part, in what the other has left.
     ///
     /// # Errors
     /// `NotFound`, `DataLoss`; when it could not be made durable.

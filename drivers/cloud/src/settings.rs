@@ -19,7 +19,8 @@ pub fn create_options() -> Vec<OptionSpec> {
     ]
 }
 
-/// Refuses create options that nobody knows. convoy 0.5 passes its own to every driver: empty they mean nothing.
+/// Refuses create options that nobody knows. convoy 0.5 passes its own to every driver: empty they mean
+/// nothing.
 ///
 /// # Errors
 /// `InvalidArgument`, naming the option and all that are known.
@@ -68,7 +69,8 @@ pub fn gib<P: Provider>(bytes: u64) -> Result<u64> {
 
 /// The file system of a new volume.
 ///
-/// btrfs is not offered: a snapshot of it cannot be used beside its origin, on one host, without damage to both.
+/// btrfs is not offered: a snapshot of it cannot be used beside its origin, on one host, without damage to
+/// both.
 ///
 /// # Errors
 /// `InvalidArgument`.

@@ -52,8 +52,8 @@ pub fn sleep(pause: Duration, context: &Context) -> Result<()> {
 /// Asks until there is an answer.
 ///
 /// # Errors
-/// What the question comes back with; `DeadlineExceeded`, naming what was waited for, after `limit` or at the call's
-/// deadline; `Cancelled`.
+/// What the question comes back with; `DeadlineExceeded`, naming what was waited for, after `limit` or at the
+/// call's deadline; `Cancelled`.
 pub fn until<T>(
     what: impl std::fmt::Display,
     mut backoff: Backoff,

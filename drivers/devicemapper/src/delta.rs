@@ -28,8 +28,8 @@ pub struct Delta {
 const DIFF: &str = "diff";
 
 impl Delta {
-    /// Reads the XML. Ranges are multiplied by the block size and cut at the device's size: the pool may still
-    /// hold blocks behind the end of a device that once was larger.
+    /// Reads the XML. Ranges are multiplied by the block size and cut at the device's size: the pool may
+    /// still hold blocks behind the end of a device that once was larger.
     ///
     /// # Errors
     /// [`Error::Output`] for anything but a whole, sorted answer of `thin_delta`: never a part of the truth.

@@ -95,8 +95,8 @@ impl DeviceMapper {
         format!("{}+restore+{id}", self.pool.name())
     }
 
-    /// Begins a thin device: an id that is on disk, then the device. An id that the pool has although nobody knows of
-    /// it is left alone, and the next one taken.
+    /// Begins a thin device: an id that is on disk, then the device. An id that the pool has although nobody
+    /// knows of it is left alone, and the next one taken.
     fn begin(
         &self,
         what: &str,
@@ -136,7 +136,8 @@ impl DeviceMapper {
         }
     }
 
-    /// Deletes devices that no record names any more, as far as possible now. Written down once, however many.
+    /// Deletes devices that no record names any more, as far as possible now. Written down once, however
+    /// many.
     fn clear(&self, ids: &[ThinId], context: &Context) {
         self.journal.abandon(ids);
         let context = Self::undoing(context);
@@ -169,7 +170,8 @@ impl DeviceMapper {
         }
     }
 
-    /// Settles what was left between two states: see [`crate::state::Pending`]. One line for each that is settled.
+    /// Settles what was left between two states: see [`crate::state::Pending`]. One line for each that is
+    /// settled.
     fn settle(&self, context: &Context) -> Vec<String> {
         if self.journal.abandoned().is_empty() {
             return Vec::new();

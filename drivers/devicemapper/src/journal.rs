@@ -1,8 +1,8 @@
 //! Ids of thin devices: given out once, and written down before the kernel is asked.
 //!
-//! Whoever makes or deletes a thin device says so here first ([`Journal::begin`], [`Journal::doom`]) and says here
-//! when its record is settled ([`Journal::end`]). What a crash, or an undo that failed, leaves in between is found by
-//! [`Journal::abandoned`] and settled by the one rule of [`Pending`].
+//! Whoever makes or deletes a thin device says so here first ([`Journal::begin`], [`Journal::doom`]) and says
+//! here when its record is settled ([`Journal::end`]). What a crash, or an undo that failed, leaves in between
+//! is found by [`Journal::abandoned`] and settled by the one rule of [`Pending`].
 
 use crate::error::{Error, Result};
 use crate::state::{MAX_THIN_ID, Pending, PoolConfig, ThinId};
@@ -75,8 +75,8 @@ impl Journal {
         Ok(())
     }
 
-    /// What was begun is settled: a record names these ids, or (`gone`) the pool no longer has them. Should writing it
-    /// down fail, the next start finds the same.
+    /// What was begun is settled: a record names these ids, or (`gone`) the pool no longer has them. Should
+    /// writing it down fail, the next start finds the same.
     pub fn end(&self, ids: &[ThinId], gone: bool) {
         let mut inner = self.lock();
         let mut config = inner.config.clone();

@@ -155,8 +155,8 @@ impl Kernel {
             .ok_or_else(|| Error::Library(format!("the device {name} has no table")))
     }
 
-    /// Makes a device, loads its table and starts it. Its node exists when this returns; when it fails, nothing
-    /// is left.
+    /// Makes a device, loads its table and starts it. Its node exists when this returns; when it fails,
+    /// nothing is left.
     ///
     /// # Errors
     /// [`Error::Kernel`] with `EBUSY` if the name or UUID is taken; [`Error::UdevSilent`].
@@ -218,7 +218,8 @@ impl Kernel {
         if resumed.is_err()
             && let Err(error) = load(now).and_then(|()| self.resume(name, Visibility::Public))
         {
-            // Some targets look at what they are given only when they are to begin, and then the swap is done.
+            // Some targets look at what they are given only when they are to begin, and then the swap is
+            // done.
             tracing::error!(name, %error, "the device is held up: its old table could not be restored");
         }
         swapped.and(resumed)
@@ -234,7 +235,8 @@ impl Kernel {
         Ok(())
     }
 
-    /// Holds up a device's I/O. Without `DM_SKIP_LOCKFS` the file system on it is frozen, whole on the device.
+    /// Holds up a device's I/O. Without `DM_SKIP_LOCKFS` the file system on it is frozen, whole on the
+    /// device.
     ///
     /// # Errors
     /// [`Error::Kernel`].
@@ -281,8 +283,8 @@ impl Kernel {
         })
     }
 
-    /// Removes a device. Gone already is success. A busy one is tried until the call's deadline, five seconds at
-    /// most.
+    /// Removes a device. Gone already is success. A busy one is tried until the call's deadline, five seconds
+    /// at most.
     ///
     /// # Errors
     /// [`Error::Open`] if it is still busy then; [`Error::Kernel`], [`Error::UdevSilent`].
@@ -371,8 +373,8 @@ impl Kernel {
     }
 
     /// Calls that wait for udev, on a thread of their own: a udev that cannot reach this process's semaphores
-    /// (another IPC namespace) would be waited for for ever. Where no thread can be had the call is made here: a
-    /// device that stays suspended is worse than waiting.
+    /// (another IPC namespace) would be waited for for ever. Where no thread can be had the call is made here:
+    /// a device that stays suspended is worse than waiting.
     fn guarded(
         &self,
         action: &'static str,

@@ -1,11 +1,13 @@
-//! The devicemapper driver: thin-provisioned block volumes, instant snapshots, backups of changed blocks only.
+//! The devicemapper driver: thin-provisioned block volumes, instant snapshots, backups of changed blocks
+//! only.
 //!
-//! - [`driver`]: the trait's methods: volumes, mounts, snapshots, reading, restoring, health, and opening, which
-//!   settles what a crash left.
-//! - [`options`]: what the user sets; [`state`]: what is kept on disk, as convoy 0.5 wrote it; [`store`]: all records.
+//! - [`driver`]: the trait's methods: volumes, mounts, snapshots, reading, restoring, health, and opening,
+//!   which settles what a crash left.
+//! - [`options`]: what the user sets; [`state`]: what is kept on disk, as convoy 0.5 wrote it; [`store`]: all
+//!   records.
 //! - [`journal`]: ids of thin devices, on disk before the kernel is asked.
-//! - [`pool`]: the thin pool and its devices; [`superblock`]: what is on a metadata device; [`kernel`]: device-mapper
-//!   itself; [`tools`], [`delta`], [`dump`]: thin-provisioning-tools and what they write.
+//! - [`pool`]: the thin pool and its devices; [`superblock`]: what is on a metadata device; [`kernel`]:
+//!   device-mapper itself; [`tools`], [`delta`], [`dump`]: thin-provisioning-tools and what they write.
 //! - [`prepare`]: devices for a pool, for `convoy devicemapper prepare`. [`error`]: what can go wrong.
 
 pub mod delta;

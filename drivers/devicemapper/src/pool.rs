@@ -82,7 +82,8 @@ impl Pool {
         self.committed()
     }
 
-    /// Makes a thin device with the content of another that nobody writes to: a snapshot, active for reading or not.
+    /// Makes a thin device with the content of another that nobody writes to: a snapshot, active for reading
+    /// or not.
     ///
     /// # Errors
     /// As [`Pool::create_thin`].
@@ -91,8 +92,8 @@ impl Pool {
         self.committed()
     }
 
-    /// Makes a thin device with the present content of another, which may be active as `origin`: its file system is
-    /// frozen and its I/O held up meanwhile, so that the copy is whole.
+    /// Makes a thin device with the present content of another, which may be active as `origin`: its file
+    /// system is frozen and its I/O held up meanwhile, so that the copy is whole.
     ///
     /// # Errors
     /// [`Error::Message`] with `EEXIST` if the id is taken; [`Error::Kernel`]; [`Error::Pool`].
@@ -111,7 +112,8 @@ impl Pool {
     /// Deletes a thin device; the blocks that only it uses are free again. Gone already is success.
     ///
     /// # Errors
-    /// [`Error::Message`] with `EBUSY` while it is active; [`Error::Pool`] if the pool could not write that it is gone.
+    /// [`Error::Message`] with `EBUSY` while it is active; [`Error::Pool`] if the pool could not write that it
+    /// is gone.
     pub fn delete(&self, id: ThinId) -> Result<()> {
         match self.message(&format!("delete {id}")) {
             Err(error) if error.is(Errno::NODATA) => Ok(()),
@@ -143,8 +145,8 @@ impl Pool {
         self.kernel.message(&self.name, message)
     }
 
-    /// The kernel answers a message before it knows whether the metadata could be written, and goes read-only if
-    /// not: so ask it.
+    /// The kernel answers a message before it knows whether the metadata could be written, and goes read-only
+    /// if not: so ask it.
     fn committed(&self) -> Result<()> {
         match self.status()?.state {
             PoolState::Good | PoolState::OutOfData => Ok(()),

@@ -1,7 +1,7 @@
 //! Getting devices ready for a pool: what 0.5's `dm_dev_partition.sh` did, and loop devices for a trial.
 //!
-//! This is the logic of `convoy devicemapper prepare`. A disk is only looked at unless writing is asked for; one with
-//! anything on it is refused.
+//! This is the logic of `convoy devicemapper prepare`. A disk is only looked at unless writing is asked for;
+//! one with anything on it is refused.
 
 use crate::error::{Error, Result};
 use crate::options::SECTOR;
@@ -72,8 +72,8 @@ impl fmt::Display for Prepared {
     }
 }
 
-/// Bytes of metadata for a pool: a block for the tree of each device, 64 bytes for each block of data, and as much
-/// again, since snapshots that grow apart share less and less. Within what the kernel can use.
+/// Bytes of metadata for a pool: a block for the tree of each device, 64 bytes for each block of data, and as
+/// much again, since snapshots that grow apart share less and less. Within what the kernel can use.
 pub fn metadata_size(data: u64, devices: u64) -> u64 {
     let needed =
         devices.saturating_mul(METADATA_BLOCK).saturating_add(data.div_ceil(BLOCK).saturating_mul(64));
@@ -81,8 +81,8 @@ pub fn metadata_size(data: u64, devices: u64) -> u64 {
     generous.next_multiple_of(ALIGNMENT)
 }
 
-/// Looks at a disk and plans a partition for metadata and, behind it so that it can grow, one for data. With `write`
-/// they are made.
+/// Looks at a disk and plans a partition for metadata and, behind it so that it can grow, one for data. With
+/// `write` they are made.
 ///
 /// # Errors
 /// [`Error::Setup`] if it is no disk, in use, too small, or not empty; [`Error::Command`].

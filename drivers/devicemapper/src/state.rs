@@ -47,8 +47,8 @@ pub struct PoolConfig {
     pub pending: Vec<Pending>,
 }
 
-/// An id between two states. If a record names it, what was begun was also finished; if none does, it is to be
-/// deleted. So one rule settles a create, a snapshot, a restore and a delete that were cut off.
+/// An id between two states. If a record names it, what was begun was also finished; if none does, it is to
+/// be deleted. So one rule settles a create, a snapshot, a restore and a delete that were cut off.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Pending {
@@ -107,8 +107,8 @@ pub struct VolumeRecord {
     /// What is on it.
     #[serde(default, deserialize_with = "filesystem")]
     pub filesystem: FsKind,
-    /// The boot during which it was mounted: after another boot it is mounted again, in the same boot somebody
-    /// has unmounted it by hand. New in 0.6.
+    /// The boot during which it was mounted: after another boot it is mounted again, in the same boot
+    /// somebody has unmounted it by hand. New in 0.6.
     #[serde(rename = "BootID", default, skip_serializing_if = "String::is_empty")]
     pub boot_id: String,
     /// The device has its size, the file system may not have it yet: it grows when it is mounted. New in 0.6.

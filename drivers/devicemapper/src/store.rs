@@ -265,8 +265,8 @@ impl Store {
         Ok(())
     }
 
-    /// Changes a volume's record, and answers it. A mount and a snapshot of one volume may run at once: each changes
-    /// what the other has written.
+    /// Changes a volume's record, and answers it. A mount and a snapshot of one volume may run at once: each
+    /// changes what the other has written.
     ///
     /// # Errors
     /// `NotFound`, `DataLoss`; [`Error::Record`]: the old one is still there.

@@ -14,9 +14,9 @@ pub const MAX_METADATA_BYTES: u64 = 255 * ((1 << 14) - 64) * METADATA_BLOCK;
 /// `THIN_SUPERBLOCK_MAGIC`, at byte 32, little-endian.
 const MAGIC: u64 = 27_022_010;
 const MAGIC_AT: usize = 32;
-/// The size of the pool's blocks in sectors, a little-endian 32-bit number: after checksum, flags, block number
-/// (4 + 4 + 8), UUID (16), magic (8), version and time (4 + 4), transaction and held root (8 + 8), two space map
-/// roots of 128 bytes, the two tree roots (8 + 8).
+/// The size of the pool's blocks in sectors, a little-endian 32-bit number: after checksum, flags, block
+/// number (4 + 4 + 8), UUID (16), magic (8), version and time (4 + 4), transaction and held root (8 + 8), two
+/// space map roots of 128 bytes, the two tree roots (8 + 8).
 const BLOCK_SIZE_AT: usize = 16 + 16 + 8 + 8 + 16 + 256 + 16;
 
 /// What a metadata device holds.

@@ -1,5 +1,5 @@
-//! The programs of thin-provisioning-tools. They read the pool's metadata, always from a metadata snapshot or of a
-//! pool that does not run.
+//! The programs of thin-provisioning-tools. They read the pool's metadata, always from a metadata snapshot or
+//! of a pool that does not run.
 
 use crate::delta::{Delta, Wanted};
 use crate::dump;
@@ -33,9 +33,9 @@ pub fn load_module(context: &Context) -> Result<()> {
     Ok(())
 }
 
-/// Checks the metadata of a pool that does not run, takes back blocks that a power cut left allocated to nothing (a
-/// version before 1.0 takes back those of the metadata only), and clears the mark that asks for a check. Without the
-/// tool, and when there is no time for it, the kernel's own checks must do.
+/// Checks the metadata of a pool that does not run, takes back blocks that a power cut left allocated to
+/// nothing (a version before 1.0 takes back those of the metadata only), and clears the mark that asks for a
+/// check. Without the tool, and when there is no time for it, the kernel's own checks must do.
 ///
 /// # Errors
 /// [`Error::Setup`] with `DataLoss` if the metadata is damaged.
@@ -108,8 +108,8 @@ impl Tools {
     }
 }
 
-/// Versions 1.0.0 to 1.0.5 join neighbouring blocks without looking where their data is, so that a changed block in
-/// the midst of unchanged ones is not seen; those before 0.6.2 miss blocks at the end of a device.
+/// Versions 1.0.0 to 1.0.5 join neighbouring blocks without looking where their data is, so that a changed
+/// block in the midst of unchanged ones is not seen; those before 0.6.2 miss blocks at the end of a device.
 fn trusted(version: &str) -> bool {
     let numbers: Vec<u32> = version.split(['.', '-']).map_while(|part| part.parse().ok()).collect();
     match numbers.as_slice() {
@@ -155,8 +155,8 @@ impl MetadataReader {
         dump::mapped_blocks(BufReader::new(out), total)
     }
 
-    /// Looks whether a metadata snapshot is kept that is no reader's of this driver, and with `release` lets it go;
-    /// answers whether it did, or `None` when there is none.
+    /// Looks whether a metadata snapshot is kept that is no reader's of this driver, and with `release` lets
+    /// it go; answers whether it did, or `None` when there is none.
     pub fn release_stale(&self, pool: &Pool, release: bool, context: &Context) -> Option<bool> {
         let _turn = self.turn(context).ok()?;
         if !pool.status().is_ok_and(|status| status.metadata_snapshot) {
@@ -165,8 +165,8 @@ impl MetadataReader {
         Some(release && pool.release_metadata_snapshot().is_ok())
     }
 
-    /// The blocks of a device that are in use or, with an older device to compare with, those that changed. The
-    /// tool's answer goes through a nameless file in `scratch`, since it can be large.
+    /// The blocks of a device that are in use or, with an older device to compare with, those that changed.
+    /// The tool's answer goes through a nameless file in `scratch`, since it can be large.
     ///
     /// # Errors
     /// [`Error::Command`], [`Error::Output`], [`Error::Message`].
@@ -179,7 +179,8 @@ impl MetadataReader {
         scratch: &Path,
         context: &Context,
     ) -> Result<Delta> {
-        // Compared with itself, everything that is in use is the same: joined ranges, in one form for both questions.
+        // Compared with itself, everything that is in use is the same: joined ranges, in one form for both
+        // questions.
         let (left, wanted) = base.map_or((id, Wanted::InUse), |base| (base, Wanted::Changed));
         let (left, right) = (left.to_string(), id.to_string());
         let args = ["thin_delta", "--metadata-snap", "--snap1", &left, "--snap2", &right];

@@ -329,7 +329,8 @@ impl Api {
     }
 }
 
-/// Whether a request was given up because the time of the call was over: the limit of a request is what is left of that, at most.
+/// Whether a request was given up because the time of the call was over: the limit of a request is what is
+/// left of that, at most.
 fn is_late(error: &reqwest::Error, context: &Context) -> bool {
     // The client's clock may be a little ahead.
     const NEARLY: Duration = Duration::from_millis(20);

@@ -8,7 +8,8 @@ const PREFIX: &str = "scsi-0DO_Volume_";
 
 /// The device of a volume; `None` while it does not show, or shows but does not run yet.
 ///
-/// The link is made by udev from the disk's own answer, but stays when udev is late: what it leads to is checked.
+/// The link is made by udev from the disk's own answer, but stays when udev is late: what it leads to is
+/// checked.
 ///
 /// # Errors
 /// `DataLoss` if it leads to something else.

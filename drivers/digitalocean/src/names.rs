@@ -1,9 +1,10 @@
-//! convoy's names in DigitalOcean's alphabet: lower case letters, digits and `-`, beginning with a letter, at most 64.
+//! convoy's names in DigitalOcean's alphabet: lower case letters, digits and `-`, beginning with a letter, at
+//! most 64.
 //!
-//! A volume whose name fits keeps it. Another one gets a readable part and a hash; its real name is in the volume's
-//! description, and whoever looks it up compares that, so that two names can never be mixed up. Snapshots have no
-//! description: their names are an escaped form of both names and the token, or, if that is too long, a readable part
-//! and the token.
+//! A volume whose name fits keeps it. Another one gets a readable part and a hash; its real name is in the
+//! volume's description, and whoever looks it up compares that, so that two names can never be mixed up.
+//! Snapshots have no description: their names are an escaped form of both names and the token, or, if that is
+//! too long, a readable part and the token.
 
 use convoy_driver_cloud::{Label, Purpose};
 use convoy_driver_sdk::Name;
@@ -90,7 +91,8 @@ pub fn has_token(snapshot: &str, token: &str) -> bool {
         && snapshot.rsplit_once('-').is_some_and(|(_, end)| end == prefix(token, TOKEN))
 }
 
-/// The reverse of [`snapshot_name`]; `None` for what convoy did not make. A shortened name gives a shortened volume.
+/// The reverse of [`snapshot_name`]; `None` for what convoy did not make. A shortened name gives a shortened
+/// volume.
 pub fn snapshot_label(name: &str) -> Option<Label> {
     let (rest, token) = name.rsplit_once('-')?;
     if token.len() != TOKEN || !token.bytes().all(|byte| byte.is_ascii_hexdigit()) {
@@ -112,8 +114,8 @@ pub fn snapshot_label(name: &str) -> Option<Label> {
     })
 }
 
-/// `-` begins an escape: `--` is a dash, `-u` an underscore, `-d` a dot, `-c` a capital of the letter that follows;
-/// `-s` stands between the volume and the snapshot.
+/// `-` begins an escape: `--` is a dash, `-u` an underscore, `-d` a dot, `-c` a capital of the letter that
+/// follows; `-s` stands between the volume and the snapshot.
 fn escape(name: &str) -> String {
     let mut text = String::with_capacity(name.len() * 2);
     for character in name.chars() {

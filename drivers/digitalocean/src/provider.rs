@@ -101,8 +101,9 @@ impl DigitalOceanCloud {
         }
     }
 
-    /// Sends an action and waits for its end. A droplet does one thing at a time: while it is busy the action is sent
-    /// again and again. One whose answer is lost is sent again too: the volume takes the same action only once.
+    /// Sends an action and waits for its end. A droplet does one thing at a time: while it is busy the action
+    /// is sent again and again. One whose answer is lost is sent again too: the volume takes the same action
+    /// only once.
     fn act(&self, id: &str, action: &NewAction<'_>, context: &Context) -> std::result::Result<(), ApiError> {
         let path = format!("/v2/volumes/{id}/actions");
         let what = format!("the droplet to be free for an action on {id}");
@@ -260,7 +261,8 @@ impl Provider for DigitalOceanCloud {
         };
         match self.api.post::<_, OneVolume>("/v2/volumes", &request, context) {
             Ok(made) => self.read_volume(made.volume),
-            // The name is unique in the region: either an earlier try of this very operation made it, or it is another's.
+            // The name is unique in the region: either an earlier try of this very operation made it, or it is
+            // another's.
             Err(error) if error.is(409, "") || error.is(422, "already exists") => {
                 match self.volumes_with_token(&spec.label, context)?.pop() {
                     Some(made) => Ok(made),

@@ -1,9 +1,11 @@
-//! Whether the credentials allow what the driver does, asked with dry runs: EC2 says what it would say, and does nothing.
+//! Whether the credentials allow what the driver does, asked with dry runs: EC2 says what it would say, and
+//! does nothing.
 
 use crate::ec2::{Answer, Ec2};
 use convoy_driver_sdk::{Context, ErrorKind, Result};
 
-/// Asks for every action that can be asked for with what there is: most need a volume or a snapshot that exists.
+/// Asks for every action that can be asked for with what there is: most need a volume or a snapshot that
+/// exists.
 pub(crate) fn ask(
     ec2: &Ec2,
     volume: Option<&str>,
@@ -42,8 +44,8 @@ pub(crate) fn ask(
     asked
 }
 
-/// A dry run that is allowed is an error of its own; one that fails for another reason than permission says nothing
-/// about that.
+/// A dry run that is allowed is an error of its own; one that fails for another reason than permission says
+/// nothing about that.
 fn judge<T>(answer: Answer<T>) -> Result<()> {
     match answer {
         Err(failure) if failure.error.kind == ErrorKind::PermissionDenied => Err(failure.error),

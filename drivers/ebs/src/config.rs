@@ -1,4 +1,5 @@
-//! The driver's own options. Credentials and their ways are those of every AWS program: environment, profile, instance role.
+//! The driver's own options. Credentials and their ways are those of every AWS program: environment, profile,
+//! instance role.
 
 use crate::volume_type::{self, Defaults};
 use convoy_driver_cloud::Options;

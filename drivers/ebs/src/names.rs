@@ -1,7 +1,8 @@
 //! Device names to ask EC2 for.
 //!
-//! On Nitro instances the name is a label that the kernel never sees; on older ones it is the name the device gets. Names
-//! in use are taken from the instance's block device mapping, not from the kernel, which does not know those labels.
+//! On Nitro instances the name is a label that the kernel never sees; on older ones it is the name the device
+//! gets. Names in use are taken from the instance's block device mapping, not from the kernel, which does not
+//! know those labels.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -1,5 +1,5 @@
-//! EC2 copies an encrypted snapshot of another region only when it is handed a request, signed for that region, that it
-//! can make itself.
+//! EC2 copies an encrypted snapshot of another region only when it is handed a request, signed for that
+//! region, that it can make itself.
 
 use crate::ec2::Ec2;
 use aws_sdk_ec2::config::ProvideCredentials;

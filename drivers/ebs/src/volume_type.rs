@@ -1,6 +1,7 @@
 //! Types of volumes and what goes with them.
 //!
-//! Only what can never be right is refused here. Upper bounds are EC2's to say: they differ by region and grow.
+//! Only what can never be right is refused here. Upper bounds are EC2's to say: they differ by region and
+//! grow.
 
 use convoy_driver_cloud::settings::boolean;
 use convoy_driver_sdk::{DriverError, ErrorKind, Result};

@@ -142,7 +142,8 @@ impl VfsDriver {
     }
 }
 
-/// Whether a directory is on a file system of this host alone, as far as known: what is remembered of it is true.
+/// Whether a directory is on a file system of this host alone, as far as known: what is remembered of it is
+/// true.
 fn is_local(path: &Path) -> bool {
     // ext2 to ext4, xfs, btrfs, f2fs, zfs, tmpfs, overlay: statfs(2).
     const LOCAL: [u64; 7] =

@@ -80,8 +80,8 @@ impl VfsDriver {
         }
     }
 
-    /// Names the state of the directory of records: each change of a record changes its times. `None` while the clock of the file
-    /// system could give a further change the same times.
+    /// Names the state of the directory of records: each change of a record changes its times. `None` while
+    /// the clock of the file system could give a further change the same times.
     fn generation(&self) -> VfsResult<Option<String>> {
         // Opening, not only looking, makes an NFS client ask its server.
         let meta =

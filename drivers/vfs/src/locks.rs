@@ -1,12 +1,12 @@
 //! The locks of volumes, among all processes on all hosts that share the directory.
 //!
-//! One file, `<vfs.path>/config/lock`, of which each volume has one byte at a position made of its name. (A file a volume would
-//! have to be made and removed for each change, and removing a file right after a sync waits for the file system's journal.)
-//! The locks are those of open files: threads of one process exclude each other as well, and the kernel, or the NFS server, drops
-//! them with their holder.
+//! One file, `<vfs.path>/config/lock`, of which each volume has one byte at a position made of its name. (A
+//! file a volume would have to be made and removed for each change, and removing a file right after a sync
+//! waits for the file system's journal.) The locks are those of open files: threads of one process exclude
+//! each other as well, and the kernel, or the NFS server, drops them with their holder.
 //!
-//! A second byte of each volume, [`USES`] further on, is locked, shared, by every process that has it mounted: so a host does not
-//! delete what another one uses. It knows nothing of hosts whose daemon does not run.
+//! A second byte of each volume, [`USES`] further on, is locked, shared, by every process that has it mounted:
+//! so a host does not delete what another one uses. It knows nothing of hosts whose daemon does not run.
 
 use std::fs::File;
 use std::io;
@@ -142,8 +142,8 @@ fn lock(file: &File, kind: libc::c_int, at: i64) -> Result<bool, Errno> {
     }
 }
 
-/// Where in the file a volume's byte is: FNV-1a of its name, as a position that every file system and NFS can lock. Two volumes
-/// that met there would wait for each other, and no more.
+/// Where in the file a volume's byte is: FNV-1a of its name, as a position that every file system and NFS can
+/// lock. Two volumes that met there would wait for each other, and no more.
 fn position(volume: &Name) -> i64 {
     let hash = volume
         .as_str()

@@ -1,7 +1,8 @@
-//! Projects, where quotas are kept by them: what becomes part of a directory belongs to the directory's project.
+//! Projects, where quotas are kept by them: what becomes part of a directory belongs to the directory's
+//! project.
 //!
-//! A directory whose project is inherited (`chattr +P`) takes in only what belongs to it: a rename into it fails with EXDEV
-//! otherwise. So what is prepared elsewhere is prepared in the project of where it will be.
+//! A directory whose project is inherited (`chattr +P`) takes in only what belongs to it: a rename into it
+//! fails with EXDEV otherwise. So what is prepared elsewhere is prepared in the project of where it will be.
 
 use std::fs::File;
 use std::io;

@@ -194,7 +194,8 @@ pub(crate) fn own_id(dir: &Path) -> u32 {
     open(dir).ok().and_then(|dir| own_project(&dir)).map_or(0, |own| own.id)
 }
 
-/// A directory and no link: what an administrator has linked to is elsewhere, and has what limit they gave it.
+/// A directory and no link: what an administrator has linked to is elsewhere, and has what limit they gave
+/// it.
 fn open(dir: &Path) -> Result<File, Obstacle> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     match rustix::fs::openat(CWD, dir, flags, Mode::empty()) {

@@ -78,7 +78,8 @@ pub(crate) struct SnapshotRecord {
     /// The tar.gz of 0.5, or the directory of ours.
     #[serde(default)]
     pub(crate) file_path: PathBuf,
-    /// Counts the snapshots of a volume from 1, so that the newest is known; none for those of 0.5, which are archives.
+    /// Counts the snapshots of a volume from 1, so that the newest is known; none for those of 0.5, which are
+    /// archives.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) sequence: Option<u64>,
     #[serde(flatten)]

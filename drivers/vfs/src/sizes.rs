@@ -1,4 +1,5 @@
-//! Sizes of volumes that are plain directories: kept to where the file system can, and written down where it cannot.
+//! Sizes of volumes that are plain directories: kept to where the file system can, and written down where it
+//! cannot.
 
 use std::path::Path;
 
@@ -52,8 +53,8 @@ impl VfsDriver {
         quotas.limit(data, size).map_err(failed)
     }
 
-    /// Limits a volume that was made with a limit to another size. What is cut off, the next start puts to what
-    /// the record says.
+    /// Limits a volume that was made with a limit to another size. What is cut off, the next start puts to
+    /// what the record says.
     pub(crate) fn change_limit(&self, record: &mut VolumeRecord, size: u64) -> VfsResult<()> {
         let name = record.name.clone();
         let data = self.present(record)?;

@@ -9,8 +9,8 @@ use nix::libc;
 
 /// Syncs one directory on a thread of its own, which is started when it is first needed.
 ///
-/// A sync is asked for with [`DirSync::begin`] and waited for later: a file system that commits its journal for two syncs at once
-/// does it once. Those who ask while a sync runs share the next one.
+/// A sync is asked for with [`DirSync::begin`] and waited for later: a file system that commits its journal
+/// for two syncs at once does it once. Those who ask while a sync runs share the next one.
 #[derive(Debug)]
 pub(crate) struct DirSync {
     shared: Arc<Shared>,

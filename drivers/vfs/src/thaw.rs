@@ -111,8 +111,8 @@ impl VfsDriver {
         sized.then(|| Quotas::of(&self.layout.path).ok()).flatten()
     }
 
-    /// Makes the empty directory of a volume's data: one that can be limited, or one in the project of where it
-    /// will be.
+    /// Makes the empty directory of a volume's data: one that can be limited, or one in the project of where
+    /// it will be.
     pub(crate) fn make_data(&self, data: &Path, quotas: Option<Quotas>) -> VfsResult<()> {
         if let Some(quotas) = quotas {
             return quotas.make(data).map_err(io_error("make the directory", data));

@@ -37,9 +37,10 @@ impl VfsDriver {
         change()
     }
 
-    /// What an NFS client remembers of directories, of names that were not there above all, may be older than what another host
-    /// did. Opening a directory, and not only looking at it, makes it ask the server: that of the volumes, that of the records,
-    /// and those below it, from the top down. Whether there is any use in looking again.
+    /// What an NFS client remembers of directories, of names that were not there above all, may be older than
+    /// what another host did. Opening a directory, and not only looking at it, makes it ask the server: that
+    /// of the volumes, that of the records, and those below it, from the top down. Whether there is any use in
+    /// looking again.
     pub(crate) fn look_afresh(&self, below: &[PathBuf]) -> bool {
         if self.shared {
             for dir in [&self.layout.path, &self.layout.config()].into_iter().chain(below) {
@@ -82,8 +83,8 @@ impl VfsDriver {
         }
     }
 
-    /// Where a volume's data is: in `vfs.path` as this host has it, or (a link or a move by the administrator) where the
-    /// record says.
+    /// Where a volume's data is: in `vfs.path` as this host has it, or (a link or a move by the administrator)
+    /// where the record says.
     pub(crate) fn data(&self, record: &VolumeRecord) -> PathBuf {
         let here = self.layout.volume(&record.name);
         if !exists(&here) && record.path.is_absolute() && record.path.is_dir() {
@@ -249,7 +250,8 @@ impl VfsDriver {
         }
     }
 
-    /// A volume of a directory that is there: what a reference-only delete kept, or what the administrator brought.
+    /// A volume of a directory that is there: what a reference-only delete kept, or what the administrator
+    /// brought.
     fn adopt(
         &self,
         record: &mut VolumeRecord,

@@ -69,8 +69,8 @@ pub(crate) enum Kind {
     Volume,
     /// Nothing: the volume's directory, empty, was made at its final place, and its record is being written.
     Create,
-    /// A volume that goes back to a snapshot: the new tree or, once exchanged, the old one is [`DATA`]. Where they cannot be
-    /// exchanged in one step, the old one is [`OLD`] meanwhile.
+    /// A volume that goes back to a snapshot: the new tree or, once exchanged, the old one is [`DATA`]. Where
+    /// they cannot be exchanged in one step, the old one is [`OLD`] meanwhile.
     Revert,
     /// A snapshot's directory.
     Snapshot,
@@ -252,8 +252,8 @@ impl Workspace {
         }
     }
 
-    /// Removes a parcel: at once if that is quick, otherwise it goes on in the background. A crash leaves the rest to the next
-    /// start.
+    /// Removes a parcel: at once if that is quick, otherwise it goes on in the background. A crash leaves the
+    /// rest to the next start.
     pub(crate) fn discard(&self, parcel: Parcel) {
         // Most are empty by now.
         if fs::remove_dir(&parcel.path).is_ok() {
@@ -337,8 +337,8 @@ fn abandon(dir: PathBuf, lock: LockFile) {
     }
 }
 
-/// The directories of processes that are gone, locked. Other processes of this host are given `patience` to go: one
-/// whose daemon was killed is on its way out, and may be in the midst of something.
+/// The directories of processes that are gone, locked. Other processes of this host are given `patience` to
+/// go: one whose daemon was killed is on its way out, and may be in the midst of something.
 pub(crate) fn abandoned(layout: &Layout, patience: Duration) -> impl Iterator<Item = (PathBuf, LockFile)> {
     let give_up = Instant::now() + patience;
     let entries = fs::read_dir(layout.work()).into_iter().flatten().flatten();
@@ -502,8 +502,8 @@ impl Reconciler<'_> {
         volume: &Name,
         settle: impl FnOnce(&Self) -> VfsResult<Option<String>>,
     ) -> VfsResult<Option<String>> {
-        // A process that ends gives its locks back one by one. Whoever else has it may have it for long: then this is
-        // left to the next start.
+        // A process that ends gives its locks back one by one. Whoever else has it may have it for long: then
+        // this is left to the next start.
         let give_up = Instant::now() + ENDING;
         let _lock = loop {
             match self.locks.try_acquire(volume) {

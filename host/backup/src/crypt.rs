@@ -1,9 +1,9 @@
 //! Encryption of backups in the new format.
 //!
-//! A store has a random master key, wrapped by a passphrase (argon2id) or a key file in an object of its own. From it come, by
-//! BLAKE3's key derivation, one key for the names of chunks and one for encryption. Chunks, manifests and the indexes of packs are
-//! sealed with XChaCha20-Poly1305 and random nonces. Names of chunks are keyed hashes, so that nobody who sees the store can tell whether it
-//! holds a given file.
+//! A store has a random master key, wrapped by a passphrase (argon2id) or a key file in an object of its own.
+//! From it come, by BLAKE3's key derivation, one key for the names of chunks and one for encryption. Chunks,
+//! manifests and the indexes of packs are sealed with XChaCha20-Poly1305 and random nonces. Names of chunks
+//! are keyed hashes, so that nobody who sees the store can tell whether it holds a given file.
 
 mod keys;
 

@@ -9,7 +9,8 @@ pub type BackupResult<T> = Result<T, BackupError>;
 /// A failed operation on backups.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
-    /// The store failed, or something is not in it: [`StoreError::NotFound`] names the missing object, as 0.5 did.
+    /// The store failed, or something is not in it: [`StoreError::NotFound`] names the missing object, as 0.5
+    /// did.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// Reading or writing the tree failed.

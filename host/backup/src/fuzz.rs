@@ -1,8 +1,8 @@
-//! What reads the bytes of a store, for the fuzz targets in `fuzz/`: they are another workspace and see only what is public. No
-//! part of the interface.
+//! What reads the bytes of a store, for the fuzz targets in `fuzz/`: they are another workspace and see only
+//! what is public. No part of the interface.
 //!
-//! Checksums and compression stand before the readers, and no fuzzer gets past a checksum by chance. So bytes go to the readers both as
-//! they are and wrapped as a writer would have wrapped them.
+//! Checksums and compression stand before the readers, and no fuzzer gets past a checksum by chance. So bytes
+//! go to the readers both as they are and wrapped as a writer would have wrapped them.
 
 use std::collections::HashMap;
 

@@ -8,7 +8,8 @@ pub(crate) const ROOT: &str = "convoy-objectstore/";
 /// Every volume is below this.
 pub(crate) const VOLUMES: &str = "convoy-objectstore/volumes/";
 
-/// Whether a name follows convoy's rule, `^[a-zA-Z0-9][a-zA-Z0-9_.-]+$`. One letter is let pass: 0.5 made such volumes.
+/// Whether a name follows convoy's rule, `^[a-zA-Z0-9][a-zA-Z0-9_.-]+$`. One letter is let pass: 0.5 made such
+/// volumes.
 pub(crate) fn valid_name(name: &str) -> bool {
     let mut bytes = name.bytes();
     bytes.next().is_some_and(|b| b.is_ascii_alphanumeric())
@@ -199,8 +200,8 @@ impl VolumeDir {
         }
     }
 
-    /// What has a key. Only the very keys that convoy makes are known: what is merely similar is a stranger's, whose place and
-    /// meaning nobody knows, and is never deleted.
+    /// What has a key. Only the very keys that convoy makes are known: what is merely similar is a stranger's,
+    /// whose place and meaning nobody knows, and is never deleted.
     pub(crate) fn object(&self, key: &str) -> Option<Object> {
         let rest = key.strip_prefix(&self.dir)?;
         let object = match rest.split_once('/') {
@@ -332,7 +333,8 @@ mod tests {
         assert_eq!(VolumeDir::new("vol2").unwrap().object(&VolumeDir::new("vol1").unwrap().config()), None);
     }
 
-    /// Whatever is done to a key of convoy's at whichever place: it is another object of convoy's, whose key reads the same, or none.
+    /// Whatever is done to a key of convoy's at whichever place: it is another object of convoy's, whose key
+    /// reads the same, or none.
     #[test]
     fn a_key_that_is_merely_similar_is_nobodys() {
         let volume = VolumeDir::new("vol1").unwrap();
@@ -347,7 +349,8 @@ mod tests {
                         let changed = format!("{}{change}{}", &key[..at], &key[end..]);
                         if let Some(found) = volume.object(&changed) {
                             assert_eq!(volume.key_of(&found), changed);
-                            // Names and digits may change; the kind, the depth and the length of numbers do not.
+                            // Names and digits may change; the kind, the depth and the length of numbers do
+                            // not.
                             let same = std::mem::discriminant(&found) == std::mem::discriminant(&object);
                             assert!(same, "{key} and {changed}");
                             assert_eq!(changed.matches('/').count(), key.matches('/').count());

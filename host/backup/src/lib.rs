@@ -1,12 +1,13 @@
 //! convoy's backup engine: incremental, deduplicated, parallel, verified.
 //!
-//! - [`Engine`] does everything: [`Engine::prepare`] and [`Preparation::run`] (or [`Engine::backup`]), [`Engine::restore`], [`Engine::list`],
-//!   [`Engine::inspect`], [`Engine::delete`], [`Engine::verify`], [`Engine::prune`].
+//! - [`Engine`] does everything: [`Engine::prepare`] and [`Preparation::run`] (or [`Engine::backup`]),
+//!   [`Engine::restore`], [`Engine::list`], [`Engine::inspect`], [`Engine::delete`], [`Engine::verify`],
+//!   [`Engine::prune`].
 //! - [`Source`] says where the bytes are that a driver hands over, [`Target`] where they go.
 //! - [`Progress`] can be read while something runs; a `CancellationToken` stops it.
 //!
-//! docs/backup-format.md describes what is stored. Inside: `format` is the new format, `v0` that of convoy 0.5, `engine` moves the data, `lock` keeps
-//! deletions away from what is in use.
+//! docs/backup-format.md describes what is stored. Inside: `format` is the new format, `v0` that of convoy
+//! 0.5, `engine` moves the data, `lock` keeps deletions away from what is in use.
 
 mod crypt;
 mod engine;

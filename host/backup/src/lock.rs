@@ -1,12 +1,14 @@
 //! Locks in a store, one set per volume: shared by backups and restores, exclusive for what deletes data.
 //!
-//! A lock is an object made once, under a random name, and a second object beside it that its holder rewrites as long as
-//! it lives. Who wants a lock writes its own first and lists afterwards: of two that exclude each other at least one sees the
-//! other and steps back. Age is told by the times the store gives to objects, so the clocks of hosts do not matter. A lock that was
-//! not renewed for its time to live counts for nothing; whoever takes the exclusive lock removes it first. A backup whose lock was removed
-//! while it slept finds that out after it has written its record, and takes the record back ([`Lock::confirm`]). Deletions take away
-//! what refers to data, look at their lock again, and delete data only then, in no more time than the lock still lives: what starts later
-//! cannot refer to it any more. A holder that was late with a renewal never takes it for good: others may have seen the lock void meanwhile.
+//! A lock is an object made once, under a random name, and a second object beside it that its holder rewrites
+//! as long as it lives. Who wants a lock writes its own first and lists afterwards: of two that exclude each
+//! other at least one sees the other and steps back. Age is told by the times the store gives to objects, so
+//! the clocks of hosts do not matter. A lock that was not renewed for its time to live counts for nothing;
+//! whoever takes the exclusive lock removes it first. A backup whose lock was removed while it slept finds
+//! that out after it has written its record, and takes the record back ([`Lock::confirm`]). Deletions take
+//! away what refers to data, look at their lock again, and delete data only then, in no more time than the
+//! lock still lives: what starts later cannot refer to it any more. A holder that was late with a renewal
+//! never takes it for good: others may have seen the lock void meanwhile.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -63,7 +65,8 @@ impl Holder {
         }
     }
 
-    /// Whether the process is known to be gone: it was one of this boot and namespace, and that pid is now nobody or somebody else.
+    /// Whether the process is known to be gone: it was one of this boot and namespace, and that pid is now
+    /// nobody or somebody else.
     fn dead(&self) -> bool {
         let (Some(ours), Some((place, _))) = (life(std::process::id()), self.life.rsplit_once(' ')) else {
             return false;
@@ -78,7 +81,8 @@ fn life(pid: u32) -> Option<String> {
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     let namespace = std::fs::read_link("/proc/self/ns/pid").ok()?;
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name of the program may hold anything, but ends at the last parenthesis; field 22 is the start time.
+    // The name of the program may hold anything, but ends at the last parenthesis; field 22 is the start
+    // time.
     let start = stat.rsplit_once(')')?.1.split_whitespace().nth(19)?;
     Some(format!("{} {} {start}", boot.trim(), namespace.display()))
 }
@@ -95,13 +99,15 @@ impl Moment {
         Self(Duration::new(seconds, u32::try_from(now.tv_nsec).unwrap_or_default()))
     }
 
-    /// The end of the time in which a lock renewed now is good, less than it lives: the holder is to give up before others do.
+    /// The end of the time in which a lock renewed now is good, less than it lives: the holder is to give up
+    /// before others do.
     fn good_until(self, ttl: Duration) -> Self {
         Self(self.0 + ttl.mul_f64(0.8))
     }
 }
 
-/// A lock that is held. Dropping it gives it back when there is a runtime to do so; [`Lock::release`] waits for that.
+/// A lock that is held. Dropping it gives it back when there is a runtime to do so; [`Lock::release`] waits
+/// for that.
 #[derive(Debug)]
 pub(crate) struct Lock {
     store: Arc<dyn ObjectStore>,
@@ -159,8 +165,8 @@ impl Lock {
         }
     }
 
-    /// As [`Lock::take`], shared, for who only reads; `None` where this store may only be read: then nobody is kept from deleting meanwhile, which
-    /// makes the reader fail, and harms nothing.
+    /// As [`Lock::take`], shared, for who only reads; `None` where this store may only be read: then nobody is
+    /// kept from deleting meanwhile, which makes the reader fail, and harms nothing.
     pub(crate) async fn take_to_read(
         store: Arc<dyn ObjectStore>,
         volume: &VolumeDir,
@@ -264,7 +270,8 @@ impl Lock {
         }
     }
 
-    /// Fails when somebody has removed the lock. Asked after a record was written, it tells whether the record may stay.
+    /// Fails when somebody has removed the lock. Asked after a record was written, it tells whether the record
+    /// may stay.
     pub(crate) async fn confirm(&self) -> BackupResult<()> {
         match self.store.head(&self.key).await {
             Ok(_) => Ok(()),

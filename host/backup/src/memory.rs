@@ -1,8 +1,9 @@
 //! Memory for what a store says.
 //!
-//! What is in a store may have been written by anybody: lengths and counts that it gives are believed only as far as there is
-//! memory for them. An operation has so much of it, its [`Memory`]; whoever is about to keep something takes a [`Charge`] first, which is
-//! given back when it is dropped. Where that fails the operation does, with the name of the object.
+//! What is in a store may have been written by anybody: lengths and counts that it gives are believed only as
+//! far as there is memory for them. An operation has so much of it, its [`Memory`]; whoever is about to keep
+//! something takes a [`Charge`] first, which is given back when it is dropped. Where that fails the operation
+//! does, with the name of the object.
 //!
 //! Chunks on their way have a budget of their own (see `Budget`), and their sizes have a limit in the format.
 
@@ -51,7 +52,8 @@ impl Memory {
         self.left.load(Ordering::Relaxed)
     }
 
-    /// Reads a whole object of at most `limit` bytes. Most are small; a large one waits until little else is being read, and is charged.
+    /// Reads a whole object of at most `limit` bytes. Most are small; a large one waits until little else is
+    /// being read, and is charged.
     pub(crate) async fn read(
         self: &Arc<Self>,
         store: &dyn ObjectStore,

@@ -1,9 +1,10 @@
 //! The JSON records of a store: `volume.cfg` and `backup_<name>.cfg`, as 0.5 wrote them and extended.
 //!
-//! 0.5 ignores keys that it does not know, so a record carries everything a newer reader wants beside what 0.5 wants. A
-//! backup in the new format would be nothing to 0.5, which would restore an empty volume and call it success. Therefore its
-//! record names, where 0.5 looks for data, a file and a block that do not exist: 0.5 lists and inspects the backup as any other, and
-//! a restore fails with an error that shows the name [`PLACEHOLDER`].
+//! 0.5 ignores keys that it does not know, so a record carries everything a newer reader wants beside what 0.5
+//! wants. A backup in the new format would be nothing to 0.5, which would restore an empty volume and call it
+//! success. Therefore its record names, where 0.5 looks for data, a file and a block that do not exist: 0.5
+//! lists and inspects the backup as any other, and a restore fails with an error that shows the name
+//! [`PLACEHOLDER`].
 //!
 //! The record of an encrypted backup ends in a code, `"Mac"`, over every byte before it. It is taken over
 //! bytes and not over fields: whatever is changed, added, left out or said twice, the code no longer fits.
@@ -42,7 +43,8 @@ pub(crate) struct VolumeConfig {
     pub(crate) size: u64,
     #[serde(default)]
     pub(crate) created_time: String,
-    /// The last backup made of blocks by 0.5, or as by 0.5. A newer one is never named here: 0.5 would build on it.
+    /// The last backup made of blocks by 0.5, or as by 0.5. A newer one is never named here: 0.5 would build
+    /// on it.
     #[serde(default)]
     pub(crate) last_backup_name: String,
     /// The last backup in the new format.
@@ -91,8 +93,8 @@ pub struct BackupStats {
     pub bytes_added: u64,
     /// Milliseconds it took.
     pub millis: u64,
-    /// Things of the source that are not in the backup, since the file system did not tell them or they were mounted
-    /// from elsewhere.
+    /// Things of the source that are not in the backup, since the file system did not tell them or they were
+    /// mounted from elsewhere.
     #[serde(skip_serializing_if = "is_zero")]
     pub warnings: u64,
 }
@@ -185,8 +187,8 @@ fn is_zero(n: &u64) -> bool {
     *n == 0
 }
 
-/// Reads just the version, so that a record from the future is told from a damaged one, and how much there is of what there may be much
-/// of: before any of that takes memory.
+/// Reads just the version, so that a record from the future is told from a damaged one, and how much there is
+/// of what there may be much of: before any of that takes memory.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Outline {
@@ -237,7 +239,8 @@ impl<'de> Deserialize<'de> for Count {
 }
 
 impl BackupRecord {
-    /// The blocks that 0.5 has of a device of so many bytes: in order, and no two at one place, so that they are no more than it can have.
+    /// The blocks that 0.5 has of a device of so many bytes: in order, and no two at one place, so that they
+    /// are no more than it can have.
     pub(crate) fn blocks_before(&self, size: u64) -> Vec<V0Block> {
         let mut next = 0;
         let fits = |block: &&V0Block| {
@@ -384,8 +387,9 @@ impl VolumeConfig {
         (&self.driver, self.size, &self.created_time) == (&other.driver, other.size, &other.created_time)
     }
 
-    /// Keeps what `volume.cfg` said before it is replaced: backups of 0.5 have their driver and size from nowhere else. The name
-    /// follows from the content, so hosts that do this at the same time do not disturb each other.
+    /// Keeps what `volume.cfg` said before it is replaced: backups of 0.5 have their driver and size from
+    /// nowhere else. The name follows from the content, so hosts that do this at the same time do not disturb
+    /// each other.
     pub(crate) async fn keep(&self, store: &dyn ObjectStore, volume: &VolumeDir) -> BackupResult<()> {
         let kept = Self { last_backup_name: String::new(), last_backup: String::new(), ..self.clone() };
         let bytes = json(&kept)?;

@@ -73,16 +73,17 @@ impl std::fmt::Debug for Extents {
     }
 }
 
-/// How to tell that a file is the one of the parent backup, unchanged, without reading it. Inode, size and modification time must
-/// be the same in any case.
+/// How to tell that a file is the one of the parent backup, unchanged, without reading it. Inode, size and
+/// modification time must be the same in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SameFile {
-    /// The change time too: no program can set it. Right for snapshots that keep inodes (btrfs, LVM, ZFS) and for copies.
+    /// The change time too: no program can set it. Right for snapshots that keep inodes (btrfs, LVM, ZFS) and
+    /// for copies.
     #[default]
     ChangeTime,
-    /// The time of birth in place of the change time. Right for snapshots that share unchanged files by hard links and whose files nobody writes to once they
-    /// are made: every new link changes the change time, but not the file. Where the file system keeps no time of birth, the change time is
-    /// compared all the same.
+    /// The time of birth in place of the change time. Right for snapshots that share unchanged files by hard
+    /// links and whose files nobody writes to once they are made: every new link changes the change time, but
+    /// not the file. Where the file system keeps no time of birth, the change time is compared all the same.
     BirthTime,
 }
 
@@ -133,11 +134,11 @@ pub struct BackupOptions {
     pub format: Format,
     /// Use the last backup of the volume: what it has is neither read nor stored again.
     pub incremental: bool,
-    /// What the source will be, where it is known before it is opened: then only backups of the same kind are built on. A
-    /// backup of another kind than its parent takes nothing from it.
+    /// What the source will be, where it is known before it is opened: then only backups of the same kind are
+    /// built on. A backup of another kind than its parent takes nothing from it.
     pub kind: Option<BackupKind>,
-    /// Trust nothing that is in the store: read all of the source, read and verify what the store has before it is used again, and repair what is
-    /// damaged and still there in the source.
+    /// Trust nothing that is in the store: read all of the source, read and verify what the store has before
+    /// it is used again, and repair what is damaged and still there in the source.
     pub recheck: bool,
     /// Level of zstd, 1 to 19; `None` stores everything uncompressed.
     pub level: Option<i32>,
@@ -193,7 +194,8 @@ pub struct BackupSummary {
 /// Where a backup goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
-    /// An empty directory. When a restore fails its content is removed; the directory is the caller's to remove.
+    /// An empty directory. When a restore fails its content is removed; the directory is the caller's to
+    /// remove.
     Tree {
         /// Absolute path.
         path: PathBuf,
@@ -240,8 +242,8 @@ pub struct RestoreOptions {
     pub key: Option<StoreKey>,
     /// Whether a backup that is not encrypted is restored.
     pub unencrypted: Unencrypted,
-    /// Keep what was restored although the target refused a part of it. Otherwise that is an error, once everything else
-    /// was restored.
+    /// Keep what was restored although the target refused a part of it. Otherwise that is an error, once
+    /// everything else was restored.
     pub allow_losses: bool,
 }
 
@@ -340,7 +342,8 @@ pub struct DeleteSummary {
     pub objects: u64,
     /// Bytes they had.
     pub bytes: u64,
-    /// Its data is still there because of other work on this volume, which is named: `prune`, or the next delete, removes it.
+    /// Its data is still there because of other work on this volume, which is named: `prune`, or the next
+    /// delete, removes it.
     pub deferred: Option<String>,
 }
 
@@ -351,7 +354,8 @@ pub struct PruneOptions {
     pub dry_run: bool,
     /// A pack of which less than this percentage is in use is rewritten without the rest; 0 rewrites none.
     pub repack_below: u8,
-    /// The key of encrypted backups; without it their packs are removed when nothing uses them, but not rewritten.
+    /// The key of encrypted backups; without it their packs are removed when nothing uses them, but not
+    /// rewritten.
     pub key: Option<StoreKey>,
     /// Whether packs of backups that are not encrypted are rewritten too.
     pub unencrypted: Unencrypted,
@@ -401,7 +405,8 @@ impl PruneSummary {
 /// How to verify.
 #[derive(Debug, Clone, Default)]
 pub struct VerifyOptions {
-    /// Read and check this percentage of the data, 0 to 100; structure is always checked. Which part is random, another each time.
+    /// Read and check this percentage of the data, 0 to 100; structure is always checked. Which part is
+    /// random, another each time.
     pub read_data: u8,
     /// The key of encrypted backups.
     pub key: Option<StoreKey>,

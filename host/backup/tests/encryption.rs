@@ -1,4 +1,5 @@
-//! Encrypted backups: come back with the key and with no other, tell nothing without it, and keys can be changed.
+//! Encrypted backups: come back with the key and with no other, tell nothing without it, and keys can be
+//! changed.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -136,8 +137,8 @@ async fn keys_are_changed_without_touching_backups() {
     with_key(&store, "b-1", &key).await.unwrap();
 }
 
-/// A server that knows no conditions: what is put if absent is put in any case, and the answer is always that it was absent. Writes of keys
-/// take their time, so that those who race meet.
+/// A server that knows no conditions: what is put if absent is put in any case, and the answer is always that
+/// it was absent. Writes of keys take their time, so that those who race meet.
 #[derive(Debug)]
 struct Careless(Arc<dyn ObjectStore>);
 

@@ -1,5 +1,6 @@
-//! A hostile store cannot spend memory, nor time without end. Each test is an attack: what is in the store is well-formed, with right checksums,
-//! and says too much. The engine has 48 MiB; what all of the process holds at most is counted.
+//! A hostile store cannot spend memory, nor time without end. Each test is an attack: what is in the store is
+//! well-formed, with right checksums, and says too much. The engine has 48 MiB; what all of the process holds
+//! at most is counted.
 
 #![allow(unsafe_code, reason = "a test does by hand what the product must withstand")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::cast_possible_truncation)]
@@ -58,7 +59,8 @@ unsafe impl GlobalAlloc for Counter {
 #[global_allocator]
 static COUNTER: Counter = Counter;
 
-/// What an operation with 48 MiB may take beside them: half as much for what the store says, about 20 MiB for buffers, and the test.
+/// What an operation with 48 MiB may take beside them: half as much for what the store says, about 20 MiB for
+/// buffers, and the test.
 const BOUND: usize = 110 << 20;
 
 fn engine() -> Engine {

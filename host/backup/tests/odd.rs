@@ -50,7 +50,8 @@ impl Drop for Disk {
 
 fn write(path: &Path, content: &str) {
     fs::write(path, content).unwrap();
-    // As a copy has it: the time of the original, which the file system does not tell apart from that of the change before.
+    // As a copy has it: the time of the original, which the file system does not tell apart from that of the
+    // change before.
     let time = Timespec { tv_sec: 1_700_000_000, tv_nsec: 0 };
     let times = Timestamps { last_access: time, last_modification: time };
     rustix::fs::utimensat(CWD, path, &times, AtFlags::empty()).unwrap();

@@ -21,8 +21,8 @@ async fn keys(store: &Store) -> Vec<String> {
     list_all(&*store.store, "", Depth::All).await.unwrap().objects.into_iter().map(|o| o.key).collect()
 }
 
-/// The index of a pack takes more room than chunks that are small: by its size alone such a pack looks as if next to
-/// nothing of it was in use, however often it is written anew.
+/// The index of a pack takes more room than chunks that are small: by its size alone such a pack looks as if
+/// next to nothing of it was in use, however often it is written anew.
 #[tokio::test]
 async fn small_packs_are_left_as_they_are() {
     for (sealed, files) in [(false, 0), (true, 0), (false, 1), (true, 1), (false, 40), (true, 300)] {

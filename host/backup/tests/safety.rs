@@ -1,4 +1,5 @@
-//! Whatever the store, the machine or other hosts do: no backup is lost, no wrong byte is restored, nothing unknown stays.
+//! Whatever the store, the machine or other hosts do: no backup is lost, no wrong byte is restored, nothing
+//! unknown stays.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -79,7 +80,8 @@ async fn a_fault_at_any_call_of_a_backup_harms_nothing() {
             let faulty: Arc<dyn ObjectStore> =
                 Arc::new(FaultStore::new(store.store.clone(), move |c| (c.number == call).then_some(fault)));
             let made = backup(&faulty, "b-new", tree(after.path()), &BackupOptions::default()).await;
-            // What a lock leaves behind when its own release fails expires; here it is known to be of a live process.
+            // What a lock leaves behind when its own release fails expires; here it is known to be of a live
+            // process.
             let locks: Vec<_> =
                 keys(&store.store).await.into_iter().filter(|k| k.contains("/locks/")).collect();
             store.store.delete(&locks).await.unwrap();

@@ -1,4 +1,5 @@
-//! What convoy 0.5 wrote is listed, restored, deleted and verified; and what is written as by 0.5 has its form.
+//! What convoy 0.5 wrote is listed, restored, deleted and verified; and what is written as by 0.5 has its
+//! form.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

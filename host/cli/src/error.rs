@@ -123,7 +123,8 @@ impl Failure {
         }
     }
 
-    /// 130 for Ctrl-C, as shells have it; 4 for a restore that was undone for its losses; else 1, as 0.5 had it.
+    /// 130 for Ctrl-C, as shells have it; 4 for a restore that was undone for its losses; else 1, as 0.5 had
+    /// it.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Interrupted { .. } => 130,

@@ -1,16 +1,18 @@
 //! convoy's command line.
 //!
-//! - [`args`]: every command and flag, as clap derives; [`spelling`] takes the spellings convoy 0.5 took besides.
+//! - [`args`]: every command and flag, as clap derives; [`spelling`] takes the spellings convoy 0.5 took
+//!   besides.
 //! - `commands`: what each does, in a few lines over [`convoy_client`].
 //! - [`driver`]: what is installed, and help for those who write drivers.
 //! - `plugin`: commands that driver packages bring along.
-//! - [`output`]: two forms of everything, one for scripts (byte for byte what 0.5 printed) and one for people.
+//! - [`output`]: two forms of everything, one for scripts (byte for byte what 0.5 printed) and one for
+//!   people.
 //! - `complete`: names for shells that complete what is typed.
 //! - `progress`: long work, with a bar, and Ctrl-C.
 //! - [`error`]: what can go wrong, with the way out; `documents`: completions and man pages.
 //!
-//! [`main`] is the whole program but for what the daemon's side does and the drivers that are compiled in, which it is
-//! handed.
+//! [`main`] is the whole program but for what the daemon's side does and the drivers that are compiled in,
+//! which it is handed.
 
 use crate::args::{Cli, Command, ConfigArgs, ConfigCommand, DaemonArgs, OutputForm};
 use crate::error::Failure;
@@ -35,8 +37,8 @@ pub mod spelling;
 
 /// The whole program: parses the arguments of the process, runs the client, or hands over to the daemon.
 ///
-/// No thread and no runtime is started before `daemon` is called. `installed` makes what drivers can be loaded; `check`
-/// checks a file of settings; `doctor` examines what it can where no daemon runs.
+/// No thread and no runtime is started before `daemon` is called. `installed` makes what drivers can be
+/// loaded; `check` checks a file of settings; `doctor` examines what it can where no daemon runs.
 pub fn main(
     daemon: impl FnOnce(DaemonArgs) -> ExitCode,
     installed: driver::Installed,
@@ -56,7 +58,8 @@ pub fn main(
     }
 }
 
-/// Examines the machine and a daemon's directory while no daemon runs: its root, its socket, whether to repair.
+/// Examines the machine and a daemon's directory while no daemon runs: its root, its socket, whether to
+/// repair.
 pub type Doctor = fn(&Path, &Path, bool) -> Diagnosis;
 
 /// What the arguments say is to be done.

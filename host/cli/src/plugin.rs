@@ -1,4 +1,5 @@
-//! Commands that driver packages bring along: `convoy devicemapper prepare` runs `convoy-devicemapper-prepare`.
+//! Commands that driver packages bring along: `convoy devicemapper prepare` runs
+//! `convoy-devicemapper-prepare`.
 
 use crate::args::{EXAMPLES, OutputForm};
 use crate::error::Failure;
@@ -26,8 +27,8 @@ pub(crate) struct PluginCommand {
     form: Option<OutputForm>,
 }
 
-/// The call that arguments (the program's name first) ask for, if their command is none of convoy's own but the name
-/// of a driver that has commands.
+/// The call that arguments (the program's name first) ask for, if their command is none of convoy's own but
+/// the name of a driver that has commands.
 pub(crate) fn find(command: &Command, arguments: &[OsString]) -> Option<PluginCommand> {
     let own = |name: &str| name == "help" || command.find_subcommand(name).is_some();
     let lax = command.clone().allow_external_subcommands(true).subcommand_required(false);

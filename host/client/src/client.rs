@@ -83,7 +83,8 @@ impl Call {
     pub fn list_volumes(driver_form: bool) -> Self {
         Self::bare(Method::GET, if driver_form { "/v1/volumes/list?driver=1" } else { "/v1/volumes/list" })
     }
-    /// `GET /volumes/list`; with `details`, what 0.5 did not tell: `Used` in what is said of a mounted volume.
+    /// `GET /volumes/list`; with `details`, what 0.5 did not tell: `Used` in what is said of a mounted
+    /// volume.
     pub fn list_volumes_with(details: bool) -> Self {
         Self::bare(Method::GET, if details { "/v1/volumes/list?details=1" } else { "/v1/volumes/list" })
     }

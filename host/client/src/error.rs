@@ -74,7 +74,8 @@ pub enum Error {
 pub struct ServerError {
     /// The HTTP status: 404 for an unknown volume, else 400.
     pub status: u16,
-    /// The kind of failure, as in the driver protocol (`not_found`, `cancelled`); empty where it was not said.
+    /// The kind of failure, as in the driver protocol (`not_found`, `cancelled`); empty where it was not
+    /// said.
     pub kind: String,
     /// What was expected and what was found, in the words of 0.5 where it had any.
     pub message: String,

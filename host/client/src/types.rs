@@ -1,8 +1,8 @@
 //! What crosses the admin API, with the field names convoy has always used.
 //!
 //! The daemon serialises these types and the client reads them, or the other way round; neither has types of
-//! its own. Every field of a request has a default, as it had in 0.5: `{}` is a request. Times are text in the
-//! form `Mon Nov 23 08:38:07 +0000 2026`, sizes in requests are bytes.
+//! its own. Every field of a request has a default, as it had in 0.5: `{}` is a request. Times are text in
+//! the form `Mon Nov 23 08:38:07 +0000 2026`, sizes in requests are bytes.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

@@ -1,7 +1,8 @@
 //! What a call costs through each carrier: `cargo run --release -p convoy-drivers --example latency`.
 //!
-//! Prints a JSON object a line: `name`, `p50_us`, `p99_us` of one call after another, or `us_per_call` and what is idle
-//! of the machine with many at once. The call does nothing (`driver.probe` of the test driver); the listing is 10,000 volumes long.
+//! Prints a JSON object a line: `name`, `p50_us`, `p99_us` of one call after another, or `us_per_call` and
+//! what is idle of the machine with many at once. The call does nothing (`driver.probe` of the test driver);
+//! the listing is 10,000 volumes long.
 
 #[path = "misbehaving/driver.rs"]
 mod driver;

@@ -1,7 +1,8 @@
-//! The host's side of the compatibility tests: goes through the life of volumes with a driver and prints what came of
-//! each step, a JSON object a line: `visit SPEC ROOT`.
+//! The host's side of the compatibility tests: goes through the life of volumes with a driver and prints what
+//! came of each step, a JSON object a line: `visit SPEC ROOT`.
 //!
-//! A program made of this at each minor version of the protocol is kept in `tests/peers`, to meet newer drivers.
+//! A program made of this at each minor version of the protocol is kept in `tests/peers`, to meet newer
+//! drivers.
 
 use convoy_driver_sdk::protocol::{
     Capability, CloseSnapshot, CreateSnapshot, CreateVolume, DeleteSnapshot, DeleteVolume, FinishRestore,
@@ -35,7 +36,8 @@ async fn main() -> Result<(), Failure> {
     visit.tell("open", opened);
     let misbehaves = description.create_options.iter().any(|option| option.name == "do");
     if misbehaves {
-        // Built drivers of earlier versions say that a volume is mounted in a directory that they do not make.
+        // Built drivers of earlier versions say that a volume is mounted in a directory that they do not
+        // make.
         std::fs::create_dir_all(std::path::Path::new(root).join("alpha"))?;
     }
     visit.volumes().await?;

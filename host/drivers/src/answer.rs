@@ -1,7 +1,7 @@
 //! What an answer of a driver must be, checked in one place for every carrier: a driver is not believed.
 //!
-//! The rules are those of `docs/driver-protocol.md`. What breaks one is an error of its call, which names the driver,
-//! the method and the rule; nothing of the answer goes any further.
+//! The rules are those of `docs/driver-protocol.md`. What breaks one is an error of its call, which names the
+//! driver, the method and the rule; nothing of the answer goes any further.
 
 use convoy_driver_sdk::protocol::{
     BackupInfo, Check, CloneVolume, CreateBackup, CreateSnapshot, CreateVolume, Describe, Description,
@@ -177,7 +177,8 @@ pub(crate) fn is_volume(volume: &Volume, asked: Option<&Name>) -> Checked {
     })
 }
 
-/// Whether a volume is where its driver says that it has mounted it: at the place that was asked for, if one was.
+/// Whether a volume is where its driver says that it has mounted it: at the place that was asked for, if one
+/// was.
 pub(crate) fn is_mounted(asked: Option<&Path>, found: &Path) -> Checked {
     ensure("R14", found.is_dir(), || format!("expected a directory, found none at {}", found.display()))?;
     let same =
@@ -371,8 +372,8 @@ fn strings(what: &str, strings: &BTreeMap<String, String>) -> Checked {
     strings.iter().try_for_each(|(key, value)| word(what, key).and_then(|()| text(what, value)))
 }
 
-/// The error in an answer; `None` if there is none to be read. A kind that the protocol does not have is told in the
-/// log: the set is closed, so it is a defect of the driver.
+/// The error in an answer; `None` if there is none to be read. A kind that the protocol does not have is told
+/// in the log: the set is closed, so it is a defect of the driver.
 pub(crate) fn error(driver: &Name, json: &[u8]) -> Option<DriverError> {
     #[derive(Deserialize)]
     struct Strange {

@@ -1,4 +1,5 @@
-//! Calls that a driver has not answered yet: how many it is given at once, since when, and when it was last heard of.
+//! Calls that a driver has not answered yet: how many it is given at once, since when, and when it was last
+//! heard of.
 
 use crate::options::CallOptions;
 use crate::status::CallUnderWay;
@@ -11,9 +12,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// How many calls a driver is given at once; more wait here. A driver that hangs keeps so many threads at most.
+/// How many calls a driver is given at once; more wait here. A driver that hangs keeps so many threads at
+/// most.
 const MAX_CALLS: usize = 62;
-/// How many questions about the driver itself it is given beside them, so that they need not wait for its work.
+/// How many questions about the driver itself it is given beside them, so that they need not wait for its
+/// work.
 const MAX_QUESTIONS: usize = 2;
 /// After how long a call without an answer is told in the log; then after twice as long, and so on.
 const LONG: Duration = Duration::from_secs(30);
@@ -110,8 +113,9 @@ impl Calls {
 }
 
 impl Ticket {
-    /// Waits for a place among the calls that are carried out, and gives what goes with the call from then on. The
-    /// time in the queue is not the call's own: as long as the driver gives signs of life, the call waits.
+    /// Waits for a place among the calls that are carried out, and gives what goes with the call from then on.
+    /// The time in the queue is not the call's own: as long as the driver gives signs of life, the call
+    /// waits.
     ///
     /// # Errors
     /// `Cancelled`; `DeadlineExceeded` when the driver gave no sign of life for as long as the call may take.

@@ -1,8 +1,8 @@
 //! Commands of driver packages: programs beside a driver that its package brings along.
 //!
-//! `convoy NAME COMMAND` runs `convoy-NAME-COMMAND`, as git runs its subcommands, from a directory that drivers are
-//! looked for in. It gets all rights of whoever runs it, so it is trusted as a driver is, and only where the driver
-//! it belongs to is installed.
+//! `convoy NAME COMMAND` runs `convoy-NAME-COMMAND`, as git runs its subcommands, from a directory that
+//! drivers are looked for in. It gets all rights of whoever runs it, so it is trusted as a driver is, and only
+//! where the driver it belongs to is installed.
 
 use crate::{Carrier, LoadError, SearchPath, trust::Trust};
 use convoy_driver_sdk::Name;
@@ -29,7 +29,8 @@ impl DriverCommand {
     }
 }
 
-/// The commands of the drivers that are installed, sorted; of two programs of one name the one that is found first.
+/// The commands of the drivers that are installed, sorted; of two programs of one name the one that is found
+/// first.
 pub fn list(search: &SearchPath) -> Vec<DriverCommand> {
     let mut drivers: Vec<String> = Vec::new();
     for (name, carrier, _) in search.list() {
@@ -57,7 +58,8 @@ pub fn list(search: &SearchPath) -> Vec<DriverCommand> {
     found
 }
 
-/// What follows a driver's name in the name of a program. A driver's own program (`convoy-driver-NAME`) is no command.
+/// What follows a driver's name in the name of a program. A driver's own program (`convoy-driver-NAME`) is no
+/// command.
 fn command<'a>(file: &'a str, driver: &str) -> Option<&'a str> {
     let command = file.strip_prefix("convoy-")?.strip_prefix(driver)?.strip_prefix('-')?;
     (driver != "driver" && is_word(command)).then_some(command)

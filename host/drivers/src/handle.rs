@@ -105,11 +105,12 @@ impl DriverHandle {
 
     /// Makes a call.
     ///
-    /// Dropping the future cancels the call. What [`CallOptions::hold`] keeps is let go when the driver is done.
+    /// Dropping the future cancels the call. What [`CallOptions::hold`] keeps is let go when the driver is
+    /// done.
     ///
     /// # Errors
-    /// The driver's own; `DeadlineExceeded`; `Unavailable` with `retryable` for a process that ended meanwhile;
-    /// `Internal` for an answer that breaks a rule of the protocol.
+    /// The driver's own; `DeadlineExceeded`; `Unavailable` with `retryable` for a process that ended
+    /// meanwhile; `Internal` for an answer that breaks a rule of the protocol.
     pub async fn call<R: Request>(&self, request: R, options: CallOptions) -> Result<R::Reply> {
         self.check_running()?;
         let json = to_raw_value(&request).map_err(|error| self.unwritable(R::METHOD, &error))?;
@@ -198,7 +199,8 @@ impl DriverHandle {
         self.read(request, driver.call_blocking(R::METHOD, json.as_bytes(), options))
     }
 
-    /// When the driver last gave a sign of life: an answer, or progress; when it was loaded, if there was none yet.
+    /// When the driver last gave a sign of life: an answer, or progress; when it was loaded, if there was none
+    /// yet.
     pub fn heard(&self) -> Instant {
         self.inner.calls.heard()
     }

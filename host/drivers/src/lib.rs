@@ -6,12 +6,12 @@
 //! - [`handle`]: calling a driver, the same through every carrier; [`options`]: what goes with a call.
 //! - `calls`: those not answered yet, how many at once and since when; `answer`: what an answer must be.
 //! - `local` (calls in this program), `library` (shared libraries) and `process` (supervised programs): the
-//!   carriers, seen by nobody else; `wait`: deadlines; `declared`: drivers that cannot do what they declare; `logs`:
-//!   from a driver's log to the host's.
+//!   carriers, seen by nobody else; `wait`: deadlines; `declared`: drivers that cannot do what they declare;
+//!   `logs`: from a driver's log to the host's.
 //! - [`status`]: what `convoy driver list` shows; [`error`]: why a driver could not be loaded.
 //!
-//! `jsonrpsee` logs whole messages, secrets and all, at the level `trace` of the target `jsonrpsee-client`: a host
-//! that lets its users choose a log filter must switch that target off.
+//! `jsonrpsee` logs whole messages, secrets and all, at the level `trace` of the target `jsonrpsee-client`: a
+//! host that lets its users choose a log filter must switch that target off.
 
 mod answer;
 mod calls;

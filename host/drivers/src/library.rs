@@ -34,7 +34,8 @@ static LOGGING: LazyLock<RwLock<HashMap<u64, Name>>> = LazyLock::new(RwLock::def
 static CALLS: LazyLock<Mutex<HashMap<u64, Context>>> = LazyLock::new(Mutex::default);
 
 impl Library {
-    /// Loads a library, checks it and makes a driver. Blocks: what the library does when it is loaded runs here.
+    /// Loads a library, checks it and makes a driver. Blocks: what the library does when it is loaded runs
+    /// here.
     ///
     /// # Errors
     /// [`LoadError`] of all kinds but those of processes.
@@ -124,8 +125,8 @@ fn load_module(path: &Path) -> std::result::Result<DriverModuleRef, LoadError> {
     })?;
     let stem = path.file_stem().map(|stem| stem.to_string_lossy()).unwrap_or_default();
     let symbol = format!("{SYMBOL_PREFIX}{}", stem.strip_prefix("lib").unwrap_or(&stem));
-    // SAFETY: only `convoy_driver_sdk::export!` makes symbols of this name, and they are `LibHeader`s, which begin
-    // with the `AbiHeader` that this reference is to and that `upgrade` checks first.
+    // SAFETY: only `convoy_driver_sdk::export!` makes symbols of this name, and they are `LibHeader`s, which
+    // begin with the `AbiHeader` that this reference is to and that `upgrade` checks first.
     let header = unsafe { handle.get::<AbiHeaderRef>(symbol.as_bytes()) }.map(|header| *header);
     // Kept for ever: threads, static data and function pointers of the library may be in use until the end.
     std::mem::forget(handle);

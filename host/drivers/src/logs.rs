@@ -26,8 +26,8 @@ pub(crate) fn level_number() -> u8 {
     }
 }
 
-/// Whether only warnings and errors of a target may be logged, whatever is asked for: what the AWS SDK logs beside them has the ids
-/// of access keys, and whole requests.
+/// Whether only warnings and errors of a target may be logged, whatever is asked for: what the AWS SDK logs
+/// beside them has the ids of access keys, and whole requests.
 #[must_use]
 pub fn is_indiscreet(target: &str) -> bool {
     target.starts_with("aws_")

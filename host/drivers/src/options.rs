@@ -62,9 +62,9 @@ impl CallOptions {
         self
     }
 
-    /// Keeps something until the driver has really finished with the call, even if the caller no longer waits:
-    /// the lock of the volume, so that a stuck call keeps its volume locked. It is let go before the caller has
-    /// the answer: a caller that still needs it keeps a clone of an `Arc` of it.
+    /// Keeps something until the driver has really finished with the call, even if the caller no longer
+    /// waits: the lock of the volume, so that a stuck call keeps its volume locked. It is let go before the
+    /// caller has the answer: a caller that still needs it keeps a clone of an `Arc` of it.
     #[must_use]
     pub fn hold(mut self, held: impl Any + Send) -> Self {
         self.hold = Some(Box::new(held));

@@ -1,7 +1,8 @@
 //! Drivers in programs of their own.
 //!
 //! - [`spawn`]: starting the program, as `confine` lets it; [`output`]: what it writes beside the protocol.
-//! - [`connection`]: calls, by the client of `jsonrpsee`; [`transport`], [`messages`]: what goes over the socket.
+//! - [`connection`]: calls, by the client of `jsonrpsee`; [`transport`], [`messages`]: what goes over the
+//!   socket.
 //! - [`launch`]: hello, describe and open; [`supervise`]: when it ends, start it again.
 
 use crate::error::LoadError;

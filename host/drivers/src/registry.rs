@@ -107,8 +107,9 @@ impl Drivers {
         all
     }
 
-    /// Loads a driver: by the carrier that is asked for, or as a library, a process or a builtin, whichever is
-    /// there first. A file that is there but cannot be used is an error; nothing else is taken in its place.
+    /// Loads a driver: by the carrier that is asked for, or as a library, a process or a builtin, whichever
+    /// is there first. A file that is there but cannot be used is an error; nothing else is taken in its
+    /// place.
     ///
     /// # Errors
     /// [`LoadError`].

@@ -1,8 +1,8 @@
 //! Which files may run inside the daemon, or as root beside it.
 //!
-//! A driver has all the rights of the host. So nobody may be able to change a driver, or put one in its place,
-//! who could not change the host itself: root, the user the host runs as, and whoever may write the host's own
-//! executable (in a build directory, the developer).
+//! A driver has all the rights of the host. So nobody may be able to change a driver, or put one in its
+//! place, who could not change the host itself: root, the user the host runs as, and whoever may write the
+//! host's own executable (in a build directory, the developer).
 
 use crate::LoadError;
 use std::fs::Metadata;

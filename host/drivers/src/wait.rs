@@ -8,8 +8,9 @@ use tokio_util::sync::CancellationToken;
 /// A driver that notices its deadline itself says more than the host can: its answer may come a little late.
 const GRACE: Duration = Duration::from_millis(200);
 
-/// Waits for an answer until the deadline. `tell` is called when the driver should stop: at a cancellation (the
-/// answer is still waited for), at the deadline, and when nobody waits any more because this future is dropped.
+/// Waits for an answer until the deadline. `tell` is called when the driver should stop: at a cancellation
+/// (the answer is still waited for), at the deadline, and when nobody waits any more because this future is
+/// dropped.
 ///
 /// # Errors
 /// `DeadlineExceeded`.

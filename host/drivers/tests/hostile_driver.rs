@@ -1,6 +1,6 @@
-//! A driver that answers what is not so. Nothing of it is believed: the call fails, and its error names the driver, the
-//! method and the rule that was broken. What a driver does to the connection, to its process and to the host's threads
-//! is in `carriers/hostile.rs`.
+//! A driver that answers what is not so. Nothing of it is believed: the call fails, and its error names the
+//! driver, the method and the rule that was broken. What a driver does to the connection, to its process and
+//! to the host's threads is in `carriers/hostile.rs`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

@@ -1,8 +1,8 @@
 //! Destinations and backup URLs, as users write them.
 //!
 //! A destination is `vfs:///dir/`, `s3://bucket@region/path/` or `s3://bucket/path/`; a backup is
-//! `<destination>?backup=<backup>&volume=<volume>`. Both are printed as they were given. Error texts are those of convoy 0.5
-//! where it had one.
+//! `<destination>?backup=<backup>&volume=<volume>`. Both are printed as they were given. Error texts are those
+//! of convoy 0.5 where it had one.
 
 use percent_encoding::percent_decode_str;
 use std::borrow::Cow;
@@ -223,8 +223,9 @@ impl fmt::Display for BackupUrl {
 impl FromStr for BackupUrl {
     type Err = DestinationError;
 
-    /// Between the two parameters stands `&`, `\u0026` (as JSON escapes it) or `u0026` (as a shell leaves that). The same
-    /// letters inside a name or a path are left alone: names have no `=`, so where the second parameter begins is not in doubt.
+    /// Between the two parameters stands `&`, `\u0026` (as JSON escapes it) or `u0026` (as a shell leaves
+    /// that). The same letters inside a name or a path are left alone: names have no `=`, so where the second
+    /// parameter begins is not in doubt.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let part =
             |key| text.split_once(key).map_or("", |(_, rest)| rest.split(['&', '\\']).next().unwrap_or(""));

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 /// A failed call to an object store.
 ///
-/// Two texts are those of convoy 0.5, which scripts compare: [`StoreError::NotFound`] and [`StoreError::NoDirectory`].
+/// Two texts are those of convoy 0.5, which scripts compare: [`StoreError::NotFound`] and
+/// [`StoreError::NoDirectory`].
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// There is no such object.

@@ -12,8 +12,8 @@ use tokio::time::Instant;
 use crate::error::StoreError;
 use crate::store::{ByteStream, Depth, ObjectInfo, ObjectStore, Page, PutOutcome};
 
-/// What is smaller goes ahead of the queue, though it counts: records, and above all the renewals of locks, which must
-/// not wait behind minutes of data.
+/// What is smaller goes ahead of the queue, though it counts: records, and above all the renewals of locks,
+/// which must not wait behind minutes of data.
 const SMALL: usize = 64 << 10;
 
 /// One direction: when the bytes granted so far will have passed at the rate.

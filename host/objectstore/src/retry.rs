@@ -36,7 +36,8 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// The wait after so many failed attempts: between half and all of the doubled wait, so that clients do not march in step.
+    /// The wait after so many failed attempts: between half and all of the doubled wait, so that clients do
+    /// not march in step.
     fn wait(&self, failed: u32) -> Duration {
         let full =
             self.first_wait.saturating_mul(1u32.checked_shl(failed.saturating_sub(1)).unwrap_or(u32::MAX));
@@ -44,7 +45,8 @@ impl RetryPolicy {
     }
 }
 
-/// A store that repeats failed calls. Streams cannot be read twice: [`ObjectStore::put_stream`] is passed on as it is.
+/// A store that repeats failed calls. Streams cannot be read twice: [`ObjectStore::put_stream`] is passed on
+/// as it is.
 #[derive(Debug)]
 pub struct RetryStore<S> {
     inner: S,
@@ -57,7 +59,8 @@ impl<S: ObjectStore> RetryStore<S> {
         Self { inner, policy }
     }
 
-    /// Calls until it succeeds, fails for good, or was tried often enough. Gives the number of failures on the way as well.
+    /// Calls until it succeeds, fails for good, or was tried often enough. Gives the number of failures on the
+    /// way as well.
     async fn retry<T, F, Fut>(&self, op: &'static str, key: &str, call: F) -> Result<(T, u32), StoreError>
     where
         F: Fn() -> Fut,

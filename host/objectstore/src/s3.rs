@@ -1,8 +1,9 @@
 //! A store in a bucket: `s3://bucket@region/path/`, at AWS or whoever speaks the same protocol.
 //!
-//! Credentials and region come by the standard chain (environment, files, web identity, instance). A custom endpoint means path-style
-//! addressing, as in convoy 0.5. Proxies come from the options or `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`; a further certificate authority from
-//! the options or `AWS_CA_BUNDLE`. Nothing is set up before a store is opened, and nothing is global.
+//! Credentials and region come by the standard chain (environment, files, web identity, instance). A custom
+//! endpoint means path-style addressing, as in convoy 0.5. Proxies come from the options or `HTTPS_PROXY`,
+//! `HTTP_PROXY` and `NO_PROXY`; a further certificate authority from the options or `AWS_CA_BUNDLE`. Nothing
+//! is set up before a store is opened, and nothing is global.
 
 mod answers;
 mod client;
@@ -38,7 +39,8 @@ pub struct S3Options {
     pub path_style: Option<bool>,
     /// A file of PEM certificates to trust beside the system's.
     pub ca_bundle: Option<PathBuf>,
-    /// The profile whose credentials are used; `None` for the standard chain, or `default` of `credentials_file`.
+    /// The profile whose credentials are used; `None` for the standard chain, or `default` of
+    /// `credentials_file`.
     pub profile: Option<String>,
     /// A file of credentials in the place of `~/.aws/credentials`.
     pub credentials_file: Option<PathBuf>,
@@ -84,7 +86,8 @@ pub struct S3Store {
 const DELETE_MAX: usize = 1000;
 
 impl S3Store {
-    /// Opens a store. Makes no request to it: whether bucket and credentials are right is told by the first call.
+    /// Opens a store. Makes no request to it: whether bucket and credentials are right is told by the first
+    /// call.
     ///
     /// # Errors
     /// [`StoreError::Config`] if there is no region, or the certificates cannot be read.
@@ -103,8 +106,8 @@ impl S3Store {
         format!("{}{key}", self.prefix)
     }
 
-    /// The checksum a body is sent with to servers that may not know the newer ones, which the SDK sends to AWS: buckets with
-    /// Object Lock take nothing without.
+    /// The checksum a body is sent with to servers that may not know the newer ones, which the SDK sends to
+    /// AWS: buckets with Object Lock take nothing without.
     async fn content_md5(&self, data: &Bytes) -> Option<String> {
         self.server.as_ref()?;
         let data = data.clone();
@@ -119,8 +122,8 @@ impl S3Store {
         said.into_error(op, key, &self.bucket, &destination, self.server.as_deref())
     }
 
-    /// Reads a body to its end, which may be after `limit` bytes at most: a server may say one length and send another, or
-    /// none and never end.
+    /// Reads a body to its end, which may be after `limit` bytes at most: a server may say one length and send
+    /// another, or none and never end.
     async fn collect(&self, key: &str, mut body: SdkStream, limit: u64) -> Result<Bytes, StoreError> {
         let most = usize::try_from(limit).unwrap_or(usize::MAX);
         let mut data = BytesMut::new();
@@ -234,7 +237,8 @@ impl ObjectStore for S3Store {
             .body(data.into())
             .set_content_md5(md5)
             .if_none_match("*");
-        // A repetition may find what an attempt has made whose answer was lost: only who repeats knows of that.
+        // A repetition may find what an attempt has made whose answer was lost: only who repeats knows of
+        // that.
         let once = aws_sdk_s3::config::Config::builder().retry_config(RetryConfig::disabled());
         match put.customize().config_override(once).send().await {
             Ok(_) => Ok(PutOutcome::Created),
@@ -329,7 +333,8 @@ impl ObjectStore for S3Store {
             |key: Option<&str>| key.and_then(|key| key.strip_prefix(self.prefix.as_str())).map(str::to_owned);
         let mut found = Page::default();
         for object in answer.contents() {
-            // Some tools mark directories by empty objects, and what breaks the rules for keys is not convoy's.
+            // Some tools mark directories by empty objects, and what breaks the rules for keys is not
+            // convoy's.
             if let Some(key) = ours(object.key()).filter(|key| check_key(key).is_ok()) {
                 found.objects.push(ObjectInfo {
                     key,

@@ -56,23 +56,27 @@ pub type ByteStream = BoxStream<'static, Result<Bytes, StoreError>>;
 /// A place for named, immutable-in-effect byte strings.
 ///
 /// Keys are `/`-separated paths without empty, `.` or `..` parts and without parts that begin with `.`.
-/// A write is atomic and durable: when it has returned, the whole object is safe; before, readers see the old one or none.
-/// A read returns exactly what was asked for, or an error. All calls may be made at the same time from many tasks.
+/// A write is atomic and durable: when it has returned, the whole object is safe; before, readers see the old
+/// one or none. A read returns exactly what was asked for, or an error. All calls may be made at the same time
+/// from many tasks.
 #[async_trait]
 pub trait ObjectStore: Send + Sync + Debug {
     /// Writes an object, in the place of one of that name.
     ///
     /// # Errors
-    /// Whatever the store says; the old object is then unchanged, or (network stores, after a time-out) replaced.
+    /// Whatever the store says; the old object is then unchanged, or (network stores, after a time-out)
+    /// replaced.
     async fn put(&self, key: &str, data: Bytes) -> Result<(), StoreError>;
 
-    /// Writes an object unless there is one of that name. Of many callers one is told [`PutOutcome::Created`].
+    /// Writes an object unless there is one of that name. Of many callers one is told
+    /// [`PutOutcome::Created`].
     ///
     /// # Errors
     /// As [`ObjectStore::put`].
     async fn put_if_absent(&self, key: &str, data: Bytes) -> Result<PutOutcome, StoreError>;
 
-    /// Writes an object of unknown size, holding no more of it in memory than a part. Gives its size in bytes.
+    /// Writes an object of unknown size, holding no more of it in memory than a part. Gives its size in
+    /// bytes.
     ///
     /// # Errors
     /// As [`ObjectStore::put`], and the stream's own; nothing is left then.
@@ -115,13 +119,14 @@ pub trait ObjectStore: Send + Sync + Debug {
     async fn sweep(&self, dir: &str, older_than: Duration) -> Result<u64, StoreError>;
 }
 
-/// What [`list_all`] gives at most, objects and directories together. Larger listings are read with [`Pages`].
+/// What [`list_all`] gives at most, objects and directories together. Larger listings are read with
+/// [`Pages`].
 pub const LIST_MAX: usize = 100_000;
 /// So many pages in a row may be empty: a server that passes over what was deleted sends some.
 const EMPTY_PAGES: u32 = 200;
 
-/// The pages of a listing, one after the other. A listing that goes in a circle, or that goes on without an entry, ends
-/// with an error.
+/// The pages of a listing, one after the other. A listing that goes in a circle, or that goes on without an
+/// entry, ends with an error.
 #[derive(Debug)]
 pub struct Pages<'a> {
     store: &'a dyn ObjectStore,

@@ -1,5 +1,6 @@
-//! Somebody who can write to a directory of backups puts links, FIFOs and devices into it: nothing outside is read, written or
-//! deleted, nothing hangs, and what is in order goes on working. Everything with `openat2` and without.
+//! Somebody who can write to a directory of backups puts links, FIFOs and devices into it: nothing outside is
+//! read, written or deleted, nothing hangs, and what is in order goes on working. Everything with `openat2`
+//! and without.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

@@ -1,4 +1,5 @@
-//! A hostile S3 server cannot spend memory, nor time without end: one of our own answers each request with what somebody thought of.
+//! A hostile S3 server cannot spend memory, nor time without end: one of our own answers each request with
+//! what somebody thought of.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

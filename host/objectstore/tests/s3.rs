@@ -203,8 +203,8 @@ async fn a_server_that_asks_for_patience_gets_it() {
     assert!(refused.load(Ordering::SeqCst) > 10);
 }
 
-/// Stands before a server as one does whose buckets have Object Lock, and whose API is below a path: it takes no object without a
-/// checksum that every server knows. Counts what it took.
+/// Stands before a server as one does whose buckets have Object Lock, and whose API is below a path: it takes
+/// no object without a checksum that every server knows. Counts what it took.
 fn locked(behind: u16) -> (u16, Arc<AtomicU32>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();

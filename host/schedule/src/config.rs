@@ -1,4 +1,5 @@
-//! `[[schedule]]` and `[scheduling]` of the configuration file, as users write them. [`crate::Schedule`] checks them.
+//! `[[schedule]]` and `[scheduling]` of the configuration file, as users write them. [`crate::Schedule`]
+//! checks them.
 
 use convoy_driver_sdk::protocol::SourceKind;
 use serde::{Deserialize, Serialize};
@@ -14,8 +15,8 @@ pub struct ScheduleConfig {
     pub name: String,
     /// When: five fields (minute, hour, day of month, month, day of week), or `@daily` and the like.
     pub cron: String,
-    /// The time zone of `cron` and of the days, weeks and months of `keep`, like `Europe/Berlin`; the machine's own
-    /// unless said.
+    /// The time zone of `cron` and of the days, weeks and months of `keep`, like `Europe/Berlin`; the
+    /// machine's own unless said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timezone: Option<String>,
     /// Of which volumes, by patterns with `*`, `?` and `[...]`.
@@ -35,7 +36,8 @@ pub struct ScheduleConfig {
     /// A custom S3 endpoint of the destination.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
-    /// Whether backups are of the files or of the blocks: `tree` or `block`; what the driver hands over unasked unless said.
+    /// Whether backups are of the files or of the blocks: `tree` or `block`; what the driver hands over
+    /// unasked unless said.
     #[serde(rename = "as", default, skip_serializing_if = "Option::is_none")]
     pub source: Option<SourceKind>,
     /// The file with the key to encrypt with.
@@ -48,7 +50,8 @@ pub struct ScheduleConfig {
     /// is unless said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encryption: Option<Encryption>,
-    /// What is kept: of snapshots for `kind = "snapshot"`, of backups for `kind = "backup"`; everything unless said.
+    /// What is kept: of snapshots for `kind = "snapshot"`, of backups for `kind = "backup"`; everything unless
+    /// said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep: Option<KeepConfig>,
     /// With `kind = "backup"`: what is kept of the snapshots that were made for it; the last one unless said.

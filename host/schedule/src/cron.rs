@@ -22,8 +22,8 @@ pub struct InvalidCron {
 
 /// Points in time by the clock on the wall.
 ///
-/// Where the clock is set forward, a time that it leaves out is made up for just after; where it is set back, a time
-/// that comes twice counts once, unless the expression means every hour or minute.
+/// Where the clock is set forward, a time that it leaves out is made up for just after; where it is set back,
+/// a time that comes twice counts once, unless the expression means every hour or minute.
 #[derive(Debug, Clone)]
 pub struct Cron {
     text: String,

@@ -1,4 +1,5 @@
-//! What has to run now: on time, after a jitter, made good once after a long sleep, and again when it was cut off.
+//! What has to run now: on time, after a jitter, made good once after a long sleep, and again when it was cut
+//! off.
 
 use crate::cron::Cron;
 use crate::record::{ATTEMPTS, RunRecord};
@@ -8,7 +9,8 @@ use std::time::Duration;
 /// A run that begins this much later than it should, in seconds, was missed: the daemon was not there.
 const LATE: i64 = 300;
 
-/// A record of a run that is further ahead than this, in seconds, was written while the clock was wrong, however seldom the schedule runs.
+/// A record of a run that is further ahead than this, in seconds, was written while the clock was wrong,
+/// however seldom the schedule runs.
 const AHEAD: i64 = 86_400;
 
 /// When a schedule runs.
@@ -67,8 +69,8 @@ impl Timing {
             };
         }
         let next = self.cron.next_after(record.last);
-        // Set back by a little, the clock reaches the last run again and nothing runs twice. By more, waiting for that would leave out
-        // more than what runs twice costs.
+        // Set back by a little, the clock reaches the last run again and nothing runs twice. By more, waiting
+        // for that would leave out more than what runs twice costs.
         let apart = next.map_or(AHEAD, |next| next.unix() - record.last.unix());
         if record.last.unix().saturating_sub(now.unix()) > AHEAD.min(apart / 2) {
             return Decision::Rebase;
@@ -106,7 +108,8 @@ impl Timing {
         self.cron.next_after(time).map(|at| self.begins(at, record))
     }
 
-    /// When the run for a moment begins: each volume has a delay of its own, the same whenever it is asked for.
+    /// When the run for a moment begins: each volume has a delay of its own, the same whenever it is asked
+    /// for.
     fn begins(&self, at: Timestamp, record: &RunRecord) -> Timestamp {
         let seconds = self.jitter.as_secs();
         if seconds == 0 {

@@ -1,6 +1,7 @@
 //! The names of snapshots that schedules make: `SCHEDULE-VOLUME-20261125t030000z`.
 //!
-//! A name says which schedule made a snapshot of what and for which moment, also in a store that has outlived its host.
+//! A name says which schedule made a snapshot of what and for which moment, also in a store that has outlived
+//! its host.
 
 use convoy_driver_sdk::Timestamp;
 use convoy_driver_sdk::name::MAX_NAME_BYTES;
@@ -20,7 +21,8 @@ pub fn snapshot_name(schedule: &str, volume: &str, at: Timestamp) -> String {
 
 /// The first name that is not taken: that of the moment, or else of a second later, and so on.
 ///
-/// A name can be taken when the clock was wrong: what was made while it showed this moment before is not what is there now.
+/// A name can be taken when the clock was wrong: what was made while it showed this moment before is not what
+/// is there now.
 pub fn free_name(schedule: &str, volume: &str, at: Timestamp, taken: impl Fn(&str) -> bool) -> String {
     let mut at = at;
     loop {

@@ -19,7 +19,8 @@ pub struct RunRecord {
     pub schedule: String,
     /// The volume.
     pub volume: String,
-    /// Every moment of the schedule up to this one has been dealt with. At first, when the volume was first seen.
+    /// Every moment of the schedule up to this one has been dealt with. At first, when the volume was first
+    /// seen.
     pub last: Timestamp,
     /// What runs, or was cut off.
     #[serde(default, skip_serializing_if = "Option::is_none")]

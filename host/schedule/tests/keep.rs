@@ -13,8 +13,8 @@ fn zoned(at: Timestamp, zone: &TimeZone) -> jiff::ZonedDateTime {
     jiff::Timestamp::from_second(at.unix()).unwrap().to_zoned_datetime(zone.clone())
 }
 
-/// One rule by its words: of each part of time that has one the newest, of the newest so many parts; the oldest of all
-/// too while there are fewer parts.
+/// One rule by its words: of each part of time that has one the newest, of the newest so many parts; the
+/// oldest of all too while there are fewer parts.
 fn model(times: &[Timestamp], count: Count, part: impl Fn(Timestamp) -> String) -> BTreeSet<Timestamp> {
     let count = match count {
         Count::Some(count) => count as usize,
@@ -87,7 +87,8 @@ proptest! {
         prop_assert_eq!(plan.keep.first().map(|kept| kept.id), times.last().copied());
     }
 
-    /// Whatever is protected stays, and what the schedule did not make, or a wrong clock dated, changes nothing for the rest.
+    /// Whatever is protected stays, and what the schedule did not make, or a wrong clock dated, changes
+    /// nothing for the rest.
     #[test]
     fn protection_holds_and_strangers_do_not_count(
         times in times(), choices in prop::collection::vec(0u8..6, 60), keep in 1u32..4,

@@ -1,4 +1,5 @@
-//! Docker's volume plugin protocol. An error is `{"Err": "..."}`, and the status 200 as in 0.5, but for Podman.
+//! Docker's volume plugin protocol. An error is `{"Err": "..."}`, and the status 200 as in 0.5, but for
+//! Podman.
 
 use super::answer::{ErrorLabel, MAX_BODY_BYTES, text};
 use super::{App, front, view};
@@ -20,8 +21,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// What an engine that speaks the plugin protocol names in `Accept`; to others the answers are those of 0.5. Podman
-/// names it in `Content-Type`.
+/// What an engine that speaks the plugin protocol names in `Accept`; to others the answers are those of 0.5.
+/// Podman names it in `Content-Type`.
 const PLUGIN_PROTOCOL: &str = "application/vnd.docker.plugins";
 
 pub(super) fn routes() -> Router<App> {
@@ -38,8 +39,8 @@ pub(super) fn routes() -> Router<App> {
         .layer(axum::middleware::from_fn(with_status))
 }
 
-/// Podman looks for errors only behind another status than 200, and would run a container without its volume. It is
-/// known by the type of its bodies: Docker's have none.
+/// Podman looks for errors only behind another status than 200, and would run a container without its volume.
+/// It is known by the type of its bodies: Docker's have none.
 async fn with_status(request: Request, next: Next) -> Response {
     let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     let podman = kind.is_some_and(|kind| kind.starts_with(PLUGIN_PROTOCOL));

@@ -7,8 +7,8 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use convoy_client::types::Health;
 
-/// 200 while the daemon can do something for somebody: also when a driver has failed, which a restart of the daemon
-/// does not repair. 503 when none can be used, and when it stops.
+/// 200 while the daemon can do something for somebody: also when a driver has failed, which a restart of the
+/// daemon does not repair. 503 when none can be used, and when it stops.
 pub(super) async fn healthz(State(app): State<App>) -> Result<Response, Failure> {
     let (usable, health) = of(&app);
     let status = if usable { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };

@@ -35,8 +35,8 @@ pub(super) fn is_asked(request: &Request) -> bool {
 /// Runs work as a job and answers with its result, to a client that asked for progress line by line. That it
 /// failed is told.
 ///
-/// The work goes on to its end without the client, unless that one asked for progress: then closing the connection
-/// cancels it.
+/// The work goes on to its end without the client, unless that one asked for progress: then closing the
+/// connection cancels it.
 pub(super) async fn respond<F>(
     app: &App,
     lines: bool,
@@ -139,7 +139,8 @@ impl Watched {
                         hint: failure.hint,
                     }),
                 };
-                // How it ended counts too: short work would else have no progress at all, and long work not its totals.
+                // How it ended counts too: short work would else have no progress at all, and long work not
+                // its totals.
                 let progress = self.progress.borrow_and_update();
                 if progress.has_changed() {
                     return (line(&StreamLine::Progress(progress.clone())), Next::Last(line(&last)));

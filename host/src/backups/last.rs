@@ -1,7 +1,8 @@
-//! The last backup of each volume at each destination: how old it is, and which snapshot the next one builds on.
+//! The last backup of each volume at each destination: how old it is, and which snapshot the next one builds
+//! on.
 //!
-//! A file per volume in `<root>/backups/`. It is a copy of what the stores say and may be lost: then the age of backups is
-//! not known until the next one, and retention asks the store.
+//! A file per volume in `<root>/backups/`. It is a copy of what the stores say and may be lost: then the age
+//! of backups is not known until the next one, and retention asks the store.
 
 use crate::volumes::locks::unpoisoned;
 use convoy_driver_sdk::{Name, Timestamp, atomic};

@@ -1,8 +1,9 @@
 //! The memory that backups, restores, checks and prunes share.
 //!
-//! Each gets a share before it begins and gives it back at its end, so that what all of them use together is bounded however many are
-//! asked for at once. Who comes when there is none left waits, in order. Work whose storage hangs keeps what it holds, and nobody can wait
-//! for its end: its share is lent to others, so that in such times as much again may be in use.
+//! Each gets a share before it begins and gives it back at its end, so that what all of them use together is
+//! bounded however many are asked for at once. Who comes when there is none left waits, in order. Work whose
+//! storage hangs keeps what it holds, and nobody can wait for its end: its share is lent to others, so that in
+//! such times as much again may be in use.
 
 #![allow(unsafe_code, reason = "the C library's allocator is tuned by calls that libc alone has")]
 
@@ -62,9 +63,9 @@ impl Share {
     }
 }
 
-/// Has the allocator take large buffers from the kernel and return them when they are freed. glibc otherwise learns from the first of them to keep
-/// such sizes in its arenas, of which there are several for each core: 100 MiB stayed with an idle daemon after six backups at once, and
-/// came on top of what the next ones used.
+/// Has the allocator take large buffers from the kernel and return them when they are freed. glibc otherwise
+/// learns from the first of them to keep such sizes in its arenas, of which there are several for each core:
+/// 100 MiB stayed with an idle daemon after six backups at once, and came on top of what the next ones used.
 fn return_large_buffers() {
     // SAFETY: it changes parameters of the allocator alone, at any time.
     #[cfg(target_env = "gnu")]
@@ -138,8 +139,8 @@ impl Memory {
     }
 }
 
-/// What to take beside the least share when so much is free beside it: five eighths of all, and no more than leaves another a
-/// share; everything where there is none for another.
+/// What to take beside the least share when so much is free beside it: five eighths of all, and no more than
+/// leaves another a share; everything where there is none for another.
 fn beyond_least(free: u32) -> u32 {
     let five_eighths = u32::try_from((u64::from(free) + u64::from(LEAST)) * 5 / 8).unwrap_or(u32::MAX);
     match free.checked_sub(LEAST) {

@@ -1,6 +1,7 @@
 //! A place without backups, where backups were to be looked at: most likely somebody mistyped it.
 //!
-//! What the first backup makes stays when the last one is deleted. So a place where nothing is was never a destination.
+//! What the first backup makes stays when the last one is deleted. So a place where nothing is was never a
+//! destination.
 
 use super::settings::Destinations;
 use super::store::Store;
@@ -44,7 +45,8 @@ impl Destinations {
         Err(Error::Backup { kind: ErrorKind::NotFound, message: message.clone(), hint: Some(hint) })
     }
 
-    /// A destination that was probably meant: one beside it with a similar name, the one it is in, or one in it.
+    /// A destination that was probably meant: one beside it with a similar name, the one it is in, or one in
+    /// it.
     async fn near(&self, engine: &Engine, wrong: &Destination, endpoint: &str) -> Option<Destination> {
         let mut places = Vec::new();
         if let Some((parent, name)) = wrong.parent() {

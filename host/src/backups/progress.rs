@@ -9,8 +9,8 @@ use std::time::Duration;
 /// How often the counters are read.
 const PERIOD: Duration = Duration::from_millis(200);
 
-/// Runs work of the engine with its share of memory, which is lent when it stalls, and tells the job how far it is. `phase` names the
-/// moving of data.
+/// Runs work of the engine with its share of memory, which is lent when it stalls, and tells the job how far
+/// it is. `phase` names the moving of data.
 pub(super) async fn watched<T>(
     job: &Running,
     share: &Share,

@@ -21,7 +21,8 @@ use convoy_objectstore::BackupUrl;
 use std::sync::Arc;
 
 impl Backups {
-    /// Makes a volume and fills it. It is not seen as a volume before it is whole; when anything fails, nothing is left.
+    /// Makes a volume and fills it. It is not seen as a volume before it is whole; when anything fails,
+    /// nothing is left.
     pub(super) async fn restore(
         &self,
         name: &Name,
@@ -113,8 +114,8 @@ impl Backups {
         }
     }
 
-    /// The driver to restore with: the one that was named; else the one the backup was made with, the default one, or
-    /// any other that takes this kind of data.
+    /// The driver to restore with: the one that was named; else the one the backup was made with, the default
+    /// one, or any other that takes this kind of data.
     fn driver_for(&self, info: &BackupInfo, named: &str) -> Result<&Arc<ManagedDriver>> {
         let (needed, what) = match info.kind {
             BackupKind::Tree => (Capability::RestoreTree, "restoring a directory tree"),

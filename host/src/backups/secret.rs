@@ -1,6 +1,7 @@
 //! What opens encrypted backups: a key file or a passphrase, each read from a file on this host.
 //!
-//! Only the places of secrets are in requests, settings and logs; their contents go from the file to the engine.
+//! Only the places of secrets are in requests, settings and logs; their contents go from the file to the
+//! engine.
 
 use super::settings::DestinationSettings;
 use crate::volumes::error::{Error, Result};

@@ -121,7 +121,8 @@ impl Store {
         })
     }
 
-    /// The level of zstd for new backups: the one that was asked for, else that of the settings, else the engine's.
+    /// The level of zstd for new backups: the one that was asked for, else that of the settings, else the
+    /// engine's.
     pub(super) fn level(&self, asked: Option<u8>) -> Result<Option<i32>> {
         match asked.or(self.settings.compression) {
             None => Ok(BackupOptions::default().level),

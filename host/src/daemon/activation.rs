@@ -1,5 +1,5 @@
-//! Sockets that systemd made and hands over (`LISTEN_FDS`, see sd_listen_fds(3)): clients that come while the daemon
-//! restarts wait instead of failing.
+//! Sockets that systemd made and hands over (`LISTEN_FDS`, see sd_listen_fds(3)): clients that come while the
+//! daemon restarts wait instead of failing.
 
 #![allow(unsafe_code, reason = "systemd hands sockets over as numbers")]
 
@@ -27,7 +27,8 @@ pub struct ActivationSockets {
     pub docker: Option<UnixListener>,
 }
 
-/// Takes over the sockets that are meant for this process. To be called once, before other threads are started.
+/// Takes over the sockets that are meant for this process. To be called once, before other threads are
+/// started.
 ///
 /// # Errors
 /// [`SocketError::Handed`] when what was handed over is no listening unix socket, or is there twice.
@@ -41,8 +42,8 @@ pub fn take() -> Result<ActivationSockets, SocketError> {
     );
     let mut handed = ActivationSockets::default();
     for (descriptor, name) in (FIRST..).zip(names) {
-        // SAFETY: the environment says that these descriptors were opened for this very process, which has not
-        // touched them; this function is called once.
+        // SAFETY: the environment says that these descriptors were opened for this very process, which has
+        // not touched them; this function is called once.
         let descriptor = unsafe { OwnedFd::from_raw_fd(descriptor) };
         let listener =
             listener(descriptor).map_err(|why| SocketError::ActivationSockets { name: name.clone(), why })?;

@@ -1,12 +1,12 @@
-//! The daemon's settings: flags over environment variables over `convoy.toml` over what `convoy.cfg` kept of an earlier
-//! start over defaults.
+//! The daemon's settings: flags over environment variables over `convoy.toml` over what `convoy.cfg` kept of
+//! an earlier start over defaults.
 //!
-//! `convoy.cfg` has the form of convoy 0.5, byte for byte. What is saved there holds where nobody says anything. Where a
-//! flag says something else, the start is refused, since either could be the mistake. `convoy.toml` is edited on
-//! purpose: what it says holds, and the difference is logged.
+//! `convoy.cfg` has the form of convoy 0.5, byte for byte. What is saved there holds where nobody says
+//! anything. Where a flag says something else, the start is refused, since either could be the mistake.
+//! `convoy.toml` is edited on purpose: what it says holds, and the difference is logged.
 //!
-//! - [`file`]: `convoy.toml`; [`setting`]: where a value comes from; [`live`]: settings that change while the daemon
-//!   runs; `check`: `convoy config check`.
+//! - [`file`]: `convoy.toml`; [`setting`]: where a value comes from; [`live`]: settings that change while the
+//!   daemon runs; `check`: `convoy config check`.
 
 pub mod file;
 pub mod live;
@@ -168,8 +168,8 @@ pub enum ConfigError {
 /// How much is logged, when nobody says.
 const LOG_LEVEL: &str = "info";
 
-/// How long running work may take to end when the daemon stops, when nobody says: less than the 90 s after which
-/// systemd kills.
+/// How long running work may take to end when the daemon stops, when nobody says: less than the 90 s after
+/// which systemd kills.
 const STOP_TIMEOUT: &str = "45s";
 
 /// What becomes of a volume's data when Docker removes the volume.

@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long drivers are waited for until they are open. Docker waits half a minute for a plugin that is not there yet.
+/// How long drivers are waited for until they are open. Docker waits half a minute for a plugin that is not
+/// there yet.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The driver of a daemon that was given none. It is compiled in.
@@ -47,8 +48,8 @@ pub enum DriversError {
     None(String),
 }
 
-/// Loads and opens the drivers of a configuration. One that fails is there with the reason, unless all do; one that takes its
-/// time goes on being opened.
+/// Loads and opens the drivers of a configuration. One that fails is there with the reason, unless all do; one
+/// that takes its time goes on being opened.
 ///
 /// # Errors
 /// [`DriversError`].
@@ -89,7 +90,8 @@ pub async fn open(root: &Path, config: &Config) -> Result<DriverSet, DriversErro
             }
         }
     }
-    // Storage that does not answer is waited for by a daemon that runs: it can say so, and knows what is mounted.
+    // Storage that does not answer is waited for by a daemon that runs: it can say so, and knows what is
+    // mounted.
     let hopeless = |failure: DriverError| failure.kind != ErrorKind::DeadlineExceeded;
     if backends.iter().all(|driver| driver.failure().is_some_and(hopeless)) {
         return Err(DriversError::None(reasons));

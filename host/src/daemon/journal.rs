@@ -1,4 +1,5 @@
-//! Lines of the log as journald files them: the level as `<4>` in front, and no time, which the journal has itself.
+//! Lines of the log as journald files them: the level as `<4>` in front, and no time, which the journal has
+//! itself.
 
 use std::fmt;
 use std::os::unix::fs::MetadataExt;

@@ -47,8 +47,8 @@ fn filter(level: &str) -> EnvFilter {
 /// The forms of the log.
 pub const FORMATS: [&str; 4] = ["auto", "text", "json", "journal"];
 
-/// Sets the log up, to standard output or to the end of a file. Without a form, or with `auto`, it is that of journald
-/// where standard output is journald's.
+/// Sets the log up, to standard output or to the end of a file. Without a form, or with `auto`, it is that of
+/// journald where standard output is journald's.
 ///
 /// # Errors
 /// [`LogError`].

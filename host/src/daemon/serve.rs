@@ -161,7 +161,8 @@ fn serve_at(
     Ok(tokio::spawn(listen::answer(listener, name, limits, service, stopping.clone())))
 }
 
-/// Reads what the drivers have, and brings the mount ledger in line with it. A slow driver keeps no other waiting.
+/// Reads what the drivers have, and brings the mount ledger in line with it. A slow driver keeps no other
+/// waiting.
 async fn load(volumes: &Volumes, root: &Path, first: bool) {
     let call = RequestContext::new("start");
     let load_one = async |driver: &Arc<ManagedDriver>| {

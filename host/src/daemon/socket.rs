@@ -120,7 +120,8 @@ fn made(path: &Path, group: Option<&str>) -> Result<(UnixListener, Option<Socket
     listen(path, group).map(|(listener, socket)| (listener, Some(socket)))
 }
 
-/// Listens at a path. Only root may connect, and the members of `group`: whoever may has root's power over volumes.
+/// Listens at a path. Only root may connect, and the members of `group`: whoever may has root's power over
+/// volumes.
 ///
 /// Changes the process's umask for a moment: to be called before there are other threads.
 ///
@@ -154,7 +155,8 @@ pub fn listen(path: &Path, group: Option<&str>) -> Result<(UnixListener, Socket)
             Err(error) => return Err(failed(error)),
         },
     }
-    // The socket is made with the mode that it keeps: to change it by its path afterwards could change something else.
+    // The socket is made with the mode that it keeps: to change it by its path afterwards could change
+    // something else.
     let mask = if group.is_some() { 0o117 } else { 0o177 };
     let before = rustix::process::umask(Mode::from_raw_mode(mask));
     let bound = UnixListener::bind(path);

@@ -11,7 +11,8 @@ use std::time::{Duration, SystemTime};
 /// How long a destination may take to answer.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Names no volume: asking for its backups shows whether a destination can be used, and costs next to nothing.
+/// Names no volume: asking for its backups shows whether a destination can be used, and costs next to
+/// nothing.
 const NOBODY: &str = "convoy-doctor";
 
 /// Beyond this S3 refuses requests, in seconds.

@@ -152,7 +152,8 @@ impl Docker {
         Ok(CommandExit { code: exit_code.unwrap_or(-1), output })
     }
 
-    /// Reads what a command prints: frames of 8 bytes, the length in the last four, and as many bytes as that.
+    /// Reads what a command prints: frames of 8 bytes, the length in the last four, and as many bytes as
+    /// that.
     async fn frames(&self, response: Response<Incoming>) -> Result<super::hooks::Tail, DockerError> {
         let mut body = response.into_body();
         let mut pending = BytesMut::new();

@@ -218,7 +218,8 @@ async fn read(from: Option<impl AsyncRead + Unpin>, output: &std::sync::Mutex<Ta
     }
 }
 
-/// A process group that is killed when this is dropped: after the end of its leader only what that left running.
+/// A process group that is killed when this is dropped: after the end of its leader only what that left
+/// running.
 struct Group(Option<u32>);
 
 impl Drop for Group {

@@ -1,7 +1,7 @@
 //! One run of one schedule for one volume: hooks, snapshot, backup, retention.
 //!
-//! The record is written before anything is done and names the snapshot that is about to be made. A run that was cut
-//! off is repeated with the same names, so that it finds and uses what it made before.
+//! The record is written before anything is done and names the snapshot that is about to be made. A run that
+//! was cut off is repeated with the same names, so that it finds and uses what it made before.
 
 use super::notify::{self, Report};
 use super::{Inner, Plan, UnderWay, hooks};

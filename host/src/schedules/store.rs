@@ -1,5 +1,5 @@
-//! The records of schedules on disk: `<root>/schedules/<schedule>/<volume>.json`, and since when a schedule exists in
-//! `<root>/schedules/<schedule>.json`.
+//! The records of schedules on disk: `<root>/schedules/<schedule>/<volume>.json`, and since when a schedule
+//! exists in `<root>/schedules/<schedule>.json`.
 
 use convoy_driver_sdk::{Timestamp, atomic};
 use convoy_schedule::record::{RunRecord, VERSION};

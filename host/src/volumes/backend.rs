@@ -18,11 +18,12 @@ use std::sync::{Mutex, RwLock};
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// How long whoever wants something changed waits for a driver that is being opened: it may have a crash to clear up. Docker
-/// waits two minutes.
+/// How long whoever wants something changed waits for a driver that is being opened: it may have a crash to
+/// clear up. Docker waits two minutes.
 const OPENING: Duration = Duration::from_secs(60);
 
-/// How long a call may take while the driver answers nothing else. Whoever asks is not to wait for minutes to be told so.
+/// How long a call may take while the driver answers nothing else. Whoever asks is not to wait for minutes to
+/// be told so.
 const SILENT: Duration = Duration::from_secs(10);
 
 /// A driver of the daemon.
@@ -78,8 +79,8 @@ impl ManagedDriver {
         }
     }
 
-    /// Opens it; after a failure this may be tried again. One that takes longer goes on being opened, and is waited for
-    /// by the next who tries.
+    /// Opens it; after a failure this may be tried again. One that takes longer goes on being opened, and is
+    /// waited for by the next who tries.
     ///
     /// # Errors
     /// The driver's, which its volumes answer with from now on; `DeadlineExceeded`, likewise.
@@ -107,8 +108,8 @@ impl ManagedDriver {
     /// Asks it how its storage is.
     ///
     /// # Errors
-    /// The driver's; `DeadlineExceeded` when it does not answer within `patience`. From then on, until it answers this
-    /// or anything else, [`Self::silence`] says so.
+    /// The driver's; `DeadlineExceeded` when it does not answer within `patience`. From then on, until it
+    /// answers this or anything else, [`Self::silence`] says so.
     pub async fn probe(&self, patience: Duration) -> Result<Probed, DriverError> {
         let (handle, name) = (self.handle()?.clone(), self.name.clone());
         let probing = async move {
@@ -205,7 +206,8 @@ impl ManagedDriver {
         self.counted(request, call, None).await
     }
 
-    /// Calls the driver for what is asked again and again, by whoever watches: each call that it does not answer keeps a thread.
+    /// Calls the driver for what is asked again and again, by whoever watches: each call that it does not
+    /// answer keeps a thread.
     ///
     /// # Errors
     /// As [`Self::call`]; [`Self::silence`] at once.
@@ -234,7 +236,8 @@ impl ManagedDriver {
         self.counted(request, call, Some(turn.clone())).await
     }
 
-    /// Containers that start with the machine come at once: a driver that takes its time to open is worth waiting for.
+    /// Containers that start with the machine come at once: a driver that takes its time to open is worth
+    /// waiting for.
     async fn wait_until_open(&self, call: &RequestContext) {
         let opened = self.opened.notified();
         if self.is_opening() {

@@ -310,7 +310,8 @@ impl Error {
     /// Message and hint in one text, for those who get no more than a text.
     pub fn full_text(&self) -> String {
         match self {
-            // Known to the byte by those who read it; that a name may be too short or too long it does not say.
+            // Known to the byte by those who read it; that a name may be too short or too long it does not
+            // say.
             Self::InvalidVolumeName(name) if !has_only_letters_of_names(name) => self.to_string(),
             Self::VolumeNotFound(_)
             | Self::VolumeExists(_)

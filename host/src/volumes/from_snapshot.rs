@@ -11,8 +11,8 @@ use convoy_driver_sdk::Name;
 use convoy_driver_sdk::protocol::{Capability, CloneVolume, RevertVolume};
 
 impl Volumes {
-    /// Makes a volume whose contents are those of a snapshot, by the driver of that snapshot. It may take as long as
-    /// it takes: the call cancels it.
+    /// Makes a volume whose contents are those of a snapshot, by the driver of that snapshot. It may take as
+    /// long as it takes: the call cancels it.
     ///
     /// # Errors
     /// [`Error::SnapshotNotFound`], [`Error::AmbiguousSnapshot`], [`Error::VolumeExists`] and the like;
@@ -61,8 +61,8 @@ impl Volumes {
     /// Makes the contents of a volume those of one of its snapshots; what was written since is gone.
     ///
     /// # Errors
-    /// [`Error::SnapshotNotFound`], [`Error::AmbiguousSnapshot`]; [`Error::StillUsed`] and [`Error::BeingRead`];
-    /// [`Error::Unsupported`]; the driver's.
+    /// [`Error::SnapshotNotFound`], [`Error::AmbiguousSnapshot`]; [`Error::StillUsed`] and
+    /// [`Error::BeingRead`]; [`Error::Unsupported`]; the driver's.
     pub async fn revert(&self, snapshot: &str, volume: Option<&str>, call: &RequestContext) -> Result<Entry> {
         let (entry, _) = self.index.snapshot(snapshot, volume)?;
         let volume = entry.volume.name.clone();

@@ -172,7 +172,8 @@ impl Index {
         Listing { since, state: Arc::clone(&self.state) }
     }
 
-    /// Takes over one volume that was read while a listing was open, unless its name was taken or given up meanwhile.
+    /// Takes over one volume that was read while a listing was open, unless its name was taken or given up
+    /// meanwhile.
     pub fn add(&self, listing: &Listing, driver: &Arc<ManagedDriver>, volume: Volume) {
         let mut state = unpoisoned(self.state.write());
         if !state.volumes.contains_key(&volume.name) && !state.is_busy_since(&volume.name, listing.since) {

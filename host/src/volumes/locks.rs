@@ -100,7 +100,8 @@ impl Drop for LockGuard {
     }
 }
 
-/// What a lock protects, also after a panic: the values behind such locks are whole between any two statements.
+/// What a lock protects, also after a panic: the values behind such locks are whole between any two
+/// statements.
 pub(crate) fn unpoisoned<G>(result: std::result::Result<G, PoisonError<G>>) -> G {
     result.unwrap_or_else(PoisonError::into_inner)
 }

@@ -10,7 +10,8 @@ use convoy_driver_sdk::{DriverError, ErrorKind, Name};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long a name that is not in memory may be asked for at a driver that shares its volumes with other hosts.
+/// How long a name that is not in memory may be asked for at a driver that shares its volumes with other
+/// hosts.
 const MISS: Duration = Duration::from_secs(2);
 
 /// A volume read afresh.
@@ -31,7 +32,8 @@ impl Volumes {
         self.find_elsewhere(name, "", call).await
     }
 
-    /// As [`Self::find`], without asking a driver that is about to be asked to make the volume, and will say if it has it.
+    /// As [`Self::find`], without asking a driver that is about to be asked to make the volume, and will say
+    /// if it has it.
     pub(super) async fn find_elsewhere(
         &self,
         name: &str,
@@ -111,7 +113,8 @@ impl Volumes {
     }
 }
 
-/// Checks a text that has to name something that exists. An empty one names nothing and is looked for in vain.
+/// Checks a text that has to name something that exists. An empty one names nothing and is looked for in
+/// vain.
 ///
 /// # Errors
 /// [`Error::InvalidName`].

@@ -1,7 +1,7 @@
 //! Mounting and unmounting, counted by user.
 //!
-//! The ledger is written after the driver mounted and before it unmounts: whatever is cut off leaves at worst a
-//! volume mounted that nobody uses, which the next unmount or delete of it finds.
+//! The ledger is written after the driver mounted and before it unmounts: whatever is cut off leaves at worst
+//! a volume mounted that nobody uses, which the next unmount or delete of it finds.
 
 use super::error::{Error, Result};
 use super::index::Entry;
@@ -21,8 +21,8 @@ impl Volumes {
     /// Makes a volume's files reachable for one more user and answers where they are.
     ///
     /// # Errors
-    /// [`Error::VolumeNotFound`]; [`Error::FixedMountPoint`] where the driver does not mount `at` a given place;
-    /// the driver's.
+    /// [`Error::VolumeNotFound`]; [`Error::FixedMountPoint`] where the driver does not mount `at` a given
+    /// place; the driver's.
     pub async fn mount(
         &self,
         name: &str,
@@ -71,8 +71,8 @@ impl Volumes {
     /// Has the driver mount a volume that is used once more, for one whose mount was taken away by hand.
     ///
     /// # Errors
-    /// [`Error::VolumeNotFound`]; [`Error::MountedElsewhere`] if it is now at another place than its users were told;
-    /// the driver's.
+    /// [`Error::VolumeNotFound`]; [`Error::MountedElsewhere`] if it is now at another place than its users
+    /// were told; the driver's.
     pub async fn mount_again(&self, name: &str, call: &RequestContext) -> Result<()> {
         let entry = self.find(name, call).await?;
         let volume = &entry.volume.name;
@@ -115,7 +115,8 @@ impl Volumes {
         self.release(&entry, Some(user), &turn, call).await
     }
 
-    /// Takes back a mount by hand; with `force` also every other, after which Docker's containers have lost it.
+    /// Takes back a mount by hand; with `force` also every other, after which Docker's containers have lost
+    /// it.
     ///
     /// # Errors
     /// As [`Self::unmount`]; [`Error::UsedByContainers`] when only they use it.

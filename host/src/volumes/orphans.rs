@@ -1,7 +1,7 @@
 //! The volumes of a driver that could not be started, by the names of its records.
 //!
-//! They cannot be used, but they are known: Docker is told what is wrong and not that they are gone, and no empty
-//! volume takes their name.
+//! They cannot be used, but they are known: Docker is told what is wrong and not that they are gone, and no
+//! empty volume takes their name.
 
 use super::Volumes;
 use super::backend::ManagedDriver;
@@ -60,8 +60,8 @@ impl Volumes {
     }
 }
 
-/// The volumes that have records, and when they were made; where those cannot be reached, the volumes as they were last
-/// listed.
+/// The volumes that have records, and when they were made; where those cannot be reached, the volumes as they
+/// were last listed.
 async fn found(known: &NameCache, root: PathBuf, driver: &Name) -> Vec<(Name, Timestamp)> {
     let settings: Option<Settings> = read(&root.join(format!("{driver}.cfg")));
     let mut found = records(&root, driver);

@@ -1,5 +1,5 @@
-//! Keeps the index true to the drivers: at start, after calls whose outcome is unknown, and, for drivers whose
-//! volumes other hosts change too, every few seconds.
+//! Keeps the index true to the drivers: at start, after calls whose outcome is unknown, and, for drivers
+//! whose volumes other hosts change too, every few seconds.
 
 use super::backend::ManagedDriver;
 use super::index::Merged;
@@ -22,8 +22,8 @@ const PAGE: u32 = 1000;
 /// How often drivers are looked after.
 const PERIOD: Duration = Duration::from_secs(5);
 
-/// In how many of these rounds a driver is asked once how its storage is. That is also when it takes over devices that
-/// have grown: a full pool of devicemapper lets writes wait for a minute.
+/// In how many of these rounds a driver is asked once how its storage is. That is also when it takes over
+/// devices that have grown: a full pool of devicemapper lets writes wait for a minute.
 const PROBE_ROUNDS: usize = 3;
 
 impl Volumes {
@@ -144,8 +144,8 @@ impl Volumes {
         }
     }
 
-    /// Brings ledger and drivers together after a start. `first` says that there was no ledger: what is mounted was
-    /// mounted by convoy 0.5. Nothing that is used is unmounted.
+    /// Brings ledger and drivers together after a start. `first` says that there was no ledger: what is
+    /// mounted was mounted by convoy 0.5. Nothing that is used is unmounted.
     pub async fn reconcile_mounts(&self, first: bool, call: &RequestContext) {
         // A driver that could not be asked may have the volume.
         let unsure = |driver: &Arc<ManagedDriver>| driver.failure().is_some() || driver.is_suspect();
@@ -195,8 +195,8 @@ impl Volumes {
         }
     }
 
-    /// Tells a driver which of its volumes are in use: it mounts again what was unmounted by hand, and keeps other hosts from
-    /// deleting them. One that does not answer is told when it does.
+    /// Tells a driver which of its volumes are in use: it mounts again what was unmounted by hand, and keeps
+    /// other hosts from deleting them. One that does not answer is told when it does.
     async fn confirm_mounts(&self, driver: &Arc<ManagedDriver>, call: &RequestContext) {
         driver.set_unconfirmed(false);
         for name in self.ledger.volumes() {

@@ -1,7 +1,7 @@
 //! What becomes of a volume's data when Docker removes the volume, where that was said for the volume itself.
 //!
-//! A policy belongs to one volume and not to its name: it is kept with the time the volume was made, and a later volume
-//! of that name has none.
+//! A policy belongs to one volume and not to its name: it is kept with the time the volume was made, and a
+//! later volume of that name has none.
 
 use super::error::{Error, Result};
 use super::index::Entry;

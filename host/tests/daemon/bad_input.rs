@@ -1,5 +1,5 @@
-//! What convoy 0.5 got wrong, one by one, and other bad input: a clear error, an unchanged world, everything else
-//! still served.
+//! What convoy 0.5 got wrong, one by one, and other bad input: a clear error, an unchanged world, everything
+//! else still served.
 
 use crate::harness::{Daemon, names};
 use std::sync::Barrier;

@@ -1,4 +1,5 @@
-//! `kill -9` in a storm of calls: what was acknowledged is there afterwards, what was not is whole or not there.
+//! `kill -9` in a storm of calls: what was acknowledged is there afterwards, what was not is whole or not
+//! there.
 
 use crate::harness::Daemon;
 use std::collections::BTreeMap;

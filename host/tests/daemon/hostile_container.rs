@@ -14,7 +14,8 @@ const HOSTS: &[u8] = b"only root on the host may read this";
 const ROUNDS: usize = 10;
 const PAIRS: usize = 6;
 
-/// Programs in a container that exchange directories and files for links to the host's, until this is dropped.
+/// Programs in a container that exchange directories and files for links to the host's, until this is
+/// dropped.
 struct Exchanges {
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<usize>>,

@@ -175,7 +175,8 @@ fn the_socket_is_for_root_alone() {
     assert_eq!(mode & 0o777, 0o600);
 }
 
-/// A state directory that convoy 0.5.2 wrote, volumes and snapshots in it; only its paths are made this test's.
+/// A state directory that convoy 0.5.2 wrote, volumes and snapshots in it; only its paths are made this
+/// test's.
 #[test]
 fn what_0_5_left_is_there_after_the_first_start() {
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/vfs");

@@ -1,5 +1,6 @@
-//! Plays the recordings of convoy 0.5.2 against the daemon: every request in its order, every answer to the byte but
-//! for times, generated names and paths. What differs on purpose is listed below, with what is answered instead.
+//! Plays the recordings of convoy 0.5.2 against the daemon: every request in its order, every answer to the
+//! byte but for times, generated names and paths. What differs on purpose is listed below, with what is
+//! answered instead.
 
 use crate::harness::{Answer, Daemon};
 use std::collections::HashMap;
@@ -172,8 +173,8 @@ impl Request {
     }
 }
 
-/// Lists are sorted by name; where names were generated, the order may differ. Where a snapshot's files are is the
-/// driver's affair.
+/// Lists are sorted by name; where names were generated, the order may differ. Where a snapshot's files are is
+/// the driver's affair.
 fn comparable(text: &str) -> String {
     let paths = |line: &str| match line.trim_start().starts_with("\"FilePath\": ") {
         true => line.split(": ").next().unwrap().to_owned(),

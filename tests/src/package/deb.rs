@@ -64,8 +64,8 @@ pub fn build(tree: &Path, place: &Path, compression: Compression) -> Result<Path
     Ok(package)
 }
 
-/// Whoever makes the package answers for it: who they say they are, as Debian's tools have it, or else the author of
-/// the last commit.
+/// Whoever makes the package answers for it: who they say they are, as Debian's tools have it, or else the
+/// author of the last commit.
 fn maintainer() -> String {
     if let (Ok(name), Ok(email)) = (std::env::var("DEBFULLNAME"), std::env::var("DEBEMAIL")) {
         return format!("{name} <{email}>");

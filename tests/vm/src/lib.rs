@@ -1,8 +1,10 @@
 //! A virtual machine for tests that need what the machine's own kernel lacks: device-mapper, above all.
 //!
-//! - [`image`]: a kernel of this machine's packages and a small initramfs, made once and kept in the user's cache.
+//! - [`image`]: a kernel of this machine's packages and a small initramfs, made once and kept in the user's
+//!   cache.
 //! - [`vm`]: a throw-away machine whose root is this machine's `/`, read-only below a memory overlay, so that
-//!   programs built here run there as they are; its disks are files, kept for a second boot where a test says so.
+//!   programs built here run there as they are; its disks are files, kept for a second boot where a test says
+//!   so.
 //! - [`guest`]: what runs inside it.
 //!
 //! No hardware virtualisation is used: QEMU translates (TCG), which costs speed and works everywhere.

@@ -16,8 +16,9 @@ use tempfile::TempDir;
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// So many seconds before its time is over a machine says what it is busy with.
 const DUMP_BEFORE: u64 = 20;
-/// What the kernel is told: no graphics, no waiting, no rest after a panic. No random addresses: QEMU keeps the translation of a page
-/// of code only for the address it was run at, and each start of a program would be translated anew (five times as slow).
+/// What the kernel is told: no graphics, no waiting, no rest after a panic. No random addresses: QEMU keeps
+/// the translation of a page of code only for the address it was run at, and each start of a program would be
+/// translated anew (five times as slow).
 const KERNEL_LINE: &str = "console=ttyS0 loglevel=4 panic=-1 reboot=t nokaslr norandmaps mitigations=off no_timer_check \
      random.trust_cpu=on cryptomgr.notests audit=0 i8042.noaux i8042.nokbd";
 /// What the translated processor can do.
@@ -97,7 +98,8 @@ impl Vm {
     /// Boots, runs the program to its end, and powers off.
     ///
     /// # Errors
-    /// [`Error::Died`], [`Error::TimedOut`], and what keeps it from booting. A program that fails is no error.
+    /// [`Error::Died`], [`Error::TimedOut`], and what keeps it from booting. A program that fails is no
+    /// error.
     pub fn run(self, program: &Path, args: &[&str]) -> Result<Outcome> {
         self.start(program, args)?.wait()
     }

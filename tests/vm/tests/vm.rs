@@ -1,4 +1,5 @@
-//! Drivers on a real kernel: devicemapper, and vfs on NFS and with quotas of projects. Every test boots a machine: `cargo xtask test` runs some at once, as does
+//! Drivers on a real kernel: devicemapper, and vfs on NFS and with quotas of projects. Every test boots a
+//! machine: `cargo xtask test` runs some at once, as does
 //! `cargo nextest run -p convoy-vm-tests --features vm`.
 
 // The helpers are parts of tests.

@@ -1,4 +1,5 @@
-//! Backups and restores through the daemon, and beside it restic and what convoy 0.5 did: the same data, the same disk, one run.
+//! Backups and restores through the daemon, and beside it restic and what convoy 0.5 did: the same data, the
+//! same disk, one run.
 //!
 //! 0.5 made its archive at the snapshot, so its snapshot and backup count together, and so do ours.
 

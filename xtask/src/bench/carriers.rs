@@ -1,7 +1,8 @@
 //! What a call of a driver costs through each carrier, without the daemon around it.
 //!
-//! The carrier of a library is what lies between caller and driver on one thread. The daemon hands each such call to a thread that may
-//! block, so that it can give up one that hangs: what the two switches of threads take is measured beside it, and is the kernel's.
+//! The carrier of a library is what lies between caller and driver on one thread. The daemon hands each such
+//! call to a thread that may block, so that it can give up one that hangs: what the two switches of threads
+//! take is measured beside it, and is the kernel's.
 
 use std::process::Command;
 
@@ -12,7 +13,8 @@ use serde_json::Value;
 use super::table::Row;
 use crate::cargo;
 
-/// A figure of `host/drivers/examples/latency.rs`: its name and member there, what it is, its unit, the most it may be.
+/// A figure of `host/drivers/examples/latency.rs`: its name and member there, what it is, its unit, the most
+/// it may be.
 type Figure = (&'static str, &'static str, &'static str, &'static str, Option<f64>);
 
 const FIGURES: [Figure; 17] = [

@@ -14,7 +14,8 @@ const MANY: usize = 8;
 const LONG: Duration = Duration::from_millis(500);
 /// In milliseconds.
 const TIMES: [u64; 5] = [0, 1, 5, 20, 100];
-/// How soon a call ends after its deadline or its cancellation: commands it runs are given two seconds to end.
+/// How soon a call ends after its deadline or its cancellation: commands it runs are given two seconds to
+/// end.
 const SOON: Duration = Duration::from_secs(6);
 
 /// How much time a call is left that is to end early, from none to enough.

@@ -42,7 +42,8 @@ fn kill_after<T: Send>(
     kit.recover(pid)?;
     match answer {
         Ok(answer) => Ok(Some(answer)),
-        // Killed before it was sent, it was made to the next process, which does not know the handles of the first.
+        // Killed before it was sent, it was made to the next process, which does not know the handles of the
+        // first.
         Err(error) if matches!(error.kind, ErrorKind::Unavailable | ErrorKind::NotFound) => Ok(None),
         // It was refused before the kill.
         Err(error) => fail(
@@ -223,7 +224,8 @@ pub(super) fn open(kit: &Subject) -> Outcome {
     io(rules::MOUNT, "write files into the volume", pattern::write(&path, 4))?;
     let files = io(rules::MOUNT, "read the volume", pattern::read(&path))?;
     kit.unmount(&name)?;
-    // The process that the kit speaks to itself, on the same storage: the supervised one is stopped meanwhile.
+    // The process that the kit speaks to itself, on the same storage: the supervised one is stopped
+    // meanwhile.
     kit.stop();
     let Some(program) = kit.path() else { return skip("the driver has no file") };
     let request = Open { ..kit.open.clone() };

@@ -66,7 +66,8 @@ pub(super) fn tree(kit: &Subject) -> Outcome {
     compare(&days.tuesday, &days.is, "after the other was deleted")
 }
 
-/// The driver's own choice is what it declares; asked for either it gives that, of the same snapshot, at the same time.
+/// The driver's own choice is what it declares; asked for either it gives that, of the same snapshot, at the
+/// same time.
 pub(super) fn either(kit: &Subject) -> Outcome {
     let (tree, block) = (kit.can(Capability::ReadTree), kit.can(Capability::ReadBlock));
     ensure(rules::READ_EITHER, tree != block, || {

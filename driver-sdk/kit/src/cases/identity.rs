@@ -88,7 +88,8 @@ pub(super) fn describe(kit: &Subject) -> Outcome {
     })
 }
 
-/// A call for a volume that does not exist: a driver that does not declare the capability must not even look for it.
+/// A call for a volume that does not exist: a driver that does not declare the capability must not even look
+/// for it.
 pub(super) fn undeclared(kit: &Subject) -> Outcome {
     use Capability as C;
     let (volume, snapshot) = (kit.name("none"), Name::from_static("none"));

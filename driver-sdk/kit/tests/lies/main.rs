@@ -1,5 +1,5 @@
-//! Drivers that lie: for each lie the case that is there for it fails, with the rule that is broken. Every case has one
-//! that it finds. Run as root.
+//! Drivers that lie: for each lie the case that is there for it fails, with the rule that is broken. Every
+//! case has one that it finds. Run as root.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 

@@ -18,7 +18,8 @@ fn growing_that_was_cut_off_is_finished_and_other_damage_left_to_a_person() {
     disk.mount(FsKind::Ext4);
     std::fs::write(disk.mountpoint().join("file"), vec![7; 3 << 20]).unwrap();
     unmount(&disk.mountpoint(), None, &context).unwrap();
-    // As resize2fs leaves it: the inode of reserved descriptors speaks of blocks that the superblock does not know yet.
+    // As resize2fs leaves it: the inode of reserved descriptors speaks of blocks that the superblock does not
+    // know yet.
     let damage = || {
         let request = "set_inode_field <7> block[DIND] 99999";
         Command::new("debugfs").args(["-w", "-R", request]).arg(&disk.device).run(&context).unwrap();
@@ -114,7 +115,8 @@ fn grow_over_kills(made: &[&[&str]]) {
     for options in made {
         for program in [CHECK, RESIZE, REPAIR] {
             let base = prepared(options, program, &content);
-            // The superblock is written with `write`, tables and the other superblocks with `pwrite64`, many of them alike.
+            // The superblock is written with `write`, tables and the other superblocks with `pwrite64`, many
+            // of them alike.
             for (call, step) in [("write", 1), ("pwrite64", 23)] {
                 for at in (1..).step_by(step) {
                     let disk = base.copy();

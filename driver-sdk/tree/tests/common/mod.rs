@@ -1,4 +1,5 @@
-//! A comparison of trees that shares nothing with the code under test: `std::fs` and plain system calls by path.
+//! A comparison of trees that shares nothing with the code under test: `std::fs` and plain system calls by
+//! path.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

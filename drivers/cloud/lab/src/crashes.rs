@@ -109,8 +109,8 @@ pub fn one_life<C: Cloud>() {
     }
 }
 
-/// Kills the operation at each of its requests, then has a new life and `check`; until it is over before the kill.
-/// As many kills there must have been.
+/// Kills the operation at each of its requests, then has a new life and `check`; until it is over before the
+/// kill. As many kills there must have been.
 fn kill_everywhere<C: Cloud>(
     part: &str,
     at_least: usize,

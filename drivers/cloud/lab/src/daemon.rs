@@ -1,7 +1,8 @@
-//! A cloud's driver under the whole program: the daemon with its command line, the carriers, the backup engine.
+//! A cloud's driver under the whole program: the daemon with its command line, the carriers, the backup
+//! engine.
 //!
-//! The daemon runs in a mount namespace in which the lab's kernel stands in for `/dev` and `/sys`. What it mounts is seen
-//! there only.
+//! The daemon runs in a mount namespace in which the lab's kernel stands in for `/dev` and `/sys`. What it
+//! mounts is seen there only.
 
 pub mod doctor;
 
@@ -50,8 +51,8 @@ impl<C: Cloud> Machine<C> {
     }
 }
 
-/// A volume is written, snapshotted, and backed up twice: by the provider, and by the engine to a directory. Both
-/// backups are restored; the one in the directory after the cloud has lost everything.
+/// A volume is written, snapshotted, and backed up twice: by the provider, and by the engine to a directory.
+/// Both backups are restored; the one in the directory after the cloud has lost everything.
 ///
 /// # Errors
 /// What does not happen as it should.

@@ -170,7 +170,8 @@ impl Server {
                 let (handle, line) = (Arc::clone(&handle), Arc::clone(&known));
                 let service = service_fn(move |request| {
                     let (handle, line) = (Arc::clone(&handle), Arc::clone(&line));
-                    // A request that has arrived is carried out, whether or not somebody still waits for the answer.
+                    // A request that has arrived is carried out, whether or not somebody still waits for the
+                    // answer.
                     async move { tokio::spawn(answer(request, handle, line)).await.map_err(Error::other)? }
                 });
                 tokio::spawn(async move {
@@ -194,7 +195,8 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
-            // What the server's function holds (processes, devices, directories) is let go before the test ends.
+            // What the server's function holds (processes, devices, directories) is let go before the test
+            // ends.
             runtime.shutdown_timeout(LAST_REQUESTS);
         }
     }

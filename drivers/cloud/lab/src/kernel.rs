@@ -82,7 +82,8 @@ impl Kernel {
         self.root.path().join("sys")
     }
 
-    /// The words by which a command is run in a mount namespace of its own, in which this kernel stands in for the machine's.
+    /// The words by which a command is run in a mount namespace of its own, in which this kernel stands in for
+    /// the machine's.
     ///
     /// # Errors
     /// When the devices that every program needs cannot be made.
@@ -109,8 +110,8 @@ impl Kernel {
         Ok(plugged)
     }
 
-    /// Plugs a disk in as an NVMe namespace of a controller with this serial number and model; with a by-id link, unless
-    /// the system is a minimal one.
+    /// Plugs a disk in as an NVMe namespace of a controller with this serial number and model; with a by-id
+    /// link, unless the system is a minimal one.
     ///
     /// # Errors
     /// When the loop device cannot be made.

@@ -1,5 +1,5 @@
-//! The conformance kit on a cloud's driver: `convoy driver test` in a mount namespace in which the lab's kernel stands in
-//! for `/dev` and `/sys`, as a driver's author would run it on an instance.
+//! The conformance kit on a cloud's driver: `convoy driver test` in a mount namespace in which the lab's
+//! kernel stands in for `/dev` and `/sys`, as a driver's author would run it on an instance.
 
 use crate::Result;
 use crate::daemon::staged;
@@ -33,7 +33,8 @@ pub enum Part {
     Kills,
     /// All others.
     Calls,
-    /// Those that are worth repeating by a second carrier: what is below the carrier does not read gigabytes twice.
+    /// Those that are worth repeating by a second carrier: what is below the carrier does not read gigabytes
+    /// twice.
     Carrier,
 }
 

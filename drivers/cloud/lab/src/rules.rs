@@ -27,8 +27,8 @@ pub fn what_is_there_is_not_formatted<C: Cloud>() {
     assert_eq!(world.left(), (1, 0, 0));
 }
 
-/// While the provider fixes a snapshot, writers are held still if that was asked for, and only then. `is_snapshot` knows
-/// the request.
+/// While the provider fixes a snapshot, writers are held still if that was asked for, and only then.
+/// `is_snapshot` knows the request.
 pub fn writers_are_held_still_when_asked<C: Cloud>(is_snapshot: fn(&Request) -> bool) {
     let world = World::<C>::new();
     world.create("data", &[]).unwrap();
@@ -61,8 +61,9 @@ fn writes_within(path: &Path, patience: Duration) -> bool {
     receiver.recv_timeout(patience).is_ok()
 }
 
-/// A mount may come while a snapshot is taken, and the other way round: neither undoes what the other has written down.
-/// `is_snapshot` and `is_attach` know the requests in the midst of which the other call is made.
+/// A mount may come while a snapshot is taken, and the other way round: neither undoes what the other has
+/// written down. `is_snapshot` and `is_attach` know the requests in the midst of which the other call is
+/// made.
 pub fn mounts_and_snapshots_do_not_undo_each_other<C: Cloud + Sync>(
     is_snapshot: fn(&Request) -> bool,
     is_attach: fn(&Request) -> bool,
@@ -150,8 +151,9 @@ pub fn a_clone_needs_neither_snapshot_nor_source<C: Cloud>() {
     assert_eq!(world.left(), (1, 0, 0));
 }
 
-/// What a call made that had no time left, and that came into sight only later, is not taken for a volume: the next
-/// call for that name makes a whole one, and leaves no other. `is_create` knows the request for a volume.
+/// What a call made that had no time left, and that came into sight only later, is not taken for a volume: the
+/// next call for that name makes a whole one, and leaves no other. `is_create` knows the request for a
+/// volume.
 pub fn what_comes_into_sight_late_is_undone<C: Cloud>(is_create: fn(&Request) -> bool) {
     let world = World::<C>::new();
     world.cloud.line().fail(0, 1, Fault::Meanwhile(Arc::new(|| std::thread::sleep(LATE))), is_create);

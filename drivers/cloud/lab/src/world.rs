@@ -50,7 +50,8 @@ pub trait Cloud: Sized {
     fn violations(&self) -> Vec<String>;
 }
 
-/// The machine. When it is dropped, whatever was asked of the cloud must have been as its provider describes it.
+/// The machine. When it is dropped, whatever was asked of the cloud must have been as its provider describes
+/// it.
 pub struct World<C: Cloud> {
     /// The driver, in its present life.
     pub driver: Option<CloudDriver<C::Provider>>,

@@ -9,7 +9,8 @@ use convoy_driver_sdk::protocol::{
 use convoy_driver_sdk::{Context, DriverError, ErrorKind, Name, Result};
 
 impl<P: Provider> CloudDriver<P> {
-    /// See [`CreateBackup`]: waits until the provider has the snapshot safe, and marks it to outlive the volume.
+    /// See [`CreateBackup`]: waits until the provider has the snapshot safe, and marks it to outlive the
+    /// volume.
     ///
     /// # Errors
     /// `NotFound`; `DataLoss` if the provider could not store it.

@@ -1,5 +1,5 @@
-//! What is not as it should be, for `convoy doctor`. Repairs finish or undo what was cut off; nothing is deleted that
-//! somebody may have written.
+//! What is not as it should be, for `convoy doctor`. Repairs finish or undo what was cut off; nothing is
+//! deleted that somebody may have written.
 
 use super::{CloudDriver, recover};
 use crate::provider::{CloudVolume, Handle, Provider, Purpose, SnapshotState};
@@ -185,7 +185,8 @@ impl<P: Provider> CloudDriver<P> {
         )
     }
 
-    /// What this host made and nothing here knows. What only held a copy of a snapshot is deleted by a repair.
+    /// What this host made and nothing here knows. What only held a copy of a snapshot is deleted by a
+    /// repair.
     fn check_orphans(&self, repair: bool, findings: &mut Vec<Finding>, context: &Context) {
         let volumes = self.orphans(context).map(|volumes| {
             volumes.into_iter().map(|volume| self.check_orphan(&volume, repair, context)).collect::<Vec<_>>()

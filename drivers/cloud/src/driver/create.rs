@@ -19,8 +19,8 @@ const LOST_LIMIT: Duration = Duration::from_secs(5);
 const SNAPSHOT_LIMIT: Duration = Duration::from_secs(24 * 3600);
 
 impl<P: Provider> CloudDriver<P> {
-    /// See [`CreateVolume`]. A cloud volume that bears the name already is taken as it is, never doubled and never
-    /// replaced by an empty one.
+    /// See [`CreateVolume`]. A cloud volume that bears the name already is taken as it is, never doubled and
+    /// never replaced by an empty one.
     ///
     /// # Errors
     /// `AlreadyExists`, `InUse` elsewhere, `InvalidArgument`, `Exhausted`, those of the provider and of mkfs.
@@ -63,8 +63,8 @@ impl<P: Provider> CloudDriver<P> {
 
     /// The cloud volume that bears a name; an error if it cannot be taken for that volume.
     ///
-    /// What an operation of this host began and did not finish is nobody's volume: it has come into sight only now, and
-    /// is undone.
+    /// What an operation of this host began and did not finish is nobody's volume: it has come into sight only
+    /// now, and is undone.
     pub(super) fn bearing(&self, name: &Name, context: &Context) -> Result<Option<CloudVolume>> {
         let mut found = Vec::new();
         for volume in self.provider.volumes_named(name, context)? {
@@ -171,7 +171,8 @@ impl<P: Provider> CloudDriver<P> {
         }
     }
 
-    /// See [`CloneVolume`]: the provider makes a volume of its snapshot, which needs neither that nor the source later.
+    /// See [`CloneVolume`]: the provider makes a volume of its snapshot, which needs neither that nor the
+    /// source later.
     ///
     /// # Errors
     /// `NotFound`, `AlreadyExists`, `InvalidArgument` for less than the snapshot has.
@@ -353,8 +354,8 @@ impl<P: Provider> CloudDriver<P> {
         }
     }
 
-    /// Refuses a device with nothing on it: convoy makes file systems only on volumes of its own making, and only
-    /// while it makes them.
+    /// Refuses a device with nothing on it: convoy makes file systems only on volumes of its own making, and
+    /// only while it makes them.
     pub(super) fn holds_fs(&self, found: &Path, context: &Context) -> Result<()> {
         match filesystem::signature(found, &self.command_context(context))? {
             Some(_) => Ok(()),

@@ -19,8 +19,8 @@ pub(super) struct CachedListing {
 }
 
 impl<P: Provider> CloudDriver<P> {
-    /// See [`ListVolumes`]: two calls to the provider for a page of up to 200 volumes. While it cannot be reached,
-    /// volumes are listed as they were when last seen, with a warning.
+    /// See [`ListVolumes`]: two calls to the provider for a page of up to 200 volumes. While it cannot be
+    /// reached, volumes are listed as they were when last seen, with a warning.
     ///
     /// # Errors
     /// When the records cannot be read.

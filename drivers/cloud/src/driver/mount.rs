@@ -13,8 +13,8 @@ impl<P: Provider> CloudDriver<P> {
     /// See [`MountVolume`]. Asks the provider nothing while the kernel shows the volume's device.
     ///
     /// # Errors
-    /// `NotFound`; `InUse` if it is attached elsewhere or mounted at another place; `DataLoss` if there is nothing to
-    /// mount.
+    /// `NotFound`; `InUse` if it is attached elsewhere or mounted at another place; `DataLoss` if there is
+    /// nothing to mount.
     pub(super) fn mount_volume(&self, request: MountVolume, context: &Context) -> Result<Mounted> {
         let record = self.records.load(&request.name)?;
         let target = request.mountpoint.unwrap_or_else(|| self.default_mountpoint(&record.name));

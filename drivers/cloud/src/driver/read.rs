@@ -10,8 +10,9 @@ use convoy_driver_sdk::{Context, DriverError, ErrorKind, Name, Result};
 use std::collections::BTreeMap;
 
 impl<P: Provider> CloudDriver<P> {
-    /// See [`OpenSnapshot`]. The temporary volume costs money until the snapshot is closed; one that is left by a
-    /// crash is deleted at the next start. A base is of no use here: the provider does not say what changed.
+    /// See [`OpenSnapshot`]. The temporary volume costs money until the snapshot is closed; one that is left
+    /// by a crash is deleted at the next start. A base is of no use here: the provider does not say what
+    /// changed.
     ///
     /// # Errors
     /// `NotFound`, `Exhausted` when no more volumes can be attached.

@@ -29,8 +29,8 @@ pub(super) enum Undone {
 }
 
 impl<P: Provider> CloudDriver<P> {
-    /// At the start: finishes deletions, undoes everything else that was cut off, thaws, and reports what belongs to
-    /// this host in the cloud without being known here.
+    /// At the start: finishes deletions, undoes everything else that was cut off, thaws, and reports what
+    /// belongs to this host in the cloud without being known here.
     pub(super) fn recover(&self, context: &Context) -> Result<Opened> {
         let mut opened = Opened::default();
         let (records, misnamed) = self.records.all()?;
@@ -136,7 +136,8 @@ impl<P: Provider> CloudDriver<P> {
         }
     }
 
-    /// Undoes the operation that began to make a volume, if it is one of this root and was cut off; says whether it was.
+    /// Undoes the operation that began to make a volume, if it is one of this root and was cut off; says
+    /// whether it was.
     ///
     /// # Errors
     /// `Busy` if that operation is under way; when it cannot be undone now: it stays written down.
@@ -191,7 +192,8 @@ impl<P: Provider> CloudDriver<P> {
         Ok(Undone::Settled(what))
     }
 
-    /// Detaches and deletes a volume. A request of the call that was cut off may take effect in between: then once more.
+    /// Detaches and deletes a volume. A request of the call that was cut off may take effect in between: then
+    /// once more.
     fn remove(&self, id: &str, context: &Context) -> Result<()> {
         let begin = Instant::now();
         let mut backoff = wait::Backoff::brief();
@@ -285,8 +287,8 @@ impl<P: Provider> CloudDriver<P> {
 
     /// What this host made and neither an intent nor a record knows.
     ///
-    /// Asked in this order: an intent is written down before a volume is made, and goes after its record has come. So
-    /// what another call makes meanwhile is never taken for forgotten.
+    /// Asked in this order: an intent is written down before a volume is made, and goes after its record has
+    /// come. So what another call makes meanwhile is never taken for forgotten.
     pub(super) fn orphans(&self, context: &Context) -> Result<Vec<CloudVolume>> {
         let mut found = self.provider.volumes_of_host(context)?;
         let known = self.known()?;
@@ -348,7 +350,8 @@ fn under_way(volume: &CloudVolume) -> DriverError {
         .hint("wait until the other call has ended")
 }
 
-/// Whether an effect of the operation may still come into sight. A clock that went backwards does not make it for ever.
+/// Whether an effect of the operation may still come into sight. A clock that went backwards does not make it
+/// for ever.
 fn settling(intent: &Intent) -> bool {
     let age = Timestamp::now().unix().saturating_sub(intent.started.unix());
     u64::try_from(age).is_ok_and(|age| age < SETTLING.as_secs())

@@ -50,11 +50,12 @@ impl<P: Provider> CloudDriver<P> {
         Ok(PreparedRestore { handle: open.keep().to_string(), location })
     }
 
-    /// See [`FinishRestore`]. After an error it may be tried again, or aborted; after success it answers the same.
+    /// See [`FinishRestore`]. After an error it may be tried again, or aborted; after success it answers the
+    /// same.
     ///
     /// # Errors
-    /// `NotFound` for an unknown handle, `AlreadyExists` if the name was taken meanwhile, `InvalidArgument` if what was
-    /// written is no file system.
+    /// `NotFound` for an unknown handle, `AlreadyExists` if the name was taken meanwhile, `InvalidArgument` if
+    /// what was written is no file system.
     pub(super) fn finish_restore(&self, request: FinishRestore, context: &Context) -> Result<Volume> {
         if let Some(record) = self.restored(&request.handle)? {
             return self.describe_one(&record, context);

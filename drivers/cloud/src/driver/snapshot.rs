@@ -20,8 +20,8 @@ impl<P: Provider> CloudDriver<P> {
     /// See [`CreateSnapshot`]. Returns when the content is fixed; the provider stores it meanwhile.
     ///
     /// # Errors
-    /// `NotFound`, `AlreadyExists`, `Exhausted` at the provider's limits, `Busy` if the file system could not be held
-    /// still long enough.
+    /// `NotFound`, `AlreadyExists`, `Exhausted` at the provider's limits, `Busy` if the file system could not
+    /// be held still long enough.
     pub(super) fn create_snapshot(&self, request: CreateSnapshot, context: &Context) -> Result<Snapshot> {
         let record = self.records.load(&request.volume)?;
         if record.snapshots.contains_key(&request.snapshot) {

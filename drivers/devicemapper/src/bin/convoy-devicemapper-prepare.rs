@@ -1,5 +1,6 @@
-//! `convoy devicemapper prepare /dev/sdX [--write-to-disk]`: partitions an empty disk for a pool, or says how it would;
-//! `convoy devicemapper prepare --loop DIR --size 20G`: sparse files with loop devices, for a trial.
+//! `convoy devicemapper prepare /dev/sdX [--write-to-disk]`: partitions an empty disk for a pool, or says how
+//! it would; `convoy devicemapper prepare --loop DIR --size 20G`: sparse files with loop devices, for a
+//! trial.
 
 use clap::Parser;
 use convoy_driver_devicemapper::prepare;

@@ -11,8 +11,8 @@ use convoy_driver_sdk::protocol::{Check, Checked, Finding, Severity};
 use convoy_driver_sdk::{Context, Result};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Above so many mappings the blocks that nobody owns are not looked for: the list of all mappings is a file of 70
-/// bytes for each.
+/// Above so many mappings the blocks that nobody owns are not looked for: the list of all mappings is a file
+/// of 70 bytes for each.
 const MAX_MAPPINGS: u64 = 2_000_000;
 
 impl DeviceMapper {
@@ -93,7 +93,8 @@ impl DeviceMapper {
         }
     }
 
-    /// The pool does not run: somebody ended it under this driver. Its metadata can be checked now, and is not changed.
+    /// The pool does not run: somebody ended it under this driver. Its metadata can be checked now, and is not
+    /// changed.
     fn check_offline(&self, context: &Context) -> Finding {
         let hint = "start the daemon again: it starts the pool";
         match tools::look_at_metadata(self.pool.metadata(), context) {

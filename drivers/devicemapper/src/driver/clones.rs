@@ -50,7 +50,8 @@ impl DeviceMapper {
         self.establish(record, context, |_| Ok(()))
     }
 
-    /// Gives the btrfs on a thin device another id before anybody sees it: the kernel takes two of one id for one.
+    /// Gives the btrfs on a thin device another id before anybody sees it: the kernel takes two of one id for
+    /// one.
     fn renew(&self, id: ThinId, size: u64, context: &Context) -> Result<()> {
         let device = self.restore_name(id);
         self.pool.activate(&device, id, size, false, Visibility::Private)?;
@@ -58,8 +59,9 @@ impl DeviceMapper {
         Ok(self.pool.deactivate(&device, context)?)
     }
 
-    /// The volume gets another thin device, with what the snapshot holds; the record changes from one to the other
-    /// at once. Both ids are pending meanwhile, so that what the record does not name is deleted after a crash.
+    /// The volume gets another thin device, with what the snapshot holds; the record changes from one to the
+    /// other at once. Both ids are pending meanwhile, so that what the record does not name is deleted after a
+    /// crash.
     pub(super) fn revert(&self, request: &RevertVolume, context: &Context) -> Result<Volume> {
         let name = &request.name;
         let (record, snapshot) = self.store.snapshot(name, &request.snapshot)?;

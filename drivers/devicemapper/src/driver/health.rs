@@ -84,7 +84,8 @@ impl DeviceMapper {
         above.map(|(what, _)| what).collect()
     }
 
-    /// Looks after the pool: takes over devices that have grown, settles what was deferred, says what is wrong.
+    /// Looks after the pool: takes over devices that have grown, settles what was deferred, says what is
+    /// wrong.
     pub(super) fn look(&self, context: &Context) -> Result<Probed> {
         match self.pool.extend() {
             Ok(false) => {}

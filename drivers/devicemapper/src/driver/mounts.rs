@@ -207,7 +207,8 @@ impl DeviceMapper {
         Ok(self.store.change(&record.name, |record| record.growing = false)?)
     }
 
-    /// Mounts again what was mounted before the machine went down, and forgets mounts that somebody undid by hand.
+    /// Mounts again what was mounted before the machine went down, and forgets mounts that somebody undid by
+    /// hand.
     pub(super) fn remount(&self, context: &Context) -> (Vec<String>, Vec<String>) {
         let (mut done, mut warnings) = (Vec::new(), Vec::new());
         for record in self.store.all().into_iter().filter(|record| !record.mount_point.is_empty()) {
@@ -217,7 +218,8 @@ impl DeviceMapper {
                 None if record.boot_id == self.boot_id => self.unmount(&name, context).map(|()| None),
                 None => {
                     let wanted = PathBuf::from(&record.mount_point);
-                    // What 0.5 wrote, or a root that has moved since: the driver's own place is the same place.
+                    // What 0.5 wrote, or a root that has moved since: the driver's own place is the same
+                    // place.
                     let own = wanted.ends_with(Path::new(MOUNTS).join(name.as_str()));
                     let mountpoint = if own { None } else { Some(wanted) };
                     self.mount(MountVolume { name: name.clone(), mountpoint }, context).map(Some)

@@ -105,8 +105,8 @@ fn boot_id() -> Result<String> {
     Ok(text.trim().to_owned())
 }
 
-/// Compares records with the pool. Volumes without their device are marked; ids that no record names and that nobody
-/// was making or deleting are told, and never touched: they may be what a lost record named.
+/// Compares records with the pool. Volumes without their device are marked; ids that no record names and that
+/// nobody was making or deleting are told, and never touched: they may be what a lost record named.
 fn compare(
     config: &PoolConfig,
     store: &Store,
@@ -165,7 +165,8 @@ impl DeviceMapper {
                     }
                     let ours = own.contains(&id) || pending.contains(&id);
                     let named_by_us = prefixes.iter().any(|prefix| name.starts_with(prefix.as_str()));
-                    // Under its own name it is the volume; under another it served a backup, a restore or a create.
+                    // Under its own name it is the volume; under another it served a backup, a restore or a
+                    // create.
                     volumes.get(&id).is_none_or(|volume| volume.as_str() != name) && (ours || named_by_us)
                 }
             };

@@ -83,7 +83,8 @@ impl DeviceMapper {
             Some(made) => made,
             None => self.identify(&node, &restore, context)?,
         };
-        // The device may be larger than the volume that was backed up: it grows. A file system made here has its size.
+        // The device may be larger than the volume that was backed up: it grows. A file system made here has
+        // its size.
         let grows = !restore.tree;
         let record = VolumeRecord::new(restore.name.clone(), restore.id, restore.size, filesystem, grows);
         self.store.insert(record.clone())?;
@@ -135,7 +136,8 @@ impl DeviceMapper {
     }
 }
 
-/// Where in a btrfs its superblock says where its log is (`btrfs_super_block.log_root`); 0 when there is none.
+/// Where in a btrfs its superblock says where its log is (`btrfs_super_block.log_root`); 0 when there is
+/// none.
 const BTRFS_LOG_AT: u64 = (64 << 10) + 0x60;
 
 /// Gives a btrfs that nobody has mounted an id of its own.

@@ -32,8 +32,8 @@ impl DeviceMapper {
             return Err(DriverError::new(ErrorKind::AlreadyExists, text));
         }
         self.pool.admit()?;
-        // Whether asked for (`freeze`) or not, the kernel freezes a mounted file system: it costs a flush, and a
-        // snapshot of a moving file system would be worth little.
+        // Whether asked for (`freeze`) or not, the kernel freezes a mounted file system: it costs a flush, and
+        // a snapshot of a moving file system would be worth little.
         let held = self.hold(&record, context)?;
         // Not later than what the snapshot shows: what is younger a backup does not take for unchanged.
         let created_time = Timestamp::now();
@@ -63,8 +63,8 @@ impl DeviceMapper {
         }
     }
 
-    /// Freezes a mounted btrfs: the kernel does not freeze it with its device, as it does the others, so that what was
-    /// not synced would be missing, and a log left for the next mount.
+    /// Freezes a mounted btrfs: the kernel does not freeze it with its device, as it does the others, so that
+    /// what was not synced would be missing, and a log left for the next mount.
     fn hold(&self, record: &VolumeRecord, context: &Context) -> Result<Option<DeviceHold>> {
         if record.filesystem != FsKind::Btrfs {
             return Ok(None);

@@ -27,8 +27,8 @@ pub(super) struct Sources {
 struct Inner {
     next: u64,
     open: BTreeMap<String, Source>,
-    /// Snapshots whose devices are being removed. It may take seconds, and nobody else waits for it than who opens
-    /// the same snapshot.
+    /// Snapshots whose devices are being removed. It may take seconds, and nobody else waits for it than who
+    /// opens the same snapshot.
     closing: BTreeSet<ThinId>,
 }
 
@@ -71,7 +71,8 @@ impl DeviceMapper {
         let (volume, snapshot) = self.store.snapshot(&request.volume, &request.snapshot)?;
         let (id, name) = (snapshot.dev_id, self.read_name(snapshot.dev_id));
         let size = snapshot.size.unwrap_or(volume.size);
-        // Announced before the device exists, so that nobody deletes the snapshot or closes the device meanwhile.
+        // Announced before the device exists, so that nobody deletes the snapshot or closes the device
+        // meanwhile.
         let handle = {
             let mut sources = self.sources.lock();
             while sources.closing.contains(&id) {

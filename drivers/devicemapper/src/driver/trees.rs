@@ -1,9 +1,10 @@
-//! File systems that are mounted for backups and restores of files: in the driver's own mount namespace, where the host
-//! reads and writes, and in directories that are named by the ids of the thin devices they are on.
+//! File systems that are mounted for backups and restores of files: in the driver's own mount namespace, where
+//! the host reads and writes, and in directories that are named by the ids of the thin devices they are on.
 //!
-//! A snapshot is never mounted itself. What it holds may be a file system that was in use, whose journal is replayed when
-//! it is mounted, also for reading alone; and that writes. So a copy of it is mounted, which costs the few blocks that the
-//! replay writes. Its id is pending as long as it is there: after a crash the next start unmounts and deletes it.
+//! A snapshot is never mounted itself. What it holds may be a file system that was in use, whose journal is
+//! replayed when it is mounted, also for reading alone; and that writes. So a copy of it is mounted, which
+//! costs the few blocks that the replay writes. Its id is pending as long as it is there: after a crash the
+//! next start unmounts and deletes it.
 
 use super::DeviceMapper;
 use super::restore::renew_btrfs;
@@ -150,7 +151,8 @@ impl DeviceMapper {
         }
     }
 
-    /// Unmounts what an earlier life had mounted for devices that it was making or deleting. One line for each.
+    /// Unmounts what an earlier life had mounted for devices that it was making or deleting. One line for
+    /// each.
     pub(super) fn release_abandoned(&self, context: &Context) -> Vec<String> {
         let mut lines = Vec::new();
         for pending in self.journal.abandoned() {

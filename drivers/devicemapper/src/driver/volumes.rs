@@ -42,7 +42,8 @@ impl DeviceMapper {
         })
     }
 
-    /// From a thin device that was begun to a volume: `fill` puts on it what is missing, and the record makes it one.
+    /// From a thin device that was begun to a volume: `fill` puts on it what is missing, and the record makes
+    /// it one.
     pub(super) fn establish(
         &self,
         record: VolumeRecord,
@@ -115,7 +116,8 @@ impl DeviceMapper {
                 .map_err(DriverError::from)
                 .and_then(|()| Ok(self.store.delete(name)?));
             if let Err(error) = removed {
-                // The record still names the ids: nothing happened, but for a device that the next use brings back.
+                // The record still names the ids: nothing happened, but for a device that the next use brings
+                // back.
                 self.journal.end(&ids, false);
                 return Err(error);
             }

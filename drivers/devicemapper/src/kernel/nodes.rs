@@ -1,4 +1,5 @@
-//! Nodes in `/dev/mapper`: udev's business where it runs, ours where it does not or where its `/dev` is not ours.
+//! Nodes in `/dev/mapper`: udev's business where it runs, ours where it does not or where its `/dev` is not
+//! ours.
 
 use crate::error::{Error, Result};
 use devicemapper::Device;
@@ -34,7 +35,8 @@ pub(super) fn ensure(node: &Path, device: Device) -> Result<()> {
     if leads_to(node, device) {
         return Ok(());
     }
-    // Whatever has that name leads to a device that is gone. That it cannot be removed shows in the next step.
+    // Whatever has that name leads to a device that is gone. That it cannot be removed shows in the next
+    // step.
     let _ = std::fs::remove_file(node);
     let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::WGRP;
     let number = rustix::fs::makedev(device.major, device.minor);
@@ -46,8 +48,8 @@ pub(super) fn ensure(node: &Path, device: Device) -> Result<()> {
     }
 }
 
-/// Removes what leads to a device that is gone. What udev removed already, or made anew for another device of that
-/// name, is none of our business.
+/// Removes what leads to a device that is gone. What udev removed already, or made anew for another device of
+/// that name, is none of our business.
 pub(super) fn forget(node: &Path) {
     let stale = match node.symlink_metadata() {
         Err(_) => false,

@@ -57,13 +57,14 @@ fn sectors(number: Device) -> Result<u64> {
     text.trim().parse().map_err(|_| Error::Library(format!("expected a number in {path}, found {text:?}")))
 }
 
-/// Makes the pool run: adopts the running one of that name if it is of these devices, checks and starts the one on
-/// the devices, or makes a new one on blank devices.
+/// Makes the pool run: adopts the running one of that name if it is of these devices, checks and starts the
+/// one on the devices, or makes a new one on blank devices.
 ///
 /// `in_use` says that records name devices in this pool, so that a blank metadata device is a mistake.
 ///
 /// # Errors
-/// [`Error::Setup`] when devices, options and what is there do not fit together; [`Error::Kernel`] and others.
+/// [`Error::Setup`] when devices, options and what is there do not fit together; [`Error::Kernel`] and
+/// others.
 pub fn bring_up(kernel: Kernel, settings: Settings, in_use: bool, context: &Context) -> Result<Pool> {
     if !kernel.has_targets(&["thin-pool", "thin"])? {
         // A kernel without modules says so when the pool is made.

@@ -1,7 +1,7 @@
 //! Against DigitalOcean itself, on a droplet, with a token of your own: `CONVOY_TEST_LIVE_DO=1 DO_TOKEN=..`.
 //!
-//! It makes one volume of 1 GiB and one snapshot of it, and deletes both: about a cent. What it makes is named
-//! `convoy-live-test`; if it is cut off, run it again, or delete what bears that name.
+//! It makes one volume of 1 GiB and one snapshot of it, and deletes both: about a cent. What it makes is
+//! named `convoy-live-test`; if it is cut off, run it again, or delete what bears that name.
 
 use crate::world::{context, name, options};
 use convoy_driver_digitalocean::DigitalOcean;

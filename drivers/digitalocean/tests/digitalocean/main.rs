@@ -1,4 +1,5 @@
-//! The driver against a DigitalOcean of our own: real HTTP, real disks, real file systems, and what goes wrong.
+//! The driver against a DigitalOcean of our own: real HTTP, real disks, real file systems, and what goes
+//! wrong.
 
 // The rule against panics spares tests, but not what they share.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]

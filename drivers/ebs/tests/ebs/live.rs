@@ -1,8 +1,9 @@
-//! Against AWS itself, on an instance whose role has the policy of the documentation: `CONVOY_TEST_LIVE_EBS=1`.
+//! Against AWS itself, on an instance whose role has the policy of the documentation:
+//! `CONVOY_TEST_LIVE_EBS=1`.
 //!
-//! It makes one gp3 volume of 1 GiB, one snapshot of it and one volume of that, and deletes them: about a cent. What it
-//! makes bears the tag `ConvoyVolumeName` with `convoy-live-test` or `convoy-live-copy`; if it is cut off, run it again, or
-//! delete what bears that tag.
+//! It makes one gp3 volume of 1 GiB, one snapshot of it and one volume of that, and deletes them: about a
+//! cent. What it makes bears the tag `ConvoyVolumeName` with `convoy-live-test` or `convoy-live-copy`; if it
+//! is cut off, run it again, or delete what bears that tag.
 
 use crate::world::{context, name, options};
 use convoy_driver_ebs::Ebs;

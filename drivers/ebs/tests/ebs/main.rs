@@ -1,5 +1,5 @@
-//! The driver against EC2 as moto serves it, with what moto lacks put before it: real disks behind the volumes, the
-//! checks it does not make, and what goes wrong.
+//! The driver against EC2 as moto serves it, with what moto lacks put before it: real disks behind the
+//! volumes, the checks it does not make, and what goes wrong.
 
 // The rule against panics spares tests, but not what they share.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]

@@ -42,7 +42,8 @@ fn the_code_makes_every_call_by_its_name() {
         }
     }
     assert_eq!(called, ACTIONS.iter().map(|action| (*action).to_owned()).collect());
-    // What a check tries without doing it is what is done at other times; a copy cannot be tried without a source.
+    // What a check tries without doing it is what is done at other times; a copy cannot be tried without a
+    // source.
     tried.insert("CopySnapshot".to_owned());
     assert_eq!(tried, called);
 }

@@ -1,5 +1,5 @@
-//! What EC2's published description of its query API allows for the actions the driver uses: the parameters, with `N` for
-//! a number, and those that are required; and the filters.
+//! What EC2's published description of its query API allows for the actions the driver uses: the parameters,
+//! with `N` for a number, and those that are required; and the filters.
 
 use std::collections::BTreeMap;
 

@@ -180,7 +180,8 @@ pub(super) fn limit_subvolume(dir: impl AsFd, limit: Option<u64>) -> io::Result<
     Ok(unsafe { ioctl(dir, Setter::<LIMIT_GROUP, _>::new(asked)) }?)
 }
 
-/// Removes the group of a subvolume that is about to be removed. Newer kernels refuse, and do it by themselves.
+/// Removes the group of a subvolume that is about to be removed. Newer kernels refuse, and do it by
+/// themselves.
 pub(super) fn remove_group(dir: impl AsFd + Copy) -> io::Result<()> {
     let asked = GroupChange { create: 0, group: subvolume(dir)? };
     // SAFETY: the kernel reads one `struct btrfs_ioctl_qgroup_create_args`.

@@ -1,4 +1,5 @@
-//! On other file systems than the one under `/tmp`: those that share blocks between files (xfs, btrfs), and ext4.
+//! On other file systems than the one under `/tmp`: those that share blocks between files (xfs, btrfs), and
+//! ext4.
 
 use std::fs;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -166,7 +167,8 @@ fn everything_is_renamed(bed: &Bed, project: &str) {
 fn a_project_on_the_volumes_directory_is_no_obstacle() {
     let dir = tempfile::tempdir().unwrap();
     let Some((place, _mounted)) = fresh(dir.path(), "mkfs.xfs", &["-q"]) else { return };
-    // From the beginning, so that everything below has it; and of late, so that what was there before has none.
+    // From the beginning, so that everything below has it; and of late, so that what was there before has
+    // none.
     let early = Bed::on(builtin, &place);
     // Root's alone, or the driver would shelter it with a mount that stays.
     fs::DirBuilder::new().recursive(true).mode(0o700).create(early.volumes()).unwrap();

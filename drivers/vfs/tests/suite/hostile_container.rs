@@ -76,8 +76,8 @@ fn opened() -> Option<Client> {
     Some(client)
 }
 
-/// 4,000 directories with long names took 5 GiB in a snapshot once, and what was left of a delete of 6,000 ended each
-/// start in a cgroup of one GiB.
+/// 4,000 directories with long names took 5 GiB in a snapshot once, and what was left of a delete of 6,000
+/// ended each start in a cgroup of one GiB.
 #[test]
 fn a_very_deep_volume_is_snapshotted_reverted_and_deleted_in_256_mebibytes() {
     let bed = bed(builtin);

@@ -1,5 +1,5 @@
-//! Sizes: enforced by btrfs, told where no file system enforces them, refused where that is wanted. ext4 and XFS
-//! enforce them in a machine of their own: `tests/vm`.
+//! Sizes: enforced by btrfs, told where no file system enforces them, refused where that is wanted. ext4 and
+//! XFS enforce them in a machine of their own: `tests/vm`.
 
 use std::fs;
 use std::io::Write as _;

@@ -1,7 +1,8 @@
-//! The key objects of a store: `convoy-objectstore/keys/<id>.json`, each the master key wrapped by one secret.
+//! The key objects of a store: `convoy-objectstore/keys/<id>.json`, each the master key wrapped by one
+//! secret.
 //!
-//! Several secrets may open a store: to change one, add the new and remove the old. To change the master key itself, after
-//! it leaked, use a new destination.
+//! Several secrets may open a store: to change one, add the new and remove the old. To change the master key
+//! itself, after it leaked, use a new destination.
 
 use std::sync::Arc;
 
@@ -251,9 +252,9 @@ pub(crate) async fn unlock(store: &dyn ObjectStore, source: &KeySource) -> Backu
 
 /// Opens a store, or gives it its first key.
 ///
-/// Of hosts that do this at once one makes the key and the others find it. That does not rest on the store's put-if-absent, since there
-/// are S3 servers that ignore the condition and let the last one win: who makes the key holds the lock on all keys, and locks have
-/// names of their own.
+/// Of hosts that do this at once one makes the key and the others find it. That does not rest on the store's
+/// put-if-absent, since there are S3 servers that ignore the condition and let the last one win: who makes the
+/// key holds the lock on all keys, and locks have names of their own.
 pub(crate) async fn create_key(
     store: Arc<dyn ObjectStore>,
     source: &KeySource,
@@ -337,7 +338,8 @@ pub async fn add_key(store: &dyn ObjectStore, known: &KeySource, new: &KeySource
     Ok(name)
 }
 
-/// Takes the right to open a store from a secret. What it has seen it has seen: a leaked key asks for a new destination.
+/// Takes the right to open a store from a secret. What it has seen it has seen: a leaked key asks for a new
+/// destination.
 ///
 /// # Errors
 /// [`BackupError::KeyWrong`] if `remaining` would not open the store afterwards; [`BackupError::KeysBusy`].

@@ -1,7 +1,8 @@
-//! Makes backups: order of writes, parent, record. What is read and how is in `tree_backup` and `block_backup`.
+//! Makes backups: order of writes, parent, record. What is read and how is in `tree_backup` and
+//! `block_backup`.
 //!
-//! Order: mark of the run, packs, manifest, `volume.cfg`, record, the mark is removed. Before the record nothing refers to what was
-//! written, and the mark tells the next run where it is.
+//! Order: mark of the run, packs, manifest, `volume.cfg`, record, the mark is removed. Before the record
+//! nothing refers to what was written, and the mark tells the next run where it is.
 
 mod work;
 
@@ -112,7 +113,8 @@ impl Engine {
         Ok(Preparation { options, backup, store, volume, lock, chain, moves, memory })
     }
 
-    /// Makes a backup: [`Engine::prepare`] and [`Preparation::run`] in one, for sources that need not know the parent.
+    /// Makes a backup: [`Engine::prepare`] and [`Preparation::run`] in one, for sources that need not know the
+    /// parent.
     ///
     /// # Errors
     /// As both.
@@ -238,8 +240,9 @@ async fn find_parent(
 }
 
 impl Preparation {
-    /// The backup that unchanged data is taken from. A driver that knows what changed since its snapshot can say so:
-    /// [`Extents::Changed`]. `None` too when everything is to be read again ([`BackupOptions::recheck`]).
+    /// The backup that unchanged data is taken from. A driver that knows what changed since its snapshot can
+    /// say so: [`Extents::Changed`]. `None` too when everything is to be read again
+    /// ([`BackupOptions::recheck`]).
     #[must_use]
     pub fn parent(&self) -> Option<ParentInfo> {
         let record = self.base()?;
@@ -252,11 +255,12 @@ impl Preparation {
         Some(&parent.record)
     }
 
-    /// Makes the backup. When this fails, or is dropped or cancelled, there is no such backup, and what was stored for it is used by the next or removed by
-    /// `prune`.
+    /// Makes the backup. When this fails, or is dropped or cancelled, there is no such backup, and what was
+    /// stored for it is used by the next or removed by `prune`.
     ///
     /// # Errors
-    /// [`BackupError::Exists`], [`BackupError::Cancelled`], [`BackupError::SourceChanged`], what the store or the source says.
+    /// [`BackupError::Exists`], [`BackupError::Cancelled`], [`BackupError::SourceChanged`], what the store or
+    /// the source says.
     pub async fn run(
         self,
         meta: BackupMeta,
@@ -491,7 +495,8 @@ fn check_base(extents: &Extents, parent: Option<&BackupRecord>) -> BackupResult<
     }
 }
 
-/// When the snapshot was taken. A driver says so in whole seconds, and may look at the clock a little too late.
+/// When the snapshot was taken. A driver says so in whole seconds, and may look at the clock a little too
+/// late.
 fn frozen(meta: &BackupMeta) -> convoy_tree::Timestamp {
     let taken = timestamp::parse(&meta.snapshot_created).unwrap_or_else(jiff::Timestamp::now);
     convoy_tree::Timestamp { sec: taken.as_second() - 2, nsec: 0 }

@@ -1,7 +1,8 @@
 //! Reads a device where it matters.
 //!
-//! One thread goes through the extents and the parent's manifest side by side: blocks outside changed extents are taken from the
-//! parent without being read, the others are handed to the workers, which read, look for zeros, hash and store.
+//! One thread goes through the extents and the parent's manifest side by side: blocks outside changed extents
+//! are taken from the parent without being read, the others are handed to the workers, which read, look for
+//! zeros, hash and store.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -24,10 +25,12 @@ use crate::format::chunk::{Encoder, all_zero};
 use crate::format::wire::Piece;
 use crate::types::{ExtentStream, Extents, SourceExtent};
 
-/// The sizes of blocks that there are. A parent that has others is not built on: its blocks could be of a byte each.
+/// The sizes of blocks that there are. A parent that has others is not built on: its blocks could be of a byte
+/// each.
 pub(crate) const BLOCK_SIZES: [u32; 3] = [256 << 10, 1 << 20, 2 << 20];
 
-/// The size of a block for a device of so many bytes: small where a change should cost little, larger where there would be too many.
+/// The size of a block for a device of so many bytes: small where a change should cost little, larger where
+/// there would be too many.
 pub(crate) fn block_size(device: u64) -> u32 {
     match device {
         0..=0x10_0000_0000 => BLOCK_SIZES[0],
@@ -79,7 +82,8 @@ pub(crate) fn open(path: &Path, size: u64) -> BackupResult<File> {
     Ok(file)
 }
 
-/// Where a regular file used as a device has data; `None` for a real device, of which the kernel does not tell.
+/// Where a regular file used as a device has data; `None` for a real device, of which the kernel does not
+/// tell.
 pub(crate) fn data_of_file(file: &File, name: &str, size: u64) -> BackupResult<Option<ExtentStream>> {
     let failed = |e| BackupError::io("read", name, e);
     if !file.metadata().map_err(failed)?.is_file() {

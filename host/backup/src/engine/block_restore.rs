@@ -1,4 +1,5 @@
-//! Writes a device again. Every block is verified before it is written; what the backup does not have becomes zero.
+//! Writes a device again. Every block is verified before it is written; what the backup does not have becomes
+//! zero.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;

@@ -24,8 +24,8 @@ const AT_ONCE: usize = 16;
 pub(crate) type Found<'a> =
     &'a mut (dyn FnMut(String, BackupResult<BackupRecord>) -> BackupResult<()> + Send);
 
-/// Calls `found` with the backups of a volume; one that cannot be read does not hide the others. What is kept of them is the caller's to
-/// charge.
+/// Calls `found` with the backups of a volume; one that cannot be read does not hide the others. What is kept
+/// of them is the caller's to charge.
 pub(crate) async fn records(
     store: &dyn ObjectStore,
     volume: &VolumeDir,
@@ -83,7 +83,8 @@ pub(crate) async fn volumes(store: &dyn ObjectStore, memory: &Arc<Memory>) -> Ba
     Ok(dirs.iter().filter_map(|dir| VolumeDir::from_dir(dir)).collect())
 }
 
-/// The directories in a directory, and the memory they take: here, in the next listing, and as what they are the directories of.
+/// The directories in a directory, and the memory they take: here, in the next listing, and as what they are
+/// the directories of.
 async fn directories(
     store: &dyn ObjectStore,
     dir: &str,
@@ -235,7 +236,8 @@ impl Engine {
     /// The backups of a volume, or of all volumes.
     ///
     /// # Errors
-    /// With a volume: [`convoy_objectstore::StoreError::NotFound`] of its `volume.cfg` if it has none, as 0.5 said. What the store says.
+    /// With a volume: [`convoy_objectstore::StoreError::NotFound`] of its `volume.cfg` if it has none, as 0.5
+    /// said. What the store says.
     pub async fn list(&self, store: Arc<dyn ObjectStore>, volume: Option<&str>) -> BackupResult<Listing> {
         self.list_checked(store, volume, None).await
     }
@@ -310,7 +312,8 @@ impl Engine {
     /// What is known of one backup.
     ///
     /// # Errors
-    /// [`convoy_objectstore::StoreError::NotFound`] with the text of 0.5; [`BackupError::Damaged`], [`BackupError::Version`].
+    /// [`convoy_objectstore::StoreError::NotFound`] with the text of 0.5; [`BackupError::Damaged`],
+    /// [`BackupError::Version`].
     pub async fn inspect(
         &self,
         store: Arc<dyn ObjectStore>,
@@ -341,7 +344,8 @@ impl Engine {
         }
     }
 
-    /// Whether there is anything of convoy's in a store. What the first backup makes stays when the last one is deleted.
+    /// Whether there is anything of convoy's in a store. What the first backup makes stays when the last one
+    /// is deleted.
     ///
     /// # Errors
     /// What the store says.

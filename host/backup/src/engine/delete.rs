@@ -25,7 +25,8 @@ const AT_ONCE: usize = 500;
 const WAIT: Duration = Duration::from_secs(2);
 
 impl Engine {
-    /// Deletes a backup. Its data goes too, unless other work on the volume is under way: then it stays until `prune` or the next delete, and the summary says so.
+    /// Deletes a backup. Its data goes too, unless other work on the volume is under way: then it stays until
+    /// `prune` or the next delete, and the summary says so.
     ///
     /// # Errors
     /// [`StoreError::NotFound`] with the text of 0.5; what the store says.
@@ -96,7 +97,8 @@ async fn reclaim(
     memory: &Arc<Memory>,
     summary: &mut DeleteSummary,
 ) -> BackupResult<()> {
-    // Moves are only followed: with or without a key what cannot be opened counts as not moved, so nothing may be deleted then.
+    // Moves are only followed: with or without a key what cannot be opened counts as not moved, so nothing may
+    // be deleted then.
     let moves = if record.key_id.is_none() {
         Relocations::load(&**store, volume, &[Crypt::default()], memory).await?
     } else {
@@ -150,7 +152,8 @@ async fn reclaim(
     remove(&**store, volume, lock, &keys).await
 }
 
-/// Deletes objects that nothing refers to any more, as long as the lock is good. What is not convoy's stays, whoever named it.
+/// Deletes objects that nothing refers to any more, as long as the lock is good. What is not convoy's stays,
+/// whoever named it.
 pub(crate) async fn remove(
     store: &dyn ObjectStore,
     volume: &VolumeDir,

@@ -1,4 +1,5 @@
-//! Reads chunks from the store in parallel: neighbours with one request, each verified before anybody sees it.
+//! Reads chunks from the store in parallel: neighbours with one request, each verified before anybody sees
+//! it.
 
 use convoy_objectstore::StoreError;
 use crossbeam_channel::{Receiver, bounded};
@@ -44,9 +45,11 @@ fn bounds(place: &ChunkLocation) -> (u64, u64) {
     (start, start + u64::from(place.stored))
 }
 
-/// Fetches everything wanted. `requests` threads read, unpack, verify and deliver; memory is about 8 MiB for each.
+/// Fetches everything wanted. `requests` threads read, unpack, verify and deliver; memory is about 8 MiB for
+/// each.
 ///
-/// A chunk that is damaged or missing is told to `deliver`, which decides whether that is the end. A store that does not answer is.
+/// A chunk that is damaged or missing is told to `deliver`, which decides whether that is the end. A store
+/// that does not answer is.
 pub(crate) fn fetch<T: Send>(
     ctx: &Ctx,
     requests: usize,

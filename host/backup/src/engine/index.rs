@@ -1,7 +1,8 @@
-//! Which chunks are known to be stored, and where: those of the parent backup, of interrupted runs, and of this run.
+//! Which chunks are known to be stored, and where: those of the parent backup, of interrupted runs, and of
+//! this run.
 //!
-//! The index has room for so many entries; chunks beyond are stored without being remembered, which costs space when they come
-//! again and nothing else.
+//! The index has room for so many entries; chunks beyond are stored without being remembered, which costs
+//! space when they come again and nothing else.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

@@ -1,7 +1,7 @@
 //! Large files: one thread reads ahead, the walk cuts, and the chunks are parts of what was read, not copies.
 //!
-//! Where a file is cut follows from the bytes since the cut before, so what has not changed is cut as it was. To find that out is to hash it,
-//! which has to be done anyway, and is less work than to look for the cut.
+//! Where a file is cut follows from the bytes since the cut before, so what has not changed is cut as it was.
+//! To find that out is to hash it, which has to be done anyway, and is less work than to look for the cut.
 
 use std::fs::File;
 use std::ops::Range;
@@ -18,13 +18,14 @@ use crate::error::{BackupError, BackupResult};
 use crate::format::wire::Piece;
 use crate::format::{ChunkId, ChunkRef};
 
-/// Bytes of a file that are read at once. At least as many as the largest chunk has, and at most a third of the least room.
+/// Bytes of a file that are read at once. At least as many as the largest chunk has, and at most a third of
+/// the least room.
 const BUFFER: usize = 4 << 20;
 /// A file of so many bytes is worth a thread that reads ahead.
 const AHEAD: u64 = 2 * BUFFER as u64;
 
-/// Where a file is cut, by its size: small chunks where a change should cost little, larger ones where there would be too many of them.
-/// The least, the average and the most bytes of a chunk.
+/// Where a file is cut, by its size: small chunks where a change should cost little, larger ones where there
+/// would be too many of them. The least, the average and the most bytes of a chunk.
 fn cuts(size: u64) -> (usize, usize, usize) {
     let average = match size {
         0..=0x2_0000_0000 => 256 << 10,
@@ -85,7 +86,8 @@ impl Chunk {
     }
 }
 
-/// What was read with one call or a few: `read` of the buffer, from `at` in the file on. There is room for a chunk before it.
+/// What was read with one call or a few: `read` of the buffer, from `at` in the file on. There is room for a
+/// chunk before it.
 struct Part {
     buffer: Buffer,
     read: Range<usize>,
@@ -94,7 +96,8 @@ struct Part {
     last: bool,
 }
 
-/// Reads a file where it has data, and cuts it; gives the chunks in order. `earlier` is what the parent backup has of it, in order.
+/// Reads a file where it has data, and cuts it; gives the chunks in order. `earlier` is what the parent backup
+/// has of it, in order.
 pub(crate) fn read(
     ctx: &Ctx,
     buffers: &Arc<Buffers>,
@@ -179,7 +182,8 @@ struct Earlier<'a> {
 }
 
 impl Earlier<'_> {
-    /// What began at this place, if it ended where its bytes said: not where the file did, or its data. Places are asked for in order.
+    /// What began at this place, if it ended where its bytes said: not where the file did, or its data. Places
+    /// are asked for in order.
     fn at(&mut self, at: u64) -> Option<&ChunkRef> {
         while let Some((_, passed)) = self.pieces.split_first().filter(|(piece, _)| piece.0 < at) {
             self.pieces = passed;

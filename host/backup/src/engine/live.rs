@@ -69,7 +69,8 @@ pub(crate) async fn needs(
 }
 
 impl Live {
-    /// Finds what is in use. What cannot be read may use anything: then nothing may be deleted, and this fails.
+    /// Finds what is in use. What cannot be read may use anything: then nothing may be deleted, and this
+    /// fails.
     pub(crate) async fn find(
         store: &dyn ObjectStore,
         volume: &VolumeDir,

@@ -31,7 +31,8 @@ pub(crate) struct Packer<'a> {
     data: Mutex<Option<PackBuilder>>,
     manifest: Mutex<Option<PackBuilder>>,
     full: Mutex<Option<Sender<PackBuilder>>>,
-    /// Memory of packs that have reached the store. It is used again: the kernel would have to clear new memory each time.
+    /// Memory of packs that have reached the store. It is used again: the kernel would have to clear new
+    /// memory each time.
     unused: Mutex<Vec<Vec<u8>>>,
     added: AtomicU64,
 }
@@ -88,7 +89,8 @@ impl<'a> Packer<'a> {
     }
 
     fn store(&self, encoder: &mut Encoder, id: ChunkId, plain: &[u8], lane: Lane) -> BackupResult<ChunkRef> {
-        // What no reader would take must not be called stored. Data is cut long before; the attributes of one file may be this large.
+        // What no reader would take must not be called stored. Data is cut long before; the attributes of one
+        // file may be this large.
         let len = u32::try_from(plain.len()).ok().filter(|_| plain.len() <= CHUNK_MAX).ok_or_else(|| {
             let what = if lane == Lane::Data { "data" } else { "a list of files with their attributes" };
             BackupError::Invalid(format!(
@@ -152,7 +154,8 @@ impl<'a> Packer<'a> {
         self.added.load(Ordering::Relaxed)
     }
 
-    /// Takes packs to the store, one after the other, until the sink is closed. Run by as many threads as there may be requests.
+    /// Takes packs to the store, one after the other, until the sink is closed. Run by as many threads as
+    /// there may be requests.
     pub(crate) fn upload(&self, packs: &Receiver<PackBuilder>) -> BackupResult<()> {
         while let Ok(pack) = packs.recv() {
             let key = self.ctx.pack_key(pack.id());

@@ -1,8 +1,9 @@
 //! Keeping what moves once out of the page cache.
 //!
-//! A backup reads and a restore writes many gigabytes that nobody asks for again soon. Left alone, they push out of the cache what
-//! containers work with, and what a restore wrote waits in memory for one long flush at its end. So pages are let go of while it goes on:
-//! `POSIX_FADV_DONTNEED` drops clean pages and begins to write dirty ones, which a later call drops.
+//! A backup reads and a restore writes many gigabytes that nobody asks for again soon. Left alone, they push
+//! out of the cache what containers work with, and what a restore wrote waits in memory for one long flush at
+//! its end. So pages are let go of while it goes on: `POSIX_FADV_DONTNEED` drops clean pages and begins to
+//! write dirty ones, which a later call drops.
 
 use std::fs::File;
 use std::num::NonZeroU64;

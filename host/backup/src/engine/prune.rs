@@ -31,12 +31,13 @@ const V0_GRACE: Duration = Duration::from_secs(24 * 3600);
 const PARTIAL_AGE: Duration = Duration::from_secs(24 * 3600);
 
 impl Engine {
-    /// Removes garbage of a volume, or of all: what interrupted backups and deferred deletions left. Nothing else may work on the volume meanwhile;
-    /// of several volumes those that are worked on are skipped. What is not convoy's, by its name, is told and left alone.
+    /// Removes garbage of a volume, or of all: what interrupted backups and deferred deletions left. Nothing
+    /// else may work on the volume meanwhile; of several volumes those that are worked on are skipped. What is
+    /// not convoy's, by its name, is told and left alone.
     ///
     /// # Errors
-    /// [`BackupError::Busy`] if there is but one volume; [`BackupError::Damaged`] or [`BackupError::Version`] if a record cannot be read: then it cannot be told what is garbage, and
-    /// nothing is removed.
+    /// [`BackupError::Busy`] if there is but one volume; [`BackupError::Damaged`] or [`BackupError::Version`]
+    /// if a record cannot be read: then it cannot be told what is garbage, and nothing is removed.
     pub async fn prune(
         &self,
         store: Arc<dyn ObjectStore>,
@@ -212,7 +213,8 @@ impl Sweep {
             Some(Object::Relocations(pack)) => moves.of(pack).is_some() && !live.packs.contains_key(&pack),
             Some(Object::V0Block(checksum)) => !live.blocks.contains(&checksum) && old(&object),
             Some(Object::V0File(_)) => !live.files.contains(key) && old(&object),
-            // Marks go elsewhere, locks and what volume.cfg said have their own rules, and records are no garbage.
+            // Marks go elsewhere, locks and what volume.cfg said have their own rules, and records are no
+            // garbage.
             Some(Object::Run(_) | Object::Lock { .. } | Object::Config) => false,
             Some(Object::Incarnation(_) | Object::Record(_)) => false,
             None => {
@@ -230,7 +232,8 @@ impl Sweep {
     }
 }
 
-/// Whether an object of 0.5 is so old that nobody is about to refer to it. That is only a courtesy, so this machine's clock will do.
+/// Whether an object of 0.5 is so old that nobody is about to refer to it. That is only a courtesy, so this
+/// machine's clock will do.
 fn old(object: &ObjectInfo) -> bool {
     SystemTime::now().duration_since(object.modified).is_ok_and(|age| age > V0_GRACE)
 }

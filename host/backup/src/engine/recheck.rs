@@ -1,7 +1,8 @@
 //! Healing: a backup that trusts nothing it finds in the store.
 //!
-//! What the parent has is read and verified before it counts as known, and the whole source is read. What was found damaged and is still in the
-//! source is stored again, and older backups are told where, so that they are whole again as well.
+//! What the parent has is read and verified before it counts as known, and the whole source is read. What was
+//! found damaged and is still in the source is stored again, and older backups are told where, so that they
+//! are whole again as well.
 
 use std::collections::HashMap;
 use std::sync::Mutex;

@@ -68,13 +68,15 @@ impl Engine {
 
     /// Restores a backup. Success means that every byte was verified and is durable.
     ///
-    /// When it fails, what was written into a tree target is removed again (the directory itself is the caller's); of a block target nothing can be said.
+    /// When it fails, what was written into a tree target is removed again (the directory itself is the
+    /// caller's); of a block target nothing can be said.
     ///
     /// # Errors
     /// [`BackupError::Losses`] if the target refused a part and that was not allowed,
-    /// [`BackupError::Kind`] if the backup does not fit the target, [`BackupError::TooSmall`], [`BackupError::NotEmpty`], [`BackupError::Damaged`],
-    /// [`BackupError::KeyMissing`], [`BackupError::KeyWrong`], [`BackupError::Unencrypted`],
-    /// [`BackupError::NotAuthentic`], [`BackupError::Cancelled`]; what the store or the kernel says.
+    /// [`BackupError::Kind`] if the backup does not fit the target, [`BackupError::TooSmall`],
+    /// [`BackupError::NotEmpty`], [`BackupError::Damaged`], [`BackupError::KeyMissing`],
+    /// [`BackupError::KeyWrong`], [`BackupError::Unencrypted`], [`BackupError::NotAuthentic`],
+    /// [`BackupError::Cancelled`]; what the store or the kernel says.
     #[allow(clippy::too_many_arguments)]
     pub async fn restore(
         &self,
@@ -87,7 +89,8 @@ impl Engine {
         cancel: &CancellationToken,
     ) -> BackupResult<RestoreSummary> {
         let volume = VolumeDir::new(volume)?;
-        // Before the lock: an error about what is not there must not leave traces at a store that may not even be convoy's.
+        // Before the lock: an error about what is not there must not leave traces at a store that may not even
+        // be convoy's.
         let memory = self.options.memory();
         BackupRecord::load(&*store, &volume, backup, &mut memory.charge()).await?;
         let lock = Lock::take_to_read(store.clone(), &volume, "restore", self.options.lock_times()).await?;

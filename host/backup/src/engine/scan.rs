@@ -17,7 +17,8 @@ pub(crate) fn scan(ctx: &Ctx, root: &Path, ended: &Receiver<()>) {
     count(ctx, root, ended, |bytes| ctx.progress.add_total(bytes, 1));
 }
 
-/// Counts where the parent's totals are a good guess already: only if the work takes long enough for somebody to look.
+/// Counts where the parent's totals are a good guess already: only if the work takes long enough for somebody
+/// to look.
 pub(crate) fn scan_later(ctx: &Ctx, root: &Path, ended: &Receiver<()>) {
     if ended.recv_timeout(GUESS) == Err(RecvTimeoutError::Timeout)
         && let Some((bytes, files)) = count(ctx, root, ended, |_| ())
@@ -26,7 +27,8 @@ pub(crate) fn scan_later(ctx: &Ctx, root: &Path, ended: &Receiver<()>) {
     }
 }
 
-/// Bytes and files of a tree, and `each` called with the bytes of every file; `None` when nobody wants to know any more.
+/// Bytes and files of a tree, and `each` called with the bytes of every file; `None` when nobody wants to know
+/// any more.
 fn count(ctx: &Ctx, root: &Path, ended: &Receiver<()>, each: impl Fn(u64)) -> Option<(u64, u64)> {
     let (mut bytes, mut files) = (0, 0);
     for found in walk(root, WalkOptions { xattrs: false, ..WalkOptions::default() }).ok()? {

@@ -1,8 +1,10 @@
-//! Reads a tree: what did not change since the parent backup is taken from its manifest, what did is cut, hashed and stored.
+//! Reads a tree: what did not change since the parent backup is taken from its manifest, what did is cut,
+//! hashed and stored.
 //!
-//! One thread walks, in the parent's order, and cuts large files, which another one reads ahead; a worker a core reads small files, hashes,
-//! looks up and compresses; as many threads as there may be requests upload; and one puts the manifest together in the order of the walk. The channel between the
-//! walk and the manifest keeps order and bounds how far the walk may run ahead.
+//! One thread walks, in the parent's order, and cuts large files, which another one reads ahead; a worker a
+//! core reads small files, hashes, looks up and compresses; as many threads as there may be requests upload;
+//! and one puts the manifest together in the order of the walk. The channel between the walk and the manifest
+//! keeps order and bounds how far the walk may run ahead.
 
 use std::collections::HashSet;
 use std::fs::File;

@@ -1,7 +1,8 @@
 //! Checks backups without restoring them.
 //!
-//! Structure always: records, manifests, and that every pack is there and long enough. With `read_data`, that percentage of the data is read, unpacked and
-//! compared with its checksums: whole packs, chosen at random each time.
+//! Structure always: records, manifests, and that every pack is there and long enough. With `read_data`, that
+//! percentage of the data is read, unpacked and compared with its checksums: whole packs, chosen at random
+//! each time.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
@@ -82,7 +83,8 @@ impl Engine {
     /// Verifies a backup, all of a volume, or all. That something is wrong is no error: it is in the summary.
     ///
     /// # Errors
-    /// [`convoy_objectstore::StoreError::NotFound`] if the volume or backup named is not there; what the store says.
+    /// [`convoy_objectstore::StoreError::NotFound`] if the volume or backup named is not there; what the store
+    /// says.
     #[allow(clippy::too_many_arguments)]
     pub async fn verify(
         &self,
@@ -271,8 +273,8 @@ fn kind(error: &BackupError) -> FaultKind {
     }
 }
 
-/// Stored chunks that were read, each in few bytes. By place: the same chunk may be stored twice, and one of them be damaged. Those that there
-/// is no memory for are read again with the next backup that has them.
+/// Stored chunks that were read, each in few bytes. By place: the same chunk may be stored twice, and one of
+/// them be damaged. Those that there is no memory for are read again with the next backup that has them.
 #[derive(Debug)]
 struct ReadChunks {
     places: Mutex<(HashSet<u64>, Charge)>,

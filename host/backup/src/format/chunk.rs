@@ -214,7 +214,8 @@ mod tests {
             let whole = chunk(&crypt, &data, &stored, encoding);
             let at = at.index(stored.len());
             stored[at] ^= 1u8 << bit;
-            // A bit that zstd ignores may give the same plain bytes: what counts is that others never come out.
+            // A bit that zstd ignores may give the same plain bytes: what counts is that others never come
+            // out.
             if let Ok(plain) = decoder.decode(&whole, &stored) { prop_assert_eq!(plain, &data) }
             if let Ok(plain) = decoder.decode(&whole, &stored[..at]) { prop_assert_eq!(plain, &data) }
         }

@@ -1,12 +1,13 @@
-//! What the format allows: docs/backup-format.md gives the same numbers. A reader refuses what is beyond them, before it takes memory
-//! for it.
+//! What the format allows: docs/backup-format.md gives the same numbers. A reader refuses what is beyond them,
+//! before it takes memory for it.
 
 use super::chunk::CHUNK_MAX;
 use crate::crypt::OVERHEAD;
 
 /// Stored bytes of a chunk: it is never stored in more than it has, but for what a seal adds.
 pub(crate) const STORED_MAX: usize = CHUNK_MAX + OVERHEAD;
-/// Bytes of the root of a manifest as it is stored. 100 million files need about 8 MiB, a device of 64 TiB about 40 MiB.
+/// Bytes of the root of a manifest as it is stored. 100 million files need about 8 MiB, a device of 64 TiB
+/// about 40 MiB.
 pub(crate) const ROOT_MAX: u64 = 64 << 20;
 /// Bytes of its lists, unpacked.
 pub(crate) const ROOT_PLAIN_MAX: usize = 256 << 20;

@@ -1,8 +1,9 @@
 //! The root of a manifest: an object of its own, which lists the segments and the packs of a backup.
 //!
-//! `"CVYM" version(1)`, the length of the table of packs (4 bytes, little endian), the table (CBOR, zstd), then the rest (CBOR, zstd, sealed in an
-//! encrypted store). The table is never sealed: who deletes garbage must know what is in use, and need not have the key. The record of
-//! the backup has the checksum of the whole.
+//! `"CVYM" version(1)`, the length of the table of packs (4 bytes, little endian), the table (CBOR, zstd),
+//! then the rest (CBOR, zstd, sealed in an encrypted store). The table is never sealed: who deletes garbage
+//! must know what is in use, and need not have the key. The record of the backup has the checksum of the
+//! whole.
 
 use std::collections::BTreeMap;
 
@@ -82,7 +83,8 @@ pub(crate) struct Root {
     pub(crate) hard_links: bool,
     /// Whether the backup's record ends in a code.
     pub(crate) record_code: bool,
-    /// The segments in order. Where a piece "belongs" is its number for a tree and the first byte it covers for a device.
+    /// The segments in order. Where a piece "belongs" is its number for a tree and the first byte it covers
+    /// for a device.
     pub(crate) segments: Vec<Piece>,
 }
 
@@ -141,8 +143,8 @@ impl Root {
         rest.split_at_checked(len).ok_or_else(|| damaged(&"it is too short for its table of packs"))
     }
 
-    /// The packs a manifest needs, for which no key is needed, with the stored bytes it uses there. They are as many as the
-    /// backup is large, and therefore read one by one.
+    /// The packs a manifest needs, for which no key is needed, with the stored bytes it uses there. They are
+    /// as many as the backup is large, and therefore read one by one.
     pub(crate) fn each_pack(
         key: &str,
         bytes: &[u8],

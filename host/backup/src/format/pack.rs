@@ -1,8 +1,9 @@
 //! Packs: objects of many chunks, with an index of them at the end.
 //!
-//! `"CVYP" version(1)`, the stored chunks one after the other, the index (CBOR, zstd, sealed in an encrypted store), then 40 bytes: length of
-//! the index (4, little endian), BLAKE3 of the stored index (32), `"CVYE"`. The manifest says where a chunk is; the index is for whoever has no manifest: a
-//! later run that reuses what an interrupted one left.
+//! `"CVYP" version(1)`, the stored chunks one after the other, the index (CBOR, zstd, sealed in an encrypted
+//! store), then 40 bytes: length of the index (4, little endian), BLAKE3 of the stored index (32), `"CVYE"`.
+//! The manifest says where a chunk is; the index is for whoever has no manifest: a later run that reuses what
+//! an interrupted one left.
 
 use minicbor::{Decode, Encode};
 
@@ -99,7 +100,8 @@ impl PackBuilder {
 
 /// The most bytes that a pack of such chunks alone may have, sealed or not: what it would be after a rewrite.
 pub(crate) fn size_at_most(chunks: u64, stored: u64) -> u64 {
-    // An entry as CBOR: the head of the array, the id with its head, three numbers of up to 5 bytes, and the encoding.
+    // An entry as CBOR: the head of the array, the id with its head, three numbers of up to 5 bytes, and the
+    // encoding.
     const ENTRY: u64 = 1 + 2 + 32 + 3 * 5 + 1;
     // Beside them: magic, the heads of map and array, what zstd and a seal add to an index, the footer.
     const REST: u64 = MAGIC.len() as u64 + 12 + 128 + FOOTER as u64;

@@ -30,7 +30,8 @@ impl Pay for () {
     }
 }
 
-/// A list as it is on the wire. Its length is believed only as far as there are bytes, and is paid for before it is taken.
+/// A list as it is on the wire. Its length is believed only as far as there are bytes, and is paid for before
+/// it is taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct List<T>(pub(crate) Vec<T>);
 
@@ -186,7 +187,8 @@ pub(crate) fn to_cbor<T: Encode<()>>(value: &T) -> BackupResult<Vec<u8>> {
     minicbor::to_vec(value).map_err(|e| BackupError::Invalid(format!("a manifest cannot be written: {e}")))
 }
 
-/// Whether CBOR says how long everything in it is, as writers do. To pass over what does not takes memory for each level of it.
+/// Whether CBOR says how long everything in it is, as writers do. To pass over what does not takes memory for
+/// each level of it.
 fn definite(bytes: &[u8]) -> bool {
     let mut at = 0;
     while let Some(&head) = bytes.get(at) {
@@ -262,8 +264,8 @@ fn plain_of<'b>(key: &str, packed: &'b [u8]) -> BackupResult<impl Read + use<'b>
 /// Bytes that no element of a list read by [`each`] has.
 const ELEMENT_MAX: usize = 128;
 
-/// Reads `{0: [element, ...]}` from a zstd frame of at most `limit` plain bytes, one element after the other: such lists may be larger than the
-/// memory there is.
+/// Reads `{0: [element, ...]}` from a zstd frame of at most `limit` plain bytes, one element after the other:
+/// such lists may be larger than the memory there is.
 pub(crate) fn each<T: for<'b> Decode<'b, ()>>(
     key: &str,
     packed: &[u8],

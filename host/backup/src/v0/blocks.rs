@@ -1,4 +1,5 @@
-//! Blocks of 2 MiB: `blocks/<c[0:2]>/<c[2:4]>/<c>.blk`, where c is the first half of the SHA-512 of the plain block, in hexadecimal.
+//! Blocks of 2 MiB: `blocks/<c[0:2]>/<c[2:4]>/<c>.blk`, where c is the first half of the SHA-512 of the plain
+//! block, in hexadecimal.
 
 use std::collections::{BTreeMap, HashSet};
 use std::io::{Read, Write};
@@ -94,7 +95,8 @@ struct Found {
     added: AtomicU64,
 }
 
-/// Backs up a device as 0.5 did, but reads only what matters, stores no zeros, asks the store for nothing, and works in parallel.
+/// Backs up a device as 0.5 did, but reads only what matters, stores no zeros, asks the store for nothing, and
+/// works in parallel.
 pub(crate) async fn write_blocks(
     ctx: &Ctx,
     options: EngineOptions,

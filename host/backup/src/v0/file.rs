@@ -174,7 +174,8 @@ impl Write for Upload {
     }
 }
 
-/// Writes a tree as 0.5 did. What that form cannot keep is lost: holes, attributes, sockets, parts of seconds.
+/// Writes a tree as 0.5 did. What that form cannot keep is lost: holes, attributes, sockets, parts of
+/// seconds.
 pub(crate) async fn write_file(
     ctx: &Ctx,
     path: &Path,

@@ -1,4 +1,5 @@
-//! A bound on the memory of a process: a control group of either version where one can be made, else a limit on what it may allocate.
+//! A bound on the memory of a process: a control group of either version where one can be made, else a limit
+//! on what it may allocate.
 
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 

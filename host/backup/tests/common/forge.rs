@@ -1,5 +1,6 @@
-//! Stores as somebody would write them who means harm: an independent writer of docs/backup-format.md, which says what it is told to say.
-//! Checksums, hashes and compression are right, so that readers go deep. Of convoy it uses nothing; the fuzz targets use it, too.
+//! Stores as somebody would write them who means harm: an independent writer of docs/backup-format.md, which
+//! says what it is told to say. Checksums, hashes and compression are right, so that readers go deep. Of
+//! convoy it uses nothing; the fuzz targets use it, too.
 
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::cast_possible_truncation)]
 

@@ -1,6 +1,7 @@
-//! Hostile stores by the thousand: what is in one follows from bytes, which a fuzzer or a generator of random numbers gives. All of it is
-//! well-formed or nearly so, with right checksums, and says what no writer would: wrong lengths, counts, orders, circles. The fuzz
-//! target `stores` and the test `hostile_stores` use the same.
+//! Hostile stores by the thousand: what is in one follows from bytes, which a fuzzer or a generator of random
+//! numbers gives. All of it is well-formed or nearly so, with right checksums, and says what no writer would:
+//! wrong lengths, counts, orders, circles. The fuzz target `stores` and the test `hostile_stores` use the
+//! same.
 
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::cast_possible_truncation, clippy::panic)]
 

@@ -119,14 +119,15 @@ pub struct CreateBackupArgs {
     /// Its volume; needed only where two volumes have a snapshot of that name
     #[arg(long, value_name = "NAME", add = complete::volumes())]
     pub volume: Option<String>,
-    /// Where to: vfs:///directory/ or s3://bucket@region/path/ [default: the driver's own store, if it has one]
+    /// Where to: vfs:///directory/ or s3://bucket@region/path/ [default: the driver's own store, if it has
+    /// one]
     #[arg(long, value_name = "URL", add = complete::destinations())]
     pub dest: Option<String>,
     /// The form of the backup [default: the newest]
     #[arg(long, value_name = "FORMAT")]
     pub format: Option<Format>,
-    /// As its files or as its blocks, where the driver can hand over either [default: the driver's own choice]. Files can be
-    /// restored with any driver that can give a directory
+    /// As its files or as its blocks, where the driver can hand over either [default: the driver's own
+    /// choice]. Files can be restored with any driver that can give a directory
     #[arg(long = "as", value_name = "KIND")]
     pub kind: Option<SnapshotKind>,
     /// Read everything and check that the store has it, whatever earlier backups say

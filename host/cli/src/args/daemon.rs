@@ -31,7 +31,8 @@ pub struct DaemonArgs {
     /// The names of the options that were said by environment and not by flag.
     #[arg(skip)]
     pub by_environment: BTreeSet<String>,
-    /// The file with the settings; flags and environment win over it [default: /etc/convoy/convoy.toml, if it is there]
+    /// The file with the settings; flags and environment win over it [default: /etc/convoy/convoy.toml, if it
+    /// is there]
     #[arg(long, env = "CONVOY_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// The directory of the daemon's and the drivers' records [default: /var/lib/rancher/convoy]
@@ -82,7 +83,8 @@ pub struct DaemonArgs {
     /// How much to log: error, warn, info, debug or trace [default: info]
     #[arg(long, env = "CONVOY_LOG_LEVEL", value_name = "LEVEL")]
     pub log_level: Option<String>,
-    /// The form of the log: text, json, journal (for journald), or auto [default: auto: journal under systemd, else text]
+    /// The form of the log: text, json, journal (for journald), or auto [default: auto: journal under systemd,
+    /// else text]
     #[arg(long, env = "CONVOY_LOG_FORMAT", value_name = "FORM")]
     pub log_format: Option<String>,
     /// Tell metrics here, too: an address and port like 127.0.0.1:9413, or unix:/PATH
@@ -95,7 +97,8 @@ pub struct DaemonArgs {
     /// repeated
     #[arg(long, env = "CONVOY_DOCKER_OPTIONS", value_name = "DRIVER.OPTION", value_delimiter = ',')]
     pub docker_options: Vec<String>,
-    /// How long running work may take to end when the daemon stops; a third of it to end by itself, the rest to undo [default: 45s]
+    /// How long running work may take to end when the daemon stops; a third of it to end by itself, the rest
+    /// to undo [default: 45s]
     #[arg(long, env = "CONVOY_STOP_TIMEOUT", value_name = "DURATION")]
     pub stop_timeout: Option<String>,
     /// Take these options although the saved configuration differs

@@ -316,7 +316,8 @@ pub enum DriverSnapshotCommand {
         /// Only what changed since this one
         #[arg(long, value_name = "SNAPSHOT")]
         base: Option<String>,
-        /// As a directory tree or as a block device, where the driver can hand over either [default: its own choice]
+        /// As a directory tree or as a block device, where the driver can hand over either [default: its own
+        /// choice]
         #[arg(long = "as", value_name = "KIND")]
         kind: Option<SnapshotKind>,
     },

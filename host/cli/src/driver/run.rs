@@ -58,7 +58,8 @@ pub(super) async fn run(args: RunDriverArgs, installed: Installed, output: &mut 
     result
 }
 
-/// Waits for Ctrl-C, cancels what is under way, and waits until that had its time to end, or for another Ctrl-C.
+/// Waits for Ctrl-C, cancels what is under way, and waits until that had its time to end, or for another
+/// Ctrl-C.
 async fn interrupted(cancel: &CancellationToken) {
     if tokio::signal::ctrl_c().await.is_err() {
         return std::future::pending().await;

@@ -24,7 +24,8 @@ pub(super) async fn test(
         return Ok(ExitCode::SUCCESS);
     };
     let (spec, drivers, options) = (spec(driver)?, installed(&args.driver_path), options(&args));
-    // A report that has nowhere to go is found out before the tests are run; and no older one is taken for theirs.
+    // A report that has nowhere to go is found out before the tests are run; and no older one is taken for
+    // theirs.
     let junit = args.junit.as_ref().map(|path| (path, std::fs::File::create(path)));
     let mut junit = match junit {
         Some((path, file)) => {

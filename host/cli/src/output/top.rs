@@ -90,7 +90,8 @@ fn failures(schedule: &ScheduleStatus) -> impl Iterator<Item = Vec<String>> {
     })
 }
 
-/// A screen cut to a terminal: a line that is wrapped, or one too many, would push what is above out of sight.
+/// A screen cut to a terminal: a line that is wrapped, or one too many, would push what is above out of
+/// sight.
 pub fn fitted(text: &str, rows: usize, columns: usize) -> String {
     // The cursor needs a line of its own.
     let room = rows.saturating_sub(1).max(1);

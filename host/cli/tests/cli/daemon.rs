@@ -93,7 +93,8 @@ pub(crate) fn respond(status: &str, headers: &[&str], body: &str) -> Answer {
     Box::new(move |_, connection| connection.write_all(text.as_bytes()))
 }
 
-/// The lines of work in progress, then whatever `after` does; the end of the connection is the end of the answer.
+/// The lines of work in progress, then whatever `after` does; the end of the connection is the end of the
+/// answer.
 pub(crate) fn stream(
     lines: &[&str],
     after: impl FnOnce(&mut UnixStream) -> std::io::Result<()> + Send + 'static,

@@ -1,5 +1,5 @@
-//! The documents say what the program does: `docs/cli.md` ends with a reference made from the definition of the
-//! command line. To renew it: `CONVOY_UPDATE_DOCS=1 cargo nextest run -p convoy-cli documents`.
+//! The documents say what the program does: `docs/cli.md` ends with a reference made from the definition of
+//! the command line. To renew it: `CONVOY_UPDATE_DOCS=1 cargo nextest run -p convoy-cli documents`.
 
 use crate::daemon::nobody;
 use crate::run::run;

@@ -291,7 +291,8 @@ fn the_list_says_where_drivers_are_and_why_one_cannot_be_loaded() {
     assert!(listed.get("process:folder").is_none() && listed.get("broken").is_some(), "{listed:#}");
 }
 
-/// Builds a new project with the dependencies and the settings of this workspace, so that what is compiled is used.
+/// Builds a new project with the dependencies and the settings of this workspace, so that what is compiled is
+/// used.
 fn build(project: &Path) {
     let above = project.parent().unwrap().join(".cargo");
     std::fs::create_dir_all(&above).unwrap();

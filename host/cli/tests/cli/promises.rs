@@ -1,4 +1,5 @@
-//! `docs/semantics.md` and `docs/security.md` name the tests that prove each line: every name has to be a test.
+//! `docs/semantics.md` and `docs/security.md` name the tests that prove each line: every name has to be a
+//! test.
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -1,4 +1,5 @@
-//! The recorded transcripts of convoy 0.5.2, replayed: given the same answers, the same bytes and the same exit code.
+//! The recorded transcripts of convoy 0.5.2, replayed: given the same answers, the same bytes and the same
+//! exit code.
 
 use crate::daemon::{Answer, Daemon, answer, nobody, refuse};
 use crate::run::{Ran, run, words};

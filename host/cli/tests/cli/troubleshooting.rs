@@ -1,5 +1,5 @@
-//! `docs/operations/troubleshooting.md` quotes messages: each has to be in the source as it is quoted, or nobody who
-//! looks for the message that he got finds it.
+//! `docs/operations/troubleshooting.md` quotes messages: each has to be in the source as it is quoted, or
+//! nobody who looks for the message that he got finds it.
 
 use std::path::Path;
 
@@ -11,7 +11,8 @@ const OTHERS: [&str; 3] = ["Docker:", "Swarm:", "the system:"];
 /// What stands for itself in a text, between what is filled in.
 type Constants = Vec<String>;
 
-/// The texts in Rust source: what is quoted, with its escapes read, cut where `format!` and its kin fill something in.
+/// The texts in Rust source: what is quoted, with its escapes read, cut where `format!` and its kin fill
+/// something in.
 fn texts(source: &str) -> Vec<Constants> {
     let mut found = Vec::new();
     let mut rest = source;

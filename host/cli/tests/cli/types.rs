@@ -1,4 +1,5 @@
-//! The types of the API print what convoy 0.5 printed: each recorded answer, read and printed again, is the same.
+//! The types of the API print what convoy 0.5 printed: each recorded answer, read and printed again, is the
+//! same.
 
 use convoy_client::gojson;
 use convoy_client::types::{BackupInfo, CreatedBackup, Info, Pairs, Snapshot, Volume};

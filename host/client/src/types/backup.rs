@@ -82,7 +82,8 @@ pub struct CreateBackup {
     /// Trust nothing that an earlier backup left: read everything and check that the store has it.
     #[serde(skip_serializing_if = "is_false")]
     pub full: bool,
-    /// The level of zstd, 1 to 19, or 0 to store everything as it is; missing: that of the destination's settings.
+    /// The level of zstd, 1 to 19, or 0 to store everything as it is; missing: that of the destination's
+    /// settings.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compression: Option<u8>,
     /// Of which volume; needed only where two volumes have a snapshot of that name.
@@ -142,11 +143,12 @@ pub struct ListBackups {
     pub volume_name: String,
     /// Only of this snapshot; empty: of all.
     pub snapshot_name: String,
-    /// Whether it is an error that there was never a backup at the destination. Else the answer is then as 0.5 gave it: no backups.
+    /// Whether it is an error that there was never a backup at the destination. Else the answer is then as 0.5
+    /// gave it: no backups.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub must_exist: bool,
-    /// Whether the answer has what 0.5 did not tell: bytes of the backup, those it added to the store, and how much was left
-    /// out.
+    /// Whether the answer has what 0.5 did not tell: bytes of the backup, those it added to the store, and how
+    /// much was left out.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub details: bool,
     /// The file, on the daemon's host, with the key of encrypted backups; empty: not encrypted.
@@ -172,8 +174,8 @@ pub struct BackupRef {
     /// The file, on the daemon's host, with the passphrase in the place of a key file.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub passphrase_file: String,
-    /// Whether the answer has what 0.5 did not tell: bytes of the backup, those it added to the store, and how much was left
-    /// out.
+    /// Whether the answer has what 0.5 did not tell: bytes of the backup, those it added to the store, and how
+    /// much was left out.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub details: bool,
 }
@@ -293,7 +295,8 @@ pub struct AddKey {
     pub url: String,
     /// A custom S3 endpoint.
     pub endpoint: String,
-    /// The file, on the daemon's host, with a key that opens them already; empty: the one of the daemon's settings.
+    /// The file, on the daemon's host, with a key that opens them already; empty: the one of the daemon's
+    /// settings.
     pub encryption_key_file: String,
     /// The file, on the daemon's host, with a passphrase that opens them already.
     #[serde(skip_serializing_if = "String::is_empty")]

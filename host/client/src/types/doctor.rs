@@ -27,7 +27,8 @@ pub struct Diagnosis {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Symptom {
-    /// `error`: something does not work, or data is at risk; `warning`: it should be looked after; `info`: worth knowing.
+    /// `error`: something does not work, or data is at risk; `warning`: it should be looked after; `info`:
+    /// worth knowing.
     pub severity: String,
     /// Where: `machine`, `docker`, `daemon`, `driver NAME`, `backups`, `schedules`.
     pub area: String,

@@ -45,7 +45,8 @@ pub struct General {
 pub struct ConfigValue {
     /// The value; a list with commas.
     pub value: String,
-    /// Where it comes from: `default`, `/etc/convoy/convoy.toml:12`, `environment NAME`, `flag --name`, `saved in FILE`.
+    /// Where it comes from: `default`, `/etc/convoy/convoy.toml:12`, `environment NAME`, `flag --name`,
+    /// `saved in FILE`.
     pub source: String,
 }
 

@@ -1,8 +1,9 @@
 //! A proxy between host and driver that loses, repeats, delays and cuts messages: `faulty PLAN PROGRAM`.
 //!
-//! The host starts it as if it were the driver; it starts the driver with a socket of its own and passes each line
-//! on, but for those that the plan names. The plan is JSON, `{"lives": [[{"to": "driver", "at": 4, "fault": "drop"}]]}`: one
-//! list for each time it is started, since a fault often ends the process; after the last one it is a plain wire.
+//! The host starts it as if it were the driver; it starts the driver with a socket of its own and passes each
+//! line on, but for those that the plan names. The plan is JSON,
+//! `{"lives": [[{"to": "driver", "at": 4, "fault": "drop"}]]}`: one list for each time it is started, since a
+//! fault often ends the process; after the last one it is a plain wire.
 
 #![allow(unsafe_code, reason = "a test does by hand what the product must withstand")]
 

@@ -192,8 +192,8 @@ impl Drop for Underway {
     }
 }
 
-/// A call under way. When this is dropped before the answer, the answer is waited for in the background: until
-/// then the process is busy with the call.
+/// A call under way. When this is dropped before the answer, the answer is waited for in the background:
+/// until then the process is busy with the call.
 pub(super) struct ProcessCall {
     connection: Arc<Connection>,
     request_id: String,

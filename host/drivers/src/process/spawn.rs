@@ -63,8 +63,8 @@ pub(super) async fn start(path: &Path, driver: &str) -> io::Result<ChildProcess>
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// The kernel ties the death signal of a child to the thread that forked it: so that is a thread that lives as
-/// long as this program, not one of a pool.
+/// The kernel ties the death signal of a child to the thread that forked it: so that is a thread that lives
+/// as long as this program, not one of a pool.
 fn spawner() -> io::Result<&'static Sender<Job>> {
     static SPAWNER: OnceLock<Sender<Job>> = OnceLock::new();
     if let Some(sender) = SPAWNER.get() {

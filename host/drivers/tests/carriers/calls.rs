@@ -203,8 +203,8 @@ async fn many_calls_run_at_once(spec: &str) {
     }
 }
 
-/// A machine that is short of time makes calls wait for each other: the last of these wait for longer than a call may
-/// take, and none fails. A probe does not wait with them.
+/// A machine that is short of time makes calls wait for each other: the last of these wait for longer than a
+/// call may take, and none fails. A probe does not wait with them.
 async fn more_calls_than_run_at_once_all_have_their_time(spec: &str) {
     let opened = open(spec).await;
     let calls: Vec<_> = (0..250)

@@ -1,5 +1,5 @@
-//! Messages between host and driver that are lost, repeated, late or cut: whatever happens, the host and the other
-//! drivers go on, what was acknowledged is there, and nothing was done twice.
+//! Messages between host and driver that are lost, repeated, late or cut: whatever happens, the host and the
+//! other drivers go on, what was acknowledged is there, and nothing was done twice.
 
 use crate::support::{Opened, built, drivers, open};
 use convoy_driver_sdk::protocol::{CreateVolume, DeleteVolume, Open, Probe};

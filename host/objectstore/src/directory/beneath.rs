@@ -1,9 +1,10 @@
 //! Paths below a destination, which others may write to.
 //!
-//! Whoever can write to a store can put a symbolic link, a FIFO or a device where convoy expects a directory or a file, also
-//! while a call is under way. So every path is resolved below a descriptor of the root, through no link: by `openat2`, or step by
-//! step where the kernel or a seccomp filter does not allow that. What is found is looked at before it is opened, and only
-//! regular files and directories are. The root itself is the operator's, and may be a link.
+//! Whoever can write to a store can put a symbolic link, a FIFO or a device where convoy expects a directory
+//! or a file, also while a call is under way. So every path is resolved below a descriptor of the root,
+//! through no link: by `openat2`, or step by step where the kernel or a seccomp filter does not allow that.
+//! What is found is looked at before it is opened, and only regular files and directories are. The root itself
+//! is the operator's, and may be a link.
 
 use std::fs::File;
 use std::io;
@@ -68,7 +69,8 @@ impl Root {
         if dir.is_empty() { reopen(&self.fd) } else { open_dir(&self.fd, dir) }
     }
 
-    /// Opens a directory, and makes it and those above it, durably. One that a delete beside us removes meanwhile is `NOENT`.
+    /// Opens a directory, and makes it and those above it, durably. One that a delete beside us removes
+    /// meanwhile is `NOENT`.
     pub(super) fn make_dir(&self, dir: &str) -> rustix::io::Result<OwnedFd> {
         match self.dir(dir) {
             Err(Errno::NOENT) => {}

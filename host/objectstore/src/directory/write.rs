@@ -32,8 +32,8 @@ pub(super) fn is_partial(name: &str) -> bool {
     })
 }
 
-/// An object being written: a hidden file beside its target, removed unless finished. Both are names in one open directory, so
-/// nothing that happens to paths meanwhile leads elsewhere.
+/// An object being written: a hidden file beside its target, removed unless finished. Both are names in one
+/// open directory, so nothing that happens to paths meanwhile leads elsewhere.
 #[derive(Debug)]
 pub(super) struct Partial {
     dir: OwnedFd,
@@ -85,7 +85,8 @@ impl Partial {
         self.file.set_permissions(fs::Permissions::from_mode(0o644)).map_err(failed)?;
         self.file.sync_all().map_err(failed)?;
         if self.size >= LARGE {
-            // It is on the disk, and nobody reads it soon: the page cache is for those who do. That is advice, and may be ignored.
+            // It is on the disk, and nobody reads it soon: the page cache is for those who do. That is advice,
+            // and may be ignored.
             let _ = rustix::fs::fadvise(&self.file, 0, None, rustix::fs::Advice::DontNeed);
         }
         Ok(())
@@ -136,8 +137,9 @@ impl Partial {
         }
     }
 
-    /// For file systems, mostly in user space, that have neither hard links nor a rename that replaces nothing: who makes an
-    /// empty file of that name has it, and replaces it by the whole object. In between readers see an object without bytes.
+    /// For file systems, mostly in user space, that have neither hard links nor a rename that replaces
+    /// nothing: who makes an empty file of that name has it, and replaces it by the whole object. In between
+    /// readers see an object without bytes.
     fn claim(&mut self) -> rustix::io::Result<PutOutcome> {
         match openat(&self.dir, &self.target, NEW, Mode::from_raw_mode(0o644)) {
             Ok(_) => {}
@@ -217,7 +219,8 @@ pub(super) fn delete(root: &Root, keys: &[String]) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Removes a directory and its parents as long as they are empty, and makes it durable. What is left over harms nobody.
+/// Removes a directory and its parents as long as they are empty, and makes it durable. What is left over
+/// harms nobody.
 fn remove_empty(root: &Root, mut dir: &str) {
     while !dir.is_empty() {
         let (parent, name) = split(dir);

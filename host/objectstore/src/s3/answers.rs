@@ -1,5 +1,5 @@
-//! Bounds what an answer may be. The SDK reads every answer but the bytes of an object into memory, to its end, before it
-//! looks at it: a server that never ends would take all there is.
+//! Bounds what an answer may be. The SDK reads every answer but the bytes of an object into memory, to its
+//! end, before it looks at it: a server that never ends would take all there is.
 
 use aws_sdk_s3::config::interceptors::BeforeDeserializationInterceptorContextMut;
 use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
@@ -8,8 +8,8 @@ use aws_sdk_s3::primitives::SdkBody;
 use aws_smithy_runtime_api::client::orchestrator::Metadata;
 use http_body_util::Limited;
 
-/// Bytes of an answer that is not an object. A page of a listing has a thousand keys of at most 1 KiB, which may be written
-/// as three bytes for each.
+/// Bytes of an answer that is not an object. A page of a listing has a thousand keys of at most 1 KiB, which
+/// may be written as three bytes for each.
 pub(super) const ANSWER_MAX: usize = 4 << 20;
 
 /// See the [module](self).

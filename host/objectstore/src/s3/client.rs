@@ -49,8 +49,8 @@ pub(super) async fn build(
     let region = region.map(|region| Region::new(region.to_owned()));
     let files = profile_files(options);
     if region.is_none() && custom {
-        // Servers of one's own mostly do not care, but a signature needs a region. The whole chain would ask a cloud's metadata
-        // service, and where there is none wait for it in vain.
+        // Servers of one's own mostly do not care, but a signature needs a region. The whole chain would ask a
+        // cloud's metadata service, and where there is none wait for it in vain.
         let mut profile = ProfileFileRegionProvider::builder();
         if let Some(files) = &files {
             profile = profile.profile_files(files.clone());
@@ -93,8 +93,8 @@ pub(super) async fn build(
     Ok((Client::from_conf(config.build()), endpoint))
 }
 
-/// The server that is not AWS's: that of the options, or of the environment. It ends in `/`, or the SDK would put the bucket's
-/// name directly behind a path.
+/// The server that is not AWS's: that of the options, or of the environment. It ends in `/`, or the SDK would
+/// put the bucket's name directly behind a path.
 fn endpoint(options: &S3Options) -> Result<Option<String>, StoreError> {
     let by_environment =
         || ENDPOINT_VARIABLES.iter().find_map(|name| std::env::var(name).ok().filter(|v| !v.is_empty()));
@@ -124,7 +124,8 @@ fn profile_files(options: &S3Options) -> Option<EnvConfigFiles> {
     Some(files.build())
 }
 
-/// What every request goes through: the proxy that was named, which is then the only one, or those of the environment.
+/// What every request goes through: the proxy that was named, which is then the only one, or those of the
+/// environment.
 fn proxy(options: &S3Options) -> Result<ProxyConfig, StoreError> {
     let Some(proxy) = &options.proxy else { return Ok(ProxyConfig::from_env()) };
     // The URL may hold a password: it is not repeated.

@@ -1,7 +1,8 @@
 //! Credentials that are read again while a store is open.
 //!
-//! The SDK reads its files once. A backup may take longer than the credentials in them are good for, and whoever renews those
-//! writes them into the same files. So credentials that say nothing of their end are good for a minute here, and then read anew.
+//! The SDK reads its files once. A backup may take longer than the credentials in them are good for, and
+//! whoever renews those writes them into the same files. So credentials that say nothing of their end are good
+//! for a minute here, and then read anew.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -31,7 +32,8 @@ pub(super) struct Renewed {
 }
 
 impl Renewed {
-    /// From the files, and the profile in them, or by the standard chain: environment, files, web identity, instance.
+    /// From the files, and the profile in them, or by the standard chain: environment, files, web identity,
+    /// instance.
     pub(super) fn new(
         config: &ProviderConfig,
         region: Region,

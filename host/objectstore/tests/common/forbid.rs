@@ -1,4 +1,5 @@
-//! Takes system calls away from a thread, as an old kernel, a container's filter or a file system in user space does.
+//! Takes system calls away from a thread, as an old kernel, a container's filter or a file system in user
+//! space does.
 
 #![allow(unsafe_code, reason = "a test does by hand what the product must withstand")]
 #![allow(dead_code, unreachable_pub)]
@@ -43,8 +44,8 @@ pub fn forbid(calls: &[Forbidden]) {
     program.push(answer(libc::SECCOMP_RET_ALLOW));
     let filter =
         libc::sock_fprog { len: u16::try_from(program.len()).unwrap(), filter: program.as_mut_ptr() };
-    // SAFETY: both calls read the structures that are given, which live until they return, and change nothing but what this
-    // thread may call.
+    // SAFETY: both calls read the structures that are given, which live until they return, and change nothing
+    // but what this thread may call.
     unsafe {
         assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
         let set = libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter);

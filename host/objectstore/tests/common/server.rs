@@ -113,7 +113,8 @@ impl Server {
 
 /// Credentials for every server here. Tests run one to a process or set the same, so this is safe to repeat.
 pub fn credentials() {
-    // SAFETY: called before any thread reads the environment: first thing in a test, with a runtime of one thread.
+    // SAFETY: called before any thread reads the environment: first thing in a test, with a runtime of one
+    // thread.
     unsafe {
         std::env::set_var("AWS_ACCESS_KEY_ID", "key");
         std::env::set_var("AWS_SECRET_ACCESS_KEY", "secret");

@@ -22,8 +22,8 @@ const CERTIFICATES: &str = "ca-file";
 
 /// Checks a file and says that all is well.
 ///
-/// More than a start does: files that are named have to be there, which at a start they need not, and the options of
-/// drivers are looked up with drivers that are loaded for it, in processes of their own.
+/// More than a start does: files that are named have to be there, which at a start they need not, and the
+/// options of drivers are looked up with drivers that are loaded for it, in processes of their own.
 ///
 /// # Errors
 /// What is wrong, with the line.
@@ -32,7 +32,8 @@ pub fn check_file(path: &Path) -> Result<String, ConfigError> {
     let args = DaemonArgs::default();
     let layers = Layers { args: &args, file: &file };
     let root = root(layers);
-    // Which drivers there are may be known from an earlier start alone. What cannot be read is no fault of this file.
+    // Which drivers there are may be known from an earlier start alone. What cannot be read is no fault of
+    // this file.
     let saved = read(&root.join(FILE)).ok().flatten();
     let from_earlier = saved.is_some();
     let config = merge(&root.join(FILE), &root, saved, layers)?;
@@ -103,7 +104,8 @@ fn destinations(config: &Config) -> Result<String, ConfigError> {
 fn driver_options(config: &Config, from_earlier: bool) -> Result<Option<String>, ConfigError> {
     let mut options = config.driver_options.clone();
     if config.file.settings.drivers.is_none() && !from_earlier {
-        // A flag may name other drivers: only what is surely meant for the embedded one can be told to be wrong.
+        // A flag may name other drivers: only what is surely meant for the embedded one can be told to be
+        // wrong.
         options.retain(|name, _| name.starts_with("vfs."));
     }
     if options.is_empty() {

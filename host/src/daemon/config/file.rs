@@ -1,7 +1,7 @@
 //! The file of settings, `convoy.toml`.
 //!
-//! Its keys are the names of the daemon's flags. Beside them stand the tables of other parts of the daemon, each with a
-//! type of its own that serde fills; a key nobody knows is refused with its line.
+//! Its keys are the names of the daemon's flags. Beside them stand the tables of other parts of the daemon,
+//! each with a type of its own that serde fills; a key nobody knows is refused with its line.
 
 use super::ConfigError;
 use super::spelling::with_dashes;
@@ -186,7 +186,8 @@ impl File {
     }
 }
 
-/// Collects the values of a table. A list is a value; a list of tables is not, its tables are numbered from 0.
+/// Collects the values of a table. A list is a value; a list of tables is not, its tables are numbered from
+/// 0.
 fn collect(text: &str, above: &str, table: &DeTable<'_>, values: &mut BTreeMap<String, (String, usize)>) {
     for (key, value) in table {
         let name = key.get_ref();

@@ -86,7 +86,8 @@ impl Merge<'_> {
         given.map(|given| given.value)
     }
 
-    /// A setting that is saved, as text: flags that differ from what is saved are noted, unless the file decides.
+    /// A setting that is saved, as text: flags that differ from what is saved are noted, unless the file
+    /// decides.
     fn with_saved(
         &mut self,
         key: &str,

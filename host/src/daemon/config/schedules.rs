@@ -35,8 +35,8 @@ fn wrong(file: &File, error: InvalidSchedule) -> ConfigError {
     ConfigError::Schedule { at: Source::File { path: file.path.clone(), line }, error }
 }
 
-/// Whether backups can go there: to a directory, to S3, or to the storage of a driver. A typing error would else be
-/// found at night.
+/// Whether backups can go there: to a directory, to S3, or to the storage of a driver. A typing error would
+/// else be found at night.
 fn destination(url: &str, drivers: &[String]) -> Result<(), String> {
     let expected =
         "vfs:///path/, s3://bucket@region/path/, or a driver of this daemon that keeps backups itself";

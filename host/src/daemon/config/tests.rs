@@ -182,8 +182,8 @@ proptest! {
         }
     }
 
-    /// A file that was torn, spliced and mistyped is read or refused; what is read stands on lines that are there, and a message
-    /// never repeats a value, which may be a secret.
+    /// A file that was torn, spliced and mistyped is read or refused; what is read stands on lines that are
+    /// there, and a message never repeats a value, which may be a secret.
     #[test]
     fn a_mangled_file_is_read_or_refused_and_tells_no_value(
         cuts in proptest::collection::vec((any::<prop::sample::Index>(), 0usize..12, "[\\[\\]{}\"'=.#\\n\\\\a-z0-9 ]{0,6}"), 0..6)

@@ -1,8 +1,9 @@
 //! A driver that does not answer: it is asked once, and waited for by everybody.
 //!
-//! A call that hangs in the kernel (an NFS server that is gone) keeps its thread, whoever gave up waiting for it. What is
-//! asked again and again, whether a driver opens and how its storage is, is therefore one question at a time: the next who
-//! wants to know waits for the answer to the last one. That it comes is also how the end of the trouble is noticed.
+//! A call that hangs in the kernel (an NFS server that is gone) keeps its thread, whoever gave up waiting for
+//! it. What is asked again and again, whether a driver opens and how its storage is, is therefore one question
+//! at a time: the next who wants to know waits for the answer to the last one. That it comes is also how the
+//! end of the trouble is noticed.
 
 use convoy_driver_sdk::{DriverError, ErrorKind, Name};
 use std::sync::Mutex;
@@ -60,8 +61,9 @@ impl<T: Send + 'static> PendingCall<T> {
         unpoisoned(self.unanswered.lock()).is_some()
     }
 
-    /// For how long there has been neither the answer nor, since `heard`, any other sign of life. A driver that
-    /// answers anything, or tells of progress, is busy: on a machine that is short of time its answer is one of many.
+    /// For how long there has been neither the answer nor, since `heard`, any other sign of life. A driver
+    /// that answers anything, or tells of progress, is busy: on a machine that is short of time its answer is
+    /// one of many.
     pub(super) fn silence(&self, heard: Instant) -> Option<Duration> {
         let (since, patience) = (*unpoisoned(self.unanswered.lock()))?;
         Some(since.max(heard).elapsed()).filter(|silence| *silence >= patience)

@@ -1,9 +1,10 @@
 //! Where the ledger lies: in memory, where the machine has a place for what does not outlive it.
 //!
-//! A change of the ledger is part of every mount. On a disk it waits for the journal while a record of any volume is made durable; on a
-//! tmpfs it waits for nothing. `<root>/mounts` is then a symbolic link to a directory there, named after the boot and something
-//! random, so that it belongs to this root for certain. Where there is no tmpfs for it, `<root>/mounts` is the directory;
-//! and one with files in it stays what it is until they are gone.
+//! A change of the ledger is part of every mount. On a disk it waits for the journal while a record of any
+//! volume is made durable; on a tmpfs it waits for nothing. `<root>/mounts` is then a symbolic link to a
+//! directory there, named after the boot and something random, so that it belongs to this root for certain.
+//! Where there is no tmpfs for it, `<root>/mounts` is the directory; and one with files in it stays what it is
+//! until they are gone.
 
 use super::OpenError;
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
@@ -17,8 +18,8 @@ use std::path::{Path, PathBuf};
 /// The name of the ledger in a root directory.
 const NAME: &str = "mounts";
 
-/// In a ledger's directory in memory: the mount namespace of its daemon, a zero byte, and the path of the root it is of. No link: whatever
-/// follows links through the root would go in circles.
+/// In a ledger's directory in memory: the mount namespace of its daemon, a zero byte, and the path of the root
+/// it is of. No link: whatever follows links through the root would go in circles.
 pub(super) const OWNER: &str = ".root";
 
 /// A ledger's directory.
@@ -26,18 +27,18 @@ pub(super) const OWNER: &str = ".root";
 pub struct LedgerDir {
     /// Where it is. It exists.
     pub dir: PathBuf,
-    /// Whether nothing is known of this boot although it may have mounts: those of convoy 0.5, which kept no ledger, or of a daemon
-    /// whose memory is gone. What is mounted now is adopted.
+    /// Whether nothing is known of this boot although it may have mounts: those of convoy 0.5, which kept no
+    /// ledger, or of a daemon whose memory is gone. What is mounted now is adopted.
     pub first: bool,
 }
 
-/// Where ledgers may lie: `/run` is the place for what ends with the boot, and a tmpfs on every machine that systemd started. Where it is
-/// not, as in most containers, programs still find one to share memory in. Whoever makes the directory there first is asked for by
-/// [`ours`].
+/// Where ledgers may lie: `/run` is the place for what ends with the boot, and a tmpfs on every machine that
+/// systemd started. Where it is not, as in most containers, programs still find one to share memory in.
+/// Whoever makes the directory there first is asked for by [`ours`].
 pub const MEMORIES: [&str; 2] = ["/run/convoy/mounts", "/dev/shm/convoy-mounts"];
 
-/// Finds the directory of a root's ledger, or makes it. In the first of `memories` that is on a tmpfs the ledgers of all roots lie side
-/// by side; those of this mount namespace whose root is gone are removed.
+/// Finds the directory of a root's ledger, or makes it. In the first of `memories` that is on a tmpfs the
+/// ledgers of all roots lie side by side; those of this mount namespace whose root is gone are removed.
 ///
 /// # Errors
 /// A directory that can be neither made nor read.
@@ -152,8 +153,8 @@ fn on_disk(link: &Path, first: bool) -> io::Result<LedgerDir> {
     Ok(LedgerDir { dir: link.to_owned(), first })
 }
 
-/// Removes ledgers whose root is gone or has another one: a machine can be up for long. What daemons in other mount namespaces have, only
-/// they can tell.
+/// Removes ledgers whose root is gone or has another one: a machine can be up for long. What daemons in other
+/// mount namespaces have, only they can tell.
 fn sweep(memory: &Path) {
     let here = namespace();
     for entry in fs::read_dir(memory).into_iter().flatten().flatten() {

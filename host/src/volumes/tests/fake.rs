@@ -262,7 +262,8 @@ impl Driver for Fake {
     }
 }
 
-/// A service of one such driver, which is not open yet; `dir` is for the ledger and names the driver's control.
+/// A service of one such driver, which is not open yet; `dir` is for the ledger and names the driver's
+/// control.
 pub(super) async fn service(dir: &Path) -> (Arc<Volumes>, Arc<Control>, bool) {
     opening(dir, crate::volumes::QUICK).await
 }

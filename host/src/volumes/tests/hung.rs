@@ -49,8 +49,8 @@ async fn a_driver_that_hangs_is_asked_once_and_noticed_when_it_answers() {
     assert_eq!(told, ["driver.warning", "driver.healthy"]);
 }
 
-/// On a busy machine a probe is one of many calls that wait: as long as any of them is answered the driver is not
-/// silent, and nobody's call is cut short.
+/// On a busy machine a probe is one of many calls that wait: as long as any of them is answered the driver is
+/// not silent, and nobody's call is cut short.
 #[tokio::test]
 async fn a_driver_that_answers_anything_is_not_silent() {
     let dir = tempfile::tempdir().unwrap();
@@ -61,7 +61,8 @@ async fn a_driver_that_answers_anything_is_not_silent() {
     let asked = Instant::now();
     driver.probe(patience).await.unwrap_err();
     assert!(driver.silence().is_some(), "it answered nothing");
-    // What comes while it is silent is given a little time; what the driver answers within it shows that it lives.
+    // What comes while it is silent is given a little time; what the driver answers within it shows that it
+    // lives.
     create(&volumes, "vol1").await.unwrap();
     assert!(driver.silence().is_none());
     let mut number = 1;

@@ -1,5 +1,6 @@
-//! `convoy-vm prepare` makes the image that the tests boot; `convoy-vm run [--disk FILE]... [--share DIR]... [--udev]
-//! -- COMMAND...` runs a command in such a machine, for whoever wants to look around.
+//! `convoy-vm prepare` makes the image that the tests boot;
+//! `convoy-vm run [--disk FILE]... [--share DIR]... [--udev] -- COMMAND...` runs a command in such a machine,
+//! for whoever wants to look around.
 
 use convoy_vm_tests::image::Image;
 use convoy_vm_tests::vm::Vm;

@@ -16,7 +16,8 @@ const FREE: u64 = 20 * MIB;
 /// Blocks of content.
 const BLOCKS: u64 = 100;
 const STORE: &str = "vfs:///run/store";
-/// A store written by convoy 0.5.2: two backups of a volume of 64 MiB, and the sums of what 0.5.2 restored of them.
+/// A store written by convoy 0.5.2: two backups of a volume of 64 MiB, and the sums of what 0.5.2 restored of
+/// them.
 const OLD_STORE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../host/backup/tests/fixtures");
 const OLD_BACKUPS: [(&str, &str); 2] =
     [("backup-67fa5ab2939d488a", "restored1.sha256"), ("backup-71d7e26aee0f4b1b", "restored2.sha256")];

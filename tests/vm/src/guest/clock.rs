@@ -119,7 +119,8 @@ pub(super) fn run() -> Step {
     let before = daemon.back_up("hourly")?;
     ensure_eq!(daemon.backups()?, std::slice::from_ref(&before));
 
-    // Ten days at once: of 240 moments that were missed one is made good, and what retention deletes is what the rules say.
+    // Ten days at once: of 240 moments that were missed one is made good, and what retention deletes is what
+    // the rules say.
     jump(10)?;
     daemon.wait("a missed run is made good", || Ok(daemon.said("making good for what was missed")? > 0))?;
     daemon.wait("it ends", || Ok(daemon.backups()? != [before.clone()]))?;
@@ -151,7 +152,8 @@ pub(super) fn run() -> Step {
     daemon.is_well("after")?;
     println!("back: nothing deleted, nothing repeated");
 
-    // In the midst of a run, there and back. The other schedule would be right to run, and to delete what is old by that clock.
+    // In the midst of a run, there and back. The other schedule would be right to run, and to delete what is
+    // old by that clock.
     daemon.settings("keep = { last = 1 }\npaused = true")?;
     let mut command = daemon.0.command(&["schedule", "run", "slow"])?;
     let mut running = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;

@@ -73,8 +73,8 @@ pub(super) fn done(log: &str) -> Option<usize> {
     log.contains("storm begins").then(|| log.lines().filter(|line| line.starts_with("ok ")).count())
 }
 
-/// Opens the driver after a crash and compares it with what a storm's log says. Answers the driver, and how many
-/// operations had been acknowledged.
+/// Opens the driver after a crash and compares it with what a storm's log says. Answers the driver, and how
+/// many operations had been acknowledged.
 pub(super) fn verify(setup: &Setup, log: &str) -> Step<(Lab, usize)> {
     verify_among(setup, log, &[])
 }

@@ -13,7 +13,8 @@ use std::time::Duration;
 const START_LIMIT: Duration = Duration::from_secs(150);
 const END_LIMIT: Duration = Duration::from_secs(60);
 const DOCKER: &str = "docker -H unix:///run/docker.sock";
-/// What the engine runs containers with. It starts one itself, and gives that fifteen seconds, which is too little here.
+/// What the engine runs containers with. It starts one itself, and gives that fifteen seconds, which is too
+/// little here.
 const CONTAINERD: &str = "/run/containerd.sock";
 const CONTAINERD_SETTINGS: &str = r#"
 version = 2

@@ -167,7 +167,8 @@ fn restores(lab: &Lab, kind: FsKind, sum: &str) -> Step {
     std::fs::write(&device, vec![7; 8 << 20])?;
     lab.call(AbortRestore { handle: handle.clone() })?;
     lab.call(AbortRestore { handle })?;
-    // The four blocks that were written are free again; ext4's own threads may have taken one or two meanwhile.
+    // The four blocks that were written are free again; ext4's own threads may have taken one or two
+    // meanwhile.
     let now = lab.figure("PoolDataUsed")?;
     ensure!(now < used + 8 * MIB, "an aborted restore keeps its blocks: {used} before, {now} after");
     expect(lab.get("r2"), ErrorKind::NotFound)?;
@@ -227,8 +228,8 @@ fn resizing(lab: &Lab, kind: FsKind) -> Step {
     confined.unwrap_or_else(|_| Err(Failure::new("a thread of the test panicked".to_owned())))
 }
 
-/// As in a container without `CAP_SYS_RESOURCE`, which this thread gives up for itself and what it starts: a mounted
-/// ext4 cannot grow; it is mounted again all the same, and grows when nobody has it mounted.
+/// As in a container without `CAP_SYS_RESOURCE`, which this thread gives up for itself and what it starts: a
+/// mounted ext4 cannot grow; it is mounted again all the same, and grows when nobody has it mounted.
 fn without_the_right_to_grow(lab: &Lab, now: u64) -> Step {
     let right = rustix::thread::CapabilitySet::SYS_RESOURCE;
     rustix::thread::remove_capability_from_bounding_set(right).map_err(std::io::Error::from)?;
@@ -267,7 +268,8 @@ fn refusals(lab: &Lab, kind: FsKind) -> Step {
     for kind in [FsKind::Xfs, FsKind::Btrfs] {
         expect(lab.create("tiny", 1, kind), ErrorKind::InvalidArgument)?;
     }
-    // A program that fails half way: undone. The file systems that are mounted take blocks in their own time, so they hold still.
+    // A program that fails half way: undone. The file systems that are mounted take blocks in their own time,
+    // so they hold still.
     let others =
         format!("for at in $(findmnt -rno TARGET | grep '^{}/mounts/'); do fsfreeze", lab.root.display());
     sh(&format!("{others} -f $at; done"))?;

@@ -1,5 +1,5 @@
-//! A disk that lies: from one moment on it drops what is written to it, which is what a power cut leaves, many times
-//! in one life of the machine. And a disk that fails.
+//! A disk that lies: from one moment on it drops what is written to it, which is what a power cut leaves, many
+//! times in one life of the machine. And a disk that fails.
 
 use super::bytes;
 use super::check::{Failure, Step};
@@ -136,8 +136,8 @@ pub(super) fn failing_data() -> Step {
     };
     whole(&lab)?;
 
-    // A device that takes no writes cannot be flushed either: the kernel writes no metadata of data that is not
-    // durable, and takes no more changes. What is there can be read.
+    // A device that takes no writes cannot be flushed either: the kernel writes no metadata of data that is
+    // not durable, and takes no more changes. What is there can be read.
     sh(&table("data", &format!("0 {sectors} flakey /dev/vda 0 0 1000 1 error_writes")))?;
     let error = expect(lab.create("v2", 64 * MIB, FsKind::Ext4), ErrorKind::Unavailable)?;
     println!("{error}; {}", error.hint.clone().unwrap_or_default());

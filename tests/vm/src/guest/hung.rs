@@ -1,5 +1,5 @@
-//! An NFS server that does not answer any more: the volumes of another driver go on, before and after a restart of the daemon, and
-//! so do its own when it comes back, without one.
+//! An NFS server that does not answer any more: the volumes of another driver go on, before and after a
+//! restart of the daemon, and so do its own when it comes back, without one.
 
 use super::check::{Failure, Step};
 use super::lab::sh;
@@ -16,7 +16,8 @@ const SOCKET: &str = "/run/hung.sock";
 const LOG: &str = "/run/hung.log";
 const STORE: &str = "vfs:///srv/a/backups";
 
-/// How long something may take that does not wait for the server. Everything is slow here, and nothing takes minutes.
+/// How long something may take that does not wait for the server. Everything is slow here, and nothing takes
+/// minutes.
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// How long a directory of backups may take to say whether it is there.
@@ -91,8 +92,8 @@ impl Machine {
         let ended =
             patience::wait("the end of the daemon after SIGTERM", PATIENCE, || Ok(stopped()? != before));
         ended.map_err(|failure: Failure| failure.with(&log()))?;
-        // It may be held in the kernel until the server answers: that is nobody's business but the kernel's. The next one has
-        // to get the root.
+        // It may be held in the kernel until the server answers: that is nobody's business but the kernel's.
+        // The next one has to get the root.
         let before = std::mem::replace(&mut self.daemon, launch(&self.convoy, self.holder.id())?);
         drop(before);
         self.wait_until_it_answers()

@@ -5,7 +5,8 @@ use super::lab::{Setup, no_leaks};
 use convoy_driver_kit::{Options, run};
 use std::time::Duration;
 
-/// What the kit does that other scenarios do not: all of it, which the driver passes, takes minutes in a translated machine.
+/// What the kit does that other scenarios do not: all of it, which the driver passes, takes minutes in a
+/// translated machine.
 const CASES: &[&str] = &[
     "volume.keep",
     "data",

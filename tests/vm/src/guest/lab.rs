@@ -261,10 +261,10 @@ impl Lab {
         self.leave_but_for(0, devices)
     }
 
-    /// The same where up to `lost` blocks of the pool may belong to nobody: the kernel writes down that a block is taken
-    /// before it writes down by whom, so a power cut in between leaves some, and a data device that fails others. The
-    /// `thin_check` of Debian 12 does not take them back; the driver's check must tell of every one, and `thin_repair`
-    /// must take them back.
+    /// The same where up to `lost` blocks of the pool may belong to nobody: the kernel writes down that a
+    /// block is taken before it writes down by whom, so a power cut in between leaves some, and a data device
+    /// that fails others. The `thin_check` of Debian 12 does not take them back; the driver's check must tell
+    /// of every one, and `thin_repair` must take them back.
     ///
     /// # Errors
     /// What is left.
@@ -359,7 +359,8 @@ pub fn sh(script: &str) -> Step<String> {
     Ok(Command::new("sh").args(["-c", script]).run(&Context::default())?.text().trim().to_owned())
 }
 
-/// No device-mapper devices but these, no mounts of any, no nodes of gone ones, no semaphores waiting for udev.
+/// No device-mapper devices but these, no mounts of any, no nodes of gone ones, no semaphores waiting for
+/// udev.
 ///
 /// # Errors
 /// What is left.

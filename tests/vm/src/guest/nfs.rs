@@ -1,5 +1,5 @@
-//! The vfs driver on NFS 4.2: an export of this machine, and two hosts that share it. Each host has a network, a name, an NFS
-//! client and a daemon of its own.
+//! The vfs driver on NFS 4.2: an export of this machine, and two hosts that share it. Each host has a network,
+//! a name, an NFS client and a daemon of its own.
 
 use super::check::{Failure, Step};
 use super::lab::sh;
@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-/// Servers and hosts. The second export makes root a nobody, as exports do unless told otherwise. The root of the machine
-/// itself, a memory overlay, cannot be exported: the exports have a root of their own.
+/// Servers and hosts. The second export makes root a nobody, as exports do unless told otherwise. The root of
+/// the machine itself, a memory overlay, cannot be exported: the exports have a root of their own.
 pub(super) const SETUP: &str = "
     modprobe nfsd; modprobe nfs; modprobe veth
     mkfs.ext4 -q -O ^has_journal /dev/vda && mkdir -p /export && mount /dev/vda /export
@@ -231,7 +231,8 @@ fn snapshots_and_backups(a: &Host, b: &Host) -> Step {
     a.ok(&["snapshot", "delete", "first"]).map(drop)
 }
 
-/// A daemon that hangs keeps its volume locked; one that is killed does not, and what it had begun is settled.
+/// A daemon that hangs keeps its volume locked; one that is killed does not, and what it had begun is
+/// settled.
 fn a_host_stops_in_the_midst(a: &Host, b: &mut Host) -> Step {
     b.ok(&["create", "many"])?;
     // On the server itself, which is faster.

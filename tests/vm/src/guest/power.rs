@@ -1,5 +1,5 @@
-//! Power cuts: the machine itself goes, in the midst of a storm. The next one finds disks as they were at that
-//! moment, and the log that reached the outside.
+//! Power cuts: the machine itself goes, in the midst of a storm. The next one finds disks as they were at
+//! that moment, and the log that reached the outside.
 
 use super::check::Step;
 use super::crash;

@@ -46,8 +46,8 @@ impl Lab {
     }
 }
 
-/// Writes what a backup does not take for holes into a volume, as a container does: as root, and without the capability that quotas of ext4 do not
-/// hold for.
+/// Writes what a backup does not take for holes into a volume, as a container does: as root, and without the
+/// capability that quotas of ext4 do not hold for.
 fn fill(volume: &str, file: &str, mib: u64) -> Step {
     sh(&format!(
         "cd /srv/volumes/{volume} && setpriv --bounding-set=-sys_resource \

@@ -50,8 +50,8 @@ fn cut_off() -> Step {
     sh(&[
         // Killed between suspending v1 and letting it go on.
         "dmsetup suspend v1\n".to_owned(),
-        // A create that was cut off before its record was written, one that never reached the kernel, and one whose
-        // device never got a table.
+        // A create that was cut off before its record was written, one that never reached the kernel, and one
+        // whose device never got a table.
         message("create_thin 10"),
         thin("vx", 10),
         "dmsetup create half --uuid CONVOY-13-convoy-pool --notable\n".to_owned(),
@@ -212,7 +212,8 @@ fn wrong_devices() -> Step {
     // Records, but a blank metadata device.
     let error = expect(other.open(), ErrorKind::DataLoss)?;
     println!("{error}; {}", error.hint.as_deref().unwrap_or_default());
-    // No records; a data device with something on it, a metadata device with something on it, and both exchanged.
+    // No records; a data device with something on it, a metadata device with something on it, and both
+    // exchanged.
     let fresh = "/run/convoy/fresh";
     let blank = sh("truncate -s 16M /run/blank; losetup --find --show /run/blank")?;
     sh("mkfs.ext4 -q /dev/vdc; sync")?;

@@ -1,5 +1,5 @@
-//! A thousand volumes with ten thousand snapshots in one pool: an operation costs what it costs among ten. And
-//! snapshots of large volumes, which are a matter of metadata.
+//! A thousand volumes with ten thousand snapshots in one pool: an operation costs what it costs among ten.
+//! And snapshots of large volumes, which are a matter of metadata.
 
 use super::check::{Failure, Step};
 use super::lab::{Lab, MIB, Setup, name, sh};
@@ -53,8 +53,8 @@ impl Io {
         })
     }
 
-    /// No more than among few: a scan of records would be thousands of reads and a megabyte. Ids and names have more
-    /// digits at the end; waiting for a program takes a read now and then.
+    /// No more than among few: a scan of records would be thousands of reads and a megabyte. Ids and names
+    /// have more digits at the end; waiting for a program takes a read now and then.
     fn is_flat(self, first: Self) -> bool {
         self.reads <= first.reads * 2
             && self.writes <= first.writes + first.writes / 10

@@ -167,8 +167,8 @@ fn health(daemon: &Daemon) -> Step {
         let lines = BufReader::new(stdout).lines().map_while(Result::ok);
         lines.map(|line| sender.send(line)).take_while(Result::is_ok).count()
     });
-    // It listens when it tells of something. Not of the pool: that would come near the threshold, and what is told
-    // before somebody listens is not told again.
+    // It listens when it tells of something. Not of the pool: that would come near the threshold, and what is
+    // told before somebody listens is not told again.
     while events.recv_timeout(Duration::from_secs(2)).is_err() {
         daemon.run(&["create", "heard", "--driver", "vfs"])?;
         daemon.run(&["delete", "heard"])?;

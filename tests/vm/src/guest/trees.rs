@@ -13,7 +13,8 @@ const STORE: &str = "vfs:///run/store";
 /// Until a backup has mounted what it reads.
 const MOUNT_LIMIT: Duration = Duration::from_secs(60);
 
-/// Names, kinds, modes, owners, times, links and contents. How many links a directory has is a matter of the file system.
+/// Names, kinds, modes, owners, times, links and contents. How many links a directory has is a matter of the
+/// file system.
 fn described(top: &str) -> Step<String> {
     sh(&format!(
         "cd {top} && find . -mindepth 1 '(' -type d -printf '%p %y %m %U:%G %T@\\n' ')' -o -printf '%p %y %m %U:%G %T@ %n %l\\n' |

@@ -1,6 +1,7 @@
 //! What convoy 0.5 did with a volume of its vfs driver: the same programs with the same arguments, by hand.
 //!
-//! Its own work around them is left out, and so it is shown as a little faster than it was. It synced nothing.
+//! Its own work around them is left out, and so it is shown as a little faster than it was. It synced
+//! nothing.
 
 use std::fs;
 use std::path::{Path, PathBuf};

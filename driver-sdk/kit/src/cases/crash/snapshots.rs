@@ -195,7 +195,8 @@ pub(in crate::cases) fn restore(kit: &Subject) -> Outcome {
     Ok(())
 }
 
-/// Makes a volume over a kill: it is there whole, or not at all and can be made. `call` is what makes it, `what` what it is.
+/// Makes a volume over a kill: it is there whole, or not at all and can be made. `call` is what makes it,
+/// `what` what it is.
 fn made_over_a_kill(
     kit: &Subject,
     delay: Duration,

@@ -1,5 +1,5 @@
-//! `convoy doctor` of a machine on which something was lost: what a person reads, what a program reads, what a repair
-//! does, and that its advice can be followed.
+//! `convoy doctor` of a machine on which something was lost: what a person reads, what a program reads, what a
+//! repair does, and that its advice can be followed.
 
 use super::{Machine, staged};
 use crate::Result;
@@ -17,8 +17,8 @@ use std::sync::Arc;
 /// What is left when nothing is repaired but what is safe: exit codes of the doctor.
 const ERRORS: i32 = 3;
 
-/// A record is lost, a volume is lost, and a copy that was made to be read is forgotten. `refusal` is what the
-/// provider answers to somebody without permission, `is_delete` tells a request to delete a volume.
+/// A record is lost, a volume is lost, and a copy that was made to be read is forgotten. `refusal` is what
+/// the provider answers to somebody without permission, `is_delete` tells a request to delete a volume.
 ///
 /// # Errors
 /// What does not happen as it should.

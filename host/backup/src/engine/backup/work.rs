@@ -102,7 +102,8 @@ impl Work {
         let room = ByteBudget::new(self.budget.chunks);
         let warnings = Warnings::default();
         let clock = match same {
-            // Files of a snapshot are replaced at any time: by another snapshot with the name of one that was deleted.
+            // Files of a snapshot are replaced at any time: by another snapshot with the name of one that was
+            // deleted.
             SameFile::BirthTime => FileClock::now(path)?,
             SameFile::ChangeTime => FileClock::frozen(path, self.frozen)?,
         };

@@ -1,5 +1,5 @@
-//! Rewrites packs of which little is in use: live chunks are verified, stored in new packs, `moves` say where they went, and then the old
-//! packs go.
+//! Rewrites packs of which little is in use: live chunks are verified, stored in new packs, `moves` say where
+//! they went, and then the old packs go.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
@@ -56,8 +56,8 @@ pub(super) async fn repack(
     for (pack, chunks) in found {
         let used: u64 = chunks.values().map(|chunk| u64::from(chunk.place.stored)).sum();
         let size = sparse.get(&pack).copied().unwrap_or_default();
-        // Beside chunks a pack has an index, which is more than them if they are small: what counts is what would be
-        // won. A pack that was rewritten is then never worth it again.
+        // Beside chunks a pack has an index, which is more than them if they are small: what counts is what
+        // would be won. A pack that was rewritten is then never worth it again.
         if !chunks.is_empty() && percent(size_at_most(chunks.len() as u64, used), size) >= below {
             continue;
         }
@@ -97,7 +97,8 @@ fn live_chunks(
         record.manifest.is_some() && record.key_id.as_deref() == ctx.crypt.key_id()
     };
     for record in records.iter().filter(ours) {
-        // A pack that is named and of which nothing is found was rewritten before, and its removal interrupted.
+        // A pack that is named and of which nothing is found was rewritten before, and its removal
+        // interrupted.
         let root = load_root_with(ctx, record, &mut |pack| {
             if sparse.contains(&pack) {
                 found.entry(pack).or_default();
