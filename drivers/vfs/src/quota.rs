@@ -5,6 +5,10 @@
 //! limit is taken away before the directory goes. So whatever is cut off leaves no limit that nobody knows
 //! of, and no two directories share a project: what a volume goes back to is another directory, with another
 //! project. The directories of snapshots are in none of them.
+//!
+//! Linux lets the owner of a file, root in a container too, put it into any project. So which project is the
+//! directory's own is written into an attribute that only root of the host can change, and a directory that is
+//! in another one has none: nobody can have the limit of another volume changed or taken away.
 
 mod kernel;
 
@@ -16,13 +20,15 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use convoy_driver_sdk::tree::Project;
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{CWD, Mode, OFlags, XattrFlags};
 use rustix::io::Errno;
 
 use crate::project;
 
 /// The numbers of projects that volumes get.
 const OURS: RangeInclusive<u32> = 0x4000_0000..=0x7fff_ffff;
+/// The attribute of a volume's directory that says which project is its own.
+const OWN: &str = "trusted.convoy.project";
 /// How many numbers are tried until one is free.
 const TRIES: u32 = 1000;
 /// Limits are multiples of this, the largest block of a file system.
@@ -75,8 +81,8 @@ impl Obstacle {
             Self::SubvolumesOff => "`btrfs quota enable` on it turns them on",
             Self::OtherProject(_) => "limit that project, or take it from the directory: `chattr -P`",
             Self::MadeWithout => {
-                "a volume that is made of its snapshot, with a size, has a limit: convoy create NAME --snapshot \
-                 SNAPSHOT --size SIZE; so has the volume itself after convoy snapshot revert"
+                "a volume that is made of its snapshot has a limit (convoy snapshot clone SNAPSHOT NAME --size SIZE); \
+                 one with a size gets it when it goes back to a snapshot"
             }
             Self::Differs(_) => "convoy doctor --repair sets the limit that is recorded",
             Self::Kernel(_) => "limits need root's CAP_SYS_ADMIN and, on btrfs, Linux 5.9 and /sys",
@@ -206,7 +212,18 @@ fn open(dir: &Path) -> Result<File, Obstacle> {
 }
 
 fn own_project(dir: &File) -> Option<Project> {
-    Some(Project::of(dir)).filter(|project| project.inherited && OURS.contains(&project.id))
+    let found = Some(Project::of(dir)).filter(|project| project.inherited && OURS.contains(&project.id))?;
+    let mut value = [0_u8; 16];
+    let length = rustix::fs::fgetxattr(dir, OWN, &mut value).ok()?;
+    (value.get(..length)? == found.id.to_string().as_bytes()).then_some(found)
+}
+
+/// Takes from a directory what says which project is its own: it is that of where it was copied from.
+pub(crate) fn disown(dir: &Path) -> io::Result<()> {
+    match rustix::fs::removexattr(dir, OWN) {
+        Ok(()) | Err(Errno::NODATA | Errno::NOTSUP) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Gives an empty directory a project that nothing else has.
@@ -220,7 +237,8 @@ fn claim(dir: &File) -> io::Result<()> {
         Project { id, inherited: true }.give(dir)?;
         // Another process may have taken it in the same moment: then both take another.
         if kernel::project_usage(dir, id)?.files == 1 {
-            return Ok(());
+            let number = id.to_string();
+            return Ok(rustix::fs::fsetxattr(dir, OWN, number.as_bytes(), XattrFlags::empty())?);
         }
     }
     Err(io::ErrorKind::QuotaExceeded.into())

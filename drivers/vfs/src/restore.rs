@@ -13,7 +13,7 @@ use crate::error::{VfsError, VfsResult, io_error};
 use crate::layout::{CONFIG, IMAGE};
 use crate::options::CreateOptions;
 use crate::project;
-use crate::quota::Quotas;
+use crate::quota::{self, Quotas};
 use crate::record::{Incarnation, VolumeRecord};
 use crate::volumes::{open_image, set_owner};
 use crate::workspace::{DATA, Kind, Parcel, exists};
@@ -138,8 +138,9 @@ impl VfsDriver {
         }
         // What was restored may have brought another along.
         project::join(&data, &self.layout.path).map_err(io_error("set the project of", &data))?;
-        if let Some(quotas) = target.quotas {
-            self.confine(quotas, &target.name, &data, target.size)?;
+        match target.quotas {
+            Some(quotas) => self.confine(quotas, &target.name, &data, target.size)?,
+            None => quota::disown(&data).map_err(io_error("take an attribute from", &data))?,
         }
         target.storage.sync()?;
         Ok(record)

@@ -145,6 +145,7 @@ impl VfsDriver {
         for warning in &report.warnings {
             tracing::warn!(volume = %record.name, %snapshot, "{warning}");
         }
+        quota::disown(&tree).map_err(io_error("take an attribute from", &tree))?;
         let file = SnapshotFile { name: snapshot.clone(), volume: record.name.clone() };
         let path = parcel.join(SNAPSHOT_FILE);
         let text = serde_json::to_vec(&file)

@@ -69,8 +69,8 @@ impl VfsDriver {
             let storage = StableStorage::of(parcel.path())?;
             let quotas = self.quotas_of(&record, &data);
             self.make_data(&new, quotas)?;
-            // A project that was made for one directory is no other's.
-            let own = if quota::own_id(&data) == 0 { project::of(&data) } else { Project::default() };
+            // A project that is one directory's own is no other's.
+            let own = if quota::is_free(&data) { Project::default() } else { project::of(&data) };
             if quotas.is_none() {
                 project::give(&new, own).map_err(io_error("set the project of", &new))?;
             }

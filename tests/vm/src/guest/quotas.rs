@@ -118,6 +118,7 @@ pub(super) fn run(filesystem: &str) -> Step {
         lab.run(&["delete", &volume])?;
     }
     wait_for_limits(&[5])?;
+    strangers(&lab)?;
     lab.daemon.stop()
 }
 
@@ -153,6 +154,21 @@ fn copies(lab: &Lab) -> Step {
     for volume in ["copy", "back", "again"] {
         lab.run(&["delete", volume])?;
     }
+    wait_for_limits(&[5, 16])
+}
+
+/// Whoever owns a directory can put it into another volume's project, and can do nothing to that one's limit.
+fn strangers(lab: &Lab) -> Step {
+    lab.run(&["create", "victim", "--size", "12M"])?;
+    lab.run(&["create", "thief", "--size", "16M"])?;
+    sh("cd /srv/volumes && chattr -p $(lsattr -dp victim | awk '{print $1}') thief")?;
+    ensure_eq!(lab.told("thief")?.1, "false");
+    lab.daemon.fails(&["resize", "thief", "32M"])?;
+    lab.run(&["delete", "thief"])?;
+    lab.enforced("victim", 12)?;
+    full("victim", 14)?;
+    lab.run(&["delete", "victim"])?;
+    // The project that the thief left has a limit and nothing in it: no volume gets it.
     wait_for_limits(&[5, 16])
 }
 
