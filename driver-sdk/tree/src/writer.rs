@@ -517,9 +517,14 @@ impl TreeWriter {
 
     /// Keeps in attributes what must not be set of a snapshot.
     fn put_aside(&self, path: &Path, entry: &Entry, own: u32) {
-        let project = if entry.project == own { 0 } else { entry.project };
-        let flags = (!entry.flags.is_empty() || project != 0)
-            .then(|| (flags::ASIDE, flags::to_text(entry.flags, project)));
+        let (mut project, mut flags) = (entry.project, entry.flags);
+        if project == own && own != 0 {
+            // Whatever the tree becomes gives it what it gives to all that is in it.
+            project = 0;
+            flags.remove(FileFlags::PROJECT);
+        }
+        let flags =
+            (!flags.is_empty() || project != 0).then(|| (flags::ASIDE, flags::to_text(flags, project)));
         let unread = (!entry.unread.is_empty()).then(|| (flags::UNREAD, flags::join_lines(&entry.unread)));
         for (name, value) in flags.into_iter().chain(unread) {
             if let Err(e) = xattr::set(path, &RawBytes::from(name), &value) {

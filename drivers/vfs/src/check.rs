@@ -1,5 +1,6 @@
 //! What is not as it should be: records against directories, what operations left, locks and room.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::Path;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use convoy_driver_sdk::{DriverError, Name, atomic};
 use crate::driver::VfsDriver;
 use crate::error::{VfsError, VfsResult, io_error};
 use crate::layout::{CONFIG, IMAGE};
+use crate::quota::Obstacle;
 use crate::record::VolumeRecord;
 use crate::shelter;
 use crate::thaw::changed_size;
@@ -20,11 +22,15 @@ use crate::workspace::{abandoned, exists};
 
 /// Below this part of room, or of files (a hundredth), it is told.
 const LOW: u64 = 100;
+/// How many volumes are named in one finding.
+const NAMED: usize = 10;
 
 struct Checker<'a> {
     driver: &'a VfsDriver,
     repair: bool,
     findings: Vec<Finding>,
+    /// The volumes whose size is not enforced, by why and what to do.
+    unlimited: BTreeMap<(String, &'static str), Vec<Name>>,
 }
 
 impl VfsDriver {
@@ -32,11 +38,12 @@ impl VfsDriver {
         if !self.layout.config().is_dir() {
             return Err(VfsError::PathGone(self.layout.path.clone()));
         }
-        let mut checker = Checker { driver: self, repair, findings: Vec::new() };
+        let mut checker = Checker { driver: self, repair, findings: Vec::new(), unlimited: BTreeMap::new() };
         checker.storage()?;
         checker.leftovers()?;
         checker.set_aside();
         checker.volumes()?;
+        checker.sizes();
         checker.kept()?;
         checker.strangers()?;
         Ok(Checked { findings: checker.findings })
@@ -196,6 +203,20 @@ impl Checker<'_> {
             let driver = self.driver;
             self.repairable(subject.to_owned(), text, || driver.correct_size(&record.name));
         }
+        match self.driver.enforced(record) {
+            // Without its data it has more urgent troubles.
+            Some(Err(_)) if !data.is_dir() => {}
+            Some(Err(obstacle @ Obstacle::Differs(_))) => {
+                let text = format!("{obstacle}, and its record says {}", record.size);
+                let driver = self.driver;
+                self.repairable(subject.to_owned(), text, || driver.correct_limit(&record.name));
+            }
+            Some(Err(obstacle)) => {
+                let names = self.unlimited.entry((obstacle.to_string(), obstacle.hint())).or_default();
+                names.push(record.name.clone());
+            }
+            Some(Ok(())) | None => {}
+        }
         for snapshot in record.snapshots.values() {
             let path = self.driver.snapshot_path(record, snapshot);
             if !exists(&path) {
@@ -203,6 +224,17 @@ impl Checker<'_> {
                 self.found(Severity::Error, subject, text).hint =
                     Some("delete the snapshot if its data is gone for good".to_owned());
             }
+        }
+    }
+
+    /// Sizes that are only written down.
+    fn sizes(&mut self) {
+        for ((why, hint), names) in std::mem::take(&mut self.unlimited) {
+            let shown: Vec<_> = names.iter().take(NAMED).map(Name::as_str).collect();
+            let more = names.len() - shown.len();
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            let text = format!("the sizes of {}{more} are not enforced: {why}", shown.join(", "));
+            self.found(Severity::Info, "sizes", text).hint = Some(hint.to_owned());
         }
     }
 

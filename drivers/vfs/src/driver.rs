@@ -39,6 +39,8 @@ const DIR_MODE: u32 = 0o700;
 pub struct VfsDriver {
     pub(crate) layout: Layout,
     pub(crate) default_size: u64,
+    /// Whether a size that the file system cannot enforce is refused.
+    pub(crate) strict_size: bool,
     pub(crate) records: RecordStore<VolumeRecord>,
     /// Records of volumes that were deleted but for their data.
     pub(crate) kept: RecordStore<VolumeRecord>,
@@ -56,13 +58,14 @@ pub struct VfsDriver {
 
 impl VfsDriver {
     fn start(request: Open) -> VfsResult<(Self, Opened)> {
-        let DriverOptions { layout, default_size, unsaved } =
+        let DriverOptions { layout, default_size, strict_size, unsaved } =
             DriverOptions::parse(request.root, &request.options, request.override_saved)?;
         let config = layout.config();
         atomic::create_dir(&layout.path, DIR_MODE).map_err(io_error("make the directory", &layout.path))?;
         let sheltered = shelter::take(&layout.path)?;
         let driver = Self {
             default_size,
+            strict_size,
             records: RecordStore::volumes(&config, "vfs")?,
             kept: RecordStore::open(&config, "vfs_kept_", ".json")?,
             shared: !is_local(&layout.path),

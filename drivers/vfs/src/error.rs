@@ -9,6 +9,8 @@ use convoy_driver_sdk::records::RecordError;
 use convoy_driver_sdk::tree::{Losses, TreeError};
 use convoy_driver_sdk::{DriverError, ErrorKind, Name};
 
+use crate::quota::{LEAST, Obstacle};
+
 pub(crate) type VfsResult<T> = Result<T, VfsError>;
 
 #[derive(Debug, thiserror::Error)]
@@ -57,8 +59,12 @@ pub(crate) enum VfsError {
     /// 0.5's words, which scripts know.
     #[error("VFS doesn't support specified mount point")]
     MountPoint,
-    #[error("volume {0} has no size that could be changed: it is a directory")]
-    NoSize(Name),
+    #[error("the size of volume {volume} cannot be enforced: {obstacle}")]
+    NotEnforced { volume: Name, obstacle: Obstacle },
+    #[error("volume {volume} holds {used} bytes, more than the {size} that it may have")]
+    TooMuch { volume: Name, used: u64, size: u64 },
+    #[error("a size of {0} bytes is too small: expected at least {LEAST}")]
+    TooSmall(u64),
     #[error("volume {volume} has {size} bytes, which cannot become fewer ({wanted})")]
     Shrink { volume: Name, size: u64, wanted: u64 },
     #[error("a restore into a vfs volume is a restore of a directory tree, not of a block device")]
@@ -141,12 +147,15 @@ impl From<VfsError> for DriverError {
             )),
             VfsError::MountPoint => new(ErrorKind::Unsupported)
                 .hint("a vfs volume is used where it is: mount it without a mount point"),
-            VfsError::NoSize(_) => new(ErrorKind::Unsupported)
-                .hint("only a volume made for a virtual machine (--vm) has a size; others use what the file system has"),
+            VfsError::NotEnforced { obstacle, .. } => new(ErrorKind::Unsupported).hint(obstacle.hint()),
+            VfsError::TooMuch { .. } => {
+                new(ErrorKind::Exhausted).hint("give a larger size, or delete files first")
+            }
             VfsError::BlockRestore | VfsError::Refused { .. } => new(ErrorKind::Unsupported),
             VfsError::Reserved
             | VfsError::NotADirectory(_)
             | VfsError::BadOption { .. }
+            | VfsError::TooSmall(_)
             | VfsError::Shrink { .. } => new(ErrorKind::InvalidArgument),
             VfsError::NoImage | VfsError::BadState { .. } => new(ErrorKind::DataLoss),
             VfsError::Io { action, path, source } => {

@@ -8,6 +8,7 @@
 //! - `volumes`, `snapshots`, `restore`: its calls;
 //! - `thaw`: volumes made of snapshots, and volumes that go back to one; `check`: what is not as it should be;
 //! - `record`, `layout`, `options`: what is on disk, where, and what may be asked for;
+//! - `sizes`, `quota`: volumes are kept to their size where the file system can; `project`: which project they are in;
 //! - `shelter`: other users of the host are kept away from what containers put into volumes;
 //! - `locks`: one change of a volume at a time; `sync`: a directory's names made durable beside other work;
 //! - `workspace`: the place for what is not finished, and what becomes of it after a crash; `trash`: what is
@@ -21,9 +22,11 @@ mod listing;
 mod locks;
 mod options;
 mod project;
+mod quota;
 mod record;
 mod restore;
 mod shelter;
+mod sizes;
 mod snapshots;
 mod sync;
 mod thaw;

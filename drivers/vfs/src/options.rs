@@ -15,6 +15,7 @@ const DEFAULT_SIZE: u64 = 100 << 30;
 
 const PATH: &str = "vfs.path";
 const SIZE: &str = "vfs.defaultvolumesize";
+const STRICT: &str = "vfs.strictsize";
 const VM: &str = "vm";
 const UID: &str = "uid";
 const GID: &str = "gid";
@@ -25,6 +26,7 @@ pub(crate) fn driver_options() -> Vec<OptionSpec> {
         OptionSpec::new(PATH, "directory that holds the volumes; hosts that share it share them")
             .default_value("<driver root>/volumes"),
         OptionSpec::new(SIZE, "size of an image made with --vm").default_value("100G"),
+        OptionSpec::new(STRICT, "refuse a size that the file system cannot enforce").default_value("false"),
     ]
 }
 
@@ -45,6 +47,8 @@ pub(crate) fn create_options() -> Vec<OptionSpec> {
 pub(crate) struct DriverOptions {
     pub(crate) layout: Layout,
     pub(crate) default_size: u64,
+    /// Whether sizes that the file system cannot enforce are refused. It is not saved.
+    pub(crate) strict_size: bool,
     /// What is to be saved, if it is not saved yet.
     pub(crate) unsaved: Option<StateFile>,
 }
@@ -57,6 +61,7 @@ impl DriverOptions {
         override_saved: bool,
     ) -> VfsResult<Self> {
         options::check(&driver_options(), given)?;
+        let strict_size = truth(STRICT, given)?;
         let file = Layout::state_file(&root);
         let saved = StateFile::load(&file)?;
         let given_path = given.get(PATH).map(PathBuf::from);
@@ -103,7 +108,7 @@ impl DriverOptions {
             config_path: layout.config(),
             default_volume_size: default_size,
         });
-        Ok(Self { layout, default_size, unsaved })
+        Ok(Self { layout, default_size, strict_size, unsaved })
     }
 }
 
@@ -130,11 +135,7 @@ impl CreateOptions {
                 .transpose()
                 .map_err(bad(name, "a number from 0 to 4294967294"))
         };
-        let vm = match given.get(VM).map(String::as_str) {
-            None | Some("false") => false,
-            Some("true") => true,
-            Some(other) => return Err(bad(VM, "true or false")(&other.to_owned())),
-        };
+        let vm = truth(VM, given)?;
         let mode = given
             .get(MODE)
             .map(|text| u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o7777).ok_or(text))
@@ -150,6 +151,15 @@ impl CreateOptions {
 
     pub(crate) fn changes_directory(&self) -> bool {
         self.uid.is_some() || self.gid.is_some() || self.mode.is_some()
+    }
+}
+
+/// The value of an option that is true or false, and false where it is not given.
+fn truth(name: &'static str, given: &BTreeMap<String, String>) -> VfsResult<bool> {
+    match given.get(name).map(String::as_str) {
+        None | Some("false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(other) => Err(VfsError::BadOption { name, value: other.to_owned(), expected: "true or false" }),
     }
 }
 

@@ -13,6 +13,7 @@ use crate::error::{VfsError, VfsResult, io_error};
 use crate::layout::{CONFIG, IMAGE};
 use crate::options::CreateOptions;
 use crate::project;
+use crate::quota::{self, Quotas};
 use crate::record::{Incarnation, VolumeRecord};
 use crate::volumes::{open_image, set_owner};
 use crate::workspace::{DATA, Kind, Parcel, exists};
@@ -33,6 +34,8 @@ pub(crate) struct Target {
     pub(crate) parcel: Parcel,
     pub(crate) options: CreateOptions,
     pub(crate) size: u64,
+    /// How it is kept to its size, if it is.
+    pub(crate) quotas: Option<Quotas>,
     /// Of the parcel, since before anything was written.
     pub(crate) storage: StableStorage,
 }
@@ -47,15 +50,16 @@ impl VfsDriver {
         if name.as_str() == CONFIG {
             return Err(VfsError::Reserved);
         }
+        let size = request.size.unwrap_or(0);
+        let quotas = self.quotas(&name, if options.vm { 0 } else { size })?;
         self.locked(&name, context, || self.refuse_taken(&name))?;
         let incarnation = Incarnation::new();
         let parcel = self.workspace.parcel(Kind::Volume, &name, Some(&incarnation))?;
         let data = parcel.join(DATA);
-        self.make_data(&data)?;
+        self.make_data(&data, quotas)?;
         let handle = format!("restore-{}", self.number());
         let storage = StableStorage::of(parcel.path())?;
-        let size = request.size.unwrap_or(0);
-        let target = Target { name, incarnation, parcel, options, size, storage };
+        let target = Target { name, incarnation, parcel, options, size, quotas, storage };
         self.restores
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -126,12 +130,18 @@ impl VfsDriver {
             }
             record.prepare_for_vm = true;
             record.size = length.max(target.size);
+        } else {
+            record.size = target.size;
         }
         if target.options.changes_directory() {
             set_owner(&data, &target.options)?;
         }
         // What was restored may have brought another along.
         project::join(&data, &self.layout.path).map_err(io_error("set the project of", &data))?;
+        match target.quotas {
+            Some(quotas) => self.confine(quotas, &target.name, &data, target.size)?,
+            None => quota::disown(&data).map_err(io_error("take an attribute from", &data))?,
+        }
         target.storage.sync()?;
         Ok(record)
     }

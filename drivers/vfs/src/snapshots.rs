@@ -23,6 +23,7 @@ use crate::error::{VfsError, VfsResult, io_error, refuse_losses};
 use crate::layout::{INDEX, SNAPSHOT_FILE, TREE};
 use crate::options::CreateOptions;
 use crate::project;
+use crate::quota;
 use crate::record::{SnapshotFile, SnapshotRecord, VolumeRecord};
 use crate::workspace::{Kind, Parcel, exists, place};
 
@@ -138,12 +139,13 @@ impl VfsDriver {
             previous: previous.map(|dir| Previous { tree: dir.join(TREE), index: dir.join(INDEX) }),
             index: Some(parcel.join(INDEX)),
             observer: Some(&follow),
-            aside: Some(0),
+            aside: Some(quota::own_id(data)),
         };
         let report = copy_tree(data, &tree, &options).map_err(|e| explain(e, context))?;
         for warning in &report.warnings {
             tracing::warn!(volume = %record.name, %snapshot, "{warning}");
         }
+        quota::disown(&tree).map_err(io_error("take an attribute from", &tree))?;
         let file = SnapshotFile { name: snapshot.clone(), volume: record.name.clone() };
         let path = parcel.join(SNAPSHOT_FILE);
         let text = serde_json::to_vec(&file)

@@ -5,7 +5,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
 use convoy_driver_sdk::protocol::{CloneVolume, RevertVolume, Volume};
-use convoy_driver_sdk::tree::{CopyOptions, StableStorage, copy_tree};
+use convoy_driver_sdk::tree::{CopyOptions, Project, StableStorage, copy_tree};
 use convoy_driver_sdk::{Context, Name};
 use rustix::fs::{CWD, FlockOperation, RenameFlags};
 use rustix::io::Errno;
@@ -15,6 +15,7 @@ use crate::error::{VfsError, VfsResult, io_error, refuse_losses};
 use crate::layout::{CONFIG, IMAGE};
 use crate::options::CreateOptions;
 use crate::project;
+use crate::quota::{self, LEAST, Quotas};
 use crate::record::{Incarnation, SnapshotRecord, VolumeRecord};
 use crate::restore::Target;
 use crate::snapshots::{Follow, explain, unpack_into};
@@ -34,14 +35,16 @@ impl VfsDriver {
         let snapshot = self.find(&source, &request.snapshot)?;
         let _claim = self.flock(&source, snapshot, FlockOperation::NonBlockingLockShared)?;
         options.vm |= source.prepare_for_vm;
+        let inherited = if source.prepare_for_vm { 0 } else { source.size };
+        let size = request.size.unwrap_or(inherited);
+        let quotas = self.quotas(&name, if options.vm { 0 } else { size })?;
         let incarnation = Incarnation::new();
         let parcel = self.workspace.parcel(Kind::Volume, &name, Some(&incarnation))?;
         let storage = StableStorage::of(parcel.path())?;
-        self.make_data(&parcel.join(DATA))?;
+        self.make_data(&parcel.join(DATA), quotas)?;
         self.thaw(&source, snapshot, &parcel.join(DATA), context)?;
-        let size = if options.vm { request.size.unwrap_or(0) } else { 0 };
         check_size(&name, &parcel.join(DATA), size)?;
-        let target = Target { name, incarnation, parcel, options, size, storage };
+        let target = Target { name, incarnation, parcel, options, size, quotas, storage };
         let volume = self.publish_target(&target, context);
         self.workspace.discard(target.parcel);
         volume
@@ -64,10 +67,17 @@ impl VfsDriver {
             let parcel = self.workspace.parcel(Kind::Revert, name, record.incarnation.as_ref())?;
             let new = parcel.join(DATA);
             let storage = StableStorage::of(parcel.path())?;
-            self.make_data(&new)?;
-            let own = project::of(&data);
-            project::give(&new, own).map_err(io_error("set the project of", &new))?;
+            let quotas = self.quotas_of(&record, &data);
+            self.make_data(&new, quotas)?;
+            // A project that is one directory's own is no other's.
+            let own = if quota::is_free(&data) { Project::default() } else { project::of(&data) };
+            if quotas.is_none() {
+                project::give(&new, own).map_err(io_error("set the project of", &new))?;
+            }
             self.thaw(&record, &found, &new, context)?;
+            if let Some(quotas) = quotas {
+                self.confine(quotas, name, &new, record.size)?;
+            }
             storage.sync()?;
             // The last moment: nobody waits for it any more.
             context.check()?;
@@ -81,7 +91,9 @@ impl VfsDriver {
                 }
                 return Err(error);
             }
-            project::give(&here, own).map_err(io_error("set the project of", &here))?;
+            if quotas.is_none() {
+                project::give(&here, own).map_err(io_error("set the project of", &here))?;
+            }
             self.named(self.names.begin())?;
             if let Some(size) = changed_size(&record, &here) {
                 record.size = size;
@@ -93,8 +105,18 @@ impl VfsDriver {
         Ok(self.volume(&record))
     }
 
-    /// Makes the empty directory of a volume's data, in the project of where it will be.
-    pub(crate) fn make_data(&self, data: &Path) -> VfsResult<()> {
+    /// How what a volume goes back to is kept to its size. A project that an administrator gave it stays.
+    fn quotas_of(&self, record: &VolumeRecord, data: &Path) -> Option<Quotas> {
+        let sized = record.size >= LEAST && !record.prepare_for_vm && quota::is_free(data);
+        sized.then(|| Quotas::of(&self.layout.path).ok()).flatten()
+    }
+
+    /// Makes the empty directory of a volume's data: one that can be limited, or one in the project of where it
+    /// will be.
+    pub(crate) fn make_data(&self, data: &Path, quotas: Option<Quotas>) -> VfsResult<()> {
+        if let Some(quotas) = quotas {
+            return quotas.make(data).map_err(io_error("make the directory", data));
+        }
         fs::DirBuilder::new().mode(0o700).create(data).map_err(io_error("make the directory", data))?;
         project::join(data, &self.layout.path).map_err(io_error("set the project of", data))
     }

@@ -15,6 +15,8 @@ use convoy_driver_sdk::atomic;
 use convoy_driver_sdk::tree::{Found, TreeError, WalkOptions, remove_tree_while, walk};
 
 use crate::error::{VfsResult, io_error};
+use crate::quota;
+use crate::workspace::DATA;
 
 /// How often a removal may end the process that does it.
 pub(crate) const ATTEMPTS: u32 = 3;
@@ -57,6 +59,7 @@ impl Trash {
             tracing::warn!(%error, "cannot begin to remove what was deleted: the next start will");
             return;
         }
+        quota::release(&self.path().join(DATA));
         let removed = remove_tree_while(&self.path(), keep_going);
         let told = match removed {
             Ok(()) => Ok(()),

@@ -17,6 +17,7 @@ use crate::driver::VfsDriver;
 use crate::error::{VfsError, VfsResult, io_error};
 use crate::layout::{CONFIG, IMAGE};
 use crate::options::CreateOptions;
+use crate::quota::{self, Quotas};
 use crate::record::{SnapshotRecord, VolumeRecord};
 use crate::shelter;
 use crate::sync::Pending;
@@ -93,16 +94,26 @@ impl VfsDriver {
                 path.display()
             ))
         };
+        let mut info = BTreeMap::from([
+            ("Path".to_owned(), path.display().to_string()),
+            ("PrepareForVM".to_owned(), record.prepare_for_vm.to_string()),
+        ]);
+        let mut size = record.size;
+        if let Some(enforced) = self.enforced(record) {
+            info.insert("SizeEnforced".to_owned(), enforced.is_ok().to_string());
+            if let Err(obstacle) = enforced {
+                let hint = obstacle.hint();
+                info.insert("SizeNotEnforced".to_owned(), format!("{size} bytes, but {obstacle}: {hint}"));
+                size = 0;
+            }
+        }
         Volume {
             name: record.name.clone(),
-            size: record.size,
+            size,
             created: record.created_time,
             // Of the others no kernel and no record says that they are mounted: the host keeps count.
             mountpoint: Some(&path).filter(|_| !record.mount_point.is_empty()).cloned(),
-            info: BTreeMap::from([
-                ("Path".to_owned(), path.display().to_string()),
-                ("PrepareForVM".to_owned(), record.prepare_for_vm.to_string()),
-            ]),
+            info,
             snapshots: record.snapshots.values().map(|snapshot| self.snapshot(record, snapshot)).collect(),
             health,
         }
@@ -143,10 +154,19 @@ impl VfsDriver {
                 record.prepare_for_vm = true;
                 record.size = request.size.filter(|size| *size > 0).unwrap_or(self.default_size);
             }
+            let mut quotas = None;
+            if !record.prepare_for_vm
+                && let Some(size) = request.size.filter(|size| *size > 0)
+            {
+                record.size = size;
+                quotas = self.quotas(&name, size)?;
+            }
             match fs::symlink_metadata(&target) {
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound => self.make(&mut record, &options)?,
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                    self.make(&record, &options, quotas)?;
+                }
                 Err(e) => return Err(io_error("look at", &target)(e)),
-                Ok(_) if target.is_dir() => self.adopt(&mut record, &options)?,
+                Ok(_) if target.is_dir() => self.adopt(&mut record, &options, quotas)?,
                 Ok(_) => return Err(VfsError::NotADirectory(target)),
             }
             if kept.is_some() {
@@ -157,16 +177,22 @@ impl VfsDriver {
     }
 
     /// A volume where nothing is yet.
-    fn make(&self, record: &mut VolumeRecord, options: &CreateOptions) -> VfsResult<()> {
+    fn make(&self, record: &VolumeRecord, options: &CreateOptions, quotas: Option<Quotas>) -> VfsResult<()> {
         let target = record.path.clone();
-        if record.prepare_for_vm {
+        if record.prepare_for_vm || quotas.is_some() {
             let parcel = self.workspace.parcel(Kind::Volume, &record.name, record.incarnation.as_ref())?;
             let data = parcel.join(DATA);
-            self.make_data(&data)?;
+            self.make_data(&data, quotas)?;
             if options.changes_directory() {
                 set_owner(&data, options)?;
             }
-            make_image(&data, record.size)?;
+            match quotas {
+                Some(quotas) => {
+                    self.confine(quotas, &record.name, &data, record.size)?;
+                    atomic::sync_dir(&data).map_err(io_error("sync the directory", &data))?;
+                }
+                None => make_image(&data, record.size)?,
+            }
             self.publish(record, &parcel)?;
             self.workspace.discard(parcel);
             return Ok(());
@@ -212,8 +238,17 @@ impl VfsDriver {
     }
 
     /// A volume of a directory that is there: what a reference-only delete kept, or what the administrator brought.
-    fn adopt(&self, record: &mut VolumeRecord, options: &CreateOptions) -> VfsResult<()> {
+    fn adopt(
+        &self,
+        record: &mut VolumeRecord,
+        options: &CreateOptions,
+        quotas: Option<Quotas>,
+    ) -> VfsResult<()> {
         let target = record.path.clone();
+        match quotas.map(|quotas| self.confine(quotas, &record.name, &target, record.size)) {
+            Some(Err(VfsError::NotEnforced { .. })) if !self.strict_size => {}
+            confined => confined.transpose().map(drop)?,
+        }
         if options.changes_directory() {
             set_owner(&target, options)?;
         }
@@ -272,7 +307,10 @@ impl VfsDriver {
             .filter(|(from, _)| exists(from))
             .try_for_each(|(from, to)| match rename_lifting(from, to) {
                 // Outside `vfs.path`, where the record said: removed where it is.
-                Err(e) if e.kind() == std::io::ErrorKind::CrossesDevices => Ok(remove_tree(from)?),
+                Err(e) if e.kind() == std::io::ErrorKind::CrossesDevices => {
+                    quota::release(from);
+                    Ok(remove_tree(from)?)
+                }
                 other => other.map_err(io_error("move", from)),
             })
             .and_then(|()| if self.kept.exists(name)? { Ok(self.kept.delete(name)?) } else { Ok(()) })
@@ -365,7 +403,8 @@ impl VfsDriver {
         self.locked(name, context, || {
             let mut record = self.load(name)?;
             if !record.prepare_for_vm {
-                return Err(VfsError::NoSize(name.clone()));
+                self.change_limit(&mut record, request.size)?;
+                return Ok(self.volume(&record));
             }
             if request.size < record.size {
                 return Err(VfsError::Shrink {

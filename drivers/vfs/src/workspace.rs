@@ -30,6 +30,7 @@ use crate::error::{VfsResult, io_error};
 use crate::layout::{Layout, SNAPSHOT_FILE};
 use crate::locks::Locks;
 use crate::project;
+use crate::quota::{self, Quotas};
 use crate::record::{Incarnation, SnapshotFile, VolumeRecord};
 use crate::thaw::changed_size;
 use crate::trash::{self, ATTEMPTS, Trash, set_aside};
@@ -73,16 +74,19 @@ pub(crate) enum Kind {
     Revert,
     /// A snapshot's directory.
     Snapshot,
+    /// Nothing: the limit of a volume is being changed, and what it is to be the record says.
+    Resize,
     /// Something for this process only.
     Scratch,
 }
 
 impl Kind {
-    const ALL: [(Self, &'static str); 5] = [
+    const ALL: [(Self, &'static str); 6] = [
         (Self::Volume, "volume"),
         (Self::Create, "create"),
         (Self::Revert, "revert"),
         (Self::Snapshot, "snapshot"),
+        (Self::Resize, "resize"),
         (Self::Scratch, "scratch"),
     ];
 
@@ -125,9 +129,11 @@ impl Parcel {
 
 impl Drop for Parcel {
     fn drop(&mut self) {
-        if !self.kept
-            && let Err(error) = remove_tree(&self.path)
-        {
+        if self.kept {
+            return;
+        }
+        quota::release(&self.join(DATA));
+        if let Err(error) = remove_tree(&self.path) {
             tracing::warn!(%error, "cannot remove what an operation left; the next start will");
         }
     }
@@ -464,6 +470,7 @@ impl Reconciler<'_> {
                 Kind::Create => this.create(&name),
                 Kind::Revert => this.revert(&name, incarnation, path),
                 Kind::Snapshot => this.snapshot(&name, incarnation, path),
+                Kind::Resize => this.resize(&name, incarnation),
                 Kind::Scratch => Ok(None),
             })?;
             self.done.extend(done);
@@ -536,6 +543,14 @@ impl Reconciler<'_> {
             self.records.save(name, &record)?;
         }
         Ok(finished.then(|| format!("finished putting volume {name} back to a snapshot")))
+    }
+
+    fn resize(&self, name: &Name, incarnation: Option<&str>) -> VfsResult<Option<String>> {
+        let Some(record) = self.record(name, incarnation)? else { return Ok(None) };
+        // Where that cannot be, the doctor tells it.
+        let limited = Quotas::of(&self.layout.path)
+            .and_then(|quotas| quotas.limit(&self.layout.volume(name), record.size));
+        Ok(limited.is_ok().then(|| format!("limited volume {name} to its size after an interrupted resize")))
     }
 
     fn snapshot(&self, volume: &Name, incarnation: Option<&str>, parcel: &Path) -> VfsResult<Option<String>> {

@@ -14,6 +14,8 @@ mod filesystems;
 mod hostile_container;
 #[path = "suite/legacy.rs"]
 mod legacy;
+#[path = "suite/quotas.rs"]
+mod quotas;
 #[path = "suite/restore.rs"]
 mod restore;
 #[path = "suite/shelter.rs"]

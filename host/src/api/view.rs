@@ -6,11 +6,33 @@ use convoy_client::types::{Pairs, Snapshot, SnapshotEntry, Volume};
 use convoy_driver_sdk::DriverError;
 use convoy_driver_sdk::protocol::{Health, Snapshot as DriverSnapshot};
 
-/// A volume, as `list` and `inspect` show it.
-pub(super) fn volume(volumes: &Volumes, entry: &Entry, stale: Option<&DriverError>) -> Volume {
+/// Whether the size of a volume is enforced, in what its driver says of it: `true` or `false`.
+pub(super) const SIZE_ENFORCED: &str = "SizeEnforced";
+/// Why it is not, and what to do.
+pub(super) const SIZE_NOT_ENFORCED: &str = "SizeNotEnforced";
+
+/// A volume, as `list` and the answer to a create show it.
+pub(super) fn volume(volumes: &Volumes, entry: &Entry) -> Volume {
+    shown(entry, listed_info(volumes, entry))
+}
+
+/// A volume, as `inspect` shows it.
+pub(super) fn inspected(volumes: &Volumes, entry: &Entry, stale: Option<&DriverError>) -> Volume {
+    shown(entry, driver_info(volumes, entry, stale))
+}
+
+/// What the driver says of a volume, in a list: of a size that nothing enforces not a word, as in 0.5.
+pub(super) fn listed_info(volumes: &Volumes, entry: &Entry) -> Pairs {
+    let mut info = driver_info(volumes, entry, None);
+    if info.remove(SIZE_NOT_ENFORCED).is_some() {
+        info.remove(SIZE_ENFORCED);
+    }
+    info
+}
+
+fn shown(entry: &Entry, info: Pairs) -> Volume {
     let known = &entry.volume;
     let driver = entry.driver.name().as_str();
-    let info = driver_info(volumes, entry, stale);
     Volume {
         name: known.name.to_string(),
         driver: driver.to_owned(),

@@ -254,3 +254,65 @@ fn a_volume_has_its_own_word_on_docker_remove() {
     let answer = daemon.docker("Create", r#"{"Name":"temp3","Opts":{"retain":"maybe"}}"#);
     assert!(answer.contains("keep or delete") && !daemon.volumes().join("temp3").exists(), "{answer}");
 }
+
+/// A file system without quotas.
+struct Tmpfs(std::path::PathBuf);
+
+impl Tmpfs {
+    fn on(dir: &std::path::Path) -> Self {
+        let place = dir.join("tmpfs");
+        std::fs::create_dir(&place).unwrap();
+        let mounted = std::process::Command::new("mount").args(["-t", "tmpfs", "tmpfs"]).arg(&place).status();
+        assert!(mounted.unwrap().success());
+        Self(place)
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        let unmounted = std::process::Command::new("umount").arg("--lazy").arg(&self.0).status();
+        assert!(unmounted.unwrap().success() || std::thread::panicking());
+    }
+}
+
+#[test]
+fn a_size_that_nothing_enforces_is_told_to_people_and_not_to_scripts() {
+    let strict = ["--driver-opts", "vfs.strictsize=true"];
+    let dir = tempfile::tempdir().unwrap();
+    let place = Tmpfs::on(dir.path());
+    let path = format!("vfs.path={}", place.0.join("volumes").display());
+    let mut daemon = Daemon::bare(&["--driver-opts", &path]);
+    daemon.launch();
+    // As 0.5 in a pipe, with a word for people.
+    let piped = daemon.cli(&["create", "piped", "--size", "5G"]);
+    assert_eq!((text(&piped).as_str(), piped.stderr.as_slice()), ("piped\n", b"".as_slice()));
+    let told = daemon.cli(&["--output", "table", "create", "told", "--size", "5G"]);
+    assert!(text(&told).contains("told"), "{told:?}");
+    let aside = String::from_utf8_lossy(&told.stderr).into_owned();
+    assert!(aside.starts_with("warning: the size of volume told is not enforced: "), "{aside}");
+    assert_eq!(daemon.docker("Create", r#"{"Name":"docked","Opts":{"size":"5G"}}"#), "{}");
+    for size in ["1X", "-1", "9223372036854775808"] {
+        let body = format!(r#"{{"Name":"never","Opts":{{"size":"{size}"}}}}"#);
+        assert!(daemon.docker("Create", &body).contains("invalid size"), "{size}");
+    }
+    for volume in ["piped", "told", "docked"] {
+        let shown = text(&daemon.cli(&["inspect", volume]));
+        let why = r#""SizeNotEnforced": "5368709120 bytes, but the file system"#;
+        assert!(shown.contains(r#""SizeEnforced": "false""#) && shown.contains(why), "{shown}");
+    }
+    assert!(!text(&daemon.cli(&["list"])).contains("SizeNotEnforced"));
+    let report = text(&daemon.cli(&["--output", "table", "doctor"]));
+    assert!(report.contains("the sizes of docked, piped, told are not enforced"), "{report}");
+    daemon.stop();
+    daemon.add_arguments(&strict);
+    daemon.launch();
+    let refused = daemon.cli(&["--output", "table", "create", "strict", "--size", "5G"]);
+    let why = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        !refused.status.success() && why.contains("cannot be enforced") && why.contains("prjquota"),
+        "{why}"
+    );
+    let answer = daemon.docker("Create", r#"{"Name":"strict","Opts":{"size":"5G"}}"#);
+    assert!(answer.contains("cannot be enforced"), "{answer}");
+    assert!(daemon.cli(&["create", "strict"]).status.success());
+}

@@ -21,6 +21,7 @@ mod namespace;
 mod nfs;
 mod power;
 mod prepare;
+mod quotas;
 mod reboot;
 mod recovery;
 mod scale;
@@ -64,6 +65,7 @@ fn run(words: &[&str]) -> Step {
         ["takeover"] => takeover::run(),
         ["before-reboot"] => reboot::before(),
         ["after-reboot"] => reboot::after(),
+        ["quotas", filesystem] => quotas::run(filesystem),
         ["recovery"] => recovery::run(),
         ["full"] => full::run(),
         ["failing"] => {

@@ -1,4 +1,4 @@
-//! Drivers on a real kernel: devicemapper, and vfs on NFS. Every test boots a machine: `cargo xtask test` runs some at once, as does
+//! Drivers on a real kernel: devicemapper, and vfs on NFS and with quotas of projects. Every test boots a machine: `cargo xtask test` runs some at once, as does
 //! `cargo nextest run -p convoy-vm-tests --features vm`.
 
 // The helpers are parts of tests.
@@ -142,6 +142,16 @@ fn a_killed_driver_loses_nothing_it_acknowledged() {
 #[test]
 fn two_hosts_share_volumes_on_nfs() {
     pass(Disks::new(&[128]).vm(), &["nfs"]);
+}
+
+#[test]
+fn sizes_of_directories_are_enforced_on_ext4() {
+    pass(Disks::new(&[256]).vm().limit(Duration::from_secs(540)), &["quotas", "ext4"]);
+}
+
+#[test]
+fn sizes_of_directories_are_enforced_on_xfs() {
+    pass(Disks::new(&[512]).vm().limit(Duration::from_secs(540)), &["quotas", "xfs"]);
 }
 
 #[test]

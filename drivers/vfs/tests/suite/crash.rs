@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::time::Duration;
 
-use convoy_driver_sdk::protocol::{CloneVolume, FinishRestore, RevertVolume};
+use convoy_driver_sdk::protocol::{CloneVolume, FinishRestore, ResizeVolume, RevertVolume};
 
 use crate::support::{Bed, Client, builtin, name};
 
@@ -23,9 +23,13 @@ const VOLUMES: usize = 3;
 
 /// What one thread does to one of its volumes.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Step {
+pub(crate) enum Step {
     Create,
     CreateImage,
+    /// With a size that the file system enforces, if it can.
+    CreateSized,
+    /// So many MiB.
+    Resize(u32),
     Write(u32),
     Snapshot(u32),
     DropSnapshot(u32),
@@ -51,7 +55,10 @@ impl State {
     fn after(&self, step: Step) -> Option<Self> {
         let mut next = self.clone();
         match step {
-            Step::Create | Step::CreateImage if !self.exists => (next.exists, next.data) = (true, true),
+            Step::Create | Step::CreateImage | Step::CreateSized if !self.exists => {
+                (next.exists, next.data) = (true, true);
+            }
+            Step::Resize(_) if self.exists => {}
             Step::Write(value) if self.exists => next.value = Some(value),
             Step::Snapshot(name) if self.exists && !self.snapshots.contains_key(&name) => {
                 next.snapshots.insert(name, self.value);
@@ -112,6 +119,11 @@ fn perform(bed: &Path, client: &Client, volume: &str, step: Step) {
     match step {
         Step::Create => drop(client.create(volume).unwrap()),
         Step::CreateImage => drop(client.create_with(volume, Some(1 << 20), &[("vm", "true")]).unwrap()),
+        Step::CreateSized => drop(client.create_with(volume, Some(8 << 20), &[]).unwrap()),
+        Step::Resize(mib) => {
+            let size = u64::from(mib) << 20;
+            drop(client.call(ResizeVolume { name: name(volume), size }).unwrap());
+        }
         Step::Write(value) => write(bed.join("volumes").join(volume), value),
         Step::Snapshot(n) => drop(client.snapshot(volume, &snapshot(n)).unwrap()),
         Step::DropSnapshot(n) => client.drop_snapshot(volume, &snapshot(n)).unwrap(),
@@ -192,8 +204,13 @@ fn killed_at(bed: &Bed, step: Option<Step>, call: &str, at: usize) -> bool {
     killed
 }
 
-/// One operation after others, killed at one point; whether it came to that.
-fn survive(before: &[Step], step: Step, call: &str, at: usize) -> bool {
+/// One operation after others, killed at one point; whether it came to that. `look` sees what is left of it.
+pub(crate) fn survive(
+    before: &[Step],
+    step: Step,
+    (call, at): (&str, usize),
+    look: &dyn Fn(&Bed, &Client),
+) -> bool {
     let bed = Bed::new(builtin);
     fs::write(bed.path().join("open.json"), serde_json::to_vec(&bed.request()).unwrap()).unwrap();
     let client = bed.open();
@@ -222,6 +239,7 @@ fn survive(before: &[Step], step: Step, call: &str, at: usize) -> bool {
     let allowed = if killed { vec![state, next] } else { vec![next] };
     assert!(allowed.contains(&found), "{step:?} killed at {call} {at}: {found:?} of {allowed:?}");
     nothing_unknown(&bed, &client, &names);
+    look(&bed, &client);
     killed
 }
 
@@ -255,7 +273,9 @@ fn every_point_of_every_operation() {
             scope.spawn(move || {
                 let points: usize = CALLS
                     .iter()
-                    .map(|call| (1..).take_while(|at| survive(before, *step, call, *at)).count())
+                    .map(|call| {
+                        (1..).take_while(|at| survive(before, *step, (call, *at), &|_, _| ())).count()
+                    })
                     .sum();
                 assert!(points > 3, "{step:?} was killed at {points} points only");
             });
@@ -298,6 +318,8 @@ fn encode(step: Step) -> String {
     match step {
         Step::Create => "create 0".to_owned(),
         Step::CreateImage => "image 0".to_owned(),
+        Step::CreateSized => "sized 0".to_owned(),
+        Step::Resize(n) => format!("resize {n}"),
         Step::Write(n) => format!("write {n}"),
         Step::Snapshot(n) => format!("snapshot {n}"),
         Step::DropSnapshot(n) => format!("drop {n}"),
@@ -313,6 +335,8 @@ fn decode(word: &str, n: u32) -> Step {
     match word {
         "create" => Step::Create,
         "image" => Step::CreateImage,
+        "sized" => Step::CreateSized,
+        "resize" => Step::Resize(n),
         "write" => Step::Write(n),
         "snapshot" => Step::Snapshot(n),
         "drop" => Step::DropSnapshot(n),

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use crate::support::{Bed, builtin};
 
-struct Mounted(PathBuf);
+pub(crate) struct Mounted(PathBuf);
 
 impl Drop for Mounted {
     fn drop(&mut self) {
@@ -16,7 +16,7 @@ impl Drop for Mounted {
 }
 
 /// A fresh file system in a file; none where its tools are not installed.
-fn fresh(dir: &Path, mkfs: &str, args: &[&str]) -> Option<(PathBuf, Mounted)> {
+pub(crate) fn fresh(dir: &Path, mkfs: &str, args: &[&str]) -> Option<(PathBuf, Mounted)> {
     let (image, place) = (dir.join("image"), dir.join("mounted"));
     fs::File::create(&image).unwrap().set_len(400 << 20).unwrap();
     match Command::new(mkfs).args(args).arg(&image).output() {
@@ -78,7 +78,7 @@ fn btrfs() {
     run("mkfs.btrfs", &["-q"], true);
 }
 
-fn run_program(program: &str, args: &[&str], path: &Path) -> String {
+pub(crate) fn run_program(program: &str, args: &[&str], path: &Path) -> String {
     let out = Command::new(program).args(args).arg(path).output().unwrap();
     assert!(out.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&out.stderr));
     String::from_utf8_lossy(&out.stdout).into_owned()

@@ -37,7 +37,9 @@ impl Session<'_> {
             allow_losses: args.allow_losses,
         };
         let call = Call::create_volume(&request);
-        let answer = if request.backup_url.is_empty() {
+        // People are told if the size is not enforced.
+        let told = request.size > 0 && self.output.is_for_people();
+        let answer = if request.backup_url.is_empty() && !told {
             self.text(call).await?
         } else {
             self.follow(call, &args.progress).await?

@@ -89,7 +89,7 @@ pub(super) async fn revert(State(app): State<App>, request: Request) -> Response
         let (snapshot, volume) = (&asked.snapshot_name, given(&asked.volume_name));
         let entry = work.volumes.revert(snapshot, volume, &job.call(&id)).await?;
         if asked.verbose {
-            json(&view::volume(&work.volumes, &entry, None))
+            json(&view::volume(&work.volumes, &entry))
         } else {
             Ok(entry.volume.name.to_string())
         }

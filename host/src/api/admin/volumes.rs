@@ -8,6 +8,7 @@ use crate::daemon::config::DockerRemove;
 use crate::jobs::About;
 use crate::volumes::Error;
 use crate::volumes::create::generated_name;
+use crate::volumes::index::Entry;
 use crate::volumes::ledger::BY_HAND;
 use crate::volumes::lookup::check_name;
 use crate::volumes::spec::CreateSpec;
@@ -40,13 +41,13 @@ pub(super) async fn list(State(app): State<App>, request: Request) -> Answer {
     if driver_form_is_asked(request.uri().query()) {
         let mut all: BTreeMap<String, Pairs> = BTreeMap::new();
         app.volumes.index.each(|entry| {
-            all.insert(entry.volume.name.to_string(), view::driver_info(&app.volumes, entry, None));
+            all.insert(entry.volume.name.to_string(), view::listed_info(&app.volumes, entry));
         });
         return Ok(text(json(&all)?));
     }
     let mut all: BTreeMap<String, Volume> = BTreeMap::new();
     app.volumes.index.each(|entry| {
-        all.insert(entry.volume.name.to_string(), view::volume(&app.volumes, entry, None));
+        all.insert(entry.volume.name.to_string(), view::volume(&app.volumes, entry));
     });
     Ok(text(json(&all)?))
 }
@@ -56,7 +57,7 @@ pub(super) async fn inspect(State(app): State<App>, request: Request) -> Answer 
     let asked: VolumeRef = body(request).await?;
     check_name(&asked.volume_name)?;
     let fresh = app.volumes.inspect(&asked.volume_name, &call).await.map_err(missing)?;
-    Ok(text(json(&view::volume(&app.volumes, &fresh.entry, fresh.stale.as_ref()))?))
+    Ok(text(json(&view::inspected(&app.volumes, &fresh.entry, fresh.stale.as_ref()))?))
 }
 
 pub(super) async fn delete(State(app): State<App>, request: Request) -> Answer {
@@ -87,9 +88,21 @@ pub(super) async fn create(State(app): State<App>, request: Request) -> Response
         if spec.docker_remove.is_some() {
             work.volumes.retain(&name, spec.docker_remove, &Call::new(id.as_str())).await?;
         }
-        if verbose { json(&view::volume(&work.volumes, &entry, None)) } else { Ok(name.to_string()) }
+        job.warn(unenforced_size(&entry, &spec));
+        if verbose { json(&view::volume(&work.volumes, &entry)) } else { Ok(name.to_string()) }
     })
     .await
+}
+
+/// What whoever asked for a size is to know if nothing enforces it.
+fn unenforced_size(entry: &Entry, spec: &CreateSpec) -> Option<String> {
+    let (volume, driver, size) = (&entry.volume, entry.driver.name(), spec.size?);
+    let why = match volume.info.get(view::SIZE_ENFORCED).map(String::as_str) {
+        Some("false") => volume.info.get(view::SIZE_NOT_ENFORCED).cloned().unwrap_or_default(),
+        None if volume.size < size => format!("driver {driver} gives volumes no size"),
+        _ => return None,
+    };
+    Some(format!("the size of volume {} is not enforced: {why}", volume.name))
 }
 
 fn read_create(asked: CreateVolume) -> Result<(Name, CreateSpec, bool), Error> {
@@ -173,8 +186,7 @@ pub(super) async fn resize(State(app): State<App>, request: Request) -> Answer {
     check_name(&asked.volume_name)?;
     let (volumes, name) = (app.volumes.clone(), asked.volume_name.clone());
     let entry = app.detached(async move { volumes.resize(&name, asked.size, &call).await }).await?;
-    let answer =
-        if asked.verbose { json(&view::volume(&app.volumes, &entry, None))? } else { asked.volume_name };
+    let answer = if asked.verbose { json(&view::volume(&app.volumes, &entry))? } else { asked.volume_name };
     Ok(text(answer))
 }
 
