@@ -23,7 +23,7 @@ fn told(daemon: &Daemon, arguments: &[&str]) -> (String, String) {
     assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), String::new()), "{arguments:?}");
     let said = text(&output.stderr);
     let (error, hint) = said.split_once('\n').unwrap();
-    let error = error.strip_prefix("error: ").expect(&said).to_owned();
+    let error = error.strip_prefix("error: ").unwrap_or_else(|| panic!("no error: {said}")).to_owned();
     let hint = hint.strip_prefix("hint: ").unwrap_or_else(|| panic!("{arguments:?} without a hint: {said}"));
     for rust in ["Some(", "Error {", "ErrorKind", "  ", "NotFound"] {
         assert!(!said.contains(rust), "{rust:?} in {said}");
