@@ -133,7 +133,8 @@ pub trait Driver: Send + Sync + Sized + 'static {
     /// See [`DeleteKept`].
     ///
     /// # Errors
-    /// `Unsupported` unless declared; `NotFound`, `InUse`, `InvalidArgument` for what is not the driver's to delete.
+    /// `Unsupported` unless declared; `NotFound`, `InUse`, `InvalidArgument` for what is not the driver's to
+    /// delete.
     fn delete_kept(&self, _request: DeleteKept, _context: &Context) -> Result<()> {
         Err(DriverError::unsupported("telling what it keeps"))
     }

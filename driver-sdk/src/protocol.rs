@@ -34,7 +34,8 @@ pub use volume::{
 /// The version this SDK speaks, `major.minor`: another major is refused, another minor only adds.
 ///
 /// 1.1 added `volume.clone`, `volume.revert` and `driver.check`, each with a capability of its own; 1.2 the `kind` of
-/// `snapshot.open`, with the capability `read_either`; 1.3 `kept.list` and `kept.delete`, with the capability `kept`.
+/// `snapshot.open`, with the capability `read_either`; 1.3 `kept.list` and `kept.delete`, with the capability
+/// `kept`.
 pub const PROTOCOL_VERSION: &str = "1.3";
 
 /// What both sides of a process name in their hello, so that neither mistakes something else for its peer.

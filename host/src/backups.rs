@@ -23,7 +23,7 @@ pub mod settings;
 mod source;
 mod store;
 
-use crate::call::Call;
+use crate::call::RequestContext;
 use crate::jobs::{About, Jobs, Running};
 use crate::volumes::Volumes;
 use crate::volumes::error::{Error, Result};
@@ -185,7 +185,7 @@ impl Backups {
         name: &Name,
         spec: &CreateSpec,
         jobs: &Jobs,
-        call: &Call,
+        call: &RequestContext,
     ) -> Result<Entry> {
         if spec.backup.is_empty() && spec.snapshot.is_empty() && spec.endpoint.is_empty() {
             return self.volumes.create_or_get(name, spec, call).await;
@@ -242,7 +242,11 @@ impl Backups {
     ///
     /// # Errors
     /// Those of the store or the driver.
-    pub async fn list(&self, asked: &ListBackups, call: &Call) -> Result<BTreeMap<String, BackupInfo>> {
+    pub async fn list(
+        &self,
+        asked: &ListBackups,
+        call: &RequestContext,
+    ) -> Result<BTreeMap<String, BackupInfo>> {
         let url = plain_url(&asked.url);
         match self.provider(scheme(&url)) {
             Some(driver) => self.list_at_provider(driver, &url, asked, call).await,
@@ -260,7 +264,7 @@ impl Backups {
     pub async fn list_if_any(
         &self,
         asked: &ListBackups,
-        call: &Call,
+        call: &RequestContext,
     ) -> Result<BTreeMap<String, BackupInfo>> {
         match self.list(asked, call).await {
             Err(Error::NoBackups { .. }) => Ok(BTreeMap::new()),
@@ -277,7 +281,7 @@ impl Backups {
     pub async fn list_vouched(
         &self,
         asked: &ListBackups,
-        call: &Call,
+        call: &RequestContext,
     ) -> Result<BTreeMap<String, BackupInfo>> {
         let mut backups = self.list_if_any(asked, call).await?;
         if !self.names_key(asked)? {
@@ -323,7 +327,7 @@ impl Backups {
     ///
     /// # Errors
     /// Those of the store or the driver.
-    pub async fn inspect(&self, asked: &BackupRef, call: &Call) -> Result<BackupInfo> {
+    pub async fn inspect(&self, asked: &BackupRef, call: &RequestContext) -> Result<BackupInfo> {
         let url = plain_url(&asked.url);
         match self.provider(scheme(&url)) {
             Some(driver) => self.inspect_at_provider(driver, &url, call).await,
@@ -338,7 +342,7 @@ impl Backups {
     ///
     /// # Errors
     /// Those of the store or the driver.
-    pub async fn delete(&self, asked: &BackupRef, call: &Call) -> Result<()> {
+    pub async fn delete(&self, asked: &BackupRef, call: &RequestContext) -> Result<()> {
         let url = plain_url(&asked.url);
         match self.provider(scheme(&url)) {
             Some(driver) => self.delete_at_provider(driver, &url, call).await,

@@ -9,14 +9,14 @@ type Report = Arc<dyn Fn(Progress) + Send + Sync>;
 
 /// The id of the request that led to a call, how long it may take, who can cancel it and who hears of its progress.
 #[derive(Clone, Default)]
-pub struct Call {
+pub struct RequestContext {
     request_id: String,
     deadline: Option<Instant>,
     cancel: CancellationToken,
     report: Option<Report>,
 }
 
-impl std::fmt::Debug for Call {
+impl std::fmt::Debug for RequestContext {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Call")
             .field("request_id", &self.request_id)
@@ -26,7 +26,7 @@ impl std::fmt::Debug for Call {
     }
 }
 
-impl Call {
+impl RequestContext {
     /// A call that takes as long as it takes, in the name of a request.
     pub fn new(request_id: impl Into<String>) -> Self {
         Self { request_id: request_id.into(), ..Self::default() }

@@ -1,6 +1,6 @@
 //! Long work: what runs, how far it is, and how it is stopped.
 
-use crate::call::Call;
+use crate::call::RequestContext;
 use crate::metrics::METRICS;
 use crate::volumes::backend::under_way;
 use crate::volumes::locks::unpoisoned;
@@ -91,7 +91,7 @@ struct State {
     started_at: Timestamp,
     started: Instant,
     progress: watch::Sender<Progress>,
-    moved: Mutex<Moved>,
+    moved: Mutex<LastProgress>,
     cancel: CancellationToken,
     /// What names its calls of drivers.
     request_id: Mutex<String>,
@@ -100,7 +100,7 @@ struct State {
 
 /// How far a job was when that changed last.
 #[derive(Debug)]
-struct Moved {
+struct LastProgress {
     mark: Progress,
     at: Instant,
 }
@@ -126,7 +126,7 @@ impl Jobs {
             started_at: Timestamp::now(),
             started: Instant::now(),
             progress: watch::Sender::default(),
-            moved: Mutex::new(Moved { mark: mark(&Progress::default()), at: Instant::now() }),
+            moved: Mutex::new(LastProgress { mark: mark(&Progress::default()), at: Instant::now() }),
             cancel: CancellationToken::new(),
             request_id: Mutex::default(),
             failed: AtomicBool::new(false),
@@ -180,7 +180,7 @@ impl State {
     fn moves_to(&self, progress: &Progress) {
         let (mark, mut moved) = (mark(progress), unpoisoned(self.moved.lock()));
         if moved.mark != mark {
-            *moved = Moved { mark, at: Instant::now() };
+            *moved = LastProgress { mark, at: Instant::now() };
         }
     }
 
@@ -293,10 +293,10 @@ impl Running {
     }
 
     /// What calls of drivers in this job carry.
-    pub fn call(&self, request_id: &str) -> Call {
+    pub fn call(&self, request_id: &str) -> RequestContext {
         *unpoisoned(self.state.request_id.lock()) = request_id.to_owned();
         let (report, state) = (self.reporter(), Arc::clone(&self.state));
-        Call::new(request_id).with_cancel(self.cancel()).with_report(move |progress| {
+        RequestContext::new(request_id).with_cancel(self.cancel()).with_report(move |progress| {
             report(from_driver(progress));
             // A driver that says the same again has looked: a provider may take long from one percent to the next.
             state.touch();

@@ -22,7 +22,7 @@ use crate::volumes::error::{Error, Result};
 use crate::volumes::locks::unpoisoned;
 use convoy_client::types::Event;
 use convoy_driver_sdk::{Name, Timestamp};
-use convoy_schedule::record::Record;
+use convoy_schedule::record::RunRecord;
 use convoy_schedule::{Schedule, SchedulingConfig};
 use docker::{Docker, Labels};
 use std::collections::{BTreeMap, HashMap};
@@ -89,12 +89,12 @@ struct Memory {
     since: Timestamp,
     /// Why it cannot run.
     broken: Option<String>,
-    volumes: Mutex<Known>,
+    volumes: Mutex<RunTable>,
 }
 
 #[derive(Debug, Default)]
-struct Known {
-    records: HashMap<String, Record>,
+struct RunTable {
+    records: HashMap<String, RunRecord>,
     /// Volumes that a run is under way for.
     running: HashMap<String, Now>,
 }
@@ -302,7 +302,7 @@ impl Inner {
             Ok(known) => Memory {
                 since: known.since,
                 broken: None,
-                volumes: Mutex::new(Known { records: known.records, running: HashMap::new() }),
+                volumes: Mutex::new(RunTable { records: known.records, running: HashMap::new() }),
             },
             Err(error) => {
                 let why = format!("what is remembered of schedule {schedule} cannot be read: {error}");
@@ -317,8 +317,8 @@ impl Inner {
         &self,
         plan: &Plan,
         volume: &Name,
-        change: impl FnOnce(&mut Record),
-    ) -> std::io::Result<Record> {
+        change: impl FnOnce(&mut RunRecord),
+    ) -> std::io::Result<RunRecord> {
         let created = self.services.volumes.index.get(volume).map(|entry| entry.volume.created);
         let record = {
             let mut known = unpoisoned(plan.memory.volumes.lock());
@@ -380,14 +380,14 @@ impl Memory {
     }
 }
 
-impl Known {
+impl RunTable {
     /// What is remembered of a volume. Of one that nothing ran for, every moment counts since there has been both the
     /// schedule and the volume.
-    fn record(&self, plan: &Plan, volume: &Name, created: Option<Timestamp>) -> Record {
+    fn record(&self, plan: &Plan, volume: &Name, created: Option<Timestamp>) -> RunRecord {
         self.records.get(volume.as_str()).cloned().unwrap_or_else(|| {
             let since = plan.memory.since;
             let since = created.map_or(since, |created| created.max(since));
-            Record::new(&plan.schedule.name, volume, since)
+            RunRecord::new(&plan.schedule.name, volume, since)
         })
     }
 }

@@ -20,11 +20,11 @@ pub mod error;
 mod from_snapshot;
 pub mod index;
 mod kept;
-pub mod known;
 pub mod ledger;
 pub mod locks;
 pub mod lookup;
 mod mount;
+pub mod name_cache;
 pub mod orphans;
 pub mod refresh;
 mod remove;
@@ -39,9 +39,9 @@ pub use error::{Error, Result};
 use crate::events::Events;
 use convoy_driver_sdk::{DriverError, Name};
 use index::Index;
-use known::Known;
 use ledger::Ledger;
-use locks::{Locks, PATIENCE, Turn};
+use locks::{Locks, PATIENCE, VolumeGuard};
+use name_cache::NameCache;
 use retain::Policies;
 use set::DriverSet;
 use std::collections::HashMap;
@@ -71,7 +71,7 @@ pub struct Volumes {
     /// What Docker's Remove does to their data, where that was said for one of them.
     pub policies: Policies,
     /// Names of volumes, for when their driver cannot be asked.
-    pub known: Known,
+    pub known: NameCache,
     /// Whether mounts that nobody recorded are those of convoy 0.5.
     took_over: AtomicBool,
     /// Where volumes are mounted, if not in this process's namespace.
@@ -91,7 +91,7 @@ impl Volumes {
             ledger,
             events,
             policies: Policies::none(),
-            known: Known::default(),
+            known: NameCache::default(),
             took_over: AtomicBool::new(false),
             mount_namespace: None,
             mounting: Arc::default(),
@@ -108,7 +108,7 @@ impl Volumes {
 
     /// With a place for the names of volumes.
     #[must_use]
-    pub fn with_known(self, known: Known) -> Self {
+    pub fn with_known(self, known: NameCache) -> Self {
         Self { known, ..self }
     }
 
@@ -122,21 +122,21 @@ impl Volumes {
     ///
     /// A turn goes along with the call to the driver: it ends when the driver is done, and not when somebody no longer
     /// waits for it.
-    pub(crate) async fn turn(&self, volume: &Name, what: &'static str) -> Result<Turn> {
+    pub(crate) async fn turn(&self, volume: &Name, what: &'static str) -> Result<VolumeGuard> {
         // In this order: while a long snapshot is waited for, mounts go on.
         let snapshotting = self.snapshotting.acquire(volume, what, PATIENCE).await?;
         let mounting = self.mounting.acquire(volume, what, PATIENCE).await?;
-        Ok(Turn::both(snapshotting, mounting))
+        Ok(VolumeGuard::both(snapshotting, mounting))
     }
 
     /// Waits for the turn to mount or unmount a volume, for which no snapshot of it is waited for.
-    pub(crate) async fn turn_to_mount(&self, volume: &Name, what: &'static str) -> Result<Turn> {
-        self.mounting.acquire(volume, what, PATIENCE).await.map(Turn::one)
+    pub(crate) async fn turn_to_mount(&self, volume: &Name, what: &'static str) -> Result<VolumeGuard> {
+        self.mounting.acquire(volume, what, PATIENCE).await.map(VolumeGuard::one)
     }
 
     /// Waits for the turn to do something with a snapshot of a volume, which may take long.
-    pub(crate) async fn turn_to_snapshot(&self, volume: &Name, what: &'static str) -> Result<Turn> {
-        self.snapshotting.acquire(volume, what, PATIENCE).await.map(Turn::one)
+    pub(crate) async fn turn_to_snapshot(&self, volume: &Name, what: &'static str) -> Result<VolumeGuard> {
+        self.snapshotting.acquire(volume, what, PATIENCE).await.map(VolumeGuard::one)
     }
 }
 

@@ -15,7 +15,8 @@ use crate::run::capture;
 const CONFIG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/docker-plugin/config.json");
 
 /// Programs that drivers run, as far as this machine has them.
-const TOOLS: [&str; 14] = [
+const TOOLS: [&str; 15] = [
+    "losetup",
     "mount",
     "umount",
     "blkid",
@@ -82,6 +83,22 @@ pub fn make(place: &Path, programs: &Path, drivers: &[&str]) -> Result<()> {
     }
     let config = place.join("config.json");
     fs::write(&config, text).during(|| format!("cannot write {}", config.display()))
+}
+
+/// Lets a plugin that was made have a directory of the host, too.
+///
+/// # Errors
+/// When its `config.json` cannot be read or written.
+pub fn bind(place: &Path, source: &Path, destination: &Path) -> Result<()> {
+    let config = place.join("config.json");
+    let during = || format!("cannot change {}", config.display());
+    let text = fs::read_to_string(&config).during(during)?;
+    let (source, destination) = (source.display(), destination.display());
+    let mount = format!(
+        r#"{{ "name": "images", "source": "{source}", "destination": "{destination}", "type": "bind", "options": ["rbind"] }},"#
+    );
+    let text = text.replacen("\"mounts\": [", &format!("\"mounts\": [{mount}"), 1);
+    fs::write(&config, text).during(during)
 }
 
 struct Image {

@@ -38,7 +38,7 @@ struct State {
     queue: VecDeque<Call>,
     /// Of running and waiting calls, by the id of the request.
     flags: HashMap<String, CancelFlag>,
-    seen: Seen,
+    seen: RequestIds,
     ending: Option<Ending>,
 }
 
@@ -57,9 +57,9 @@ const REMEMBERED: usize = 8192;
 
 /// The requests that were taken: one that comes a second time is not carried out again.
 #[derive(Default)]
-struct Seen(BTreeSet<u64>);
+struct RequestIds(BTreeSet<u64>);
 
-impl Seen {
+impl RequestIds {
     fn is_new(&mut self, id: &Id<'_>) -> bool {
         let Id::Number(id) = id else { return true };
         let new = self.0.insert(*id);

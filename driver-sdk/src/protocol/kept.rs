@@ -3,8 +3,8 @@
 use super::volume::page;
 use super::{Deserialize, Name, PathBuf, Serialize, Timestamp};
 
-/// `kept.list`: a page of what `volume.delete` with `reference_only` kept, sorted by name. Since 1.3, for drivers
-/// that declare `kept`.
+/// `kept.list`: a page of what `volume.delete` with `reference_only` kept, sorted by name. Since 1.3, for
+/// drivers that declare `kept`.
 ///
 /// What is a volume again is not kept, and what never was a volume of this driver is not either.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,8 +16,8 @@ pub struct ListKept {
     /// At most so many; the driver may give fewer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
-    /// Find out sizes, for a few seconds at most: then the driver says what it knows. Without it, only names that
-    /// cost nothing to tell matter.
+    /// Find out sizes, for a few seconds at most: then the driver says what it knows. Without it, it says
+    /// what costs nothing to tell.
     #[serde(default)]
     pub sizes: bool,
 }
@@ -61,7 +61,8 @@ pub struct Kept {
     /// Where it is, if it has a place in the file system.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
-    /// What a person should know before it is deleted: that its record is damaged, that `kept.delete` refuses it.
+    /// What a person should know before it is deleted: that its record is damaged, that `kept.delete` refuses
+    /// it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
 }
@@ -73,11 +74,12 @@ impl Kept {
     }
 }
 
-/// `kept.delete`: remove the data and the snapshots that are kept under a name. Since 1.3, for drivers that declare
-/// `kept`.
+/// `kept.delete`: remove the data and the snapshots that are kept under a name. Since 1.3, for drivers that
+/// declare `kept`.
 ///
-/// `NotFound` when nothing is kept under it, also when a volume has that name: a volume is never touched. Data that
-/// was not made by this driver is refused, and left as it is. After a crash it is kept as before, or gone.
+/// `NotFound` when nothing is kept under it, also when a volume has that name: a volume is never touched.
+/// Data that was not made by this driver is refused, and left as it is. After a crash it is kept as before,
+/// or gone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DeleteKept {

@@ -17,7 +17,7 @@ use convoy_driver_sdk::{Context, Driver, DriverError, Name, PROTOCOL_VERSION, Re
 
 use crate::error::{VfsError, VfsResult, io_error};
 use crate::layout::Layout;
-use crate::listing::{KEPT, Seen};
+use crate::listing::{CachedListing, KEPT};
 use crate::locks::Locks;
 use crate::options::{DriverOptions, create_options, driver_options};
 use crate::record::VolumeRecord;
@@ -52,7 +52,7 @@ pub struct VfsDriver {
     pub(crate) workspace: Workspace,
     pub(crate) open: Mutex<HashMap<String, OpenedHere>>,
     pub(crate) restores: Mutex<HashMap<String, Restore>>,
-    pub(crate) seen: Mutex<Option<Seen>>,
+    pub(crate) seen: Mutex<Option<CachedListing>>,
     numbers: AtomicU64,
 }
 

@@ -119,8 +119,8 @@ impl From<VfsError> for DriverError {
             | VfsError::NoSnapshot { .. }
             | VfsError::NoRestore(_) => new(ErrorKind::NotFound),
             VfsError::NotOurs { volume, path } => new(ErrorKind::InvalidArgument).hint(format!(
-                "move {} away, and repeat this for what is left; or make it a volume again and delete that with its \
-                 data: `convoy create {volume}`, `convoy delete {volume}`",
+                "move {} away, and repeat this for what is left; or make it a volume again and delete that \
+                 with its data: `convoy create {volume}`, `convoy delete {volume}`",
                 path.display()
             )),
             VfsError::VolumeExists(_) | VfsError::SnapshotExists { .. } => new(ErrorKind::AlreadyExists),

@@ -61,8 +61,8 @@ impl VfsDriver {
         Some(kept)
     }
 
-    /// Bytes on the disk. Of a file with several names each counts for its part, so that snapshots which share files
-    /// count them once. What a link leads to is not the volume's.
+    /// Bytes on the disk. Of a file with several names each counts for its part, so that snapshots which
+    /// share files count them once. What a link leads to is not the volume's.
     fn size_of(&self, record: &VolumeRecord, budget: &mut Budget) -> (u64, bool) {
         let places = [self.data(record), self.layout.snapshots(&record.name)];
         let real = |path: &&std::path::PathBuf| fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir());
@@ -93,8 +93,8 @@ impl VfsDriver {
         Ok(())
     }
 
-    /// Why the data is not the driver's to remove: it was there before it became a volume, or is not in `vfs.path`. Of
-    /// a link in `vfs.path` the link alone is removed.
+    /// Why the data is not the driver's to remove: it was there before it became a volume, or is not in
+    /// `vfs.path`. Of a link in `vfs.path` the link alone is removed.
     fn not_ours(&self, record: &VolumeRecord) -> Option<VfsError> {
         let path = self.data(record);
         let here = path == self.layout.volume(&record.name);

@@ -20,7 +20,7 @@ pub(crate) const KEPT: &str = "vfs_kept_";
 
 /// The state of the directory of records, and since when it is known.
 #[derive(Debug)]
-pub(crate) struct Seen {
+pub(crate) struct CachedListing {
     state: String,
     since: Instant,
 }
@@ -96,11 +96,11 @@ impl VfsDriver {
         );
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         match &*seen {
-            Some(Seen { state: known, since }) if *known == state => {
+            Some(CachedListing { state: known, since }) if *known == state => {
                 Ok((since.elapsed() > SETTLED).then_some(state))
             }
             _ => {
-                *seen = Some(Seen { state, since: Instant::now() });
+                *seen = Some(CachedListing { state, since: Instant::now() });
                 Ok(None)
             }
         }

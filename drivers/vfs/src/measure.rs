@@ -17,8 +17,8 @@ impl Budget {
         Self { end: Instant::now() + time, entries }
     }
 
-    /// Adds up what `part` says of each entry below a directory, and says whether that was all of them: a tree that
-    /// grows all the time is given up with the budget, and so is what cannot be read.
+    /// Adds up what `part` says of each entry below a directory, and says whether that was all of them: a
+    /// tree that grows all the time is given up with the budget, and so is what cannot be read.
     pub(crate) fn add_up(&mut self, dir: &Path, part: impl Fn(&WalkEntry) -> u64) -> (u64, bool) {
         let Ok(found) = walk(dir, WalkOptions { xattrs: false, ..WalkOptions::default() }) else {
             return (0, false);

@@ -301,7 +301,8 @@ impl VfsDriver {
         atomic::sync_dir(&config).map_err(io_error("sync the directory", &config))
     }
 
-    /// Takes a volume, or what is kept of one, and its snapshots out of sight; what is left to remove is in the parcel.
+    /// Takes a volume, or what is kept of one, and its snapshots out of sight; what is left to remove is in
+    /// the parcel.
     pub(crate) fn take_down(&self, record: &VolumeRecord) -> VfsResult<Parcel> {
         let name = &record.name;
         let data = self.data(record);

@@ -1,7 +1,6 @@
 //! The engine: what the calls of the public API have in common.
 
 pub(crate) mod backup;
-pub(crate) mod behind;
 pub(crate) mod block_backup;
 pub(crate) mod block_restore;
 pub(crate) mod catalog;
@@ -15,14 +14,15 @@ mod large;
 pub(crate) mod links;
 pub(crate) mod live;
 pub(crate) mod manifest_writer;
-pub(crate) mod moves;
+pub(crate) mod packer;
+pub(crate) mod page_cache;
 pub(crate) mod prune;
 pub(crate) mod recheck;
+pub(crate) mod relocations;
 pub(crate) mod restore;
 pub(crate) mod runs;
 pub(crate) mod scan;
 pub(crate) mod segments;
-pub(crate) mod sink;
 pub(crate) mod tree_backup;
 pub(crate) mod tree_restore;
 pub(crate) mod trust;

@@ -7,4 +7,4 @@ pub(crate) mod pack;
 pub(crate) mod segment;
 pub(crate) mod wire;
 
-pub(crate) use chunk::{ChunkId, ChunkRef, Encoding, PackId, Place};
+pub(crate) use chunk::{ChunkId, ChunkLocation, ChunkRef, Encoding, PackId};

@@ -7,8 +7,8 @@
 use std::collections::HashMap;
 
 use crate::crypt::Crypt;
-use crate::engine::moves::{self, Moves};
-use crate::format::chunk::{ChunkRef, Decoder, Encoding, PackId, Place};
+use crate::engine::relocations::{self, Relocations};
+use crate::format::chunk::{ChunkLocation, ChunkRef, Decoder, Encoding, PackId};
 use crate::format::manifest::Root;
 use crate::format::pack::{FOOTER, index_len, read_index, with_footer};
 use crate::format::segment::Segment;
@@ -85,10 +85,10 @@ pub fn pack(bytes: &[u8]) -> bool {
 pub fn moves(bytes: &[u8]) -> bool {
     let crypt = Crypt::default();
     let read = |bytes: &[u8]| -> Option<HashMap<_, _>> {
-        Moves::parse("fuzz", PACK, bytes, &crypt, &mut charge()).ok().flatten()
+        Relocations::parse("fuzz", PACK, bytes, &crypt, &mut charge()).ok().flatten()
     };
     let stored = read(bytes).is_some();
-    read(&[&moves::MAGIC[..], &[0], &packed(bytes)].concat()).is_some() || stored
+    read(&[&relocations::MAGIC[..], &[0], &packed(bytes)].concat()).is_some() || stored
 }
 
 /// A chunk: as stored, of the length that the first two bytes say.
@@ -106,7 +106,7 @@ pub fn chunk(bytes: &[u8]) -> bool {
         [(Encoding::Zstd, crypt.hash(&right)), (Encoding::Raw, crypt.hash(stored)), (Encoding::Zstd, [0; 32])]
     {
         let size = u32::try_from(stored.len()).unwrap_or(u32::MAX);
-        let place = Place { pack: PACK, offset: 0, stored: size, encoding };
+        let place = ChunkLocation { pack: PACK, offset: 0, stored: size, encoding };
         if let Ok(plain) = decoder.decode(&ChunkRef { id, len: length.into(), place }, stored) {
             assert!(crypt.hash(plain) == id && plain.len() == usize::from(length), "other bytes");
             read = true;

@@ -33,7 +33,7 @@ pub(crate) enum Object {
     /// The mark of an unfinished run.
     Run(u64),
     /// Where the chunks of a pack are now.
-    Moves(PackId),
+    Relocations(PackId),
     Lock {
         exclusive: bool,
         id: u64,
@@ -168,7 +168,7 @@ impl VolumeDir {
 
     /// The object that says where the chunks of a pack are now.
     pub(crate) fn moves_of(&self, pack: PackId) -> String {
-        self.key_of(&Object::Moves(pack))
+        self.key_of(&Object::Relocations(pack))
     }
 
     pub(crate) fn locks(&self) -> String {
@@ -189,7 +189,9 @@ impl VolumeDir {
             Object::Pack(PackId { run, seq }) => self.key(format_args!("packs/{run:016x}/{seq:08x}.pack")),
             Object::Manifest(run) => self.key(format_args!("manifests/{run:016x}.mft")),
             Object::Run(run) => self.key(format_args!("runs/{run:016x}.json")),
-            Object::Moves(PackId { run, seq }) => self.key(format_args!("moves/{run:016x}-{seq:08x}.idx")),
+            Object::Relocations(PackId { run, seq }) => {
+                self.key(format_args!("moves/{run:016x}-{seq:08x}.idx"))
+            }
             Object::Lock { exclusive, id, beat } => {
                 let (letter, end) = (if *exclusive { 'x' } else { 's' }, if *beat { "beat" } else { "lock" });
                 self.key(format_args!("locks/{letter}-{id:016x}.{end}"))
@@ -219,7 +221,7 @@ impl VolumeDir {
             Some(("runs", name)) => Object::Run(number(name.strip_suffix(".json")?)?),
             Some(("moves", name)) => {
                 let (run, seq) = name.strip_suffix(".idx")?.split_once('-')?;
-                Object::Moves(pack(run, seq)?)
+                Object::Relocations(pack(run, seq)?)
             }
             Some(("locks", name)) => {
                 let (id, end) = name.split_once('.')?;
@@ -309,7 +311,7 @@ mod tests {
             Object::Pack(pack),
             Object::Manifest(0xab),
             Object::Run(0xab),
-            Object::Moves(pack),
+            Object::Relocations(pack),
             lock(true, false),
             lock(true, true),
             lock(false, false),

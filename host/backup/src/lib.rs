@@ -8,7 +8,6 @@
 //! docs/backup-format.md describes what is stored. Inside: `format` is the new format, `v0` that of convoy 0.5, `engine` moves the data, `lock` keeps
 //! deletions away from what is in use.
 
-mod api;
 mod crypt;
 mod engine;
 mod error;
@@ -21,19 +20,20 @@ mod memory;
 mod progress;
 mod record;
 pub mod timestamp;
+mod types;
 mod v0;
 
-pub use api::{
-    BackupInfo, BackupMeta, BackupOptions, BackupSummary, DeleteSummary, ExtentStream, Extents, Fault,
-    FaultKind, Format, Listing, ParentInfo, PruneOptions, PruneSummary, RestoreOptions, RestoreSummary,
-    SameFile, Source, SourceExtent, Target, Unencrypted, VerifyOptions, VerifySummary,
-};
 pub use convoy_tree::Losses;
 pub use crypt::{KeySource, StoreKey, add_key, list_keys, remove_key};
 pub use engine::backup::Preparation;
-pub use engine::restore::Vouched;
+pub use engine::restore::TrustedInfo;
 pub use engine::{Engine, EngineOptions};
 pub use error::{BackupError, BackupResult};
 pub use format::manifest::BackupKind;
 pub use progress::{Phase, Progress, ProgressSnapshot};
 pub use record::BackupStats;
+pub use types::{
+    BackupInfo, BackupMeta, BackupOptions, BackupSummary, DeleteSummary, ExtentStream, Extents, Fault,
+    FaultKind, Format, Listing, ParentInfo, PruneOptions, PruneSummary, RestoreOptions, RestoreSummary,
+    SameFile, Source, SourceExtent, Target, Unencrypted, VerifyOptions, VerifySummary,
+};

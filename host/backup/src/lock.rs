@@ -115,7 +115,7 @@ pub(crate) struct Lock {
 }
 
 /// A lock as it is seen in a listing.
-struct Seen {
+struct LockListing {
     made: bool,
     exclusive: bool,
     latest: SystemTime,
@@ -301,8 +301,8 @@ impl Drop for Lock {
 }
 
 /// All locks of a volume, by id.
-async fn list(store: &dyn ObjectStore, volume: &VolumeDir) -> BackupResult<BTreeMap<String, Seen>> {
-    let mut locks: BTreeMap<String, Seen> = BTreeMap::new();
+async fn list(store: &dyn ObjectStore, volume: &VolumeDir) -> BackupResult<BTreeMap<String, LockListing>> {
+    let mut locks: BTreeMap<String, LockListing> = BTreeMap::new();
     let dir = volume.locks();
     for object in list_all(store, &dir, Depth::One).await?.objects {
         // What is no lock of convoy's binds nobody, and is not removed either.
@@ -310,7 +310,7 @@ async fn list(store: &dyn ObjectStore, volume: &VolumeDir) -> BackupResult<BTree
         let Some((id, _)) = object.key.strip_prefix(&dir).and_then(|name| name.split_once('.')) else {
             continue;
         };
-        let seen = locks.entry(id.to_owned()).or_insert_with(|| Seen {
+        let seen = locks.entry(id.to_owned()).or_insert_with(|| LockListing {
             made: false,
             exclusive,
             latest: SystemTime::UNIX_EPOCH,
@@ -324,7 +324,7 @@ async fn list(store: &dyn ObjectStore, volume: &VolumeDir) -> BackupResult<BTree
 }
 
 /// Who holds a lock; `None` if it is gone or says nothing of use.
-async fn read_holder(store: &dyn ObjectStore, seen: &Seen) -> BackupResult<Option<Holder>> {
+async fn read_holder(store: &dyn ObjectStore, seen: &LockListing) -> BackupResult<Option<Holder>> {
     let Some(key) = seen.keys.iter().find(|key| key.ends_with(".lock")) else { return Ok(None) };
     match store.get(key, 64 << 10).await {
         Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),

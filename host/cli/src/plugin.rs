@@ -16,7 +16,7 @@ const PATH_VARIABLE: &str = "CONVOY_DRIVER_PATH";
 
 /// A call of a driver's command.
 #[derive(Debug)]
-pub(crate) struct Call {
+pub(crate) struct PluginCommand {
     driver: String,
     /// All commands of that driver.
     known: Vec<DriverCommand>,
@@ -28,7 +28,7 @@ pub(crate) struct Call {
 
 /// The call that arguments (the program's name first) ask for, if their command is none of convoy's own but the name
 /// of a driver that has commands.
-pub(crate) fn find(command: &Command, arguments: &[OsString]) -> Option<Call> {
+pub(crate) fn find(command: &Command, arguments: &[OsString]) -> Option<PluginCommand> {
     let own = |name: &str| name == "help" || command.find_subcommand(name).is_some();
     let lax = command.clone().allow_external_subcommands(true).subcommand_required(false);
     let matches = lax.try_get_matches_from(arguments).ok()?;
@@ -37,7 +37,7 @@ pub(crate) fn find(command: &Command, arguments: &[OsString]) -> Option<Call> {
     if known.is_empty() {
         return None;
     }
-    Some(Call {
+    Some(PluginCommand {
         driver: driver.to_owned(),
         known,
         words: rest.get_many::<OsString>("").unwrap_or_default().cloned().collect(),
@@ -57,7 +57,7 @@ fn installed() -> Vec<DriverCommand> {
     commands::list(&SearchPath::standard(&extra))
 }
 
-impl Call {
+impl PluginCommand {
     /// Becomes the program; comes back only if that fails, or if there is none to become.
     pub(crate) fn run(self) -> ExitCode {
         let Some((word, arguments)) = self.words.split_first() else { return self.help() };

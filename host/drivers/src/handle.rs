@@ -33,7 +33,7 @@ struct Inner {
     description: Description,
     carrier: Carrier,
     path: Option<PathBuf>,
-    backend: Backend,
+    backend: RunningDriver,
     calls: Arc<Calls>,
     /// It mounts where this program may not see it.
     elsewhere: AtomicBool,
@@ -42,7 +42,7 @@ struct Inner {
     stopped: AtomicBool,
 }
 
-pub(crate) enum Backend {
+pub(crate) enum RunningDriver {
     Local(LocalDriver),
     Process(Process),
 }
@@ -58,7 +58,7 @@ impl DriverHandle {
         description: Description,
         carrier: Carrier,
         path: Option<PathBuf>,
-        backend: Backend,
+        backend: RunningDriver,
     ) -> Self {
         Self {
             inner: Arc::new(Inner {
@@ -97,7 +97,7 @@ impl DriverHandle {
         let remembered = request.clone();
         self.inner.elsewhere.store(request.mount_namespace.is_some(), Ordering::Release);
         let opened = self.call(request, options).await?;
-        if let Backend::Process(process) = &self.inner.backend {
+        if let RunningDriver::Process(process) = &self.inner.backend {
             process.opened(remembered, &opened);
         }
         Ok(opened)
@@ -118,8 +118,8 @@ impl DriverHandle {
         let (request_id, deadline) = (options.request_id.clone(), options.deadline);
         let answer = async {
             match &self.inner.backend {
-                Backend::Local(driver) => driver.call(R::METHOD, json.into(), options).await,
-                Backend::Process(process) => process.call(R::METHOD, json, options).await,
+                RunningDriver::Local(driver) => driver.call(R::METHOD, json.into(), options).await,
+                RunningDriver::Process(process) => process.call(R::METHOD, json, options).await,
             }
         };
         let reply = watched(self.name(), R::METHOD, &request_id, answer).await;
@@ -187,7 +187,7 @@ impl DriverHandle {
     /// As [`DriverHandle::call`]; `Unsupported` for a process.
     pub fn call_blocking<R: Request>(&self, request: &R, options: &CallOptions) -> Result<R::Reply> {
         self.check_running()?;
-        let Backend::Local(driver) = &self.inner.backend else {
+        let RunningDriver::Local(driver) = &self.inner.backend else {
             return Err(DriverError::new(
                 ErrorKind::Unsupported,
                 format!("driver {}: a process cannot be called from this thread", self.name()),
@@ -213,9 +213,11 @@ impl DriverHandle {
         let Inner { description, carrier, path, backend, stopped, .. } = &*self.inner;
         let under_way = self.under_way();
         let (health, (pid, restarts, last_error)) = match backend {
-            Backend::Local(_) if stopped.load(Ordering::Relaxed) => (DriverHealth::Stopped, (None, 0, None)),
-            Backend::Local(_) => (DriverHealth::Ready, (None, 0, None)),
-            Backend::Process(process) => (process.health(), process.facts()),
+            RunningDriver::Local(_) if stopped.load(Ordering::Relaxed) => {
+                (DriverHealth::Stopped, (None, 0, None))
+            }
+            RunningDriver::Local(_) => (DriverHealth::Ready, (None, 0, None)),
+            RunningDriver::Process(process) => (process.health(), process.facts()),
         };
         DriverStatus {
             name: description.name.clone(),
@@ -239,8 +241,8 @@ impl DriverHandle {
             return;
         }
         match &self.inner.backend {
-            Backend::Process(process) => process.stop(drain).await,
-            Backend::Local(driver) => {
+            RunningDriver::Process(process) => process.stop(drain).await,
+            RunningDriver::Local(driver) => {
                 let closed = async {
                     while self.inner.calls.count() > 0 {
                         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -262,7 +264,7 @@ impl DriverHandle {
 
     /// Starts a process again that had been given up; does nothing to others.
     pub fn restart(&self) {
-        if let Backend::Process(process) = &self.inner.backend {
+        if let RunningDriver::Process(process) = &self.inner.backend {
             process.restart();
         }
     }

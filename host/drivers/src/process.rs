@@ -42,9 +42,9 @@ struct Shared {
     path: PathBuf,
     policy: RestartPolicy,
     phase: watch::Sender<Phase>,
-    record: Mutex<Record>,
+    record: Mutex<ProcessState>,
     /// The supervisor is asked to stop (`Some`: how long to drain) or to start again after a failure.
-    wish: Mutex<Option<Wish>>,
+    wish: Mutex<Option<SupervisorRequest>>,
     wished: Notify,
 }
 
@@ -59,7 +59,7 @@ enum Phase {
 
 /// What is told of the process.
 #[derive(Default)]
-struct Record {
+struct ProcessState {
     open: Option<Open>,
     pid: Option<u32>,
     restarts: u32,
@@ -67,22 +67,22 @@ struct Record {
 }
 
 #[derive(Clone, Copy)]
-enum Wish {
+enum SupervisorRequest {
     Stop { drain: Duration },
     Restart,
 }
 
 impl Shared {
-    fn record(&self) -> MutexGuard<'_, Record> {
+    fn record(&self) -> MutexGuard<'_, ProcessState> {
         self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wish(&self, wish: Wish) {
+    fn wish(&self, wish: SupervisorRequest) {
         *self.wish.lock().unwrap_or_else(PoisonError::into_inner) = Some(wish);
         self.wished.notify_one();
     }
 
-    fn take_wish(&self) -> Option<Wish> {
+    fn take_wish(&self) -> Option<SupervisorRequest> {
         self.wish.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
@@ -103,7 +103,7 @@ impl Process {
             path: path.to_owned(),
             policy,
             phase: watch::Sender::new(Phase::Ready(Arc::clone(&running.connection))),
-            record: Mutex::new(Record { pid: running.child.id(), ..Record::default() }),
+            record: Mutex::new(ProcessState { pid: running.child.id(), ..ProcessState::default() }),
             wish: Mutex::default(),
             wished: Notify::new(),
         });
@@ -132,7 +132,7 @@ impl Process {
 
     /// Drains and stops it: what is under way may take so long to finish.
     pub(crate) async fn stop(&self, drain: Duration) {
-        self.shared.wish(Wish::Stop { drain });
+        self.shared.wish(SupervisorRequest::Stop { drain });
         let mut phase = self.shared.phase.subscribe();
         // An error means that the supervisor is gone already.
         let _ = phase.wait_for(|phase| matches!(phase, Phase::Stopped)).await;
@@ -140,7 +140,7 @@ impl Process {
 
     /// Starts it again after it was given up.
     pub(crate) fn restart(&self) {
-        self.shared.wish(Wish::Restart);
+        self.shared.wish(SupervisorRequest::Restart);
     }
 
     pub(crate) fn health(&self) -> DriverHealth {
@@ -196,6 +196,6 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        self.shared.wish(Wish::Stop { drain: Duration::ZERO });
+        self.shared.wish(SupervisorRequest::Stop { drain: Duration::ZERO });
     }
 }

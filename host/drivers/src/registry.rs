@@ -2,7 +2,7 @@
 
 use crate::answer;
 use crate::error::LoadError;
-use crate::handle::{Backend, DriverHandle};
+use crate::handle::{DriverHandle, RunningDriver};
 use crate::library::Library;
 use crate::local::{Builtin, Local, LocalDriver};
 use crate::options::{CallOptions, RestartPolicy};
@@ -143,7 +143,7 @@ impl Drivers {
         let real = self.trust.check(path)?;
         if carrier == Carrier::Process {
             let (process, description) = Process::load(&real, expected, self.restarts).await?;
-            return Ok(DriverHandle::new(description, carrier, Some(real), Backend::Process(process)));
+            return Ok(DriverHandle::new(description, carrier, Some(real), RunningDriver::Process(process)));
         }
         let name = expected.cloned().or_else(|| name_of_file(&real).map(|(name, _)| name));
         let name = name.unwrap_or_else(|| Name::from_static("unnamed"));
@@ -192,6 +192,6 @@ async fn load_local(
         })
         .map_err(|error| LoadError::Describe { what, error })?;
     check_name(path.as_deref().unwrap_or(Path::new("builtin")), expected, &description)?;
-    let backend = Backend::Local(LocalDriver::new(description.name.clone(), local));
+    let backend = RunningDriver::Local(LocalDriver::new(description.name.clone(), local));
     Ok(DriverHandle::new(description, carrier, path, backend))
 }

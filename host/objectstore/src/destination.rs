@@ -64,7 +64,7 @@ pub enum DestinationError {
 
 /// Where a store is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Place {
+pub enum Location {
     /// In a directory.
     Directory {
         /// Absolute.
@@ -85,13 +85,13 @@ pub enum Place {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Destination {
     text: String,
-    place: Place,
+    place: Location,
 }
 
 impl Destination {
     /// Where it is.
     #[must_use]
-    pub fn place(&self) -> &Place {
+    pub fn place(&self) -> &Location {
         &self.place
     }
 
@@ -99,8 +99,8 @@ impl Destination {
     #[must_use]
     pub fn scheme(&self) -> &'static str {
         match self.place {
-            Place::Directory { .. } => "vfs",
-            Place::S3 { .. } => "s3",
+            Location::Directory { .. } => "vfs",
+            Location::S3 { .. } => "s3",
         }
     }
 
@@ -164,7 +164,7 @@ impl FromStr for Destination {
                 }
                 let path =
                     unescape(rest).ok_or_else(|| malformed("'%' is followed by two hexadecimal digits"))?;
-                Place::Directory { path: PathBuf::from(path) }
+                Location::Directory { path: PathBuf::from(path) }
             }
             _ => parse_s3(text, rest)?,
         };
@@ -173,7 +173,7 @@ impl FromStr for Destination {
 }
 
 /// `bucket@region/path/` or `bucket/path`.
-fn parse_s3(text: &str, rest: &str) -> Result<Place, DestinationError> {
+fn parse_s3(text: &str, rest: &str) -> Result<Location, DestinationError> {
     let (host, path) = rest.split_once('/').ok_or(DestinationError::S3Form)?;
     let (bucket, region) = match host.split_once('@') {
         Some((bucket, region)) => (bucket, Some(region)),
@@ -192,7 +192,7 @@ fn parse_s3(text: &str, rest: &str) -> Result<Place, DestinationError> {
     if !prefix.is_empty() {
         prefix.push('/');
     }
-    Ok(Place::S3 { bucket: bucket.to_owned(), region: region.map(str::to_owned), prefix })
+    Ok(Location::S3 { bucket: bucket.to_owned(), region: region.map(str::to_owned), prefix })
 }
 
 /// Undoes `%xx`, as convoy 0.5 did. `None` if an escape is broken or the result is not UTF-8.
@@ -278,18 +278,18 @@ mod tests {
             let dest: Destination = text.parse().unwrap();
             assert_eq!(dest.to_string(), text);
             let place =
-                Place::S3 { bucket: bucket.into(), region: region.map(Into::into), prefix: prefix.into() };
+                Location::S3 { bucket: bucket.into(), region: region.map(Into::into), prefix: prefix.into() };
             assert_eq!(dest.place(), &place);
         }
         let dest: Destination = "vfs:///srv/a%20b/".parse().unwrap();
-        assert_eq!(dest.place(), &Place::Directory { path: "/srv/a b/".into() });
+        assert_eq!(dest.place(), &Location::Directory { path: "/srv/a b/".into() });
         assert_eq!(dest.to_string(), "vfs:///srv/a%20b/");
     }
 
     #[test]
     fn one_slash_is_as_good_as_three_and_printed_as_given() {
         let dest: Destination = "vfs:/srv/backups".parse().unwrap();
-        assert_eq!(dest.place(), &Place::Directory { path: "/srv/backups".into() });
+        assert_eq!(dest.place(), &Location::Directory { path: "/srv/backups".into() });
         let url = dest.backup_url("backup-1", "vol");
         assert_eq!(url, "vfs:/srv/backups?backup=backup-1&volume=vol");
         assert_eq!(url.parse::<BackupUrl>().unwrap().to_string(), url);

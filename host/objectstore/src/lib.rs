@@ -16,7 +16,7 @@ mod retry;
 mod s3;
 mod store;
 
-pub use destination::{BackupUrl, Destination, DestinationError, Place};
+pub use destination::{BackupUrl, Destination, DestinationError, Location};
 pub use directory::DirectoryStore;
 pub use error::StoreError;
 pub use faults::{Call, Fault, FaultStore};

@@ -27,7 +27,7 @@ use md5::{Digest, Md5};
 use crate::error::StoreError;
 use crate::store::{ByteStream, Depth, ObjectInfo, ObjectStore, Page, PutOutcome, check_dir, check_key};
 pub use credentials::CredentialsSource;
-use errors::Said;
+use errors::S3Failure;
 
 /// How to reach a bucket.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -114,7 +114,7 @@ impl S3Store {
     }
 
     /// What an error means for an object of this store.
-    fn fail(&self, op: &'static str, key: &str, said: Said) -> StoreError {
+    fn fail(&self, op: &'static str, key: &str, said: S3Failure) -> StoreError {
         let destination = format!("s3://{}/{}", self.bucket, self.prefix);
         said.into_error(op, key, &self.bucket, &destination, self.server.as_deref())
     }
@@ -161,7 +161,7 @@ impl S3Store {
         let answer = match self.client.delete_objects().bucket(&self.bucket).delete(delete).send().await {
             Ok(answer) => answer,
             Err(e) => {
-                let said = Said::new(e);
+                let said = S3Failure::new(e);
                 // Not every server has this request, or agrees on the checksum it needs.
                 if said.may_be_unsupported() {
                     return self.delete_each(keys).await;
@@ -182,7 +182,7 @@ impl S3Store {
     async fn delete_each(&self, keys: &[String]) -> Result<(), StoreError> {
         for key in keys {
             let sent = self.client.delete_object().bucket(&self.bucket).key(self.key(key)).send().await;
-            match sent.map_err(|e| self.fail("delete", key, Said::new(e))) {
+            match sent.map_err(|e| self.fail("delete", key, S3Failure::new(e))) {
                 Ok(_) | Err(StoreError::NotFound { .. }) => {}
                 Err(e) => return Err(e),
             }
@@ -216,7 +216,11 @@ impl ObjectStore for S3Store {
         check_key(key)?;
         let md5 = self.content_md5(&data).await;
         let put = self.client.put_object().bucket(&self.bucket).key(self.key(key)).body(data.into());
-        put.set_content_md5(md5).send().await.map(|_| ()).map_err(|e| self.fail("write", key, Said::new(e)))
+        put.set_content_md5(md5)
+            .send()
+            .await
+            .map(|_| ())
+            .map_err(|e| self.fail("write", key, S3Failure::new(e)))
     }
 
     async fn put_if_absent(&self, key: &str, data: Bytes) -> Result<PutOutcome, StoreError> {
@@ -235,7 +239,7 @@ impl ObjectStore for S3Store {
         match put.customize().config_override(once).send().await {
             Ok(_) => Ok(PutOutcome::Created),
             Err(e) => {
-                let said = Said::new(e);
+                let said = S3Failure::new(e);
                 if said.status() == Some(412) {
                     Ok(PutOutcome::Exists)
                 } else {
@@ -253,7 +257,7 @@ impl ObjectStore for S3Store {
     async fn get(&self, key: &str, limit: u64) -> Result<Bytes, StoreError> {
         check_key(key)?;
         let got = self.client.get_object().bucket(&self.bucket).key(self.key(key)).send().await;
-        let got = got.map_err(|e| self.fail("read", key, Said::new(e)))?;
+        let got = got.map_err(|e| self.fail("read", key, S3Failure::new(e)))?;
         let expected = got.content_length().map(|bytes| size(Some(bytes)));
         if let Some(size) = expected.filter(|size| *size > limit) {
             return Err(StoreError::TooLarge { key: key.to_owned(), size, limit });
@@ -281,7 +285,7 @@ impl ObjectStore for S3Store {
         let got = match get.send().await {
             Ok(got) => got,
             Err(e) => {
-                let said = Said::new(e);
+                let said = S3Failure::new(e);
                 return Err(if said.status() == Some(416) {
                     truncated(0)
                 } else {
@@ -306,7 +310,7 @@ impl ObjectStore for S3Store {
     async fn head(&self, key: &str) -> Result<ObjectInfo, StoreError> {
         check_key(key)?;
         let head = self.client.head_object().bucket(&self.bucket).key(self.key(key)).send().await;
-        let head = head.map_err(|e| self.fail("look up", key, Said::new(e)))?;
+        let head = head.map_err(|e| self.fail("look up", key, S3Failure::new(e)))?;
         Ok(ObjectInfo {
             key: key.to_owned(),
             size: size(head.content_length()),
@@ -320,7 +324,7 @@ impl ObjectStore for S3Store {
         let list =
             self.client.list_objects_v2().bucket(&self.bucket).prefix(self.key(dir)).set_delimiter(delimiter);
         let answer = list.set_continuation_token(page.map(str::to_owned)).send().await;
-        let answer = answer.map_err(|e| self.fail("list", dir, Said::new(e)))?;
+        let answer = answer.map_err(|e| self.fail("list", dir, S3Failure::new(e)))?;
         let ours =
             |key: Option<&str>| key.and_then(|key| key.strip_prefix(self.prefix.as_str())).map(str::to_owned);
         let mut found = Page::default();

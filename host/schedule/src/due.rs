@@ -1,7 +1,7 @@
 //! What has to run now: on time, after a jitter, made good once after a long sleep, and again when it was cut off.
 
 use crate::cron::Cron;
-use crate::record::{ATTEMPTS, Record};
+use crate::record::{ATTEMPTS, RunRecord};
 use convoy_driver_sdk::Timestamp;
 use std::time::Duration;
 
@@ -58,7 +58,7 @@ pub enum Why {
 
 impl Timing {
     /// What to do about a volume that nothing runs for at this moment.
-    pub fn decide(&self, record: &Record, now: Timestamp) -> Decision {
+    pub fn decide(&self, record: &RunRecord, now: Timestamp) -> Decision {
         if let Some(cut_off) = &record.running {
             return if cut_off.attempt >= ATTEMPTS {
                 Decision::GiveUp
@@ -93,7 +93,7 @@ impl Timing {
     }
 
     /// When the run after those that were dealt with begins.
-    pub fn next(&self, record: &Record, now: Timestamp) -> Option<Timestamp> {
+    pub fn next(&self, record: &RunRecord, now: Timestamp) -> Option<Timestamp> {
         match self.decide(record, now) {
             Decision::Wait(next) => next,
             Decision::Run { .. } | Decision::GiveUp => Some(now),
@@ -102,12 +102,12 @@ impl Timing {
         }
     }
 
-    fn first_after(&self, time: Timestamp, record: &Record) -> Option<Timestamp> {
+    fn first_after(&self, time: Timestamp, record: &RunRecord) -> Option<Timestamp> {
         self.cron.next_after(time).map(|at| self.begins(at, record))
     }
 
     /// When the run for a moment begins: each volume has a delay of its own, the same whenever it is asked for.
-    fn begins(&self, at: Timestamp, record: &Record) -> Timestamp {
+    fn begins(&self, at: Timestamp, record: &RunRecord) -> Timestamp {
         let seconds = self.jitter.as_secs();
         if seconds == 0 {
             return at;

@@ -62,7 +62,7 @@ pub fn is_ahead(at: Timestamp, now: Timestamp) -> bool {
 
 /// Something that is kept, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Kept<T> {
+pub struct KeepDecision<T> {
     /// What names it.
     pub id: T,
     /// When it was made.
@@ -75,7 +75,7 @@ pub struct Kept<T> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan<T> {
     /// Newest first.
-    pub keep: Vec<Kept<T>>,
+    pub keep: Vec<KeepDecision<T>>,
     /// Oldest first: what is cut off leaves the newer ones.
     pub remove: Vec<T>,
 }
@@ -163,7 +163,7 @@ impl Rules {
             if why.is_empty() {
                 plan.remove.push(one.id.clone());
             } else {
-                plan.keep.push(Kept { id: one.id.clone(), at: one.at, reasons: why });
+                plan.keep.push(KeepDecision { id: one.id.clone(), at: one.at, reasons: why });
             }
         }
         plan.remove.reverse();

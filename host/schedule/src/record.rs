@@ -12,7 +12,7 @@ pub const ATTEMPTS: u32 = 3;
 /// The record of one schedule and one volume. It is written before a run begins and after it ends.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Record {
+pub struct RunRecord {
     /// Of the form: [`VERSION`].
     pub version: u32,
     /// The schedule.
@@ -26,13 +26,13 @@ pub struct Record {
     pub running: Option<Running>,
     /// How the last run ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ended: Option<Ended>,
+    pub ended: Option<RunEnd>,
     /// When a run last succeeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub succeeded: Option<Timestamp>,
     /// The snapshots it made and has not deleted. A name stands here before the snapshot is made.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub snapshots: Vec<Made>,
+    pub snapshots: Vec<ScheduledSnapshot>,
     /// The snapshot of the last backup: the next one needs it to find what changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<String>,
@@ -56,7 +56,7 @@ pub struct Running {
 /// The end of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Ended {
+pub struct RunEnd {
     /// The moment it was for.
     pub at: Timestamp,
     /// When it ended.
@@ -74,14 +74,14 @@ pub struct Ended {
 /// A snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Made {
+pub struct ScheduledSnapshot {
     /// Its name.
     pub name: String,
     /// The moment it is for.
     pub at: Timestamp,
 }
 
-impl Record {
+impl RunRecord {
     /// Of a volume that was not known before.
     pub fn new(schedule: &str, volume: &str, now: Timestamp) -> Self {
         Self {
@@ -122,6 +122,6 @@ impl Record {
         if error.is_empty() {
             self.succeeded = Some(now);
         }
-        self.ended = Some(Ended { at: running.at, ended: now, seconds, error, backup });
+        self.ended = Some(RunEnd { at: running.at, ended: now, seconds, error, backup });
     }
 }

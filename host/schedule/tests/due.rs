@@ -5,7 +5,7 @@
 use convoy_driver_sdk::Timestamp;
 use convoy_schedule::cron::Cron;
 use convoy_schedule::due::{Decision, Timing, Why};
-use convoy_schedule::record::{ATTEMPTS, Record};
+use convoy_schedule::record::{ATTEMPTS, RunRecord};
 use jiff::tz::TimeZone;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -27,7 +27,7 @@ fn timing(cron: &str, jitter: u64, catch_up: bool) -> Timing {
 #[test]
 fn a_volume_waits_for_its_first_moment_and_then_for_the_next() {
     let daily = timing("0 3 * * *", 0, true);
-    let mut record = Record::new("s1", "v1", at("2026-01-01T12:00:00Z"));
+    let mut record = RunRecord::new("s1", "v1", at("2026-01-01T12:00:00Z"));
     let three = at("2026-01-02T03:00:00Z");
     assert_eq!(daily.decide(&record, at("2026-01-02T02:59:59Z")), Decision::Wait(Some(three)));
     assert_eq!(daily.decide(&record, three), Decision::Run { at: three, why: Why::OnTime });
@@ -38,7 +38,7 @@ fn a_volume_waits_for_its_first_moment_and_then_for_the_next() {
 
 #[test]
 fn missed_runs_are_made_good_once_or_not_at_all() {
-    let mut record = Record::new("s1", "v1", at("2026-01-01T12:00:00Z"));
+    let mut record = RunRecord::new("s1", "v1", at("2026-01-01T12:00:00Z"));
     let now = at("2026-01-05T12:00:00Z");
     let (first, newest) = (at("2026-01-02T03:00:00Z"), at("2026-01-05T03:00:00Z"));
     let once = timing("0 3 * * *", 0, true);
@@ -54,7 +54,7 @@ fn missed_runs_are_made_good_once_or_not_at_all() {
 #[test]
 fn a_run_that_was_cut_off_is_repeated_but_not_for_ever() {
     let hourly = timing("@hourly", 0, true);
-    let mut record = Record::new("s1", "v1", at("2026-01-01T12:30:00Z"));
+    let mut record = RunRecord::new("s1", "v1", at("2026-01-01T12:30:00Z"));
     let one = at("2026-01-01T13:00:00Z");
     for _ in 0..ATTEMPTS {
         let Decision::Run { at, .. } = hourly.decide(&record, one) else { panic!() };
@@ -69,7 +69,7 @@ fn a_run_that_was_cut_off_is_repeated_but_not_for_ever() {
 #[test]
 fn a_clock_that_was_wrong_does_not_stop_a_schedule() {
     let hourly = timing("@hourly", 0, true);
-    let record = Record::new("s1", "v1", at("2036-01-01T00:00:00Z"));
+    let record = RunRecord::new("s1", "v1", at("2036-01-01T00:00:00Z"));
     let now = at("2026-01-01T12:30:00Z");
     assert_eq!(hourly.decide(&record, now), Decision::Rebase);
     assert_eq!(hourly.next(&record, now), Some(at("2026-01-01T13:00:00Z")));
@@ -81,7 +81,7 @@ fn a_clock_that_is_set_back_repeats_a_run_rather_than_leaving_several_out() {
     let last = at("2026-02-01T00:00:00Z");
     for (cron, most) in cases {
         let timing = timing(cron, 0, true);
-        let record = Record::new("s1", "v1", last);
+        let record = RunRecord::new("s1", "v1", last);
         let following = timing.cron.next_after(last);
         assert_eq!(timing.decide(&record, later(last, -most)), Decision::Wait(following), "{cron}");
         let back = later(last, -most - 1);
@@ -95,7 +95,7 @@ fn jitter_spreads_volumes_and_stays_the_same() {
     let daily = timing("0 3 * * *", 3600, true);
     let three = at("2026-01-02T03:00:00Z");
     let begins = |volume: &str| {
-        let record = Record::new("s1", volume, at("2026-01-01T12:00:00Z"));
+        let record = RunRecord::new("s1", volume, at("2026-01-01T12:00:00Z"));
         let Decision::Wait(Some(begins)) = daily.decide(&record, at("2026-01-02T02:00:00Z")) else {
             panic!()
         };
@@ -152,7 +152,7 @@ proptest! {
         let jitter = if cron == "*/5 * * * *" { jitter.min(299) } else { jitter };
         let timing = timing(cron, jitter, catch_up);
         let mut now = at("2026-01-01T12:34:56Z");
-        let mut record = Record::new("s1", "v1", now);
+        let mut record = RunRecord::new("s1", "v1", now);
         let mut running = false;
         let mut begun: Vec<(Timestamp, bool)> = Vec::new();
         for step in steps {

@@ -8,7 +8,7 @@ mod snapshots;
 mod volumes;
 
 use super::{App, front};
-use crate::call::Call;
+use crate::call::RequestContext;
 use axum::Router;
 use axum::extract::Request;
 use axum::routing::{delete, get, post};
@@ -51,8 +51,8 @@ pub(super) fn routes() -> Router<App> {
 }
 
 /// The call of what a request starts.
-fn call(request: &Request) -> Call {
-    Call::new(front::request_id(request))
+fn call(request: &Request) -> RequestContext {
+    RequestContext::new(front::request_id(request))
 }
 
 /// An optional text of a request.

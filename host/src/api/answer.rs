@@ -38,7 +38,7 @@ pub(super) fn json(value: &impl Serialize) -> Result<String, Failure> {
 
 /// What kind of error an answer tells of, for those who count.
 #[derive(Debug, Clone)]
-pub(super) struct Told(pub(super) String);
+pub(super) struct ErrorLabel(pub(super) String);
 
 /// An error of the admin API.
 #[derive(Debug, Clone)]
@@ -97,7 +97,7 @@ impl IntoResponse for Failure {
             format!("{}\n", self.message),
         )
             .into_response();
-        response.extensions_mut().insert(Told(self.kind.clone()));
+        response.extensions_mut().insert(ErrorLabel(self.kind.clone()));
         let headers = response.headers_mut();
         if let Ok(kind) = HeaderValue::from_str(&self.kind) {
             headers.insert(KIND_HEADER, kind);

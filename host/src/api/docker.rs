@@ -1,8 +1,8 @@
 //! Docker's volume plugin protocol. An error is `{"Err": "..."}`, and the status 200 as in 0.5, but for Podman.
 
-use super::answer::{MAX_BODY_BYTES, Told, text};
+use super::answer::{ErrorLabel, MAX_BODY_BYTES, text};
 use super::{App, front, view};
-use crate::call::Call;
+use crate::call::RequestContext;
 use crate::daemon::config::DockerRemove;
 use crate::jobs::About;
 use crate::volumes::Error;
@@ -44,7 +44,7 @@ async fn with_status(request: Request, next: Next) -> Response {
     let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     let podman = kind.is_some_and(|kind| kind.starts_with(PLUGIN_PROTOCOL));
     let mut response = next.run(request).await;
-    if podman && response.extensions().get::<Told>().is_some() {
+    if podman && response.extensions().get::<ErrorLabel>().is_some() {
         *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
     }
     response
@@ -53,7 +53,7 @@ async fn with_status(request: Request, next: Next) -> Response {
 /// The body of every call.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-struct Asked {
+struct DockerRequest {
     name: String,
     opts: BTreeMap<String, String>,
     #[serde(rename = "ID")]
@@ -104,18 +104,18 @@ fn finish(result: Result<Answer, String>) -> Response {
     let failed = result.is_err();
     let mut response = answer(&result.unwrap_or_else(|err| Answer { err, ..Answer::default() }));
     if failed {
-        response.extensions_mut().insert(Told("error".to_owned()));
+        response.extensions_mut().insert(ErrorLabel("error".to_owned()));
     }
     response
 }
 
 /// The body of a call and the call of what it starts.
-async fn read(request: Request) -> Result<(Asked, Call), String> {
-    let call = Call::new(front::request_id(&request));
+async fn read(request: Request) -> Result<(DockerRequest, RequestContext), String> {
+    let call = RequestContext::new(front::request_id(&request));
     let bytes = axum::body::to_bytes(request.into_body(), MAX_BODY_BYTES)
         .await
         .map_err(|error| format!("cannot read the request: {error}"))?;
-    let asked: Asked = gojson::parse(&bytes).map_err(|error| error.to_string())?;
+    let asked: DockerRequest = gojson::parse(&bytes).map_err(|error| error.to_string())?;
     Ok((asked, call))
 }
 
@@ -131,7 +131,7 @@ async fn create(State(app): State<App>, request: Request) -> Response {
     finish(async { create_volume(&app, read(request).await?).await.map(|()| Answer::default()) }.await)
 }
 
-async fn create_volume(app: &App, (asked, call): (Asked, Call)) -> Result<(), String> {
+async fn create_volume(app: &App, (asked, call): (DockerRequest, RequestContext)) -> Result<(), String> {
     let name = Name::parse(asked.name).map_err(|error| Error::InvalidVolumeName(error.0).full_text())?;
     let rules = Arc::clone(&app.config.now().docker_rules);
     let spec = CreateSpec::from_docker(asked.opts, rules).map_err(|error| error.full_text())?;

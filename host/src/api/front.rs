@@ -1,6 +1,6 @@
 //! What every request passes first.
 
-use super::answer::{Failure, Told};
+use super::answer::{ErrorLabel, Failure};
 use crate::metrics::METRICS;
 use axum::extract::Request;
 use axum::http::uri::PathAndQuery;
@@ -52,7 +52,7 @@ pub(super) async fn front(mut request: Request, next: Next) -> Response {
     request.extensions_mut().insert(AskedPath(path));
     async move {
         let mut response = next.run(request).await;
-        let told = response.extensions().get::<Told>().map(|told| told.0.clone());
+        let told = response.extensions().get::<ErrorLabel>().map(|told| told.0.clone());
         let nowhere = response.status() == StatusCode::NOT_FOUND && told.is_none();
         let label = if nowhere { "other" } else { label.as_str() };
         METRICS.answered(label, told.as_deref().unwrap_or("ok"), began.elapsed());

@@ -1,9 +1,9 @@
 //! Backups that a storage system keeps itself: their URLs begin with its driver's scheme.
 
 use super::Backups;
-use crate::call::Call;
+use crate::call::RequestContext;
 use crate::events::about;
-use crate::volumes::backend::Backend;
+use crate::volumes::backend::ManagedDriver;
 use crate::volumes::error::{Error, Result};
 use crate::volumes::index::Entry;
 use crate::volumes::{CHANGE, QUICK};
@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 impl Backups {
     /// The driver that keeps backups of this scheme.
-    pub(super) fn provider(&self, scheme: &str) -> Option<&Arc<Backend>> {
+    pub(super) fn provider(&self, scheme: &str) -> Option<&Arc<ManagedDriver>> {
         self.volumes.drivers.iter().find(|driver| keeps(driver, scheme))
     }
 
@@ -23,7 +23,7 @@ impl Backups {
         &self,
         entry: &Entry,
         snapshot: &Name,
-        call: &Call,
+        call: &RequestContext,
     ) -> Result<String> {
         let volume = &entry.volume.name;
         let _reading = self.volumes.reading(volume);
@@ -45,10 +45,10 @@ impl Backups {
 
     pub(super) async fn list_at_provider(
         &self,
-        driver: &Backend,
+        driver: &ManagedDriver,
         url: &str,
         asked: &ListBackups,
-        call: &Call,
+        call: &RequestContext,
     ) -> Result<BTreeMap<String, BackupInfo>> {
         let volume = match asked.volume_name.as_str() {
             "" => None,
@@ -69,15 +69,20 @@ impl Backups {
 
     pub(super) async fn inspect_at_provider(
         &self,
-        driver: &Backend,
+        driver: &ManagedDriver,
         url: &str,
-        call: &Call,
+        call: &RequestContext,
     ) -> Result<BackupInfo> {
         let request = protocol::InspectBackup { url: url.to_owned() };
         Ok(shown(driver.name(), driver.call(request, &call.within(QUICK)).await?))
     }
 
-    pub(super) async fn delete_at_provider(&self, driver: &Backend, url: &str, call: &Call) -> Result<()> {
+    pub(super) async fn delete_at_provider(
+        &self,
+        driver: &ManagedDriver,
+        url: &str,
+        call: &RequestContext,
+    ) -> Result<()> {
         let request = protocol::DeleteBackup { url: url.to_owned() };
         driver.call(request, &call.within(CHANGE)).await?;
         self.forget(url).await;
@@ -88,13 +93,13 @@ impl Backups {
 }
 
 /// Where a driver keeps backups itself.
-pub(crate) fn own_destination(driver: &Backend) -> String {
+pub(crate) fn own_destination(driver: &ManagedDriver) -> String {
     let scheme = driver.description().map(|description| description.backup_scheme().to_owned());
     format!("{}://", scheme.unwrap_or_else(|| driver.name().to_string()))
 }
 
 /// Whether a driver keeps backups of this scheme.
-pub(super) fn keeps(driver: &Backend, scheme: &str) -> bool {
+pub(super) fn keeps(driver: &ManagedDriver, scheme: &str) -> bool {
     driver.can(Capability::NativeBackup)
         && driver.description().is_some_and(|description| description.backup_scheme() == scheme)
 }

@@ -4,11 +4,11 @@ use super::Backups;
 use super::progress::watched;
 use super::secret::Secret;
 use super::store::parsed;
-use crate::call::Call;
+use crate::call::RequestContext;
 use crate::jobs::Running;
 use crate::metrics::{Bytes, METRICS};
 use crate::volumes::CHANGE;
-use crate::volumes::backend::Backend;
+use crate::volumes::backend::ManagedDriver;
 use crate::volumes::error::{Error, Result};
 use crate::volumes::index::Entry;
 use crate::volumes::spec::CreateSpec;
@@ -89,7 +89,7 @@ impl Backups {
         );
         let turn = self.volumes.turn(name, "restore").await?;
         let finish = FinishRestore { handle: handle.clone() };
-        match driver.change(finish, &Call::new(request_id).within(CHANGE), &turn).await {
+        match driver.change(finish, &RequestContext::new(request_id).within(CHANGE), &turn).await {
             Ok(volume) => self.volumes.created(driver, volume, reservation),
             Err(error) => {
                 drop(turn);
@@ -101,9 +101,9 @@ impl Backups {
         }
     }
 
-    async fn abort(&self, name: &Name, driver: &Backend, handle: String, request_id: &str) {
+    async fn abort(&self, name: &Name, driver: &ManagedDriver, handle: String, request_id: &str) {
         // Not the job's call: a cancelled job undoes what it began.
-        let call = Call::new(request_id).within(CHANGE);
+        let call = RequestContext::new(request_id).within(CHANGE);
         let aborted = match self.volumes.turn(name, "restore").await {
             Ok(turn) => driver.change(AbortRestore { handle }, &call, &turn).await.map_err(Error::from),
             Err(error) => Err(error),
@@ -115,7 +115,7 @@ impl Backups {
 
     /// The driver to restore with: the one that was named; else the one the backup was made with, the default one, or
     /// any other that takes this kind of data.
-    fn driver_for(&self, info: &BackupInfo, named: &str) -> Result<&Arc<Backend>> {
+    fn driver_for(&self, info: &BackupInfo, named: &str) -> Result<&Arc<ManagedDriver>> {
         let (needed, what) = match info.kind {
             BackupKind::Tree => (Capability::RestoreTree, "restoring a directory tree"),
             BackupKind::Block => (Capability::RestoreBlock, "restoring a block device"),
@@ -140,7 +140,7 @@ fn prepare_request(
     name: &Name,
     spec: &CreateSpec,
     info: &BackupInfo,
-    driver: &Backend,
+    driver: &ManagedDriver,
 ) -> Result<PrepareRestore> {
     // What the backup says comes first; what the user says now has the last word.
     let known = |option: &String| {

@@ -33,13 +33,13 @@ pub(super) struct Newest {
 }
 
 /// By destination and volume.
-type Known = BTreeMap<String, BTreeMap<String, Newest>>;
+type NewestByVolume = BTreeMap<String, BTreeMap<String, Newest>>;
 
 /// See the [module](self). Its methods block for a moment when they write.
 #[derive(Debug)]
 pub(super) struct SeenBackups {
     path: PathBuf,
-    known: Mutex<Known>,
+    known: Mutex<NewestByVolume>,
 }
 
 impl SeenBackups {
@@ -49,9 +49,9 @@ impl SeenBackups {
         let known = match std::fs::read(&path) {
             Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_else(|error| {
                 tracing::warn!(path = %path.display(), %error, "what backups were seen is not known any more");
-                Known::default()
+                NewestByVolume::default()
             }),
-            Err(_) => Known::default(),
+            Err(_) => NewestByVolume::default(),
         };
         Self { path, known: Mutex::new(known) }
     }
@@ -120,7 +120,7 @@ impl SeenBackups {
         }
     }
 
-    fn write(&self, known: &mut Known) {
+    fn write(&self, known: &mut NewestByVolume) {
         known.retain(|_, volumes| !volumes.is_empty());
         while known.values().map(BTreeMap::len).sum::<usize>() > MOST {
             let oldest = known

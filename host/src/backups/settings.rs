@@ -12,7 +12,7 @@
 use super::secret::is_credential_name;
 use crate::daemon::config::with_dashes;
 use convoy_driver_sdk::size;
-use convoy_objectstore::{Bandwidth, Destination, Place};
+use convoy_objectstore::{Bandwidth, Destination, Location};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -125,7 +125,7 @@ enum Scope {
     /// `s3://` or `vfs://`: all of the kind.
     All(&'static str),
     /// A place and what is below it.
-    At(Place),
+    At(Location),
 }
 
 #[derive(Debug, Clone)]
@@ -192,7 +192,7 @@ impl Destinations {
     }
 
     /// The places that have settings of their own.
-    pub fn places(&self) -> impl Iterator<Item = &Place> {
+    pub fn places(&self) -> impl Iterator<Item = &Location> {
         self.0.iter().filter_map(|entry| match &entry.scope {
             Scope::At(place) => Some(place),
             Scope::All(_) => None,
@@ -222,19 +222,19 @@ impl Scope {
     }
 
     fn is_s3(&self) -> bool {
-        matches!(self, Self::All("s3") | Self::At(Place::S3 { .. }))
+        matches!(self, Self::All("s3") | Self::At(Location::S3 { .. }))
     }
 
     /// How well this fits: the greater, the better.
     fn fits(&self, destination: &Destination) -> Option<(usize, bool)> {
         match (self, destination.place()) {
             (Self::All(scheme), _) => (*scheme == destination.scheme()).then_some((0, false)),
-            (Self::At(Place::Directory { path }), Place::Directory { path: of }) => {
+            (Self::At(Location::Directory { path }), Location::Directory { path: of }) => {
                 of.starts_with(path).then(|| (path.components().count(), false))
             }
             (
-                Self::At(Place::S3 { bucket, region, prefix }),
-                Place::S3 { bucket: of_bucket, region: of_region, prefix: of_prefix },
+                Self::At(Location::S3 { bucket, region, prefix }),
+                Location::S3 { bucket: of_bucket, region: of_region, prefix: of_prefix },
             ) => {
                 let same_region = region.is_none() || region == of_region;
                 let fits = bucket == of_bucket && same_region && of_prefix.starts_with(prefix.as_str());

@@ -1,7 +1,7 @@
 //! An open snapshot as a source of bytes.
 
-use crate::call::Call;
-use crate::volumes::backend::Backend;
+use crate::call::RequestContext;
+use crate::volumes::backend::ManagedDriver;
 use crate::volumes::error::{Error, Result};
 use crate::volumes::index::Entry;
 use crate::volumes::{CHANGE, QUICK, Volumes};
@@ -19,7 +19,7 @@ const PAGE: u32 = 4096;
 
 /// A snapshot that is open for reading, to be closed with [`OpenSource::close`].
 pub(super) struct OpenSource {
-    driver: Arc<Backend>,
+    driver: Arc<ManagedDriver>,
     volume: Name,
     base: Option<Name>,
     opened: OpenedSnapshot,
@@ -35,7 +35,7 @@ pub(super) struct Shape {
 }
 
 /// Finds out what a driver can hand over of what was asked for: `tree`, `block`, or nothing.
-pub(super) fn shape(driver: &Backend, asked: &str) -> Result<Shape> {
+pub(super) fn shape(driver: &ManagedDriver, asked: &str) -> Result<Shape> {
     let asked = match asked {
         "" => None,
         asked => Some(asked.parse().map_err(|error: DriverError| Error::InvalidRequest(error.message))?),
@@ -72,7 +72,7 @@ pub(super) async fn open(
     snapshot: &Name,
     shape: Shape,
     base: Option<&str>,
-    call: &Call,
+    call: &RequestContext,
 ) -> Result<OpenSource> {
     let driver = Arc::clone(&entry.driver);
     let volume = entry.volume.name.clone();
@@ -116,7 +116,7 @@ impl OpenSource {
     }
 
     /// Where the bytes are.
-    pub(super) fn source(&self, call: &Call) -> Source {
+    pub(super) fn source(&self, call: &RequestContext) -> Source {
         match &self.opened.location {
             SourceLocation::Tree { path, same_file } => {
                 let same = match same_file {
@@ -136,7 +136,7 @@ impl OpenSource {
         }
     }
 
-    fn extents(&self, call: &Call) -> convoy_backup::ExtentStream {
+    fn extents(&self, call: &RequestContext) -> convoy_backup::ExtentStream {
         let pages = Pages {
             driver: Arc::clone(&self.driver),
             handle: self.opened.handle.clone(),
@@ -154,7 +154,7 @@ impl OpenSource {
     /// Tells the driver that reading is over.
     pub(super) async fn close(self, volumes: &Volumes, request_id: &str) {
         // Not the job's call: a cancelled job closes what it opened.
-        let call = Call::new(request_id).within(CHANGE);
+        let call = RequestContext::new(request_id).within(CHANGE);
         let handle = self.opened.handle;
         let closed = match volumes.turn_to_snapshot(&self.volume, "snapshot close").await {
             Ok(turn) => self.driver.change(CloseSnapshot { handle }, &call, &turn).await.map_err(Error::from),
@@ -168,9 +168,9 @@ impl OpenSource {
 
 /// The extents of an open snapshot, a page at a time.
 struct Pages {
-    driver: Arc<Backend>,
+    driver: Arc<ManagedDriver>,
     handle: String,
-    call: Call,
+    call: RequestContext,
     from: Option<u64>,
     ready: VecDeque<SourceExtent>,
 }

@@ -6,8 +6,8 @@ use crate::volumes::error::{Error, Result};
 use convoy_backup::{BackupError, BackupOptions, Engine, StoreKey, Unencrypted};
 use convoy_driver_sdk::ErrorKind;
 use convoy_objectstore::{
-    BackupUrl, Destination, DestinationError, DirectoryStore, LimitedStore, ObjectStore, Place, RetryPolicy,
-    RetryStore, S3Options, S3Store, StoreError,
+    BackupUrl, Destination, DestinationError, DirectoryStore, LimitedStore, Location, ObjectStore,
+    RetryPolicy, RetryStore, S3Options, S3Store, StoreError,
 };
 use std::io::ErrorKind as ErrorKindOfIo;
 use std::str::FromStr;
@@ -25,12 +25,12 @@ impl Destinations {
     pub(super) async fn open_at(&self, destination: Destination, endpoint: &str) -> Result<Store> {
         let (settings, road) = self.of(&destination);
         let objects: Arc<dyn ObjectStore> = match destination.place() {
-            Place::Directory { .. } if !endpoint.is_empty() => {
+            Location::Directory { .. } if !endpoint.is_empty() => {
                 let error = DestinationError::Endpoint { scheme: destination.scheme().to_owned() };
                 return Err(refused(&destination.to_string(), &error));
             }
-            Place::Directory { path } => Arc::new(DirectoryStore::open(path.clone()).await?),
-            Place::S3 { bucket, region, prefix } => {
+            Location::Directory { path } => Arc::new(DirectoryStore::open(path.clone()).await?),
+            Location::S3 { bucket, region, prefix } => {
                 let options = s3_options(&settings, endpoint);
                 let region = region.as_ref().or(settings.region.as_ref()).map(String::as_str);
                 let bucket = S3Store::open(bucket, region, prefix, &options).await?;
@@ -50,7 +50,7 @@ impl Destinations {
     /// For an URL that is none, and for credentials that cannot be used.
     pub fn credentials(&self, url: &str) -> Result<Option<String>> {
         let destination: Destination = parsed(url)?;
-        if !matches!(destination.place(), Place::S3 { .. }) {
+        if !matches!(destination.place(), Location::S3 { .. }) {
             return Ok(None);
         }
         Ok(Some(s3_options(&self.of(&destination).0, "").credentials()?.to_string()))

@@ -20,7 +20,7 @@ const DOCKER: &str = "docker";
 
 /// The sockets that were handed over.
 #[derive(Debug, Default)]
-pub struct Handed {
+pub struct ActivationSockets {
     /// For everything.
     pub admin: Option<UnixListener>,
     /// For Docker.
@@ -31,7 +31,7 @@ pub struct Handed {
 ///
 /// # Errors
 /// [`SocketError::Handed`] when what was handed over is no listening unix socket, or is there twice.
-pub fn take() -> Result<Handed, SocketError> {
+pub fn take() -> Result<ActivationSockets, SocketError> {
     let variable = |name: &str| std::env::var(name).unwrap_or_default();
     let names = meant(
         std::process::id(),
@@ -39,17 +39,18 @@ pub fn take() -> Result<Handed, SocketError> {
         &variable("LISTEN_FDS"),
         &variable("LISTEN_FDNAMES"),
     );
-    let mut handed = Handed::default();
+    let mut handed = ActivationSockets::default();
     for (descriptor, name) in (FIRST..).zip(names) {
         // SAFETY: the environment says that these descriptors were opened for this very process, which has not
         // touched them; this function is called once.
         let descriptor = unsafe { OwnedFd::from_raw_fd(descriptor) };
-        let listener = listener(descriptor).map_err(|why| SocketError::Handed { name: name.clone(), why })?;
+        let listener =
+            listener(descriptor).map_err(|why| SocketError::ActivationSockets { name: name.clone(), why })?;
         let place = if name == DOCKER { &mut handed.docker } else { &mut handed.admin };
         if place.replace(listener).is_some() {
             let why = "there are two of the kind; FileDescriptorName= says which is which: admin, docker"
                 .to_owned();
-            return Err(SocketError::Handed { name, why });
+            return Err(SocketError::ActivationSockets { name, why });
         }
     }
     Ok(handed)

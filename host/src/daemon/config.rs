@@ -32,7 +32,7 @@ use convoy_driver_sdk::atomic;
 use convoy_schedule::{InvalidSchedule, Schedule};
 use file::File;
 use serde::{Deserialize, Serialize};
-use setting::{Given, Layers, Shown, Source};
+use setting::{Layers, SettingValue, Shown, Source};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -311,10 +311,10 @@ fn read(path: &Path) -> Result<Option<General>, ConfigError> {
     }
 }
 
-fn log_format(layers: Layers<'_>) -> Result<Option<Given<String>>, ConfigError> {
+fn log_format(layers: Layers<'_>) -> Result<Option<SettingValue<String>>, ConfigError> {
     let file = layers.file.settings.log_format.as_ref();
     match layers.pick("log-format", layers.args.log_format.clone(), file) {
-        Some(Given { value, source }) if !logging::FORMATS.contains(&value.as_str()) => {
+        Some(SettingValue { value, source }) if !logging::FORMATS.contains(&value.as_str()) => {
             let why = format!("expected one of {}", logging::FORMATS.join(", "));
             Err(ConfigError::Value { key: "log-format", value, at: source, why })
         }
@@ -322,14 +322,14 @@ fn log_format(layers: Layers<'_>) -> Result<Option<Given<String>>, ConfigError> 
     }
 }
 
-fn log_level(layers: Layers<'_>) -> Result<Option<Given<String>>, ConfigError> {
+fn log_level(layers: Layers<'_>) -> Result<Option<SettingValue<String>>, ConfigError> {
     let file = layers.file.settings.log_level.as_ref();
     let given = match (&layers.args.log_level, layers.args.debug) {
-        (None, true) => Some(Given { value: "debug".to_owned(), source: layers.flag("debug") }),
+        (None, true) => Some(SettingValue { value: "debug".to_owned(), source: layers.flag("debug") }),
         (flag, _) => layers.pick("log-level", flag.clone(), file),
     };
     match given {
-        Some(Given { value, source })
+        Some(SettingValue { value, source })
             if !["error", "warn", "info", "debug", "trace"].contains(&value.as_str()) =>
         {
             let why = "expected error, warn, info, debug or trace".to_owned();

@@ -2,7 +2,7 @@
 
 use super::config::Config;
 use super::options::{self, OptionError, Options};
-use crate::volumes::backend::Backend;
+use crate::volumes::backend::ManagedDriver;
 use crate::volumes::set::DriverSet;
 use convoy_driver_sdk::dispatch::{Dispatch, Dispatcher};
 use convoy_driver_sdk::protocol::{Description, Open, Opened};
@@ -113,8 +113,8 @@ fn make(
     config: &Config,
     given: &Options,
     loaded: Vec<(DriverSpec, Result<DriverHandle, LoadError>)>,
-) -> Result<Vec<Arc<Backend>>, DriversError> {
-    let mut backends: Vec<Arc<Backend>> = Vec::new();
+) -> Result<Vec<Arc<ManagedDriver>>, DriversError> {
+    let mut backends: Vec<Arc<ManagedDriver>> = Vec::new();
     for (spec, result) in loaded {
         let backend = match result {
             Ok(handle) => {
@@ -127,13 +127,13 @@ fn make(
                         .command_timeout
                         .map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
                 };
-                Backend::loaded(handle, open)
+                ManagedDriver::loaded(handle, open)
             }
             Err(error) => {
                 let name = spec
                     .name()
                     .ok_or_else(|| DriversError::Spec { given: spec.to_string(), why: error.to_string() })?;
-                Backend::failed(name, DriverError::from(error))
+                ManagedDriver::failed(name, DriverError::from(error))
             }
         };
         if backends.iter().any(|other| other.name() == backend.name()) {
@@ -144,7 +144,7 @@ fn make(
     Ok(backends)
 }
 
-async fn open_one(driver: &Backend) -> Result<(), DriverError> {
+async fn open_one(driver: &ManagedDriver) -> Result<(), DriverError> {
     let Opened { recovered, warnings } = driver.open(PATIENCE).await?;
     for line in recovered {
         tracing::info!(driver = %driver.name(), line, "recovered");

@@ -127,7 +127,7 @@ pub async fn answer(
             let busy = of_place.begin();
             let request = request.map(|body| Body::new(TimedBody::new(body, limits.body)));
             let answering = service.clone().oneshot(request);
-            async move { answering.await.map(|answer| answer.map(|body| crowd::Held::new(body, busy))) }
+            async move { answering.await.map(|answer| answer.map(|body| crowd::AnswerBody::new(body, busy))) }
         });
         let stream = TokioIo::new(TimedWrites::new(stream, limits.write));
         let connection = connections.watch(http.serve_connection(stream, answer));

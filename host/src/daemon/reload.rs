@@ -1,6 +1,6 @@
 //! The settings are read again, by SIGHUP or `convoy config reload`; and compared with those that hold.
 
-use super::config::live::Reloaded;
+use super::config::live::ReloadReport;
 use super::config::{ConfigError, Live};
 use super::logging::LogLevel;
 use super::notify::notify;
@@ -34,7 +34,7 @@ impl Reload {
     ///
     /// # Errors
     /// Settings that cannot be used: everything stays as it was.
-    pub fn once(&self) -> Result<Reloaded, ConfigError> {
+    pub fn once(&self) -> Result<ReloadReport, ConfigError> {
         let _one_at_a_time = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let now = clock_gettime(ClockId::Monotonic);
         let micros = now.tv_sec.saturating_mul(1_000_000).saturating_add(now.tv_nsec / 1000);
@@ -69,7 +69,7 @@ impl Reload {
     pub fn differences(&self) -> Pairs {
         let mut told = Pairs::new();
         match self.config.differences(&self.root, &self.args) {
-            Ok(Reloaded { applied, needs_restart }) => {
+            Ok(ReloadReport { applied, needs_restart }) => {
                 let mut tell = |name: &str, keys: Vec<String>| {
                     if !keys.is_empty() {
                         told.insert(name.to_owned(), keys.join(", "));

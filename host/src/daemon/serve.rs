@@ -8,14 +8,14 @@ use super::socket::Listening;
 use super::{DaemonError, drivers, listen, monitor, reload};
 use crate::api::{self, App};
 use crate::backups::Backups;
-use crate::call::Call;
+use crate::call::RequestContext;
 use crate::events::Events;
 use crate::jobs::Jobs;
 use crate::schedules::{Schedules, Services};
 use crate::volumes::Volumes;
-use crate::volumes::backend::Backend;
-use crate::volumes::known::Known;
+use crate::volumes::backend::ManagedDriver;
 use crate::volumes::ledger::{self, Ledger};
+use crate::volumes::name_cache::NameCache;
 use crate::volumes::retain::Policies;
 use convoy_cli::args::DaemonArgs;
 use std::os::unix::net::UnixListener;
@@ -58,12 +58,12 @@ pub async fn serve(start: Start<'_>) -> Result<(), DaemonError> {
     let drivers = drivers::open(start.root, &start.config.now()).await?;
     start.config.set_default_driver(drivers.default_driver().name());
     config::save(start.root, &start.config.now().general)?;
-    let ledger::Place { dir, first } =
+    let ledger::LedgerDir { dir, first } =
         ledger::settle(start.root, &ledger::MEMORIES.map(Path::new), start.boot_id)?;
     let ledger = Ledger::open(&dir, start.boot_id)?;
     let volumes = Volumes::new(drivers, ledger, Events::default())
         .with_policies(Policies::open(start.root)?)
-        .with_known(Known::open(start.root))
+        .with_known(NameCache::open(start.root))
         .with_mount_namespace(start.config.now().mount_namespace.clone());
     let volumes = Arc::new(volumes);
     load(&volumes, start.root, first).await;
@@ -163,8 +163,8 @@ fn serve_at(
 
 /// Reads what the drivers have, and brings the mount ledger in line with it. A slow driver keeps no other waiting.
 async fn load(volumes: &Volumes, root: &Path, first: bool) {
-    let call = Call::new("start");
-    let load_one = async |driver: &Arc<Backend>| {
+    let call = RequestContext::new("start");
+    let load_one = async |driver: &Arc<ManagedDriver>| {
         if driver.failure().is_some() {
             let orphans = volumes.add_orphans(driver, root).await.added;
             tracing::warn!(driver = %driver.name(), volumes = ?orphans, "these volumes cannot be used");

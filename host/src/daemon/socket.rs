@@ -1,6 +1,6 @@
 //! The daemon's sockets: taken over from a dead daemon, never from a live one; or handed over by systemd.
 
-use super::activation::{self, Handed};
+use super::activation::{self, ActivationSockets};
 use super::config::Sockets;
 use super::root::lock;
 use nix::unistd::Group;
@@ -36,7 +36,7 @@ pub enum SocketError {
     },
     /// systemd handed over what cannot be used.
     #[error("cannot use the socket {name:?} that was handed over: {why}")]
-    Handed {
+    ActivationSockets {
         /// Its name, as the socket unit has it.
         name: String,
         /// Why.
@@ -86,7 +86,7 @@ pub struct Listening {
 /// # Errors
 /// [`SocketError`].
 pub fn open(sockets: &Sockets) -> Result<Listening, SocketError> {
-    let Handed { admin, docker } = activation::take()?;
+    let ActivationSockets { admin, docker } = activation::take()?;
     let mut names = vec![match &admin {
         Some(_) => "handed over".to_owned(),
         None => sockets.admin.display().to_string(),

@@ -2,7 +2,7 @@
 
 use super::{Findings, error, info, warning};
 use crate::api::App;
-use crate::call::Call;
+use crate::call::RequestContext;
 use convoy_client::types::{ListBackups, ScheduleStatus};
 use convoy_driver_sdk::Timestamp;
 use std::collections::BTreeSet;
@@ -71,7 +71,7 @@ async fn destination(app: &App, url: String, endpoint: String, request_id: &str,
         volume_name: NOBODY.to_owned(),
         ..ListBackups::default()
     };
-    let call = Call::new(request_id).within(PATIENCE);
+    let call = RequestContext::new(request_id).within(PATIENCE);
     let listing = app.backups.list_if_any(&asked, &call);
     match tokio::time::timeout(PATIENCE, listing).await {
         Ok(Ok(_)) => {

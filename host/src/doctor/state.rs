@@ -2,7 +2,7 @@
 
 use super::{Findings, error, info, warning};
 use crate::api::App;
-use crate::call::Call;
+use crate::call::RequestContext;
 use crate::volumes::CHANGE;
 use crate::volumes::index::Entry;
 use convoy_driver_sdk::mountinfo::MountTable;
@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const REMARKS: usize = 100;
 
 pub(super) async fn examine(app: &App, repair: bool, request_id: &str, findings: &mut Findings) {
-    let call = Call::new(request_id);
+    let call = RequestContext::new(request_id);
     let mut told = BTreeSet::new();
     for driver in app.volumes.drivers.iter() {
         let area = format!("driver {}", driver.name());
@@ -69,7 +69,7 @@ pub(super) async fn examine(app: &App, repair: bool, request_id: &str, findings:
 }
 
 /// Remarks on data that is kept of volumes that were forgotten: nobody would know of it otherwise.
-async fn kept(app: &App, call: &Call, findings: &mut Findings) {
+async fn kept(app: &App, call: &RequestContext, findings: &mut Findings) {
     let (kept, failed) = app.volumes.kept(true, call).await;
     let more = kept.len().saturating_sub(REMARKS);
     for (driver, kept) in kept.iter().take(REMARKS) {
@@ -91,8 +91,9 @@ async fn kept(app: &App, call: &Call, findings: &mut Findings) {
     if more > 0 {
         findings.add("drivers", info("kept volumes", format!("{more} more: see `convoy list --kept`")));
     }
-    for (driver, failed) in failed {
-        findings.add(&format!("driver {}", driver.name()), from_driver("kept volumes", &failed));
+    // That one is not open is told already.
+    for (driver, failed) in failed.iter().filter(|(driver, _)| driver.failure().is_none()) {
+        findings.add(&format!("driver {}", driver.name()), from_driver("kept volumes", failed));
     }
 }
 
@@ -130,7 +131,7 @@ async fn mount(app: &App, entry: &Entry, repair: bool, request_id: &str, finding
     let mut finding = error(subject, format!("it is used, but {problem}"));
     finding.repairable = true;
     if repair {
-        match app.volumes.mount_again(name, &Call::new(request_id)).await {
+        match app.volumes.mount_again(name, &RequestContext::new(request_id)).await {
             Ok(()) => finding.repaired = true,
             Err(failed) => {
                 finding.message = format!("{}; mounting it again failed: {failed}", finding.message)

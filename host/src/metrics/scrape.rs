@@ -3,7 +3,7 @@
 use super::METRICS;
 use super::process::{self, as_float};
 use crate::api::App;
-use crate::call::Call;
+use crate::call::RequestContext;
 use convoy_client::types::Pairs;
 use convoy_driver_sdk::Timestamp;
 use convoy_driver_sdk::protocol::{Health, Info};
@@ -126,7 +126,7 @@ fn volumes(app: &App, gauges: &mut Gauges) {
 }
 
 async fn drivers(app: &App, gauges: &mut Gauges, request_id: &str) {
-    let call = Call::new(request_id).within(PATIENCE);
+    let call = RequestContext::new(request_id).within(PATIENCE);
     let asked = app.volumes.drivers.iter().map(|driver| {
         let call = &call;
         async move { (driver.status(call).await, driver.unless_silent(Info {}, call).await) }

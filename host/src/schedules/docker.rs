@@ -62,7 +62,7 @@ impl Container {
 
 /// How a command in a container ended.
 #[derive(Debug)]
-pub(super) struct Ended {
+pub(super) struct CommandExit {
     pub(super) code: i64,
     /// The end of what it printed.
     pub(super) output: super::hooks::Tail,
@@ -127,10 +127,10 @@ impl Docker {
         command: &[String],
         environment: &[String],
         user: Option<&str>,
-    ) -> Result<Ended, DockerError> {
+    ) -> Result<CommandExit, DockerError> {
         #[derive(Default, Deserialize)]
         #[serde(rename_all = "PascalCase", default)]
-        struct Made {
+        struct ScheduledSnapshot {
             id: String,
         }
         #[derive(Default, Deserialize)]
@@ -142,14 +142,14 @@ impl Docker {
             "AttachStdout": true, "AttachStderr": true, "Cmd": command, "Env": environment,
             "User": user.unwrap_or_default(),
         });
-        let Made { id } = self.tell(&format!("/containers/{container}/exec"), &asked).await?;
+        let ScheduledSnapshot { id } = self.tell(&format!("/containers/{container}/exec"), &asked).await?;
         let start = format!("/exec/{id}/start");
         let response =
             self.send(Method::POST, &start, Some(&json!({ "Detach": false, "Tty": false }))).await?;
         let output = self.frames(response).await?;
         let Inspected { exit_code } = self.ask(&format!("/exec/{id}/json")).await?;
         // A command that printed all it had to say has ended, or is about to.
-        Ok(Ended { code: exit_code.unwrap_or(-1), output })
+        Ok(CommandExit { code: exit_code.unwrap_or(-1), output })
     }
 
     /// Reads what a command prints: frames of 8 bytes, the length in the last four, and as many bytes as that.

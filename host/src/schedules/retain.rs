@@ -7,7 +7,7 @@
 
 use super::{Inner, Plan};
 use crate::backups::own_destination;
-use crate::call::Call;
+use crate::call::RequestContext;
 use crate::volumes::error::{Error, Result};
 use crate::volumes::locks::unpoisoned;
 use convoy_client::types::{BackupInfo, BackupRef, KeptItem, ListBackups, RemovedItem, RetainReport};
@@ -88,7 +88,7 @@ impl Inner {
             encryption_key_file: plan.key_file(),
             passphrase_file: plan.passphrase_file(),
         };
-        self.listed(plan, &asked, &Call::new(request_id)).await
+        self.listed(plan, &asked, &RequestContext::new(request_id)).await
     }
 
     /// Backups that a schedule may act upon. For those of one that stores in the clear no key vouches.
@@ -96,7 +96,7 @@ impl Inner {
         &self,
         plan: &Plan,
         asked: &ListBackups,
-        call: &Call,
+        call: &RequestContext,
     ) -> Result<BTreeMap<String, BackupInfo>> {
         match plan.schedule.unencrypted {
             true => self.services.backups.list_if_any(asked, call).await,
@@ -148,7 +148,7 @@ impl Inner {
                 details: false,
             };
             tracing::info!(url, "deleting a backup that is no longer kept");
-            match self.services.backups.delete(&backup, &Call::new(request_id)).await {
+            match self.services.backups.delete(&backup, &RequestContext::new(request_id)).await {
                 // Somebody else was faster.
                 Err(error) if error.kind() == convoy_driver_sdk::ErrorKind::NotFound => {}
                 result => result?,
@@ -169,7 +169,7 @@ impl Inner {
         let mut failed = None;
         for name in names {
             tracing::info!(snapshot = name, "deleting a snapshot that is no longer kept");
-            match volumes.delete_snapshot(name, Some(volume), &Call::new(request_id)).await {
+            match volumes.delete_snapshot(name, Some(volume), &RequestContext::new(request_id)).await {
                 Ok(()) | Err(Error::SnapshotNotFound(_) | Error::SnapshotOfAnother { .. }) => {}
                 Err(error) => failed = failed.or(Some(error)),
             }

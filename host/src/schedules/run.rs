@@ -14,7 +14,7 @@ use convoy_driver_sdk::protocol::SourceKind;
 use convoy_driver_sdk::{Name, Timestamp};
 use convoy_schedule::config::Kind;
 use convoy_schedule::naming::free_name;
-use convoy_schedule::record::Made;
+use convoy_schedule::record::ScheduledSnapshot;
 use convoy_schedule::schedule::Hook;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -144,7 +144,7 @@ impl Inner {
         let recorded = self.remember(plan, volume, |record| {
             record.begin(at, by_hand, began);
             if record.snapshots.iter().all(|made| made.name != name) {
-                record.snapshots.push(Made { name: name.clone(), at });
+                record.snapshots.push(ScheduledSnapshot { name: name.clone(), at });
             }
         });
         match recorded.await {

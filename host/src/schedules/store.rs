@@ -2,7 +2,7 @@
 //! `<root>/schedules/<schedule>.json`.
 
 use convoy_driver_sdk::{Timestamp, atomic};
-use convoy_schedule::record::{Record, VERSION};
+use convoy_schedule::record::{RunRecord, VERSION};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::io;
@@ -19,11 +19,11 @@ pub(super) struct Store {
 
 /// What a schedule left.
 #[derive(Debug)]
-pub(super) struct Known {
+pub(super) struct ScheduleState {
     /// Since when there is the schedule.
     pub(super) since: Timestamp,
     /// By volume.
-    pub(super) records: HashMap<String, Record>,
+    pub(super) records: HashMap<String, RunRecord>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -37,7 +37,7 @@ impl Store {
     }
 
     /// Reads what a schedule left, and writes down since when there is one that left nothing.
-    pub(super) fn load(&self, schedule: &str, now: Timestamp) -> io::Result<Known> {
+    pub(super) fn load(&self, schedule: &str, now: Timestamp) -> io::Result<ScheduleState> {
         let dir = self.dir.join(schedule);
         atomic::create_dir(&dir, 0o700)?;
         atomic::clean(&dir)?;
@@ -59,11 +59,11 @@ impl Store {
                 records.insert(record.volume.clone(), record);
             }
         }
-        Ok(Known { since, records })
+        Ok(ScheduleState { since, records })
     }
 
     /// Writes a record durably.
-    pub(super) fn save(&self, record: &Record) -> io::Result<()> {
+    pub(super) fn save(&self, record: &RunRecord) -> io::Result<()> {
         write(&self.file(&record.schedule, &record.volume), record)
     }
 
@@ -78,8 +78,8 @@ impl Store {
 }
 
 /// A record of a newer convoy is an error; one that makes no sense is put aside, so that backups go on.
-fn read_record(path: &Path) -> io::Result<Option<Record>> {
-    let Some(record) = read::<Record>(path)? else { return Ok(None) };
+fn read_record(path: &Path) -> io::Result<Option<RunRecord>> {
+    let Some(record) = read::<RunRecord>(path)? else { return Ok(None) };
     if record.version > VERSION {
         let text = format!(
             "{} is of a newer convoy (form {}, known are up to {VERSION}): install that one again",
@@ -125,10 +125,10 @@ mod tests {
         let store = Store::new(root.path());
         let now = Timestamp::from_unix(1_800_000_000);
         assert!(store.load("nightly", now).unwrap().records.is_empty());
-        let mut record = Record::new("nightly", "vol1", now);
+        let mut record = RunRecord::new("nightly", "vol1", now);
         record.begin(now, false, now);
         store.save(&record).unwrap();
-        let other = Record::new("nightly", "vol2", now);
+        let other = RunRecord::new("nightly", "vol2", now);
         store.save(&other).unwrap();
         let later = Timestamp::from_unix(1_900_000_000);
         let known = store.load("nightly", later).unwrap();
@@ -149,7 +149,7 @@ mod tests {
         let store = Store::new(root.path());
         let now = Timestamp::from_unix(1_800_000_000);
         store.load("nightly", now).unwrap();
-        store.save(&Record { version: VERSION + 1, ..Record::new("nightly", "vol1", now) }).unwrap();
+        store.save(&RunRecord { version: VERSION + 1, ..RunRecord::new("nightly", "vol1", now) }).unwrap();
         let error = store.load("nightly", now).unwrap_err();
         assert!(error.to_string().contains("newer convoy"), "{error}");
     }

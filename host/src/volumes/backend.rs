@@ -5,14 +5,14 @@ mod status;
 
 pub(crate) use status::under_way;
 
-use super::locks::{Turn, unpoisoned};
-use crate::call::Call;
+use super::locks::{VolumeGuard, unpoisoned};
+use crate::call::RequestContext;
 use crate::metrics::METRICS;
 use convoy_driver_sdk::context::Progress;
 use convoy_driver_sdk::protocol::{Capability, Description, Open, Opened, Probe, Probed, Request};
 use convoy_driver_sdk::{DriverError, ErrorKind, Name};
 use convoy_drivers::{CallOptions, CallUnderWay, DriverHandle};
-use patience::{Question, explained, hangs};
+use patience::{PendingCall, explained, hangs};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, RwLock};
 use std::time::Duration;
@@ -27,7 +27,7 @@ const SILENT: Duration = Duration::from_secs(10);
 
 /// A driver of the daemon.
 #[derive(Debug)]
-pub struct Backend {
+pub struct ManagedDriver {
     name: Name,
     /// What was loaded; `None` when not even that succeeded.
     loaded: Option<Loaded>,
@@ -37,10 +37,10 @@ pub struct Backend {
     suspect: AtomicBool,
     /// Names the listing the index was last made from.
     generation: Mutex<Option<String>>,
-    opening: Question<Opened>,
+    opening: PendingCall<Opened>,
     /// Wakes those who wait for it to be open.
     opened: Notify,
-    probing: Question<Probed>,
+    probing: PendingCall<Probed>,
     /// Set while mounts are used that the driver was not told of since it was opened.
     unconfirmed: AtomicBool,
 }
@@ -51,7 +51,7 @@ struct Loaded {
     open: Open,
 }
 
-impl Backend {
+impl ManagedDriver {
     /// A driver that was loaded and is still to be opened.
     pub fn loaded(handle: DriverHandle, open: Open) -> Self {
         let name = handle.name().clone();
@@ -71,9 +71,9 @@ impl Backend {
             failure: RwLock::new(Some(failure)),
             suspect: AtomicBool::new(false),
             generation: Mutex::default(),
-            opening: Question::default(),
+            opening: PendingCall::default(),
             opened: Notify::new(),
-            probing: Question::default(),
+            probing: PendingCall::default(),
             unconfirmed: AtomicBool::new(false),
         }
     }
@@ -201,7 +201,7 @@ impl Backend {
     ///
     /// # Errors
     /// The driver's; `Unavailable` with the reason when it could not be opened.
-    pub async fn call<R: Request>(&self, request: R, call: &Call) -> Result<R::Reply, DriverError> {
+    pub async fn call<R: Request>(&self, request: R, call: &RequestContext) -> Result<R::Reply, DriverError> {
         self.counted(request, call, None).await
     }
 
@@ -209,7 +209,11 @@ impl Backend {
     ///
     /// # Errors
     /// As [`Self::call`]; [`Self::silence`] at once.
-    pub async fn unless_silent<R: Request>(&self, request: R, call: &Call) -> Result<R::Reply, DriverError> {
+    pub async fn unless_silent<R: Request>(
+        &self,
+        request: R,
+        call: &RequestContext,
+    ) -> Result<R::Reply, DriverError> {
         match self.silence() {
             Some(silence) => Err(silence),
             None => self.call(request, call).await,
@@ -223,15 +227,15 @@ impl Backend {
     pub async fn change<R: Request>(
         &self,
         request: R,
-        call: &Call,
-        turn: &Turn,
+        call: &RequestContext,
+        turn: &VolumeGuard,
     ) -> Result<R::Reply, DriverError> {
         self.wait_until_open(call).await;
         self.counted(request, call, Some(turn.clone())).await
     }
 
     /// Containers that start with the machine come at once: a driver that takes its time to open is worth waiting for.
-    async fn wait_until_open(&self, call: &Call) {
+    async fn wait_until_open(&self, call: &RequestContext) {
         let opened = self.opened.notified();
         if self.is_opening() {
             let end = call.within(OPENING).deadline();
@@ -244,8 +248,8 @@ impl Backend {
     async fn counted<R: Request>(
         &self,
         request: R,
-        call: &Call,
-        turn: Option<Turn>,
+        call: &RequestContext,
+        turn: Option<VolumeGuard>,
     ) -> Result<R::Reply, DriverError> {
         let calling = METRICS.calling(&self.name, R::METHOD);
         let result = match self.handle() {
@@ -301,7 +305,7 @@ impl Backend {
     }
 }
 
-fn options(call: &Call, turn: Option<Turn>) -> CallOptions {
+fn options(call: &RequestContext, turn: Option<VolumeGuard>) -> CallOptions {
     let mut options = CallOptions::new(call.request_id()).cancel(call.cancel().clone());
     if let Some(deadline) = call.deadline() {
         options = options.deadline(deadline);

@@ -5,7 +5,7 @@ use super::index::{Entry, Reservation};
 use super::locks::PATIENCE;
 use super::spec::CreateSpec;
 use super::{CHANGE, Volumes, is_ambiguous};
-use crate::call::Call;
+use crate::call::RequestContext;
 use crate::events::about;
 use convoy_driver_sdk::protocol::{Capability, CreateVolume, GetVolume, ResizeVolume, Volume};
 use convoy_driver_sdk::{DriverError, ErrorKind, Name};
@@ -16,7 +16,7 @@ impl Volumes {
     ///
     /// # Errors
     /// [`Error::VolumeExists`] and the like; the driver's.
-    pub async fn create(&self, name: &Name, spec: &CreateSpec, call: &Call) -> Result<Entry> {
+    pub async fn create(&self, name: &Name, spec: &CreateSpec, call: &RequestContext) -> Result<Entry> {
         let driver = self.drivers.get(&spec.driver)?;
         let mut options = spec.options_for(driver, name)?;
         if !spec.backup.is_empty() {
@@ -51,7 +51,12 @@ impl Volumes {
     ///
     /// # Errors
     /// As [`Self::create`], but for a volume that exists.
-    pub async fn create_or_get(&self, name: &Name, spec: &CreateSpec, call: &Call) -> Result<Entry> {
+    pub async fn create_or_get(
+        &self,
+        name: &Name,
+        spec: &CreateSpec,
+        call: &RequestContext,
+    ) -> Result<Entry> {
         let give_up = tokio::time::Instant::now() + PATIENCE;
         let maker =
             self.drivers.get(&spec.driver).map(|driver| driver.name().to_string()).unwrap_or_default();
@@ -74,7 +79,7 @@ impl Volumes {
     /// Puts a volume that a driver made into the index.
     pub(crate) fn created(
         &self,
-        driver: &Arc<super::backend::Backend>,
+        driver: &Arc<super::backend::ManagedDriver>,
         volume: Volume,
         reservation: Reservation,
     ) -> Result<Entry> {
@@ -97,7 +102,7 @@ impl Volumes {
     ///
     /// # Errors
     /// [`Error::Unsupported`] for a driver that cannot, or cannot while the volume is mounted; the driver's.
-    pub async fn resize(&self, name: &str, size: u64, call: &Call) -> Result<Entry> {
+    pub async fn resize(&self, name: &str, size: u64, call: &RequestContext) -> Result<Entry> {
         let entry = self.find(name, call).await?;
         let volume = entry.volume.name.clone();
         if size == 0 {

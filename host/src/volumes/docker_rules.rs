@@ -3,7 +3,7 @@
 
 use super::error::{Error, Result};
 use convoy_driver_sdk::Name;
-use convoy_objectstore::{Destination, Place};
+use convoy_objectstore::{Destination, Location};
 use std::collections::BTreeSet;
 
 /// What Docker's users may ask for beside what everybody may.
@@ -12,7 +12,7 @@ pub struct DockerRules {
     /// Options of creates that their drivers leave to operators: `DRIVER.OPTION`.
     options: BTreeSet<String>,
     /// Where the backups are that they may restore.
-    places: Vec<Place>,
+    places: Vec<Location>,
 }
 
 impl DockerRules {
@@ -20,7 +20,7 @@ impl DockerRules {
     ///
     /// # Errors
     /// What was expected of an option.
-    pub fn new(options: &[String], places: Vec<Place>) -> Result<Self, String> {
+    pub fn new(options: &[String], places: Vec<Location>) -> Result<Self, String> {
         let is_whole = |option: &&String| {
             option.split_once('.').is_some_and(|(driver, name)| !driver.is_empty() && !name.is_empty())
         };
@@ -85,12 +85,12 @@ impl DockerRules {
 }
 
 /// Whether what is at `asked` belongs to the place that the settings name.
-fn covers(named: &Place, asked: &Place) -> bool {
+fn covers(named: &Location, asked: &Location) -> bool {
     match (named, asked) {
-        (Place::Directory { path }, Place::Directory { path: asked }) => path == asked,
+        (Location::Directory { path }, Location::Directory { path: asked }) => path == asked,
         (
-            Place::S3 { bucket, region, prefix },
-            Place::S3 { bucket: asked_bucket, region: asked_region, prefix: asked_prefix },
+            Location::S3 { bucket, region, prefix },
+            Location::S3 { bucket: asked_bucket, region: asked_region, prefix: asked_prefix },
         ) => {
             // Some servers read such parts of a path as directories do.
             let plain = !asked_prefix.split('/').any(|part| matches!(part, "." | ".."));

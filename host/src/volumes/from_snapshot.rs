@@ -4,7 +4,7 @@ use super::error::{Error, Result};
 use super::index::Entry;
 use super::spec::CreateSpec;
 use super::{Volumes, is_ambiguous};
-use crate::call::Call;
+use crate::call::RequestContext;
 use crate::events::about;
 use convoy_client::types::Event;
 use convoy_driver_sdk::Name;
@@ -17,7 +17,12 @@ impl Volumes {
     /// # Errors
     /// [`Error::SnapshotNotFound`], [`Error::AmbiguousSnapshot`], [`Error::VolumeExists`] and the like;
     /// [`Error::Unsupported`]; [`Error::InvalidRequest`] for a spec that names another driver; the driver's.
-    pub async fn clone_snapshot(&self, name: &Name, spec: &CreateSpec, call: &Call) -> Result<Entry> {
+    pub async fn clone_snapshot(
+        &self,
+        name: &Name,
+        spec: &CreateSpec,
+        call: &RequestContext,
+    ) -> Result<Entry> {
         let (entry, snapshot) = self.index.snapshot(&spec.snapshot, None)?;
         let (driver, source) = (&entry.driver, &entry.volume.name);
         if !spec.driver.is_empty() && spec.driver != driver.name().as_str() {
@@ -58,7 +63,7 @@ impl Volumes {
     /// # Errors
     /// [`Error::SnapshotNotFound`], [`Error::AmbiguousSnapshot`]; [`Error::StillUsed`] and [`Error::BeingRead`];
     /// [`Error::Unsupported`]; the driver's.
-    pub async fn revert(&self, snapshot: &str, volume: Option<&str>, call: &Call) -> Result<Entry> {
+    pub async fn revert(&self, snapshot: &str, volume: Option<&str>, call: &RequestContext) -> Result<Entry> {
         let (entry, _) = self.index.snapshot(snapshot, volume)?;
         let volume = entry.volume.name.clone();
         if entry.driver.failure().is_none() && !entry.driver.can(Capability::Revert) {

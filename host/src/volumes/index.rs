@@ -9,7 +9,7 @@ mod reservation;
 
 pub use reservation::Reservation;
 
-use super::backend::Backend;
+use super::backend::ManagedDriver;
 use super::error::{Error, Result};
 use super::locks::unpoisoned;
 use convoy_driver_sdk::Name;
@@ -24,7 +24,7 @@ use tokio::sync::futures::OwnedNotified;
 #[derive(Debug, Clone)]
 pub struct Entry {
     /// The driver.
-    pub driver: Arc<Backend>,
+    pub driver: Arc<ManagedDriver>,
     /// What it said last.
     pub volume: Arc<Volume>,
     /// The moment of the last change, counted in changes of the index.
@@ -148,7 +148,7 @@ impl Index {
     }
 
     /// Puts a volume in, or replaces what is known of it.
-    pub fn put(&self, driver: &Arc<Backend>, volume: Volume) -> Entry {
+    pub fn put(&self, driver: &Arc<ManagedDriver>, volume: Volume) -> Entry {
         unpoisoned(self.state.write()).put(driver, volume)
     }
 
@@ -173,7 +173,7 @@ impl Index {
     }
 
     /// Takes over one volume that was read while a listing was open, unless its name was taken or given up meanwhile.
-    pub fn add(&self, listing: &Listing, driver: &Arc<Backend>, volume: Volume) {
+    pub fn add(&self, listing: &Listing, driver: &Arc<ManagedDriver>, volume: Volume) {
         let mut state = unpoisoned(self.state.write());
         if !state.volumes.contains_key(&volume.name) && !state.is_busy_since(&volume.name, listing.since) {
             state.put(driver, volume);
@@ -181,7 +181,7 @@ impl Index {
     }
 
     /// Takes over a known volume that was read while a listing was open, unless it was changed meanwhile.
-    pub fn refresh(&self, listing: &Listing, driver: &Arc<Backend>, volume: Volume) {
+    pub fn refresh(&self, listing: &Listing, driver: &Arc<ManagedDriver>, volume: Volume) {
         let mut state = unpoisoned(self.state.write());
         let unchanged = |entry: &Entry| entry.changed <= listing.since && *entry.volume != volume;
         if state.volumes.get(&volume.name).is_some_and(unchanged) {
@@ -201,7 +201,7 @@ impl Index {
     pub fn merge(
         &self,
         listing: &Listing,
-        driver: &Arc<Backend>,
+        driver: &Arc<ManagedDriver>,
         volumes: Vec<Volume>,
         keep: impl Fn(&Name) -> bool,
     ) -> Merged {

@@ -1,9 +1,9 @@
 //! Data of volumes that were forgotten, which their drivers still have.
 
-use super::backend::Backend;
+use super::backend::ManagedDriver;
 use super::error::{Error, Result};
 use super::{CHANGE, QUICK, Volumes};
-use crate::call::Call;
+use crate::call::RequestContext;
 use crate::events::about;
 use convoy_driver_sdk::protocol::{Capability, DeleteKept, Kept, ListKept};
 use convoy_driver_sdk::{DriverError, ErrorKind, Name};
@@ -14,13 +14,13 @@ const PAGE: u32 = 1000;
 const MOST: usize = 100_000;
 
 impl Volumes {
-    /// What the drivers keep, in their order; and what those say that cannot tell. Sizes are those that are found out
-    /// within seconds.
+    /// What the drivers keep, in their order; and what those say that cannot tell. Sizes are those that are
+    /// found out within seconds.
     pub async fn kept(
         &self,
         sizes: bool,
-        call: &Call,
-    ) -> (Vec<(Arc<Backend>, Kept)>, Vec<(Arc<Backend>, DriverError)>) {
+        call: &RequestContext,
+    ) -> (Vec<(Arc<ManagedDriver>, Kept)>, Vec<(Arc<ManagedDriver>, DriverError)>) {
         let (mut all, mut failed) = (Vec::new(), Vec::new());
         for driver in self.drivers.iter().filter(|driver| driver.can(Capability::Kept)) {
             match kept_by(driver, sizes, call).await {
@@ -31,19 +31,20 @@ impl Volumes {
         (all, failed)
     }
 
-    /// Deletes what a driver keeps under a name; of the only one that keeps anything under it if none is named. A volume
-    /// of that name is never touched: its driver has to refuse that, and nothing but `kept.delete` is sent.
+    /// Deletes what a driver keeps under a name; of the only one that keeps anything under it if none is
+    /// named. A volume of that name is never touched: its driver has to refuse that, and nothing but
+    /// `kept.delete` is sent.
     ///
     /// # Errors
     /// [`Error::NothingKept`]; [`Error::UnknownDriver`]; [`Error::InvalidRequest`] when several drivers keep
     /// something under the name; the driver's.
-    pub async fn delete_kept(&self, name: &Name, driver: &str, call: &Call) -> Result<()> {
+    pub async fn delete_kept(&self, name: &Name, driver: &str, call: &RequestContext) -> Result<()> {
         if !driver.is_empty() {
             self.drivers.get(driver)?;
         }
         let turn = self.turn(name, "delete").await?;
         let (kept, mut failed) = self.kept(false, call).await;
-        let asked = |of: &Backend| driver.is_empty() || **of.name() == *driver;
+        let asked = |of: &ManagedDriver| driver.is_empty() || **of.name() == *driver;
         let mut keepers: Vec<_> =
             kept.into_iter().filter(|(of, kept)| kept.name == *name && asked(of)).map(|(of, _)| of).collect();
         if keepers.len() > 1 {
@@ -71,7 +72,11 @@ impl Volumes {
     }
 }
 
-async fn kept_by(driver: &Backend, sizes: bool, call: &Call) -> std::result::Result<Vec<Kept>, DriverError> {
+async fn kept_by(
+    driver: &ManagedDriver,
+    sizes: bool,
+    call: &RequestContext,
+) -> std::result::Result<Vec<Kept>, DriverError> {
     let (mut all, mut after, call) = (Vec::new(), None, call.within(QUICK));
     loop {
         // Sizes of the first page only: the driver takes seconds to find out each time.

@@ -8,7 +8,7 @@
 mod place;
 mod usage;
 
-pub use place::{MEMORIES, Place, settle};
+pub use place::{LedgerDir, MEMORIES, settle};
 pub use usage::{ADOPTED, BY_HAND, Release, Usage};
 
 use super::error::{Error, Result};
@@ -37,7 +37,7 @@ pub struct Ledger {
 
 /// A file of the ledger.
 #[derive(Debug, Serialize, Deserialize)]
-struct Record {
+struct LedgerRecord {
     volume: Name,
     boot_id: String,
     #[serde(flatten)]
@@ -69,7 +69,7 @@ impl Ledger {
             }
             match read(&path, boot_id) {
                 // A claim was written beside an older file that waited for an unmount.
-                Some(Record { volume, usage: pending, .. }) if !pending.is_used() => {
+                Some(LedgerRecord { volume, usage: pending, .. }) if !pending.is_used() => {
                     usage.entry(volume).or_insert(pending);
                 }
                 Some(record) => drop(usage.insert(record.volume, record.usage)),
@@ -223,7 +223,7 @@ impl Ledger {
             self.in_place(|| std::fs::rename(&path, &pending))
         } else {
             let record =
-                Record { volume: volume.clone(), boot_id: self.boot_id.clone(), usage: after.clone() };
+                LedgerRecord { volume: volume.clone(), boot_id: self.boot_id.clone(), usage: after.clone() };
             serde_json::to_vec(&record).map_err(io::Error::other).and_then(|bytes| {
                 self.in_place(|| match *before == Usage::default() {
                     true => create(&path, &bytes),
@@ -253,8 +253,8 @@ fn in_place<T>(work: impl FnOnce() -> T) -> T {
     }
 }
 
-fn read(path: &Path, boot_id: &str) -> Option<Record> {
-    let mut record: Record = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+fn read(path: &Path, boot_id: &str) -> Option<LedgerRecord> {
+    let mut record: LedgerRecord = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
     let file = path.file_name()?.to_str()?;
     if file == format!("{}.{PENDING}", record.volume) {
         record.usage = record.usage.left();

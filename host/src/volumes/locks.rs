@@ -24,7 +24,7 @@ struct Lock {
 
 /// A held lock; dropping it lets the next one in.
 #[derive(Debug)]
-pub struct Held {
+pub struct LockGuard {
     locks: Arc<Locks>,
     name: Name,
     lock: Arc<Lock>,
@@ -33,17 +33,17 @@ pub struct Held {
 
 /// A turn to change something: whatever locks it takes, held until the last copy is dropped.
 #[derive(Debug, Clone)]
-pub struct Turn {
-    _held: Arc<[Held]>,
-    _also: Option<Arc<[Held]>>,
+pub struct VolumeGuard {
+    _held: Arc<[LockGuard]>,
+    _also: Option<Arc<[LockGuard]>>,
 }
 
-impl Turn {
-    pub(super) fn one(held: Held) -> Self {
+impl VolumeGuard {
+    pub(super) fn one(held: LockGuard) -> Self {
         Self { _held: Arc::new([held]), _also: None }
     }
 
-    pub(super) fn both(one: Held, other: Held) -> Self {
+    pub(super) fn both(one: LockGuard, other: LockGuard) -> Self {
         Self { _held: Arc::new([one, other]), _also: None }
     }
 
@@ -63,11 +63,11 @@ impl Locks {
         name: &Name,
         what: &'static str,
         patience: Duration,
-    ) -> Result<Held> {
+    ) -> Result<LockGuard> {
         let lock = Arc::clone(unpoisoned(self.0.lock()).entry(name.clone()).or_default());
         // From here on the entry is dropped by `Held`, also when the wait is given up.
         let taken = Arc::clone(&lock.taken);
-        let mut held = Held { locks: Arc::clone(self), name: name.clone(), lock, guard: None };
+        let mut held = LockGuard { locks: Arc::clone(self), name: name.clone(), lock, guard: None };
         match tokio::time::timeout(patience, taken.lock_owned()).await {
             Ok(guard) => held.guard = Some(guard),
             Err(_) => {
@@ -86,7 +86,7 @@ impl Locks {
     }
 }
 
-impl Drop for Held {
+impl Drop for LockGuard {
     fn drop(&mut self) {
         if self.guard.is_some() {
             *unpoisoned(self.lock.holder.lock()) = None;

@@ -1,10 +1,10 @@
 //! Volumes by name.
 
-use super::backend::Backend;
+use super::backend::ManagedDriver;
 use super::error::{Error, Result};
 use super::index::Entry;
 use super::{QUICK, Volumes};
-use crate::call::Call;
+use crate::call::RequestContext;
 use convoy_driver_sdk::protocol::{Capability, GetSnapshot, GetVolume, Snapshot};
 use convoy_driver_sdk::{DriverError, ErrorKind, Name};
 use std::sync::Arc;
@@ -27,19 +27,24 @@ impl Volumes {
     ///
     /// # Errors
     /// [`Error::VolumeNotFound`], also for a text that can be no name.
-    pub async fn find(&self, name: &str, call: &Call) -> Result<Entry> {
+    pub async fn find(&self, name: &str, call: &RequestContext) -> Result<Entry> {
         self.find_elsewhere(name, "", call).await
     }
 
     /// As [`Self::find`], without asking a driver that is about to be asked to make the volume, and will say if it has it.
-    pub(super) async fn find_elsewhere(&self, name: &str, maker: &str, call: &Call) -> Result<Entry> {
+    pub(super) async fn find_elsewhere(
+        &self,
+        name: &str,
+        maker: &str,
+        call: &RequestContext,
+    ) -> Result<Entry> {
         if let Some(entry) = self.index.get(name) {
             return Ok(entry);
         }
         let missing = || Error::VolumeNotFound(name.to_owned());
         let name = Name::parse(name).map_err(|_| missing())?;
         // One that answers nothing is not worth waiting for: what it had when it last did is in memory.
-        let others = |driver: &&Arc<Backend>| {
+        let others = |driver: &&Arc<ManagedDriver>| {
             driver.can(Capability::Shared) && driver.name().as_str() != maker && driver.silence().is_none()
         };
         for driver in self.drivers.iter().filter(others) {
@@ -63,7 +68,7 @@ impl Volumes {
     ///
     /// # Errors
     /// [`Error::VolumeNotFound`], also when the driver has lost it.
-    pub async fn inspect(&self, name: &str, call: &Call) -> Result<Fresh> {
+    pub async fn inspect(&self, name: &str, call: &RequestContext) -> Result<Fresh> {
         let entry = self.find(name, call).await?;
         let name = entry.volume.name.clone();
         let listing = self.index.begin_listing();
@@ -89,7 +94,7 @@ impl Volumes {
         &self,
         name: &str,
         volume: Option<&str>,
-        call: &Call,
+        call: &RequestContext,
     ) -> Result<(Entry, Snapshot)> {
         let (entry, known) = self.index.snapshot(name, volume)?;
         let request = GetSnapshot { volume: entry.volume.name.clone(), snapshot: known.name.clone() };

@@ -6,9 +6,9 @@
 use super::error::{Error, Result};
 use super::index::Entry;
 use super::ledger::{ADOPTED, BY_HAND, Release};
-use super::locks::Turn;
+use super::locks::VolumeGuard;
 use super::{CHANGE, Volumes, is_ambiguous};
-use crate::call::Call;
+use crate::call::RequestContext;
 use crate::events::about;
 use convoy_driver_sdk::protocol::{Capability, MountVolume, UnmountVolume};
 use convoy_driver_sdk::{ErrorKind, Name};
@@ -23,7 +23,13 @@ impl Volumes {
     /// # Errors
     /// [`Error::VolumeNotFound`]; [`Error::FixedMountPoint`] where the driver does not mount `at` a given place;
     /// the driver's.
-    pub async fn mount(&self, name: &str, user: &str, at: Option<&Path>, call: &Call) -> Result<PathBuf> {
+    pub async fn mount(
+        &self,
+        name: &str,
+        user: &str,
+        at: Option<&Path>,
+        call: &RequestContext,
+    ) -> Result<PathBuf> {
         if user.len() > MAX_USER_BYTES {
             let text = format!(
                 "the ID of the mount has {} bytes: at most {MAX_USER_BYTES} are accepted",
@@ -67,7 +73,7 @@ impl Volumes {
     /// # Errors
     /// [`Error::VolumeNotFound`]; [`Error::MountedElsewhere`] if it is now at another place than its users were told;
     /// the driver's.
-    pub async fn mount_again(&self, name: &str, call: &Call) -> Result<()> {
+    pub async fn mount_again(&self, name: &str, call: &RequestContext) -> Result<()> {
         let entry = self.find(name, call).await?;
         let volume = &entry.volume.name;
         let turn = self.turn_to_mount(volume, "mount").await?;
@@ -100,7 +106,7 @@ impl Volumes {
     ///
     /// # Errors
     /// [`Error::VolumeNotFound`]; the driver's, after which the next unmount tries again.
-    pub async fn unmount(&self, name: &str, user: &str, call: &Call) -> Result<()> {
+    pub async fn unmount(&self, name: &str, user: &str, call: &RequestContext) -> Result<()> {
         let entry = self.find(name, call).await?;
         if self.ledger.leave_to_others(&entry.volume.name, user).await? != Release::Last {
             return Ok(());
@@ -113,7 +119,7 @@ impl Volumes {
     ///
     /// # Errors
     /// As [`Self::unmount`]; [`Error::UsedByContainers`] when only they use it.
-    pub async fn unmount_by_hand(&self, name: &str, force: bool, call: &Call) -> Result<()> {
+    pub async fn unmount_by_hand(&self, name: &str, force: bool, call: &RequestContext) -> Result<()> {
         let entry = self.find(name, call).await?;
         let volume = &entry.volume.name;
         let turn = self.turn_to_mount(volume, "unmount").await?;
@@ -128,7 +134,13 @@ impl Volumes {
     }
 
     /// Takes claims back and has the driver unmount if nobody is left. `turn` is the volume's.
-    async fn release(&self, entry: &Entry, user: Option<&str>, turn: &Turn, call: &Call) -> Result<()> {
+    async fn release(
+        &self,
+        entry: &Entry,
+        user: Option<&str>,
+        turn: &VolumeGuard,
+        call: &RequestContext,
+    ) -> Result<()> {
         let volume = &entry.volume.name;
         if self.ledger.release(volume, user).await? != Release::Last {
             return Ok(());
@@ -137,7 +149,12 @@ impl Volumes {
     }
 
     /// Has the driver unmount a volume without users. `turn` is the volume's.
-    pub(super) async fn finish_unmount(&self, entry: &Entry, turn: &Turn, call: &Call) -> Result<()> {
+    pub(super) async fn finish_unmount(
+        &self,
+        entry: &Entry,
+        turn: &VolumeGuard,
+        call: &RequestContext,
+    ) -> Result<()> {
         let volume = &entry.volume.name;
         let request = UnmountVolume { name: volume.clone() };
         match entry.driver.change(request, &call.within(CHANGE), turn).await {

@@ -4,9 +4,9 @@
 //! volume takes their name.
 
 use super::Volumes;
-use super::backend::Backend;
+use super::backend::ManagedDriver;
 use super::index::Merged;
-use super::known::Known;
+use super::name_cache::NameCache;
 use convoy_driver_sdk::protocol::{Health, Volume};
 use convoy_driver_sdk::{Name, Timestamp};
 use serde::Deserialize;
@@ -28,13 +28,13 @@ struct Settings {
 /// What all records have.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Record {
+struct OrphanRecord {
     created_time: String,
 }
 
 impl Volumes {
     /// Puts the volumes of a driver that failed into the index. `root` is the daemon's.
-    pub async fn add_orphans(&self, driver: &Arc<Backend>, root: &Path) -> Merged {
+    pub async fn add_orphans(&self, driver: &Arc<ManagedDriver>, root: &Path) -> Merged {
         let Some(error) = driver.failure() else { return Merged::default() };
         let why = match error.hint {
             Some(hint) if driver.is_opening() => {
@@ -62,7 +62,7 @@ impl Volumes {
 
 /// The volumes that have records, and when they were made; where those cannot be reached, the volumes as they were last
 /// listed.
-async fn found(known: &Known, root: PathBuf, driver: &Name) -> Vec<(Name, Timestamp)> {
+async fn found(known: &NameCache, root: PathBuf, driver: &Name) -> Vec<(Name, Timestamp)> {
     let settings: Option<Settings> = read(&root.join(format!("{driver}.cfg")));
     let mut found = records(&root, driver);
     let Some(Settings { config_path }) = settings else { return found };
@@ -87,7 +87,7 @@ fn records(dir: &Path, driver: &Name) -> Vec<(Name, Timestamp)> {
             .and_then(|rest| rest.strip_suffix(".json"))
             .and_then(|name| Name::parse(name).ok());
         if let Some(name) = name {
-            let created = read::<Record>(&entry.path())
+            let created = read::<OrphanRecord>(&entry.path())
                 .and_then(|record| Timestamp::parse(&record.created_time).ok())
                 .unwrap_or_else(|| Timestamp::from_unix(0));
             found.push((name, created));

@@ -1,11 +1,11 @@
 //! Keeps the index true to the drivers: at start, after calls whose outcome is unknown, and, for drivers whose
 //! volumes other hosts change too, every few seconds.
 
-use super::backend::Backend;
+use super::backend::ManagedDriver;
 use super::index::Merged;
 use super::ledger::ADOPTED;
 use super::{QUICK, Volumes};
-use crate::call::Call;
+use crate::call::RequestContext;
 use crate::events::about;
 use convoy_client::types::Event;
 use convoy_driver_sdk::mountinfo::MountTable;
@@ -31,7 +31,11 @@ impl Volumes {
     ///
     /// # Errors
     /// The driver's; the index is as it was.
-    pub async fn refresh(&self, driver: &Arc<Backend>, call: &Call) -> Result<Merged, DriverError> {
+    pub async fn refresh(
+        &self,
+        driver: &Arc<ManagedDriver>,
+        call: &RequestContext,
+    ) -> Result<Merged, DriverError> {
         let listing = self.index.begin_listing();
         let suspected = driver.take_suspicion();
         let known = if suspected { None } else { driver.generation() };
@@ -40,7 +44,7 @@ impl Volumes {
                 driver.suspect();
             }
         })?;
-        let Some(Listed { volumes, generation }) = listed else { return Ok(Merged::default()) };
+        let Some(Listing { volumes, generation }) = listed else { return Ok(Merged::default()) };
         if driver.can(Capability::Shared) {
             self.known.keep(driver.name(), &volumes);
         }
@@ -63,7 +67,7 @@ impl Volumes {
         futures::future::join_all(self.drivers.iter().map(|driver| self.look_after_one(driver))).await;
     }
 
-    async fn look_after_one(&self, driver: &Arc<Backend>) {
+    async fn look_after_one(&self, driver: &Arc<ManagedDriver>) {
         let mut said = None;
         for round in 0usize.. {
             tokio::time::sleep(PERIOD).await;
@@ -78,7 +82,7 @@ impl Volumes {
             if driver.silence().is_some() {
                 continue;
             }
-            let call = Call::new("refresh").within(QUICK);
+            let call = RequestContext::new("refresh").within(QUICK);
             if (driver.is_suspect() || driver.can(Capability::Shared))
                 && let Err(error) = self.refresh(driver, &call).await
             {
@@ -99,7 +103,7 @@ impl Volumes {
     }
 
     /// Asks a driver how its storage is, and tells when that is not as it was `said`.
-    pub(super) async fn probe(&self, driver: &Backend, said: &mut Option<String>, patience: Duration) {
+    pub(super) async fn probe(&self, driver: &ManagedDriver, said: &mut Option<String>, patience: Duration) {
         let was_silent = driver.silence().is_some();
         let (healthy, message, silent) = match driver.probe(patience).await {
             Ok(probed) => (probed.healthy, probed.message.unwrap_or_default(), None),
@@ -124,7 +128,7 @@ impl Volumes {
     }
 
     /// Tries to open a driver that could not be opened: its storage may have come back.
-    async fn open_again(&self, driver: &Backend) -> bool {
+    async fn open_again(&self, driver: &ManagedDriver) -> bool {
         match driver.open(QUICK).await {
             Ok(_) => {
                 tracing::info!(driver = %driver.name(), "the driver could be started at last");
@@ -142,9 +146,9 @@ impl Volumes {
 
     /// Brings ledger and drivers together after a start. `first` says that there was no ledger: what is mounted was
     /// mounted by convoy 0.5. Nothing that is used is unmounted.
-    pub async fn reconcile_mounts(&self, first: bool, call: &Call) {
+    pub async fn reconcile_mounts(&self, first: bool, call: &RequestContext) {
         // A driver that could not be asked may have the volume.
-        let unsure = |driver: &Arc<Backend>| driver.failure().is_some() || driver.is_suspect();
+        let unsure = |driver: &Arc<ManagedDriver>| driver.failure().is_some() || driver.is_suspect();
         if !self.drivers.iter().any(unsure) {
             for name in self.ledger.volumes().iter().filter(|name| self.index.get(name).is_none()) {
                 tracing::warn!(volume = %name, "the mount ledger names a volume that is gone: forgotten");
@@ -161,7 +165,7 @@ impl Volumes {
     /// Takes mounts into the ledger that are not in it. What the kernel has mounted although there was a
     /// ledger, a call of this daemon's was cut off; what it has not, a record of convoy 0.5 says: a
     /// directory, which is in use until somebody ends that.
-    async fn adopt_mounts(&self, driver: &Arc<Backend>) {
+    async fn adopt_mounts(&self, driver: &Arc<ManagedDriver>) {
         let first = self.took_over.load(Ordering::Acquire);
         for entry in self.index.all() {
             let Some(mountpoint) = entry.volume.mountpoint.as_ref() else { continue };
@@ -193,7 +197,7 @@ impl Volumes {
 
     /// Tells a driver which of its volumes are in use: it mounts again what was unmounted by hand, and keeps other hosts from
     /// deleting them. One that does not answer is told when it does.
-    async fn confirm_mounts(&self, driver: &Arc<Backend>, call: &Call) {
+    async fn confirm_mounts(&self, driver: &Arc<ManagedDriver>, call: &RequestContext) {
         driver.set_unconfirmed(false);
         for name in self.ledger.volumes() {
             let of_driver = self.index.get(&name).is_some_and(|entry| Arc::ptr_eq(&entry.driver, driver));
@@ -232,13 +236,17 @@ fn topic(healthy: bool, message: &str) -> String {
     format!("{healthy} {words}")
 }
 
-struct Listed {
+struct Listing {
     volumes: Vec<Volume>,
     generation: Option<String>,
 }
 
 /// All volumes of a driver; `None` if nothing changed since `known`.
-async fn list(driver: &Backend, known: Option<String>, call: &Call) -> Result<Option<Listed>, DriverError> {
+async fn list(
+    driver: &ManagedDriver,
+    known: Option<String>,
+    call: &RequestContext,
+) -> Result<Option<Listing>, DriverError> {
     let mut volumes: Vec<Volume> = Vec::new();
     let mut generation = None;
     let mut after: Option<Name> = None;
@@ -261,7 +269,7 @@ async fn list(driver: &Backend, known: Option<String>, call: &Call) -> Result<Op
         let last = page.volumes.iter().map(|volume| &volume.name).max().cloned();
         volumes.extend(page.volumes);
         match last {
-            _ if !page.more => return Ok(Some(Listed { volumes, generation })),
+            _ if !page.more => return Ok(Some(Listing { volumes, generation })),
             Some(last) if after.as_ref().is_none_or(|after| last > *after) => after = Some(last),
             _ => {
                 let text = format!("driver {} lists its volumes in circles", driver.name());

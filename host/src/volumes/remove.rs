@@ -3,7 +3,7 @@
 use super::error::{Error, Result};
 use super::locks::unpoisoned;
 use super::{CHANGE, Volumes, is_ambiguous};
-use crate::call::Call;
+use crate::call::RequestContext;
 use crate::events::about;
 use convoy_driver_sdk::protocol::DeleteVolume;
 use convoy_driver_sdk::{ErrorKind, Name};
@@ -13,7 +13,7 @@ impl Volumes {
     ///
     /// # Errors
     /// [`Error::VolumeNotFound`], [`Error::StillMounted`], [`Error::BeingRead`]; the driver's.
-    pub async fn delete(&self, name: &str, reference_only: bool, call: &Call) -> Result<()> {
+    pub async fn delete(&self, name: &str, reference_only: bool, call: &RequestContext) -> Result<()> {
         let entry = self.find(name, call).await?;
         let volume = &entry.volume.name;
         self.refuse_if_used(volume)?;

@@ -7,7 +7,7 @@ use super::error::{Error, Result};
 use super::index::Entry;
 use super::locks::unpoisoned;
 use super::{RwLock, Volumes};
-use crate::call::Call;
+use crate::call::RequestContext;
 use crate::daemon::config::DockerRemove;
 use convoy_driver_sdk::records::{RecordError, RecordStore};
 use convoy_driver_sdk::{DriverError, Name};
@@ -21,7 +21,7 @@ const DIR: &str = "docker-remove";
 /// The policy of a volume.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Record {
+struct PolicyRecord {
     volume_created: String,
     policy: DockerRemove,
 }
@@ -29,8 +29,8 @@ struct Record {
 /// The policies that were said for volumes themselves.
 #[derive(Debug)]
 pub struct Policies {
-    store: Option<RecordStore<Record>>,
-    known: RwLock<BTreeMap<Name, Record>>,
+    store: Option<RecordStore<PolicyRecord>>,
+    known: RwLock<BTreeMap<Name, PolicyRecord>>,
 }
 
 impl Policies {
@@ -51,7 +51,7 @@ impl Policies {
                 Ok(record) => drop(known.insert(name, record)),
                 Err(error) => {
                     tracing::warn!(volume = %name, %error, "what Docker's Remove does to this volume cannot be read: its data is kept");
-                    let record = Record { volume_created: String::new(), policy: DockerRemove::Keep };
+                    let record = PolicyRecord { volume_created: String::new(), policy: DockerRemove::Keep };
                     known.insert(name, record);
                 }
             }
@@ -74,7 +74,7 @@ impl Policies {
         let failed = |error: RecordError| Error::from(DriverError::from(error));
         match policy {
             Some(policy) => {
-                let record = Record { volume_created: created(entry), policy };
+                let record = PolicyRecord { volume_created: created(entry), policy };
                 store.save(name, &record).map_err(failed)?;
                 unpoisoned(self.known.write()).insert(name.clone(), record);
             }
@@ -97,7 +97,12 @@ impl Volumes {
     ///
     /// # Errors
     /// [`Error::VolumeNotFound`]; a record that cannot be written.
-    pub async fn retain(&self, name: &str, policy: Option<DockerRemove>, call: &Call) -> Result<()> {
+    pub async fn retain(
+        &self,
+        name: &str,
+        policy: Option<DockerRemove>,
+        call: &RequestContext,
+    ) -> Result<()> {
         let entry = self.find(name, call).await?;
         let _turn = self.turn_to_mount(&entry.volume.name, "retain").await?;
         // It may have been deleted, and another made, meanwhile.

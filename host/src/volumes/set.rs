@@ -1,29 +1,29 @@
 //! The daemon's drivers, in the order they were given.
 
-use super::backend::Backend;
+use super::backend::ManagedDriver;
 use super::error::{Error, Result};
 use std::sync::Arc;
 
 /// At least one driver; the first is the default.
 #[derive(Debug)]
 pub struct DriverSet {
-    first: Arc<Backend>,
-    others: Vec<Arc<Backend>>,
+    first: Arc<ManagedDriver>,
+    others: Vec<Arc<ManagedDriver>>,
 }
 
 impl DriverSet {
     /// These drivers.
-    pub fn new(first: Arc<Backend>, others: Vec<Arc<Backend>>) -> Self {
+    pub fn new(first: Arc<ManagedDriver>, others: Vec<Arc<ManagedDriver>>) -> Self {
         Self { first, others }
     }
 
     /// All of them, the default one first.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<Backend>> {
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<ManagedDriver>> {
         std::iter::once(&self.first).chain(&self.others)
     }
 
     /// The one for creates that name none.
-    pub fn default_driver(&self) -> &Arc<Backend> {
+    pub fn default_driver(&self) -> &Arc<ManagedDriver> {
         &self.first
     }
 
@@ -31,7 +31,7 @@ impl DriverSet {
     ///
     /// # Errors
     /// [`Error::UnknownDriver`].
-    pub fn get(&self, name: &str) -> Result<&Arc<Backend>> {
+    pub fn get(&self, name: &str) -> Result<&Arc<ManagedDriver>> {
         if name.is_empty() {
             return Ok(&self.first);
         }

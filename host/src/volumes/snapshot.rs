@@ -4,7 +4,7 @@ use super::error::{Error, Result};
 use super::index::Entry;
 use super::locks::unpoisoned;
 use super::{CHANGE, Volumes, is_ambiguous};
-use crate::call::Call;
+use crate::call::RequestContext;
 use crate::events::about;
 use convoy_client::types::Event;
 use convoy_driver_sdk::protocol::{Capability, CreateSnapshot, DeleteSnapshot, Snapshot};
@@ -39,7 +39,7 @@ impl Volumes {
         volume: &str,
         name: &Name,
         freeze: bool,
-        call: &Call,
+        call: &RequestContext,
     ) -> Result<(Entry, Snapshot)> {
         let entry = self.find(volume, call).await?;
         let driver = &entry.driver;
@@ -81,7 +81,12 @@ impl Volumes {
     ///
     /// # Errors
     /// [`Error::SnapshotNotFound`], [`Error::AmbiguousSnapshot`]; the driver's.
-    pub async fn delete_snapshot(&self, name: &str, volume: Option<&str>, call: &Call) -> Result<()> {
+    pub async fn delete_snapshot(
+        &self,
+        name: &str,
+        volume: Option<&str>,
+        call: &RequestContext,
+    ) -> Result<()> {
         let (entry, _) = self.index.snapshot(name, volume)?;
         let volume = entry.volume.name.clone();
         let turn = self.turn_to_snapshot(&volume, "snapshot delete").await?;

@@ -1,6 +1,6 @@
 //! What a create asks for.
 
-use super::backend::Backend;
+use super::backend::ManagedDriver;
 use super::docker_rules::DockerRules;
 use super::error::{Error, Result};
 use crate::daemon::config::DockerRemove;
@@ -95,7 +95,7 @@ impl CreateSpec {
     ///
     /// # Errors
     /// [`Error::NotForDocker`].
-    pub fn check_option(&self, driver: &Backend, option: &str) -> Result<()> {
+    pub fn check_option(&self, driver: &ManagedDriver, option: &str) -> Result<()> {
         let Some(rules) = &self.docker else { return Ok(()) };
         let mut declared = driver.description().into_iter().flat_map(|told| &told.create_options);
         if declared.any(|known| known.name == option && known.docker) {
@@ -109,7 +109,7 @@ impl CreateSpec {
     ///
     /// # Errors
     /// [`Error::UnknownOption`] for any other, with the known ones; [`Error::NotForDocker`].
-    pub fn options_for(&self, driver: &Backend, volume: &Name) -> Result<BTreeMap<String, String>> {
+    pub fn options_for(&self, driver: &ManagedDriver, volume: &Name) -> Result<BTreeMap<String, String>> {
         let Some(description) = driver.description() else { return Ok(self.options.clone()) };
         let declared = |name: &str| description.create_options.iter().any(|option| option.name == name);
         let mut options = BTreeMap::new();

@@ -6,7 +6,7 @@ mod hung;
 use super::docker_rules::DockerRules;
 use super::spec::CreateSpec;
 use super::*;
-use crate::call::Call;
+use crate::call::RequestContext;
 use convoy_driver_sdk::ErrorKind;
 use fake::service;
 use std::sync::Arc;
@@ -15,8 +15,8 @@ fn name(text: &str) -> Name {
     Name::parse(text).unwrap()
 }
 
-fn call() -> Call {
-    Call::new("test")
+fn call() -> RequestContext {
+    RequestContext::new("test")
 }
 
 async fn create(volumes: &Volumes, text: &str) -> Result<index::Entry> {

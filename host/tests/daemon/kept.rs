@@ -1,4 +1,5 @@
-//! Data that Docker's Remove and `delete --reference` keep: seen, brought back, and deleted by nobody but operators.
+//! Data that Docker's Remove and `delete --reference` keep: seen, brought back, and deleted by nobody but
+//! operators.
 
 use crate::harness::Daemon;
 use serde_json::Value;
@@ -31,7 +32,7 @@ fn remarks(diagnosis: &Value) -> Vec<Value> {
 fn fill(dir: &Path) {
     let mut bytes = vec![0; SIZE];
     for (at, byte) in bytes.iter_mut().enumerate() {
-        *byte = (at * at / 7 % 251) as u8;
+        *byte = u8::try_from(at * at / 7 % 251).unwrap();
     }
     std::fs::write(dir.join("file"), bytes).unwrap();
     std::fs::File::open(dir.join("file")).unwrap().sync_all().unwrap();

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 const PAGE: usize = 200;
 
 /// What the provider said of some volumes and their snapshots, or why it could not be asked.
-pub(super) struct Seen {
+pub(super) struct CachedListing {
     pub(super) volumes: BTreeMap<String, CloudVolume>,
     pub(super) snapshots: BTreeMap<String, CloudSnapshot>,
     pub(super) silent: Option<String>,
@@ -62,8 +62,8 @@ impl<P: Provider> CloudDriver<P> {
         Ok(self.view(record, &seen, &self.mount_table()?))
     }
 
-    pub(super) fn look(&self, records: &[&VolumeRecord], context: &Context) -> Seen {
-        let mut seen = Seen { volumes: BTreeMap::new(), snapshots: BTreeMap::new(), silent: None };
+    pub(super) fn look(&self, records: &[&VolumeRecord], context: &Context) -> CachedListing {
+        let mut seen = CachedListing { volumes: BTreeMap::new(), snapshots: BTreeMap::new(), silent: None };
         let ids: Vec<_> = records.iter().map(|record| record.id.as_str()).collect();
         let snapshots: Vec<_> = records
             .iter()
@@ -79,7 +79,13 @@ impl<P: Provider> CloudDriver<P> {
         seen
     }
 
-    fn look_up(&self, ids: &[&str], snapshots: &[&str], seen: &mut Seen, context: &Context) -> Result<()> {
+    fn look_up(
+        &self,
+        ids: &[&str],
+        snapshots: &[&str],
+        seen: &mut CachedListing,
+        context: &Context,
+    ) -> Result<()> {
         let generation = self.cache.generation();
         if !ids.is_empty() {
             seen.volumes = match self.cache.volumes(ids) {
@@ -104,7 +110,7 @@ impl<P: Provider> CloudDriver<P> {
         Ok(())
     }
 
-    pub(super) fn view(&self, record: &VolumeRecord, seen: &Seen, table: &MountTable) -> Volume {
+    pub(super) fn view(&self, record: &VolumeRecord, seen: &CachedListing, table: &MountTable) -> Volume {
         let volume = seen.volumes.get(&record.id);
         let mut info = volume.map(|volume| volume.info.clone()).unwrap_or_default();
         let asked_for =

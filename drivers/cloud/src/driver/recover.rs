@@ -295,8 +295,8 @@ impl<P: Provider> CloudDriver<P> {
     }
 
     /// What intents, and then records, know.
-    pub(super) fn known(&self) -> Result<Known> {
-        let mut known = Known { ids: BTreeSet::new(), tokens: BTreeSet::new() };
+    pub(super) fn known(&self) -> Result<KnownResources> {
+        let mut known = KnownResources { ids: BTreeSet::new(), tokens: BTreeSet::new() };
         for (token, intent) in self.intents.all()? {
             known.ids.extend(intent.ok().and_then(|intent| intent.resource));
             known.tokens.insert(token.to_string());
@@ -310,12 +310,12 @@ impl<P: Provider> CloudDriver<P> {
 }
 
 /// Ids that are known here, and tokens of operations that are not over.
-pub(super) struct Known {
+pub(super) struct KnownResources {
     ids: BTreeSet<String>,
     tokens: BTreeSet<String>,
 }
 
-impl Known {
+impl KnownResources {
     /// Whether something in the cloud is known.
     pub(super) fn has(&self, id: &str, label: Option<&Label>) -> bool {
         let token = label.and_then(|label| label.token.as_ref());

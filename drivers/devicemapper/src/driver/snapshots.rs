@@ -16,7 +16,7 @@ use std::time::Duration;
 const HOLD_LIMIT: Duration = Duration::from_secs(30);
 
 /// A frozen btrfs.
-enum Held {
+enum DeviceHold {
     /// In this mount namespace.
     Here(Frozen),
     /// At this place in another one.
@@ -65,23 +65,23 @@ impl DeviceMapper {
 
     /// Freezes a mounted btrfs: the kernel does not freeze it with its device, as it does the others, so that what was
     /// not synced would be missing, and a log left for the next mount.
-    fn hold(&self, record: &VolumeRecord, context: &Context) -> Result<Option<Held>> {
+    fn hold(&self, record: &VolumeRecord, context: &Context) -> Result<Option<DeviceHold>> {
         if record.filesystem != FsKind::Btrfs {
             return Ok(None);
         }
         let Some(mountpoint) = self.mounted_at(record)? else { return Ok(None) };
         if self.namespace.is_none() {
-            return Ok(Some(Held::Here(Frozen::freeze(&mountpoint, HOLD_LIMIT)?)));
+            return Ok(Some(DeviceHold::Here(Frozen::freeze(&mountpoint, HOLD_LIMIT)?)));
         }
         self.fsfreeze("--freeze", &mountpoint, context)?;
-        Ok(Some(Held::There(mountpoint)))
+        Ok(Some(DeviceHold::There(mountpoint)))
     }
 
-    fn let_go(&self, held: Option<Held>, context: &Context) -> Result<()> {
+    fn let_go(&self, held: Option<DeviceHold>, context: &Context) -> Result<()> {
         match held {
             None => Ok(()),
-            Some(Held::Here(frozen)) => frozen.thaw(),
-            Some(Held::There(mountpoint)) => {
+            Some(DeviceHold::Here(frozen)) => frozen.thaw(),
+            Some(DeviceHold::There(mountpoint)) => {
                 self.fsfreeze("--unfreeze", &mountpoint, &Self::undoing(context))
             }
         }

@@ -14,10 +14,9 @@ use tokio_util::sync::CancellationToken;
 use super::ctx::Ctx;
 use super::index::Index;
 use super::manifest_writer::Written;
-use super::moves::Moves;
+use super::relocations::Relocations;
 use super::segments::{LoadedRoot, load_root};
 use super::{Engine, EngineOptions, runs, trust};
-use crate::api::{BackupMeta, BackupOptions, BackupSummary, Extents, Format, ParentInfo, Source};
 use crate::crypt::Crypt;
 use crate::error::{BackupError, BackupResult};
 use crate::format::manifest::{BackupKind, Root};
@@ -28,6 +27,7 @@ use crate::progress::{Phase, Progress};
 use crate::record::{
     BackupRecord, BackupStats, FORMAT_VERSION, ManifestRef, PLACEHOLDER, V0Block, V0File, VolumeConfig,
 };
+use crate::types::{BackupMeta, BackupOptions, BackupSummary, Extents, Format, ParentInfo, Source};
 use crate::{timestamp, v0};
 use work::Work;
 
@@ -61,7 +61,7 @@ pub struct Preparation {
     volume: VolumeDir,
     lock: Lock,
     chain: Chain,
-    moves: Moves,
+    moves: Relocations,
     memory: Arc<Memory>,
 }
 
@@ -102,7 +102,7 @@ impl Engine {
             return Err(BackupError::WouldBePlain { place: "this destination".to_owned() });
         }
         let memory = self.options.memory();
-        let moves = Moves::load(&*store, &volume, std::slice::from_ref(&crypt), &memory).await?;
+        let moves = Relocations::load(&*store, &volume, std::slice::from_ref(&crypt), &memory).await?;
         let chain = if backup.incremental {
             find_parent(&store, &volume, &crypt, backup, &memory).await?
         } else {

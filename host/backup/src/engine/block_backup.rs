@@ -14,15 +14,15 @@ use crossbeam_channel::{Receiver, Sender};
 use futures::StreamExt;
 use tokio::sync::oneshot;
 
-use super::behind::was_read;
-use super::ctx::{Ctx, Room, Taken};
+use super::ctx::{ByteBudget, BytePermit, Ctx};
 use super::manifest_writer::ManifestWriter;
+use super::packer::{Lane, Packer};
+use super::page_cache::was_read;
 use super::segments::Blocks;
-use super::sink::{Lane, Sink};
-use crate::api::{ExtentStream, Extents, SourceExtent};
 use crate::error::{BackupError, BackupResult};
 use crate::format::chunk::{Encoder, all_zero};
 use crate::format::wire::Piece;
+use crate::types::{ExtentStream, Extents, SourceExtent};
 
 /// The sizes of blocks that there are. A parent that has others is not built on: its blocks could be of a byte each.
 pub(crate) const BLOCK_SIZES: [u32; 3] = [256 << 10, 1 << 20, 2 << 20];
@@ -48,15 +48,15 @@ pub(crate) enum Unit {
 pub(crate) struct Job {
     at: u64,
     len: usize,
-    taken: Taken,
+    taken: BytePermit,
     done: oneshot::Sender<Option<Piece>>,
 }
 
 /// What the parts of a block backup share.
 pub(crate) struct BlockBackup<'a> {
     pub(crate) ctx: &'a Ctx,
-    pub(crate) sink: &'a Sink<'a>,
-    pub(crate) room: Arc<Room>,
+    pub(crate) sink: &'a Packer<'a>,
+    pub(crate) room: Arc<ByteBudget>,
     pub(crate) file: File,
     pub(crate) name: String,
     pub(crate) size: u64,

@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{FallocateFlags, fallocate};
 
-use super::behind::Written;
 use super::ctx::Ctx;
 use super::fetch::{Want, fetch};
-use super::moves::Moves;
+use super::page_cache::Written;
+use super::relocations::Relocations;
 use super::segments::{Blocks, Segments};
 use crate::error::{BackupError, BackupResult};
 use crate::format::chunk::all_zero;
@@ -86,7 +86,7 @@ pub(crate) fn restore(
     ctx: &Ctx,
     requests: usize,
     root: &Root,
-    moves: &Moves,
+    moves: &Relocations,
     device: &Device,
     size: u64,
 ) -> BackupResult<u64> {

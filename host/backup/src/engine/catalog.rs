@@ -7,7 +7,6 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 
 use super::{Engine, trust};
-use crate::api::{BackupInfo, Listing};
 use crate::crypt::{KeySource, StoreKey, create_key, list_keys, unlock};
 use crate::error::{BackupError, BackupResult};
 use crate::format::limits::{CONFIG_MAX, RECORD_MAX, SMALL_OBJECT};
@@ -16,6 +15,7 @@ use crate::layout::{ROOT, VOLUMES, VolumeDir};
 use crate::memory::{Charge, Memory};
 use crate::record::{BackupRecord, VolumeConfig};
 use crate::timestamp;
+use crate::types::{BackupInfo, Listing};
 
 /// Records read at the same time.
 const AT_ONCE: usize = 16;

@@ -149,26 +149,26 @@ impl Ctx {
 
 /// Bytes that may be on their way at the same time.
 #[derive(Debug)]
-pub(crate) struct Room {
+pub(crate) struct ByteBudget {
     free: Mutex<usize>,
     freed: Condvar,
     all: usize,
 }
 
-/// Bytes taken from a [`Room`], given back when dropped.
+/// Bytes taken from a [`ByteBudget`], given back when dropped.
 #[derive(Debug)]
-pub(crate) struct Taken {
-    room: Arc<Room>,
+pub(crate) struct BytePermit {
+    room: Arc<ByteBudget>,
     bytes: usize,
 }
 
-impl Room {
+impl ByteBudget {
     pub(crate) fn new(bytes: usize) -> Arc<Self> {
         Arc::new(Self { free: Mutex::new(bytes), freed: Condvar::new(), all: bytes })
     }
 
     /// Waits until so many bytes are free. More than there are at all are let pass alone.
-    pub(crate) fn take(self: &Arc<Self>, bytes: usize, ctx: &Ctx) -> BackupResult<Taken> {
+    pub(crate) fn take(self: &Arc<Self>, bytes: usize, ctx: &Ctx) -> BackupResult<BytePermit> {
         let bytes = bytes.min(self.all);
         let mut free = lock(&self.free);
         while *free < bytes {
@@ -181,11 +181,11 @@ impl Room {
                 .0;
         }
         *free -= bytes;
-        Ok(Taken { room: self.clone(), bytes })
+        Ok(BytePermit { room: self.clone(), bytes })
     }
 }
 
-impl Drop for Taken {
+impl Drop for BytePermit {
     fn drop(&mut self) {
         *lock(&self.room.free) += self.bytes;
         self.room.freed.notify_all();

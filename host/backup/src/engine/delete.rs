@@ -8,15 +8,15 @@ use convoy_objectstore::{Depth, ObjectStore, Pages, StoreError};
 
 use super::Engine;
 use super::live::{Live, needs};
-use super::moves::Moves;
+use super::relocations::Relocations;
 use super::runs::marked;
-use crate::api::DeleteSummary;
 use crate::crypt::Crypt;
 use crate::error::{BackupError, BackupResult};
 use crate::layout::{Object, VolumeDir};
 use crate::lock::{Lock, LockMode, LockTimes};
 use crate::memory::Memory;
 use crate::record::BackupRecord;
+use crate::types::DeleteSummary;
 
 /// Objects deleted with one call; between calls the lock is looked at.
 const AT_ONCE: usize = 500;
@@ -98,15 +98,16 @@ async fn reclaim(
 ) -> BackupResult<()> {
     // Moves are only followed: with or without a key what cannot be opened counts as not moved, so nothing may be deleted then.
     let moves = if record.key_id.is_none() {
-        Moves::load(&**store, volume, &[Crypt::default()], memory).await?
+        Relocations::load(&**store, volume, &[Crypt::default()], memory).await?
     } else {
-        Moves::default()
+        Relocations::default()
     };
     let mut any_moves = false;
     let dir = volume.moves();
     let mut pages = Pages::new(&**store, &dir, Depth::One);
     while let Some(page) = pages.next().await? {
-        any_moves |= page.objects.iter().any(|o| matches!(volume.object(&o.key), Some(Object::Moves(_))));
+        any_moves |=
+            page.objects.iter().any(|o| matches!(volume.object(&o.key), Some(Object::Relocations(_))));
     }
     if any_moves && record.key_id.is_some() {
         summary.deferred =

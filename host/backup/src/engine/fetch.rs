@@ -6,7 +6,7 @@ use crossbeam_channel::{Receiver, bounded};
 use super::ctx::Ctx;
 use crate::error::{BackupError, BackupResult};
 use crate::format::chunk::Decoder;
-use crate::format::{ChunkRef, PackId, Place};
+use crate::format::{ChunkLocation, ChunkRef, PackId};
 
 /// Stored bytes that are looked at together to find neighbours.
 const WINDOW: u64 = 32 << 20;
@@ -39,7 +39,7 @@ struct Stretch<T> {
     wants: Vec<Want<T>>,
 }
 
-fn bounds(place: &Place) -> (u64, u64) {
+fn bounds(place: &ChunkLocation) -> (u64, u64) {
     let start = u64::from(place.offset);
     (start, start + u64::from(place.stored))
 }

@@ -9,8 +9,8 @@ use crossbeam_channel::Receiver;
 
 use super::ctx::Ctx;
 use super::index::Index;
-use super::moves::Moves;
-use super::sink::{Lane, Sink};
+use super::packer::{Lane, Packer};
+use super::relocations::Relocations;
 use super::tree_restore;
 use crate::crypt::Crypt;
 use crate::error::BackupResult;
@@ -56,7 +56,7 @@ async fn try_restore(
     let target = target.to_owned();
     tokio::task::spawn_blocking(move || {
         let index = Index::new(100);
-        let (sink, packs): (Sink<'_>, Receiver<PackBuilder>) = Sink::new(&ctx, &index, 1, 1 << 20);
+        let (sink, packs): (Packer<'_>, Receiver<PackBuilder>) = Packer::new(&ctx, &index, 1, 1 << 20);
         let mut encoder = Encoder::new(Crypt::default(), None).unwrap();
         let segments = std::thread::scope(|scope| {
             scope.spawn(|| sink.upload(&packs));
@@ -78,7 +78,7 @@ async fn try_restore(
             hard_links: true,
             segments,
         };
-        tree_restore::restore(&ctx, 2, &root, &Moves::default(), &target).map(|_| ())
+        tree_restore::restore(&ctx, 2, &root, &Relocations::default(), &target).map(|_| ())
     })
     .await
     .unwrap()

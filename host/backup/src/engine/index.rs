@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::ctx::{Ctx, lock};
 use crate::error::BackupResult;
-use crate::format::{ChunkId, ChunkRef, Encoding, PackId, Place};
+use crate::format::{ChunkId, ChunkLocation, ChunkRef, Encoding, PackId};
 
 const SHARDS: usize = 64;
 
@@ -75,7 +75,7 @@ impl Index {
     }
 
     /// Where a chunk is, in few bytes; `None` if there is no room for one more pack.
-    fn slot(&self, place: &Place, len: u32) -> Option<Slot> {
+    fn slot(&self, place: &ChunkLocation, len: u32) -> Option<Slot> {
         let mut packs = lock(&self.packs);
         // A pack takes about as much as a chunk, and somebody may say that each chunk is in another.
         if !packs.numbers.contains_key(&place.pack) && !self.take_room() {
@@ -94,7 +94,7 @@ impl Index {
         let Slot::At { pack, offset, stored, len } = slot else { return None };
         let pack = *lock(&self.packs).list.get(usize::try_from(pack).ok()?)?;
         let encoding = if len & COMPRESSED == 0 { Encoding::Raw } else { Encoding::Zstd };
-        Some(ChunkRef { id, len: len & !COMPRESSED, place: Place { pack, offset, stored, encoding } })
+        Some(ChunkRef { id, len: len & !COMPRESSED, place: ChunkLocation { pack, offset, stored, encoding } })
     }
 
     /// Takes one entry's room.
@@ -178,8 +178,12 @@ mod tests {
     fn chunks_that_are_each_in_another_pack_take_no_more_room() {
         let index = Index::new(1000);
         for n in 0..10_000_u32 {
-            let place =
-                Place { pack: PackId { run: 1, seq: n }, offset: 5, stored: 1, encoding: Encoding::Raw };
+            let place = ChunkLocation {
+                pack: PackId { run: 1, seq: n },
+                offset: 5,
+                stored: 1,
+                encoding: Encoding::Raw,
+            };
             index.learn(&ChunkRef { id: *blake3::hash(&n.to_le_bytes()).as_bytes(), len: 1, place });
         }
         let chunks: usize = index.shards.iter().map(|shard| lock(&shard.slots).len()).sum();

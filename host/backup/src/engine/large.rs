@@ -12,8 +12,8 @@ use convoy_tree::{RelPath, WalkEntry, data_extents};
 use crossbeam_channel::bounded;
 use fastcdc::v2020::FastCDC;
 
-use super::behind::was_read;
-use super::ctx::{Ctx, Room, Taken, lock};
+use super::ctx::{ByteBudget, BytePermit, Ctx, lock};
+use super::page_cache::was_read;
 use crate::error::{BackupError, BackupResult};
 use crate::format::wire::Piece;
 use crate::format::{ChunkId, ChunkRef};
@@ -37,12 +37,12 @@ fn cuts(size: u64) -> (usize, usize, usize) {
 /// Memory for what was read. It is used again: the kernel would have to clear new memory each time.
 #[derive(Debug)]
 pub(crate) struct Buffers {
-    room: Arc<Room>,
+    room: Arc<ByteBudget>,
     unused: Mutex<Vec<Vec<u8>>>,
 }
 
 impl Buffers {
-    pub(crate) fn new(room: Arc<Room>) -> Arc<Self> {
+    pub(crate) fn new(room: Arc<ByteBudget>) -> Arc<Self> {
         Arc::new(Self { room, unused: Mutex::default() })
     }
 
@@ -59,7 +59,7 @@ impl Buffers {
 struct Buffer {
     bytes: Vec<u8>,
     buffers: Arc<Buffers>,
-    _taken: Taken,
+    _taken: BytePermit,
 }
 
 impl Drop for Buffer {
@@ -242,7 +242,7 @@ impl Cutter<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::{Encoding, PackId, Place};
+    use crate::format::{ChunkLocation, Encoding, PackId};
     use convoy_tree::{Found, WalkOptions, walk};
     use rand::{Rng, RngExt, SeedableRng};
 
@@ -262,7 +262,7 @@ mod tests {
             _ => None,
         });
         // As little as there ever is. Others hold chunks for a while, and in the end give all of them back.
-        let room = Room::new(12 << 20);
+        let room = ByteBudget::new(12 << 20);
         let buffers = Buffers::new(Arc::clone(&room));
         let (taken, held) = bounded::<Chunk>(8);
         std::thread::scope(|scope| {
@@ -298,7 +298,8 @@ mod tests {
 
     /// What a backup of a file that is cut like this has of it.
     fn pieces(ctx: &Ctx, chunks: &[(u64, Vec<u8>)]) -> Vec<Piece> {
-        let place = Place { pack: PackId { run: 1, seq: 1 }, offset: 0, stored: 1, encoding: Encoding::Raw };
+        let place =
+            ChunkLocation { pack: PackId { run: 1, seq: 1 }, offset: 0, stored: 1, encoding: Encoding::Raw };
         let piece = |(at, data): &(u64, Vec<u8>)| {
             (*at, ChunkRef { id: ctx.crypt.hash(data), len: u32::try_from(data.len()).unwrap(), place })
         };

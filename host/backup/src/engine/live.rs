@@ -10,7 +10,7 @@ use futures::{FutureExt, StreamExt, TryStreamExt};
 
 use super::catalog::{self, records};
 use super::ctx::lock;
-use super::moves::Moves;
+use super::relocations::Relocations;
 use super::segments::WRONG_CHECKSUM;
 use crate::error::{BackupError, BackupResult};
 use crate::format::PackId;
@@ -73,7 +73,7 @@ impl Live {
     pub(crate) async fn find(
         store: &dyn ObjectStore,
         volume: &VolumeDir,
-        moves: &Moves,
+        moves: &Relocations,
         memory: &Arc<Memory>,
     ) -> BackupResult<Self> {
         let mut charge = memory.charge();

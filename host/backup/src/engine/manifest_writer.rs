@@ -1,6 +1,6 @@
 //! Cuts a manifest into segments as it is made, and stores them.
 
-use super::sink::{Lane, Sink};
+use super::packer::{Lane, Packer};
 use crate::error::BackupResult;
 use crate::format::chunk::Encoder;
 use crate::format::segment::{Item, ItemKind, Segment};
@@ -27,7 +27,7 @@ pub(crate) struct Written {
 
 /// See the [module](self).
 pub(crate) struct ManifestWriter<'a> {
-    sink: &'a Sink<'a>,
+    sink: &'a Packer<'a>,
     encoder: Encoder,
     items: Vec<Item>,
     blocks: Vec<Piece>,
@@ -40,7 +40,7 @@ pub(crate) struct ManifestWriter<'a> {
 }
 
 impl<'a> ManifestWriter<'a> {
-    pub(crate) fn new(sink: &'a Sink<'a>, encoder: Encoder, block_size: u64) -> Self {
+    pub(crate) fn new(sink: &'a Packer<'a>, encoder: Encoder, block_size: u64) -> Self {
         let done = Written {
             segments: Vec::new(),
             packs: PackTable::default(),

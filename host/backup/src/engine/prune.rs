@@ -12,10 +12,9 @@ use super::catalog::volumes;
 use super::ctx::Ctx;
 use super::delete::remove;
 use super::live::Live;
-use super::moves::Moves;
+use super::relocations::Relocations;
 use super::runs::marked;
 use super::{Engine, trust};
-use crate::api::{PruneOptions, PruneSummary};
 use crate::crypt::Crypt;
 use crate::error::{BackupError, BackupResult};
 use crate::format::PackId;
@@ -24,6 +23,7 @@ use crate::lock::{Lock, LockMode};
 use crate::memory::{Charge, Memory};
 use crate::progress::Progress;
 use crate::record::BackupRecord;
+use crate::types::{PruneOptions, PruneSummary};
 
 /// 0.5 takes no locks. What it may be about to refer to is left alone for so long.
 const V0_GRACE: Duration = Duration::from_secs(24 * 3600);
@@ -164,12 +164,13 @@ async fn all_moves(
     volume: &VolumeDir,
     crypts: &[Crypt],
     memory: &Arc<Memory>,
-) -> BackupResult<Moves> {
-    let all = Moves::load(store, volume, crypts, memory).await?;
+) -> BackupResult<Relocations> {
+    let all = Relocations::load(store, volume, crypts, memory).await?;
     let mut objects = 0;
     let mut pages = Pages::new(store, &volume.moves(), Depth::One);
     while let Some(page) = pages.next().await? {
-        let moves = page.objects.iter().filter(|o| matches!(volume.object(&o.key), Some(Object::Moves(_))));
+        let moves =
+            page.objects.iter().filter(|o| matches!(volume.object(&o.key), Some(Object::Relocations(_))));
         objects += moves.count();
     }
     if objects > all.packs().count() {
@@ -193,7 +194,7 @@ impl Sweep {
         &mut self,
         volume: &VolumeDir,
         live: &Live,
-        moves: &Moves,
+        moves: &Relocations,
         object: ObjectInfo,
         summary: &mut PruneSummary,
     ) -> BackupResult<()> {
@@ -208,7 +209,7 @@ impl Sweep {
                 used.is_none()
             }
             Some(Object::Manifest(_)) => !live.manifests.contains(key),
-            Some(Object::Moves(pack)) => moves.of(pack).is_some() && !live.packs.contains_key(&pack),
+            Some(Object::Relocations(pack)) => moves.of(pack).is_some() && !live.packs.contains_key(&pack),
             Some(Object::V0Block(checksum)) => !live.blocks.contains(&checksum) && old(&object),
             Some(Object::V0File(_)) => !live.files.contains(key) && old(&object),
             // Marks go elsewhere, locks and what volume.cfg said have their own rules, and records are no garbage.

@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use super::ctx::{Ctx, lock};
 use super::fetch::{Want, fetch};
 use super::index::Index;
-use super::moves::Moves;
+use super::relocations::Relocations;
 use super::segments::Segments;
 use crate::error::{BackupError, BackupResult};
 use crate::format::manifest::Root;
@@ -28,7 +28,7 @@ pub(crate) fn learn_verified(
     ctx: &Ctx,
     requests: usize,
     root: &Root,
-    moves: &Moves,
+    moves: &Relocations,
     index: &Index,
 ) -> BackupResult<Damaged> {
     let damaged = Mutex::new((Vec::new(), ctx.memory.charge()));
@@ -78,7 +78,7 @@ pub(crate) fn learn_verified(
 }
 
 /// Tells readers of older backups where damaged chunks are now.
-pub(crate) fn redirect(ctx: &Ctx, damaged: &Damaged, moves: &Moves, index: &Index) -> BackupResult<()> {
+pub(crate) fn redirect(ctx: &Ctx, damaged: &Damaged, moves: &Relocations, index: &Index) -> BackupResult<()> {
     let mut by_pack: HashMap<PackId, Vec<ChunkRef>> = HashMap::new();
     for chunk in &damaged.chunks {
         if let Some(now) = index.get(&chunk.id).filter(|now| now.place != chunk.place) {
@@ -94,7 +94,7 @@ pub(crate) fn redirect(ctx: &Ctx, damaged: &Damaged, moves: &Moves, index: &Inde
             len: 1,
             place: *place,
         }));
-        ctx.call(Moves::store(&*ctx.store, &ctx.volume, &ctx.crypt, pack, &chunks))?;
+        ctx.call(Relocations::store(&*ctx.store, &ctx.volume, &ctx.crypt, pack, &chunks))?;
         tracing::info!(chunks = chunks.len(), "older backups were healed with data of this one");
     }
     Ok(())

@@ -9,10 +9,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::block_restore::{self, Device};
 use super::ctx::Ctx;
-use super::moves::Moves;
+use super::relocations::Relocations;
 use super::segments::load_root;
 use super::{Engine, EngineOptions, catalog, tree_restore, trust};
-use crate::api::{BackupInfo, RestoreOptions, RestoreSummary, Target, Unencrypted};
 use crate::error::{BackupError, BackupResult};
 use crate::format::manifest::BackupKind;
 use crate::layout::VolumeDir;
@@ -20,11 +19,12 @@ use crate::lock::Lock;
 use crate::memory::{Charge, Memory};
 use crate::progress::{Phase, Progress};
 use crate::record::BackupRecord;
+use crate::types::{BackupInfo, RestoreOptions, RestoreSummary, Target, Unencrypted};
 use crate::v0;
 
 /// What is known of a backup that is about to be restored, as far as it may be acted upon.
 #[derive(Debug)]
-pub struct Vouched {
+pub struct TrustedInfo {
     /// What may be acted upon: options, driver, size, kind.
     pub info: BackupInfo,
     /// What of the record was left out because nobody vouches for it, in words.
@@ -42,7 +42,7 @@ impl Engine {
         volume: &str,
         backup: &str,
         options: &RestoreOptions,
-    ) -> BackupResult<Vouched> {
+    ) -> BackupResult<TrustedInfo> {
         let volume = VolumeDir::new(volume)?;
         let memory = self.options.memory_to_look();
         let record = BackupRecord::load(&*store, &volume, backup, &mut memory.charge()).await?;
@@ -63,7 +63,7 @@ impl Engine {
             }
             trust::keep_what_is_sealed(&mut info, &root);
         }
-        Ok(Vouched { info, warnings })
+        Ok(TrustedInfo { info, warnings })
     }
 
     /// Restores a backup. Success means that every byte was verified and is durable.
@@ -115,7 +115,7 @@ impl Engine {
         let mut charge = memory.charge();
         let record = BackupRecord::load(&*store, volume, backup, &mut charge).await?;
         let crypt = trust::open(volume, &record, options.key.as_ref(), options.unencrypted)?;
-        let moves = Moves::load(&*store, volume, std::slice::from_ref(&crypt), &memory).await?;
+        let moves = Relocations::load(&*store, volume, std::slice::from_ref(&crypt), &memory).await?;
         let lives = catalog::Lives::load(&*store, volume, &memory).await.ok();
         let info = catalog::info(&record, lives.as_ref());
         match (info.kind, &target) {
@@ -170,7 +170,7 @@ struct Work {
     options: EngineOptions,
     record: BackupRecord,
     _charge: Charge,
-    moves: Moves,
+    moves: Relocations,
     volume_size: u64,
     allow_losses: bool,
 }

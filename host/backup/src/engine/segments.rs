@@ -9,7 +9,7 @@ use convoy_objectstore::StoreError;
 use tokio::task::JoinHandle;
 
 use super::ctx::Ctx;
-use super::moves::Moves;
+use super::relocations::Relocations;
 use super::trust;
 use crate::error::{BackupError, BackupResult};
 use crate::format::chunk::Decoder;
@@ -94,7 +94,7 @@ struct Stretch {
 /// See the [module](self).
 pub(crate) struct Segments<'a> {
     ctx: &'a Ctx,
-    moves: &'a Moves,
+    moves: &'a Relocations,
     /// Those that are in no stretch yet.
     rest: std::slice::Iter<'a, Piece>,
     backup: &'a str,
@@ -106,7 +106,7 @@ pub(crate) struct Segments<'a> {
 }
 
 impl<'a> Segments<'a> {
-    pub(crate) fn new(ctx: &'a Ctx, moves: &'a Moves, root: &'a Root) -> BackupResult<Self> {
+    pub(crate) fn new(ctx: &'a Ctx, moves: &'a Relocations, root: &'a Root) -> BackupResult<Self> {
         Ok(Self {
             ctx,
             moves,

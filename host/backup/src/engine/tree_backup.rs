@@ -15,19 +15,19 @@ use convoy_tree::{Entry, FileClock, Found, RelPath, Timestamp, WalkEntry, WalkOp
 use crossbeam_channel::{Receiver, Sender};
 use tokio::sync::oneshot;
 
-use super::ctx::{Ctx, Room, Taken};
+use super::ctx::{ByteBudget, BytePermit, Ctx};
 use super::large::{self, Buffers, Chunk};
 use super::links::Links;
 use super::manifest_writer::ManifestWriter;
+use super::packer::{Lane, Packer};
 use super::segments::ParentTree;
-use super::sink::{Lane, Sink};
 use super::warnings::Warnings;
-use crate::api::SameFile;
 use crate::error::{BackupError, BackupResult};
 use crate::format::chunk::{Encoder, all_zero};
 use crate::format::segment::{Identity, Item, LONGEST_PATH};
 use crate::format::wire::Piece;
 use crate::memory::Charge;
+use crate::types::SameFile;
 
 /// A file up to this size is one chunk, read by a worker.
 const SMALL: u64 = 256 << 10;
@@ -46,15 +46,15 @@ pub(crate) enum Unit {
 
 /// What the walk hands to the workers.
 pub(crate) enum Job {
-    Small(Box<WalkEntry>, Taken, oneshot::Sender<Vec<Piece>>),
+    Small(Box<WalkEntry>, BytePermit, oneshot::Sender<Vec<Piece>>),
     Chunk(Chunk, oneshot::Sender<Option<Piece>>),
 }
 
 /// What the parts of a tree backup share.
 pub(crate) struct TreeBackup<'a> {
     pub(crate) ctx: &'a Ctx,
-    pub(crate) sink: &'a Sink<'a>,
-    pub(crate) room: Arc<Room>,
+    pub(crate) sink: &'a Packer<'a>,
+    pub(crate) room: Arc<ByteBudget>,
     pub(crate) buffers: Arc<Buffers>,
     pub(crate) same: SameFile,
     /// What was changed too late for its time to tell whether it was changed again is read again next time.

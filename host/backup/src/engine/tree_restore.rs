@@ -12,10 +12,10 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use convoy_tree::{Finished, NewFile, StableStorage, TreeWriter};
 
-use super::behind::Written;
 use super::ctx::{Ctx, lock};
 use super::fetch::{Want, fetch};
-use super::moves::Moves;
+use super::page_cache::Written;
+use super::relocations::Relocations;
 use super::segments::{Items, Segments};
 use crate::error::{BackupError, BackupResult};
 use crate::format::ChunkRef;
@@ -200,7 +200,7 @@ pub(crate) fn restore(
     ctx: &Ctx,
     requests: usize,
     root: &Root,
-    moves: &Moves,
+    moves: &Relocations,
     target: &Path,
 ) -> BackupResult<Restored> {
     let key = format!("{} (manifest of backup {})", ctx.volume.manifests(), root.backup);

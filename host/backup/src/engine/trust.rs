@@ -8,12 +8,12 @@
 
 use super::ctx::Ctx;
 use super::segments::{LoadedRoot, load_root};
-use crate::api::{BackupInfo, Unencrypted};
 use crate::crypt::{Crypt, StoreKey};
 use crate::error::{BackupError, BackupResult};
 use crate::format::manifest::Root;
 use crate::layout::VolumeDir;
 use crate::record::BackupRecord;
+use crate::types::{BackupInfo, Unencrypted};
 
 /// The key to open the data of a record with, if the record is to be believed.
 ///
@@ -107,11 +107,11 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::*;
-    use crate::api::{BackupMeta, BackupOptions, PruneOptions, RestoreOptions, SameFile, Source, Target};
     use crate::crypt::KeySource;
     use crate::engine::Engine;
     use crate::format::manifest::forged;
     use crate::progress::Progress;
+    use crate::types::{BackupMeta, BackupOptions, PruneOptions, RestoreOptions, SameFile, Source, Target};
 
     struct Lab {
         dir: tempfile::TempDir,
@@ -171,7 +171,7 @@ mod tests {
             self.store.put(&key, record.to_bytes().unwrap()).await.unwrap();
         }
 
-        async fn vouch(&self, unencrypted: Unencrypted) -> BackupResult<crate::Vouched> {
+        async fn vouch(&self, unencrypted: Unencrypted) -> BackupResult<crate::TrustedInfo> {
             let options =
                 RestoreOptions { key: Some(self.key.clone()), unencrypted, ..RestoreOptions::default() };
             Engine::default().vouch(self.store.clone(), "vol1", "b-1", &options).await

@@ -13,10 +13,9 @@ use tokio_util::sync::CancellationToken;
 use super::catalog::volumes;
 use super::ctx::{Ctx, lock};
 use super::fetch::{Want, fetch};
-use super::moves::Moves;
+use super::relocations::Relocations;
 use super::segments::{Segments, load_root};
 use super::{Engine, trust};
-use crate::api::{Fault, FaultKind, VerifyOptions, VerifySummary};
 use crate::error::{BackupError, BackupResult};
 use crate::format::{ChunkRef, PackId};
 use crate::layout::VolumeDir;
@@ -24,6 +23,7 @@ use crate::lock::Lock;
 use crate::memory::{Charge, Memory};
 use crate::progress::{Phase, Progress};
 use crate::record::BackupRecord;
+use crate::types::{Fault, FaultKind, VerifyOptions, VerifySummary};
 use crate::v0;
 
 /// Faults told of one backup; more say nothing new.
@@ -166,7 +166,7 @@ impl Engine {
         }
         let mut there = Arc::new(There::load(&**store, volume, &memory).await?);
         // Chunks shared by backups are read once.
-        let seen = Arc::new(Seen::new(memory.charge()));
+        let seen = Arc::new(ReadChunks::new(memory.charge()));
         let mut used: HashSet<PackId> = HashSet::new();
         let mut all_read = true;
         for name in names {
@@ -212,7 +212,8 @@ impl Engine {
             };
             let vouched = record.code.is_some() && !crypt.is_clear();
             let sequence = record.sequence;
-            let moves = match Moves::load(&**store, volume, std::slice::from_ref(&crypt), &memory).await {
+            let moves = match Relocations::load(&**store, volume, std::slice::from_ref(&crypt), &memory).await
+            {
                 Ok(moves) => moves,
                 Err(error @ (BackupError::Damaged { .. } | BackupError::Memory { .. })) => {
                     summary.faults.push(unread(error));
@@ -273,12 +274,12 @@ fn kind(error: &BackupError) -> FaultKind {
 /// Stored chunks that were read, each in few bytes. By place: the same chunk may be stored twice, and one of them be damaged. Those that there
 /// is no memory for are read again with the next backup that has them.
 #[derive(Debug)]
-struct Seen {
+struct ReadChunks {
     places: Mutex<(HashSet<u64>, Charge)>,
     hasher: RandomState,
 }
 
-impl Seen {
+impl ReadChunks {
     fn new(charge: Charge) -> Self {
         Self { places: Mutex::new((HashSet::new(), charge)), hasher: RandomState::new() }
     }
@@ -304,7 +305,7 @@ impl Seen {
 }
 
 /// What was found in a backup.
-struct Found {
+struct BackupFindings {
     bytes: u64,
     faults: Vec<(FaultKind, String)>,
     packs: HashSet<PackId>,
@@ -318,8 +319,8 @@ struct Work {
     percent: u8,
     salt: u64,
     there: Arc<There>,
-    seen: Arc<Seen>,
-    moves: Moves,
+    seen: Arc<ReadChunks>,
+    moves: Relocations,
     faults: Mutex<Vec<(FaultKind, String)>>,
 }
 
@@ -335,7 +336,7 @@ impl Work {
         }
     }
 
-    fn run(self, record: &BackupRecord) -> BackupResult<Found> {
+    fn run(self, record: &BackupRecord) -> BackupResult<BackupFindings> {
         let mut packs = HashSet::new();
         let before = self.ctx.progress.snapshot().bytes_moved;
         let checked = if record.format_version == 0 { self.v0(record) } else { self.v1(record, &mut packs) };
@@ -354,7 +355,7 @@ impl Work {
             Err(error) => return Err(error),
         }
         let bytes = self.ctx.progress.snapshot().bytes_moved - before;
-        Ok(Found {
+        Ok(BackupFindings {
             bytes,
             faults: self.faults.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner),
             packs,

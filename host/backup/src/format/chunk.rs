@@ -46,7 +46,7 @@ impl Encoding {
 
 /// Where a chunk is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct ChunkLocation {
     pub(crate) pack: PackId,
     /// Where it begins in the pack.
     pub(crate) offset: u32,
@@ -61,7 +61,7 @@ pub(crate) struct ChunkRef {
     pub(crate) id: ChunkId,
     /// Plain bytes.
     pub(crate) len: u32,
-    pub(crate) place: Place,
+    pub(crate) place: ChunkLocation,
 }
 
 /// Why stored bytes are not the chunk they should be.
@@ -180,7 +180,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn chunk(crypt: &Crypt, plain: &[u8], stored: &[u8], encoding: Encoding) -> ChunkRef {
-        let place = Place {
+        let place = ChunkLocation {
             pack: PackId { run: 1, seq: 2 },
             offset: 0,
             stored: u32::try_from(stored.len()).unwrap(),

@@ -6,7 +6,7 @@
 
 use minicbor::{Decode, Encode};
 
-use super::chunk::{CHUNK_MAX, ChunkRef, Encoding, PackId, Place};
+use super::chunk::{CHUNK_MAX, ChunkLocation, ChunkRef, Encoding, PackId};
 use super::limits::INDEX_MAX;
 use super::wire::{each, stored_is_possible, to_cbor};
 use crate::crypt::Crypt;
@@ -75,13 +75,13 @@ impl PackBuilder {
         len: u32,
         stored: &[u8],
         encoding: Encoding,
-    ) -> BackupResult<Place> {
+    ) -> BackupResult<ChunkLocation> {
         let full = |_| BackupError::Invalid("a pack has grown beyond 4 GiB".into());
         let offset = u32::try_from(self.bytes.len()).map_err(full)?;
         let size = u32::try_from(stored.len()).map_err(full)?;
         self.bytes.extend_from_slice(stored);
         self.index.push(WireEntry { id, len, offset, stored: size, encoding: encoding.to_wire() });
-        Ok(Place { pack: self.id, offset, stored: size, encoding })
+        Ok(ChunkLocation { pack: self.id, offset, stored: size, encoding })
     }
 
     /// The whole object.
@@ -148,7 +148,7 @@ pub(crate) fn read_index(
         if !(1..=CHUNK_MAX).contains(&len) || !stored_is_possible(e.offset, e.stored) {
             return Err(damaged(&"a chunk has an impossible size"));
         }
-        let place = Place { pack: id, offset: e.offset, stored: e.stored, encoding };
+        let place = ChunkLocation { pack: id, offset: e.offset, stored: e.stored, encoding };
         take(ChunkRef { id: e.id, len: e.len, place });
         Ok(())
     })
@@ -158,7 +158,7 @@ pub(crate) fn read_index(
 mod tests {
     use super::*;
 
-    fn pack() -> (PackId, Vec<u8>, Vec<Place>) {
+    fn pack() -> (PackId, Vec<u8>, Vec<ChunkLocation>) {
         let id = PackId { run: 3, seq: 1 };
         let mut pack = PackBuilder::new(id, b"used before".to_vec());
         let places = vec![

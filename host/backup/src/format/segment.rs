@@ -373,7 +373,7 @@ impl Segment {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::format::{ChunkRef, Encoding, PackId, Place};
+    use crate::format::{ChunkLocation, ChunkRef, Encoding, PackId};
     use crate::memory::Memory;
     use proptest::prelude::*;
 
@@ -399,7 +399,7 @@ pub(crate) mod tests {
                     ChunkRef {
                         id,
                         len,
-                        place: Place { pack: PackId { run, seq }, offset, stored, encoding },
+                        place: ChunkLocation { pack: PackId { run, seq }, offset, stored, encoding },
                     },
                 )
             })

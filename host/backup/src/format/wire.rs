@@ -6,7 +6,7 @@ use std::io::Read;
 use minicbor::{Decode, Encode};
 
 use super::limits::{STORED_MAX, WINDOW_LOG_MAX};
-use super::{ChunkRef, Encoding, PackId, Place};
+use super::{ChunkLocation, ChunkRef, Encoding, PackId};
 use crate::error::{BackupError, BackupResult};
 use crate::format::chunk::CHUNK_MAX;
 use crate::memory::Charge;
@@ -131,7 +131,7 @@ impl PackTable {
 
     /// A piece as it is written. `counted` says whether the table counts used bytes.
     pub(crate) fn wire(&mut self, (at, chunk): &Piece, counted: bool) -> WireChunk {
-        let Place { pack, offset, stored, encoding } = chunk.place;
+        let ChunkLocation { pack, offset, stored, encoding } = chunk.place;
         let pack = self.number(pack, if counted { stored } else { 0 });
         WireChunk {
             at: *at,
@@ -172,7 +172,7 @@ pub(crate) fn read_piece_in(key: &str, pack: Option<&WirePack>, wire: &WireChunk
     if wire.at.checked_add(wire.len.into()).is_none() || !stored_is_possible(wire.offset, wire.stored) {
         return Err(bad("a chunk lies beyond the end of everything"));
     }
-    let place = Place {
+    let place = ChunkLocation {
         pack: PackId { run: pack.run, seq: pack.seq },
         offset: wire.offset,
         stored: wire.stored,

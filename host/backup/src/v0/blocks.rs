@@ -14,7 +14,6 @@ use flate2::write::GzEncoder;
 use sha2::{Digest, Sha512};
 
 use super::BLOCK;
-use crate::api::Extents;
 use crate::engine::EngineOptions;
 use crate::engine::block_backup::{Stretches, data_of_file, open};
 use crate::engine::block_restore::Device;
@@ -23,6 +22,7 @@ use crate::error::{BackupError, BackupResult};
 use crate::format::chunk::all_zero;
 use crate::progress::Phase;
 use crate::record::{BackupRecord, BackupStats, V0Block};
+use crate::types::Extents;
 
 /// A gzipped block is hardly larger than a plain one.
 const STORED_MAX: u64 = BLOCK + (1 << 16);

@@ -3,7 +3,7 @@
 use super::Session;
 use crate::args::TopArgs;
 use crate::error::Result;
-use crate::output::top::{Seen, fitted, screen};
+use crate::output::top::{DaemonState, fitted, screen};
 use std::time::Duration;
 
 /// Moves to the upper left and clears what is below.
@@ -18,7 +18,7 @@ impl Session<'_> {
                 self.client.list_jobs(),
                 self.client.list_schedules(),
             )?;
-            let seen = Seen { volumes, drivers, jobs, schedules };
+            let seen = DaemonState { volumes, drivers, jobs, schedules };
             if !self.output.is_for_people() {
                 self.output.line(serde_json::to_string(&seen)?)?;
             } else {

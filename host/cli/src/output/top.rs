@@ -10,7 +10,7 @@ use std::fmt::Write;
 /// The daemon at a moment.
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "PascalCase")]
-pub struct Seen {
+pub struct DaemonState {
     /// All volumes.
     #[serde(skip)]
     pub volumes: BTreeMap<String, Volume>,
@@ -24,7 +24,7 @@ pub struct Seen {
 }
 
 /// A screen of it: drivers, jobs, schedules.
-pub fn screen(seen: &Seen) -> String {
+pub fn screen(seen: &DaemonState) -> String {
     let mounted = seen.volumes.values().filter(|volume| !volume.mount_point.is_empty()).count();
     let snapshots: usize =
         seen.volumes.values().map(|volume| volume.snapshots.as_ref().map_or(0, BTreeMap::len)).sum();
@@ -153,16 +153,16 @@ mod tests {
             ..Job::default()
         };
         let driver = DriverStatus { name: "vfs".to_owned(), healthy: true, ..DriverStatus::default() };
-        let seen = Seen {
+        let seen = DaemonState {
             jobs: BTreeMap::from([("job-1".to_owned(), job)]),
             drivers: BTreeMap::from([("vfs".to_owned(), driver)]),
-            ..Seen::default()
+            ..DaemonState::default()
         };
         let text = anstream::adapter::strip_str(&screen(&seen)).to_string();
         for part in ["0 volumes, 0 mounted, 0 snapshots, 1 job\n", "vfs      ready", "1.00 MiB/s", "1023 s"] {
             assert!(text.contains(part), "{part} in\n{text}");
         }
-        let idle = screen(&Seen { jobs: BTreeMap::new(), ..seen });
+        let idle = screen(&DaemonState { jobs: BTreeMap::new(), ..seen });
         assert!(idle.contains("0 jobs") && !idle.contains("PHASE"), "{idle}");
     }
 
@@ -179,7 +179,10 @@ mod tests {
             ("web".to_owned(), ended("success", "")),
         ]);
         let nightly = ScheduleStatus { name: "nightly".to_owned(), volumes, ..ScheduleStatus::default() };
-        let seen = Seen { schedules: BTreeMap::from([("nightly".to_owned(), nightly)]), ..Seen::default() };
+        let seen = DaemonState {
+            schedules: BTreeMap::from([("nightly".to_owned(), nightly)]),
+            ..DaemonState::default()
+        };
         let text = anstream::adapter::strip_str(&screen(&seen)).to_string();
         let (_, failed) = text.split_once("Failed\n").unwrap();
         assert!(failed.contains("nightly") && failed.contains("before the snapshot: sh failed"), "{text}");
@@ -193,7 +196,7 @@ mod tests {
             DriverStatus { name: name.to_owned(), message, ..DriverStatus::default() }
         };
         let drivers = (10..40).map(|number| (number.to_string(), driver(&format!("driver{number}"))));
-        let text = screen(&Seen { drivers: drivers.collect(), ..Seen::default() });
+        let text = screen(&DaemonState { drivers: drivers.collect(), ..DaemonState::default() });
         let plain = |text: &str| anstream::adapter::strip_str(text).to_string();
         for (rows, columns) in [(24, 80), (10, 20), (2, 1), (1, 1), (0, 0)] {
             let cut = plain(&fitted(&text, rows, columns));

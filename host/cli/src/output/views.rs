@@ -54,7 +54,8 @@ pub fn kept(listed: &ListedKept, width: Width) -> String {
         text += "\n";
     }
     if !listed.kept.is_empty() {
-        text += "\n`convoy create NAME --driver DRIVER` brings it back, `convoy delete --kept NAME` deletes it.\n";
+        text += "\n`convoy create NAME --driver DRIVER` brings it back, ";
+        text += "`convoy delete --kept NAME` deletes it.\n";
     }
     text
 }

@@ -91,7 +91,7 @@ impl Connection {
         method: &'static str,
         request: R,
         extras: Extras,
-    ) -> Result<Call> {
+    ) -> Result<ProcessCall> {
         let number = self.ids.fetch_add(1, Ordering::Relaxed);
         let request_id = request_id(&extras.request_id, number);
         let deadline_ms = extras.deadline.map(|deadline| {
@@ -109,7 +109,7 @@ impl Connection {
             drop(guard);
             answer
         });
-        Ok(Call { connection: Arc::clone(self), request_id, answer: Some(answer) })
+        Ok(ProcessCall { connection: Arc::clone(self), request_id, answer: Some(answer) })
     }
 
     /// Makes a request as it is.
@@ -194,13 +194,13 @@ impl Drop for Underway {
 
 /// A call under way. When this is dropped before the answer, the answer is waited for in the background: until
 /// then the process is busy with the call.
-pub(super) struct Call {
+pub(super) struct ProcessCall {
     connection: Arc<Connection>,
     request_id: String,
     answer: Option<Pin<Box<dyn Future<Output = Answer> + Send>>>,
 }
 
-impl Call {
+impl ProcessCall {
     /// Something that asks the process to end this call.
     pub(super) fn canceller(&self) -> impl Fn() + use<> {
         let (connection, request_id) = (Arc::clone(&self.connection), self.request_id.clone());
@@ -213,7 +213,7 @@ impl Call {
     }
 }
 
-impl Future for Call {
+impl Future for ProcessCall {
     type Output = Answer;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut std::task::Context<'_>) -> Poll<Answer> {
@@ -224,7 +224,7 @@ impl Future for Call {
     }
 }
 
-impl Drop for Call {
+impl Drop for ProcessCall {
     fn drop(&mut self) {
         if let (Some(answer), Ok(runtime)) = (self.answer.take(), tokio::runtime::Handle::try_current()) {
             runtime.spawn(answer);

@@ -43,13 +43,13 @@ const INHERITED: &[&str] = &[
 const INHERITED_BY: &[(&str, &str)] = &[("ebs", "AWS_"), ("digitalocean", "DO_")];
 
 /// A program that runs, and the host's end of its socket.
-pub(super) struct Started {
+pub(super) struct ChildProcess {
     pub(super) child: Child,
     pub(super) socket: UnixStream,
 }
 
 /// Starts a program with one end of a socket. It dies with this process.
-pub(super) async fn start(path: &Path, driver: &str) -> io::Result<Started> {
+pub(super) async fn start(path: &Path, driver: &str) -> io::Result<ChildProcess> {
     let (path, driver) = (path.to_owned(), driver.to_owned());
     let runtime = tokio::runtime::Handle::current();
     let (answer, answered) = oneshot::channel();
@@ -77,7 +77,7 @@ fn spawner() -> io::Result<&'static Sender<Job>> {
     Ok(SPAWNER.get_or_init(|| sender))
 }
 
-fn spawn(path: &Path, driver: &str) -> io::Result<Started> {
+fn spawn(path: &Path, driver: &str) -> io::Result<ChildProcess> {
     let (socket, theirs) = UnixStream::pair()?;
     let theirs = OwnedFd::from(theirs);
     // Number 3 is in use here while the child is made, by this if by nothing else: so the pipe over which the
@@ -102,7 +102,7 @@ fn spawn(path: &Path, driver: &str) -> io::Result<Started> {
     }
     let child = command.spawn()?;
     drop((placeholder, theirs));
-    Ok(Started { child, socket })
+    Ok(ChildProcess { child, socket })
 }
 
 /// In the child, before the program.

@@ -2,7 +2,7 @@
 
 use super::connection::Extras;
 use super::launch::{Running, launch};
-use super::{Phase, Shared, Wish};
+use super::{Phase, Shared, SupervisorRequest};
 use crate::answer;
 use convoy_driver_sdk::protocol::{Open, Opened, Request};
 use convoy_driver_sdk::wire::method;
@@ -24,8 +24,8 @@ pub(super) async fn supervise(shared: Arc<Shared>, first: Running) {
         if let Some(process) = running.take() {
             let since = Instant::now();
             match watch(&shared, process).await {
-                Watched::Stopped => return stopped(&shared),
-                Watched::Ended(reason) => {
+                ProcessEnd::Stopped => return stopped(&shared),
+                ProcessEnd::Ended(reason) => {
                     failures = if since.elapsed() >= shared.policy.well_after { 1 } else { failures + 1 };
                     failed(&shared, reason);
                 }
@@ -50,13 +50,13 @@ pub(super) async fn supervise(shared: Arc<Shared>, first: Running) {
     }
 }
 
-enum Watched {
+enum ProcessEnd {
     Stopped,
     Ended(String),
 }
 
 /// Until the process ends, or is to be stopped.
-async fn watch(shared: &Shared, mut process: Running) -> Watched {
+async fn watch(shared: &Shared, mut process: Running) -> ProcessEnd {
     shared.record().pid = process.child.id();
     shared.phase.send_replace(Phase::Ready(Arc::clone(&process.connection)));
     let reason = loop {
@@ -67,9 +67,9 @@ async fn watch(shared: &Shared, mut process: Running) -> Watched {
                 break process.how_it_ended().await.unwrap_or(reason);
             }
             () = shared.wished.notified() => {
-                if let Some(Wish::Stop { drain }) = shared.take_wish() {
+                if let Some(SupervisorRequest::Stop { drain }) = shared.take_wish() {
                     drain_and_stop(shared, &mut process, drain).await;
-                    return Watched::Stopped;
+                    return ProcessEnd::Stopped;
                 }
             }
         }
@@ -78,7 +78,7 @@ async fn watch(shared: &Shared, mut process: Running) -> Watched {
     shared.phase.send_replace(Phase::Starting);
     process.connection.give_up(&reason);
     let _ = process.child.kill().await;
-    Watched::Ended(reason)
+    ProcessEnd::Ended(reason)
 }
 
 fn ended(status: std::io::Result<ExitStatus>) -> String {
@@ -122,8 +122,8 @@ async fn pause(shared: &Shared, failures: &mut u32) -> bool {
         tokio::select! {
             () = sleep => return true,
             () = shared.wished.notified() => match shared.take_wish() {
-                Some(Wish::Stop { .. }) => return false,
-                Some(Wish::Restart) => {
+                Some(SupervisorRequest::Stop { .. }) => return false,
+                Some(SupervisorRequest::Restart) => {
                     *failures = 0;
                     return true;
                 }
@@ -137,7 +137,7 @@ async fn pause(shared: &Shared, failures: &mut u32) -> bool {
 async fn stop_wished(shared: &Shared) {
     loop {
         shared.wished.notified().await;
-        if let Some(Wish::Stop { .. }) = shared.take_wish() {
+        if let Some(SupervisorRequest::Stop { .. }) = shared.take_wish() {
             return;
         }
     }

@@ -14,7 +14,7 @@ const TEXT_MAX: usize = 500;
 
 /// An error of the SDK, reduced to what matters.
 #[derive(Debug)]
-pub(super) struct Said {
+pub(super) struct S3Failure {
     status: Option<u16>,
     code: String,
     text: String,
@@ -23,7 +23,7 @@ pub(super) struct Said {
     unsigned: bool,
 }
 
-impl Said {
+impl S3Failure {
     pub(super) fn new<E>(error: SdkError<E>) -> Self
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,

@@ -6,7 +6,7 @@ use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 
-use super::errors::Said;
+use super::errors::S3Failure;
 use super::{S3Store, time};
 use crate::error::StoreError;
 use crate::store::{ByteStream, ObjectStore};
@@ -47,7 +47,7 @@ pub(super) async fn put_stream(store: &S3Store, key: &str, data: ByteStream) -> 
         return Ok(size);
     }
     let begin = store.client.create_multipart_upload().bucket(&store.bucket).key(store.key(key)).send().await;
-    let begin = begin.map_err(|e| store.fail("write", key, Said::new(e)))?;
+    let begin = begin.map_err(|e| store.fail("write", key, S3Failure::new(e)))?;
     let id = begin.upload_id().unwrap_or_default().to_owned();
     match send(store, key, &id, first, &mut parts).await {
         Ok(size) => Ok(size),
@@ -55,7 +55,7 @@ pub(super) async fn put_stream(store: &S3Store, key: &str, data: ByteStream) -> 
             let abort =
                 store.client.abort_multipart_upload().bucket(&store.bucket).key(store.key(key)).upload_id(id);
             if let Err(e) = abort.send().await {
-                let abort = store.fail("write", key, Said::new(e));
+                let abort = store.fail("write", key, S3Failure::new(e));
                 tracing::warn!(key, error = %abort, "an unfinished upload stays until it is swept");
             }
             Err(error)
@@ -88,7 +88,7 @@ async fn send(
             .body(next.into())
             .send()
             .await
-            .map_err(|e| store.fail("write", key, Said::new(e)))?;
+            .map_err(|e| store.fail("write", key, S3Failure::new(e)))?;
         let tag = done.e_tag().map(str::to_owned);
         sent = sent.parts(CompletedPart::builder().part_number(number).set_e_tag(tag).build());
         let larger = usize::try_from(number / 1000).unwrap_or(0).min(5);
@@ -103,7 +103,7 @@ async fn send(
         .multipart_upload(sent.build())
         .send()
         .await
-        .map_err(|e| store.fail("write", key, Said::new(e)))?;
+        .map_err(|e| store.fail("write", key, S3Failure::new(e)))?;
     Ok(total)
 }
 
@@ -114,7 +114,7 @@ pub(super) async fn sweep(store: &S3Store, dir: &str, older_than: Duration) -> R
     let list = match list {
         Ok(list) => list,
         Err(e) => {
-            let said = Said::new(e);
+            let said = S3Failure::new(e);
             // What has no such listing has its own way to clean up.
             return if said.may_be_unsupported() { Ok(0) } else { Err(store.fail("sweep", dir, said)) };
         }
@@ -132,7 +132,7 @@ pub(super) async fn sweep(store: &S3Store, dir: &str, older_than: Duration) -> R
                 .upload_id(id)
                 .send()
                 .await;
-            abort.map_err(|e| store.fail("sweep", dir, Said::new(e)))?;
+            abort.map_err(|e| store.fail("sweep", dir, S3Failure::new(e)))?;
             aborted += 1;
         }
     }

@@ -3,7 +3,7 @@
 use super::super::answer::{Failure, body, json, text};
 use super::super::{App, front, stream};
 use super::call;
-use crate::daemon::config::live::Reloaded;
+use crate::daemon::config::live::ReloadReport;
 use crate::daemon::config::setting::is_secret;
 use crate::events::{self, is_wanted};
 use crate::jobs::About;
@@ -76,7 +76,7 @@ pub(super) async fn config(State(app): State<App>) -> Answer {
 pub(super) async fn reload(State(app): State<App>) -> Answer {
     let reloading = tokio::task::spawn_blocking(move || app.reload.once());
     let reloaded = reloading.await.map_err(|error| Failure::internal(&error))?;
-    let Reloaded { applied, needs_restart } = reloaded.map_err(|error| {
+    let ReloadReport { applied, needs_restart } = reloaded.map_err(|error| {
         let text = format!("the settings stay as they are: {error}");
         Failure::new(ErrorKind::InvalidArgument, text)
     })?;

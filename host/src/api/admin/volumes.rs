@@ -3,7 +3,7 @@
 use super::super::answer::{Failure, body, json, text};
 use super::super::{App, front, stream, view};
 use super::{call, given};
-use crate::call::Call;
+use crate::call::RequestContext;
 use crate::daemon::config::DockerRemove;
 use crate::jobs::About;
 use crate::volumes::Error;
@@ -43,7 +43,7 @@ fn missing(error: Error) -> Failure {
 }
 
 /// The same for a delete, with what to do where the data of such a volume is kept.
-async fn missing_or_kept(error: Error, app: &App, call: &Call) -> Failure {
+async fn missing_or_kept(error: Error, app: &App, call: &RequestContext) -> Failure {
     let name = match &error {
         Error::VolumeNotFound(name) => name.clone(),
         _ => return missing(error),
@@ -52,8 +52,8 @@ async fn missing_or_kept(error: Error, app: &App, call: &Call) -> Failure {
     let keeper = kept.iter().find(|(_, kept)| *kept.name == *name).map(|(driver, _)| driver.name());
     let hint = keeper.map(|driver| {
         format!(
-            "driver {driver} keeps its data: `convoy create {name} --driver {driver}` brings it back, `convoy \
-             delete --kept {name}` deletes it"
+            "driver {driver} keeps its data: `convoy create {name} --driver {driver}` brings it back, \
+             `convoy delete --kept {name}` deletes it"
         )
     });
     let failure = missing(error);
@@ -148,7 +148,7 @@ pub(super) async fn create(State(app): State<App>, request: Request) -> Response
     stream::respond(&app, lines, about, move |job| async move {
         let entry = work.backups.create(&name, &spec, &job, &id).await?;
         if spec.docker_remove.is_some() {
-            work.volumes.retain(&name, spec.docker_remove, &Call::new(id.as_str())).await?;
+            work.volumes.retain(&name, spec.docker_remove, &RequestContext::new(id.as_str())).await?;
         }
         job.warn(unenforced_size(&entry, &spec));
         if verbose { json(&view::volume(&work.volumes, &entry)) } else { Ok(name.to_string()) }
@@ -226,7 +226,12 @@ pub(super) async fn mount(State(app): State<App>, request: Request) -> Answer {
     Ok(text(json(&Volume { name, mount_point: mountpoint, ..Volume::default() })?))
 }
 
-async fn mount_by_hand(app: &App, name: String, at: Option<PathBuf>, call: Call) -> Result<PathBuf, Failure> {
+async fn mount_by_hand(
+    app: &App,
+    name: String,
+    at: Option<PathBuf>,
+    call: RequestContext,
+) -> Result<PathBuf, Failure> {
     let volumes = app.volumes.clone();
     let mounted = app.detached(About::volume("volume mount", &name), async move {
         volumes.mount(&name, BY_HAND, at.as_deref(), &call).await

@@ -9,7 +9,7 @@ use convoy_cli::args::DaemonArgs;
 use convoy_cli::driver::describe_apart;
 use convoy_driver_sdk::protocol::Description;
 use convoy_driver_sdk::secret::{self, SecretFileError};
-use convoy_objectstore::{Destination, Place};
+use convoy_objectstore::{Destination, Location};
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -86,9 +86,9 @@ fn destinations(config: &Config) -> Result<String, ConfigError> {
             continue;
         };
         let found = match destination.place() {
-            Place::Directory { path } if path.is_dir() => "the directory is there".to_owned(),
-            Place::Directory { .. } => "the directory is not there".to_owned(),
-            Place::S3 { .. } => settings
+            Location::Directory { path } if path.is_dir() => "the directory is there".to_owned(),
+            Location::Directory { .. } => "the directory is not there".to_owned(),
+            Location::S3 { .. } => settings
                 .credentials(&destination.to_string())
                 .map_err(|error| ConfigError::Destination { url: url.to_owned(), why: error.to_string() })?
                 .unwrap_or_default(),

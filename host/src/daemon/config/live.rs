@@ -29,7 +29,7 @@ pub struct Live(Arc<watch::Sender<Arc<Config>>>);
 
 /// What a reload did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Reloaded {
+pub struct ReloadReport {
     /// Settings that hold from now on.
     pub applied: Vec<String>,
     /// Settings that changed and need a restart.
@@ -65,7 +65,7 @@ impl Live {
     ///
     /// # Errors
     /// [`ConfigError`]: a reload, or a start, would fail.
-    pub fn differences(&self, root: &Path, args: &DaemonArgs) -> Result<Reloaded, ConfigError> {
+    pub fn differences(&self, root: &Path, args: &DaemonArgs) -> Result<ReloadReport, ConfigError> {
         let old = self.now();
         Ok(compare(&old.shown, &read(&old, root, args)?.shown).0)
     }
@@ -74,7 +74,7 @@ impl Live {
     ///
     /// # Errors
     /// [`ConfigError`]: everything stays as it was.
-    pub fn reload(&self, root: &Path, args: &DaemonArgs) -> Result<Reloaded, ConfigError> {
+    pub fn reload(&self, root: &Path, args: &DaemonArgs) -> Result<ReloadReport, ConfigError> {
         let old = self.now();
         let new = read(&old, root, args)?;
         let (reloaded, shown) = compare(&old.shown, &new.shown);
@@ -107,8 +107,8 @@ fn read(old: &Config, root: &Path, args: &DaemonArgs) -> Result<Config, ConfigEr
 }
 
 /// What changed, and how the settings are shown from now on: what needs a restart as it was.
-fn compare(old: &Shown, new: &Shown) -> (Reloaded, Shown) {
-    let mut reloaded = Reloaded::default();
+fn compare(old: &Shown, new: &Shown) -> (ReloadReport, Shown) {
+    let mut reloaded = ReloadReport::default();
     let mut shown = Shown::new();
     let keys: std::collections::BTreeSet<&String> = old.keys().chain(new.keys()).collect();
     for key in keys {
@@ -141,7 +141,7 @@ mod tests {
         std::fs::write(&path, "log-level = \"info\"\ndrivers = [\"vfs\"]\n").unwrap();
         let file = File::read(&path).unwrap();
         let live = Live::new(load(dir.path(), Layers { args: &args, file: &file }).unwrap());
-        assert_eq!(live.reload(dir.path(), &args).unwrap(), Reloaded::default());
+        assert_eq!(live.reload(dir.path(), &args).unwrap(), ReloadReport::default());
 
         std::fs::write(
             &path,

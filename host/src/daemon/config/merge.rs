@@ -2,7 +2,7 @@
 
 use super::file::{File, Memory};
 use super::schedules::schedules;
-use super::setting::{Given, Layers, Setting, Shown, Source};
+use super::setting::{Layers, Setting, SettingValue, Shown, Source};
 use super::{
     Config, ConfigError, DockerRemove, LOG_LEVEL, Options, SHORTEST_TIMEOUT, STOP_TIMEOUT, Sockets, log_level,
 };
@@ -87,7 +87,13 @@ impl Merge<'_> {
     }
 
     /// A setting that is saved, as text: flags that differ from what is saved are noted, unless the file decides.
-    fn with_saved(&mut self, key: &str, saved: String, unsaid: &str, given: Option<Given<String>>) -> String {
+    fn with_saved(
+        &mut self,
+        key: &str,
+        saved: String,
+        unsaid: &str,
+        given: Option<SettingValue<String>>,
+    ) -> String {
         let in_file = self.layers.file.line(key).is_some();
         match given {
             Some(given) => {
@@ -135,12 +141,12 @@ impl Merge<'_> {
         let asked = self.layers.pick("root", args.root.clone(), settings.root.as_ref());
         self.show("root", shown_root, asked.map_or(Source::Default, |given| given.source));
 
-        let text = |given: Option<Given<bool>>| {
-            given.map(|given| Given { value: given.value.to_string(), source: given.source })
+        let text = |given: Option<SettingValue<bool>>| {
+            given.map(|given| SettingValue { value: given.value.to_string(), source: given.source })
         };
         let joined = drivers
             .as_ref()
-            .map(|given| Given { value: given.value.join(","), source: given.source.clone() });
+            .map(|given| SettingValue { value: given.value.join(","), source: given.source.clone() });
         if self.first_start && joined.is_none() || general.driver_list.is_empty() {
             general.driver_list = vec![drivers::EMBEDDED.to_owned()];
         }
@@ -220,7 +226,7 @@ impl Merge<'_> {
         let show = |path: &PathBuf| path.display().to_string();
         self.take("log", args.log.clone(), file.settings.log.as_ref(), show, "");
         let given = log_level(self.layers)?
-            .unwrap_or_else(|| Given { value: LOG_LEVEL.to_owned(), source: Source::Default });
+            .unwrap_or_else(|| SettingValue { value: LOG_LEVEL.to_owned(), source: Source::Default });
         self.show("log-level", given.value.clone(), given.source);
         Ok(given.value)
     }
@@ -237,8 +243,8 @@ impl Merge<'_> {
         let given = self
             .layers
             .pick(key, flag, file)
-            .unwrap_or_else(|| Given { value: default.to_owned(), source: Source::Default });
-        let Given { value, source } = given;
+            .unwrap_or_else(|| SettingValue { value: default.to_owned(), source: Source::Default });
+        let SettingValue { value, source } = given;
         self.show(key, value.clone(), source.clone());
         parse(&value).map_err(|why| ConfigError::Value { key, value, at: source, why })
     }
@@ -260,7 +266,8 @@ impl Merge<'_> {
         let flag: Vec<String> = named.cloned().collect();
         let flag = (!flag.is_empty()).then_some(flag);
         let given = self.layers.pick(key, flag, file.settings.docker_options.as_ref());
-        let Given { value, source } = given.unwrap_or(Given { value: Vec::new(), source: Source::Default });
+        let SettingValue { value, source } =
+            given.unwrap_or(SettingValue { value: Vec::new(), source: Source::Default });
         self.show(key, value.join(","), source.clone());
         let scheduled =
             schedules.iter().filter_map(|schedule| schedule.destination.parse::<Destination>().ok());

@@ -51,7 +51,7 @@ pub type Shown = BTreeMap<String, Setting>;
 
 /// A value that somebody gave.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Given<T> {
+pub struct SettingValue<T> {
     /// The value.
     pub value: T,
     /// Who gave it.
@@ -69,10 +69,10 @@ pub struct Layers<'a> {
 
 impl Layers<'_> {
     /// The value of a key that is named alike as a flag and in the file.
-    pub fn pick<T: Clone>(&self, key: &str, flag: Option<T>, file: Option<&T>) -> Option<Given<T>> {
+    pub fn pick<T: Clone>(&self, key: &str, flag: Option<T>, file: Option<&T>) -> Option<SettingValue<T>> {
         match flag {
-            Some(value) => Some(Given { value, source: self.flag(key) }),
-            None => file.map(|value| Given { value: value.clone(), source: self.in_file(key) }),
+            Some(value) => Some(SettingValue { value, source: self.flag(key) }),
+            None => file.map(|value| SettingValue { value: value.clone(), source: self.in_file(key) }),
         }
     }
 

@@ -76,7 +76,7 @@ impl Crowd {
     }
 
     /// Takes a place for a connection, which another may lose by it; `None` if there is none to be had.
-    pub fn enter(self: &Arc<Self>, peer: Peer) -> Option<Place> {
+    pub fn enter(self: &Arc<Self>, peer: Peer) -> Option<ConnectionSlot> {
         let mut inside = self.inside();
         let user = matches!(peer, Peer::User(_));
         // The narrowest limit first: who exceeds a share of their own takes from nobody else.
@@ -108,7 +108,7 @@ impl Crowd {
             out: CancellationToken::new(),
         });
         inside.members.insert(id, Arc::clone(&member));
-        Some(Place { crowd: Arc::clone(self), id, member })
+        Some(ConnectionSlot { crowd: Arc::clone(self), id, member })
     }
 
     /// How many are connected.
@@ -161,13 +161,13 @@ impl Inside {
 
 /// A connection's place, given back when dropped.
 #[derive(Debug)]
-pub struct Place {
+pub struct ConnectionSlot {
     crowd: Arc<Crowd>,
     id: u64,
     member: Arc<Member>,
 }
 
-impl Place {
+impl ConnectionSlot {
     /// Notes that a request is being answered, until the guard is dropped.
     pub fn begin(self: &Arc<Self>) -> Busy {
         self.member.waits_since.store(BUSY, Ordering::Relaxed);
@@ -180,7 +180,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         self.crowd.inside().members.remove(&self.id);
     }
@@ -188,7 +188,7 @@ impl Drop for Place {
 
 /// A request that is being answered.
 #[derive(Debug)]
-pub struct Busy(Arc<Place>);
+pub struct Busy(Arc<ConnectionSlot>);
 
 impl Drop for Busy {
     fn drop(&mut self) {
@@ -198,19 +198,19 @@ impl Drop for Busy {
 
 /// The body of an answer, which keeps its connection from giving way until all of it was handed over.
 #[derive(Debug)]
-pub struct Held {
+pub struct AnswerBody {
     body: Body,
     _busy: Busy,
 }
 
-impl Held {
+impl AnswerBody {
     /// This body.
     pub fn new(body: Body, busy: Busy) -> Self {
         Self { body, _busy: busy }
     }
 }
 
-impl HttpBody for Held {
+impl HttpBody for AnswerBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -234,11 +234,11 @@ impl HttpBody for Held {
 mod tests {
     use super::*;
 
-    fn enter(crowd: &Arc<Crowd>, peer: Peer, many: usize) -> Vec<Arc<Place>> {
+    fn enter(crowd: &Arc<Crowd>, peer: Peer, many: usize) -> Vec<Arc<ConnectionSlot>> {
         (0..many).filter_map(|_| crowd.enter(peer).map(Arc::new)).collect()
     }
 
-    fn left(places: &[Arc<Place>]) -> usize {
+    fn left(places: &[Arc<ConnectionSlot>]) -> usize {
         places.iter().filter(|place| !place.member.out.is_cancelled()).count()
     }
 
@@ -263,7 +263,7 @@ mod tests {
     fn all_busy_is_full() {
         let crowd = Arc::new(Crowd::new("test", 4));
         let places = enter(&crowd, Peer::Unknown, 4);
-        let busy: Vec<Busy> = places.iter().map(Place::begin).collect();
+        let busy: Vec<Busy> = places.iter().map(ConnectionSlot::begin).collect();
         assert!(crowd.enter(Peer::Operator).is_none());
         drop(busy);
         assert!(crowd.enter(Peer::Operator).is_some());
@@ -279,7 +279,7 @@ mod tests {
         assert_eq!((left(&first) + left(&others), left(&root)), (12, 2));
         // Busy with whatever they can get, they still leave root a quarter.
         let busy: Vec<Busy> =
-            others.iter().filter(|it| !it.member.out.is_cancelled()).map(Place::begin).collect();
+            others.iter().filter(|it| !it.member.out.is_cancelled()).map(ConnectionSlot::begin).collect();
         assert!(crowd.enter(Peer::User(99)).is_none() && busy.len() == 12);
         assert_eq!(enter(&crowd, Peer::Operator, 2).len(), 2);
     }

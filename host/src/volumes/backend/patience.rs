@@ -17,19 +17,19 @@ const HANGS: &str = "look at its storage (the server, the network, the disk, the
 
 /// A question that may be under way.
 #[derive(Debug)]
-pub(super) struct Question<T> {
+pub(super) struct PendingCall<T> {
     running: tokio::sync::Mutex<Option<JoinHandle<Result<T, DriverError>>>>,
     /// Since when it is, once somebody gave up waiting for the answer, and how long that one had waited.
     unanswered: Mutex<Option<(Instant, Duration)>>,
 }
 
-impl<T> Default for Question<T> {
+impl<T> Default for PendingCall<T> {
     fn default() -> Self {
         Self { running: tokio::sync::Mutex::default(), unanswered: Mutex::default() }
     }
 }
 
-impl<T: Send + 'static> Question<T> {
+impl<T: Send + 'static> PendingCall<T> {
     /// Waits so long for the answer to the question that is under way, or else to this one.
     ///
     /// # Errors

@@ -1,14 +1,14 @@
 //! What `convoy driver list` shows.
 
-use super::Backend;
-use crate::call::Call;
+use super::ManagedDriver;
+use crate::call::RequestContext;
 use convoy_client::types::{DriverCall, DriverOption, DriverStatus};
 use convoy_driver_sdk::protocol::{Capability, OptionSpec, Probe};
 use convoy_drivers::{CallUnderWay, DriverHealth};
 
-impl Backend {
+impl ManagedDriver {
     /// Who the driver is and whether it takes calls, for which it is asked, unless it is known not to answer.
-    pub async fn status(&self, call: &Call) -> DriverStatus {
+    pub async fn status(&self, call: &RequestContext) -> DriverStatus {
         let mut status = DriverStatus { name: self.name.to_string(), ..DriverStatus::default() };
         let probed = self.unless_silent(Probe {}, call).await;
         if let Some(loaded) = &self.loaded {

@@ -1,7 +1,7 @@
 //! The state behind the index's lock.
 
 use super::Entry;
-use crate::volumes::backend::Backend;
+use crate::volumes::backend::ManagedDriver;
 use convoy_driver_sdk::Name;
 use convoy_driver_sdk::protocol::Volume;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -22,7 +22,7 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn put(&mut self, driver: &Arc<Backend>, volume: Volume) -> Entry {
+    pub(super) fn put(&mut self, driver: &Arc<ManagedDriver>, volume: Volume) -> Entry {
         self.unlink_snapshots(&volume.name);
         self.now += 1;
         for snapshot in &volume.snapshots {

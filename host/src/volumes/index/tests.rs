@@ -7,8 +7,8 @@ fn name(text: &str) -> Name {
     Name::parse(text).unwrap()
 }
 
-fn driver(text: &str) -> Arc<Backend> {
-    Arc::new(Backend::failed(name(text), DriverError::new(ErrorKind::Unavailable, "of a test")))
+fn driver(text: &str) -> Arc<ManagedDriver> {
+    Arc::new(ManagedDriver::failed(name(text), DriverError::new(ErrorKind::Unavailable, "of a test")))
 }
 
 fn volume(text: &str, snapshots: &[&str]) -> Volume {

@@ -23,7 +23,7 @@ pub(super) const OWNER: &str = ".root";
 
 /// A ledger's directory.
 #[derive(Debug)]
-pub struct Place {
+pub struct LedgerDir {
     /// Where it is. It exists.
     pub dir: PathBuf,
     /// Whether nothing is known of this boot although it may have mounts: those of convoy 0.5, which kept no ledger, or of a daemon
@@ -41,7 +41,7 @@ pub const MEMORIES: [&str; 2] = ["/run/convoy/mounts", "/dev/shm/convoy-mounts"]
 ///
 /// # Errors
 /// A directory that can be neither made nor read.
-pub fn settle(root: &Path, memories: &[&Path], boot_id: &str) -> Result<Place, OpenError> {
+pub fn settle(root: &Path, memories: &[&Path], boot_id: &str) -> Result<LedgerDir, OpenError> {
     let link = root.join(NAME);
     let failed = |what| {
         let path = link.clone();
@@ -64,7 +64,7 @@ pub fn settle(root: &Path, memories: &[&Path], boot_id: &str) -> Result<Place, O
                         if owner.namespace != namespace() {
                             own(&dir, root).map_err(failed("take"))?;
                         }
-                        return Ok(Place { dir, first: false });
+                        return Ok(LedgerDir { dir, first: false });
                     }
                     Ok(_) => {}
                     // This memory went away, and not with the machine: a container's. It would again.
@@ -73,13 +73,13 @@ pub fn settle(root: &Path, memories: &[&Path], boot_id: &str) -> Result<Place, O
             }
         }
         // With files in it, it is used as it is; else it gives way.
-        Ok(_) if fs::remove_dir(&link).is_err() => return Ok(Place { dir: link, first }),
+        Ok(_) if fs::remove_dir(&link).is_err() => return Ok(LedgerDir { dir: link, first }),
         Ok(_) => {}
     }
     for memory in memories {
         let dir = memory.join(format!("{boot_id}.{:08x}", rand::random::<u32>()));
         match in_memory(&dir, memory, root, &link) {
-            Ok(()) => return Ok(Place { dir, first }),
+            Ok(()) => return Ok(LedgerDir { dir, first }),
             Err(error) => {
                 tracing::debug!(memory = %memory.display(), %error, "no place for the mount ledger");
                 drop_dir(&dir);
@@ -144,12 +144,12 @@ fn owner(dir: &Path) -> io::Result<Owner> {
     Ok(Owner { namespace, root })
 }
 
-fn on_disk(link: &Path, first: bool) -> io::Result<Place> {
+fn on_disk(link: &Path, first: bool) -> io::Result<LedgerDir> {
     if link.is_symlink() {
         remove(link)?;
     }
     convoy_driver_sdk::atomic::create_dir(link, 0o700)?;
-    Ok(Place { dir: link.to_owned(), first })
+    Ok(LedgerDir { dir: link.to_owned(), first })
 }
 
 /// Removes ledgers whose root is gone or has another one: a machine can be up for long. What daemons in other mount namespaces have, only

@@ -2,7 +2,7 @@
 
 use crate::events::Events;
 use crate::volumes::Volumes;
-use crate::volumes::backend::Backend;
+use crate::volumes::backend::ManagedDriver;
 use crate::volumes::ledger::{self, Ledger};
 use crate::volumes::set::DriverSet;
 use convoy_driver_sdk::dispatch::{Dispatch, Dispatcher};
@@ -275,7 +275,7 @@ pub(super) async fn opening(dir: &Path, patience: Duration) -> (Arc<Volumes>, Ar
         .builtin(Name::from_static("fake"), || Arc::new(Dispatcher::<Fake>::new()) as Arc<dyn Dispatch>);
     let handle = drivers.load(&DriverSpec::named(Name::from_static("fake"))).await.unwrap();
     let open = Open { options: [("control".to_owned(), id)].into(), ..Open::default() };
-    let backend = Arc::new(Backend::loaded(handle, open));
+    let backend = Arc::new(ManagedDriver::loaded(handle, open));
     let place = ledger::settle(dir, &[&dir.join("memory")], "boot").unwrap();
     let ledger = Ledger::open(&place.dir, "boot").unwrap();
     let set = DriverSet::new(Arc::clone(&backend), Vec::new());

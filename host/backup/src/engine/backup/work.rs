@@ -7,15 +7,14 @@ use convoy_tree::{FileClock, Timestamp};
 use crossbeam_channel::bounded;
 
 use super::Stored;
-use crate::api::{BackupOptions, Extents, SameFile, Source};
-use crate::engine::ctx::{Ctx, Room};
+use crate::engine::ctx::{ByteBudget, Ctx};
 use crate::engine::index::Index;
 use crate::engine::large::Buffers;
 use crate::engine::manifest_writer::{ManifestWriter, Written};
-use crate::engine::moves::Moves;
+use crate::engine::packer::{Lane, Packer};
+use crate::engine::relocations::Relocations;
 use crate::engine::scan::{scan, scan_later};
 use crate::engine::segments::{Blocks, Items, LoadedRoot, ParentTree, Segments};
-use crate::engine::sink::{Lane, Sink};
 use crate::engine::tree_backup::TreeBackup;
 use crate::engine::warnings::Warnings;
 use crate::engine::{Budget, EngineOptions, block_backup, recheck};
@@ -24,6 +23,7 @@ use crate::format::chunk::Encoder;
 use crate::format::manifest::{BackupKind, Root};
 use crate::progress::Phase;
 use crate::record::BackupStats;
+use crate::types::{BackupOptions, Extents, SameFile, Source};
 
 /// A backup in the new format, ready to run.
 pub(super) struct Work {
@@ -33,7 +33,7 @@ pub(super) struct Work {
     pub(super) backup: BackupOptions,
     pub(super) root: Option<Arc<LoadedRoot>>,
     pub(super) parent_stats: Option<BackupStats>,
-    pub(super) moves: Moves,
+    pub(super) moves: Relocations,
     pub(super) index: Arc<Index>,
     pub(super) run: u64,
     /// When the source was frozen, by the clock of whoever did it; not later.
@@ -98,8 +98,8 @@ impl Work {
 
     fn tree(&self, path: &std::path::Path, same: SameFile, parent: Option<&Root>) -> BackupResult<Stored> {
         let ctx = &self.ctx;
-        let (sink, packs) = Sink::new(ctx, &self.index, self.run, self.budget.pack);
-        let room = Room::new(self.budget.chunks);
+        let (sink, packs) = Packer::new(ctx, &self.index, self.run, self.budget.pack);
+        let room = ByteBudget::new(self.budget.chunks);
         let warnings = Warnings::default();
         let clock = match same {
             // Files of a snapshot are replaced at any time: by another snapshot with the name of one that was deleted.
@@ -175,11 +175,11 @@ impl Work {
         block_size: u32,
     ) -> BackupResult<Stored> {
         let ctx = &self.ctx;
-        let (sink, packs) = Sink::new(ctx, &self.index, self.run, self.budget.pack);
+        let (sink, packs) = Packer::new(ctx, &self.index, self.run, self.budget.pack);
         let blocks = block_backup::BlockBackup {
             ctx,
             sink: &sink,
-            room: Room::new(self.budget.chunks),
+            room: ByteBudget::new(self.budget.chunks),
             file: block_backup::open(device, size)?,
             name: device.display().to_string(),
             size,
@@ -227,7 +227,7 @@ impl Work {
     fn stored(
         &self,
         written: Option<Written>,
-        sink: &Sink<'_>,
+        sink: &Packer<'_>,
         read: u64,
         kind: BackupKind,
         size: u64,
@@ -244,13 +244,13 @@ impl Work {
 }
 
 fn sink_upload(
-    sink: &Sink<'_>,
+    sink: &Packer<'_>,
     packs: crossbeam_channel::Receiver<crate::format::pack::PackBuilder>,
 ) -> BackupResult<()> {
     sink.upload(&packs)
 }
 
-fn finish(sink: &Sink<'_>, writer: ManifestWriter<'_>) -> BackupResult<Written> {
+fn finish(sink: &Packer<'_>, writer: ManifestWriter<'_>) -> BackupResult<Written> {
     let written = writer.finish()?;
     sink.flush(Lane::Data)?;
     sink.flush(Lane::Manifest)?;

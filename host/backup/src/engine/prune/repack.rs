@@ -4,22 +4,22 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 
-use crate::api::{PruneOptions, PruneSummary};
 use crate::engine::EngineOptions;
 use crate::engine::ctx::{Ctx, lock as locked};
 use crate::engine::delete::remove;
 use crate::engine::fetch::{Want, fetch};
 use crate::engine::index::Index;
 use crate::engine::live::Live;
-use crate::engine::moves::Moves;
+use crate::engine::packer::{Lane, Packer};
+use crate::engine::relocations::Relocations;
 use crate::engine::segments::{Segments, load_root_with};
-use crate::engine::sink::{Lane, Sink};
 use crate::error::{BackupError, BackupResult};
 use crate::format::chunk::Encoder;
 use crate::format::pack::size_at_most;
 use crate::format::{ChunkId, ChunkRef, PackId};
 use crate::lock::Lock;
 use crate::memory::Charge;
+use crate::types::{PruneOptions, PruneSummary};
 
 /// Live chunks of packs that may be worth rewriting.
 type LiveChunks = HashMap<PackId, HashMap<ChunkId, ChunkRef>>;
@@ -35,7 +35,7 @@ pub(super) async fn repack(
     engine: EngineOptions,
     options: &PruneOptions,
     live: &Live,
-    moves: &Moves,
+    moves: &Relocations,
     packs: &[(PackId, u64)],
     summary: &mut PruneSummary,
 ) -> BackupResult<()> {
@@ -90,7 +90,7 @@ fn live_chunks(
     ctx: &Ctx,
     records: &[crate::record::BackupRecord],
     sparse: &HashSet<PackId>,
-    moves: &Moves,
+    moves: &Relocations,
 ) -> BackupResult<(LiveChunks, Charge)> {
     let (mut found, mut charge) = (LiveChunks::new(), ctx.memory.charge());
     let ours = |record: &&crate::record::BackupRecord| {
@@ -129,7 +129,7 @@ async fn rewrite(
     lock: &Lock,
     engine: EngineOptions,
     options: &PruneOptions,
-    moves: &Moves,
+    moves: &Relocations,
     batch: Vec<(PackId, Vec<ChunkRef>)>,
 ) -> BackupResult<()> {
     if batch.is_empty() || options.dry_run {
@@ -155,7 +155,7 @@ async fn rewrite(
             len: 1,
             place: *place,
         }));
-        Moves::store(&*ctx.store, &ctx.volume, &ctx.crypt, pack, &now).await?;
+        Relocations::store(&*ctx.store, &ctx.volume, &ctx.crypt, pack, &now).await?;
         gone.push(ctx.pack_key(pack));
     }
     ctx.store.delete(&[ctx.volume.run(run_id)]).await?;
@@ -171,7 +171,7 @@ fn copy_chunks(
     batch: Vec<(PackId, Vec<ChunkRef>)>,
 ) -> BackupResult<Copied> {
     let index = Index::new(engine.budget().index);
-    let (sink, packs) = Sink::new(ctx, &index, run_id, engine.budget().pack);
+    let (sink, packs) = Packer::new(ctx, &index, run_id, engine.budget().pack);
     let moved: Mutex<HashMap<ChunkId, ChunkRef>> = Mutex::default();
     let spoilt: Mutex<HashSet<PackId>> = Mutex::default();
     let done = std::thread::scope(|scope| {

@@ -17,14 +17,14 @@ use crate::format::limits::{MOVES_CHAIN_MAX, MOVES_MAX};
 use crate::format::wire::{
     List, PackTable, Pay, WireChunk, WirePack, from_cbor, read_piece, to_cbor, unpack,
 };
-use crate::format::{ChunkId, ChunkRef, PackId, Place};
+use crate::format::{ChunkId, ChunkLocation, ChunkRef, PackId};
 use crate::layout::{Object, VolumeDir};
 use crate::memory::{Charge, Memory};
 
 /// What every object of moves begins with.
 pub(crate) const MAGIC: &[u8; 5] = b"CVYV\x01";
 /// Memory for a chunk that was moved, with the room a hash table leaves.
-const MOVED: usize = 2 * size_of::<(ChunkId, Place)>();
+const MOVED: usize = 2 * size_of::<(ChunkId, ChunkLocation)>();
 /// Memory for a pack from which chunks were moved.
 const MOVED_FROM: usize = 256;
 
@@ -38,12 +38,12 @@ struct WireMoves {
 }
 
 /// Where the chunks of a pack are now.
-pub(crate) type Moved = HashMap<ChunkId, Place>;
+pub(crate) type PackRelocations = HashMap<ChunkId, ChunkLocation>;
 
 /// Where chunks of certain packs are now. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Moves {
-    from: Arc<HashMap<PackId, Moved>>,
+pub(crate) struct Relocations {
+    from: Arc<HashMap<PackId, PackRelocations>>,
     _charges: Arc<Vec<Charge>>,
 }
 
@@ -55,7 +55,7 @@ fn place(pack: PackId) -> Vec<u8> {
     format!("convoy moves {}", name(pack)).into_bytes()
 }
 
-impl Moves {
+impl Relocations {
     /// Loads all of a volume that one of these keys opens; of the others there is nothing to resolve.
     pub(crate) async fn load(
         store: &dyn ObjectStore,
@@ -79,7 +79,7 @@ impl Moves {
         while let Some(page) = pages.next().await? {
             let mut loads: Vec<BoxFuture<'_, _>> = Vec::new();
             for object in page.objects {
-                if let Some(Object::Moves(pack)) = volume.object(&object.key) {
+                if let Some(Object::Relocations(pack)) = volume.object(&object.key) {
                     loads.push(load(pack, object.key).boxed());
                 }
             }
@@ -101,7 +101,7 @@ impl Moves {
         bytes: &[u8],
         crypt: &Crypt,
         charge: &mut Charge,
-    ) -> BackupResult<Option<Moved>> {
+    ) -> BackupResult<Option<PackRelocations>> {
         let sealed = bytes
             .strip_prefix(MAGIC)
             .ok_or_else(|| BackupError::damaged(key, "it does not begin as moves do"))?;
@@ -161,7 +161,7 @@ impl Moves {
     }
 
     /// What was moved from a pack.
-    pub(crate) fn of(&self, pack: PackId) -> Option<&Moved> {
+    pub(crate) fn of(&self, pack: PackId) -> Option<&PackRelocations> {
         self.from.get(&pack)
     }
 }

@@ -20,12 +20,12 @@ type Times = BTreeMap<Name, Timestamp>;
 
 /// The names that are kept.
 #[derive(Debug, Default)]
-pub struct Known {
+pub struct NameCache {
     dir: Option<PathBuf>,
     written: Mutex<HashMap<Name, Times>>,
 }
 
-impl Known {
+impl NameCache {
     /// Those in the daemon's root.
     pub fn open(root: &Path) -> Self {
         Self { dir: Some(root.join(DIR)), written: Mutex::default() }
@@ -83,14 +83,14 @@ mod tests {
             snapshots: Vec::new(),
             health: Health::Good,
         };
-        let known = Known::open(dir.path());
+        let known = NameCache::open(dir.path());
         assert!(known.of(&driver).is_empty());
         known.keep(&driver, &[volume("vol1"), volume("vol2")]);
         known.keep(&driver, &[volume("vol2")]);
         let kept = [(Name::from_static("vol2"), Timestamp::from_unix(1_700_000_000))];
-        assert_eq!(Known::open(dir.path()).of(&driver), kept);
+        assert_eq!(NameCache::open(dir.path()).of(&driver), kept);
         std::fs::write(dir.path().join(DIR).join("vfs.json"), "{").unwrap();
         assert!(known.of(&driver).is_empty());
-        Known::default().keep(&driver, &[volume("vol1")]);
+        NameCache::default().keep(&driver, &[volume("vol1")]);
     }
 }

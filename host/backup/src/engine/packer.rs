@@ -22,7 +22,7 @@ pub(crate) enum Lane {
 
 /// See the [module](self).
 #[derive(Debug)]
-pub(crate) struct Sink<'a> {
+pub(crate) struct Packer<'a> {
     ctx: &'a Ctx,
     pub(crate) index: &'a Index,
     run: u64,
@@ -36,8 +36,8 @@ pub(crate) struct Sink<'a> {
     added: AtomicU64,
 }
 
-impl<'a> Sink<'a> {
-    /// A sink, and the packs it fills, which [`Sink::upload`] takes to the store.
+impl<'a> Packer<'a> {
+    /// A sink, and the packs it fills, which [`Packer::upload`] takes to the store.
     pub(crate) fn new(
         ctx: &'a Ctx,
         index: &'a Index,
@@ -184,7 +184,7 @@ mod tests {
         let store = Arc::new(convoy_objectstore::DirectoryStore::open(dir.path()).await.unwrap());
         let ctx = Ctx::for_test(store);
         let index = Index::new(10);
-        let (sink, _packs) = Sink::new(&ctx, &index, 1, 64 << 20);
+        let (sink, _packs) = Packer::new(&ctx, &index, 1, 64 << 20);
         let mut encoder = Encoder::new(Crypt::default(), Some(1)).unwrap();
         let most = vec![7; CHUNK_MAX];
         let stored = sink.put(&mut encoder, &most, Lane::Manifest).unwrap();
