@@ -232,9 +232,9 @@ impl Command {
         self
     }
 
-    /// For a program that leaves damage when it is cut off, such as `resize2fs`: it goes on when the call ends and when
-    /// this process dies. `lock` is an open file with a lock (`flock`), which the program holds until it ends: who
-    /// repeats the call, or is the next life of this process, waits for that lock first.
+    /// For a program that leaves damage when it is cut off, such as `resize2fs`: it goes on when the call
+    /// ends and when this process dies. `lock` is an open file with a lock (`flock`), which the program holds
+    /// until it ends: who repeats the call, or is the next life of this process, waits for that lock first.
     #[must_use]
     pub fn outlives(mut self, lock: &Arc<File>) -> Self {
         self.lock = Some(Arc::clone(lock));
@@ -243,9 +243,10 @@ impl Command {
 
     /// Runs the program to its end.
     ///
-    /// It gets no standard input unless [`Self::stdin`] gives it one, the `C` locale and a process group of its own.
-    /// When the call is cancelled or its deadline passes, the group is ended by SIGTERM and, two seconds later, SIGKILL.
-    /// When this process dies, the kernel kills the program. [`Self::outlives`] makes both otherwise.
+    /// It gets no standard input unless [`Self::stdin`] gives it one, the `C` locale and a process group of
+    /// its own. When the call is cancelled or its deadline passes, the group is ended by SIGTERM and, two
+    /// seconds later, SIGKILL. When this process dies, the kernel kills the program. [`Self::outlives`] makes
+    /// both otherwise.
     ///
     /// # Errors
     /// [`CommandError`].

@@ -147,14 +147,15 @@ pub fn mkfs_anew(kind: FsKind, device: &Path, context: &Context) -> Result<()> {
 /// Grows a file system to the size of its device.
 ///
 /// `mountpoint` is where it is mounted now. An unmounted ext4 is checked and grown; XFS and btrfs grow only
-/// while mounted. An unmounted ext4 goes on growing when the call ends or this process is killed; who repeats the call
-/// waits for it. What is cut off all the same, by a power cut, is finished when it is repeated, and when the file system
-/// is mounted with [`mount`]; by nobody else.
+/// while mounted. An unmounted ext4 goes on growing when the call ends or this process is killed; who repeats
+/// the call waits for it. What is cut off all the same, by a power cut, is finished when it is repeated, and
+/// when the file system is mounted with [`mount`]; by nobody else.
 ///
 /// # Errors
 /// `InvalidArgument` for an unmounted XFS or btrfs; `PermissionDenied` for a mounted ext4 without
 /// `CAP_SYS_RESOURCE`; `InUse` if an ext4 that is to be grown unmounted is mounted after all, be it in another
-/// namespace; `DeadlineExceeded` while it is being grown; `DataLoss` if the check finds damage it cannot repair.
+/// namespace; `DeadlineExceeded` while it is being grown; `DataLoss` if the check finds damage it cannot
+/// repair.
 pub fn grow(kind: FsKind, device: &Path, mountpoint: Option<&Path>, context: &Context) -> Result<()> {
     let (program, package) = (Command::new, kind.package());
     let command = match (kind, mountpoint) {
@@ -184,8 +185,9 @@ pub fn grow(kind: FsKind, device: &Path, mountpoint: Option<&Path>, context: &Co
     Ok(())
 }
 
-/// Waits until nobody checks or grows an unmounted ext4 any more: what does so goes on when the call that began it ends,
-/// or the driver that did. For those who copy an image, of which the kernel does not say that somebody writes to it.
+/// Waits until nobody checks or grows an unmounted ext4 any more: what does so goes on when the call that
+/// began it ends, or the driver that did. For those who copy an image, of which the kernel does not say that
+/// somebody writes to it.
 ///
 /// # Errors
 /// `DeadlineExceeded` or `Cancelled` when the call ends first; when the device cannot be opened.

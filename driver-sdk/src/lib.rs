@@ -106,8 +106,8 @@ pub mod filesystem;
 pub mod flock;
 pub mod freeze;
 pub mod handle;
-// Not in the documentation: the traits of `abi_stable` would fill the page of every type. What crosses the boundary is in
-// the protocol document ("The ABI of a library").
+// Not in the documentation: the traits of `abi_stable` would fill the page of every type. What crosses the
+// boundary is in the protocol document ("The ABI of a library").
 #[cfg(all(feature = "library", not(doc)))]
 pub mod library;
 #[cfg(any(feature = "library", feature = "process"))]

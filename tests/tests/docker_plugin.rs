@@ -14,7 +14,8 @@ fn a_managed_plugin_keeps_volumes_over_its_restart() -> Result<()> {
     })
 }
 
-/// Where the engine is in a container itself, nothing that is mounted may grow: it grows before it is mounted.
+/// Where the engine is in a container itself, nothing that is mounted may grow: it grows before it is
+/// mounted.
 #[test]
 fn an_ext4_that_was_resized_in_a_managed_plugin_mounts_again() -> Result<()> {
     Lab::run(|lab| {
@@ -28,8 +29,8 @@ fn an_ext4_that_was_resized_in_a_managed_plugin_mounts_again() -> Result<()> {
 
 /// Starts an engine, which has the plugin in a directory, and ends both.
 fn with_plugin(lab: &Lab, place: &Path, test: impl FnOnce(&Engine) -> Result<()>) -> Result<()> {
-    // The engine's own spec for a plugin beside it names a socket where nobody listens: nothing but the managed
-    // one can serve these volumes.
+    // The engine's own spec for a plugin beside it names a socket where nobody listens: nothing but the
+    // managed one can serve these volumes.
     let engine = Engine::start(lab, &lab.path("nobody.sock"))?;
     engine.ok(&["plugin", "create", "convoy-managed", &place.to_string_lossy()])?;
     let result = test(&engine);

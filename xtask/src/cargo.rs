@@ -40,7 +40,8 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
     if status.success() { Ok(()) } else { Err(Error::Unexpected(format!("{line}: {status}"))) }
 }
 
-/// Makes the documentation. On the pages of the SDK's types, which authors of drivers read, are no traits of other crates.
+/// Makes the documentation. On the pages of the SDK's types, which authors of drivers read, are no traits of
+/// other crates.
 ///
 /// # Errors
 /// When it cannot be made, or is as it should not be.

@@ -238,7 +238,8 @@ impl Subject {
         CreateVolume { name: name.clone(), size: self.options.size, options: self.create_options(name) }
     }
 
-    /// The options of a volume: `{name}` in a value stands for its name. The directories that it adopts are there.
+    /// The options of a volume: `{name}` in a value stands for its name. The directories that it adopts are
+    /// there.
     pub(crate) fn create_options(&self, name: &Name) -> BTreeMap<String, String> {
         let filled = |(key, value): (&String, &String)| (key.clone(), value.replace("{name}", name));
         let adopted = self.options.adopted.iter().map(filled).inspect(|(_, directory)| {

@@ -1,13 +1,14 @@
 //! Growing an ext4 that is not mounted, over kills and power cuts.
 //!
-//! The kernel grows a mounted one by its journal, but lets only those who have `CAP_SYS_RESOURCE`. `resize2fs` writes
-//! its tables in any order: what is cut off in between is a file system that `e2fsck -p` finds damaged and leaves to a
-//! person. So `e2fsck` and `resize2fs` are not ended: they go on when the driver dies or the call ends, and hold a lock
-//! on the device that the next life and the next call wait for.
+//! The kernel grows a mounted one by its journal, but lets only those who have `CAP_SYS_RESOURCE`.
+//! `resize2fs` writes its tables in any order: what is cut off in between is a file system that `e2fsck -p`
+//! finds damaged and leaves to a person. So `e2fsck` and `resize2fs` are not ended: they go on when the
+//! driver dies or the call ends, and hold a lock on the device that the next life and the next call wait for.
 //!
-//! A power cut or the kernel may end them all the same. So `debugfs` first writes into the superblock what is being
-//! done ([`Mark`]). It goes with the bytes of the device, into snapshots and copies too. Who grows or mounts the file
-//! system next finds the mark and finishes the work. The kernel overwrites the mark when the file system is used.
+//! A power cut or the kernel may end them all the same. So `debugfs` first writes into the superblock what is
+//! being done ([`Mark`]). It goes with the bytes of the device, into snapshots and copies too. Who grows or
+//! mounts the file system next finds the mark and finishes the work. The kernel overwrites the mark when the
+//! file system is used.
 
 mod superblock;
 
@@ -24,14 +25,16 @@ const DEBUGFS: [&str; 5] = ["-w", "-n", "-f", "-", "--"];
 
 /// What is being done to a file system. It stands where a superblock says where it was last mounted.
 ///
-/// All tools of e2fsprogs write what they change of a superblock a few bytes at a time, from the first to the last, and
-/// its checksum at the end. So the first two bytes of each text are one that no path and no other mark begins with: they
-/// say which mark it is as soon as anything of it is written.
+/// All tools of e2fsprogs write what they change of a superblock a few bytes at a time, from the first to the
+/// last, and its checksum at the end. So the first two bytes of each text are one that no path and no other
+/// mark begins with: they say which mark it is as soon as anything of it is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mark {
-    /// It is being checked. Nothing is wrong with it but the checksum of its superblock, which is from before.
+    /// It is being checked. Nothing is wrong with it but the checksum of its superblock, which is from
+    /// before.
     Checking,
-    /// It was found well and is being grown: what is wrong with it comes from `resize2fs`, which touches no file.
+    /// It was found well and is being grown: what is wrong with it comes from `resize2fs`, which touches no
+    /// file.
     Growing,
     /// It was grown, or not; it is well. The checksum of its superblock may be from before.
     Done,
@@ -95,8 +98,8 @@ pub(super) fn grow_unmounted(device: &Path, context: &Context) -> Result<()> {
     Mark::Done.write(device, context)
 }
 
-/// Waits until no `e2fsck` or `resize2fs` of an earlier call or an earlier life works on it. systemd, too, leaves a
-/// device alone that is locked so.
+/// Waits until no `e2fsck` or `resize2fs` of an earlier call or an earlier life works on it. systemd, too,
+/// leaves a device alone that is locked so.
 pub(super) fn lock(device: &Path, context: &Context) -> Result<Arc<File>> {
     let file = File::open(device)
         .map_err(|error| DriverError::io(format_args!("open {}", device.display()), &error))?;
@@ -116,8 +119,8 @@ pub(super) fn remove_lost_and_found(device: &Path, context: &Context) -> Result<
     succeeded(&debugfs.stderr, device, "remove lost+found from")
 }
 
-/// Whether `debugfs` succeeded: it ends with 0 whatever happens, and says on standard error which version it is, and
-/// what it could not do.
+/// Whether `debugfs` succeeded: it ends with 0 whatever happens, and says on standard error which version it
+/// is, and what it could not do.
 fn succeeded(stderr: &[u8], device: &Path, what: &str) -> Result<()> {
     match String::from_utf8_lossy(stderr).lines().find(|line| !line.starts_with("debugfs ")) {
         None => Ok(()),
@@ -140,12 +143,13 @@ fn check(device: &Path, lock: &Arc<File>, context: &Context) -> Result<bool> {
     if !is_whole && mark.is_none() {
         return Err(damaged(device, "its superblock has a wrong checksum"));
     }
-    // This makes the superblock of one that was cut off whole again, too. Its counts may be those of before in part,
-    // and are repaired.
+    // This makes the superblock of one that was cut off whole again, too. Its counts may be those of before
+    // in part, and are repaired.
     let mark = if cut_off { Mark::Growing } else { Mark::Checking };
     let mut how = vec!["-p".to_owned()];
     match mark.write(device, context) {
-        // It has another number of groups than its counts say. That of the second group is whole: it is written first.
+        // It has another number of groups than its counts say. That of the second group is whole: it is
+        // written first.
         Err(error) if cut_off && error.kind == ErrorKind::Internal => {
             tracing::warn!(device = %device.display(), %error, "taking another superblock of the file system");
             let (block, size) = superblock.second();

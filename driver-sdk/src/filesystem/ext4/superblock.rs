@@ -10,7 +10,8 @@ use std::path::Path;
 const AT: u64 = 1024;
 const LENGTH: usize = 1024;
 
-/// Fields, by the kernel's documentation of ext4 ("The Super Block"): `s_first_data_block`, `s_log_block_size`,
+/// Fields, by the kernel's documentation of ext4 ("The Super Block"): `s_first_data_block`,
+/// `s_log_block_size`,
 /// `s_blocks_per_group`, `s_wtime`, `s_magic`, `s_feature_ro_compat` and in
 /// it `RO_COMPAT_METADATA_CSUM`, `s_last_mounted`, `s_checksum`.
 const FIRST_BLOCK: usize = 0x14;
@@ -56,8 +57,8 @@ impl Superblock {
         self.word(WRITTEN)
     }
 
-    /// Where the superblock of the second group is, if there is one, as a number of blocks; and how large a block is, in
-    /// bytes. Neither changes when the file system grows.
+    /// Where the superblock of the second group is, if there is one, as a number of blocks; and how large a
+    /// block is, in bytes. Neither changes when the file system grows.
     pub(super) fn second(&self) -> (u64, u64) {
         let block = u64::from(self.word(FIRST_BLOCK)) + u64::from(self.word(BLOCKS_PER_GROUP));
         (block, 1024 << self.word(LOG_BLOCK_SIZE).min(6))

@@ -226,8 +226,8 @@ fn resizing(lab: &Lab, kind: FsKind) -> Step {
     confined.unwrap_or_else(|_| Err(Failure::new("a thread of the test panicked".to_owned())))
 }
 
-/// As in a container without `CAP_SYS_RESOURCE`, which this thread gives up for itself and what it starts: a mounted
-/// ext4 cannot grow; it is mounted again all the same, and grows when nobody has it mounted.
+/// As in a container without `CAP_SYS_RESOURCE`, which this thread gives up for itself and what it starts: a
+/// mounted ext4 cannot grow; it is mounted again all the same, and grows when nobody has it mounted.
 fn without_the_right_to_grow(lab: &Lab, now: u64) -> Step {
     let right = rustix::thread::CapabilitySet::SYS_RESOURCE;
     rustix::thread::remove_capability_from_bounding_set(right).map_err(std::io::Error::from)?;

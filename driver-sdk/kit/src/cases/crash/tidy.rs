@@ -49,8 +49,8 @@ pub(in crate::cases) fn tidy(kit: &Subject) -> Outcome {
     }
 }
 
-/// Makes a volume, reads a snapshot of it and restores one; nothing of it is left. Each call that puts something into the
-/// driver's directories is killed after `delay`, if there is one.
+/// Makes a volume, reads a snapshot of it and restores one; nothing of it is left. Each call that puts
+/// something into the driver's directories is killed after `delay`, if there is one.
 fn life(kit: &Subject, name: &Name, delay: Option<Duration>) -> Outcome {
     for kind in kinds(kit).unwrap_or_default() {
         let call = || prepare(kit, name, kind, kit.options.size, &BTreeMap::new());
