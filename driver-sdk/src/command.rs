@@ -232,9 +232,9 @@ impl Command {
         self
     }
 
-    /// For a program that leaves damage when it is cut off, such as `resize2fs`: it goes on when the call ends
-    /// and when this process dies. `lock` is an open file with a lock (`flock`), which the program holds until
-    /// it ends: who repeats the call, or is the next life of this process, waits for that lock first.
+    /// For a program that leaves damage when it is cut off, such as `resize2fs`: it goes on when the call
+    /// ends and when this process dies. `lock` is an open file with a lock (`flock`), which the program holds
+    /// until it ends: who repeats the call, or is the next life of this process, waits for that lock first.
     #[must_use]
     pub fn outlives(mut self, lock: &Arc<File>) -> Self {
         self.lock = Some(Arc::clone(lock));

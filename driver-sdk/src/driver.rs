@@ -16,9 +16,9 @@ use std::collections::BTreeMap;
 /// Methods block; the host calls them from threads that may wait, several at once. It never has two changing
 /// calls on one volume in flight, with one exception: a mount or an unmount may come while a snapshot of that
 /// volume is being made, opened, closed or deleted, which can take long. So a driver needs locks only for
-/// that, for what its volumes share, and for the calls that change nothing. Every method may be repeated after
-/// a crash or a lost answer and says in its request's documentation what a repetition answers. Methods of
-/// capabilities that are not declared need not be implemented.
+/// that, for what its volumes share, and for the calls that change nothing. Every method may be repeated
+/// after a crash or a lost answer and says in its request's documentation what a repetition answers. Methods
+/// of capabilities that are not declared need not be implemented.
 pub trait Driver: Send + Sync + Sized + 'static {
     /// Who this is, what it can do and which options it knows. Touches nothing.
     fn describe() -> Description;

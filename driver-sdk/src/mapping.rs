@@ -16,9 +16,9 @@
 //!   the same place for it (btrfs), and a small file may lie within metadata. Extents that are encoded,
 //!   encrypted, inline or not aligned count as changed.
 //! - **Nobody writes either file, or moves its blocks, while both maps are read.** That is the caller's part
-//!   for writing: compare snapshots. For moving (`xfs_fsr`, `btrfs balance`, deduplication) the base is mapped
-//!   a second time, after the other: if a block of it has moved, it may have been used anew between the two
-//!   looks, and the comparison is given up.
+//!   for writing: compare snapshots. For moving (`xfs_fsr`, `btrfs balance`, deduplication) the base is
+//!   mapped a second time, after the other: if a block of it has moved, it may have been used anew between the
+//!   two looks, and the comparison is given up.
 //! - **The places are on one device.** Files of two file systems are not compared. XFS with a realtime device
 //!   has two address spaces; files there cannot share blocks with files of the other, but they can have equal
 //!   numbers: do not mix both in what you compare.

@@ -1,6 +1,6 @@
 //! What a store holds: records, manifests, segments, packs, moves and chunks of the new format, records and
-//! blocks of 0.5's. The first byte says which of them the rest is. Whatever it says it is read or refused, and
-//! what is read is written and read again.
+//! blocks of 0.5's. The first byte says which of them the rest is. Whatever it says it is read or refused,
+//! and what is read is written and read again.
 #![no_main]
 
 use convoy_backup::fuzz;

@@ -1,5 +1,5 @@
-//! Schedules as they stand in the configuration file: read, or refused with a reason; those that are read have
-//! a next moment or none, and are written and read again as the same.
+//! Schedules as they stand in the configuration file: read, or refused with a reason; those that are read
+//! have a next moment or none, and are written and read again as the same.
 #![no_main]
 
 use convoy_schedule::Schedule;

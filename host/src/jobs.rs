@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// How long work that makes no progress is taken for work. After that its storage hangs (an NFS server that is
-/// gone keeps the threads that read from it), and nobody else is to wait for what it occupies.
+/// How long work that makes no progress is taken for work. After that its storage hangs (an NFS server that
+/// is gone keeps the threads that read from it), and nobody else is to wait for what it occupies.
 pub const STALLED: Duration = Duration::from_secs(300);
 
 /// Everything that runs.

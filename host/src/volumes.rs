@@ -11,9 +11,9 @@
 //! - `space`: how full they are; [`error`]: what can go wrong.
 //!
 //! Every changing operation takes its volume's turn for the call to the driver and for nothing longer: data
-//! of a backup is read without it. A snapshot, which may take long, keeps nobody from mounting. No turn of one
-//! volume is ever waited for while that of another is held, but for a clone, which holds that of a name nobody
-//! has yet.
+//! of a backup is read without it. A snapshot, which may take long, keeps nobody from mounting. No turn of
+//! one volume is ever waited for while that of another is held, but for a clone, which holds that of a name
+//! nobody has yet.
 
 pub mod backend;
 pub mod create;

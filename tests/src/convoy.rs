@@ -286,9 +286,9 @@ impl Convoy {
         self.memory_kib("VmRSS:")
     }
 
-    /// The memory that is the daemon's alone, in KiB: what it wrote, and pages of its program that nobody else
-    /// has mapped, which the kernel takes back when it needs room. Each page is counted (`smaps_rollup`),
-    /// which `VmRSS` is not.
+    /// The memory that is the daemon's alone, in KiB: what it wrote, and pages of its program that nobody
+    /// else has mapped, which the kernel takes back when it needs room. Each page is counted
+    /// (`smaps_rollup`), which `VmRSS` is not.
     ///
     /// # Errors
     /// When the kernel does not say.

@@ -231,8 +231,8 @@ impl Engine {
         command
     }
 
-    /// The command line of Docker Compose for a project on this engine; its files take the image from `$IMAGE`
-    /// and our plugin from `$VOLUME_DRIVER`.
+    /// The command line of Docker Compose for a project on this engine; its files take the image from
+    /// `$IMAGE` and our plugin from `$VOLUME_DRIVER`.
     pub fn compose(&self, project: &str, file: &Path, words: &[&str]) -> Command {
         let mut command = Command::new("docker-compose");
         command.args(["-p", project, "-f"]).arg(file).args(words);

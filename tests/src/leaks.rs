@@ -22,8 +22,8 @@ pub const PLUGINS: &str = "/etc/docker/plugins";
 /// How long processes and devices that are ending anyway are given.
 const SETTLE: Duration = Duration::from_secs(3);
 
-/// How long a file system that is unmounted already may take to write what it holds: its loop device waits for
-/// that.
+/// How long a file system that is unmounted already may take to write what it holds: its loop device waits
+/// for that.
 const FLUSH: Duration = Duration::from_secs(15);
 
 /// Ends processes, mounts and loop devices of a lab, removes its directory and says what there was.

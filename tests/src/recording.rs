@@ -1,9 +1,9 @@
 //! Answers of convoy 0.5, asked again of the daemon under test.
 //!
 //! A recording is Markdown: `console` blocks with a command line, its exit status and output, and `http`
-//! blocks with a request and its answer. What differs from run to run (times, generated names, directories) is
-//! made alike on both sides before they are compared; a generated name that was recorded stands for the one
-//! generated now.
+//! blocks with a request and its answer. What differs from run to run (times, generated names, directories)
+//! is made alike on both sides before they are compared; a generated name that was recorded stands for the
+//! one generated now.
 
 use std::collections::BTreeMap;
 

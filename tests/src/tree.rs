@@ -13,10 +13,10 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Context, Result};
 
-/// Describes a tree, one entry a line: path, type, mode, owner, time in nanoseconds, what it holds (SHA-256 of
-/// a file, target of a link, number of a device), extended attributes (ACLs are among them), and which entries
-/// are the same file. Sockets are listed like everything else. The time of the top directory is left out: a
-/// volume that is mounted or adopted has its own.
+/// Describes a tree, one entry a line: path, type, mode, owner, time in nanoseconds, what it holds (SHA-256
+/// of a file, target of a link, number of a device), extended attributes (ACLs are among them), and which
+/// entries are the same file. Sockets are listed like everything else. The time of the top directory is left
+/// out: a volume that is mounted or adopted has its own.
 ///
 /// # Errors
 /// When something in the tree cannot be read.

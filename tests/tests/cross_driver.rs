@@ -1,5 +1,5 @@
-//! Files go from a block volume into a directory and back: a backup of a snapshot's files, whatever the driver
-//! keeps them on.
+//! Files go from a block volume into a directory and back: a backup of a snapshot's files, whatever the
+//! driver keeps them on.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -222,8 +222,8 @@ fn nothing_stays_mounted_after_a_kill() -> Result<()> {
             world.convoy.start_again()?;
             nothing_is_open(&world, &storage)?;
         }
-        // The driver alone is killed, and comes back while the daemon still reads: what is mounted stays until
-        // it is read.
+        // The driver alone is killed, and comes back while the daemon still reads: what is mounted stays
+        // until it is read.
         let mut asked = slowly(&world)?;
         let answer = thread::scope(|scope| {
             let asked = scope.spawn(move || run::capture(&mut asked));

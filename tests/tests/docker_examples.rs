@@ -57,8 +57,8 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
     ("docs/operations/migration.md", "apt install", "docker_installed.rs"),
 ];
 
-/// What has to be there before an example, and what it does not say itself: the page, how the line begins, and
-/// shell.
+/// What has to be there before an example, and what it does not say itself: the page, how the line begins,
+/// and shell.
 const BEFORE: &[(&str, &str, &str)] = &[
     (
         "README.md",

@@ -1,5 +1,5 @@
-//! What a machine does to a daemon: ten thousand volumes, a file system that is full or becomes read-only, and
-//! the end.
+//! What a machine does to a daemon: ten thousand volumes, a file system that is full or becomes read-only,
+//! and the end.
 
 use std::collections::BTreeSet;
 use std::fs;

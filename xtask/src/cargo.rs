@@ -62,8 +62,8 @@ pub(crate) fn doc() -> Result<()> {
     Ok(())
 }
 
-/// Builds packages, or with none named [`ALL_BUT_EBS`], and gives the directory the programs and libraries are
-/// in.
+/// Builds packages, or with none named [`ALL_BUT_EBS`], and gives the directory the programs and libraries
+/// are in.
 ///
 /// # Errors
 /// When something does not compile.

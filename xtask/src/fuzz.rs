@@ -1,8 +1,8 @@
 //! `cargo xtask fuzz`: runs the targets in `fuzz/` for a while.
 //!
-//! libFuzzer needs programs that count their branches. cargo-fuzz gets them from a nightly compiler; the flags
-//! it passes for that are stable ones, but for the sanitizers, which find little in safe Rust. So the stable
-//! compiler does.
+//! libFuzzer needs programs that count their branches. cargo-fuzz gets them from a nightly compiler; the
+//! flags it passes for that are stable ones, but for the sanitizers, which find little in safe Rust. So the
+//! stable compiler does.
 
 use std::fs;
 use std::process::Command;

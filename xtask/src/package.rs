@@ -1,9 +1,10 @@
 //! `cargo xtask package`: a Debian package and an archive with everything a host needs, made from a release
 //! build.
 //!
-//! Both hold the same tree. It is put together here and not by cargo-deb, which has to be compiled first (more
-//! than a hundred crates) and knows the programs of one package only, while this tree holds those of several,
-//! and what the built program prints: completions and manual pages. `dpkg-deb` is on every Debian machine.
+//! Both hold the same tree. It is put together here and not by cargo-deb, which has to be compiled first
+//! (more than a hundred crates) and knows the programs of one package only, while this tree holds those of
+//! several, and what the built program prints: completions and manual pages. `dpkg-deb` is on every Debian
+//! machine.
 
 use std::path::PathBuf;
 use std::process::Command;

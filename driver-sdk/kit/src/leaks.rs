@@ -16,8 +16,8 @@ pub(crate) struct Held {
 
 /// Open files that a driver may gain for good: a lock, a cached directory.
 const FILES: usize = 4;
-/// Sockets that it may gain for good: connections to its storage, one for each of the calls that the kit makes
-/// at once.
+/// Sockets that it may gain for good: connections to its storage, one for each of the calls that the kit
+/// makes at once.
 const SOCKETS: usize = 12;
 
 impl Held {

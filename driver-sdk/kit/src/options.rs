@@ -47,9 +47,9 @@ impl Options {
         self
     }
 
-    /// A create option that names a directory whose data the volume adopts, and `volume.delete` keeps. The kit
-    /// makes the directory before the volume and removes it at the end; `{name}` in its path stands for the
-    /// name of the volume.
+    /// A create option that names a directory whose data the volume adopts, and `volume.delete` keeps. The
+    /// kit makes the directory before the volume and removes it at the end; `{name}` in its path stands for
+    /// the name of the volume.
     #[must_use]
     pub fn adopt(mut self, name: impl Into<String>, directory: impl Into<String>) -> Self {
         self.adopted.insert(name.into(), directory.into());

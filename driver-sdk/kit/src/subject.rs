@@ -377,8 +377,8 @@ impl Subject {
         self.baseline.get().map_or_else(Vec::new, |before| self.held().since(before))
     }
 
-    /// The directories and devices that the driver was told of: what is mounted or lies in them, or is made of
-    /// them, is its own.
+    /// The directories and devices that the driver was told of: what is mounted or lies in them, or is made
+    /// of them, is its own.
     pub(crate) fn places(&self) -> Vec<PathBuf> {
         let named = self
             .open

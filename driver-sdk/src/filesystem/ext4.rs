@@ -1,9 +1,9 @@
 //! Growing an ext4 that is not mounted, over kills and power cuts.
 //!
-//! The kernel grows a mounted one by its journal, but lets only those who have `CAP_SYS_RESOURCE`. `resize2fs`
-//! writes its tables in any order: what is cut off in between is a file system that `e2fsck -p` finds damaged
-//! and leaves to a person. So `e2fsck` and `resize2fs` are not ended: they go on when the driver dies or the
-//! call ends, and hold a lock on the device that the next life and the next call wait for.
+//! The kernel grows a mounted one by its journal, but lets only those who have `CAP_SYS_RESOURCE`.
+//! `resize2fs` writes its tables in any order: what is cut off in between is a file system that `e2fsck -p`
+//! finds damaged and leaves to a person. So `e2fsck` and `resize2fs` are not ended: they go on when the driver
+//! dies or the call ends, and hold a lock on the device that the next life and the next call wait for.
 //!
 //! A power cut or the kernel may end them all the same. So `debugfs` first writes into the superblock what is
 //! being done ([`Mark`]). It goes with the bytes of the device, into snapshots and copies too. Who grows or
@@ -143,8 +143,8 @@ fn check(device: &Path, lock: &Arc<File>, context: &Context) -> Result<bool> {
     if !is_whole && mark.is_none() {
         return Err(damaged(device, "its superblock has a wrong checksum"));
     }
-    // This makes the superblock of one that was cut off whole again, too. Its counts may be those of before in
-    // part, and are repaired.
+    // This makes the superblock of one that was cut off whole again, too. Its counts may be those of before
+    // in part, and are repaired.
     let mark = if cut_off { Mark::Growing } else { Mark::Checking };
     let mut how = vec!["-p".to_owned()];
     match mark.write(device, context) {

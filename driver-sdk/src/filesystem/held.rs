@@ -1,8 +1,8 @@
 //! What the kernel still holds after an unmount.
 //!
 //! Who starts while a file system is mounted has a copy of the mount in a mount namespace of its own: a
-//! container for a moment, others for as long as they run. Until the last copy is gone the kernel goes on with
-//! the file system, and writes what it remembers of it.
+//! container for a moment, others for as long as they run. Until the last copy is gone the kernel goes on
+//! with the file system, and writes what it remembers of it.
 
 use crate::{Context, DriverError, ErrorKind, Result};
 use rustix::fs::{Mode, OFlags};

@@ -33,9 +33,9 @@ pub struct Mount {
     pub target: PathBuf,
     /// `ext4`, `xfs`, `btrfs`, `tmpfs`, `nfs`, `cifs`, `fuse.sshfs`. Of a bind mount it means nothing.
     pub fs_type: String,
-    /// As after `mount -o`: `ro,noatime,nouuid`; `bind` or `rbind` for a bind mount. `nosuid` and `nodev` hold
-    /// unless `suid` and `dev` are given: what a container leaves on a volume must not serve other users of
-    /// the host. Options are in messages: pass no secret, but have it in a file (`credentials=FILE`).
+    /// As after `mount -o`: `ro,noatime,nouuid`; `bind` or `rbind` for a bind mount. `nosuid` and `nodev`
+    /// hold unless `suid` and `dev` are given: what a container leaves on a volume must not serve other users
+    /// of the host. Options are in messages: pass no secret, but have it in a file (`credentials=FILE`).
     pub options: String,
     /// The mount namespace to mount in (`/proc/<pid>/ns/mnt`).
     pub namespace: Option<PathBuf>,
@@ -119,8 +119,8 @@ fn by_helper(mount: &Mount, package: &'static str, context: &Context) -> Result<
 
 /// Unmounts what is mounted last at a path. Succeeds when nothing is mounted there.
 ///
-/// What was written to it is on the disk afterwards, also when another mount namespace has a copy of the mount
-/// and so keeps the file system going.
+/// What was written to it is on the disk afterwards, also when another mount namespace has a copy of the
+/// mount and so keeps the file system going.
 ///
 /// What is in use is tried for half a second: every program that is started anywhere in this process has,
 /// until it runs, a copy of each file that is open here.

@@ -60,8 +60,8 @@ pub struct CopyOptions<'a> {
     /// Who follows.
     pub observer: Option<&'a dyn Observer>,
     /// Keep flags and projects in an attribute of the copy and do not set them, as a snapshot has to: a file
-    /// that has them could be neither linked to nor removed. The project of this number is the tree's own, and
-    /// is left out with the flag that passes it on; 0 for none.
+    /// that has them could be neither linked to nor removed. The project of this number is the tree's own,
+    /// and is left out with the flag that passes it on; 0 for none.
     pub aside: Option<u32>,
 }
 

@@ -5,9 +5,9 @@
 //! as a stream, so a million files take no memory; where it is damaged or cut off, files simply count as
 //! changed.
 //!
-//! Whether a file changed is told by inode, size, mtime and ctime. No program can set ctime, so a file changed
-//! in place whose mtime was set back is noticed. What the clock of the file system that holds the file cannot
-//! tell apart ([`FileClock`]) is not put into the index, and is not trusted when it is found in one.
+//! Whether a file changed is told by inode, size, mtime and ctime. No program can set ctime, so a file
+//! changed in place whose mtime was set back is noticed. What the clock of the file system that holds the file
+//! cannot tell apart ([`FileClock`]) is not put into the index, and is not trusted when it is found in one.
 
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, BufWriter, Write as _};

@@ -27,8 +27,8 @@ pub enum PathError {
 
 /// Bytes which are most often text: a name, the target of a link, an attribute.
 ///
-/// In a text format (JSON) they are a string in which bytes that are not printable UTF-8, and `%`, are written
-/// as `%XX`; in a binary format they are bytes.
+/// In a text format (JSON) they are a string in which bytes that are not printable UTF-8, and `%`, are
+/// written as `%XX`; in a binary format they are bytes.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RawBytes(Vec<u8>);
 
@@ -275,8 +275,8 @@ impl RelPath {
     }
 }
 
-/// The order of a walk: parents before children, names bytewise. (Plain byte order would put `a.b` between `a`
-/// and `a/x`.)
+/// The order of a walk: parents before children, names bytewise. (Plain byte order would put `a.b` between
+/// `a` and `a/x`.)
 impl Ord for RelPath {
     fn cmp(&self, other: &Self) -> Ordering {
         self.components().cmp(other.components())

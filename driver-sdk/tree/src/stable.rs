@@ -37,8 +37,8 @@ impl StableStorage {
     }
 }
 
-/// Lets the disk begin with what was written to a part of a file, and waits for nothing. The pages stay in the
-/// cache.
+/// Lets the disk begin with what was written to a part of a file, and waits for nothing. The pages stay in
+/// the cache.
 ///
 /// That is a hint: a file system that does not take it writes at the next sync, and failures are told there.
 pub(crate) fn start_writing(file: &File, at: u64, bytes: u64) {

@@ -22,8 +22,8 @@ const BUFFER: usize = 64 * BLOCK;
 /// Bytes of what stands before an entry: its headers, long names, attributes, and the map of a sparse file.
 /// They are read into memory.
 const HEADERS_MAX: u64 = 4 << 20;
-/// Bytes that all entries of an archive have together beyond the bytes that it has: the holes of sparse files,
-/// which an archive gets for nothing.
+/// Bytes that all entries of an archive have together beyond the bytes that it has: the holes of sparse
+/// files, which an archive gets for nothing.
 const HOLES_MAX: u64 = 16 << 40;
 
 /// Unpacks an uncompressed tar stream (old, GNU or PAX, with sparse files and `SCHILY.xattr` attributes) into

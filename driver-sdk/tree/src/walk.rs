@@ -49,8 +49,8 @@ pub enum Found {
     Entry(WalkEntry),
     /// A name that was listed and was gone when it was looked at: somebody is writing to the tree.
     Vanished(RelPath),
-    /// Something the file system refuses to tell of, to root as well: the mount of a user's own file system, a
-    /// locked encrypted directory. Of a directory that was found already: what is in it.
+    /// Something the file system refuses to tell of, to root as well: the mount of a user's own file system,
+    /// a locked encrypted directory. Of a directory that was found already: what is in it.
     Refused {
         /// Where.
         path: RelPath,

@@ -441,11 +441,11 @@ impl TreeWriter {
         Ok(dir)
     }
 
-    /// Metadata of something opened for real: a file or a directory. What it has already, if that is known, is
-    /// not set again: each change is a transaction of the file system.
+    /// Metadata of something opened for real: a file or a directory. What it has already, if that is known,
+    /// is not set again: each change is a transaction of the file system.
     fn apply(&self, fd: impl AsFd, entry: &Entry, now: Option<&Statx>) -> TreeResult<()> {
-        // Changing the owner takes away set-user-ID and capabilities, so it comes first; ACLs refine the mode;
-        // times last.
+        // Changing the owner takes away set-user-ID and capabilities, so it comes first; ACLs refine the
+        // mode; times last.
         if now.is_none_or(|now| (now.stx_uid, now.stx_gid) != (entry.uid, entry.gid)) {
             let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
             self.given(entry, "owner", rustix::fs::fchown(&fd, Some(uid), Some(gid)))?;

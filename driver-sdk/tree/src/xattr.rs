@@ -41,8 +41,8 @@ fn kept(name: &[u8]) -> bool {
 /// Attributes, and what could not be read of them, in words.
 pub(crate) type Found = (Xattrs, Vec<String>);
 
-/// The attributes of what is at `path`, not following a link in its last component. None where the file system
-/// has none.
+/// The attributes of what is at `path`, not following a link in its last component. None where the file
+/// system has none.
 ///
 /// An attribute that cannot be read is left out.
 ///

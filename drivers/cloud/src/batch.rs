@@ -1,8 +1,8 @@
 //! Questions of many callers, asked together.
 //!
 //! Calls in flight wait by describing their volume again and again. A question that comes while another is
-//! being asked waits for its end, and then everything that has gathered is asked with one request: no question
-//! is delayed by more than that, and however many calls wait, one request at a time is on its way.
+//! being asked waits for its end, and then everything that has gathered is asked with one request: no
+//! question is delayed by more than that, and however many calls wait, one request at a time is on its way.
 
 use convoy_driver_sdk::{Context, DriverError, ErrorKind, Result};
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,7 +1,7 @@
 //! What is about to be asked of the provider, written down before it is asked.
 //!
-//! An intent outlives the process. While its operation runs it is held live in memory; one that is on disk and
-//! not live belongs to an operation that was cut off, or whose clean-up failed, and is undone by the next
+//! An intent outlives the process. While its operation runs it is held live in memory; one that is on disk
+//! and not live belongs to an operation that was cut off, or whose clean-up failed, and is undone by the next
 //! sweep.
 
 use crate::provider::Label;

@@ -4,8 +4,8 @@
 //! shows an attached volume. [`CloudDriver`] does the rest, the same for all of them:
 //!
 //! - [`intent`]: what is about to be asked of the provider is written down first, so that whatever a crash, a
-//!   lost answer or a failed clean-up leaves is found by its token and finished or undone; nothing paid for is
-//!   forgotten.
+//!   lost answer or a failed clean-up leaves is found by its token and finished or undone; nothing paid for
+//!   is forgotten.
 //! - [`record`]: one JSON file a volume, as convoy 0.5 wrote it, with a few keys more.
 //! - [`driver`]: the calls of the driver protocol on top; [`config`], [`settings`]: what it is told.
 //! - [`batch`]: questions of many calls, asked together.

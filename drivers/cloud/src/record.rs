@@ -185,8 +185,8 @@ impl Records {
         Ok(self.store.insert(&record.name, &self.write(record)?)?)
     }
 
-    /// Changes a record. A mount and a snapshot of one volume may go on at the same time: each changes its own
-    /// part, in what the other has left.
+    /// Changes a record. A mount and a snapshot of one volume may go on at the same time: each changes its
+    /// own part, in what the other has left.
     ///
     /// # Errors
     /// `NotFound`, `DataLoss`; when it could not be made durable.

@@ -1,8 +1,8 @@
 //! Ids of thin devices: given out once, and written down before the kernel is asked.
 //!
 //! Whoever makes or deletes a thin device says so here first ([`Journal::begin`], [`Journal::doom`]) and says
-//! here when its record is settled ([`Journal::end`]). What a crash, or an undo that failed, leaves in between
-//! is found by [`Journal::abandoned`] and settled by the one rule of [`Pending`].
+//! here when its record is settled ([`Journal::end`]). What a crash, or an undo that failed, leaves in
+//! between is found by [`Journal::abandoned`] and settled by the one rule of [`Pending`].
 
 use crate::error::{Error, Result};
 use crate::state::{MAX_THIN_ID, Pending, PoolConfig, ThinId};

@@ -373,8 +373,8 @@ impl Kernel {
     }
 
     /// Calls that wait for udev, on a thread of their own: a udev that cannot reach this process's semaphores
-    /// (another IPC namespace) would be waited for for ever. Where no thread can be had the call is made here:
-    /// a device that stays suspended is worse than waiting.
+    /// (another IPC namespace) would be waited for for ever. Where no thread can be had the call is made
+    /// here: a device that stays suspended is worse than waiting.
     fn guarded(
         &self,
         action: &'static str,

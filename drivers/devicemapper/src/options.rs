@@ -113,9 +113,9 @@ pub fn create_specs() -> Vec<OptionSpec> {
 }
 
 impl Settings {
-    /// Takes what was given; for what was not, what an earlier start had; then the defaults. What differs from
-    /// an earlier start is refused, unless it is meant (`override_saved`); the block size of a pool never
-    /// changes.
+    /// Takes what was given; for what was not, what an earlier start had; then the defaults. What differs
+    /// from an earlier start is refused, unless it is meant (`override_saved`); the block size of a pool
+    /// never changes.
     ///
     /// # Errors
     /// [`Error::Setup`] with `InvalidArgument`.

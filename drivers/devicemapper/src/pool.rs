@@ -112,8 +112,8 @@ impl Pool {
     /// Deletes a thin device; the blocks that only it uses are free again. Gone already is success.
     ///
     /// # Errors
-    /// [`Error::Message`] with `EBUSY` while it is active; [`Error::Pool`] if the pool could not write that it
-    /// is gone.
+    /// [`Error::Message`] with `EBUSY` while it is active; [`Error::Pool`] if the pool could not write that
+    /// it is gone.
     pub fn delete(&self, id: ThinId) -> Result<()> {
         match self.message(&format!("delete {id}")) {
             Err(error) if error.is(Errno::NODATA) => Ok(()),

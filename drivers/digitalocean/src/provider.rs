@@ -261,8 +261,8 @@ impl Provider for DigitalOceanCloud {
         };
         match self.api.post::<_, OneVolume>("/v2/volumes", &request, context) {
             Ok(made) => self.read_volume(made.volume),
-            // The name is unique in the region: either an earlier try of this very operation made it, or it is
-            // another's.
+            // The name is unique in the region: either an earlier try of this very operation made it, or it
+            // is another's.
             Err(error) if error.is(409, "") || error.is(422, "already exists") => {
                 match self.volumes_with_token(&spec.label, context)?.pop() {
                     Some(made) => Ok(made),

@@ -1,8 +1,8 @@
 //! Where the kernel shows a volume.
 //!
 //! On Nitro instances it is an NVMe namespace whose controller carries the volume's id as its serial number:
-//! that is what counts. The link that udev makes may be stale, or missing on a small system; the name that EC2
-//! was asked for may be a link of the same kind. On older instances the name is all there is.
+//! that is what counts. The link that udev makes may be stale, or missing on a small system; the name that
+//! EC2 was asked for may be a link of the same kind. On older instances the name is all there is.
 
 use convoy_driver_cloud::device::is_block;
 use convoy_driver_sdk::{DriverError, Result};

@@ -1,8 +1,8 @@
 //! convoy volumes as directories, on a local file system or on one that several hosts share (NFS).
 //!
 //! A volume is a directory under `vfs.path`, its record a small JSON file in `<vfs.path>/config`, so that
-//! hosts which share the directory share the volumes. Snapshots are frozen directory trees beside the records:
-//! files that did not change since the snapshot before are hard links to it.
+//! hosts which share the directory share the volumes. Snapshots are frozen directory trees beside the
+//! records: files that did not change since the snapshot before are hard links to it.
 //!
 //! - [`driver`]: the [`Driver`](convoy_driver_sdk::Driver) itself;
 //! - `volumes`, `snapshots`, `restore`: its calls;
@@ -10,8 +10,8 @@
 //! - `thaw`: volumes made of snapshots, and volumes that go back to one; `check`: what is not as it should
 //!   be;
 //! - `record`, `layout`, `options`: what is on disk, where, and what may be asked for;
-//! - `sizes`, `quota`: volumes are kept to their size where the file system can; `project`: which project they
-//!   are in;
+//! - `sizes`, `quota`: volumes are kept to their size where the file system can; `project`: which project
+//!   they are in;
 //! - `shelter`: other users of the host are kept away from what containers put into volumes;
 //! - `locks`: one change of a volume at a time; `sync`: a directory's names made durable beside other work;
 //! - `workspace`: the place for what is not finished, and what becomes of it after a crash; `trash`: what is

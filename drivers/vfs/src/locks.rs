@@ -5,8 +5,9 @@
 //! waits for the file system's journal.) The locks are those of open files: threads of one process exclude
 //! each other as well, and the kernel, or the NFS server, drops them with their holder.
 //!
-//! A second byte of each volume, [`USES`] further on, is locked, shared, by every process that has it mounted:
-//! so a host does not delete what another one uses. It knows nothing of hosts whose daemon does not run.
+//! A second byte of each volume, [`USES`] further on, is locked, shared, by every process that has it
+//! mounted: so a host does not delete what another one uses. It knows nothing of hosts whose daemon does not
+//! run.
 
 use std::fs::File;
 use std::io;

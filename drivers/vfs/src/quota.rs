@@ -7,8 +7,8 @@
 //! project. The directories of snapshots are in none of them.
 //!
 //! Linux lets the owner of a file, root in a container too, put it into any project. So which project is the
-//! directory's own is written into an attribute that only root of the host can change, and a directory that is
-//! in another one has none: nobody can have the limit of another volume changed or taken away.
+//! directory's own is written into an attribute that only root of the host can change, and a directory that
+//! is in another one has none: nobody can have the limit of another volume changed or taken away.
 
 mod kernel;
 

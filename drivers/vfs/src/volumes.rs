@@ -39,8 +39,8 @@ impl VfsDriver {
 
     /// What an NFS client remembers of directories, of names that were not there above all, may be older than
     /// what another host did. Opening a directory, and not only looking at it, makes it ask the server: that
-    /// of the volumes, that of the records, and those below it, from the top down. Whether there is any use in
-    /// looking again.
+    /// of the volumes, that of the records, and those below it, from the top down. Whether there is any use
+    /// in looking again.
     pub(crate) fn look_afresh(&self, below: &[PathBuf]) -> bool {
         if self.shared {
             for dir in [&self.layout.path, &self.layout.config()].into_iter().chain(below) {
@@ -83,8 +83,8 @@ impl VfsDriver {
         }
     }
 
-    /// Where a volume's data is: in `vfs.path` as this host has it, or (a link or a move by the administrator)
-    /// where the record says.
+    /// Where a volume's data is: in `vfs.path` as this host has it, or (a link or a move by the
+    /// administrator) where the record says.
     pub(crate) fn data(&self, record: &VolumeRecord) -> PathBuf {
         let here = self.layout.volume(&record.name);
         if !exists(&here) && record.path.is_absolute() && record.path.is_dir() {

@@ -1,7 +1,7 @@
 //! Backs up and restores by hand, without a daemon: for measurements, and for tests that kill it.
 //!
-//! `move-tree backup STORE-DIR VOLUME BACKUP SOURCE`, where SOURCE is a directory, or a device or file used as
-//! one; `restore STORE-DIR VOLUME BACKUP TARGET`; `prune STORE-DIR VOLUME`. Prints one JSON line:
+//! `move-tree backup STORE-DIR VOLUME BACKUP SOURCE`, where SOURCE is a directory, or a device or file used
+//! as one; `restore STORE-DIR VOLUME BACKUP TARGET`; `prune STORE-DIR VOLUME`. Prints one JSON line:
 //! milliseconds, bytes, peak memory.
 
 use std::path::Path;

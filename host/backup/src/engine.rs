@@ -38,11 +38,11 @@ use crate::memory::Memory;
 /// How much of the machine the engine may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EngineOptions {
-    /// Bytes of memory one operation may use for data and indexes; at least 48 MiB are. Beside that come about
-    /// 20 MiB, in a tree whose files all have several names (a snapshot made of hard links) 70 bytes for each
-    /// of them, and what the store says of itself: lists of packs and segments, moves, records of blocks. For
-    /// that no more than half of these bytes is taken, and all of them by what lists, checks or prunes: an
-    /// operation that needs more fails.
+    /// Bytes of memory one operation may use for data and indexes; at least 48 MiB are. Beside that come
+    /// about 20 MiB, in a tree whose files all have several names (a snapshot made of hard links) 70 bytes for
+    /// each of them, and what the store says of itself: lists of packs and segments, moves, records of blocks.
+    /// For that no more than half of these bytes is taken, and all of them by what lists, checks or prunes:
+    /// an operation that needs more fails.
     pub memory: u64,
     /// Threads that hash and compress.
     pub workers: usize,

@@ -8,8 +8,8 @@ pub(crate) const ROOT: &str = "convoy-objectstore/";
 /// Every volume is below this.
 pub(crate) const VOLUMES: &str = "convoy-objectstore/volumes/";
 
-/// Whether a name follows convoy's rule, `^[a-zA-Z0-9][a-zA-Z0-9_.-]+$`. One letter is let pass: 0.5 made such
-/// volumes.
+/// Whether a name follows convoy's rule, `^[a-zA-Z0-9][a-zA-Z0-9_.-]+$`. One letter is let pass: 0.5 made
+/// such volumes.
 pub(crate) fn valid_name(name: &str) -> bool {
     let mut bytes = name.bytes();
     bytes.next().is_some_and(|b| b.is_ascii_alphanumeric())
@@ -200,8 +200,8 @@ impl VolumeDir {
         }
     }
 
-    /// What has a key. Only the very keys that convoy makes are known: what is merely similar is a stranger's,
-    /// whose place and meaning nobody knows, and is never deleted.
+    /// What has a key. Only the very keys that convoy makes are known: what is merely similar is a
+    /// stranger's, whose place and meaning nobody knows, and is never deleted.
     pub(crate) fn object(&self, key: &str) -> Option<Object> {
         let rest = key.strip_prefix(&self.dir)?;
         let object = match rest.split_once('/') {

@@ -165,8 +165,8 @@ impl Lock {
         }
     }
 
-    /// As [`Lock::take`], shared, for who only reads; `None` where this store may only be read: then nobody is
-    /// kept from deleting meanwhile, which makes the reader fail, and harms nothing.
+    /// As [`Lock::take`], shared, for who only reads; `None` where this store may only be read: then nobody
+    /// is kept from deleting meanwhile, which makes the reader fail, and harms nothing.
     pub(crate) async fn take_to_read(
         store: Arc<dyn ObjectStore>,
         volume: &VolumeDir,
@@ -270,8 +270,8 @@ impl Lock {
         }
     }
 
-    /// Fails when somebody has removed the lock. Asked after a record was written, it tells whether the record
-    /// may stay.
+    /// Fails when somebody has removed the lock. Asked after a record was written, it tells whether the
+    /// record may stay.
     pub(crate) async fn confirm(&self) -> BackupResult<()> {
         match self.store.head(&self.key).await {
             Ok(_) => Ok(()),

@@ -1,9 +1,9 @@
 //! The JSON records of a store: `volume.cfg` and `backup_<name>.cfg`, as 0.5 wrote them and extended.
 //!
-//! 0.5 ignores keys that it does not know, so a record carries everything a newer reader wants beside what 0.5
-//! wants. A backup in the new format would be nothing to 0.5, which would restore an empty volume and call it
-//! success. Therefore its record names, where 0.5 looks for data, a file and a block that do not exist: 0.5
-//! lists and inspects the backup as any other, and a restore fails with an error that shows the name
+//! 0.5 ignores keys that it does not know, so a record carries everything a newer reader wants beside what
+//! 0.5 wants. A backup in the new format would be nothing to 0.5, which would restore an empty volume and call
+//! it success. Therefore its record names, where 0.5 looks for data, a file and a block that do not exist:
+//! 0.5 lists and inspects the backup as any other, and a restore fails with an error that shows the name
 //! [`PLACEHOLDER`].
 //!
 //! The record of an encrypted backup ends in a code, `"Mac"`, over every byte before it. It is taken over

@@ -1,5 +1,5 @@
-//! Somebody puts into a store what convoy never does, strange names and links: it is told, harms nothing else,
-//! and stays.
+//! Somebody puts into a store what convoy never does, strange names and links: it is told, harms nothing
+//! else, and stays.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

@@ -1,6 +1,6 @@
-//! Stores made by chance, of everything that the format knows, with wrong lengths, counts, orders and circles:
-//! whatever is listed, verified, restored, backed up, pruned and deleted there ends, within 256 MiB, without a
-//! panic. A child does it, so that its end is seen.
+//! Stores made by chance, of everything that the format knows, with wrong lengths, counts, orders and
+//! circles: whatever is listed, verified, restored, backed up, pruned and deleted there ends, within 256 MiB,
+//! without a panic. A child does it, so that its end is seen.
 //!
 //! Which store follows from a number: `CONVOY_HOSTILE_SEEDS=17..18 cargo nextest run --test hostile_stores`
 //! makes that one again.

@@ -113,8 +113,8 @@ impl Calls {
 }
 
 impl Ticket {
-    /// Waits for a place among the calls that are carried out, and gives what goes with the call from then on.
-    /// The time in the queue is not the call's own: as long as the driver gives signs of life, the call
+    /// Waits for a place among the calls that are carried out, and gives what goes with the call from then
+    /// on. The time in the queue is not the call's own: as long as the driver gives signs of life, the call
     /// waits.
     ///
     /// # Errors

@@ -1,8 +1,8 @@
 //! Commands of driver packages: programs beside a driver that its package brings along.
 //!
 //! `convoy NAME COMMAND` runs `convoy-NAME-COMMAND`, as git runs its subcommands, from a directory that
-//! drivers are looked for in. It gets all rights of whoever runs it, so it is trusted as a driver is, and only
-//! where the driver it belongs to is installed.
+//! drivers are looked for in. It gets all rights of whoever runs it, so it is trusted as a driver is, and
+//! only where the driver it belongs to is installed.
 
 use crate::{Carrier, LoadError, SearchPath, trust::Trust};
 use convoy_driver_sdk::Name;

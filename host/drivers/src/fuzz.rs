@@ -1,5 +1,5 @@
-//! What reads the lines of a driver's process, for the fuzz targets in `fuzz/`: they are another workspace and
-//! see only what is public. No part of the interface.
+//! What reads the lines of a driver's process, for the fuzz targets in `fuzz/`: they are another workspace
+//! and see only what is public. No part of the interface.
 
 use crate::process::transport::{Line, Receiver};
 use convoy_driver_sdk::Name;

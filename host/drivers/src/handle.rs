@@ -199,8 +199,8 @@ impl DriverHandle {
         self.read(request, driver.call_blocking(R::METHOD, json.as_bytes(), options))
     }
 
-    /// When the driver last gave a sign of life: an answer, or progress; when it was loaded, if there was none
-    /// yet.
+    /// When the driver last gave a sign of life: an answer, or progress; when it was loaded, if there was
+    /// none yet.
     pub fn heard(&self) -> Instant {
         self.inner.calls.heard()
     }

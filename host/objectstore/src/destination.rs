@@ -1,8 +1,8 @@
 //! Destinations and backup URLs, as users write them.
 //!
 //! A destination is `vfs:///dir/`, `s3://bucket@region/path/` or `s3://bucket/path/`; a backup is
-//! `<destination>?backup=<backup>&volume=<volume>`. Both are printed as they were given. Error texts are those
-//! of convoy 0.5 where it had one.
+//! `<destination>?backup=<backup>&volume=<volume>`. Both are printed as they were given. Error texts are
+//! those of convoy 0.5 where it had one.
 
 use percent_encoding::percent_decode_str;
 use std::borrow::Cow;

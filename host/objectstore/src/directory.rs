@@ -2,9 +2,9 @@
 //!
 //! A write goes to a hidden file beside its target, is synced, renamed over it, and the directory is synced.
 //! Nothing depends on locks or on what another client has cached, so several hosts can share the directory.
-//! Directories are made 0700 and files 0644, as convoy 0.5 did, and directories that become empty are removed.
-//! One that does not answer is given up after a while, and used again when it does: see `patience`. Nothing
-//! below the directory is believed: see `beneath`.
+//! Directories are made 0700 and files 0644, as convoy 0.5 did, and directories that become empty are
+//! removed. One that does not answer is given up after a while, and used again when it does: see `patience`.
+//! Nothing below the directory is believed: see `beneath`.
 
 mod beneath;
 mod first;

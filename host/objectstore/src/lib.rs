@@ -3,8 +3,8 @@
 //! - [`ObjectStore`] is the one small trait; what it promises is written there.
 //! - [`DirectoryStore`] keeps objects in a directory, local or NFS.
 //! - `S3Store` (feature `s3`) keeps them in a bucket, at AWS or elsewhere.
-//! - [`RetryStore`], [`LimitedStore`] and [`FaultStore`] wrap a store: they try again, keep a rate, or fail as
-//!   told.
+//! - [`RetryStore`], [`LimitedStore`] and [`FaultStore`] wrap a store: they try again, keep a rate, or fail
+//!   as told.
 //! - [`Destination`] and [`BackupUrl`] are what users write.
 
 mod destination;

@@ -59,8 +59,8 @@ impl<S: ObjectStore> RetryStore<S> {
         Self { inner, policy }
     }
 
-    /// Calls until it succeeds, fails for good, or was tried often enough. Gives the number of failures on the
-    /// way as well.
+    /// Calls until it succeeds, fails for good, or was tried often enough. Gives the number of failures on
+    /// the way as well.
     async fn retry<T, F, Fut>(&self, op: &'static str, key: &str, call: F) -> Result<(T, u32), StoreError>
     where
         F: Fn() -> Fut,

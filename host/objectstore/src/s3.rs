@@ -122,8 +122,8 @@ impl S3Store {
         said.into_error(op, key, &self.bucket, &destination, self.server.as_deref())
     }
 
-    /// Reads a body to its end, which may be after `limit` bytes at most: a server may say one length and send
-    /// another, or none and never end.
+    /// Reads a body to its end, which may be after `limit` bytes at most: a server may say one length and
+    /// send another, or none and never end.
     async fn collect(&self, key: &str, mut body: SdkStream, limit: u64) -> Result<Bytes, StoreError> {
         let most = usize::try_from(limit).unwrap_or(usize::MAX);
         let mut data = BytesMut::new();

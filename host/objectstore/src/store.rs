@@ -57,8 +57,8 @@ pub type ByteStream = BoxStream<'static, Result<Bytes, StoreError>>;
 ///
 /// Keys are `/`-separated paths without empty, `.` or `..` parts and without parts that begin with `.`.
 /// A write is atomic and durable: when it has returned, the whole object is safe; before, readers see the old
-/// one or none. A read returns exactly what was asked for, or an error. All calls may be made at the same time
-/// from many tasks.
+/// one or none. A read returns exactly what was asked for, or an error. All calls may be made at the same
+/// time from many tasks.
 #[async_trait]
 pub trait ObjectStore: Send + Sync + Debug {
     /// Writes an object, in the place of one of that name.

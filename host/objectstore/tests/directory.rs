@@ -182,8 +182,8 @@ async fn what_is_small_overtakes() {
     waiting.into_iter().for_each(|task| task.abort());
 }
 
-/// What file systems in user space say: some have no hard links, some neither these nor a rename that replaces
-/// nothing.
+/// What file systems in user space say: some have no hard links, some neither these nor a rename that
+/// replaces nothing.
 async fn without(calls: &[Forbidden]) {
     forbid(calls);
     let (dir, store) = store().await;

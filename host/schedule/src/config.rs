@@ -50,8 +50,8 @@ pub struct ScheduleConfig {
     /// is unless said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encryption: Option<Encryption>,
-    /// What is kept: of snapshots for `kind = "snapshot"`, of backups for `kind = "backup"`; everything unless
-    /// said.
+    /// What is kept: of snapshots for `kind = "snapshot"`, of backups for `kind = "backup"`; everything
+    /// unless said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep: Option<KeepConfig>,
     /// With `kind = "backup"`: what is kept of the snapshots that were made for it; the last one unless said.

@@ -2,8 +2,8 @@
 //!
 //! Every rule but `last` divides time into hours, days, weeks, months or years of a time zone, and keeps the
 //! newest of each of so many such parts, counting only parts that have one. The oldest of all is kept as well
-//! while a rule has parts to spare, so that the history grows as long as the rule says. What one rule keeps is
-//! kept.
+//! while a rule has parts to spare, so that the history grows as long as the rule says. What one rule keeps
+//! is kept.
 
 use crate::config::{Count, KeepConfig};
 use convoy_driver_sdk::Timestamp;
@@ -55,8 +55,8 @@ impl Protection {
 /// How much later than now a time may be, in seconds, that a clock shows which is as good as right.
 const AHEAD: i64 = 300;
 
-/// Whether a time is yet to come: it was written while the clock was wrong, or the clock is wrong now. By such
-/// times nothing can be told to be the newest.
+/// Whether a time is yet to come: it was written while the clock was wrong, or the clock is wrong now. By
+/// such times nothing can be told to be the newest.
 pub fn is_ahead(at: Timestamp, now: Timestamp) -> bool {
     at.unix() > now.unix().saturating_add(AHEAD)
 }
@@ -123,8 +123,8 @@ impl Rules {
         Ok(Self { rules, zone })
     }
 
-    /// Decides. Those that the schedule did not make, and those whose time is yet to come, take no part in the
-    /// rules and are kept.
+    /// Decides. Those that the schedule did not make, and those whose time is yet to come, take no part in
+    /// the rules and are kept.
     pub fn apply<T: Clone + Ord>(&self, candidates: &[Candidate<T>]) -> Plan<T> {
         let mut sorted: Vec<&Candidate<T>> = candidates.iter().collect();
         // Of one second, whatever order; but always the same.

@@ -2,8 +2,8 @@
 //!
 //! Each gets a share before it begins and gives it back at its end, so that what all of them use together is
 //! bounded however many are asked for at once. Who comes when there is none left waits, in order. Work whose
-//! storage hangs keeps what it holds, and nobody can wait for its end: its share is lent to others, so that in
-//! such times as much again may be in use.
+//! storage hangs keeps what it holds, and nobody can wait for its end: its share is lent to others, so that
+//! in such times as much again may be in use.
 
 #![allow(unsafe_code, reason = "the C library's allocator is tuned by calls that libc alone has")]
 

@@ -48,8 +48,8 @@ pub enum DriversError {
     None(String),
 }
 
-/// Loads and opens the drivers of a configuration. One that fails is there with the reason, unless all do; one
-/// that takes its time goes on being opened.
+/// Loads and opens the drivers of a configuration. One that fails is there with the reason, unless all do;
+/// one that takes its time goes on being opened.
 ///
 /// # Errors
 /// [`DriversError`].

@@ -1,10 +1,10 @@
 //! Deletes backups and snapshots of a schedule that its rules no longer keep.
 //!
 //! Backups are complete: each has a list of all its data, and what several use is deleted with the last of
-//! them. So no backup needs another, and the only one that must stay is the last good one. A snapshot, though,
-//! is needed by the next backup to find what changed, and stays as long as a backup of it is the newest at a
-//! destination. What was made while the clock was ahead is kept until its time has come: it is the newest of
-//! nothing, and deletes nothing.
+//! them. So no backup needs another, and the only one that must stay is the last good one. A snapshot,
+//! though, is needed by the next backup to find what changed, and stays as long as a backup of it is the
+//! newest at a destination. What was made while the clock was ahead is kept until its time has come: it is the
+//! newest of nothing, and deletes nothing.
 
 use super::{Inner, Plan};
 use crate::backups::own_destination;

@@ -144,8 +144,8 @@ impl Inner {
         }
     }
 
-    /// The labels of volumes, if the schedule needs them: asked for, or what Docker said last when it does not
-    /// answer. An answer of this age at most is not asked for again.
+    /// The labels of volumes, if the schedule needs them: asked for, or what Docker said last when it does
+    /// not answer. An answer of this age at most is not asked for again.
     pub(super) async fn labels_for(&self, plan: &Plan, fresh: Duration) -> Option<Arc<Labels>> {
         if !plan.schedule.selection.needs_labels() {
             return None;

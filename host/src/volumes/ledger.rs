@@ -1,9 +1,9 @@
 //! Who uses which volume: in memory, and in a file per volume under `<root>/mounts/` (see [`place`]).
 //!
 //! The files have to outlive the daemon (`kill -9` included) and not the machine, since no mount does: they
-//! are written atomically, carry the boot id and are not synced. What is found with another boot id, or cannot
-//! be read because the machine went down in the midst of a write, is dropped. The file of a volume whose last
-//! user left, and which the driver still has to unmount, is renamed to `<volume>.json.pending`.
+//! are written atomically, carry the boot id and are not synced. What is found with another boot id, or
+//! cannot be read because the machine went down in the midst of a write, is dropped. The file of a volume
+//! whose last user left, and which the driver still has to unmount, is renamed to `<volume>.json.pending`.
 
 mod place;
 mod usage;
@@ -104,8 +104,8 @@ impl Ledger {
         unpoisoned(self.usage.lock()).keys().cloned().collect()
     }
 
-    /// Adds a claim to a volume that is used already and says where it is mounted; `None` when nobody uses it,
-    /// and the driver has to be asked.
+    /// Adds a claim to a volume that is used already and says where it is mounted; `None` when nobody uses
+    /// it, and the driver has to be asked.
     ///
     /// # Errors
     /// [`Error::Ledger`]; nothing has changed.
@@ -244,9 +244,9 @@ impl Ledger {
     }
 }
 
-/// Runs work that may wait a moment for the disk on this thread. Of tokio's own threads, another one meanwhile
-/// takes over what this one had to do; that is not waited for, as an answer from a thread for blocking work
-/// would be.
+/// Runs work that may wait a moment for the disk on this thread. Of tokio's own threads, another one
+/// meanwhile takes over what this one had to do; that is not waited for, as an answer from a thread for
+/// blocking work would be.
 fn in_place<T>(work: impl FnOnce() -> T) -> T {
     use tokio::runtime::{Handle, RuntimeFlavor};
     match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {

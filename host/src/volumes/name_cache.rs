@@ -1,9 +1,9 @@
 //! The names of volumes whose records are not on this host, as they were last listed.
 //!
-//! A driver whose records are on a server that does not answer cannot say what it has. So that its volumes are
-//! told of as what cannot be used at the moment, and not as what is gone, their names are kept in the daemon's
-//! root. They are no truth, and nothing waits for their file: it is at most as old as the last refresh, and
-//! only used while the driver says nothing.
+//! A driver whose records are on a server that does not answer cannot say what it has. So that its volumes
+//! are told of as what cannot be used at the moment, and not as what is gone, their names are kept in the
+//! daemon's root. They are no truth, and nothing waits for their file: it is at most as old as the last
+//! refresh, and only used while the driver says nothing.
 
 use super::ledger::replace;
 use super::locks::unpoisoned;

@@ -104,8 +104,8 @@ impl CreateSpec {
         rules.check_option(driver.name(), option)
     }
 
-    /// The options to give to a driver: those it declares. Standard ones that it does not declare are left out
-    /// and logged.
+    /// The options to give to a driver: those it declares. Standard ones that it does not declare are left
+    /// out and logged.
     ///
     /// # Errors
     /// [`Error::UnknownOption`] for any other, with the known ones; [`Error::NotForDocker`].

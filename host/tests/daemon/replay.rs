@@ -173,8 +173,8 @@ impl Request {
     }
 }
 
-/// Lists are sorted by name; where names were generated, the order may differ. Where a snapshot's files are is
-/// the driver's affair.
+/// Lists are sorted by name; where names were generated, the order may differ. Where a snapshot's files are
+/// is the driver's affair.
 fn comparable(text: &str) -> String {
     let paths = |line: &str| match line.trim_start().starts_with("\"FilePath\": ") {
         true => line.split(": ").next().unwrap().to_owned(),

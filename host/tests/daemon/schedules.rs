@@ -350,8 +350,8 @@ kind = "backup"
 destination = "vfs://DIR/store"
 "#;
 
-/// Lets every opening of a file hang in the kernel until the descriptor is closed, as with a file whose server
-/// is gone; at the latest until the time to break a lease is over, which is 45 s.
+/// Lets every opening of a file hang in the kernel until the descriptor is closed, as with a file whose
+/// server is gone; at the latest until the time to break a lease is over, which is 45 s.
 fn hang(path: &std::path::Path) -> std::fs::File {
     use std::os::fd::AsRawFd;
     const F_SETSIG: libc::c_int = 10;

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 
-/// The client that Prometheus publishes, as Debian packages it for its own Python, reads the metrics, and says
-/// them again in a plain form.
+/// The client that Prometheus publishes, as Debian packages it for its own Python, reads the metrics, and
+/// says them again in a plain form.
 const PARSER: &str = "
 import sys
 from prometheus_client.openmetrics.parser import text_string_to_metric_families

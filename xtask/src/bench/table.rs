@@ -13,8 +13,8 @@ pub(super) struct Row {
     pub(super) unit: &'static str,
     /// The most it may be.
     pub(super) goal: Option<f64>,
-    /// What convoy 0.5 takes: measured beside it, or, where its daemon was needed, recorded on another machine
-    /// with two cores.
+    /// What convoy 0.5 takes: measured beside it, or, where its daemon was needed, recorded on another
+    /// machine with two cores.
     pub(super) before: Option<f64>,
 }
 

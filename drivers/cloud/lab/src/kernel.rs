@@ -82,8 +82,8 @@ impl Kernel {
         self.root.path().join("sys")
     }
 
-    /// The words by which a command is run in a mount namespace of its own, in which this kernel stands in for
-    /// the machine's.
+    /// The words by which a command is run in a mount namespace of its own, in which this kernel stands in
+    /// for the machine's.
     ///
     /// # Errors
     /// When the devices that every program needs cannot be made.

@@ -151,8 +151,8 @@ pub fn a_clone_needs_neither_snapshot_nor_source<C: Cloud>() {
     assert_eq!(world.left(), (1, 0, 0));
 }
 
-/// What a call made that had no time left, and that came into sight only later, is not taken for a volume: the
-/// next call for that name makes a whole one, and leaves no other. `is_create` knows the request for a
+/// What a call made that had no time left, and that came into sight only later, is not taken for a volume:
+/// the next call for that name makes a whole one, and leaves no other. `is_create` knows the request for a
 /// volume.
 pub fn what_comes_into_sight_late_is_undone<C: Cloud>(is_create: fn(&Request) -> bool) {
     let world = World::<C>::new();

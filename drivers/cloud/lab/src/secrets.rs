@@ -26,8 +26,8 @@ impl Write for Log {
     }
 }
 
-/// Uses a driver in every way, with what goes wrong, and looks for secrets in its log, its messages, its files
-/// and this process's arguments. These words must be in the log, which shows that it is complete.
+/// Uses a driver in every way, with what goes wrong, and looks for secrets in its log, its messages, its
+/// files and this process's arguments. These words must be in the log, which shows that it is complete.
 ///
 /// The one log of the process is taken: this is for a test that is alone in its process.
 pub fn nowhere<C: Cloud>(secrets: &[&str], refusal: Reply, logged: &[&str])

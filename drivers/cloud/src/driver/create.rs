@@ -63,8 +63,8 @@ impl<P: Provider> CloudDriver<P> {
 
     /// The cloud volume that bears a name; an error if it cannot be taken for that volume.
     ///
-    /// What an operation of this host began and did not finish is nobody's volume: it has come into sight only
-    /// now, and is undone.
+    /// What an operation of this host began and did not finish is nobody's volume: it has come into sight
+    /// only now, and is undone.
     pub(super) fn bearing(&self, name: &Name, context: &Context) -> Result<Option<CloudVolume>> {
         let mut found = Vec::new();
         for volume in self.provider.volumes_named(name, context)? {

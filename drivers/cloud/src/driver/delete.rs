@@ -11,8 +11,8 @@ impl<P: Provider> CloudDriver<P> {
     /// See [`DeleteVolume`]. Backups survive: only snapshots that are nothing else go with the volume.
     ///
     /// # Errors
-    /// `NotFound`; `InUse` while it is mounted, be it in another mount namespace, read, or attached to another
-    /// instance. After an error it is still there and may be deleted again.
+    /// `NotFound`; `InUse` while it is mounted, be it in another mount namespace, read, or attached to
+    /// another instance. After an error it is still there and may be deleted again.
     pub(super) fn delete_volume(&self, request: DeleteVolume, context: &Context) -> Result<()> {
         let mut record = self.records.load(&request.name)?;
         if let Some(target) = self.mounted_at(&record, &self.mount_table()?) {

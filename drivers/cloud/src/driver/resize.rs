@@ -11,8 +11,8 @@ use std::time::Duration;
 const KERNEL_LIMIT: Duration = Duration::from_secs(120);
 
 impl<P: Provider> CloudDriver<P> {
-    /// See [`ResizeVolume`]. A crash after the volume has grown leaves its file system at the old size: repeat
-    /// it.
+    /// See [`ResizeVolume`]. A crash after the volume has grown leaves its file system at the old size:
+    /// repeat it.
     ///
     /// # Errors
     /// `InvalidArgument` for less than it has: providers only grow volumes; `Busy` if it was changed too

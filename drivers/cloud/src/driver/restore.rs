@@ -54,8 +54,8 @@ impl<P: Provider> CloudDriver<P> {
     /// same.
     ///
     /// # Errors
-    /// `NotFound` for an unknown handle, `AlreadyExists` if the name was taken meanwhile, `InvalidArgument` if
-    /// what was written is no file system.
+    /// `NotFound` for an unknown handle, `AlreadyExists` if the name was taken meanwhile, `InvalidArgument`
+    /// if what was written is no file system.
     pub(super) fn finish_restore(&self, request: FinishRestore, context: &Context) -> Result<Volume> {
         if let Some(record) = self.restored(&request.handle)? {
             return self.describe_one(&record, context);

@@ -93,8 +93,8 @@ impl DeviceMapper {
         }
     }
 
-    /// The pool does not run: somebody ended it under this driver. Its metadata can be checked now, and is not
-    /// changed.
+    /// The pool does not run: somebody ended it under this driver. Its metadata can be checked now, and is
+    /// not changed.
     fn check_offline(&self, context: &Context) -> Finding {
         let hint = "start the daemon again: it starts the pool";
         match tools::look_at_metadata(self.pool.metadata(), context) {

@@ -60,8 +60,8 @@ impl DeviceMapper {
     }
 
     /// The volume gets another thin device, with what the snapshot holds; the record changes from one to the
-    /// other at once. Both ids are pending meanwhile, so that what the record does not name is deleted after a
-    /// crash.
+    /// other at once. Both ids are pending meanwhile, so that what the record does not name is deleted after
+    /// a crash.
     pub(super) fn revert(&self, request: &RevertVolume, context: &Context) -> Result<Volume> {
         let name = &request.name;
         let (record, snapshot) = self.store.snapshot(name, &request.snapshot)?;

@@ -32,8 +32,8 @@ impl DeviceMapper {
             return Err(DriverError::new(ErrorKind::AlreadyExists, text));
         }
         self.pool.admit()?;
-        // Whether asked for (`freeze`) or not, the kernel freezes a mounted file system: it costs a flush, and
-        // a snapshot of a moving file system would be worth little.
+        // Whether asked for (`freeze`) or not, the kernel freezes a mounted file system: it costs a flush,
+        // and a snapshot of a moving file system would be worth little.
         let held = self.hold(&record, context)?;
         // Not later than what the snapshot shows: what is younger a backup does not take for unchanged.
         let created_time = Timestamp::now();

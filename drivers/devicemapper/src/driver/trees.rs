@@ -1,5 +1,6 @@
-//! File systems that are mounted for backups and restores of files: in the driver's own mount namespace, where
-//! the host reads and writes, and in directories that are named by the ids of the thin devices they are on.
+//! File systems that are mounted for backups and restores of files: in the driver's own mount namespace,
+//! where the host reads and writes, and in directories that are named by the ids of the thin devices they are
+//! on.
 //!
 //! A snapshot is never mounted itself. What it holds may be a file system that was in use, whose journal is
 //! replayed when it is mounted, also for reading alone; and that writes. So a copy of it is mounted, which

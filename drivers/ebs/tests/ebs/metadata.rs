@@ -1,5 +1,5 @@
-//! The instance metadata service, version 2, which checks that it is spoken to as documented; and what follows
-//! from its answers.
+//! The instance metadata service, version 2, which checks that it is spoken to as documented; and what
+//! follows from its answers.
 
 use crate::aws::{ACCESS_KEY, SECRET_KEY, SESSION_TOKEN};
 use crate::world::{World, expect};

@@ -1,8 +1,8 @@
 //! Killed at any moment: what was acknowledged is there, what was not is there whole or not at all, and
 //! nothing else is left.
 //!
-//! Two ways: a storm of operations killed at some moment, and single operations killed at each of their system
-//! calls.
+//! Two ways: a storm of operations killed at some moment, and single operations killed at each of their
+//! system calls.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};

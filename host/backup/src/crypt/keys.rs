@@ -253,8 +253,8 @@ pub(crate) async fn unlock(store: &dyn ObjectStore, source: &KeySource) -> Backu
 /// Opens a store, or gives it its first key.
 ///
 /// Of hosts that do this at once one makes the key and the others find it. That does not rest on the store's
-/// put-if-absent, since there are S3 servers that ignore the condition and let the last one win: who makes the
-/// key holds the lock on all keys, and locks have names of their own.
+/// put-if-absent, since there are S3 servers that ignore the condition and let the last one win: who makes
+/// the key holds the lock on all keys, and locks have names of their own.
 pub(crate) async fn create_key(
     store: Arc<dyn ObjectStore>,
     source: &KeySource,

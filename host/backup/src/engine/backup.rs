@@ -113,8 +113,8 @@ impl Engine {
         Ok(Preparation { options, backup, store, volume, lock, chain, moves, memory })
     }
 
-    /// Makes a backup: [`Engine::prepare`] and [`Preparation::run`] in one, for sources that need not know the
-    /// parent.
+    /// Makes a backup: [`Engine::prepare`] and [`Preparation::run`] in one, for sources that need not know
+    /// the parent.
     ///
     /// # Errors
     /// As both.

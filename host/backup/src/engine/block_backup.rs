@@ -25,8 +25,8 @@ use crate::format::chunk::{Encoder, all_zero};
 use crate::format::wire::Piece;
 use crate::types::{ExtentStream, Extents, SourceExtent};
 
-/// The sizes of blocks that there are. A parent that has others is not built on: its blocks could be of a byte
-/// each.
+/// The sizes of blocks that there are. A parent that has others is not built on: its blocks could be of a
+/// byte each.
 pub(crate) const BLOCK_SIZES: [u32; 3] = [256 << 10, 1 << 20, 2 << 20];
 
 /// The size of a block for a device of so many bytes: small where a change should cost little, larger where

@@ -97,8 +97,8 @@ async fn reclaim(
     memory: &Arc<Memory>,
     summary: &mut DeleteSummary,
 ) -> BackupResult<()> {
-    // Moves are only followed: with or without a key what cannot be opened counts as not moved, so nothing may
-    // be deleted then.
+    // Moves are only followed: with or without a key what cannot be opened counts as not moved, so nothing
+    // may be deleted then.
     let moves = if record.key_id.is_none() {
         Relocations::load(&**store, volume, &[Crypt::default()], memory).await?
     } else {

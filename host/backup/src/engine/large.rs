@@ -96,8 +96,8 @@ struct Part {
     last: bool,
 }
 
-/// Reads a file where it has data, and cuts it; gives the chunks in order. `earlier` is what the parent backup
-/// has of it, in order.
+/// Reads a file where it has data, and cuts it; gives the chunks in order. `earlier` is what the parent
+/// backup has of it, in order.
 pub(crate) fn read(
     ctx: &Ctx,
     buffers: &Arc<Buffers>,
@@ -182,8 +182,8 @@ struct Earlier<'a> {
 }
 
 impl Earlier<'_> {
-    /// What began at this place, if it ended where its bytes said: not where the file did, or its data. Places
-    /// are asked for in order.
+    /// What began at this place, if it ended where its bytes said: not where the file did, or its data.
+    /// Places are asked for in order.
     fn at(&mut self, at: u64) -> Option<&ChunkRef> {
         while let Some((_, passed)) = self.pieces.split_first().filter(|(piece, _)| piece.0 < at) {
             self.pieces = passed;

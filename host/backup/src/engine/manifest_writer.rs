@@ -78,8 +78,8 @@ impl<'a> ManifestWriter<'a> {
     }
 
     fn push(&mut self, item: Item) -> BackupResult<()> {
-        // Where to cut follows from the path, so that a change moves no cut but its own. About one path in 512
-        // cuts.
+        // Where to cut follows from the path, so that a change moves no cut but its own. About one path in
+        // 512 cuts.
         let cut = {
             let hash = blake3::hash(item.path.as_bytes());
             let [a, b, ..] = *hash.as_bytes();

@@ -32,8 +32,8 @@ const PARTIAL_AGE: Duration = Duration::from_secs(24 * 3600);
 
 impl Engine {
     /// Removes garbage of a volume, or of all: what interrupted backups and deferred deletions left. Nothing
-    /// else may work on the volume meanwhile; of several volumes those that are worked on are skipped. What is
-    /// not convoy's, by its name, is told and left alone.
+    /// else may work on the volume meanwhile; of several volumes those that are worked on are skipped. What
+    /// is not convoy's, by its name, is told and left alone.
     ///
     /// # Errors
     /// [`BackupError::Busy`] if there is but one volume; [`BackupError::Damaged`] or [`BackupError::Version`]

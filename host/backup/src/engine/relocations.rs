@@ -1,8 +1,8 @@
 //! Chunks that were moved to another pack after manifests were written: `moves/<run>-<seq>.idx`.
 //!
 //! Manifests are never rewritten. When a pack is mostly garbage its live chunks are copied to a new one, an
-//! object here says where each of them went, and only then the old pack goes. Every reader loads these objects
-//! first; there are few.
+//! object here says where each of them went, and only then the old pack goes. Every reader loads these
+//! objects first; there are few.
 
 use std::collections::HashMap;
 use std::sync::Arc;

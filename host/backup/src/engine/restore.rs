@@ -89,8 +89,8 @@ impl Engine {
         cancel: &CancellationToken,
     ) -> BackupResult<RestoreSummary> {
         let volume = VolumeDir::new(volume)?;
-        // Before the lock: an error about what is not there must not leave traces at a store that may not even
-        // be convoy's.
+        // Before the lock: an error about what is not there must not leave traces at a store that may not
+        // even be convoy's.
         let memory = self.options.memory();
         BackupRecord::load(&*store, &volume, backup, &mut memory.charge()).await?;
         let lock = Lock::take_to_read(store.clone(), &volume, "restore", self.options.lock_times()).await?;

@@ -1,8 +1,8 @@
 //! Runs: what a backup in progress has written so far.
 //!
-//! Before its first pack a run puts `runs/<run>.json`, and removes it when its record is written. What carries
-//! such a mark was interrupted, or is still running: either way its packs are whole, and the next run uses
-//! what is in them.
+//! Before its first pack a run puts `runs/<run>.json`, and removes it when its record is written. What
+//! carries such a mark was interrupted, or is still running: either way its packs are whole, and the next run
+//! uses what is in them.
 
 use std::sync::Arc;
 

@@ -27,8 +27,8 @@ pub(crate) fn scan_later(ctx: &Ctx, root: &Path, ended: &Receiver<()>) {
     }
 }
 
-/// Bytes and files of a tree, and `each` called with the bytes of every file; `None` when nobody wants to know
-/// any more.
+/// Bytes and files of a tree, and `each` called with the bytes of every file; `None` when nobody wants to
+/// know any more.
 fn count(ctx: &Ctx, root: &Path, ended: &Receiver<()>, each: impl Fn(u64)) -> Option<(u64, u64)> {
     let (mut bytes, mut files) = (0, 0);
     for found in walk(root, WalkOptions { xattrs: false, ..WalkOptions::default() }).ok()? {

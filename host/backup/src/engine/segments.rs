@@ -224,8 +224,8 @@ impl Iterator for Segments<'_> {
     }
 }
 
-/// The items of a tree's manifest, one after the other. They are in the order of a walk, and so is the data in
-/// files: what is not could go on for ever.
+/// The items of a tree's manifest, one after the other. They are in the order of a walk, and so is the data
+/// in files: what is not could go on for ever.
 pub(crate) struct Items<'a> {
     segments: Segments<'a>,
     ready: std::vec::IntoIter<Item>,
@@ -321,8 +321,8 @@ impl<'a> ParentTree<'a> {
         Self { items: items.peekable(), memory }
     }
 
-    /// The file the parent has at this path, with all its pieces and the memory they take. Paths must be asked
-    /// for in the order of a walk. `None`, too, for a file with more pieces than there is memory for.
+    /// The file the parent has at this path, with all its pieces and the memory they take. Paths must be
+    /// asked for in the order of a walk. `None`, too, for a file with more pieces than there is memory for.
     pub(crate) fn file(&mut self, path: &RelPath) -> BackupResult<Option<(Item, Charge)>> {
         while let Some(next) = self.items.peek() {
             let Ok(item) = next else { return self.items.next().transpose().map(|_| None) };

@@ -1,8 +1,8 @@
 //! Makes a tree again. Every piece is verified before it is written.
 //!
 //! Directories, links and devices are made in the order of the manifest, files when their data comes, hard
-//! links when all files are there, and directories get their metadata last. Paths are opened by [`TreeWriter`]
-//! one component at a time and never through a link.
+//! links when all files are there, and directories get their metadata last. Paths are opened by
+//! [`TreeWriter`] one component at a time and never through a link.
 
 use std::collections::VecDeque;
 use std::os::unix::fs::FileExt;

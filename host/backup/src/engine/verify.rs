@@ -83,8 +83,8 @@ impl Engine {
     /// Verifies a backup, all of a volume, or all. That something is wrong is no error: it is in the summary.
     ///
     /// # Errors
-    /// [`convoy_objectstore::StoreError::NotFound`] if the volume or backup named is not there; what the store
-    /// says.
+    /// [`convoy_objectstore::StoreError::NotFound`] if the volume or backup named is not there; what the
+    /// store says.
     #[allow(clippy::too_many_arguments)]
     pub async fn verify(
         &self,

@@ -1,5 +1,5 @@
-//! What the format allows: docs/backup-format.md gives the same numbers. A reader refuses what is beyond them,
-//! before it takes memory for it.
+//! What the format allows: docs/backup-format.md gives the same numbers. A reader refuses what is beyond
+//! them, before it takes memory for it.
 
 use super::chunk::CHUNK_MAX;
 use crate::crypt::OVERHEAD;

@@ -1,7 +1,7 @@
 //! Segments: the stretches a manifest is cut into, themselves stored as chunks.
 //!
-//! A segment holds entries of a tree, or blocks of a device, in order, and a table of the packs they refer to,
-//! so it can be read alone. Where it is cut follows from its content: what did not change makes the same
+//! A segment holds entries of a tree, or blocks of a device, in order, and a table of the packs they refer
+//! to, so it can be read alone. Where it is cut follows from its content: what did not change makes the same
 //! segment as in the parent backup, which is stored once.
 
 use convoy_tree::{Entry, FileFlags, Kind, RawBytes, RelPath, Timestamp, Xattrs};

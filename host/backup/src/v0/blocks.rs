@@ -95,8 +95,8 @@ struct Found {
     added: AtomicU64,
 }
 
-/// Backs up a device as 0.5 did, but reads only what matters, stores no zeros, asks the store for nothing, and
-/// works in parallel.
+/// Backs up a device as 0.5 did, but reads only what matters, stores no zeros, asks the store for nothing,
+/// and works in parallel.
 pub(crate) async fn write_blocks(
     ctx: &Ctx,
     options: EngineOptions,

@@ -83,8 +83,8 @@ pub struct DaemonArgs {
     /// How much to log: error, warn, info, debug or trace [default: info]
     #[arg(long, env = "CONVOY_LOG_LEVEL", value_name = "LEVEL")]
     pub log_level: Option<String>,
-    /// The form of the log: text, json, journal (for journald), or auto [default: auto: journal under systemd,
-    /// else text]
+    /// The form of the log: text, json, journal (for journald), or auto [default: auto: journal under
+    /// systemd, else text]
     #[arg(long, env = "CONVOY_LOG_FORMAT", value_name = "FORM")]
     pub log_format: Option<String>,
     /// Tell metrics here, too: an address and port like 127.0.0.1:9413, or unix:/PATH

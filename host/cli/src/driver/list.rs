@@ -1,7 +1,7 @@
 //! `convoy driver list`: files, and what came of loading them.
 //!
-//! Drivers that the daemon has not loaded are loaded here to see whether they can be, each in a process of its
-//! own: a library that brings its process down is then one line of the list, and not its end.
+//! Drivers that the daemon has not loaded are loaded here to see whether they can be, each in a process of
+//! its own: a library that brings its process down is then one line of the list, and not its end.
 
 use super::{Installed, show, spec};
 use crate::args::ListDriversArgs;

@@ -143,12 +143,12 @@ pub struct ListBackups {
     pub volume_name: String,
     /// Only of this snapshot; empty: of all.
     pub snapshot_name: String,
-    /// Whether it is an error that there was never a backup at the destination. Else the answer is then as 0.5
-    /// gave it: no backups.
+    /// Whether it is an error that there was never a backup at the destination. Else the answer is then as
+    /// 0.5 gave it: no backups.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub must_exist: bool,
-    /// Whether the answer has what 0.5 did not tell: bytes of the backup, those it added to the store, and how
-    /// much was left out.
+    /// Whether the answer has what 0.5 did not tell: bytes of the backup, those it added to the store, and
+    /// how much was left out.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub details: bool,
     /// The file, on the daemon's host, with the key of encrypted backups; empty: not encrypted.
@@ -174,8 +174,8 @@ pub struct BackupRef {
     /// The file, on the daemon's host, with the passphrase in the place of a key file.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub passphrase_file: String,
-    /// Whether the answer has what 0.5 did not tell: bytes of the backup, those it added to the store, and how
-    /// much was left out.
+    /// Whether the answer has what 0.5 did not tell: bytes of the backup, those it added to the store, and
+    /// how much was left out.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub details: bool,
 }

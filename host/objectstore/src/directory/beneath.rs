@@ -3,8 +3,8 @@
 //! Whoever can write to a store can put a symbolic link, a FIFO or a device where convoy expects a directory
 //! or a file, also while a call is under way. So every path is resolved below a descriptor of the root,
 //! through no link: by `openat2`, or step by step where the kernel or a seccomp filter does not allow that.
-//! What is found is looked at before it is opened, and only regular files and directories are. The root itself
-//! is the operator's, and may be a link.
+//! What is found is looked at before it is opened, and only regular files and directories are. The root
+//! itself is the operator's, and may be a link.
 
 use std::fs::File;
 use std::io;

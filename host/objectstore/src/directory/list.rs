@@ -53,9 +53,9 @@ fn collect(
     Ok(false)
 }
 
-/// Keys directly in a directory that come after `after`, those of directories ending in `/`, sorted: a page of
-/// them, and one to tell that there are more. Names that no key can have are not objects, and neither is what
-/// is no file: nothing is below a link.
+/// Keys directly in a directory that come after `after`, those of directories ending in `/`, sorted: a page
+/// of them, and one to tell that there are more. Names that no key can have are not objects, and neither is
+/// what is no file: nothing is below a link.
 fn children(root: &Root, dir: &str, depth: Depth, after: Option<&str>) -> Result<Vec<String>, StoreError> {
     let mut keys = First::new(after, depth, PAGE + 1);
     let (mut strange, mut count) = (None, 0_u64);

@@ -1,9 +1,9 @@
 //! A directory whose server or disk does not answer.
 //!
-//! A call that hangs in the kernel (an NFS server that is gone) keeps its thread, whoever gives up waiting for
-//! it. So whoever waits is told in the end, and while such a call is under way no other is begun: each would
-//! keep one more thread. That it ends is also how the end of the trouble is noticed. What a server does is a
-//! fact of the machine: all stores in a directory share what is known.
+//! A call that hangs in the kernel (an NFS server that is gone) keeps its thread, whoever gives up waiting
+//! for it. So whoever waits is told in the end, and while such a call is under way no other is begun: each
+//! would keep one more thread. That it ends is also how the end of the trouble is noticed. What a server does
+//! is a fact of the machine: all stores in a directory share what is known.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -57,8 +57,8 @@ impl Watch {
     /// Runs a call that blocks, off the async threads, and waits for it so long.
     ///
     /// # Errors
-    /// Those of the call; [`StoreError::Unresponsive`] when it does not end, and at once while another has not
-    /// ended.
+    /// Those of the call; [`StoreError::Unresponsive`] when it does not end, and at once while another has
+    /// not ended.
     pub(super) async fn run<T: Send + 'static>(
         self: &Arc<Self>,
         op: &'static str,

@@ -85,8 +85,8 @@ impl Partial {
         self.file.set_permissions(fs::Permissions::from_mode(0o644)).map_err(failed)?;
         self.file.sync_all().map_err(failed)?;
         if self.size >= LARGE {
-            // It is on the disk, and nobody reads it soon: the page cache is for those who do. That is advice,
-            // and may be ignored.
+            // It is on the disk, and nobody reads it soon: the page cache is for those who do. That is
+            // advice, and may be ignored.
             let _ = rustix::fs::fadvise(&self.file, 0, None, rustix::fs::Advice::DontNeed);
         }
         Ok(())

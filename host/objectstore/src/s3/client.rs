@@ -49,8 +49,8 @@ pub(super) async fn build(
     let region = region.map(|region| Region::new(region.to_owned()));
     let files = profile_files(options);
     if region.is_none() && custom {
-        // Servers of one's own mostly do not care, but a signature needs a region. The whole chain would ask a
-        // cloud's metadata service, and where there is none wait for it in vain.
+        // Servers of one's own mostly do not care, but a signature needs a region. The whole chain would ask
+        // a cloud's metadata service, and where there is none wait for it in vain.
         let mut profile = ProfileFileRegionProvider::builder();
         if let Some(files) = &files {
             profile = profile.profile_files(files.clone());

@@ -1,8 +1,8 @@
 //! Credentials that are read again while a store is open.
 //!
 //! The SDK reads its files once. A backup may take longer than the credentials in them are good for, and
-//! whoever renews those writes them into the same files. So credentials that say nothing of their end are good
-//! for a minute here, and then read anew.
+//! whoever renews those writes them into the same files. So credentials that say nothing of their end are
+//! good for a minute here, and then read anew.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};

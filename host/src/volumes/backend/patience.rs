@@ -1,9 +1,9 @@
 //! A driver that does not answer: it is asked once, and waited for by everybody.
 //!
 //! A call that hangs in the kernel (an NFS server that is gone) keeps its thread, whoever gave up waiting for
-//! it. What is asked again and again, whether a driver opens and how its storage is, is therefore one question
-//! at a time: the next who wants to know waits for the answer to the last one. That it comes is also how the
-//! end of the trouble is noticed.
+//! it. What is asked again and again, whether a driver opens and how its storage is, is therefore one
+//! question at a time: the next who wants to know waits for the answer to the last one. That it comes is also
+//! how the end of the trouble is noticed.
 
 use convoy_driver_sdk::{DriverError, ErrorKind, Name};
 use std::sync::Mutex;

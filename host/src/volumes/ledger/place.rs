@@ -3,8 +3,8 @@
 //! A change of the ledger is part of every mount. On a disk it waits for the journal while a record of any
 //! volume is made durable; on a tmpfs it waits for nothing. `<root>/mounts` is then a symbolic link to a
 //! directory there, named after the boot and something random, so that it belongs to this root for certain.
-//! Where there is no tmpfs for it, `<root>/mounts` is the directory; and one with files in it stays what it is
-//! until they are gone.
+//! Where there is no tmpfs for it, `<root>/mounts` is the directory; and one with files in it stays what it
+//! is until they are gone.
 
 use super::OpenError;
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
@@ -18,8 +18,8 @@ use std::path::{Path, PathBuf};
 /// The name of the ledger in a root directory.
 const NAME: &str = "mounts";
 
-/// In a ledger's directory in memory: the mount namespace of its daemon, a zero byte, and the path of the root
-/// it is of. No link: whatever follows links through the root would go in circles.
+/// In a ledger's directory in memory: the mount namespace of its daemon, a zero byte, and the path of the
+/// root it is of. No link: whatever follows links through the root would go in circles.
 pub(super) const OWNER: &str = ".root";
 
 /// A ledger's directory.

@@ -1,5 +1,5 @@
-//! A disk that lies: from one moment on it drops what is written to it, which is what a power cut leaves, many
-//! times in one life of the machine. And a disk that fails.
+//! A disk that lies: from one moment on it drops what is written to it, which is what a power cut leaves,
+//! many times in one life of the machine. And a disk that fails.
 
 use super::bytes;
 use super::check::{Failure, Step};

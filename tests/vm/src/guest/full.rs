@@ -95,8 +95,8 @@ pub(super) fn run() -> Step {
     let mountpoint = lab.mount("v1")?;
     bytes::verify(&mountpoint.join("kept"), 1, KEPT)?;
     bytes::write(&mountpoint.join("after"), 4, 4 << 20)?;
-    // Given back down to the file below, which gets holes: it stores what the pool uses, before and after. How
-    // much that is changes all the time, since a young ext4 writes its inode tables in the background.
+    // Given back down to the file below, which gets holes: it stores what the pool uses, before and after.
+    // How much that is changes all the time, since a young ext4 writes its inode tables in the background.
     let used = || lab.figure("PoolDataUsed");
     let stored = || Step::Ok(sh("du -k /run/data | cut -f1")?.parse::<u64>()? * 1024);
     let same = |when| {

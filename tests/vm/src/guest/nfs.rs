@@ -1,5 +1,5 @@
-//! The vfs driver on NFS 4.2: an export of this machine, and two hosts that share it. Each host has a network,
-//! a name, an NFS client and a daemon of its own.
+//! The vfs driver on NFS 4.2: an export of this machine, and two hosts that share it. Each host has a
+//! network, a name, an NFS client and a daemon of its own.
 
 use super::check::{Failure, Step};
 use super::lab::sh;

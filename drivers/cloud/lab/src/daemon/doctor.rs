@@ -1,5 +1,5 @@
-//! `convoy doctor` of a machine on which something was lost: what a person reads, what a program reads, what a
-//! repair does, and that its advice can be followed.
+//! `convoy doctor` of a machine on which something was lost: what a person reads, what a program reads, what
+//! a repair does, and that its advice can be followed.
 
 use super::{Machine, staged};
 use crate::Result;
