@@ -199,7 +199,7 @@ fn every_panel_of_the_dashboard_has_something_to_show() -> Result<()> {
             assert_eq!(one["metric"]["instance"], address, "{one}");
         }
         let alerts = alerts();
-        assert_eq!(alerts.len(), 4, "{alerts:?}");
+        assert_eq!(alerts.len(), 5, "{alerts:?}");
         for alert in &alerts {
             let series = prometheus.ask(alert)?;
             assert!(series.is_empty(), "{alert}: {series:?}");

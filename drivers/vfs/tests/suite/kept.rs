@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use convoy_driver_sdk::protocol::{DeleteKept, Kept, ListKept};
 use convoy_driver_sdk::{ErrorKind, Result};
@@ -44,6 +45,8 @@ pub(crate) fn kept_data_is_told_with_its_size_and_deleted(carrier: Carrier) {
         client.create(volume).unwrap();
     }
     write(&bed.volume("big").join("file"));
+    // What changed within the last tick of the clock would be copied twice.
+    std::thread::sleep(Duration::from_millis(100));
     // The second shares the file with the first.
     client.snapshot("big", "one").unwrap();
     client.snapshot("big", "two").unwrap();
