@@ -61,7 +61,7 @@ pub struct Backups {
 }
 
 impl Backups {
-    /// Of these volumes, of a daemon with this root.
+    /// Creates the backup service for `volumes`; its state lives under `root`.
     pub fn new(volumes: Arc<Volumes>, settings: BackupSettings, root: &Path) -> Self {
         let mut options = EngineOptions::default();
         if let Some(memory) = settings.memory {

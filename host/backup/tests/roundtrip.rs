@@ -1,4 +1,4 @@
-//! Any tree and any device come back as they were, and a second backup costs what changed.
+//! Any tree and any device come back as they were, and later backups copy only what changed.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
