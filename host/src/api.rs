@@ -14,7 +14,7 @@ mod stream;
 mod view;
 
 use crate::backups::Backups;
-use crate::daemon::config::Live;
+use crate::config::Live;
 use crate::daemon::reload::Reload;
 use crate::jobs::{About, Jobs};
 use crate::schedules::Schedules;

@@ -1,6 +1,5 @@
 //! From arguments to a running daemon, and to its end.
 //!
-//! - [`config`]: settings, saved and given; [`duration`] and [`options`]: values in them.
 //! - [`process`]: its environment and memory; [`root`]: the directory, one daemon at a time; [`socket`]: the
 //!   sockets, likewise; [`activation`]: those that systemd
 //!   hands over; [`monitor`]: one for those who watch.
@@ -8,24 +7,21 @@
 //! - [`logging`] and its form for [`journal`]d, [`notify`]: telling the world; [`reload`]: SIGHUP.
 
 pub mod activation;
-pub mod config;
 pub mod drivers;
-pub mod duration;
 pub mod journal;
 pub mod listen;
 pub mod logging;
 pub mod monitor;
 pub mod notify;
-pub mod options;
 pub mod process;
 pub mod reload;
 pub mod root;
 pub mod serve;
 pub mod socket;
 
-use config::Live;
-use config::file::File;
-use config::setting::Layers;
+use crate::config::Live;
+use crate::config::file::File;
+use crate::config::setting::Layers;
 use convoy_cli::args::DaemonArgs;
 use root::Root;
 use std::process::ExitCode;
@@ -41,7 +37,7 @@ pub enum DaemonError {
     Root(#[from] root::RootError),
     /// The settings.
     #[error(transparent)]
-    Config(#[from] config::ConfigError),
+    Config(#[from] crate::config::ConfigError),
     /// The socket.
     #[error(transparent)]
     Socket(#[from] socket::SocketError),
@@ -94,7 +90,7 @@ fn start(args: &DaemonArgs) -> Result<(), DaemonError> {
         }
     };
     let layers = Layers { args, file: &file };
-    let log_level = match config::log(layers) {
+    let log_level = match crate::config::log(layers) {
         Ok((level, log, format)) => logging::init(log.as_deref(), &level, format.as_deref())?,
         Err(error) => {
             logging::init(args.log.as_deref(), "info", args.log_format.as_deref())?;
@@ -102,8 +98,8 @@ fn start(args: &DaemonArgs) -> Result<(), DaemonError> {
         }
     };
     file.warn();
-    let root = Root::open(&config::root(layers))?;
-    let config = config::load(root.path(), layers)?;
+    let root = Root::open(&crate::config::root(layers))?;
+    let config = crate::config::load(root.path(), layers)?;
     process::warn_of_secrets(&config.sockets.admin);
     let sockets = socket::open(&config.sockets)?;
     let boot_id =

@@ -1,6 +1,7 @@
 //! The daemon of convoy: volumes for containers, behind Docker's plugin protocol and an admin API.
 //!
 //! - [`daemon`]: from arguments to a running daemon, and to its end.
+//! - [`config`]: the settings, given and saved.
 //! - [`api`]: HTTP on the socket.
 //! - [`volumes`]: the volume service; [`backups`]: their backups; [`schedules`]: those that are made by
 //!   themselves.
@@ -10,6 +11,7 @@
 pub mod api;
 pub mod backups;
 pub mod call;
+pub mod config;
 pub mod daemon;
 pub mod doctor;
 pub mod events;

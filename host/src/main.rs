@@ -7,7 +7,7 @@ fn main() -> ExitCode {
     convoy_cli::main(
         convoy::daemon::run,
         convoy::daemon::drivers::installed,
-        |file| convoy::daemon::config::check_file(file).map_err(|error| error.to_string()),
+        |file| convoy::config::check_file(file).map_err(|error| error.to_string()),
         Some(convoy::doctor::offline::examine),
     )
 }

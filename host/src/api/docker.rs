@@ -4,7 +4,7 @@
 use super::answer::{ErrorLabel, MAX_BODY_BYTES, text};
 use super::{App, front, view};
 use crate::call::RequestContext;
-use crate::daemon::config::DockerRemove;
+use crate::config::DockerRemove;
 use crate::jobs::About;
 use crate::volumes::Error;
 use crate::volumes::index::Entry;

@@ -10,7 +10,7 @@
 //! ```
 
 use super::secret::is_credential_name;
-use crate::daemon::config::with_dashes;
+use crate::config::with_dashes;
 use convoy_driver_sdk::size;
 use convoy_objectstore::{Bandwidth, Destination, Location};
 use serde::Deserialize;

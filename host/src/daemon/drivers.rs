@@ -1,7 +1,7 @@
 //! From the names on the command line to open drivers.
 
-use super::config::Config;
-use super::options::{self, OptionError, Options};
+use crate::config::Config;
+use crate::config::options::{self, OptionError, Options};
 use crate::volumes::backend::ManagedDriver;
 use crate::volumes::set::DriverSet;
 use convoy_driver_sdk::dispatch::{Dispatch, Dispatcher};

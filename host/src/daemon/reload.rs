@@ -1,10 +1,10 @@
 //! The settings are read again, by SIGHUP or `convoy config reload`; and compared with those that hold.
 
-use super::config::live::ReloadReport;
-use super::config::{ConfigError, Live};
 use super::logging::LogLevel;
 use super::notify::notify;
 use crate::backups::Backups;
+use crate::config::live::ReloadReport;
+use crate::config::{ConfigError, Live};
 use convoy_cli::args::DaemonArgs;
 use convoy_client::types::Pairs;
 use rustix::time::{ClockId, clock_gettime};

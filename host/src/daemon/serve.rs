@@ -1,6 +1,5 @@
 //! The daemon's life: drivers, volumes, ready, drain.
 
-use super::config::{self, Live};
 use super::listen::{Limits, Listener};
 use super::logging::LogLevel;
 use super::notify::notify;
@@ -9,6 +8,7 @@ use super::{DaemonError, drivers, listen, monitor, reload};
 use crate::api::{self, App};
 use crate::backups::Backups;
 use crate::call::RequestContext;
+use crate::config::{self, Live};
 use crate::events::Events;
 use crate::jobs::Jobs;
 use crate::schedules::{Schedules, Services};

@@ -1,8 +1,8 @@
 //! The daemon's sockets: taken over from a dead daemon, never from a live one; or handed over by systemd.
 
 use super::activation::{self, ActivationSockets};
-use super::config::Sockets;
 use super::root::lock;
+use crate::config::Sockets;
 use nix::unistd::Group;
 use rustix::fs::{AtFlags, CWD, Gid, Mode};
 use std::fs::File;

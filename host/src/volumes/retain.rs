@@ -8,7 +8,7 @@ use super::index::Entry;
 use super::locks::unpoisoned;
 use super::{RwLock, Volumes};
 use crate::call::RequestContext;
-use crate::daemon::config::DockerRemove;
+use crate::config::DockerRemove;
 use convoy_driver_sdk::records::{RecordError, RecordStore};
 use convoy_driver_sdk::{DriverError, Name};
 use serde::{Deserialize, Serialize};

@@ -3,7 +3,7 @@
 use super::backend::ManagedDriver;
 use super::docker_rules::DockerRules;
 use super::error::{Error, Result};
-use crate::daemon::config::DockerRemove;
+use crate::config::DockerRemove;
 use convoy_driver_sdk::Name;
 use convoy_driver_sdk::size;
 use std::collections::BTreeMap;

@@ -3,8 +3,8 @@
 use super::super::answer::{Failure, body, json, text};
 use super::super::{App, front, stream};
 use super::call;
-use crate::daemon::config::live::ReloadReport;
-use crate::daemon::config::setting::is_secret;
+use crate::config::live::ReloadReport;
+use crate::config::setting::is_secret;
 use crate::events::{self, is_wanted};
 use crate::jobs::About;
 use axum::body::Body;

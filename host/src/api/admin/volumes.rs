@@ -4,7 +4,7 @@ use super::super::answer::{Failure, body, json, text};
 use super::super::{App, front, stream, view};
 use super::{call, given};
 use crate::call::RequestContext;
-use crate::daemon::config::DockerRemove;
+use crate::config::DockerRemove;
 use crate::jobs::About;
 use crate::volumes::Error;
 use crate::volumes::create::generated_name;

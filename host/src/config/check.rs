@@ -4,7 +4,7 @@ use super::file::File;
 use super::merge::merge;
 use super::setting::{Layers, Source};
 use super::{Config, ConfigError, FILE, read, root};
-use crate::daemon::options::{self, OptionError};
+use crate::config::options::{self, OptionError};
 use convoy_cli::args::DaemonArgs;
 use convoy_cli::driver::describe_apart;
 use convoy_driver_sdk::protocol::Description;

@@ -7,8 +7,9 @@ use super::{
     Config, ConfigError, DockerRemove, LOG_LEVEL, Options, SHORTEST_TIMEOUT, STOP_TIMEOUT, Sockets, log_level,
 };
 use crate::backups::settings::{BackupSettings, Destinations};
+use crate::config::{duration, options};
+use crate::daemon::drivers;
 use crate::daemon::monitor::{Address, InvalidAddress};
-use crate::daemon::{drivers, duration, options};
 use crate::volumes::docker_rules::DockerRules;
 use convoy_client::DEFAULT_SOCKET;
 use convoy_client::types::General;

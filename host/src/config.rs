@@ -5,11 +5,14 @@
 //! anything. Where a flag says something else, the start is refused, since either could be the mistake.
 //! `convoy.toml` is edited on purpose: what it says holds, and the difference is logged.
 //!
+//! - [`duration`] and [`options`]: values in them.
 //! - [`file`]: `convoy.toml`; [`setting`]: where a value comes from; [`live`]: settings that change while the
 //!   daemon runs; `check`: `convoy config check`.
 
+pub mod duration;
 pub mod file;
 pub mod live;
+pub mod options;
 pub mod setting;
 
 mod check;
@@ -21,16 +24,16 @@ pub use check::check_file;
 pub use live::Live;
 pub(crate) use spelling::with_dashes;
 
-use super::logging;
-use super::monitor::Address;
-use super::options::{self, Options};
 use crate::backups::settings::{BackupSettings, SettingsError};
+use crate::daemon::logging;
+use crate::daemon::monitor::Address;
 use crate::volumes::docker_rules::DockerRules;
 use convoy_cli::args::DEFAULT_ROOT;
 use convoy_client::types::General;
 use convoy_driver_sdk::atomic;
 use convoy_schedule::{InvalidSchedule, Schedule};
 use file::File;
+use options::Options;
 use serde::{Deserialize, Serialize};
 use setting::{Layers, SettingValue, Shown, Source};
 use std::path::{Path, PathBuf};

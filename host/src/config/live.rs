@@ -163,7 +163,7 @@ mod tests {
         assert_eq!(live.now().shown, now.shown, "a file that is wrong changes nothing");
     }
 
-    const DOCUMENT: &str = include_str!("../../../../docs/operations/configuration.md");
+    const DOCUMENT: &str = include_str!("../../../docs/operations/configuration.md");
 
     /// The keys that are told to be known instead of one that is not.
     fn known(text: &str) -> Vec<String> {
@@ -199,8 +199,8 @@ mod tests {
 
     #[test]
     fn every_field_of_a_table_is_documented() {
-        let backups = include_str!("../../../../docs/backups.md");
-        let schedules = include_str!("../../../../docs/schedules.md");
+        let backups = include_str!("../../../docs/backups.md");
+        let schedules = include_str!("../../../docs/schedules.md");
         for (table, document) in [
             ("[destinations.\"s3://b/\"]", backups),
             ("[[schedule]]", schedules),
