@@ -22,8 +22,9 @@ pub const IMAGE: &str = "convoy-busybox";
 /// Where an engine looks for plugins, on every machine.
 const PLUGINS: [&str; 3] = ["/etc/docker/plugins", "/run/docker/plugins", "/usr/lib/docker/plugins"];
 
-/// What a container runs that counts up in a file of its volume, ten times a second.
-pub const COUNT: &str = "i=0; while true; do i=$((i+1)); echo $i > /data/count; sleep 0.1; done";
+/// What a container runs that counts up in a file of its volume, ten times a second. The file is never empty.
+pub const COUNT: &str = "i=0; while true; do i=$((i+1)); echo $i > /data/next; \
+    mv /data/next /data/count; sleep 0.1; done";
 
 /// How long the engine may take until it answers. It asks plugins for known volumes first.
 const START: Duration = Duration::from_secs(60);
