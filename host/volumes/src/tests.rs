@@ -4,7 +4,7 @@ mod fake;
 mod hung;
 
 use crate::docker_rules::DockerRules;
-use crate::driver::QUICK;
+use crate::driver::{CHANGE, QUICK};
 use crate::entry::Entry;
 use crate::error::{Error, Result};
 use crate::service::Volumes;
@@ -162,7 +162,7 @@ async fn a_driver_that_comes_back_brings_its_volumes() {
     )
     .unwrap();
     {
-        let (_, control, _) = service(dir.path()).await;
+        let (_, control) = service(dir.path()).await;
         control.put("vol1", None);
         control.refuse_to_open(true);
     }
@@ -234,7 +234,7 @@ async fn what_another_host_makes_and_deletes() {
 #[tokio::test]
 async fn a_volume_that_is_read_is_not_deleted() {
     let dir = tempfile::tempdir().unwrap();
-    let (volumes, _, _) = service(dir.path()).await;
+    let (volumes, _) = service(dir.path()).await;
     create(&volumes, "vol1").await.unwrap();
     let readings = [volumes.reading(&name("vol1")), volumes.reading(&name("vol1"))];
     assert!(matches!(volumes.delete("vol1", true, &call()).await, Err(Error::BeingRead(_))));
