@@ -14,11 +14,12 @@ use narrator::Narrator;
 /// What the first container writes.
 const NOTE: &str = "written by a container on Monday";
 
-/// Shows the job. Everything happens in a directory of its own, which is gone afterwards.
+/// Shows the job; `svg` is a file for a picture of it. Everything happens in a directory of its own, which is
+/// gone afterwards.
 ///
 /// # Errors
 /// When any step does not do what it must; the logs are shown.
-pub(crate) fn run() -> Result<()> {
+pub(crate) fn run(svg: Option<&Path>) -> Result<()> {
     eprintln!("building convoy (a few minutes the first time)");
     programs::choose(cargo::build_programs(&["convoy"], false)?);
     let start = Instant::now();
@@ -34,6 +35,9 @@ pub(crate) fn run() -> Result<()> {
         lab.show_logs();
     }
     shown.and(lab.finish())?;
+    if let Some(file) = svg {
+        std::fs::write(file, narrator.picture()).during(|| format!("cannot write {}", file.display()))?;
+    }
     let seconds = start.elapsed().as_secs_f64();
     narrator.done(&format!("OK: written, snapshotted, backed up, restored and read back in {seconds:.1} s"));
     Ok(())
@@ -60,9 +64,8 @@ fn show(lab: &Lab, narrator: &Narrator) -> Result<()> {
     narrator.command("convoy daemon --root $DEMO/root --config $DEMO/convoy.toml &");
     let convoy = setup.start()?;
     narrator.command("dockerd --data-root $DEMO/docker ... &");
-    let engine = Engine::start_as(lab, &setup.socket, &plugin_name(), false)?;
+    let engine = Engine::start_as(lab, &setup.socket, "convoy", false)?;
     let plugin = engine.plugin().to_owned();
-    narrator.answer(&format!("convoy is known to this engine as {plugin}"));
     let docker = |words: &[&str]| narrator.run("docker", words, || engine.run(words));
     let client = |words: &[&str]| narrator.run("convoy", words, || convoy.run(words));
     let container = |volume: &str, shell: &str| {
@@ -95,13 +98,4 @@ fn show(lab: &Lab, narrator: &Narrator) -> Result<()> {
     let second = container("from-tuesday", "cat /data/note")?;
     check(first == format!("{NOTE}\ndrwxr-x--- /data/dir"), || format!("restored wrongly: {first:?}"))?;
     check(second == format!("{NOTE}\nadded on Tuesday"), || format!("restored wrongly: {second:?}"))
-}
-
-/// The plain name when it is free on this machine.
-fn plugin_name() -> String {
-    let plain = "convoy-demo";
-    if Path::new(leaks::PLUGINS).join(format!("{plain}.spec")).exists() {
-        return format!("{plain}-{}", std::process::id());
-    }
-    plain.to_owned()
 }

@@ -9,7 +9,7 @@ use convoy_driver_sdk::protocol::{
     GetVolume, ListVolumes, MountVolume, Open, Opened, Request, UnmountVolume, Volume,
 };
 use convoy_driver_sdk::{DriverError, ErrorKind, Name};
-use convoy_drivers::{CallOptions, Carrier, DriverHandle, DriverSpec, Drivers, LoadError};
+use convoy_drivers::{Carrier, DriverHandle, DriverSpec, Drivers, LoadError, RequestContext};
 use rustix::process::{Pid, Signal};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -114,9 +114,9 @@ impl Subject {
         *lock(&self.deadline) = Instant::now() + self.options.limit;
     }
 
-    fn call_options(&self) -> CallOptions {
+    fn call_options(&self) -> RequestContext {
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
-        CallOptions::new(format!("kit-{number}")).deadline(*lock(&self.deadline))
+        RequestContext::new(format!("kit-{number}")).with_deadline(*lock(&self.deadline))
     }
 
     /// Opens the driver.
@@ -143,9 +143,9 @@ impl Subject {
                 tokio::time::sleep(time).await;
                 later.cancel();
             });
-            self.call_options().cancel(token)
+            self.call_options().with_cancel(token)
         } else {
-            self.call_options().timeout(time)
+            self.call_options().within(time)
         };
         self.runtime.block_on(self.handle().call(request, options))
     }

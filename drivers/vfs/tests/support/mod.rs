@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use convoy_driver_sdk::dispatch::{Dispatch, Dispatcher};
 use convoy_driver_sdk::protocol::{
@@ -13,7 +14,7 @@ use convoy_driver_sdk::protocol::{
 };
 use convoy_driver_sdk::{Context, DriverError, Name, Result};
 use convoy_driver_vfs::VfsDriver;
-use convoy_drivers::{CallOptions, DriverHandle, Drivers, SearchPath};
+use convoy_drivers::{DriverHandle, Drivers, RequestContext, SearchPath};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
@@ -108,6 +109,18 @@ impl Bed {
         Ok((client, opened))
     }
 
+    /// Checks that nothing is left in the driver's workspace: what the end of one driver cut off, the next removes,
+    /// which takes as long as the machine needs.
+    pub(crate) fn nothing_is_left(&self) {
+        let give_up = Instant::now() + Duration::from_secs(200);
+        while self.own_files().iter().any(|file| file.starts_with("work/")) {
+            assert!(Instant::now() < give_up, "{:?}", self.own_files());
+            let client = self.open();
+            std::thread::sleep(Duration::from_millis(50));
+            client.close();
+        }
+    }
+
     /// All files of the driver's own, for "nothing unknown is left".
     pub(crate) fn own_files(&self) -> Vec<String> {
         let mut found = Vec::new();
@@ -159,7 +172,7 @@ impl Client {
         match &self.0 {
             Way::Builtin(_) => self.call(request),
             Way::Loaded(loaded) => {
-                loaded.runtime.block_on(loaded.handle.open(request, CallOptions::new("open")))
+                loaded.runtime.block_on(loaded.handle.open(request, RequestContext::new("open")))
             }
         }
     }
@@ -176,14 +189,14 @@ impl Client {
                 Ok(serde_json::from_slice(&reply).unwrap())
             }
             Way::Loaded(loaded) => {
-                let mut options = CallOptions::new(context.request_id());
+                let mut options = RequestContext::new(context.request_id());
                 if context.cancel_flag().is_cancelled() {
                     // As soon as the driver shows that it is at it.
                     let cancel = CancellationToken::new();
-                    options = options.cancel(cancel.clone()).progress(move |_| cancel.cancel());
+                    options = options.with_cancel(cancel.clone()).with_progress(move |_| cancel.cancel());
                 }
                 if let Some(remaining) = context.remaining() {
-                    options = options.timeout(remaining);
+                    options = options.within(remaining);
                 }
                 loaded.runtime.block_on(loaded.handle.call(request, options))
             }
