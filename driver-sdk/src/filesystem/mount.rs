@@ -4,6 +4,7 @@
 
 use super::ext4;
 use crate::command::{Command, CommandError};
+use crate::message::setters;
 use crate::{Context, DriverError, ErrorKind, Result};
 use convoy_tree::{StableStorage, TreeResult};
 use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags};
@@ -41,6 +42,19 @@ pub struct Mount {
     pub namespace: Option<PathBuf>,
 }
 
+impl Mount {
+    /// A mount without options, in this mount namespace.
+    pub fn new(source: impl Into<PathBuf>, target: impl Into<PathBuf>, fs_type: impl Into<String>) -> Self {
+        let (source, target, fs_type) = (source.into(), target.into(), fs_type.into());
+        Self { source, target, fs_type, options: String::new(), namespace: None }
+    }
+
+    setters! {
+        options: String,
+        namespace: Option<PathBuf>,
+    }
+}
+
 /// Mounts a file system; with the option `remount`, changes the options of one that is mounted. Mounting what
 /// is mounted already mounts it twice: look into [`crate::mountinfo::MountTable`] first. An ext4 of which
 /// [`super::grow`] was cut off is grown before it is mounted to be written to.
@@ -62,9 +76,8 @@ pub fn mount(mount: &Mount, context: &Context) -> Result<()> {
     if !remount && !flags.contains(MountFlags::RDONLY) && fs_type == "ext4" && ext4::is_unfinished(&source) {
         ext4::grow_unmounted(&source, context)?;
     }
-    let data = CString::new(data).map_err(|_| {
-        DriverError::new(ErrorKind::InvalidArgument, format!("{what}: a NUL byte in {options:?}"))
-    })?;
+    let data =
+        CString::new(data).map_err(|_| DriverError::invalid(format!("{what}: a NUL byte in {options:?}")))?;
     interruptible(what, namespace, context, move || {
         if remount {
             return rustix::mount::mount_remount(&target, flags, data.as_c_str());
@@ -179,7 +192,7 @@ fn interruptible(
         match answered.recv_timeout(CHECK_EVERY) {
             Ok(result) => return result.map_err(|error| failure(&what, &error)),
             Err(RecvTimeoutError::Disconnected) => {
-                return Err(DriverError::new(ErrorKind::Internal, format!("{what}: the thread ended")));
+                return Err(DriverError::internal(format!("{what}: the thread ended")));
             }
             Err(RecvTimeoutError::Timeout) => context.check().map_err(|mut error| {
                 error.message = format!("{what}: {}", error.message);
@@ -202,13 +215,12 @@ fn enter(namespace: &Path) -> std::io::Result<()> {
 fn failure(what: &str, error: &std::io::Error) -> DriverError {
     let built = DriverError::io(what, error);
     match error.raw_os_error().map(Errno::from_raw_os_error) {
-        Some(Errno::NODEV) => DriverError::new(ErrorKind::Unavailable, built.message)
+        Some(Errno::NODEV) => DriverError::unavailable(built.message)
             .retryable(false)
             .hint("this kernel does not know the file system: load its module"),
         // The superblock is not there or not whole.
         Some(Errno::INVAL | Errno::UCLEAN | Errno::BADMSG) => {
-            DriverError::new(ErrorKind::DataLoss, built.message)
-                .hint("the kernel log (dmesg) says what it did not accept")
+            DriverError::data_loss(built.message).hint("the kernel log (dmesg) says what it did not accept")
         }
         _ => built,
     }

@@ -77,7 +77,7 @@ impl CallOptions {
 pub struct RestartPolicy {
     /// The pause before the first restart; doubled for each that follows soon.
     pub first_pause: Duration,
-    /// The longest pause.
+    /// The longest pause before a start.
     pub longest_pause: Duration,
     /// A process that ran this long was well: the counting begins anew.
     pub well_after: Duration,
