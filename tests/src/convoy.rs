@@ -43,9 +43,9 @@ impl Carrier {
 /// What a daemon is started with.
 #[derive(Debug, Clone)]
 pub struct Setup {
-    /// `--socket`.
+    /// The path that `--socket` names.
     pub socket: PathBuf,
-    /// `--root`.
+    /// The path that `--root` names.
     pub root: PathBuf,
     /// Where vfs keeps the volumes.
     pub volumes: PathBuf,
@@ -88,7 +88,7 @@ impl Setup {
         }
     }
 
-    /// Adds flags.
+    /// Adds flags to the command line of the daemon.
     #[must_use]
     pub fn with(mut self, flags: &[&str]) -> Self {
         self.flags.extend(flags.iter().map(|flag| (*flag).to_owned()));

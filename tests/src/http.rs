@@ -34,7 +34,7 @@ pub struct Answer {
     pub status: u16,
     /// The header lines, as they came.
     pub headers: Vec<String>,
-    /// The body.
+    /// The body of the answer.
     pub body: String,
 }
 

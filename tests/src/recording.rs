@@ -29,7 +29,7 @@ pub enum Exchange {
         path: String,
         /// A header line, if one was added.
         header: Option<String>,
-        /// The body.
+        /// The body of the answer.
         body: String,
         /// The HTTP status.
         status: u16,

@@ -19,9 +19,9 @@ pub struct Output {
     pub command: String,
     /// How it ended.
     pub status: ExitStatus,
-    /// Standard output.
+    /// What it wrote to standard output.
     pub stdout: String,
-    /// Standard error.
+    /// What it wrote to standard error.
     pub stderr: String,
 }
 

@@ -33,7 +33,7 @@ const PROGRAMS: [&str; 13] = [
 /// Examples that are not run here: the page, how the line begins, and why.
 const ELSEWHERE: &[(&str, &str, &str)] = &[
     ("README.md", "cargo ", "builds, or runs all of this"),
-    ("README.md", "$ ", "what `cargo xtask demo` runs and prints"),
+    ("README.md", "apt install", "docker_installed.rs"),
     ("docs/cli.md", "convoy jobs cancel 3f2a", "the id is that of a job which runs while the line is typed"),
     (
         "docs/cli.md",

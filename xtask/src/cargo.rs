@@ -1,4 +1,4 @@
-//! Running cargo.
+//! Runs cargo, in the root of the repository.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -45,7 +45,12 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
 }
 
 /// Chooses every package but ebs, whose EC2 client takes minutes to compile.
-pub(crate) const ALL_BUT_EBS: [&str; 3] = ["--workspace", "--exclude", "convoy-driver-ebs"];
+const ALL_BUT_EBS: [&str; 3] = ["--workspace", "--exclude", "convoy-driver-ebs"];
+
+/// The words of a cargo command for [`ALL_BUT_EBS`].
+pub(crate) fn for_all_but_ebs<'a>(words: &[&'a str]) -> Vec<&'a str> {
+    [words, &ALL_BUT_EBS].concat()
+}
 
 /// Makes the documentation. On the pages of the SDK's types, which authors of drivers read, are no traits of
 /// other crates.
@@ -53,13 +58,33 @@ pub(crate) const ALL_BUT_EBS: [&str; 3] = ["--workspace", "--exclude", "convoy-d
 /// # Errors
 /// When it cannot be made, or is as it should not be.
 pub(crate) fn doc() -> Result<()> {
-    run(&[&["doc", "--no-deps"], &ALL_BUT_EBS[..]].concat())?;
+    run(&for_all_but_ebs(&["doc", "--no-deps"]))?;
     let page = target().join("doc/convoy_driver_sdk/protocol/struct.Volume.html");
     let text = std::fs::read_to_string(&page).during(|| format!("cannot read {}", page.display()))?;
     if text.contains("abi_stable") {
         return Err(Error::Unexpected(format!("{} has traits of abi_stable", page.display())));
     }
     Ok(())
+}
+
+/// Checks that everything compiles with the oldest compiler that `rust-version` promises, where rustup has it
+/// or can fetch it.
+///
+/// # Errors
+/// When something does not compile with it.
+pub(crate) fn check_oldest() -> Result<()> {
+    let oldest = env!("CARGO_PKG_RUST_VERSION");
+    let install = ["toolchain", "install", "--profile", "minimal", "--no-self-update", oldest];
+    if !Command::new("rustup").args(install).status().is_ok_and(|status| status.success()) {
+        eprintln!("SKIPPED: Rust {oldest}, the oldest that must do. rustup cannot fetch it from here.");
+        return Ok(());
+    }
+    let mut check = Command::new("rustup");
+    check.args(["run", oldest, "cargo", "check", "--all-targets"]).args(ALL_BUT_EBS).current_dir(root());
+    // What another compiler made would be thrown away.
+    check.env("CARGO_TARGET_DIR", target().join("oldest"));
+    let status = check.status().during(|| "cannot start rustup".to_owned())?;
+    if status.success() { Ok(()) } else { Err(Error::Unexpected(format!("Rust {oldest}: {status}"))) }
 }
 
 /// Builds packages, or with none named [`ALL_BUT_EBS`], and gives the directory the programs and libraries

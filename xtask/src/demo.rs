@@ -14,11 +14,12 @@ use narrator::Narrator;
 /// What the first container writes.
 const NOTE: &str = "written by a container on Monday";
 
-/// Shows the job. Everything happens in a directory of its own, which is gone afterwards.
+/// Shows the job; `svg` is a file for a picture of it. Everything happens in a directory of its own, which is
+/// gone afterwards.
 ///
 /// # Errors
 /// When any step does not do what it must; the logs are shown.
-pub(crate) fn run() -> Result<()> {
+pub(crate) fn run(svg: Option<&Path>) -> Result<()> {
     eprintln!("building convoy (a few minutes the first time)");
     programs::choose(cargo::build_programs(&["convoy"], false)?);
     let start = Instant::now();
@@ -34,6 +35,9 @@ pub(crate) fn run() -> Result<()> {
         lab.show_logs();
     }
     shown.and(lab.finish())?;
+    if let Some(file) = svg {
+        std::fs::write(file, narrator.picture()).during(|| format!("cannot write {}", file.display()))?;
+    }
     let seconds = start.elapsed().as_secs_f64();
     narrator.done(&format!("OK: written, snapshotted, backed up, restored and read back in {seconds:.1} s"));
     Ok(())

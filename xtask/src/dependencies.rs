@@ -126,15 +126,15 @@ pub(crate) fn install_package() -> Result<()> {
     packages(&BUILD.iter().chain(&PACKAGE).collect::<Vec<_>>())
 }
 
-/// Installs cargo-deny, which checks the dependencies, unless it is there.
+/// Installs the command `cargo NAME` from `package` unless it is there.
 ///
 /// # Errors
 /// When it cannot be built.
-pub(crate) fn install_deny() -> Result<()> {
-    if capture(&mut cargo::command(&["deny", "--version"])).is_ok_and(|output| output.success()) {
+pub(crate) fn install_tool(name: &str, package: &str, features: &str) -> Result<()> {
+    if capture(&mut cargo::command(&[name, "--version"])).is_ok_and(|output| output.success()) {
         return Ok(());
     }
-    cargo_install("install cargo-deny --locked --no-default-features")
+    cargo_install(&format!("install {package} --locked {features}"))
 }
 
 /// Installs what is missing.
@@ -150,10 +150,8 @@ pub(crate) fn install() -> Result<()> {
         say(&format!("rustup component add {component}"));
         status(Command::new("rustup").args(["component", "add", component]))?;
     }
-    if !capture(&mut cargo::command(&["nextest", "--version"])).is_ok_and(|output| output.success()) {
-        nextest()?;
-    }
-    Ok(())
+    // Without what updates it over the network.
+    install_tool("nextest", "cargo-nextest", "--no-default-features --features default-no-update")
 }
 
 /// Installs the packages of what is missing.
@@ -183,13 +181,8 @@ fn packages(needs: &[&Need]) -> Result<()> {
     }
 }
 
-/// Installs the test runner, without what updates it over the network.
-fn nextest() -> Result<()> {
-    cargo_install("install cargo-nextest --locked --no-default-features --features default-no-update")
-}
-
 /// Builds a tool with little optimisation: it runs once, or waits for others.
-fn cargo_install(words: &str) -> Result<()> {
+pub(crate) fn cargo_install(words: &str) -> Result<()> {
     say(&format!("cargo {words}"));
     let mut command = cargo::command(&words.split(' ').collect::<Vec<_>>());
     command.env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1").env("CARGO_PROFILE_RELEASE_LTO", "off");
@@ -253,7 +246,7 @@ fn installed(package: &str) -> bool {
 }
 
 /// Whether a program is there.
-fn exists(program: &str) -> bool {
+pub(crate) fn exists(program: &str) -> bool {
     if program.starts_with('/') {
         return Path::new(program).exists();
     }

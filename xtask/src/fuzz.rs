@@ -55,9 +55,6 @@ const FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer
                      -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares \
                      -Ccodegen-units=1 -Cdebug-assertions";
 
-/// How long each target runs unless told otherwise, in seconds.
-const SECONDS: u64 = 20;
-
 /// How long each target runs in `cargo xtask ci`.
 const SECONDS_IN_CI: u64 = 60;
 
@@ -69,27 +66,18 @@ pub(crate) fn run_in_ci() -> Result<()> {
     let compiler = std::env::var_os("CXX").unwrap_or_else(|| "c++".into());
     let there = Command::new(&compiler).arg("--version").output().is_ok_and(|said| said.status.success());
     if there {
-        return run(&[SECONDS_IN_CI.to_string()]);
+        return run(SECONDS_IN_CI);
     }
     let compiler = compiler.to_string_lossy();
     eprintln!("\nSKIPPED: fuzzing. libFuzzer is C++, and {compiler} is not here: install g++, or set CXX.");
     Ok(())
 }
 
-/// Builds and runs every target.
+/// Builds every target and runs each for so many `seconds`.
 ///
 /// # Errors
 /// When one does not compile, or finds something: where the input is, it says itself.
-pub(crate) fn run(arguments: &[String]) -> Result<()> {
-    let seconds = match arguments {
-        [] => SECONDS,
-        [seconds] => {
-            seconds.parse().map_err(|_| Error::Unexpected(format!("expected seconds, found {seconds:?}")))?
-        }
-        _ => {
-            return Err(Error::Unexpected("expected at most one number: seconds for each target".to_owned()));
-        }
-    };
+pub(crate) fn run(seconds: u64) -> Result<()> {
     let place = cargo::target().join("fuzz");
     let host = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     // With a target, build scripts and macros are left without the flags.

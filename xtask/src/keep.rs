@@ -37,10 +37,7 @@ const LEVEL: i32 = 19;
 ///
 /// # Errors
 /// When the commit is not there or does not compile.
-pub(crate) fn run(arguments: &[String]) -> Result<()> {
-    let [version, commit] = arguments else {
-        return Err(Error::Unexpected("expected: cargo xtask keep VERSION COMMIT".to_owned()));
-    };
+pub(crate) fn run(version: &str, commit: &str) -> Result<()> {
     let source = cargo::target().join("peers").join(version);
     let _ = fs::remove_dir_all(&source);
     fs::create_dir_all(&source).during(|| format!("cannot make {}", source.display()))?;

@@ -12,7 +12,7 @@ use std::process::Command;
 use convoy_tests::error::{Context, check};
 use convoy_tests::package::{deb, tree};
 use convoy_tests::run::capture;
-use convoy_tests::{Error, Result, plugin, programs};
+use convoy_tests::{Result, plugin, programs};
 
 use crate::cargo;
 
@@ -26,14 +26,9 @@ const SLOW_DRIVER: &str = "ebs";
 ///
 /// # Errors
 /// When something does not compile or cannot be written; when what was packed does not do.
-pub(crate) fn run(arguments: &[String]) -> Result<()> {
+pub(crate) fn run(with_ebs: bool) -> Result<()> {
     let mut drivers = DRIVERS.to_vec();
-    for argument in arguments {
-        match argument.as_str() {
-            "--with-ebs" => drivers.push(SLOW_DRIVER),
-            other => return Err(Error::Unexpected(format!("no option {other:?}; there is: --with-ebs"))),
-        }
-    }
+    drivers.extend(with_ebs.then_some(SLOW_DRIVER));
     let packages: Vec<_> = drivers.iter().map(|driver| format!("convoy-driver-{driver}")).collect();
     let packages: Vec<_> = std::iter::once("convoy").chain(packages.iter().map(String::as_str)).collect();
     // Programs built elsewhere can be packed, too: by a builder with an older C library, say.

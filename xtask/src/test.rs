@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use convoy_tests::{Error, Result, leaks, peers, programs};
 
-use crate::cargo::{self, ALL_BUT_EBS};
+use crate::cargo::{self, for_all_but_ebs};
+use crate::deny;
 
 struct Step {
     name: &'static str,
@@ -21,13 +22,14 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     if !arguments.is_empty() {
         cargo::build_programs(&[], false)?;
         let words: Vec<_> = arguments.iter().map(String::as_str).collect();
-        return tests(&[&["nextest", "run"], &ALL_BUT_EBS[..], &words].concat());
+        return tests(&[&for_all_but_ebs(&["nextest", "run"]), &words[..]].concat());
     }
     let start = Instant::now();
     let mut steps = vec![
         step("style (cargo fmt)", style),
+        step("dependencies (cargo deny)", deny::run),
         step("lints (cargo clippy)", || {
-            cargo::run(&[&["clippy", "--all-targets", "--quiet"], &ALL_BUT_EBS[..]].concat())
+            cargo::run(&for_all_but_ebs(&["clippy", "--all-targets", "--quiet"]))
         }),
     ];
     let build = step("programs and drivers", || cargo::build_programs(&[], false).map(|_| ()));
@@ -39,7 +41,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
             // One more than there are cores: what uses an engine, one test at a time, mostly waits.
             let threads = std::thread::available_parallelism().map_or(2, usize::from) + 1;
             let words = ["nextest", "run", "--profile", "ci", "--no-fail-fast", "-j", &threads.to_string()];
-            tests(&[&words[..], &ALL_BUT_EBS].concat())
+            tests(&for_all_but_ebs(&words))
         }));
         if cfg!(target_arch = "x86_64") {
             // Of the same packages as before, which are compiled by now: chosen alone, it would have other
@@ -56,16 +58,14 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
                 "-j",
                 "4",
             ];
-            steps.push(step("device-mapper, in a virtual machine", || {
-                tests(&[&words[..], &ALL_BUT_EBS].concat())
-            }));
+            steps.push(step("device-mapper, in a virtual machine", || tests(&for_all_but_ebs(&words))));
         }
         // Its EC2 client takes minutes to compile: last, and once.
         steps.push(step("the ebs driver", || {
             tests(&["nextest", "run", "--package", "convoy-driver-ebs", "--profile", "ci"])
         }));
         steps.push(step("examples in the documentation", || {
-            cargo::run(&[&["test", "--doc", "--quiet"], &ALL_BUT_EBS[..]].concat())
+            cargo::run(&for_all_but_ebs(&["test", "--doc", "--quiet"]))
         }));
     }
     steps.push(step("nothing left behind", sweep));

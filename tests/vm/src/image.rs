@@ -31,9 +31,9 @@ const KERNEL_PACKAGE: &str = "linux-image-amd64";
 /// What a machine boots.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
-    /// The kernel.
+    /// The kernel that the machine boots.
     pub kernel: PathBuf,
-    /// The initramfs.
+    /// The initramfs with the tests and their tools.
     pub initrd: PathBuf,
 }
 

@@ -23,21 +23,21 @@ pub enum Error {
     Missing {
         /// The file or program.
         what: String,
-        /// Its package.
+        /// The Debian package that has it.
         package: &'static str,
     },
     /// The kernel image is not as the boot protocol says.
     #[error("cannot unpack the kernel {}: {reason}", path.display())]
     Kernel {
-        /// Which.
+        /// The file or program that could not be used.
         path: PathBuf,
-        /// Why.
+        /// What the system said.
         reason: String,
     },
     /// A program failed.
     #[error("{program} failed: {output}")]
     Program {
-        /// Its name.
+        /// The program, as it was started.
         program: &'static str,
         /// What it wrote.
         output: String,
@@ -53,9 +53,9 @@ pub enum Error {
     /// The command took too long.
     #[error("the command was not done after {seconds} s; so far it wrote:\n{output}")]
     TimedOut {
-        /// The limit.
+        /// How long the machine was given.
         seconds: u64,
-        /// Its output.
+        /// What the machine printed until then.
         output: String,
     },
     /// The operating system refused.
@@ -63,7 +63,7 @@ pub enum Error {
     Io {
         /// What was tried.
         what: String,
-        /// Its answer.
+        /// What the machine printed.
         source: std::io::Error,
     },
 }

@@ -9,7 +9,7 @@ pub(super) struct Row {
     pub(super) what: String,
     /// The figure, in `unit`.
     pub(super) now: f64,
-    /// Its unit.
+    /// The unit of the value.
     pub(super) unit: &'static str,
     /// The most it may be.
     pub(super) goal: Option<f64>,

@@ -1,6 +1,7 @@
 //! Tells what is run and what came back.
 
-use std::cell::Cell;
+use std::borrow::Cow;
+use std::cell::{Cell, RefCell};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,6 +20,8 @@ pub(super) struct Narrator {
     colour: bool,
     steps: Cell<u32>,
     interrupted: Arc<AtomicBool>,
+    /// The steps in colour, for a picture.
+    transcript: RefCell<String>,
 }
 
 impl Narrator {
@@ -30,7 +33,8 @@ impl Narrator {
                 .during(|| "cannot listen for Ctrl-C".to_owned())?;
         }
         let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        Ok(Self { directory: directory.to_owned(), colour, steps: Cell::new(0), interrupted })
+        let (steps, transcript) = Default::default();
+        Ok(Self { directory: directory.to_owned(), colour, steps, interrupted, transcript })
     }
 
     pub(super) fn interrupted(&self) -> bool {
@@ -38,34 +42,49 @@ impl Narrator {
     }
 
     pub(super) fn title(&self, text: &str) {
-        println!("\n{}", self.paint("1", text));
+        println!("\n{}", self.shown(&paint("1", text)));
     }
 
     pub(super) fn note(&self, text: &str) {
-        println!("{}", self.paint("2", text));
+        println!("{}", self.shown(&paint("2", text)));
     }
 
     pub(super) fn step(&self, text: &str) {
         self.steps.set(self.steps.get() + 1);
-        println!("\n{}", self.paint("1;36", &format!("{}. {text}", self.steps.get())));
+        self.print(&paint("1;36", &format!("\n{}. {text}", self.steps.get())));
     }
 
     pub(super) fn command(&self, line: &str) {
-        println!("{} {}", self.paint("32", "$"), self.paint("1", line));
+        self.print(&format!("{} {}", paint("32", "$"), paint("1", line)));
     }
 
     pub(super) fn answer(&self, text: &str) {
         let lines: Vec<_> = text.lines().collect();
         for line in lines.iter().take(SHOWN) {
-            println!("{}", self.short(line));
+            self.print(&self.short(line));
         }
         if lines.len() > SHOWN {
-            println!("{}", self.paint("2", &format!("... and {} more lines", lines.len() - SHOWN)));
+            self.print(&paint("2", &format!("... and {} more lines", lines.len() - SHOWN)));
         }
     }
 
     pub(super) fn done(&self, text: &str) {
-        println!("\n{}", self.paint("1;32", text));
+        println!("\n{}", self.shown(&paint("1;32", text)));
+    }
+
+    /// Draws the steps so far as a terminal shows them.
+    pub(super) fn picture(&self) -> String {
+        anstyle_svg::Term::new().render_svg(&self.transcript.borrow())
+    }
+
+    fn print(&self, line: &str) {
+        println!("{}", self.shown(line));
+        self.transcript.borrow_mut().extend([line, "\n"]);
+    }
+
+    /// Takes the colours away where nobody sees them.
+    fn shown<'a>(&self, line: &'a str) -> Cow<'a, str> {
+        if self.colour { line.into() } else { anstream::adapter::strip_str(line).to_string().into() }
     }
 
     /// Shows a command line, runs it, shows its answer and gives it.
@@ -89,10 +108,10 @@ impl Narrator {
     fn short(&self, text: &str) -> String {
         text.replace(&*self.directory.to_string_lossy(), "$DEMO")
     }
+}
 
-    fn paint(&self, code: &str, text: &str) -> String {
-        if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
-    }
+fn paint(code: &str, text: &str) -> String {
+    format!("\x1b[{code}m{text}\x1b[0m")
 }
 
 /// A word as a shell would need it.

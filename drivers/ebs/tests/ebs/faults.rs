@@ -108,7 +108,7 @@ fn what_fails_is_undone() {
 }
 
 #[test]
-fn nothing_of_anothers_is_taken() {
+fn nothing_of_another_instance_is_taken() {
     let world = World::new();
     let other = world.cloud.other_instance.clone();
     let theirs = world.cloud.add(ZONE, 1, &[("ConvoyVolumeName", "theirs")], Some(&other));

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// A mebibyte.
+/// Bytes in a mebibyte.
 pub const MIB: u64 = 1 << 20;
 /// Blocks of the pools made here, in bytes.
 pub const BLOCK: u64 = 2 * MIB;
@@ -26,7 +26,7 @@ const CALL_LIMIT: Duration = Duration::from_secs(180);
 /// An open driver.
 pub struct Lab {
     dispatcher: Dispatcher<DeviceMapper>,
-    /// Its root.
+    /// The driver's directory.
     pub root: PathBuf,
     /// What it said when it was opened.
     pub opened: Opened,
@@ -37,7 +37,7 @@ pub struct Lab {
 pub struct Setup {
     /// The driver's root.
     pub root: PathBuf,
-    /// Its options.
+    /// The options that the driver is opened with.
     pub options: BTreeMap<String, String>,
     /// The mount namespace.
     pub namespace: Option<PathBuf>,
@@ -70,7 +70,7 @@ impl Setup {
         self
     }
 
-    /// Another root.
+    /// Sets the directory of the driver.
     #[must_use]
     pub fn at(mut self, root: impl Into<PathBuf>) -> Self {
         self.root = root.into();
@@ -102,7 +102,7 @@ fn call<R: Request>(dispatcher: &Dispatcher<DeviceMapper>, request: R) -> Result
     serde_json::from_slice(&dispatcher.dispatch(R::METHOD, &json, &context)?).map_err(broken)
 }
 
-/// A name.
+/// Parses the name of a volume or snapshot.
 pub fn name(text: &str) -> Name {
     Name::from_static_or(text)
 }
@@ -341,7 +341,7 @@ pub struct Source {
     pub handle: String,
     /// Where its bytes are.
     pub device: PathBuf,
-    /// How many.
+    /// The size in bytes.
     pub size: u64,
     /// Whether the extents are only those that changed.
     pub changed_only: bool,

@@ -39,7 +39,7 @@ impl Lab {
         Ok(())
     }
 
-    /// All volumes.
+    /// Every volume that the driver lists.
     fn names(&self) -> Step<Vec<String>> {
         let listed: serde_json::Value = serde_json::from_str(&self.run(&["list"])?)?;
         Ok(listed.as_object().into_iter().flatten().map(|(name, _)| name.clone()).collect())

@@ -39,7 +39,7 @@ impl Data {
         }
     }
 
-    /// Makes it.
+    /// Writes the files.
     pub(super) fn fill(self, place: &Path) -> Result<()> {
         let mut source = Source::new(1);
         match self {

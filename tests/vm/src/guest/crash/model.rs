@@ -22,9 +22,9 @@ pub(crate) enum Op {
     Delete { volume: String },
     /// Of what is in it.
     Snapshot { volume: String, snapshot: String },
-    /// One snapshot.
+    /// Deletes a snapshot.
     DeleteSnapshot { volume: String, snapshot: String },
-    /// Larger.
+    /// Grows a volume.
     Resize { volume: String, size: u64 },
     /// Another file in the place of the one before, made durable.
     Write { volume: String, seed: u64 },
@@ -70,7 +70,7 @@ struct Taken {
     seeds: BTreeSet<u64>,
 }
 
-/// All volumes.
+/// Every volume, by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Model(BTreeMap<String, State>);
 
