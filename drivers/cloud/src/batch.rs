@@ -5,8 +5,8 @@
 //! question is delayed by more than that, and however many calls wait, one request at a time is on its way.
 
 use convoy_driver_sdk::{Context, DriverError, ErrorKind, Result};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// How often a caller that waits looks whether its call is to go on.
@@ -51,7 +51,7 @@ impl<T: Clone> Batch<T> {
     /// # Errors
     /// Those of `ask`, whoever's it was; `Cancelled`, `DeadlineExceeded` for this call.
     pub fn ask(&self, ids: &[&str], context: &Context, ask: impl Fn(&[&str]) -> Answer<T>) -> Answer<T> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.last += 1;
         let ticket = state.last;
         state.waiting.insert(ticket, ids.iter().map(|id| (*id).to_owned()).collect());
@@ -66,8 +66,7 @@ impl<T: Clone> Batch<T> {
                 return Err(error);
             }
             if state.asking || !state.waiting.contains_key(&ticket) {
-                let waited = self.changed.wait_timeout(state, CHECK_EVERY);
-                state = waited.unwrap_or_else(PoisonError::into_inner).0;
+                self.changed.wait_for(&mut state, CHECK_EVERY);
                 continue;
             }
             state = self.lead(state, ticket, &ask);
@@ -83,13 +82,13 @@ impl<T: Clone> Batch<T> {
         ask: impl Fn(&[&str]) -> Answer<T>,
     ) -> MutexGuard<'a, State<T>> {
         state.asking = true;
-        let mut asking = Asking { batch: self, asked: std::mem::take(&mut state.waiting) };
+        let mut asking = Question { batch: self, asked: std::mem::take(&mut state.waiting) };
         drop(state);
         let ids: BTreeSet<_> = asking.asked.values().flatten().map(String::as_str).collect();
         let answer = ask(&ids.into_iter().collect::<Vec<_>>());
         let asked = std::mem::take(&mut asking.asked);
         drop(asking);
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let own_end = matches!(
             &answer,
             Err(DriverError { kind: ErrorKind::Cancelled | ErrorKind::DeadlineExceeded, .. })
@@ -111,21 +110,17 @@ impl<T: Clone> Batch<T> {
         self.changed.notify_all();
         state
     }
-
-    fn lock(&self) -> MutexGuard<'_, State<T>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// While this lives a question is being asked. If that panics, those who wait for the answer ask anew.
-struct Asking<'a, T> {
+struct Question<'a, T> {
     batch: &'a Batch<T>,
     asked: BTreeMap<u64, Vec<String>>,
 }
 
-impl<T> Drop for Asking<'_, T> {
+impl<T> Drop for Question<'_, T> {
     fn drop(&mut self) {
-        let mut state = self.batch.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.batch.state.lock();
         state.asking = false;
         let unasked = std::mem::take(&mut self.asked);
         let unasked =

@@ -1,14 +1,12 @@
 //! What a driver is told when it is opened: options, and beneath them what convoy 0.5 kept of its first
 //! start.
 
-use crate::provider::Provider;
-use crate::settings;
+use crate::size::Gib;
 use convoy_driver_sdk::filesystem::FsKind;
-use convoy_driver_sdk::protocol::{Open, OptionSpec};
-use convoy_driver_sdk::{DriverError, ErrorKind, Result, size};
+use convoy_driver_sdk::{DriverError, ErrorKind, Result};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use url::Url;
 
 /// Everything a driver is told; `T` is the provider's own part.
@@ -25,8 +23,8 @@ pub struct Config<T> {
 /// How volumes are made when nothing else is said.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Common {
-    /// GiB of a new volume.
-    pub default_gib: u64,
+    /// Size of a new volume.
+    pub default_size: Gib,
     /// The file system of a new volume.
     pub fs: FsKind,
     /// Whether a mounted file system is frozen for every snapshot, asked for or not.
@@ -48,67 +46,12 @@ pub struct Places {
     pub sys: PathBuf,
 }
 
-/// The options that a driver declares.
-pub fn options<P: Provider>() -> Vec<OptionSpec> {
-    let option = |name: &str, help: &str| OptionSpec::new(&format!("{}.{name}", P::PREFIX), help);
-    let (api, metadata) = P::ENDPOINTS;
-    let mut options = vec![
-        option("defaultvolumesize", "size of a new volume").default_value(P::DEFAULT_SIZE),
-        option("fs", "file system of a new volume: ext4 or xfs").default_value("ext4"),
-        option("fsfreeze", "freeze a mounted file system for every snapshot").default_value("false"),
-        option(
-            "mountoptions",
-            "options of every mount; with suid and dev, set-user-ID programs and devices have an effect",
-        ),
-        option("endpoint", "address of the API").default_value(api),
-        option("metadata-endpoint", "address of the metadata service").default_value(metadata),
-    ];
-    options.extend(P::options());
-    options
-}
-
-impl<T> Config<T> {
-    /// From the options of an open, the environment, and what convoy 0.5 kept.
-    ///
-    /// # Errors
-    /// `InvalidArgument`; `DataLoss` if what 0.5 kept is damaged; whatever keeps a file from being read.
-    pub fn read<P: Provider<Own = T>>(request: &Open) -> Result<Self> {
-        convoy_driver_sdk::options::check(&options::<P>(), &request.options)?;
-        let options = Options {
-            prefix: P::PREFIX,
-            given: &request.options,
-            saved: saved(&request.root.join(format!("{}.cfg", P::DRIVER)))?,
-        };
-        let own = P::read(&options)?;
-        let bytes = match (options.get("defaultvolumesize"), options.saved("DefaultVolumeSize")) {
-            (None, Some(Value::Number(bytes))) if bytes.as_u64().is_some_and(|bytes| bytes > 0) => {
-                bytes.as_u64().unwrap_or_default()
-            }
-            (text, _) => size::parse(text.unwrap_or(P::DEFAULT_SIZE))
-                .map_err(|error| options.invalid("defaultvolumesize", error))?,
-        };
-        let common = Common {
-            default_gib: settings::gib::<P>(bytes)?,
-            fs: settings::fs_kind(options.get("fs").unwrap_or("ext4"))?,
-            freeze: options.boolean("fsfreeze")?.unwrap_or(false),
-            mount_options: options.get("mountoptions").unwrap_or_default().to_owned(),
-        };
-        let places = Places {
-            endpoint: options.url("endpoint")?,
-            metadata: options.url("metadata-endpoint")?,
-            dev: PathBuf::from("/dev"),
-            sys: PathBuf::from("/sys"),
-        };
-        Ok(Self { common, places, own })
-    }
-}
-
 /// The options of an open by their short names; what is empty is not given.
 #[derive(Debug)]
 pub struct Options<'a> {
-    prefix: &'static str,
-    given: &'a BTreeMap<String, String>,
-    saved: Map<String, Value>,
+    pub(crate) prefix: &'static str,
+    pub(crate) given: &'a BTreeMap<String, String>,
+    pub(crate) saved: Map<String, Value>,
 }
 
 impl Options<'_> {
@@ -134,7 +77,7 @@ impl Options<'_> {
     /// `InvalidArgument`.
     pub fn boolean(&self, name: &str) -> Result<Option<bool>> {
         let full = format!("{}.{name}", self.prefix);
-        self.get(name).map(|text| settings::boolean(&full, text)).transpose()
+        self.get(name).map(|text| boolean(&full, text)).transpose()
     }
 
     /// An address.
@@ -157,13 +100,17 @@ impl Options<'_> {
     }
 }
 
-fn saved(path: &Path) -> Result<Map<String, Value>> {
-    match std::fs::read(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Map::new()),
-        Err(error) => Err(DriverError::io(format_args!("read {}", path.display()), &error)),
-        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| {
-            DriverError::new(ErrorKind::DataLoss, format!("{} is damaged: {error}", path.display()))
-                .hint("move it away to start with the defaults")
-        }),
+/// Reads a yes or no.
+///
+/// # Errors
+/// `InvalidArgument`.
+pub fn boolean(name: &str, text: &str) -> Result<bool> {
+    match text {
+        "true" | "1" | "yes" => Ok(true),
+        "false" | "0" | "no" | "" => Ok(false),
+        _ => Err(DriverError::new(
+            ErrorKind::InvalidArgument,
+            format!("invalid value {text:?} of {name}: expected true or false"),
+        )),
     }
 }

@@ -33,5 +33,5 @@ pub fn numbers(path: &Path) -> Result<(u32, u32)> {
             format!("expected a block device, found something else at {}", path.display()),
         ));
     }
-    Ok((rustix::fs::major(found.rdev()), rustix::fs::minor(found.rdev())))
+    Ok((nix::libc::major(found.rdev()), nix::libc::minor(found.rdev())))
 }

@@ -30,8 +30,8 @@ use convoy_driver_sdk::filesystem::{self, FsKind, Mount};
 use convoy_driver_sdk::mountinfo::MountTable;
 use convoy_driver_sdk::protocol::{Open as Opening, Opened};
 use convoy_driver_sdk::{Context, DriverError, ErrorKind, Name, Result, atomic};
+use parking_lot::Mutex;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// How long a new volume may take to become available.
@@ -86,7 +86,7 @@ impl<P: Provider> CloudDriver<P> {
         Ok((driver, opened))
     }
 
-    /// The provider.
+    /// The provider that this driver asks.
     pub fn provider(&self) -> &P {
         &self.provider
     }
@@ -263,13 +263,13 @@ impl<P: Provider> CloudDriver<P> {
         let context = Context::new("undo").with_deadline(Some(Instant::now() + UNDO_LIMIT));
         let undone = self.undo(&open.intent, &context);
         match undone {
-            Ok(recover::Undone::Settled(_)) => {
+            Ok(recover::UndoOutcome::Settled(_)) => {
                 if let Err(left) = open.done() {
                     tracing::warn!(%left, "cannot remove an intent");
                 }
                 error
             }
-            Ok(recover::Undone::Unsettled) => error,
+            Ok(recover::UndoOutcome::Unsettled) => error,
             Err(left) => {
                 tracing::warn!(token = open.token(), %left, "cannot undo an operation that failed: tried again later");
                 let message = format!(

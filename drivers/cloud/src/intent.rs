@@ -7,10 +7,10 @@
 use crate::provider::Label;
 use convoy_driver_sdk::records::{RecordError, RecordStore};
 use convoy_driver_sdk::{DriverError, Name, Result, Timestamp};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::Mutex;
 
 /// What an operation may have left in the cloud.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,7 +29,7 @@ pub enum Operation {
     Copy,
 }
 
-/// One operation.
+/// An operation that is about to be asked of the provider.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Intent {
     /// What is written on whatever it makes; the label's token names the intent.
@@ -74,7 +74,7 @@ impl Intents {
     /// When it could not be made durable: then nothing may be asked of the provider.
     pub fn begin(&self, intent: Intent) -> Result<Open<'_>> {
         let token = Name::parse(intent.label.token.clone().unwrap_or_default())?;
-        self.live().insert(token.clone());
+        self.live.lock().insert(token.clone());
         let open = Open { intents: self, token, kept: false, intent };
         self.store.insert(&open.token, &open.intent)?;
         Ok(open)
@@ -82,7 +82,7 @@ impl Intents {
 
     /// Holds an existing intent live, unless somebody does already.
     pub fn claim(&self, token: &Name, intent: Intent) -> Option<Open<'_>> {
-        let free = self.live().insert(token.clone());
+        let free = self.live.lock().insert(token.clone());
         free.then(|| Open { intents: self, token: token.clone(), kept: false, intent })
     }
 
@@ -104,7 +104,7 @@ impl Intents {
 
     /// Whether an operation holds it.
     pub fn is_live(&self, token: &Name) -> bool {
-        self.live().contains(token)
+        self.live.lock().contains(token)
     }
 
     /// Removes one that is done with, and its hold.
@@ -113,17 +113,13 @@ impl Intents {
     /// When it cannot be removed.
     pub fn forget(&self, token: &Name) -> Result<()> {
         self.store.delete(token)?;
-        self.live().remove(token);
+        self.live.lock().remove(token);
         Ok(())
     }
 
     /// Gives up the hold on one that could not be undone: the next sweep tries again.
     pub fn release(&self, token: &Name) {
-        self.live().remove(token);
-    }
-
-    fn live(&self) -> std::sync::MutexGuard<'_, BTreeSet<Name>> {
-        self.live.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.live.lock().remove(token);
     }
 }
 
@@ -171,7 +167,7 @@ impl Open<'_> {
 impl Drop for Open<'_> {
     fn drop(&mut self) {
         if !self.kept {
-            self.intents.live().remove(&self.token);
+            self.intents.live.lock().remove(&self.token);
         }
     }
 }

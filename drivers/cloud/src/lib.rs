@@ -9,7 +9,7 @@
 //! - [`record`]: one JSON file a volume, as convoy 0.5 wrote it, with a few keys more.
 //! - [`driver`]: the calls of the driver protocol on top; [`config`], [`settings`]: what it is told.
 //! - [`batch`]: questions of many calls, asked together.
-//! - [`device`], [`wait`]: block devices, and waiting with back-off for what takes its time.
+//! - [`size`]: GiB. [`device`], [`wait`]: block devices, and waiting with back-off for what takes its time.
 
 pub mod batch;
 pub mod config;
@@ -19,11 +19,19 @@ pub mod intent;
 pub mod provider;
 pub mod record;
 pub mod settings;
+pub mod size;
 pub mod wait;
 
 pub use config::{Common, Config, Options, Places};
 pub use driver::CloudDriver;
 pub use provider::{
-    Attachment, CloudSnapshot, CloudVolume, GIB, Handle, Label, Provider, Purpose, SnapshotState, VolumeSpec,
+    Attachment, CloudSnapshot, CloudVolume, Handle, Label, Provider, Purpose, SnapshotState, VolumeSpec,
     VolumeState,
 };
+pub use size::Gib;
+
+/// An error and what caused it, in one line.
+pub fn causes(error: &dyn std::error::Error) -> String {
+    let sources = std::iter::successors(error.source(), |cause| cause.source());
+    sources.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}

@@ -1,14 +1,12 @@
 //! What a cloud must be able to do, in terms that fit all of them.
 
 use crate::config::{Config, Options};
+use crate::size::Gib;
 use convoy_driver_sdk::protocol::OptionSpec;
 use convoy_driver_sdk::{Context, Name, Result, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-
-/// Bytes in the unit that clouds sell.
-pub const GIB: u64 = 1 << 30;
 
 /// What a cloud volume was made for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,8 +61,8 @@ pub struct VolumeSpec {
     pub label: Label,
     /// Names the request: asking twice with one token makes one volume.
     pub token: String,
-    /// Its size in GiB.
-    pub gib: u64,
+    /// Its size.
+    pub size: Gib,
     /// The snapshot it begins as.
     pub snapshot: Option<String>,
     /// The provider's own settings, as [`Provider::settings`] returned them.
@@ -74,22 +72,22 @@ pub struct VolumeSpec {
 /// Whether a cloud volume can be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VolumeState {
-    /// Not yet.
+    /// It is being made.
     Creating,
-    /// Yes, and nobody has it.
+    /// It can be used, and nobody has it.
     Available,
-    /// Yes, and it is attached, or being attached or detached.
+    /// It is attached, or being attached or detached.
     InUse,
-    /// Not any more.
+    /// It is being deleted.
     Deleting,
-    /// No; the provider's word for it.
+    /// It cannot be used: the provider's word for it.
     Failed(String),
 }
 
 /// A volume's place at an instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attachment {
-    /// The instance.
+    /// Id of the instance.
     pub instance: String,
     /// Whether that is the one we run on.
     pub here: bool,
@@ -108,8 +106,8 @@ pub struct CloudVolume {
     pub cloud_name: Option<String>,
     /// What convoy wrote on it; `None` on what convoy did not make.
     pub label: Option<Label>,
-    /// Its size in GiB.
-    pub gib: u64,
+    /// Its size.
+    pub size: Gib,
     /// Whether it can be used.
     pub state: VolumeState,
     /// Where it is attached.
@@ -140,8 +138,8 @@ pub struct CloudSnapshot {
     pub volume_id: String,
     /// What convoy wrote on it; `None` on what convoy did not make.
     pub label: Option<Label>,
-    /// The size of the volume in GiB.
-    pub gib: u64,
+    /// The size of the volume.
+    pub size: Gib,
     /// Whether it can be used.
     pub state: SnapshotState,
     /// When it was taken.
@@ -183,8 +181,8 @@ pub trait Provider: Send + Sync + Sized + 'static {
     const ID_KEY: &'static str;
     /// The key of a volume's provider id in what `inspect` shows: `EBSVolumeID`.
     const ID_INFO: &'static str;
-    /// Sizes that can be had, in GiB, for error messages before anything is asked.
-    const GIB_RANGE: std::ops::RangeInclusive<u64>;
+    /// Sizes that can be had, for error messages before anything is asked.
+    const SIZES: std::ops::RangeInclusive<Gib>;
 
     /// What it is told beside what all providers are told.
     type Own: std::fmt::Debug + Clone;
@@ -224,7 +222,7 @@ pub trait Provider: Send + Sync + Sized + 'static {
     fn settings(
         &self,
         options: &BTreeMap<String, String>,
-        gib: u64,
+        size: Gib,
         from_snapshot: bool,
     ) -> Result<BTreeMap<String, String>>;
 
@@ -310,7 +308,7 @@ pub trait Provider: Send + Sync + Sized + 'static {
     ///
     /// # Errors
     /// `Busy` if it was changed too recently.
-    fn resize(&self, id: &str, gib: u64, context: &Context) -> Result<()>;
+    fn resize(&self, id: &str, size: Gib, context: &Context) -> Result<()>;
 
     /// Begins a snapshot: when this returns its content is fixed, though it may be pending. Not repeated by
     /// itself when it is unknown whether it was made.

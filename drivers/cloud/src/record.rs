@@ -3,11 +3,11 @@
 use crate::provider::Provider;
 use convoy_driver_sdk::records::{RecordError, RecordStore};
 use convoy_driver_sdk::{DriverError, ErrorKind, Name, Result, Timestamp, timestamp};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
 /// A volume. Keys that 0.5 did not write have defaults.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,7 +24,7 @@ pub struct VolumeRecord {
     /// Where it was last mounted, or empty; the kernel knows better.
     #[serde(default)]
     pub mount_point: PathBuf,
-    /// Its snapshots.
+    /// The snapshots of the volume, by name.
     #[serde(default)]
     pub snapshots: BTreeMap<Name, SnapshotRecord>,
     /// Bytes, when last seen. 0 where unknown.
@@ -68,7 +68,7 @@ impl VolumeRecord {
 pub struct SnapshotRecord {
     /// Its convoy name.
     pub name: Name,
-    /// Its volume.
+    /// Name of the volume.
     pub volume_name: Name,
     /// The provider's id; `EBSID` in records of ebs.
     #[serde(rename = "ID")]
@@ -192,8 +192,7 @@ impl Records {
     /// `NotFound`, `DataLoss`; when it could not be made durable.
     pub fn change(&self, name: &Name, change: impl FnOnce(&mut VolumeRecord)) -> Result<VolumeRecord> {
         let sum = name.bytes().fold(0usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
-        let lock = self.changing.get(sum % LOCKS).map(Mutex::lock);
-        let _held = lock.map(|held| held.unwrap_or_else(PoisonError::into_inner));
+        let _held = self.changing.get(sum % LOCKS).map(Mutex::lock);
         let old = self.load(name)?;
         let mut record = old.clone();
         change(&mut record);

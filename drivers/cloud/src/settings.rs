@@ -1,10 +1,80 @@
 //! Options that mean the same with every provider.
 
-use crate::provider::{GIB, Provider};
+use crate::config::{Common, Config, Options, Places};
+use crate::provider::Provider;
+use crate::size::Gib;
 use convoy_driver_sdk::filesystem::FsKind;
-use convoy_driver_sdk::protocol::OptionSpec;
-use convoy_driver_sdk::{DriverError, ErrorKind, Result};
+use convoy_driver_sdk::protocol::{Open, OptionSpec};
+use convoy_driver_sdk::{DriverError, ErrorKind, Result, size};
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// The options that a driver declares.
+pub fn driver_options<P: Provider>() -> Vec<OptionSpec> {
+    let option = |name: &str, help: &str| OptionSpec::new(&format!("{}.{name}", P::PREFIX), help);
+    let (api, metadata) = P::ENDPOINTS;
+    let mut options = vec![
+        option("defaultvolumesize", "size of a new volume").default_value(P::DEFAULT_SIZE),
+        option("fs", "file system of a new volume: ext4 or xfs").default_value("ext4"),
+        option("fsfreeze", "freeze a mounted file system for every snapshot").default_value("false"),
+        option(
+            "mountoptions",
+            "options of every mount; with suid and dev, set-user-ID programs and devices have an effect",
+        ),
+        option("endpoint", "address of the API").default_value(api),
+        option("metadata-endpoint", "address of the metadata service").default_value(metadata),
+    ];
+    options.extend(P::options());
+    options
+}
+
+impl<T> Config<T> {
+    /// Reads the options of an open, the environment, and what convoy 0.5 kept.
+    ///
+    /// # Errors
+    /// `InvalidArgument`; `DataLoss` if what 0.5 kept is damaged; whatever keeps a file from being read.
+    pub fn read<P: Provider<Own = T>>(request: &Open) -> Result<Self> {
+        convoy_driver_sdk::options::check(&driver_options::<P>(), &request.options)?;
+        let options = Options {
+            prefix: P::PREFIX,
+            given: &request.options,
+            saved: saved(&request.root.join(format!("{}.cfg", P::DRIVER)))?,
+        };
+        let own = P::read(&options)?;
+        let bytes = match (options.get("defaultvolumesize"), options.saved("DefaultVolumeSize")) {
+            (None, Some(Value::Number(bytes))) if bytes.as_u64().is_some_and(|bytes| bytes > 0) => {
+                bytes.as_u64().unwrap_or_default()
+            }
+            (text, _) => size::parse(text.unwrap_or(P::DEFAULT_SIZE))
+                .map_err(|error| options.invalid("defaultvolumesize", error))?,
+        };
+        let common = Common {
+            default_size: gib::<P>(bytes)?,
+            fs: fs_kind(options.get("fs").unwrap_or("ext4"))?,
+            freeze: options.boolean("fsfreeze")?.unwrap_or(false),
+            mount_options: options.get("mountoptions").unwrap_or_default().to_owned(),
+        };
+        let places = Places {
+            endpoint: options.url("endpoint")?,
+            metadata: options.url("metadata-endpoint")?,
+            dev: PathBuf::from("/dev"),
+            sys: PathBuf::from("/sys"),
+        };
+        Ok(Self { common, places, own })
+    }
+}
+
+fn saved(path: &Path) -> Result<Map<String, Value>> {
+    match std::fs::read(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Map::new()),
+        Err(error) => Err(DriverError::io(format_args!("read {}", path.display()), &error)),
+        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| {
+            DriverError::new(ErrorKind::DataLoss, format!("{} is damaged: {error}", path.display()))
+                .hint("move it away to start with the defaults")
+        }),
+    }
+}
 
 /// The create options that [`crate::CloudDriver`] understands itself.
 pub fn create_options() -> Vec<OptionSpec> {
@@ -47,21 +117,21 @@ pub fn refuse(options: &mut BTreeMap<String, String>, names: &[&str], what: &str
     Ok(())
 }
 
-/// Bytes as whole GiB, rounded up.
+/// Gives bytes as whole GiB, rounded up.
 ///
 /// # Errors
 /// `InvalidArgument` outside of what the provider has.
-pub fn gib<P: Provider>(bytes: u64) -> Result<u64> {
-    let gib = bytes.div_ceil(GIB);
-    if P::GIB_RANGE.contains(&gib) {
-        return Ok(gib);
+pub fn gib<P: Provider>(bytes: u64) -> Result<Gib> {
+    let size = Gib::holding(bytes);
+    if P::SIZES.contains(&size) {
+        return Ok(size);
     }
     Err(DriverError::new(
         ErrorKind::InvalidArgument,
         format!(
-            "invalid size of {bytes} bytes: expected {} to {} GiB, which is what {} has",
-            P::GIB_RANGE.start(),
-            P::GIB_RANGE.end(),
+            "invalid size of {bytes} bytes: expected {} to {}, which is what {} has",
+            P::SIZES.start().0,
+            P::SIZES.end(),
             P::DRIVER
         ),
     ))
@@ -81,21 +151,6 @@ pub fn fs_kind(text: &str) -> Result<FsKind> {
         _ => Err(DriverError::new(
             ErrorKind::InvalidArgument,
             format!("unknown file system {text:?}: expected ext4 or xfs"),
-        )),
-    }
-}
-
-/// A yes or no.
-///
-/// # Errors
-/// `InvalidArgument`.
-pub fn boolean(name: &str, text: &str) -> Result<bool> {
-    match text {
-        "true" | "1" | "yes" => Ok(true),
-        "false" | "0" | "no" | "" => Ok(false),
-        _ => Err(DriverError::new(
-            ErrorKind::InvalidArgument,
-            format!("invalid value {text:?} of {name}: expected true or false"),
         )),
     }
 }

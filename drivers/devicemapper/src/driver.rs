@@ -16,9 +16,9 @@ use convoy_driver_sdk::protocol::{
     UnmountVolume, Volume,
 };
 use convoy_driver_sdk::{Context, Driver, DriverError, ErrorKind, Name, PROTOCOL_VERSION, Result};
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 mod check;
@@ -109,7 +109,7 @@ impl DeviceMapper {
             match make(id) {
                 Ok(()) => return Ok(id),
                 Err(error)
-                    if matches!(error, Error::Message { .. }) && error.is(rustix::io::Errno::EXIST) =>
+                    if matches!(error, Error::Message { .. }) && error.is(nix::errno::Errno::EEXIST) =>
                 {
                     tracing::warn!(
                         id,
@@ -164,7 +164,7 @@ impl DeviceMapper {
         }
         match self.pool.delete(id) {
             // Still active, under a name that a deferred removal frees.
-            Err(error) if error.is(rustix::io::Errno::BUSY) => Ok(false),
+            Err(error) if error.is(nix::errno::Errno::EBUSY) => Ok(false),
             Err(error) => Err(error),
             Ok(()) => Ok(true),
         }
@@ -207,11 +207,6 @@ impl DeviceMapper {
         }
         lines
     }
-}
-
-/// A lock whose content is whole after every statement that changes it.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Driver for DeviceMapper {

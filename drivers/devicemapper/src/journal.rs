@@ -7,9 +7,9 @@
 use crate::error::{Error, Result};
 use crate::state::{MAX_THIN_ID, Pending, PoolConfig, ThinId};
 use convoy_driver_sdk::{DriverError, ErrorKind};
+use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The ids of one pool.
 #[derive(Debug)]
@@ -35,17 +35,12 @@ impl Journal {
         Self { root: root.to_owned(), inner: Mutex::new(inner) }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        // Every change is made to a copy that is written before it counts, so a panic leaves a whole state.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// A new id for what is about to be made. When this returns, it is on disk that it is being made.
     ///
     /// # Errors
     /// `Exhausted` when all ids of the pool are in use; [`Error::Io`].
     pub fn begin(&self, what: &str) -> Result<ThinId> {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         let id = inner.free().ok_or_else(|| {
             DriverError::new(
                 ErrorKind::Exhausted,
@@ -67,7 +62,7 @@ impl Journal {
     /// # Errors
     /// [`Error::Io`]; nothing is noted.
     pub fn doom(&self, ids: &[ThinId], what: &str) -> Result<()> {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         let mut config = inner.config.clone();
         config.pending.extend(ids.iter().map(|id| Pending { dev_id: *id, what: what.to_owned() }));
         self.write(&mut inner, config)?;
@@ -78,7 +73,7 @@ impl Journal {
     /// What was begun is settled: a record names these ids, or (`gone`) the pool no longer has them. Should
     /// writing it down fail, the next start finds the same.
     pub fn end(&self, ids: &[ThinId], gone: bool) {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         let mut config = inner.config.clone();
         config.pending.retain(|pending| !ids.contains(&pending.dev_id));
         inner.attended.retain(|id| !ids.contains(id));
@@ -93,24 +88,24 @@ impl Journal {
 
     /// Nobody looks after these ids any more; [`Journal::abandoned`] names them from now on.
     pub fn abandon(&self, ids: &[ThinId]) {
-        self.lock().attended.retain(|id| !ids.contains(id));
+        self.inner.lock().attended.retain(|id| !ids.contains(id));
     }
 
     /// All pending ids.
     pub fn pending(&self) -> BTreeSet<ThinId> {
-        self.lock().config.pending.iter().map(|pending| pending.dev_id).collect()
+        self.inner.lock().config.pending.iter().map(|pending| pending.dev_id).collect()
     }
 
     /// Pending ids that no running call looks after.
     pub fn abandoned(&self) -> Vec<Pending> {
-        let inner = self.lock();
+        let inner = self.inner.lock();
         let pending = inner.config.pending.iter();
         pending.filter(|pending| !inner.attended.contains(&pending.dev_id)).cloned().collect()
     }
 
     /// Never give out this id: the pool has it, though no record does.
     pub fn avoid(&self, id: ThinId) {
-        self.lock().taken.insert(id);
+        self.inner.lock().taken.insert(id);
     }
 
     fn write(&self, inner: &mut Inner, config: PoolConfig) -> Result<()> {

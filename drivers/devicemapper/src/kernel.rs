@@ -8,10 +8,11 @@ use convoy_driver_sdk::Context;
 use devicemapper::{
     DM, DevId, Device, DeviceInfo, DmError, DmFlags, DmName, DmOptions, DmResult, DmUuid, errors,
 };
+use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 mod nodes;
@@ -33,7 +34,7 @@ pub type Target = (u64, u64, String, String);
 /// A device as the kernel has it.
 #[derive(Debug, Clone)]
 pub struct DeviceState {
-    /// Its number.
+    /// Major and minor number.
     pub number: Device,
     /// Its UUID, empty if it has none.
     pub uuid: String,
@@ -133,7 +134,7 @@ impl Kernel {
         match self.dm.table_status(&id(name)?, options) {
             Ok((info, table)) => Ok(Some(state_of(&info, table))),
             Err(error) => match failure("look at", name, error) {
-                error if error.is(rustix::io::Errno::NXIO) => Ok(None),
+                error if error.is(nix::errno::Errno::ENXIO) => Ok(None),
                 error => Err(error),
             },
         }
@@ -231,7 +232,7 @@ impl Kernel {
     /// [`Error::Message`] with `EBUSY` when the device is going right now.
     pub fn keep(&self, name: &str) -> Result<()> {
         self.message(name, "@cancel_deferred_remove")?;
-        self.deferred().remove(name);
+        self.deferred.lock().remove(name);
         Ok(())
     }
 
@@ -295,9 +296,9 @@ impl Kernel {
             if state.open_count == 0 {
                 match self.try_remove(name, DmFlags::empty()) {
                     Ok(()) => break,
-                    Err(error) if error.is(rustix::io::Errno::NXIO) => break,
+                    Err(error) if error.is(nix::errno::Errno::ENXIO) => break,
                     // Somebody opened it in between: udev looks at what is closed after writing.
-                    Err(error) if error.is(rustix::io::Errno::BUSY) => {}
+                    Err(error) if error.is(nix::errno::Errno::EBUSY) => {}
                     Err(error) => return Err(error),
                 }
             }
@@ -320,9 +321,9 @@ impl Kernel {
             Err(Error::Open { count, .. }) => {
                 tracing::warn!(name, count, "the device is still open: it goes when it is closed");
                 match self.try_remove(name, DmFlags::DM_DEFERRED_REMOVE) {
-                    Err(error) if !error.is(rustix::io::Errno::NXIO) => Err(error),
+                    Err(error) if !error.is(nix::errno::Errno::ENXIO) => Err(error),
                     _ if self.state(name)?.is_some() => {
-                        self.deferred().insert(name.to_owned());
+                        self.deferred.lock().insert(name.to_owned());
                         Ok(Removal::Deferred)
                     }
                     _ => {
@@ -335,20 +336,16 @@ impl Kernel {
         }
     }
 
-    fn deferred(&self) -> MutexGuard<'_, BTreeSet<String>> {
-        self.deferred.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Removes the nodes of devices that the kernel has removed since their removal was left to it.
     ///
     /// # Errors
     /// [`Error::Kernel`].
     pub fn forget_deferred(&self) -> Result<()> {
-        let names = self.deferred().clone();
+        let names = self.deferred.lock().clone();
         for name in names {
             if self.state(&name)?.is_none() {
                 nodes::forget(&Self::node(&name));
-                self.deferred().remove(&name);
+                self.deferred.lock().remove(&name);
             }
         }
         Ok(())

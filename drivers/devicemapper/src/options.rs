@@ -27,14 +27,16 @@ pub const CREATE_FS: &str = "fs";
 const MAX_POOL_NAME: usize = 100;
 /// Name of the pool, when none is given.
 const DEFAULT_POOL: &str = "convoy-pool";
-/// 2 MiB.
+/// Sectors in a block of a new pool: 2 MiB.
 const DEFAULT_BLOCK_SECTORS: u64 = 4096;
-/// 100 GiB.
+/// Bytes of a volume created without a size: 100 GiB.
 const DEFAULT_VOLUME_SIZE: u64 = 100 << 30;
 /// The kernel's `DATA_DEV_BLOCK_SIZE_MIN_SECTORS` (64 KiB), which is also the step.
 const MIN_BLOCK_SECTORS: u64 = 128;
 /// The kernel's `DATA_DEV_BLOCK_SIZE_MAX_SECTORS` (1 GiB).
 const MAX_BLOCK_SECTORS: u64 = 2_097_152;
+/// The kernel gives no btrfs a size in bytes below this (`btrfs_ioctl_resize`), not even the one it has.
+pub(crate) const BTRFS_RESIZABLE: u64 = 256 << 20;
 /// Bytes in a sector, the unit of device-mapper.
 pub const SECTOR: u64 = 512;
 
@@ -64,7 +66,7 @@ pub struct Settings {
     pub filesystem: FsKind,
     /// Options of every mount, as after `mount -o`.
     pub mount_options: String,
-    /// When the pool is full.
+    /// What happens to writes when the pool is full.
     pub no_space: NoSpace,
     /// Usage in percent from which on there are warnings.
     pub warn_percent: u64,

@@ -6,7 +6,7 @@ use crate::options::{SECTOR, Settings};
 use crate::state::ThinId;
 use convoy_driver_sdk::Context;
 use devicemapper::{Device, DmFlags};
-use rustix::io::Errno;
+use nix::errno::Errno;
 use std::path::{Path, PathBuf};
 
 mod setup;
@@ -33,14 +33,14 @@ pub struct Pool {
 pub enum Owner {
     /// A thin device of this pool.
     Thin {
-        /// Its id.
+        /// Id of the thin device.
         id: ThinId,
         /// Its length in bytes.
         size: u64,
     },
     /// Made by this driver, and never given a table: a create was cut off.
     Unfinished,
-    /// Somebody else's.
+    /// A device that is not of this pool.
     Foreign,
 }
 
@@ -50,7 +50,7 @@ impl Pool {
         &self.kernel
     }
 
-    /// Its name.
+    /// Name of the pool, and of its device-mapper device.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -116,7 +116,7 @@ impl Pool {
     /// it is gone.
     pub fn delete(&self, id: ThinId) -> Result<()> {
         match self.message(&format!("delete {id}")) {
-            Err(error) if error.is(Errno::NODATA) => Ok(()),
+            Err(error) if error.is(Errno::ENODATA) => Ok(()),
             Ok(()) => self.committed(),
             failed => failed,
         }
@@ -136,7 +136,7 @@ impl Pool {
     /// [`Error::Message`].
     pub fn release_metadata_snapshot(&self) -> Result<()> {
         match self.message("release_metadata_snap") {
-            Err(error) if error.is(Errno::INVAL) => Ok(()),
+            Err(error) if error.is(Errno::EINVAL) => Ok(()),
             done => done,
         }
     }

@@ -8,10 +8,11 @@ use crate::options::SECTOR;
 use crate::superblock::{MAX_METADATA_BYTES, METADATA_BLOCK};
 use convoy_driver_sdk::command::Command;
 use convoy_driver_sdk::{Context, DriverError, ErrorKind, atomic, filesystem, size};
-use rustix::fs::{Mode, OFlags};
+use devicemapper::Device;
+use nix::libc;
 use std::fmt;
 use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -178,17 +179,16 @@ fn attach(file: &Path, bytes: u64, context: &Context) -> Result<PathBuf> {
 fn check_empty(device: &Path, context: &Context) -> Result<u64> {
     let hint = "name a whole disk that holds nothing; nothing was changed";
     // O_EXCL on a block device: refused while it, or a partition of it, is mounted or in use.
-    let flags = OFlags::RDONLY | OFlags::EXCL | OFlags::CLOEXEC;
-    let opened = rustix::fs::open(device, flags, Mode::empty()).map_err(|error| match error {
-        rustix::io::Errno::BUSY => refuse(device, "it is in use".to_owned(), hint, ErrorKind::InUse),
-        error => Error::io(format_args!("open {}", device.display()))(error.into()),
+    let opened = File::options().read(true).custom_flags(libc::O_EXCL).open(device);
+    let opened = opened.map_err(|error| match error.raw_os_error() {
+        Some(libc::EBUSY) => refuse(device, "it is in use".to_owned(), hint, ErrorKind::InUse),
+        _ => Error::io(format_args!("open {}", device.display()))(error),
     })?;
-    let stat = rustix::fs::fstat(&opened).map_err(|error| Error::io("fstat")(error.into()))?;
-    if rustix::fs::FileType::from_raw_mode(stat.st_mode) != rustix::fs::FileType::BlockDevice {
+    let found = opened.metadata().map_err(Error::io("fstat"))?;
+    if !found.file_type().is_block_device() {
         return Err(refuse(device, "it is no block device".to_owned(), hint, ErrorKind::InvalidArgument));
     }
-    let (major, minor) = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
-    let sys = PathBuf::from(format!("/sys/dev/block/{major}:{minor}"));
+    let sys = PathBuf::from(format!("/sys/dev/block/{}", Device::from(found.rdev())));
     if sys.join("partition").exists() {
         return Err(refuse(device, "it is a partition".to_owned(), hint, ErrorKind::InvalidArgument));
     }

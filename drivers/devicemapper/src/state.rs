@@ -28,7 +28,7 @@ pub struct PoolConfig {
     pub data_device: PathBuf,
     /// The device that holds the pool's metadata.
     pub metadata_device: PathBuf,
-    /// `/dev/mapper/<pool>`.
+    /// The pool: `/dev/mapper/<pool>`.
     pub thinpool_device: PathBuf,
     /// Bytes of data the pool can hold.
     pub thinpool_size: u64,
@@ -52,7 +52,7 @@ pub struct PoolConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Pending {
-    /// Which.
+    /// Id of the thin device.
     #[serde(rename = "DevID")]
     pub dev_id: ThinId,
     /// What was going on, for a person: `create volume pgdata`.
@@ -85,12 +85,12 @@ impl PoolConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct VolumeRecord {
-    /// Its name.
+    /// Name of the snapshot.
     pub name: Name,
     /// Its id in the pool.
     #[serde(rename = "DevID")]
     pub dev_id: ThinId,
-    /// Bytes.
+    /// Size in bytes.
     pub size: u64,
     /// A field of 0.5 that was always empty.
     #[serde(default)]
@@ -120,7 +120,7 @@ pub struct VolumeRecord {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct SnapshotRecord {
-    /// Its name.
+    /// Name of the volume.
     pub name: Name,
     /// When it was taken.
     #[serde(with = "timestamp::legacy")]

@@ -6,12 +6,12 @@ use crate::state::{SnapshotRecord, ThinId, VolumeRecord};
 use convoy_driver_sdk::protocol::{Health, Snapshot, Volume};
 use convoy_driver_sdk::records::RecordStore;
 use convoy_driver_sdk::{DriverError, ErrorKind, Name, Timestamp, atomic};
+use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Bound;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// The driver's name, and what its files begin with.
 pub const DRIVER: &str = "devicemapper";
@@ -93,30 +93,22 @@ impl Store {
         Ok((Self { volumes, kept, index: RwLock::new(index), changing }, warnings))
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, Index> {
-        self.index.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write(&self) -> RwLockWriteGuard<'_, Index> {
-        self.index.write().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Whether there are any records, damaged or not.
     pub fn is_empty(&self) -> bool {
-        let index = self.read();
+        let index = self.index.read();
         index.volumes.is_empty() && index.kept.is_empty()
     }
 
     /// Whether some record cannot be read, so that it is not known which ids it names.
     pub fn has_unreadable(&self) -> bool {
-        let index = self.read();
+        let index = self.index.read();
         let volumes = index.volumes.values().any(|slot| matches!(slot, Slot::Unreadable(_)));
         volumes || !index.unreadable_kept.is_empty()
     }
 
     /// Every id a record names.
     pub fn ids(&self) -> BTreeSet<ThinId> {
-        let index = self.read();
+        let index = self.index.read();
         let known = index.volumes.values().filter_map(|slot| match slot {
             Slot::Known { record, .. } => Some(record),
             Slot::Unreadable(_) => None,
@@ -126,7 +118,7 @@ impl Store {
 
     /// Every readable record of a volume.
     pub fn all(&self) -> Vec<VolumeRecord> {
-        let index = self.read();
+        let index = self.index.read();
         let known = index.volumes.values().filter_map(|slot| match slot {
             Slot::Known { record, .. } => Some(record.clone()),
             Slot::Unreadable(_) => None,
@@ -140,7 +132,7 @@ impl Store {
     /// # Errors
     /// `NotFound`; `DataLoss` while the record cannot be read.
     pub fn get(&self, name: &Name) -> Result<(VolumeRecord, Option<String>)> {
-        match self.read().volumes.get(name) {
+        match self.index.read().volumes.get(name) {
             Some(Slot::Known { record, damage }) => return Ok((record.clone(), damage.clone())),
             Some(Slot::Unreadable(_)) => {}
             None => return Err(not_found(format!("there is no volume {name}")).into()),
@@ -148,7 +140,7 @@ impl Store {
         let record =
             self.volumes.load(name)?.ok_or_else(|| not_found(format!("there is no volume {name}")))?;
         let record = named(record, name).map_err(|text| DriverError::new(ErrorKind::DataLoss, text))?;
-        self.write().volumes.insert(name.clone(), Slot::Known { record: record.clone(), damage: None });
+        self.index.write().volumes.insert(name.clone(), Slot::Known { record: record.clone(), damage: None });
         Ok((record, None))
     }
 
@@ -180,7 +172,7 @@ impl Store {
 
     /// Up to `limit` volumes after a name.
     pub fn page(&self, after: Option<&Name>, limit: usize) -> Page {
-        let index = self.read();
+        let index = self.index.read();
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let mut slots = index.volumes.range::<Name, _>((from, Bound::Unbounded));
         let mut page = Page { records: Vec::new(), unreadable: Vec::new(), more: false };
@@ -199,7 +191,7 @@ impl Store {
     /// # Errors
     /// `AlreadyExists`.
     pub fn check_free(&self, name: &Name) -> Result<()> {
-        if self.read().volumes.contains_key(name) {
+        if self.index.read().volumes.contains_key(name) {
             let text = format!("a volume {name} exists already");
             return Err(DriverError::new(ErrorKind::AlreadyExists, text).into());
         }
@@ -216,12 +208,12 @@ impl Store {
 
     /// The record of a volume whose data was kept.
     pub fn kept(&self, name: &Name) -> Option<VolumeRecord> {
-        self.read().kept.get(name).cloned()
+        self.index.read().kept.get(name).cloned()
     }
 
     /// The records of all volumes whose data was kept, or why they cannot be read.
     pub fn all_kept(&self) -> BTreeMap<Name, Result<VolumeRecord, String>> {
-        let index = self.read();
+        let index = self.index.read();
         let known = index.kept.iter().map(|(name, record)| (name.clone(), Ok(record.clone())));
         let damaged = index.unreadable_kept.iter().map(|(name, damage)| (name.clone(), Err(damage.clone())));
         known.chain(damaged).collect()
@@ -229,7 +221,7 @@ impl Store {
 
     /// The record of a volume whose data was kept, or why it cannot be read.
     pub fn kept_or_damage(&self, name: &Name) -> Option<Result<VolumeRecord, String>> {
-        let index = self.read();
+        let index = self.index.read();
         let known = index.kept.get(name).map(|record| Ok(record.clone()));
         known.or_else(|| index.unreadable_kept.get(name).map(|damage| Err(damage.clone())))
     }
@@ -246,13 +238,13 @@ impl Store {
     /// [`Error::Record`].
     pub fn forget_kept(&self, name: &Name) -> Result<()> {
         self.kept.delete(name)?;
-        self.write().kept.remove(name);
+        self.index.write().kept.remove(name);
         Ok(())
     }
 
     /// How many volumes' data is kept.
     pub fn kept_count(&self) -> usize {
-        self.read().kept.len()
+        self.index.read().kept.len()
     }
 
     /// A new volume.
@@ -274,8 +266,7 @@ impl Store {
         let mut hasher = DefaultHasher::new();
         name.hash(&mut hasher);
         let stripe = usize::try_from(hasher.finish() % 64).unwrap_or_default() % STRIPES;
-        let _changing =
-            self.changing.get(stripe).map(|lock| lock.lock().unwrap_or_else(PoisonError::into_inner));
+        let _changing = self.changing.get(stripe).map(Mutex::lock);
         let (before, _) = self.get(name)?;
         let mut record = before.clone();
         change(&mut record);
@@ -287,12 +278,12 @@ impl Store {
     }
 
     fn remember(&self, record: VolumeRecord) {
-        self.write().volumes.insert(record.name.clone(), Slot::Known { record, damage: None });
+        self.index.write().volumes.insert(record.name.clone(), Slot::Known { record, damage: None });
     }
 
     /// Says why a volume cannot be used.
     pub fn mark(&self, name: &Name, why: String) {
-        if let Some(Slot::Known { damage, .. }) = self.write().volumes.get_mut(name) {
+        if let Some(Slot::Known { damage, .. }) = self.index.write().volumes.get_mut(name) {
             *damage = Some(why);
         }
     }
@@ -303,7 +294,7 @@ impl Store {
     /// [`Error::Record`].
     pub fn delete(&self, name: &Name) -> Result<()> {
         self.volumes.delete(name)?;
-        self.write().volumes.remove(name);
+        self.index.write().volumes.remove(name);
         Ok(())
     }
 
@@ -314,7 +305,7 @@ impl Store {
     pub fn keep(&self, record: VolumeRecord) -> Result<()> {
         let name = record.name.clone();
         self.move_record(self.volumes.path(&name), self.kept.path(&name))?;
-        let mut index = self.write();
+        let mut index = self.index.write();
         index.volumes.remove(&name);
         index.kept.insert(name, record);
         Ok(())
@@ -327,7 +318,7 @@ impl Store {
     pub fn adopt(&self, record: VolumeRecord) -> Result<()> {
         let name = record.name.clone();
         self.move_record(self.kept.path(&name), self.volumes.path(&name))?;
-        self.write().kept.remove(&name);
+        self.index.write().kept.remove(&name);
         self.remember(record);
         Ok(())
     }

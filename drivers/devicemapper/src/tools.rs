@@ -1,19 +1,20 @@
 //! The programs of thin-provisioning-tools. They read the pool's metadata, always from a metadata snapshot or
 //! of a pool that does not run.
 
-use crate::delta::{Delta, Wanted};
+use crate::delta::{self, Comparison};
 use crate::dump;
 use crate::error::{Error, Result};
 use crate::pool::Pool;
 use crate::state::ThinId;
 use convoy_driver_sdk::command::{Command, CommandError};
+use convoy_driver_sdk::mapping::Ranges;
 use convoy_driver_sdk::{Context, DriverError, ErrorKind};
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufReader, Seek};
 use std::os::fd::AsRawFd;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
 
 /// The Debian package of the tools.
@@ -21,8 +22,8 @@ pub const PACKAGE: &str = "thin-provisioning-tools";
 /// How long to wait for a metadata snapshot that another program keeps.
 const SNAPSHOT_WAIT: Duration = Duration::from_secs(10);
 
-/// How often a waiting reader looks whether it is its turn.
-const TURN_EVERY: Duration = Duration::from_millis(20);
+/// How often a waiting reader looks whether its call is to go on.
+const CHECK_EVERY: Duration = Duration::from_millis(20);
 
 /// Loads the kernel's thin target.
 ///
@@ -158,7 +159,7 @@ impl MetadataReader {
     /// Looks whether a metadata snapshot is kept that is no reader's of this driver, and with `release` lets
     /// it go; answers whether it did, or `None` when there is none.
     pub fn release_stale(&self, pool: &Pool, release: bool, context: &Context) -> Option<bool> {
-        let _turn = self.turn(context).ok()?;
+        let _one = self.wait(context).ok()?;
         if !pool.status().is_ok_and(|status| status.metadata_snapshot) {
             return None;
         }
@@ -178,32 +179,28 @@ impl MetadataReader {
         size: u64,
         scratch: &Path,
         context: &Context,
-    ) -> Result<Delta> {
+    ) -> Result<Ranges> {
         // Compared with itself, everything that is in use is the same: joined ranges, in one form for both
         // questions.
-        let (left, wanted) = base.map_or((id, Wanted::InUse), |base| (base, Wanted::Changed));
+        let (left, wanted) = base.map_or((id, Comparison::InUse), |base| (base, Comparison::Changed));
         let (left, right) = (left.to_string(), id.to_string());
         let args = ["thin_delta", "--metadata-snap", "--snap1", &left, "--snap2", &right];
         let out = self.run(&args, pool, scratch, context)?;
-        Delta::parse(BufReader::new(out), wanted, pool.block_bytes(), size)
+        delta::parse(BufReader::new(out), wanted, pool.block_bytes(), size)
     }
 
     /// Waits for the reader before, as long as the call has time.
-    fn turn(&self, context: &Context) -> Result<MutexGuard<'_, ()>> {
+    fn wait(&self, context: &Context) -> Result<MutexGuard<'_, ()>> {
         loop {
-            match self.one.try_lock() {
-                Ok(turn) => return Ok(turn),
-                Err(TryLockError::Poisoned(turn)) => return Ok(turn.into_inner()),
-                Err(TryLockError::WouldBlock) => {
-                    context.check()?;
-                    std::thread::sleep(TURN_EVERY);
-                }
+            if let Some(guard) = self.one.try_lock_for(CHECK_EVERY) {
+                return Ok(guard);
             }
+            context.check()?;
         }
     }
 
     fn run(&self, args: &[&str], pool: &Pool, scratch: &Path, context: &Context) -> Result<File> {
-        let _one = self.turn(context)?;
+        let _one = self.wait(context)?;
         let mut out = tempfile::tempfile_in(scratch)
             .map_err(Error::io(format_args!("make a temporary file in {}", scratch.display())))?;
         reserve(pool, context)?;
@@ -237,11 +234,11 @@ fn reserve(pool: &Pool, context: &Context) -> Result<()> {
     let deadline = Instant::now() + SNAPSHOT_WAIT;
     loop {
         match pool.reserve_metadata_snapshot() {
-            Err(error) if error.is(rustix::io::Errno::BUSY) && Instant::now() < deadline => {
+            Err(error) if error.is(nix::errno::Errno::EBUSY) && Instant::now() < deadline => {
                 context.check()?;
                 std::thread::sleep(Duration::from_millis(100));
             }
-            Err(error) if error.is(rustix::io::Errno::BUSY) => {
+            Err(error) if error.is(nix::errno::Errno::EBUSY) => {
                 return Err(DriverError::new(ErrorKind::Busy, error.to_string())
                     .hint("another program keeps a metadata snapshot of the pool: wait for it, or release it with `dmsetup message <pool> 0 release_metadata_snap`")
                     .into());

@@ -1,6 +1,7 @@
 //! The HTTP client: one token, bounded requests, retries of what is safe to repeat, all pages of a listing.
 
 use crate::model::{Page, Refusal};
+use convoy_driver_cloud::causes;
 use convoy_driver_cloud::wait::{self, Backoff};
 use convoy_driver_sdk::{Context, DriverError, ErrorKind};
 use reqwest::blocking::{Client, Response};
@@ -62,7 +63,7 @@ pub enum ApiError {
     Silent {
         /// Method and path.
         what: String,
-        /// In words.
+        /// Why, in words.
         reason: String,
         /// Whether it can have been carried out.
         sent: bool,
@@ -88,7 +89,7 @@ pub enum ApiError {
     Malformed {
         /// Method and path.
         what: String,
-        /// In words.
+        /// What is wrong with it, in words.
         reason: String,
     },
     /// The call ended first.
@@ -158,7 +159,7 @@ impl From<ApiError> for DriverError {
 /// A result of this module.
 pub type Result<T> = std::result::Result<T, ApiError>;
 
-/// The client.
+/// A client of the API that keeps to its rate limit.
 #[derive(Debug)]
 pub struct Api {
     client: Client,
@@ -319,7 +320,7 @@ impl Api {
             let sent = !error.is_connect() && !error.is_builder();
             let late = is_late(&error, context);
             // The URL may say more than a log should.
-            let reason = chain(&error.without_url());
+            let reason = causes(&error.without_url());
             ApiError::Silent { what, reason, sent, late }
         })?;
         if let Some(left) = number(answer.headers(), "ratelimit-remaining") {
@@ -383,20 +384,9 @@ fn parse<T: DeserializeOwned>(what: &str, answer: Response, context: &Context) -
     let body = answer.bytes().map_err(|error| ApiError::Silent {
         what: what.to_owned(),
         late: is_late(&error, context),
-        reason: chain(&error.without_url()),
+        reason: causes(&error.without_url()),
         sent: true,
     })?;
     serde_json::from_slice(&body)
         .map_err(|error| ApiError::Malformed { what: what.to_owned(), reason: error.to_string() })
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

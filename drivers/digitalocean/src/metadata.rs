@@ -15,7 +15,7 @@ const LIMIT: Duration = Duration::from_secs(5);
 /// The droplet this runs on.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Droplet {
-    /// Its id.
+    /// Id of the droplet.
     #[serde(rename = "droplet_id")]
     pub id: u64,
     /// The short name of its region.

@@ -1,32 +1,29 @@
 //! What the API carries, as its OpenAPI document describes it; only the fields that are used.
 
+#![allow(missing_docs, reason = "the OpenAPI document says what each field is")]
+
 use serde::{Deserialize, Serialize};
 
 /// A block storage volume.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Volume {
-    /// A UUID.
     pub id: String,
     /// Unique in its region.
     pub name: String,
-    /// Free text; convoy's label.
+    /// Holds convoy's label.
     #[serde(default, deserialize_with = "or_default")]
     pub description: String,
-    /// GiB.
     pub size_gigabytes: u64,
     /// The droplets it is attached to: one at most.
     #[serde(default, deserialize_with = "or_default")]
     pub droplet_ids: Vec<u64>,
-    /// ISO 8601.
     pub created_at: String,
-    /// Where it is.
     pub region: Region,
     /// As DigitalOcean sees it.
     #[serde(default, deserialize_with = "or_default")]
     pub filesystem_type: String,
 }
 
-/// A region.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Region {
     /// Its short name: `nyc1`.
@@ -36,14 +33,12 @@ pub struct Region {
 /// A snapshot of a volume.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Snapshot {
-    /// A UUID.
     pub id: String,
-    /// convoy's label.
+    /// Holds convoy's label.
     pub name: String,
     /// The regions it is in: the one of its volume.
     #[serde(default, deserialize_with = "or_default")]
     pub regions: Vec<String>,
-    /// ISO 8601.
     pub created_at: String,
     /// The volume it was taken of.
     pub resource_id: String,
@@ -60,9 +55,7 @@ pub struct Snapshot {
 /// Something that takes its time.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Action {
-    /// Names it.
     pub id: u64,
-    /// How far it is.
     pub status: ActionStatus,
     /// `attach_volume` and the like.
     #[serde(default, rename = "type", deserialize_with = "or_default")]
@@ -73,9 +66,7 @@ pub struct Action {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ActionStatus {
-    /// Not done yet.
     InProgress,
-    /// Done.
     Completed,
     /// Failed; nobody says why.
     Errored,
@@ -86,11 +77,8 @@ pub enum ActionStatus {
 pub struct NewVolume<'a> {
     /// Unique in its region.
     pub name: &'a str,
-    /// GiB.
     pub size_gigabytes: u64,
-    /// Where.
     pub region: &'a str,
-    /// convoy's label.
     pub description: &'a str,
     /// The snapshot it begins as.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -105,62 +93,39 @@ pub struct NewVolume<'a> {
 #[serde(rename_all = "lowercase", tag = "type")]
 pub enum NewAction<'a> {
     /// To a droplet of the same region.
-    Attach {
-        /// The droplet.
-        droplet_id: u64,
-        /// Its region.
-        region: &'a str,
-    },
+    Attach { droplet_id: u64, region: &'a str },
     /// From a droplet.
-    Detach {
-        /// The droplet.
-        droplet_id: u64,
-        /// Its region.
-        region: &'a str,
-    },
+    Detach { droplet_id: u64, region: &'a str },
     /// To a larger size.
-    Resize {
-        /// GiB.
-        size_gigabytes: u64,
-        /// Its region.
-        region: &'a str,
-    },
+    Resize { size_gigabytes: u64, region: &'a str },
 }
 
 /// A request for a snapshot.
 #[derive(Debug, Clone, Serialize)]
 pub struct NewSnapshot<'a> {
-    /// convoy's label.
     pub name: &'a str,
     /// What the user wants to see on it.
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     pub tags: &'a [String],
 }
 
-/// `{"volume": ..}`
 #[derive(Debug, Deserialize)]
 pub struct OneVolume {
-    /// The volume.
     pub volume: Volume,
 }
 
-/// `{"snapshot": ..}`
 #[derive(Debug, Deserialize)]
 pub struct OneSnapshot {
-    /// The snapshot.
     pub snapshot: Snapshot,
 }
 
-/// `{"action": ..}`
 #[derive(Debug, Deserialize)]
 pub struct OneAction {
-    /// The action.
     pub action: Action,
 }
 
 /// A page of a listing.
 pub trait Page: serde::de::DeserializeOwned {
-    /// What it lists.
     type Item;
 
     /// The items of this page, and how many there are on all pages.
@@ -206,7 +171,6 @@ pub struct Refusal {
     /// `not_found` and the like.
     #[serde(default)]
     pub id: String,
-    /// For a person.
     #[serde(default)]
     pub message: String,
     /// For DigitalOcean's support.

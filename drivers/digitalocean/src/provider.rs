@@ -11,7 +11,7 @@ use crate::{device, names};
 use convoy_driver_cloud::batch::Batch;
 use convoy_driver_cloud::wait::{self, Backoff};
 use convoy_driver_cloud::{
-    Attachment, CloudSnapshot, CloudVolume, Config, Handle, Label, Options, Provider, SnapshotState,
+    Attachment, CloudSnapshot, CloudVolume, Config, Gib, Handle, Label, Options, Provider, SnapshotState,
     VolumeSpec, VolumeState,
 };
 use convoy_driver_sdk::protocol::OptionSpec;
@@ -29,7 +29,7 @@ const LOST_TRIES: u32 = 4;
 /// Up to so many, volumes are read one by one; beyond, the region's list is read.
 const FEW: usize = 3;
 
-/// The provider.
+/// DigitalOcean, as the drivers of clouds see a provider.
 #[derive(Debug)]
 pub struct DigitalOceanCloud {
     api: Api,
@@ -82,7 +82,7 @@ impl DigitalOceanCloud {
             id: volume.id,
             label: names::described(&volume.description),
             cloud_name: Some(volume.name),
-            gib: volume.size_gigabytes,
+            size: Gib(volume.size_gigabytes),
             state: if attachment.is_some() { VolumeState::InUse } else { VolumeState::Available },
             attachment,
             created: time(&volume.created_at)?,
@@ -183,7 +183,7 @@ impl Provider for DigitalOceanCloud {
     const SCHEME: &'static str = "do";
     const ID_KEY: &'static str = "ID";
     const ID_INFO: &'static str = "ID";
-    const GIB_RANGE: RangeInclusive<u64> = 1..=16384;
+    const SIZES: RangeInclusive<Gib> = Gib(1)..=Gib(16384);
 
     type Own = Own;
 
@@ -242,7 +242,7 @@ impl Provider for DigitalOceanCloud {
     fn settings(
         &self,
         _options: &BTreeMap<String, String>,
-        _gib: u64,
+        _size: Gib,
         _from_snapshot: bool,
     ) -> Result<BTreeMap<String, String>> {
         // All are of one type.
@@ -253,7 +253,7 @@ impl Provider for DigitalOceanCloud {
         let (name, description) = (names::cloud_name(&spec.label), names::describe(&spec.label));
         let request = NewVolume {
             name: &name,
-            size_gigabytes: spec.gib,
+            size_gigabytes: spec.size.0,
             region: &self.droplet.region,
             description: &description,
             snapshot_id: spec.snapshot.as_deref(),
@@ -396,18 +396,18 @@ impl Provider for DigitalOceanCloud {
         }
     }
 
-    fn resize(&self, id: &str, gib: u64, context: &Context) -> Result<()> {
-        let action = NewAction::Resize { size_gigabytes: gib, region: &self.droplet.region };
+    fn resize(&self, id: &str, size: Gib, context: &Context) -> Result<()> {
+        let action = NewAction::Resize { size_gigabytes: size.0, region: &self.droplet.region };
         if let Err(error) = self.act(id, &action, context) {
             // Refused as no growth if an earlier request, whose answer was lost, has done it.
-            let grown = self.volume(id, context)?.is_some_and(|volume| volume.gib >= gib);
+            let grown = self.volume(id, context)?.is_some_and(|volume| volume.size >= size);
             if !grown {
                 return Err(error.into());
             }
         }
-        wait::until(format!("{id} to have {gib} GiB"), Backoff::brief(), ACTION_LIMIT, context, || {
+        wait::until(format!("{id} to have {size}"), Backoff::brief(), ACTION_LIMIT, context, || {
             let volume = self.volume(id, context)?.ok_or_else(|| missing(id))?;
-            Ok((volume.gib >= gib).then_some(()))
+            Ok((volume.size >= size).then_some(()))
         })
     }
 
@@ -520,7 +520,7 @@ fn read_snapshot(snapshot: Snapshot) -> Result<CloudSnapshot> {
         id: snapshot.id,
         volume_id: snapshot.resource_id,
         label: names::snapshot_label(&snapshot.name),
-        gib: snapshot.min_disk_size,
+        size: Gib(snapshot.min_disk_size),
         state: SnapshotState::Completed,
         created: time(&snapshot.created_at)?,
         info,

@@ -5,7 +5,7 @@ use aws_sdk_ec2::types::{
     Filter, Snapshot, SnapshotState as Ec2SnapshotState, Volume, VolumeAttachment, VolumeAttachmentState,
     VolumeState as Ec2VolumeState,
 };
-use convoy_driver_cloud::{Attachment, CloudSnapshot, CloudVolume, SnapshotState, VolumeState};
+use convoy_driver_cloud::{Attachment, CloudSnapshot, CloudVolume, Gib, SnapshotState, VolumeState};
 use convoy_driver_sdk::Timestamp;
 
 /// `None` for what has no id, or is gone.
@@ -47,7 +47,7 @@ pub(crate) fn volume(volume: &Volume, instance: &str) -> Option<CloudVolume> {
         id,
         cloud_name: None,
         label: tags::read_label(volume.tags()),
-        gib: gib(volume.size()),
+        size: gib(volume.size()),
         state,
         attachment,
         created,
@@ -79,16 +79,16 @@ pub(crate) fn snapshot(snapshot: &Snapshot) -> Option<CloudSnapshot> {
         id,
         volume_id,
         label: tags::read_label(snapshot.tags()),
-        gib: gib(snapshot.volume_size()),
+        size: gib(snapshot.volume_size()),
         state,
         created,
         info: info.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
     })
 }
 
-/// A size as EC2 writes it, in GiB.
-pub(crate) fn gib(size: Option<i32>) -> u64 {
-    size.and_then(|size| u64::try_from(size).ok()).unwrap_or(0)
+/// Reads a size as EC2 writes it, in GiB.
+pub(crate) fn gib(size: Option<i32>) -> Gib {
+    Gib(size.and_then(|size| u64::try_from(size).ok()).unwrap_or(0))
 }
 
 /// A filter of a describing call.

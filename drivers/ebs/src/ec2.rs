@@ -11,11 +11,11 @@ use aws_sdk_ec2::Client;
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_http_client::Builder as HttpBuilder;
 use aws_smithy_http_client::tls::{Provider as TlsProvider, rustls_provider::CryptoMode};
-use convoy_driver_cloud::Places;
+use convoy_driver_cloud::{Places, causes};
 use convoy_driver_sdk::{Context, DriverError, ErrorKind, Result};
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::runtime::Runtime;
 
@@ -157,7 +157,7 @@ impl Ec2 {
         if region == self.instance.region {
             return self.home.clone();
         }
-        let mut abroad = self.abroad.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut abroad = self.abroad.lock();
         let made = abroad
             .entry(region.to_owned())
             .or_insert_with(|| client(&self.base, region, self.endpoint.as_deref()));
@@ -232,7 +232,7 @@ where
 {
     let code = error.code().unwrap_or_default().to_owned();
     if code.is_empty() {
-        let reason = chain(error);
+        let reason = causes(error);
         let error =
             DriverError::new(ErrorKind::Unavailable, format!("no answer from EC2 to {action}: {reason}"));
         return Failure { code, error };
@@ -287,17 +287,6 @@ fn kind(code: &str) -> ErrorKind {
         }
         _ => ErrorKind::Internal,
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -10,13 +10,13 @@ const PATH: &str = "/latest/dynamic/instance-identity/document";
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Instance {
-    /// `i-0123`.
+    /// Id of the instance: `i-0123`.
     pub instance_id: String,
-    /// `m5.large`.
+    /// Its type: `m5.large`.
     pub instance_type: String,
-    /// `eu-west-1`.
+    /// Its region: `eu-west-1`.
     pub region: String,
-    /// `eu-west-1a`.
+    /// Its availability zone: `eu-west-1a`.
     pub availability_zone: String,
 }
 

@@ -4,8 +4,8 @@
 //! gets. Names in use are taken from the instance's block device mapping, not from the kernel, which does not
 //! know those labels.
 
+use parking_lot::Mutex;
 use std::collections::BTreeSet;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The names, in the order they are tried: those that every kind of instance takes first.
 fn pool() -> impl Iterator<Item = String> {
@@ -25,45 +25,41 @@ pub struct Names {
 
 /// A name that nobody else takes until this is dropped.
 #[derive(Debug)]
-pub struct Reserved<'a> {
+pub struct Reservation<'a> {
     names: &'a Names,
     name: String,
 }
 
 impl Names {
     /// Reserves a name that is in no use; `None` when all are.
-    pub fn reserve(&self, in_use: &BTreeSet<String>) -> Option<Reserved<'_>> {
+    pub fn reserve(&self, in_use: &BTreeSet<String>) -> Option<Reservation<'_>> {
         let same = |a: &str, b: &str| a.trim_start_matches("/dev/") == b.trim_start_matches("/dev/");
-        let mut taken = lock(&self.taken);
-        let refused = lock(&self.refused);
+        let mut taken = self.taken.lock();
+        let refused = self.refused.lock();
         let free = |name: &String| !taken.contains(name) && !in_use.iter().any(|used| same(used, name));
         // What was refused once may be free by now: it is tried last.
         let name = pool().filter(|name| !refused.contains(name)).find(free).or_else(|| pool().find(free))?;
         taken.insert(name.clone());
-        Some(Reserved { names: self, name })
+        Some(Reservation { names: self, name })
     }
 }
 
-impl Reserved<'_> {
-    /// The name.
+impl Reservation<'_> {
+    /// The name, as EC2 is asked for it.
     pub fn as_str(&self) -> &str {
         &self.name
     }
 
     /// EC2 says that it is in use, whatever the mapping says.
     pub fn refuse(self) {
-        lock(&self.names.refused).insert(self.name.clone());
+        self.names.refused.lock().insert(self.name.clone());
     }
 }
 
-impl Drop for Reserved<'_> {
+impl Drop for Reservation<'_> {
     fn drop(&mut self) {
-        lock(&self.names.taken).remove(&self.name);
+        self.names.taken.lock().remove(&self.name);
     }
-}
-
-fn lock(set: &Mutex<BTreeSet<String>>) -> MutexGuard<'_, BTreeSet<String>> {
-    set.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

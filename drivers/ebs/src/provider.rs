@@ -12,7 +12,7 @@ use aws_sdk_ec2::types::{Filter, ResourceType, Snapshot, Tag, Volume, VolumeModi
 use convoy_driver_cloud::batch::Batch;
 use convoy_driver_cloud::wait::{self, Backoff};
 use convoy_driver_cloud::{
-    Attachment, CloudSnapshot, CloudVolume, Config, Handle, Label, Options, Provider, SnapshotState,
+    Attachment, CloudSnapshot, CloudVolume, Config, Gib, Handle, Label, Options, Provider, SnapshotState,
     VolumeSpec, VolumeState,
 };
 use convoy_driver_sdk::protocol::OptionSpec;
@@ -36,7 +36,7 @@ const THROTTLED_TRIES: u32 = 5;
 /// How many device names are tried when EC2 says that one is in use.
 const NAME_TRIES: u32 = 8;
 
-/// The provider.
+/// EC2, as the drivers of clouds see a provider.
 #[derive(Debug)]
 pub struct Ec2Cloud {
     ec2: Ec2,
@@ -173,7 +173,7 @@ impl Ec2Cloud {
     }
 
     /// The largest size that a modification of the volume has aimed at, and whether that can be used by now.
-    fn modification(&self, id: &str, context: &Context) -> Result<Option<(u64, bool)>> {
+    fn modification(&self, id: &str, context: &Context) -> Result<Option<(Gib, bool)>> {
         let request = self.ec2.home().describe_volumes_modifications().filters(filter("volume-id", [id]));
         let answer = self.ec2.call("DescribeVolumesModifications", context, request.send())?;
         let mut found = None;
@@ -202,7 +202,7 @@ impl Provider for Ec2Cloud {
     const SCHEME: &'static str = "ebs";
     const ID_KEY: &'static str = "EBSID";
     const ID_INFO: &'static str = "EBSVolumeID";
-    const GIB_RANGE: RangeInclusive<u64> = 1..=65536;
+    const SIZES: RangeInclusive<Gib> = Gib(1)..=Gib(65536);
 
     type Own = Own;
 
@@ -259,10 +259,10 @@ impl Provider for Ec2Cloud {
     fn settings(
         &self,
         options: &BTreeMap<String, String>,
-        gib: u64,
+        size: Gib,
         from_snapshot: bool,
     ) -> Result<BTreeMap<String, String>> {
-        volume_type::settings(options, &self.defaults, gib, from_snapshot)
+        volume_type::settings(options, &self.defaults, size.0, from_snapshot)
     }
 
     fn create_volume(&self, spec: &VolumeSpec, context: &Context) -> Result<CloudVolume> {
@@ -273,7 +273,7 @@ impl Provider for Ec2Cloud {
             .home()
             .create_volume()
             .availability_zone(self.zone())
-            .set_size(i32::try_from(spec.gib).ok())
+            .set_size(i32::try_from(spec.size.0).ok())
             .set_volume_type(setting("type").map(|kind| VolumeType::from(kind.as_str())))
             .set_iops(number("iops"))
             .set_throughput(number("throughput"))
@@ -288,7 +288,7 @@ impl Provider for Ec2Cloud {
             id,
             cloud_name: None,
             label: Some(spec.label.clone()),
-            gib: spec.gib,
+            size: spec.size,
             state: VolumeState::Creating,
             attachment: None,
             created: Timestamp::from_unix(made.create_time().map_or(0, |time| time.secs())),
@@ -422,17 +422,17 @@ impl Provider for Ec2Cloud {
         device::find(&self.dev, &self.sys, volume.id, volume.device)
     }
 
-    fn resize(&self, id: &str, gib: u64, context: &Context) -> Result<()> {
+    fn resize(&self, id: &str, size: Gib, context: &Context) -> Result<()> {
         // An earlier request may have been carried out, its answer lost.
-        let begun = self.modification(id, context)?.is_some_and(|(target, _)| target == gib);
+        let begun = self.modification(id, context)?.is_some_and(|(target, _)| target == size);
         if !begun {
-            let size = i32::try_from(gib).ok();
-            let request = self.ec2.home().modify_volume().volume_id(id).set_size(size);
+            let gib = i32::try_from(size.0).ok();
+            let request = self.ec2.home().modify_volume().volume_id(id).set_size(gib);
             match self.ec2.call("ModifyVolume", context, request.send()) {
                 Ok(_) => {}
                 Err(failure) if failure.error.kind == ErrorKind::Busy => {
                     let now = self.modification(id, context)?;
-                    if now.is_none_or(|(target, _)| target != gib) {
+                    if now.is_none_or(|(target, _)| target != size) {
                         let error = DriverError::from(failure);
                         return Err(error.hint(
                             "a volume can be changed only a few times a day: try again in some hours",
@@ -442,14 +442,14 @@ impl Provider for Ec2Cloud {
                 Err(failure) => return Err(failure.into()),
             }
         }
-        wait::until(format!("{id} to have {gib} GiB"), Backoff::lengthy(), MODIFY_LIMIT, context, || {
+        wait::until(format!("{id} to have {size}"), Backoff::lengthy(), MODIFY_LIMIT, context, || {
             let usable =
-                self.modification(id, context)?.is_some_and(|(target, usable)| usable && target >= gib);
+                self.modification(id, context)?.is_some_and(|(target, usable)| usable && target >= size);
             if !usable {
                 return Ok(None);
             }
             let volume = self.volume(id, context)?.ok_or_else(|| missing(id))?;
-            Ok((volume.gib >= gib).then_some(()))
+            Ok((volume.size >= size).then_some(()))
         })
     }
 

@@ -3,7 +3,7 @@
 //! Only what can never be right is refused here. Upper bounds are EC2's to say: they differ by region and
 //! grow.
 
-use convoy_driver_cloud::settings::boolean;
+use convoy_driver_cloud::config::boolean;
 use convoy_driver_sdk::{DriverError, ErrorKind, Result};
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ const TYPES: &[(&str, u64, bool, bool)] = &[
 /// What volumes are like when nothing else is said.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Defaults {
-    /// `gp3`.
+    /// Type of the volume: `gp3`.
     pub kind: String,
     /// Whether they are encrypted.
     pub encrypted: bool,

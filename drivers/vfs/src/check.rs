@@ -5,49 +5,77 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::time::Duration;
 
-use convoy_driver_sdk::protocol::{Checked, Finding, Severity};
-use convoy_driver_sdk::records::RecordStore;
+use convoy_driver_sdk::mountinfo::MountTable;
+use convoy_driver_sdk::protocol::{Checked, Finding, Probed, Severity};
 use convoy_driver_sdk::tree::remove_tree;
 use convoy_driver_sdk::{DriverError, Name, atomic};
+use nix::sys::statvfs::statvfs;
 
-use crate::driver::VfsDriver;
-use crate::error::{VfsError, VfsResult, io_error};
-use crate::layout::{CONFIG, IMAGE};
-use crate::quota::Obstacle;
+use crate::catalog::Catalog;
+use crate::error::{Obstacle, VfsError, VfsResult, io_error};
+use crate::files::exists;
+use crate::image::changed_size;
+use crate::layout::{CONFIG, IMAGE, Layout};
 use crate::record::VolumeRecord;
-use crate::shelter;
-use crate::thaw::changed_size;
+use crate::resize::{correct_limit, correct_size};
 use crate::trash::{self, Aside};
-use crate::workspace::{abandoned, exists};
+use crate::workspace::abandoned;
+use crate::{reconcile, shelter, sizes};
 
-/// Below this part of room, or of files (a hundredth), it is told.
+/// Less than this part (a hundredth) of all bytes, or files, free is worth a word.
 const LOW: u64 = 100;
 /// How many volumes are named in one finding.
 const NAMED: usize = 10;
 
 struct Checker<'a> {
-    driver: &'a VfsDriver,
+    catalog: &'a Catalog,
     repair: bool,
     findings: Vec<Finding>,
     /// The volumes whose size is not enforced, by why and what to do.
     unlimited: BTreeMap<(String, &'static str), Vec<Name>>,
 }
 
-impl VfsDriver {
-    pub(crate) fn check_all(&self, repair: bool) -> VfsResult<Checked> {
-        if !self.layout.config().is_dir() {
-            return Err(VfsError::PathGone(self.layout.path.clone()));
-        }
-        let mut checker = Checker { driver: self, repair, findings: Vec::new(), unlimited: BTreeMap::new() };
-        checker.storage()?;
-        checker.leftovers()?;
-        checker.set_aside();
-        checker.volumes()?;
-        checker.sizes();
-        checker.kept()?;
-        checker.strangers()?;
-        Ok(Checked { findings: checker.findings })
+/// Looks for what is not as it should be, and mends what is safe to mend if `repair` says so.
+pub(crate) fn check(catalog: &Catalog, repair: bool) -> VfsResult<Checked> {
+    if !catalog.layout.config().is_dir() {
+        return Err(VfsError::PathGone(catalog.layout.path.clone()));
     }
+    let mut checker = Checker { catalog, repair, findings: Vec::new(), unlimited: BTreeMap::new() };
+    checker.storage()?;
+    checker.leftovers()?;
+    checker.set_aside();
+    checker.volumes()?;
+    checker.sizes();
+    checker.kept()?;
+    checker.strangers()?;
+    Ok(Checked { findings: checker.findings })
+}
+
+/// Says in a moment whether volumes can be used.
+pub(crate) fn probe(layout: &Layout) -> VfsResult<Probed> {
+    let path = &layout.path;
+    if !layout.config().is_dir() {
+        return Err(VfsError::PathGone(path.clone()));
+    }
+    let [(_, free, all), _] = space(path)?;
+    let message = (free < all / LOW).then(|| format!("{free} of {all} bytes are free"));
+    Ok(Probed { healthy: true, message })
+}
+
+/// Warns of a share that is mounted without locks: no other host may use it.
+pub(crate) fn missing_locks(layout: &Layout) -> Option<String> {
+    let path = fs::canonicalize(&layout.path).ok()?;
+    let table = MountTable::read().ok()?;
+    let mount = table.containing(&path)?;
+    let unlocked = |option: &String| {
+        option == "nolock" || option.starts_with("local_lock=") && option != "local_lock=none"
+    };
+    mount.super_options.iter().chain(&mount.options).any(unlocked).then(|| {
+        format!(
+            "{} is mounted without locks between hosts: no other host may use these volumes",
+            mount.mountpoint.display()
+        )
+    })
 }
 
 impl Checker<'_> {
@@ -63,7 +91,20 @@ impl Checker<'_> {
         &mut self.findings[last]
     }
 
-    /// Something that `mend` makes good, if it is wanted.
+    /// Tells of an error, with what to do about it.
+    fn failed(
+        &mut self,
+        severity: Severity,
+        subject: impl Into<String>,
+        error: impl Into<DriverError>,
+    ) -> &mut Finding {
+        let DriverError { message, hint, .. } = error.into();
+        let finding = self.found(severity, subject, message);
+        finding.hint = hint;
+        finding
+    }
+
+    /// Tells of something that `mend` makes good, if that is wanted.
     fn repairable(&mut self, subject: String, message: String, mend: impl FnOnce() -> VfsResult<()>) {
         let repaired = self.repair.then(mend);
         let finding = self.found(Severity::Warning, subject, message);
@@ -76,33 +117,26 @@ impl Checker<'_> {
 
     /// Room and locks.
     fn storage(&mut self) -> VfsResult<()> {
-        let path = &self.driver.layout.path;
+        let path = &self.catalog.layout.path;
         let subject = path.display().to_string();
-        let space = rustix::fs::statvfs(path).map_err(io_error("look at", path))?;
-        for (what, free, all) in [
-            ("bytes", space.f_bavail * space.f_frsize, space.f_blocks * space.f_frsize),
-            ("files", space.f_favail, space.f_files),
-        ] {
+        for (what, free, all) in space(path)? {
             if free < all / LOW {
                 self.found(Severity::Warning, &subject, format!("{free} of {all} {what} are free"));
             }
         }
-        if let Some(text) = self.driver.no_locks() {
+        if let Some(text) = missing_locks(&self.catalog.layout) {
             self.found(Severity::Warning, &subject, text);
         }
         let real = fs::canonicalize(path).map_err(io_error("find", path))?;
         if let Err(error) = shelter::refuse_reachable(&real, &real) {
-            let error = DriverError::from(error);
-            self.found(Severity::Error, &subject, error.message).hint = error.hint;
+            self.failed(Severity::Error, &subject, error);
         }
         // The name of no volume: nobody waits for that.
-        match self.driver.locks.try_acquire(&Name::from_static(CONFIG)) {
+        match self.catalog.locks.try_acquire(&Name::from_static(CONFIG)) {
             Ok(_) | Err(VfsError::Locked(_)) => {}
             Err(error) => {
-                let error = DriverError::from(error);
-                let finding = self.found(Severity::Error, subject, error.message);
-                finding.hint =
-                    error.hint.or_else(|| Some("volumes cannot be changed without locks".to_owned()));
+                let finding = self.failed(Severity::Error, subject, error);
+                finding.hint.get_or_insert_with(|| "volumes cannot be changed without locks".to_owned());
             }
         }
         Ok(())
@@ -110,9 +144,9 @@ impl Checker<'_> {
 
     /// What was cut off and is not settled yet.
     fn leftovers(&mut self) -> VfsResult<()> {
-        let left: Vec<_> = abandoned(&self.driver.layout, Duration::ZERO).map(|(dir, _lock)| dir).collect();
+        let left: Vec<_> = abandoned(&self.catalog.layout, Duration::ZERO).map(|(dir, _lock)| dir).collect();
         if self.repair && !left.is_empty() {
-            let (done, warnings) = self.driver.settle();
+            let (done, warnings) = reconcile::settle(self.catalog);
             for text in done {
                 self.found(Severity::Warning, "unfinished work", text).repaired = true;
             }
@@ -127,7 +161,7 @@ impl Checker<'_> {
                 false => Ok(()),
             });
         }
-        let config = self.driver.layout.config();
+        let config = self.catalog.layout.config();
         let temporary = temporaries(&config).map_err(io_error("read the directory", &config))?;
         if temporary > 0 {
             let text = format!("{temporary} half-written files of interrupted writes");
@@ -140,7 +174,7 @@ impl Checker<'_> {
 
     /// What could not be removed or settled.
     fn set_aside(&mut self) {
-        for aside in trash::aside(&self.driver.layout.aside()) {
+        for aside in trash::aside(&self.catalog.layout.aside()) {
             let Aside { path, volume, why, deleted, size } = aside;
             let shown = path.display();
             if deleted {
@@ -167,7 +201,7 @@ impl Checker<'_> {
 
     /// Records, and whether what they say is there.
     fn volumes(&mut self) -> VfsResult<()> {
-        let listing = self.driver.records.load_all()?;
+        let listing = self.catalog.records.load_all()?;
         for path in listing.misnamed {
             let text = "a record whose name no volume can have";
             self.found(Severity::Warning, path.display().to_string(), text).hint = Some(
@@ -179,8 +213,7 @@ impl Checker<'_> {
             let subject = format!("volume {name}");
             match record {
                 Err(error) => {
-                    let error = DriverError::from(error);
-                    self.found(Severity::Error, subject, error.message).hint = error.hint;
+                    self.failed(Severity::Error, subject, error);
                 }
                 Ok(record) => self.volume(&subject, &record),
             }
@@ -189,7 +222,7 @@ impl Checker<'_> {
     }
 
     fn volume(&mut self, subject: &str, record: &VolumeRecord) {
-        let data = self.driver.data(record);
+        let data = self.catalog.data(record);
         if !data.is_dir() {
             let text = format!("its data is not at {}", data.display());
             self.found(Severity::Error, subject, text).hint = Some(
@@ -200,16 +233,16 @@ impl Checker<'_> {
             self.found(Severity::Error, subject, format!("its image {IMAGE} is missing"));
         } else if let Some(size) = changed_size(record, &data) {
             let text = format!("its image has {size} bytes, and its record says {}", record.size);
-            let driver = self.driver;
-            self.repairable(subject.to_owned(), text, || driver.correct_size(&record.name));
+            let catalog = self.catalog;
+            self.repairable(subject.to_owned(), text, || correct_size(catalog, &record.name));
         }
-        match self.driver.enforced(record) {
+        match sizes::enforced(self.catalog, record) {
             // Without its data it has more urgent troubles.
             Some(Err(_)) if !data.is_dir() => {}
             Some(Err(obstacle @ Obstacle::Differs(_))) => {
                 let text = format!("{obstacle}, and its record says {}", record.size);
-                let driver = self.driver;
-                self.repairable(subject.to_owned(), text, || driver.correct_limit(&record.name));
+                let catalog = self.catalog;
+                self.repairable(subject.to_owned(), text, || correct_limit(catalog, &record.name));
             }
             Some(Err(obstacle)) => {
                 let names = self.unlimited.entry((obstacle.to_string(), obstacle.hint())).or_default();
@@ -218,7 +251,7 @@ impl Checker<'_> {
             Some(Ok(())) | None => {}
         }
         for snapshot in record.snapshots.values() {
-            let path = self.driver.snapshot_path(record, snapshot);
+            let path = self.catalog.snapshot_path(record, snapshot);
             if !exists(&path) {
                 let text = format!("the data of its snapshot {} is not at {}", snapshot.name, path.display());
                 self.found(Severity::Error, subject, text).hint =
@@ -240,17 +273,16 @@ impl Checker<'_> {
 
     /// Records of volumes whose data was kept, and is there no more.
     fn kept(&mut self) -> VfsResult<()> {
-        for (name, record) in self.driver.kept.load_all()?.records {
+        for (name, record) in self.catalog.kept.load_all()?.records {
             let subject = format!("kept volume {name}");
             match record {
                 Err(error) => {
-                    let error = DriverError::from(error);
-                    self.found(Severity::Warning, subject, error.message).hint = error.hint;
+                    self.failed(Severity::Warning, subject, error);
                 }
-                Ok(record) if !exists(&self.driver.data(&record)) && record.snapshots.is_empty() => {
-                    let kept: &RecordStore<VolumeRecord> = &self.driver.kept;
+                Ok(record) if !exists(&self.catalog.data(&record)) && record.snapshots.is_empty() => {
+                    let catalog = self.catalog;
                     self.repairable(subject, "a record of data that is gone".to_owned(), || {
-                        Ok(kept.delete(&name)?)
+                        Ok(catalog.kept.delete(&name)?)
                     });
                 }
                 Ok(_) => {}
@@ -261,17 +293,17 @@ impl Checker<'_> {
 
     /// Directories that no record speaks of. What is in them may be dear to somebody: they are only told.
     fn strangers(&mut self) -> VfsResult<()> {
-        let layout = &self.driver.layout;
+        let layout = &self.catalog.layout;
         for name in directories(&layout.path)?.into_iter().filter(|name| name.as_str() != CONFIG) {
-            if !self.driver.records.exists(&name)? && !self.driver.kept.exists(&name)? {
+            if !self.catalog.records.exists(&name)? && !self.catalog.kept.exists(&name)? {
                 self.found(Severity::Warning, format!("volume {name}"), "its directory has no record").hint =
                     Some(format!("a create of {name} takes it over"));
             }
         }
         let snapshots = layout.config().join("snapshots");
         for volume in directories(&snapshots)? {
-            let record = match self.driver.record(&volume) {
-                Ok(None) => self.driver.record_in(&self.driver.kept, &volume),
+            let record = match self.catalog.record(&volume) {
+                Ok(None) => self.catalog.kept_record(&volume),
                 other => other,
             };
             // What a damaged one knows is known to nobody.
@@ -287,6 +319,16 @@ impl Checker<'_> {
         }
         Ok(())
     }
+}
+
+/// Bytes and files of a file system: how many are free, and how many there are.
+fn space(path: &Path) -> VfsResult<[(&'static str, u64, u64); 2]> {
+    let space = statvfs(path).map_err(io_error("look at", path))?;
+    let unit = space.fragment_size();
+    Ok([
+        ("bytes", space.blocks_available() * unit, space.blocks() * unit),
+        ("files", space.files_available(), space.files()),
+    ])
 }
 
 /// The directories whose names volumes and snapshots can have.
@@ -309,9 +351,7 @@ fn temporaries(dir: &Path) -> std::io::Result<usize> {
     let left = fs::read_dir(dir)?.flatten().filter(|entry| {
         entry.file_name().to_str().is_some_and(atomic::is_temporary)
             && entry.file_type().is_ok_and(|kind| kind.is_file())
-            && File::open(entry.path()).is_ok_and(|file| {
-                rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_ok()
-            })
+            && File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok())
     });
     Ok(left.count())
 }

@@ -9,7 +9,8 @@ use convoy_driver_sdk::records::RecordError;
 use convoy_driver_sdk::tree::{Losses, TreeError};
 use convoy_driver_sdk::{DriverError, ErrorKind, Name};
 
-use crate::quota::{LEAST, Obstacle};
+/// The smallest size that is enforced, in bytes: less holds hardly more than the directory.
+pub(crate) const LEAST: u64 = 1 << 20;
 
 pub(crate) type VfsResult<T> = Result<T, VfsError>;
 
@@ -94,6 +95,49 @@ pub(crate) enum VfsError {
     /// Cancelled, or out of time.
     #[error(transparent)]
     Call(#[from] DriverError),
+}
+
+/// Why a size is not enforced.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Obstacle {
+    #[error("the file system of vfs.path has no quotas for directories")]
+    FileSystem,
+    #[error("the file system of vfs.path does not enforce quotas of projects")]
+    ProjectsOff,
+    #[error("the btrfs of vfs.path has quotas off")]
+    SubvolumesOff,
+    #[error("vfs.path passes on project {0}, whose quota counts")]
+    OtherProject(u32),
+    #[error("its directory was made without a limit")]
+    MadeWithout,
+    #[error("its directory has a limit of {0} bytes")]
+    Differs(u64),
+    #[error("the kernel does not tell of quotas: {0}")]
+    Kernel(#[from] io::Error),
+}
+
+impl Obstacle {
+    /// What an administrator can do about it.
+    pub(crate) fn hint(&self) -> &'static str {
+        match self {
+            Self::FileSystem => {
+                "put vfs.path on an XFS or ext4 that is mounted with prjquota or on a btrfs with quotas, or use a \
+                 driver whose volumes have a size, such as devicemapper"
+            }
+            Self::ProjectsOff => {
+                "mount it with -o prjquota, on Linux 5.14 or newer; an ext4 has to be unmounted and needs `tune2fs \
+                 -O project,quota -Q prjquota DEVICE` first"
+            }
+            Self::SubvolumesOff => "`btrfs quota enable` on it turns them on",
+            Self::OtherProject(_) => "limit that project, or take it from the directory: `chattr -P`",
+            Self::MadeWithout => {
+                "a volume that is made of its snapshot has a limit (convoy snapshot clone SNAPSHOT NAME --size SIZE); \
+                 one with a size gets it when it goes back to a snapshot"
+            }
+            Self::Differs(_) => "convoy doctor --repair sets the limit that is recorded",
+            Self::Kernel(_) => "limits need root's CAP_SYS_ADMIN and, on btrfs, Linux 5.9 and /sys",
+        }
+    }
 }
 
 /// For `map_err`: what was being done, and where.
@@ -188,7 +232,7 @@ impl From<VfsError> for DriverError {
 /// Root may do everything on a local file system: what it may not do, it may not on a server.
 fn squashed(error: DriverError, kind: io::ErrorKind) -> DriverError {
     match kind {
-        io::ErrorKind::PermissionDenied if rustix::process::geteuid().is_root() => error.hint(
+        io::ErrorKind::PermissionDenied if nix::unistd::geteuid().is_root() => error.hint(
             "on NFS, export the directory with no_root_squash; elsewhere look for flags with lsattr -d",
         ),
         _ => error,

@@ -16,18 +16,28 @@ use std::path::{Path, PathBuf};
 
 use convoy_driver_sdk::Name;
 
+use crate::error::{VfsError, VfsResult};
+
 /// The name no volume can have.
 pub(crate) const CONFIG: &str = "config";
+/// What the files of records begin with: of volumes, and of what is kept of deleted ones.
+pub(crate) const VOLUMES: &str = "vfs_volume_";
+pub(crate) const KEPT: &str = "vfs_kept_";
 pub(crate) const TREE: &str = "tree";
 pub(crate) const INDEX: &str = "index";
 pub(crate) const SNAPSHOT_FILE: &str = "snapshot.json";
 pub(crate) const IMAGE: &str = "disk.img";
 
+/// Refuses the one name that a new volume cannot have.
+pub(crate) fn refuse_reserved(name: &Name) -> VfsResult<()> {
+    if name.as_str() == CONFIG { Err(VfsError::Reserved) } else { Ok(()) }
+}
+
 #[derive(Debug, Clone)]
 pub(crate) struct Layout {
     /// The driver's own root on this host.
     pub(crate) root: PathBuf,
-    /// `vfs.path`.
+    /// The directory of the volumes: `vfs.path`.
     pub(crate) path: PathBuf,
 }
 

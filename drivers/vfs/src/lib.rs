@@ -4,39 +4,55 @@
 //! hosts which share the directory share the volumes. Snapshots are frozen directory trees beside the
 //! records: files that did not change since the snapshot before are hard links to it.
 //!
-//! - [`driver`]: the [`Driver`](convoy_driver_sdk::Driver) itself;
-//! - `volumes`, `snapshots`, `restore`: its calls;
-//! - `kept`: what deletes by reference kept; `measure`: how large that is;
-//! - `thaw`: volumes made of snapshots, and volumes that go back to one; `check`: what is not as it should
-//!   be;
-//! - `record`, `layout`, `options`: what is on disk, where, and what may be asked for;
-//! - `sizes`, `quota`: volumes are kept to their size where the file system can; `project`: which project
-//!   they are in;
-//! - `shelter`: other users of the host are kept away from what containers put into volumes;
+//! From the bottom up; a module uses only those above it in this list:
+//!
+//! - `error`, `layout`, `record`, `options`: what can go wrong, what is on disk, where, and what may be asked
+//!   for;
+//! - `project`, `quota`: which project a directory is in, and how it is kept to a size;
+//! - `files`, `image`, `copy`: changes of directories, images and whole trees; `measure`: how large they are;
 //! - `locks`: one change of a volume at a time; `sync`: a directory's names made durable beside other work;
-//! - `workspace`: the place for what is not finished, and what becomes of it after a crash; `trash`: what is
-//!   to be removed.
+//! - `parcel`, `trash`, `workspace`: what is not finished, and what is to be removed;
+//! - `catalog`: which volumes there are; all calls work on it;
+//! - `reconcile`: what becomes of unfinished work after a crash;
+//! - `sizes`, `describe`: what a volume's size is worth, and what is told of volumes;
+//! - `create`, `mount`, `resize`, `snapshots`, `open_snapshots`, `delete`, `kept`, and, with the
+//!   `target` that is filled aside, `restore`, `clone` and `revert`: the calls;
+//! - `shelter`: other users of the host are kept away from what containers put into volumes; `check`: what is
+//!   not as it should be;
+//! - [`driver`]: the [`Driver`](convoy_driver_sdk::Driver) itself.
 
+mod catalog;
 mod check;
+mod clone;
+mod copy;
+mod create;
+mod delete;
+mod describe;
 pub mod driver;
 mod error;
+mod files;
+mod image;
 mod kept;
 mod layout;
-mod listing;
 mod locks;
 mod measure;
+mod mount;
+mod open_snapshots;
 mod options;
+mod parcel;
 mod project;
 mod quota;
+mod reconcile;
 mod record;
+mod resize;
 mod restore;
+mod revert;
 mod shelter;
 mod sizes;
 mod snapshots;
 mod sync;
-mod thaw;
+mod target;
 mod trash;
-mod volumes;
 mod workspace;
 
 pub use driver::VfsDriver;

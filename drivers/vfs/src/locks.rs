@@ -13,13 +13,13 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use convoy_driver_sdk::{Context, Name};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
+use parking_lot::Mutex;
 
 use crate::error::{VfsError, VfsResult, io_error};
 
@@ -67,7 +67,7 @@ impl Locks {
 
     /// Says that this process has a volume mounted. Repeating it is fine.
     pub(crate) fn begin_use(&self, volume: &Name) -> VfsResult<()> {
-        let mut uses = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut uses = self.uses.lock();
         let file = match &*uses {
             Some(file) => file,
             None => match open(&self.path).or_else(|_| File::open(&self.path)) {
@@ -88,7 +88,7 @@ impl Locks {
 
     /// Says that this process does not have it mounted any more.
     pub(crate) fn end_use(&self, volume: &Name) {
-        if let Some(file) = &*self.uses.lock().unwrap_or_else(PoisonError::into_inner)
+        if let Some(file) = &*self.uses.lock()
             && let Err(error) = lock(file, libc::F_UNLCK, position(volume) + USES)
         {
             tracing::warn!(%volume, %error, "cannot say that a volume is not used any more");

@@ -5,10 +5,11 @@
 //! fails with EXDEV otherwise. So what is prepared elsewhere is prepared in the project of where it will be.
 
 use std::fs::File;
-use std::io;
 use std::path::Path;
 
 use convoy_driver_sdk::tree::Project;
+
+use crate::error::{VfsResult, io_error};
 
 /// The project of a directory; none where it cannot be told.
 pub(crate) fn of(dir: &Path) -> Project {
@@ -16,12 +17,12 @@ pub(crate) fn of(dir: &Path) -> Project {
 }
 
 /// Puts `dir`, which was just made, into the project that it would have inherited in `parent`.
-pub(crate) fn join(dir: &Path, parent: &Path) -> io::Result<()> {
+pub(crate) fn join(dir: &Path, parent: &Path) -> VfsResult<()> {
     let project = of(parent);
     if project.inherited { give(dir, project) } else { Ok(()) }
 }
 
 /// Gives a directory a project; what is in it keeps its own.
-pub(crate) fn give(dir: &Path, project: Project) -> io::Result<()> {
-    project.give(File::open(dir)?)
+pub(crate) fn give(dir: &Path, project: Project) -> VfsResult<()> {
+    File::open(dir).and_then(|file| project.give(file)).map_err(io_error("set the project of", dir))
 }

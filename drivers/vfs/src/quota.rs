@@ -15,14 +15,18 @@ mod kernel;
 use std::fs::{self, File};
 use std::io;
 use std::ops::RangeInclusive;
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::time::SystemTime;
 
 use convoy_driver_sdk::tree::Project;
-use rustix::fs::{CWD, Mode, OFlags, XattrFlags};
+use nix::libc;
+use nix::sys::statfs::{BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC, statfs};
+use nix::unistd::syncfs;
+use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
+use crate::error::Obstacle;
 use crate::project;
 
 /// The numbers of projects that volumes get.
@@ -35,8 +39,6 @@ const TRIES: u32 = 1000;
 const GRAIN: u64 = 64 << 10;
 /// More no file system is.
 const MOST: u64 = 1 << 62;
-/// Of an enforced size: less holds hardly more than the directory.
-pub(crate) const LEAST: u64 = 1 << 20;
 
 /// How a file system keeps a directory to a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,49 +49,6 @@ pub(crate) enum Quotas {
     Subvolumes,
 }
 
-/// Why a size is not enforced.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Obstacle {
-    #[error("the file system of vfs.path has no quotas for directories")]
-    FileSystem,
-    #[error("the file system of vfs.path does not enforce quotas of projects")]
-    ProjectsOff,
-    #[error("the btrfs of vfs.path has quotas off")]
-    SubvolumesOff,
-    #[error("vfs.path passes on project {0}, whose quota counts")]
-    OtherProject(u32),
-    #[error("its directory was made without a limit")]
-    MadeWithout,
-    #[error("its directory has a limit of {0} bytes")]
-    Differs(u64),
-    #[error("the kernel does not tell of quotas: {0}")]
-    Kernel(#[from] io::Error),
-}
-
-impl Obstacle {
-    /// What to do.
-    pub(crate) fn hint(&self) -> &'static str {
-        match self {
-            Self::FileSystem => {
-                "put vfs.path on an XFS or ext4 that is mounted with prjquota or on a btrfs with quotas, or use a \
-                 driver whose volumes have a size, such as devicemapper"
-            }
-            Self::ProjectsOff => {
-                "mount it with -o prjquota, on Linux 5.14 or newer; an ext4 has to be unmounted and needs `tune2fs \
-                 -O project,quota -Q prjquota DEVICE` first"
-            }
-            Self::SubvolumesOff => "`btrfs quota enable` on it turns them on",
-            Self::OtherProject(_) => "limit that project, or take it from the directory: `chattr -P`",
-            Self::MadeWithout => {
-                "a volume that is made of its snapshot has a limit (convoy snapshot clone SNAPSHOT NAME --size SIZE); \
-                 one with a size gets it when it goes back to a snapshot"
-            }
-            Self::Differs(_) => "convoy doctor --repair sets the limit that is recorded",
-            Self::Kernel(_) => "limits need root's CAP_SYS_ADMIN and, on btrfs, Linux 5.9 and /sys",
-        }
-    }
-}
-
 /// A size as the file system can keep it.
 fn rounded(size: u64) -> u64 {
     size.min(MOST).next_multiple_of(GRAIN)
@@ -98,11 +57,9 @@ fn rounded(size: u64) -> u64 {
 impl Quotas {
     /// What the file system of a directory has, be it in force or not.
     fn known(dir: &Path) -> Option<Self> {
-        let kind = rustix::fs::statfs(dir).ok()?.f_type;
-        match u64::try_from(kind).ok()? & 0xffff_ffff {
-            // ext4 and XFS, btrfs: statfs(2).
-            0xef53 | 0x5846_5342 => Some(Self::Projects),
-            0x9123_683e => Some(Self::Subvolumes),
+        match statfs(dir).ok()?.filesystem_type() {
+            EXT4_SUPER_MAGIC | XFS_SUPER_MAGIC => Some(Self::Projects),
+            BTRFS_SUPER_MAGIC => Some(Self::Subvolumes),
             _ => None,
         }
     }
@@ -160,7 +117,7 @@ impl Quotas {
         let dir = open(dir)?;
         if self == Self::Subvolumes {
             // It counts what is on the disk.
-            rustix::fs::syncfs(&dir).map_err(io::Error::from)?;
+            syncfs(&dir).map_err(io::Error::from)?;
         }
         Ok(self.usage(&dir)?.ok_or(Obstacle::MadeWithout)?.bytes)
     }
@@ -177,7 +134,7 @@ impl Quotas {
             Self::Subvolumes if kernel::is_subvolume(&dir)? => {
                 kernel::limit_subvolume(&dir, limit)?;
                 // A sync of files alone leaves it out.
-                rustix::fs::syncfs(&dir).map_err(io::Error::from)?;
+                syncfs(&dir).map_err(io::Error::from)?;
             }
             Self::Subvolumes => return Err(Obstacle::MadeWithout),
         }
@@ -203,12 +160,11 @@ pub(crate) fn own_id(dir: &Path) -> u32 {
 /// A directory and no link: what an administrator has linked to is elsewhere, and has what limit they gave
 /// it.
 fn open(dir: &Path) -> Result<File, Obstacle> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    match rustix::fs::openat(CWD, dir, flags, Mode::empty()) {
-        Ok(dir) => Ok(dir.into()),
-        Err(Errno::LOOP | Errno::NOTDIR) => Err(Obstacle::MadeWithout),
-        Err(error) => Err(io::Error::from(error).into()),
-    }
+    let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW;
+    File::options().read(true).custom_flags(flags).open(dir).map_err(|error| match error.raw_os_error() {
+        Some(libc::ELOOP | libc::ENOTDIR) => Obstacle::MadeWithout,
+        _ => error.into(),
+    })
 }
 
 fn own_project(dir: &File) -> Option<Project> {

@@ -103,6 +103,16 @@ impl VolumeRecord {
         }
     }
 
+    /// Finds one of the snapshots.
+    ///
+    /// # Errors
+    /// [`VfsError::NoSnapshot`].
+    pub(crate) fn snapshot(&self, name: &Name) -> VfsResult<&SnapshotRecord> {
+        self.snapshots
+            .get(name)
+            .ok_or_else(|| VfsError::NoSnapshot { volume: self.name.clone(), snapshot: name.clone() })
+    }
+
     /// The newest snapshot that is a tree.
     pub(crate) fn newest(&self) -> Option<&SnapshotRecord> {
         self.snapshots.values().filter(|s| s.is_tree()).max_by_key(|s| s.sequence)

@@ -15,9 +15,10 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use convoy_driver_sdk::mountinfo::MountTable;
+use nix::errno::Errno;
 use nix::libc;
-use rustix::fs::{CWD, StatVfsMountFlags};
-use rustix::io::Errno;
+use nix::sys::statvfs::{FsFlags, statvfs};
+use rustix::fs::CWD;
 use rustix::mount::{MoveMountFlags, OpenTreeFlags};
 
 use crate::error::{VfsError, VfsResult, io_error};
@@ -63,13 +64,13 @@ pub(crate) fn is_reachable(dir: &Path, data: &Path) -> VfsResult<bool> {
             return Ok(false);
         }
     }
-    let harmless = StatVfsMountFlags::NOSUID | StatVfsMountFlags::NODEV;
+    let harmless = FsFlags::ST_NOSUID | FsFlags::ST_NODEV;
     let table = MountTable::read()?;
     for place in [data].into_iter().chain(table.under(data).map(|mount| mount.mountpoint.as_path())) {
-        match rustix::fs::statvfs(place) {
-            Ok(found) if found.f_flag.contains(harmless) => {}
+        match statvfs(place) {
+            Ok(found) if found.flags().contains(harmless) => {}
             // Unmounted since.
-            Err(Errno::NOENT) if place != data => {}
+            Err(Errno::ENOENT) if place != data => {}
             Ok(_) => return Ok(true),
             Err(error) => return Err(io_error("look at", place)(error)),
         }
@@ -82,7 +83,7 @@ fn is_closed(dir: &Path) -> io::Result<bool> {
     let found = fs::metadata(dir)?;
     // Where nobody of the group may pass, an access list lets nobody else pass either.
     let group = found.mode() & 0o010 != 0 && (found.gid() != 0 || has_access_list(dir));
-    Ok(found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o001 == 0 && !group)
+    Ok(found.uid() == nix::unistd::geteuid().as_raw() && found.mode() & 0o001 == 0 && !group)
 }
 
 fn has_access_list(dir: &Path) -> bool {

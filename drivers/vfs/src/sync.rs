@@ -2,10 +2,11 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use convoy_driver_sdk::atomic;
 use nix::libc;
+use parking_lot::{Condvar, Mutex};
 
 /// Syncs one directory on a thread of its own, which is started when it is first needed.
 ///
@@ -55,7 +56,7 @@ impl DirSync {
     /// Begins to make durable what was changed in the directory until now.
     pub(crate) fn begin(&self) -> Pending {
         let shared = Arc::clone(&self.shared);
-        let mut state = shared.lock();
+        let mut state = shared.state.lock();
         if !state.running {
             let worker = Arc::clone(&shared);
             let started =
@@ -79,7 +80,7 @@ impl DirSync {
 
 impl Drop for DirSync {
     fn drop(&mut self) {
-        self.shared.lock().closed = true;
+        self.shared.state.lock().closed = true;
         self.shared.changed.notify_all();
     }
 }
@@ -88,9 +89,9 @@ impl Pending {
     /// Waits until it is done.
     pub(crate) fn wait(mut self) -> io::Result<()> {
         let Some(round) = self.round else { return atomic::sync_dir(&self.shared.dir) };
-        let mut state = self.shared.lock();
+        let mut state = self.shared.state.lock();
         while state.ended < round {
-            state = self.shared.wait(state);
+            self.shared.changed.wait(&mut state);
         }
         let failed = state.failed.iter().find(|(failed, _)| *failed == round);
         let result = failed.map_or(Ok(()), |(_, errno)| Err(io::Error::from_raw_os_error(*errno)));
@@ -101,7 +102,7 @@ impl Pending {
 
     fn leave(&mut self) {
         if self.round.take().is_some() {
-            let mut state = self.shared.lock();
+            let mut state = self.shared.state.lock();
             state.waiting -= 1;
             if state.waiting == 0 {
                 state.failed.clear();
@@ -117,23 +118,15 @@ impl Drop for Pending {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
-        self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn work(&self) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         loop {
             if state.ended < state.asked {
                 let round = state.ended + 1;
                 state.syncing = true;
                 drop(state);
                 let synced = atomic::sync_dir(&self.dir);
-                state = self.lock();
+                state = self.state.lock();
                 state.syncing = false;
                 state.ended = round;
                 if let Err(error) = synced {
@@ -143,7 +136,7 @@ impl Shared {
             } else if state.closed {
                 return;
             } else {
-                state = self.wait(state);
+                self.changed.wait(&mut state);
             }
         }
     }
@@ -164,7 +157,7 @@ mod tests {
         });
         drop(sync.begin());
         sync.begin().wait().unwrap();
-        let state = sync.shared.lock();
+        let state = sync.shared.state.lock();
         assert_eq!((state.waiting, state.failed.len()), (0, 0));
         assert!(state.asked <= 402 && state.ended + 1 >= state.asked, "{state:?}");
     }

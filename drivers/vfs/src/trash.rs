@@ -11,13 +11,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use convoy_driver_sdk::atomic;
 use convoy_driver_sdk::tree::{TreeError, remove_tree_while};
 
 use crate::error::{VfsResult, io_error};
+use crate::files::{make_dirs, rename, sync_dir};
 use crate::measure::Budget;
+use crate::parcel::DATA;
 use crate::quota;
-use crate::workspace::DATA;
 
 /// How often a removal may end the process that does it.
 pub(crate) const ATTEMPTS: u32 = 3;
@@ -62,13 +62,13 @@ impl Trash {
         }
         quota::release(&self.path().join(DATA));
         let removed = remove_tree_while(&self.path(), keep_going);
-        let told = match removed {
+        let counted = match removed {
             Ok(()) => Ok(()),
             // The process ends, and not because of this.
             Err(TreeError::Cancelled) => self.count(self.attempts.saturating_sub(1)),
             Err(error) => set_aside(aside, &self.path(), &error.to_string()),
         };
-        if let Err(error) = told {
+        if let Err(error) = counted {
             tracing::warn!(%error, "cannot put away what could not be removed");
         }
     }
@@ -76,11 +76,8 @@ impl Trash {
     fn count(&mut self, attempts: u32) -> VfsResult<()> {
         let before = self.path();
         self.attempts = attempts;
-        fs::rename(&before, self.path()).map_err(io_error("move", &before))?;
-        match self.durable {
-            true => atomic::sync_dir(&self.dir).map_err(io_error("sync the directory", &self.dir)),
-            false => Ok(()),
-        }
+        rename(&before, &self.path())?;
+        if self.durable { sync_dir(&self.dir) } else { Ok(()) }
     }
 }
 
@@ -93,12 +90,12 @@ pub(crate) fn parse(file: &OsStr) -> Option<(u32, &str)> {
 
 /// Puts a directory where no start touches it.
 pub(crate) fn set_aside(aside: &Path, path: &Path, why: &str) -> VfsResult<()> {
-    atomic::create_dir(aside, 0o700).map_err(io_error("make the directory", aside))?;
+    make_dirs(aside)?;
     let moment = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
     let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let to = aside.join(format!("{moment:x}.{file}"));
-    fs::rename(path, &to).map_err(io_error("move", path))?;
-    atomic::sync_dir(aside).map_err(io_error("sync the directory", aside))?;
+    rename(path, &to)?;
+    sync_dir(aside)?;
     tracing::error!(path = %to.display(), why, "set aside: convoy doctor says what to do");
     let note = to.join(WHY);
     fs::write(&note, why).map_err(io_error("write", &note))

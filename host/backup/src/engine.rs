@@ -20,6 +20,7 @@ pub(crate) mod prune;
 pub(crate) mod recheck;
 pub(crate) mod relocations;
 pub(crate) mod restore;
+pub(crate) mod root;
 pub(crate) mod runs;
 pub(crate) mod scan;
 pub(crate) mod segments;

@@ -8,6 +8,7 @@ pub type BackupResult<T> = Result<T, BackupError>;
 
 /// A failed operation on backups.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the message of each says what its fields are")]
 pub enum BackupError {
     /// The store failed, or something is not in it: [`StoreError::NotFound`] names the missing object, as 0.5
     /// did.
@@ -18,127 +19,64 @@ pub enum BackupError {
     Tree(#[from] TreeError),
     /// Reading the source or writing the target failed.
     #[error("cannot {action} {what}: {source}")]
-    Io {
-        /// A verb.
-        action: &'static str,
-        /// A path.
-        what: String,
-        /// What the kernel said.
-        source: std::io::Error,
-    },
+    Io { action: &'static str, what: String, source: std::io::Error },
     /// The caller asked to stop.
     #[error("cancelled")]
     Cancelled,
     /// Somebody else is doing what must not happen at the same time.
     #[error("volume {volume} at this destination is in use: {holder}; try again when it is done")]
-    Busy {
-        /// The volume.
-        volume: String,
-        /// Who, and what for.
-        holder: String,
-    },
+    Busy { volume: String, holder: String },
     /// Somebody else is changing the keys of the store.
     #[error("the keys at this destination are being changed ({why}): nothing was changed, run it again")]
-    KeysBusy {
-        /// Who, or what became of our own attempt.
-        why: String,
-    },
+    KeysBusy { why: String },
     /// The lock could not be kept for as long as the work took.
     #[error(
         "the lock on volume {volume} at this destination was lost ({why}): nothing was recorded, run it again"
     )]
-    LockLost {
-        /// The volume.
-        volume: String,
-        /// How.
-        why: String,
-    },
+    LockLost { volume: String, why: String },
     /// A backup of that name is there already.
     #[error("backup {backup} of volume {volume} already exists at this destination: choose another name")]
-    Exists {
-        /// The backup.
-        backup: String,
-        /// The volume.
-        volume: String,
-    },
+    Exists { backup: String, volume: String },
     /// An object is not what its name says.
     #[error("{key} is damaged: {why}; other backups may be intact: check with `convoy backup verify`")]
-    Damaged {
-        /// The object.
-        key: String,
-        /// What is wrong.
-        why: String,
-    },
+    Damaged { key: String, why: String },
     /// What convoy wrote with a key was changed, or put where it does not belong, by somebody without the
     /// key.
     #[error(
         "{key} is not authentic: {why}; somebody without the key has written there: do not restore it, and look \
          who can write to the destination"
     )]
-    NotAuthentic {
-        /// The object.
-        key: String,
-        /// What gives it away.
-        why: String,
-    },
+    NotAuthentic { key: String, why: String },
     /// A key was named, so encrypted backups are expected, and this is none.
     #[error(
         "backup {backup} is {found}, and with a key only what the key vouches for is believed: whoever can write to \
          the destination may have made it. If you know that it is yours: --allow-unencrypted of convoy's own commands accepts it"
     )]
-    Unencrypted {
-        /// The backup.
-        backup: String,
-        /// What it is.
-        found: &'static str,
-    },
+    Unencrypted { backup: String, found: &'static str },
     /// A backup in the clear was to go where encrypted ones are.
     #[error(
         "{place} has encrypted backups, and this one would not be encrypted: name the key, or say --encryption none to \
          store it in the clear all the same"
     )]
-    WouldBePlain {
-        /// The destination, or the volume at it.
-        place: String,
-    },
+    WouldBePlain { place: String },
     /// The keys of a store with encrypted backups are gone.
     #[error(
         "backup {backup} of volume {volume} is encrypted, and the keys of this destination \
          (convoy-objectstore/keys/) are gone: put them back from a copy. A new key would open no backup that is there"
     )]
-    KeysGone {
-        /// The backup.
-        backup: String,
-        /// The volume.
-        volume: String,
-    },
+    KeysGone { backup: String, volume: String },
     /// What an object says takes more memory than the operation may use for such things.
     #[error(
         "{key} takes more than the {limit} MiB of memory that there are for what a store says: if it is not damaged, run \
          `convoy daemon` with more --memory"
     )]
-    Memory {
-        /// The object.
-        key: String,
-        /// How much there is, in MiB.
-        limit: usize,
-    },
+    Memory { key: String, limit: usize },
     /// A format from the future.
     #[error("{key} has format version {found}, and this convoy reads up to {known}: use a newer convoy")]
-    Version {
-        /// The object.
-        key: String,
-        /// Its version.
-        found: u64,
-        /// The newest that is understood.
-        known: u64,
-    },
+    Version { key: String, found: u64, known: u64 },
     /// The backup is encrypted and no key was given.
     #[error("backup {backup} is encrypted: give its key file or passphrase")]
-    KeyMissing {
-        /// The backup.
-        backup: String,
-    },
+    KeyMissing { backup: String },
     /// The key does not fit.
     #[error("the key file or passphrase given is not one of this store's keys")]
     KeyWrong,
@@ -147,46 +85,19 @@ pub enum BackupError {
     KeyUnusable(String),
     /// What is backed up cannot be put where it was to go.
     #[error("backup {backup} is of a {found}, and cannot be restored into a {expected}: {hint}")]
-    Kind {
-        /// The backup.
-        backup: String,
-        /// What the backup holds.
-        found: &'static str,
-        /// What the target is.
-        expected: &'static str,
-        /// What to do.
-        hint: &'static str,
-    },
+    Kind { backup: String, found: &'static str, expected: &'static str, hint: &'static str },
     /// The target is too small.
     #[error("backup {backup} needs {needed} bytes and the target has {found}: make it larger")]
-    TooSmall {
-        /// The backup.
-        backup: String,
-        /// Bytes needed.
-        needed: u64,
-        /// Bytes there are.
-        found: u64,
-    },
+    TooSmall { backup: String, needed: u64, found: u64 },
     /// The target of a tree restore must be empty, else a stranger's file could be taken for the backup's.
     #[error("{path} is not empty: a backup is restored into an empty directory")]
-    NotEmpty {
-        /// The directory.
-        path: String,
-    },
+    NotEmpty { path: String },
     /// The target's file system cannot hold all of the backup.
     #[error("{}", say_losses(.backup, .losses))]
-    Losses {
-        /// The backup.
-        backup: String,
-        /// What it refused.
-        losses: Losses,
-    },
+    Losses { backup: String, losses: Losses },
     /// The source was written to while it was read.
     #[error("{path} changed while it was being read: back up a snapshot, which nobody writes to")]
-    SourceChanged {
-        /// The file or device.
-        path: String,
-    },
+    SourceChanged { path: String },
     /// Something asked for is not possible.
     #[error("{0}")]
     Invalid(String),

@@ -11,10 +11,11 @@
 //! never takes it for good: others may have seen the lock void meanwhile.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use convoy_objectstore::{Depth, ObjectStore, StoreError, list_all};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 
@@ -57,7 +58,7 @@ impl Holder {
     fn this(purpose: &str) -> Self {
         let pid = std::process::id();
         Self {
-            host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            host: nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned(),
             pid,
             life: life(pid).unwrap_or_default(),
             started: timestamp::now(),
@@ -93,6 +94,7 @@ struct Moment(Duration);
 
 impl Moment {
     fn now() -> Self {
+        // Of rustix, whose call cannot fail: a lock that is wrong about the time is none.
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
         // Since the machine started, so neither part is negative.
         let seconds = u64::try_from(now.tv_sec).unwrap_or_default();
@@ -239,7 +241,7 @@ impl Lock {
                     tracing::warn!(key = to, %error, "a lock could not be renewed");
                     continue;
                 }
-                let mut valid = valid.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut valid = valid.lock();
                 *valid = valid.filter(|until| Moment::now() < *until).map(|_| asked.good_until(ttl));
                 if valid.is_none() {
                     tracing::warn!(key = to, "a lock was renewed too late: it counts for nothing any more");
@@ -252,7 +254,7 @@ impl Lock {
 
     /// Fails when the lock may be void by now; else gives how long it is good for at least.
     pub(crate) fn check(&self) -> BackupResult<Duration> {
-        let valid_until = *self.valid_until.lock().unwrap_or_else(PoisonError::into_inner);
+        let valid_until = *self.valid_until.lock();
         match valid_until.and_then(|until| until.0.checked_sub(Moment::now().0)) {
             Some(left) if !left.is_zero() => Ok(left),
             _ => Err(self.lost("it could not be renewed in time")),

@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 pub enum Phase {
     /// Not begun: waiting for a lock, reading the parent backup.
     Preparing,
-    /// Moving data.
+    /// Data is read, stored or written.
     Data,
     /// Writing the manifest and the record, or giving directories their metadata and syncing.
     Finishing,
-    /// Done.
+    /// Nothing is left to do.
     Done,
 }
 
@@ -56,7 +56,7 @@ pub struct ProgressSnapshot {
     pub bytes_done: u64,
     /// Files there are to do, as far as known; 0 for devices.
     pub files_total: u64,
-    /// Files done.
+    /// Files that were read or written.
     pub files_done: u64,
     /// Bytes that went to the store (backup) or came from it.
     pub bytes_moved: u64,

@@ -73,7 +73,7 @@ pub(crate) struct V0File {
 pub(crate) struct ManifestRef {
     /// The run that wrote it.
     pub(crate) run: String,
-    /// Bytes.
+    /// Bytes of the volume.
     pub(crate) size: u64,
     /// BLAKE3 of the object, hexadecimal.
     pub(crate) blake3: String,

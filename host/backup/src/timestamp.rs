@@ -4,7 +4,7 @@ use jiff::{Timestamp, fmt::strtime};
 
 const FORMAT: &str = "%a %b %d %H:%M:%S %z %Y";
 
-/// This moment.
+/// The present moment, as records have it.
 #[must_use]
 pub fn now() -> String {
     format(Timestamp::now())

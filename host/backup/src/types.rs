@@ -58,7 +58,7 @@ pub enum Extents {
     Changed {
         /// The older snapshot.
         base: String,
-        /// What differs.
+        /// The parts that differ.
         extents: ExtentStream,
     },
 }
@@ -92,16 +92,16 @@ pub enum SameFile {
 pub enum Source {
     /// A directory tree.
     Tree {
-        /// Absolute path.
+        /// Absolute path of the directory.
         path: PathBuf,
         /// How to tell unchanged files.
         same: SameFile,
     },
     /// A block device, or a file used as one.
     Block {
-        /// Absolute path.
+        /// Absolute path of the device.
         device: PathBuf,
-        /// Bytes.
+        /// Size of the device in bytes.
         size: u64,
         /// Which parts matter.
         extents: Extents,
@@ -120,7 +120,7 @@ impl Source {
 /// In which form a backup is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Format {
-    /// The new one.
+    /// Packs and manifests: docs/backup-format.md.
     #[default]
     V1,
     /// That of convoy 0.5, which it can restore: slower, larger, without what 0.5 could not keep.
@@ -130,7 +130,7 @@ pub enum Format {
 /// How to make a backup.
 #[derive(Debug, Clone)]
 pub struct BackupOptions {
-    /// In which form.
+    /// In which form it is written.
     pub format: Format,
     /// Use the last backup of the volume: what it has is neither read nor stored again.
     pub incremental: bool,
@@ -168,7 +168,7 @@ impl Default for BackupOptions {
 /// The backup on which the next one builds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParentInfo {
-    /// Its name.
+    /// Name of the backup.
     pub backup: String,
     /// The snapshot it was made of: ask the driver for what changed since.
     pub snapshot: String,
@@ -177,7 +177,7 @@ pub struct ParentInfo {
 /// A backup was made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BackupSummary {
-    /// Its name.
+    /// Name of the backup.
     pub backup: String,
     /// What it holds.
     pub kind: BackupKind,
@@ -197,14 +197,14 @@ pub enum Target {
     /// An empty directory. When a restore fails its content is removed; the directory is the caller's to
     /// remove.
     Tree {
-        /// Absolute path.
+        /// Absolute path of the directory.
         path: PathBuf,
     },
     /// A block device, or a file used as one.
     Block {
-        /// Absolute path.
+        /// Absolute path of the device.
         device: PathBuf,
-        /// Bytes.
+        /// Size of the device in bytes.
         size: u64,
         /// It is known to read as zeros: what is zero in the backup need not be written.
         zeroed: bool,
@@ -254,7 +254,7 @@ pub struct RestoreSummary {
     pub kind: BackupKind,
     /// Regular files; 0 for devices.
     pub files: u64,
-    /// Bytes written.
+    /// Bytes written to the target.
     pub bytes: u64,
     /// Bytes that were read from the store.
     pub bytes_read: u64,
@@ -267,9 +267,9 @@ pub struct RestoreSummary {
 /// What is known of a backup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BackupInfo {
-    /// The backup.
+    /// Name of the backup.
     pub backup: String,
-    /// The volume.
+    /// Name of the volume.
     pub volume: String,
     /// What it holds.
     pub kind: BackupKind,
@@ -281,7 +281,7 @@ pub struct BackupInfo {
     pub volume_size: u64,
     /// When the volume was made.
     pub volume_created: String,
-    /// The snapshot.
+    /// Name of the snapshot.
     pub snapshot: String,
     /// When the snapshot was made.
     pub snapshot_created: String,
@@ -374,7 +374,7 @@ pub struct PruneSummary {
     pub objects: u64,
     /// Bytes they had.
     pub bytes: u64,
-    /// Packs rewritten.
+    /// Packs that were rewritten.
     pub repacked: u64,
     /// Bytes gained by that.
     pub repacked_bytes: u64,
@@ -459,7 +459,7 @@ impl FaultKind {
 /// Something wrong in a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
-    /// The volume.
+    /// Name of the volume.
     pub volume: String,
     /// The backup that cannot be restored because of it.
     pub backup: String,

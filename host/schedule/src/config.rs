@@ -87,9 +87,9 @@ pub struct ScheduleConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
-    /// A snapshot.
+    /// Makes a snapshot.
     Snapshot,
-    /// A snapshot, and a backup of it.
+    /// Makes a snapshot, and a backup of it.
     Backup,
 }
 
@@ -107,7 +107,7 @@ impl Kind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Encryption {
-    /// Not at all.
+    /// Stores backups in the clear.
     None,
 }
 
@@ -115,22 +115,22 @@ pub enum Encryption {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 pub struct KeepConfig {
-    /// The last so many.
+    /// Keeps the last so many.
     #[serde(skip_serializing_if = "Count::is_none")]
     pub last: Count,
-    /// The last one of each of the last so many hours that have one.
+    /// Keeps the last one of each of the last so many hours that have one.
     #[serde(skip_serializing_if = "Count::is_none")]
     pub hourly: Count,
-    /// Of days.
+    /// The same of days.
     #[serde(skip_serializing_if = "Count::is_none")]
     pub daily: Count,
-    /// Of ISO weeks.
+    /// The same of ISO weeks.
     #[serde(skip_serializing_if = "Count::is_none")]
     pub weekly: Count,
-    /// Of months.
+    /// The same of months.
     #[serde(skip_serializing_if = "Count::is_none")]
     pub monthly: Count,
-    /// Of years.
+    /// The same of years.
     #[serde(skip_serializing_if = "Count::is_none")]
     pub yearly: Count,
 }
@@ -139,9 +139,9 @@ pub struct KeepConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "RawCount", into = "RawCount")]
 pub enum Count {
-    /// So many.
+    /// At most this many.
     Some(u32),
-    /// Without end.
+    /// Every one.
     All,
 }
 
@@ -231,18 +231,18 @@ pub struct NotifyConfig {
     /// Headers of that request, such as `Authorization`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, String>,
-    /// Of what.
+    /// Which runs are told of.
     pub on: Occasion,
 }
 
-/// What is worth telling.
+/// Which runs are told of.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Occasion {
-    /// Runs that failed.
+    /// Tells of runs that failed.
     #[default]
     Failure,
-    /// Every run.
+    /// Tells of every run.
     Always,
 }
 

@@ -31,9 +31,9 @@ pub enum Decision {
     Wait(Option<Timestamp>),
     /// Run for this moment.
     Run {
-        /// The moment.
+        /// The moment of the schedule that the run is for.
         at: Timestamp,
-        /// Why.
+        /// Why it runs now.
         why: Why,
     },
     /// It was missed and is not made good: go on after this moment.

@@ -75,7 +75,7 @@ pub struct KeepDecision<T> {
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan<T> {
-    /// Newest first.
+    /// What is decided of each, newest first.
     pub keep: Vec<KeepDecision<T>>,
     /// Oldest first: what is cut off leaves the newer ones.
     pub remove: Vec<T>,

@@ -13,11 +13,11 @@ pub const ATTEMPTS: u32 = 3;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct RunRecord {
-    /// Of the form: [`VERSION`].
+    /// Version of the file's form: [`VERSION`].
     pub version: u32,
-    /// The schedule.
+    /// Name of the schedule.
     pub schedule: String,
-    /// The volume.
+    /// Name of the volume.
     pub volume: String,
     /// Every moment of the schedule up to this one has been dealt with. At first, when the volume was first
     /// seen.
@@ -39,7 +39,7 @@ pub struct RunRecord {
     pub base: Option<String>,
 }
 
-/// A run.
+/// A run that has begun and not ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Running {
@@ -72,11 +72,11 @@ pub struct RunEnd {
     pub backup: String,
 }
 
-/// A snapshot.
+/// A snapshot that the schedule made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct ScheduledSnapshot {
-    /// Its name.
+    /// Name of the snapshot.
     pub name: String,
     /// The moment it is for.
     pub at: Timestamp,

@@ -29,7 +29,7 @@ const RUNS_COMPARED: usize = 64;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("schedule {name:?}: {why}")]
 pub struct InvalidSchedule {
-    /// Which.
+    /// Name of the schedule.
     pub name: String,
     /// What is wrong, and what was expected.
     pub why: Reason,
@@ -37,45 +37,39 @@ pub struct InvalidSchedule {
 
 /// What is wrong with a schedule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the message of each says what its fields are")]
 pub enum Reason {
-    /// It is in the names of snapshots.
+    /// The name cannot be a part of names of snapshots.
     #[error(
         "invalid name: expected 2 to {MAX_SCHEDULE_BYTES} letters, digits, '-', '_' and '.', beginning with a letter or digit"
     )]
     Name,
-    /// Another one has it.
+    /// Another schedule has the name.
     #[error("there are two of this name")]
     Twice,
-    /// When.
+    /// The cron expression cannot be understood.
     #[error(transparent)]
     Cron(#[from] InvalidCron),
-    /// Where the clock hangs.
+    /// The schedule's time zone is not known.
     #[error(
         "invalid timezone {0:?}: expected a name like Europe/Berlin or UTC, which this machine's tzdata knows"
     )]
     Zone(String),
-    /// Where the machine's clock hangs.
+    /// The machine's time zone is not known.
     #[error(
         "the machine's time zone {0:?} (TZ, or where /etc/localtime points) is unknown: expected a name like \
          Europe/Berlin or UTC, which this machine's tzdata knows; set it right, or timezone of the schedule"
     )]
     MachineZone(String),
-    /// Which volumes.
+    /// The selection of volumes cannot be understood.
     #[error(transparent)]
     Selection(#[from] InvalidSelection),
-    /// What is kept.
+    /// A rule keeps nothing.
     #[error("{0}: {1}")]
     Keep(&'static str, KeepsNothing),
-    /// How long.
+    /// A duration cannot be understood.
     #[error("invalid {field} {text:?}: expected {expected}")]
-    Duration {
-        /// The field.
-        field: &'static str,
-        /// As written.
-        text: String,
-        /// What it may be.
-        expected: &'static str,
-    },
+    Duration { field: &'static str, text: String, expected: &'static str },
     /// The next run would be due before this one has begun.
     #[error("jitter {0:?} is not shorter than the time between two runs of {1:?}")]
     JitterOverlaps(String, String),
@@ -105,12 +99,7 @@ pub enum Reason {
     KeyFile(&'static str, PathBuf),
     /// Backups cannot go there.
     #[error("invalid destination {url:?}: {expected}")]
-    Destination {
-        /// As written.
-        url: String,
-        /// What it may be.
-        expected: String,
-    },
+    Destination { url: String, expected: String },
     /// Two ways to open what one opens.
     #[error("expected either encryption-key-file or passphrase-file, found both")]
     TwoKeys,
@@ -162,14 +151,14 @@ impl Reason {
     }
 }
 
-/// A schedule.
+/// A schedule as a user wrote it, checked.
 #[derive(Debug, Clone)]
 pub struct Schedule {
-    /// Its name.
+    /// Name of the schedule, which is part of the names of its snapshots.
     pub name: String,
-    /// When.
+    /// When it runs.
     pub timing: Timing,
-    /// For which volumes.
+    /// Which volumes it is for.
     pub selection: Selection,
     /// What it makes.
     pub kind: Kind,
@@ -208,7 +197,7 @@ pub struct Schedule {
 pub struct Hook {
     /// A program and its arguments; never empty.
     pub command: Vec<String>,
-    /// Where.
+    /// Where the command runs.
     pub place: Where,
     /// Further variables of its environment.
     pub environment: Vec<Variable>,
@@ -221,7 +210,7 @@ pub struct Hook {
 /// A variable of a program's environment. The value may be a secret.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Variable {
-    /// Its name.
+    /// Name of the variable.
     pub name: String,
     /// Its value; `None`: the one that the daemon has.
     pub value: Option<String>,
@@ -268,9 +257,9 @@ pub enum Where {
 /// Who is told how a run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notify {
-    /// How.
+    /// How they are told.
     pub channel: Channel,
-    /// Of what.
+    /// Which runs they are told of.
     pub on: Occasion,
 }
 

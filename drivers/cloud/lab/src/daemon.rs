@@ -51,6 +51,34 @@ impl<C: Cloud> Machine<C> {
     }
 }
 
+/// The tests of this module through both carriers: `$program` is the driver's, beside which its library is.
+#[macro_export]
+macro_rules! daemon_tests {
+    ($cloud:ty, $program:expr) => {
+        use $crate::daemon::{backups_stay_and_leave, doctor::the_doctor_finds_what_was_lost, library};
+
+        #[test]
+        fn backups_stay_and_leave_by_a_process() {
+            backups_stay_and_leave::<$cloud>(&format!("process:{}", $program)).unwrap();
+        }
+
+        #[test]
+        fn backups_stay_and_leave_by_a_library() {
+            backups_stay_and_leave::<$cloud>(&format!("library:{}", library($program))).unwrap();
+        }
+
+        #[test]
+        fn the_doctor_finds_what_was_lost_by_a_process() {
+            the_doctor_finds_what_was_lost::<$cloud>(&format!("process:{}", $program)).unwrap();
+        }
+
+        #[test]
+        fn the_doctor_finds_what_was_lost_by_a_library() {
+            the_doctor_finds_what_was_lost::<$cloud>(&format!("library:{}", library($program))).unwrap();
+        }
+    };
+}
+
 /// A volume is written, snapshotted, and backed up twice: by the provider, and by the engine to a directory.
 /// Both backups are restored; the one in the directory after the cloud has lost everything.
 ///

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use crate::http::{Fault, Reply};
+use crate::http::Fault;
 use crate::world::{Cloud, World, context, name};
 use convoy_driver_cloud::Provider;
 use convoy_driver_sdk::Driver;
@@ -33,8 +33,8 @@ fn intents<C: Cloud>(world: &World<C>) -> Vec<PathBuf> {
     entries.map(|entry| entry.unwrap().path()).collect()
 }
 
-/// `refusal` is what the provider answers to somebody without permission.
-pub fn what_is_wrong_is_found_and_what_is_safe_is_repaired<C: Cloud>(refusal: Reply) {
+/// Damage, losses and leftovers are told, and what is nobody's is removed.
+pub fn what_is_wrong_is_found_and_what_is_safe_is_repaired<C: Cloud>() {
     let mut world = World::<C>::new();
     world.create("data", &[]).unwrap();
     world.mount("data").unwrap();
@@ -102,7 +102,7 @@ pub fn what_is_wrong_is_found_and_what_is_safe_is_repaired<C: Cloud>(refusal: Re
     assert_eq!(world.left(), (1, 1, 0));
 
     // Without permission.
-    world.cloud.line().fail(0, usize::MAX, Fault::Answer(refusal), |_| true);
+    world.cloud.line().fail(0, usize::MAX, Fault::Answer(C::refusal()), |_| true);
     let found = check(&world, true);
     let refused = |finding: &&Finding| finding.subject.starts_with("access to ");
     assert!(found.iter().filter(refused).count() >= 2, "{found:#?}");

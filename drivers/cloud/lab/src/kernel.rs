@@ -3,8 +3,9 @@
 use crate::Result;
 use convoy_driver_sdk::mountinfo::MountTable;
 use convoy_tests::namespace::apart;
-use rustix::fs::{CWD, FileType, Mode, makedev};
-use rustix::mount::UnmountFlags;
+use nix::libc::makedev;
+use nix::mount::{MntFlags, umount2};
+use nix::sys::stat::{Mode, SFlag, mknod};
 use std::fs::File;
 use std::io::Error;
 use std::os::unix::fs::MetadataExt;
@@ -42,7 +43,7 @@ impl Scratch {
         let Ok(table) = MountTable::read() else { return };
         for mount in table.under(self.path()) {
             // A test that failed may have left files open; nothing else is to be done about them.
-            let _ = rustix::mount::unmount(&mount.mountpoint, UnmountFlags::DETACH);
+            let _ = umount2(&mount.mountpoint, MntFlags::MNT_DETACH);
         }
     }
 }
@@ -89,8 +90,8 @@ impl Kernel {
     /// When the devices that every program needs cannot be made.
     pub fn stand_in(&self) -> Result<Vec<String>> {
         for (name, major, minor) in PLAIN {
-            let (kind, mode) = (FileType::CharacterDevice, Mode::from_raw_mode(0o666));
-            rustix::fs::mknodat(CWD, self.dev().join(name), kind, mode, makedev(major, minor))?;
+            let node = self.dev().join(name);
+            mknod(&node, SFlag::S_IFCHR, Mode::from_bits_truncate(0o666), makedev(major, minor))?;
         }
         let (dev, sys) = (self.dev().display().to_string(), self.sys().display().to_string());
         let mut words = apart(ENTER);
@@ -140,7 +141,7 @@ impl Kernel {
         let device = Loop::attach(disk)?;
         let node = self.dev().join(name);
         let number = std::fs::metadata(&device.path)?.rdev();
-        rustix::fs::mknodat(CWD, &node, FileType::BlockDevice, Mode::from_raw_mode(0o600), number)?;
+        mknod(&node, SFlag::S_IFBLK, Mode::S_IRUSR | Mode::S_IWUSR, number)?;
         Ok(Plugged { device, made: vec![node] })
     }
 

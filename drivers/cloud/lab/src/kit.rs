@@ -49,6 +49,32 @@ impl Part {
     }
 }
 
+/// The kit through both carriers: `$program` is the driver's, beside which its library is.
+#[macro_export]
+macro_rules! kit_tests {
+    ($cloud:ty, $program:expr) => {
+        use $crate::kit::{Part, the_kit_passes};
+
+        #[test]
+        fn the_kit_passes_by_a_process() {
+            let process = format!("process:{}", $program);
+            the_kit_passes::<$cloud>(&process, "ext4", Part::Calls, 36).unwrap();
+        }
+
+        #[test]
+        fn the_kit_passes_while_the_process_is_killed() {
+            let process = format!("process:{}", $program);
+            the_kit_passes::<$cloud>(&process, "ext4", Part::Kills, 15).unwrap();
+        }
+
+        #[test]
+        fn the_kit_passes_by_a_library() {
+            let library = format!("library:{}", $crate::daemon::library($program));
+            the_kit_passes::<$cloud>(&library, "xfs", Part::Carrier, 27).unwrap();
+        }
+    };
+}
+
 /// No case fails, at least so many pass, and nothing is left in the cloud.
 ///
 /// # Errors

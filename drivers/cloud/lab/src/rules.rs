@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use crate::http::{Fault, Request};
-use crate::world::{Cloud, World, context, expect, hurried, name, options};
+use crate::world::{Action, Cloud, World, context, expect, hurried, name, options};
 use convoy_driver_cloud::Provider;
 use convoy_driver_sdk::protocol::{CloneVolume, CreateSnapshot, CreateVolume, MountVolume};
 use convoy_driver_sdk::{Driver, ErrorKind};
@@ -18,6 +18,47 @@ use std::time::{Duration, Instant};
 /// Later than a call in a hurry has ended and cleaned up.
 const LATE: Duration = Duration::from_millis(1500);
 
+/// The tests of this module and of [`doctor`](crate::doctor) on a cloud.
+#[macro_export]
+macro_rules! rule_tests {
+    ($cloud:ty) => {
+        #[test]
+        fn what_is_there_is_not_formatted() {
+            $crate::rules::what_is_there_is_not_formatted::<$cloud>();
+        }
+
+        #[test]
+        fn writers_are_held_still_when_asked() {
+            $crate::rules::writers_are_held_still_when_asked::<$cloud>();
+        }
+
+        #[test]
+        fn what_comes_into_sight_late_is_undone() {
+            $crate::rules::what_comes_into_sight_late_is_undone::<$cloud>();
+        }
+
+        #[test]
+        fn several_at_once() {
+            $crate::rules::several_at_once::<$cloud>();
+        }
+
+        #[test]
+        fn mounts_and_snapshots_do_not_undo_each_other() {
+            $crate::rules::mounts_and_snapshots_do_not_undo_each_other::<$cloud>();
+        }
+
+        #[test]
+        fn a_clone_needs_neither_snapshot_nor_source() {
+            $crate::rules::a_clone_needs_neither_snapshot_nor_source::<$cloud>();
+        }
+
+        #[test]
+        fn what_is_wrong_is_found_and_what_is_safe_is_repaired() {
+            $crate::doctor::what_is_wrong_is_found_and_what_is_safe_is_repaired::<$cloud>();
+        }
+    };
+}
+
 /// Nothing is formatted that has something on it, be it a volume of our own making.
 pub fn what_is_there_is_not_formatted<C: Cloud>() {
     let world = World::<C>::new();
@@ -28,8 +69,7 @@ pub fn what_is_there_is_not_formatted<C: Cloud>() {
 }
 
 /// While the provider fixes a snapshot, writers are held still if that was asked for, and only then.
-/// `is_snapshot` knows the request.
-pub fn writers_are_held_still_when_asked<C: Cloud>(is_snapshot: fn(&Request) -> bool) {
+pub fn writers_are_held_still_when_asked<C: Cloud>() {
     let world = World::<C>::new();
     world.create("data", &[]).unwrap();
     let at = world.mount("data").unwrap();
@@ -39,13 +79,17 @@ pub fn writers_are_held_still_when_asked<C: Cloud>(is_snapshot: fn(&Request) -> 
         // A write that is held still never ends, however long it is waited for.
         let patience = Duration::from_millis(if freeze { 300 } else { 10_000 });
         let write = move || *outcome.lock().unwrap() = Some(writes_within(&path, patience));
-        world.cloud.line().fail(0, 1, Fault::Meanwhile(Arc::new(write)), is_snapshot);
+        world.cloud.line().fail(0, 1, Fault::Meanwhile(Arc::new(write)), is_snapshot::<C>);
         let request = CreateSnapshot { volume: name("data"), snapshot: name(snapshot), freeze };
         world.driver().create_snapshot(request, &context()).unwrap();
         assert_eq!(*written.lock().unwrap(), Some(!freeze), "{snapshot}");
     }
     // It goes on afterwards.
     assert!(writes_within(&at.join("after"), Duration::from_secs(10)));
+}
+
+fn is_snapshot<C: Cloud>(request: &Request) -> bool {
+    C::asks_for(Action::CreateSnapshot, request)
 }
 
 fn writes_within(path: &Path, patience: Duration) -> bool {
@@ -62,18 +106,14 @@ fn writes_within(path: &Path, patience: Duration) -> bool {
 }
 
 /// A mount may come while a snapshot is taken, and the other way round: neither undoes what the other has
-/// written down. `is_snapshot` and `is_attach` know the requests in the midst of which the other call is
-/// made.
-pub fn mounts_and_snapshots_do_not_undo_each_other<C: Cloud + Sync>(
-    is_snapshot: fn(&Request) -> bool,
-    is_attach: fn(&Request) -> bool,
-) {
+/// written down.
+pub fn mounts_and_snapshots_do_not_undo_each_other<C: Cloud + Sync>() {
     let world = World::<C>::new();
     let made = world.create("data", &[]).unwrap();
     let elsewhere = world.scratch.path().join("elsewhere");
     in_the_midst(
         &world,
-        is_snapshot,
+        is_snapshot::<C>,
         || drop(world.snapshot("data", "one").unwrap()),
         || {
             let request = MountVolume { name: name("data"), mountpoint: Some(elsewhere.clone()) };
@@ -87,7 +127,7 @@ pub fn mounts_and_snapshots_do_not_undo_each_other<C: Cloud + Sync>(
     world.driver().provider().detach(id, &context()).unwrap();
     in_the_midst(
         &world,
-        is_attach,
+        |request| C::asks_for(Action::AttachVolume, request),
         || drop(world.mount("data").unwrap()),
         || drop(world.snapshot("data", "two").unwrap()),
     );
@@ -152,9 +192,9 @@ pub fn a_clone_needs_neither_snapshot_nor_source<C: Cloud>() {
 }
 
 /// What a call made that had no time left, and that came into sight only later, is not taken for a volume:
-/// the next call for that name makes a whole one, and leaves no other. `is_create` knows the request for a
-/// volume.
-pub fn what_comes_into_sight_late_is_undone<C: Cloud>(is_create: fn(&Request) -> bool) {
+/// the next call for that name makes a whole one, and leaves no other.
+pub fn what_comes_into_sight_late_is_undone<C: Cloud>() {
+    let is_create = |request: &Request| C::asks_for(Action::CreateVolume, request);
     let world = World::<C>::new();
     world.cloud.line().fail(0, 1, Fault::Meanwhile(Arc::new(|| std::thread::sleep(LATE))), is_create);
     let request = CreateVolume { name: name("data"), size: None, options: options(&[]) };

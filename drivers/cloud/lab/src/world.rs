@@ -3,7 +3,7 @@
 // The rule against panics spares tests, but not what they share.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use crate::http::Line;
+use crate::http::{Line, Reply, Request};
 use crate::kernel::{Kernel, Scratch};
 use convoy_driver_cloud::{CloudDriver, Config, Provider};
 use convoy_driver_sdk::protocol::{
@@ -16,8 +16,21 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// What a request to a cloud's API may ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// A new volume.
+    CreateVolume,
+    /// The end of a volume.
+    DeleteVolume,
+    /// A volume at an instance.
+    AttachVolume,
+    /// A new snapshot.
+    CreateSnapshot,
+}
+
 /// A cloud for tests, with real disks behind its volumes.
-pub trait Cloud: Sized {
+pub trait Cloud: Sized + 'static {
     /// What the driver makes of it.
     type Provider: Provider;
     /// The region of its instance.
@@ -42,6 +55,12 @@ pub trait Cloud: Sized {
 
     /// From now on the disks of new volumes have something on them.
     fn stain(&self);
+
+    /// Whether a request asks for that action.
+    fn asks_for(action: Action, request: &Request) -> bool;
+
+    /// What it answers to somebody without permission.
+    fn refusal() -> Reply;
 
     /// Ends what is stuck and what is slow, now and from now on.
     fn calm(&self) {}

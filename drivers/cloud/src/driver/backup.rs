@@ -1,7 +1,7 @@
 //! Backups that the provider keeps: its snapshots, by URL.
 
 use super::{CloudDriver, create};
-use crate::provider::{CloudSnapshot, GIB, Provider, SnapshotState};
+use crate::provider::{CloudSnapshot, Provider, SnapshotState};
 use crate::record::{SnapshotRecord, VolumeRecord};
 use convoy_driver_sdk::protocol::{
     BackupInfo, CreateBackup, CreatedBackup, DeleteBackup, InspectBackup, ListBackups, ListedBackups,
@@ -149,7 +149,7 @@ impl<P: Provider> CloudDriver<P> {
             volume,
             snapshot: name,
             created: snapshot.created,
-            size: snapshot.gib * GIB,
+            size: snapshot.size.bytes(),
             info,
         }
     }

@@ -1,8 +1,8 @@
 //! What the provider said a moment ago, for listings that come page by page.
 
 use crate::provider::{CloudSnapshot, CloudVolume};
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How old an answer may be.
@@ -22,7 +22,7 @@ struct Entries {
 impl Cache {
     /// Something has changed.
     pub(super) fn clear(&self) {
-        let mut entries = self.lock();
+        let mut entries = self.0.lock();
         entries.generation += 1;
         entries.volumes.clear();
         entries.snapshots.clear();
@@ -30,19 +30,19 @@ impl Cache {
 
     /// To be given to the `put` that follows: an answer that a change overtook is not kept.
     pub(super) fn generation(&self) -> u64 {
-        self.lock().generation
+        self.0.lock().generation
     }
 
     pub(super) fn volumes(&self, ids: &[&str]) -> Option<BTreeMap<String, CloudVolume>> {
-        fresh(&self.lock().volumes, ids)
+        fresh(&self.0.lock().volumes, ids)
     }
 
     pub(super) fn snapshots(&self, ids: &[&str]) -> Option<BTreeMap<String, CloudSnapshot>> {
-        fresh(&self.lock().snapshots, ids)
+        fresh(&self.0.lock().snapshots, ids)
     }
 
     pub(super) fn put_volumes(&self, generation: u64, ids: &[&str], found: &BTreeMap<String, CloudVolume>) {
-        let mut entries = self.lock();
+        let mut entries = self.0.lock();
         if entries.generation == generation {
             put(&mut entries.volumes, ids, found);
         }
@@ -54,14 +54,10 @@ impl Cache {
         ids: &[&str],
         found: &BTreeMap<String, CloudSnapshot>,
     ) {
-        let mut entries = self.lock();
+        let mut entries = self.0.lock();
         if entries.generation == generation {
             put(&mut entries.snapshots, ids, found);
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Entries> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,8 +1,8 @@
 //! The driver protocol: each call leads to the module it is about.
 
 use super::CloudDriver;
-use crate::config::{self, Config};
-use crate::provider::{GIB, Provider};
+use crate::config::Config;
+use crate::provider::Provider;
 use crate::settings;
 use convoy_driver_sdk::protocol::{
     AbortRestore, BackupInfo, Capability, Check, Checked, CloneVolume, CloseSnapshot, CreateBackup,
@@ -43,7 +43,7 @@ impl<P: Provider> Driver for CloudDriver<P> {
             protocol: PROTOCOL_VERSION.to_owned(),
             summary: P::SUMMARY.to_owned(),
             capabilities: CAPABILITIES.into_iter().collect(),
-            options: config::options::<P>(),
+            options: settings::driver_options::<P>(),
             create_options,
             backup_scheme: Some(P::SCHEME.to_owned()).filter(|scheme| scheme != P::DRIVER),
         }
@@ -56,7 +56,7 @@ impl<P: Provider> Driver for CloudDriver<P> {
     fn info(&self, _context: &Context) -> Result<BTreeMap<String, String>> {
         let mut info = self.provider.info();
         info.insert("Root".to_owned(), self.root.display().to_string());
-        info.insert("DefaultVolumeSize".to_owned(), (self.common.default_gib * GIB).to_string());
+        info.insert("DefaultVolumeSize".to_owned(), self.common.default_size.bytes().to_string());
         info.insert("DefaultFilesystem".to_owned(), self.common.fs.to_string());
         info.insert("UnsettledOperations".to_owned(), self.unsettled()?.to_string());
         Ok(info)

@@ -237,8 +237,7 @@ impl<P: Provider> CloudDriver<P> {
         found.retain(|snapshot| !known.has(&snapshot.id, snapshot.label.as_ref()));
         let finding = |snapshot: crate::provider::CloudSnapshot| {
             let of = snapshot.label.as_ref().map_or("", |label| label.volume.as_str());
-            let text =
-                format!("it was taken here of {of} ({} GiB), and no volume here knows it", snapshot.gib);
+            let text = format!("it was taken here of {of} ({}), and no volume here knows it", snapshot.size);
             Finding::new(Severity::Warning, format!("cloud snapshot {}", snapshot.id), text)
                 .hint("delete it with the provider's own tools if it is not wanted")
         };

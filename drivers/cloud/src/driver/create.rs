@@ -1,9 +1,11 @@
 //! Making a volume: anew, of a backup, or of a cloud volume that is there already.
 
 use super::{CloudDriver, ambiguous};
+use crate::config::boolean;
 use crate::intent::{Intent, Open, Operation};
-use crate::provider::{CloudSnapshot, CloudVolume, GIB, Label, Provider, Purpose, SnapshotState, VolumeSpec};
+use crate::provider::{CloudSnapshot, CloudVolume, Label, Provider, Purpose, SnapshotState, VolumeSpec};
 use crate::record::VolumeRecord;
+use crate::size::Gib;
 use crate::{device, settings, wait};
 use convoy_driver_sdk::context::Progress;
 use convoy_driver_sdk::filesystem::{self, FsKind};
@@ -29,9 +31,9 @@ impl<P: Provider> CloudDriver<P> {
         settings::check::<P>(&mut options)?;
         let id = options.remove("id");
         let backup = options.remove("backup");
-        let copy = settings::boolean("copy", options.remove("copy").as_deref().unwrap_or_default())?;
+        let copy = boolean("copy", options.remove("copy").as_deref().unwrap_or_default())?;
         let fs = options.remove("fs").map_or(Ok(self.common.fs), |fs| settings::fs_kind(&fs))?;
-        let gib = size.filter(|size| *size > 0).map(settings::gib::<P>).transpose()?;
+        let size = size.filter(|size| *size > 0).map(settings::gib::<P>).transpose()?;
         self.records.absent(&name)?;
         let record = match (id, backup) {
             (Some(_), Some(_)) => {
@@ -45,14 +47,14 @@ impl<P: Provider> CloudDriver<P> {
                     let text = format!("there is no volume {id} in {}", self.provider.region());
                     DriverError::new(ErrorKind::NotFound, text)
                 })?;
-                self.take(&name, volume, gib, context)?
+                self.take(&name, volume, size, context)?
             }
-            (None, Some(url)) => self.create_from_backup(&name, &url, copy, gib, &options, context)?,
+            (None, Some(url)) => self.create_from_backup(&name, &url, copy, size, &options, context)?,
             (None, None) => {
-                let wanted = gib.unwrap_or(self.common.default_gib);
+                let wanted = size.unwrap_or(self.common.default_size);
                 let settings = self.provider.settings(&options, wanted, false)?;
                 match self.bearing(&name, context)? {
-                    Some(volume) => self.take(&name, volume, gib, context)?,
+                    Some(volume) => self.take(&name, volume, size, context)?,
                     None => self.create_new(&name, wanted, fs, settings, context)?,
                 }
             }
@@ -95,26 +97,30 @@ impl<P: Provider> CloudDriver<P> {
     fn create_new(
         &self,
         name: &Name,
-        gib: u64,
+        size: Gib,
         fs: FsKind,
         settings: BTreeMap<String, String>,
         context: &Context,
     ) -> Result<VolumeRecord> {
         let label = self.label(name, None, Purpose::Volume);
-        let (open, volume, found) = self.make(label, gib, None, settings, context)?;
-        match self.format(&found, gib, fs, context) {
+        let (open, volume, found) = self.make(label, size, None, settings, context)?;
+        match self.format(&found, size, fs, context) {
             Ok(()) => self.register(open, name, &volume),
             Err(error) => Err(self.roll_back(open, error)),
         }
     }
 
     /// Makes a file system on a volume of our own making, which must be empty and of the size ordered.
-    pub(super) fn format(&self, found: &Path, gib: u64, fs: FsKind, context: &Context) -> Result<()> {
+    pub(super) fn format(&self, found: &Path, size: Gib, fs: FsKind, context: &Context) -> Result<()> {
         let bytes = device::size(found)?;
-        if bytes != gib * GIB {
+        if bytes != size.bytes() {
             return Err(DriverError::new(
                 ErrorKind::DataLoss,
-                format!("expected {} bytes at {}, found {bytes}: not formatted", gib * GIB, found.display()),
+                format!(
+                    "expected {} bytes at {}, found {bytes}: not formatted",
+                    size.bytes(),
+                    found.display()
+                ),
             ));
         }
         filesystem::mkfs(fs, found, &self.command_context(context))
@@ -125,7 +131,7 @@ impl<P: Provider> CloudDriver<P> {
         name: &Name,
         url: &str,
         copy: bool,
-        gib: Option<u64>,
+        size: Option<Gib>,
         options: &BTreeMap<String, String>,
         context: &Context,
     ) -> Result<VolumeRecord> {
@@ -134,7 +140,7 @@ impl<P: Provider> CloudDriver<P> {
         let snapshot = self.provider.backup(&region, &id, context)?.ok_or_else(|| {
             DriverError::new(ErrorKind::NotFound, format!("there is no backup {id} in {region}"))
         })?;
-        let wanted = at_least(&snapshot, gib)?;
+        let wanted = at_least(&snapshot, size)?;
         let settings = self.provider.settings(options, wanted, true)?;
         if region == self.provider.region() {
             return self.create_from(name, &snapshot, wanted, settings, context);
@@ -180,13 +186,13 @@ impl<P: Provider> CloudDriver<P> {
         let CloneVolume { name, source, snapshot, size, mut options } = request;
         settings::check::<P>(&mut options)?;
         settings::refuse(&mut options, &["id", "backup", "copy", "fs"], "a clone")?;
-        let gib = size.filter(|size| *size > 0).map(settings::gib::<P>).transpose()?;
+        let size = size.filter(|size| *size > 0).map(settings::gib::<P>).transpose()?;
         let source = self.records.load(&source)?;
         let id = self.recorded_snapshot(&source, &snapshot)?.id.clone();
         self.records.absent(&name)?;
         self.unclaimed(&name, context)?;
         let found = self.provider.snapshots(&[&id], context)?.remove(&id).ok_or_else(|| gone(&id))?;
-        let wanted = at_least(&found, gib)?;
+        let wanted = at_least(&found, size)?;
         let settings = self.provider.settings(&options, wanted, true)?;
         let record = self.create_from(&name, &found, wanted, settings, context)?;
         self.cache.clear();
@@ -209,14 +215,14 @@ impl<P: Provider> CloudDriver<P> {
         &self,
         name: &Name,
         snapshot: &CloudSnapshot,
-        gib: u64,
+        size: Gib,
         settings: BTreeMap<String, String>,
         context: &Context,
     ) -> Result<VolumeRecord> {
         let snapshot = self.completed(snapshot.clone(), context)?;
         let label = self.label(name, None, Purpose::Volume);
-        let (open, volume, found) = self.make(label, gib, Some(&snapshot.id), settings, context)?;
-        let grown = if gib > snapshot.gib {
+        let (open, volume, found) = self.make(label, size, Some(&snapshot.id), settings, context)?;
+        let grown = if size > snapshot.size {
             self.grow(&found, None, context)
         } else {
             self.holds_fs(&found, context)
@@ -265,7 +271,7 @@ impl<P: Provider> CloudDriver<P> {
     pub(super) fn make(
         &self,
         label: Label,
-        gib: u64,
+        size: Gib,
         snapshot: Option<&str>,
         settings: BTreeMap<String, String>,
         context: &Context,
@@ -280,7 +286,7 @@ impl<P: Provider> CloudDriver<P> {
         };
         let mut open = self.intents.begin(intent)?;
         let token = open.token().to_owned();
-        let spec = VolumeSpec { label, token, gib, snapshot: snapshot.map(str::to_owned), settings };
+        let spec = VolumeSpec { label, token, size, snapshot: snapshot.map(str::to_owned), settings };
         self.cache.clear();
         let steps = |open: &mut Open<'_>| {
             let made = match self.provider.create_volume(&spec, context) {
@@ -310,13 +316,13 @@ impl<P: Provider> CloudDriver<P> {
         &self,
         name: &Name,
         volume: CloudVolume,
-        gib: Option<u64>,
+        size: Option<Gib>,
         context: &Context,
     ) -> Result<VolumeRecord> {
-        if let Some(gib) = gib.filter(|gib| *gib != volume.gib) {
+        if let Some(size) = size.filter(|size| *size != volume.size) {
             return Err(DriverError::new(
                 ErrorKind::AlreadyExists,
-                format!("{} has {} GiB, not the {gib} GiB asked for", volume.id, volume.gib),
+                format!("{} has {}, not the {size} asked for", volume.id, volume.size),
             )
             .hint("leave the size out to take it as it is; resize it afterwards"));
         }
@@ -372,7 +378,7 @@ impl<P: Provider> CloudDriver<P> {
     /// The volume is whole: it becomes known by its record, and its intent is forgotten.
     pub(super) fn register(&self, open: Open<'_>, name: &Name, volume: &CloudVolume) -> Result<VolumeRecord> {
         let mut record = VolumeRecord::new(name.clone(), volume.id.clone());
-        record.size = volume.gib * GIB;
+        record.size = volume.size.bytes();
         record.created_time = Some(volume.created);
         record.cloud_name = volume.cloud_name.clone();
         if let Err(error) = self.records.insert(&record) {
@@ -385,13 +391,13 @@ impl<P: Provider> CloudDriver<P> {
 }
 
 /// The size of a volume of a snapshot: what is asked for, or the snapshot's.
-fn at_least(snapshot: &CloudSnapshot, gib: Option<u64>) -> Result<u64> {
-    match gib {
-        Some(gib) if gib < snapshot.gib => Err(DriverError::new(
+fn at_least(snapshot: &CloudSnapshot, size: Option<Gib>) -> Result<Gib> {
+    match size {
+        Some(size) if size < snapshot.size => Err(DriverError::new(
             ErrorKind::InvalidArgument,
-            format!("expected at least the {} GiB of {}, found {gib} GiB", snapshot.gib, snapshot.id),
+            format!("expected at least the {} of {}, found {size}", snapshot.size, snapshot.id),
         )),
-        gib => Ok(gib.unwrap_or(snapshot.gib)),
+        size => Ok(size.unwrap_or(snapshot.size)),
     }
 }
 

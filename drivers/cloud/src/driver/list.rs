@@ -1,7 +1,7 @@
 //! Describing volumes: the record, what the provider says, and what the kernel has mounted.
 
 use super::CloudDriver;
-use crate::provider::{CloudSnapshot, CloudVolume, GIB, Handle, Provider, SnapshotState, VolumeState};
+use crate::provider::{CloudSnapshot, CloudVolume, Handle, Provider, SnapshotState, VolumeState};
 use crate::record::{SnapshotRecord, VolumeRecord};
 use convoy_driver_sdk::mountinfo::MountTable;
 use convoy_driver_sdk::protocol::{GetVolume, Health, ListVolumes, ListedVolumes, Snapshot, Volume};
@@ -133,7 +133,7 @@ impl<P: Provider> CloudDriver<P> {
         let snapshots = record.snapshots.values();
         Volume {
             name: record.name.clone(),
-            size: volume.map_or(record.size, |volume| volume.gib * GIB),
+            size: volume.map_or(record.size, |volume| volume.size.bytes()),
             created: volume
                 .map(|volume| volume.created)
                 .or(record.created_time)
@@ -180,7 +180,7 @@ pub(super) fn view_snapshot(record: &SnapshotRecord, snapshot: Option<&CloudSnap
         None => "unknown".to_owned(),
     };
     info.entry("State".to_owned()).or_insert(state);
-    let size = snapshot.map_or(record.size, |snapshot| snapshot.gib * GIB);
+    let size = snapshot.map_or(record.size, |snapshot| snapshot.size.bytes());
     info.insert("Size".to_owned(), size.to_string());
     Snapshot {
         name: record.name.clone(),

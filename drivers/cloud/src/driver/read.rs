@@ -2,7 +2,7 @@
 
 use super::CloudDriver;
 use crate::device;
-use crate::provider::{GIB, Handle, Provider, Purpose};
+use crate::provider::{Handle, Provider, Purpose};
 use convoy_driver_sdk::protocol::{
     CloseSnapshot, Extent, Extents, ListExtents, OpenSnapshot, OpenedSnapshot, SourceLocation,
 };
@@ -23,12 +23,13 @@ impl<P: Provider> CloudDriver<P> {
             self.provider.snapshots(&[&id], context)?.remove(&id).ok_or_else(|| super::create::gone(&id))?;
         let snapshot = self.completed(snapshot, context)?;
         let label = self.label(&record.name, Some(&request.snapshot), Purpose::Reading);
-        let settings = self.provider.settings(&BTreeMap::new(), snapshot.gib, true)?;
-        let (open, volume, device) = self.make(label, snapshot.gib, Some(&snapshot.id), settings, context)?;
+        let settings = self.provider.settings(&BTreeMap::new(), snapshot.size, true)?;
+        let (open, volume, device) =
+            self.make(label, snapshot.size, Some(&snapshot.id), settings, context)?;
         let handle = open.keep().to_string();
         Ok(OpenedSnapshot {
             handle,
-            location: SourceLocation::Block { device, size: volume.gib * GIB, changed_only: false },
+            location: SourceLocation::Block { device, size: volume.size.bytes(), changed_only: false },
             restore_options: BTreeMap::new(),
         })
     }

@@ -9,7 +9,6 @@ use convoy_driver_sdk::mountinfo::MountTable;
 use convoy_driver_sdk::protocol::{Opened, Probed};
 use convoy_driver_sdk::{Context, DriverError, ErrorKind, Name, Result, Timestamp, freeze};
 use std::collections::BTreeSet;
-use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 /// How long after a request was sent its effect may still come into sight.
@@ -21,7 +20,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(60);
 const ARRIVING_LIMIT: Duration = Duration::from_secs(4);
 
 /// How an attempt to undo ended.
-pub(super) enum Undone {
+pub(super) enum UndoOutcome {
     /// Nothing is left; what was removed, in words.
     Settled(Option<String>),
     /// Nothing was found, but it is too early to be sure.
@@ -58,7 +57,7 @@ impl<P: Provider> CloudDriver<P> {
     /// When the intents cannot be read.
     pub(super) fn probe(&self, context: &Context) -> Result<Probed> {
         let due = {
-            let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut swept = self.swept.lock();
             let due = swept.elapsed() >= SWEEP_EVERY;
             if due {
                 *swept = Instant::now();
@@ -95,14 +94,14 @@ impl<P: Provider> CloudDriver<P> {
             };
             let Some(open) = self.intents.claim(&token, intent) else { continue };
             match self.undo(&open.intent, context) {
-                Ok(Undone::Settled(what)) => {
+                Ok(UndoOutcome::Settled(what)) => {
                     found.recovered.extend(what);
                     // One that stays is settled again, to no effect. It keeps nobody from the others.
                     if let Err(error) = open.done() {
                         found.warnings.push(error.message);
                     }
                 }
-                Ok(Undone::Unsettled) => {}
+                Ok(UndoOutcome::Unsettled) => {}
                 Err(error) => {
                     let volume = &open.intent.label.volume;
                     found
@@ -115,17 +114,17 @@ impl<P: Provider> CloudDriver<P> {
     }
 
     /// Removes what an operation left, unless a record says that it was complete. May be repeated.
-    pub(super) fn undo(&self, intent: &Intent, context: &Context) -> Result<Undone> {
+    pub(super) fn undo(&self, intent: &Intent, context: &Context) -> Result<UndoOutcome> {
         let (records, _) = self.records.all()?;
         let records: Vec<_> = records.into_values().flatten().collect();
         match &intent.operation {
             Operation::Attached => {
-                let Some(id) = &intent.resource else { return Ok(Undone::Settled(None)) };
+                let Some(id) = &intent.resource else { return Ok(UndoOutcome::Settled(None)) };
                 if records.iter().any(|record| record.id == *id) {
-                    return Ok(Undone::Settled(None));
+                    return Ok(UndoOutcome::Settled(None));
                 }
                 self.provider.detach(id, context)?;
-                Ok(Undone::Settled(Some(format!(
+                Ok(UndoOutcome::Settled(Some(format!(
                     "detached {id}, which was being taken as {}",
                     intent.label.volume
                 ))))
@@ -162,7 +161,7 @@ impl<P: Provider> CloudDriver<P> {
         Ok(true)
     }
 
-    fn undo_made(&self, intent: &Intent, records: &[VolumeRecord], context: &Context) -> Result<Undone> {
+    fn undo_made(&self, intent: &Intent, records: &[VolumeRecord], context: &Context) -> Result<UndoOutcome> {
         let token = intent.label.token.as_deref().unwrap_or_default();
         let path = self.restore_dir(token);
         if MountTable::read()?.is_mounted(&path) {
@@ -175,7 +174,7 @@ impl<P: Provider> CloudDriver<P> {
             );
         }
         if ids.is_empty() && settling(intent) {
-            return Ok(Undone::Unsettled);
+            return Ok(UndoOutcome::Unsettled);
         }
         ids.retain(|id| !records.iter().any(|record| record.id == *id));
         for id in &ids {
@@ -189,7 +188,7 @@ impl<P: Provider> CloudDriver<P> {
             let ids = ids.into_iter().collect::<Vec<_>>().join(", ");
             format!("deleted {ids}, made for {} ({})", intent.label.volume, intent.label.purpose.as_str())
         });
-        Ok(Undone::Settled(what))
+        Ok(UndoOutcome::Settled(what))
     }
 
     /// Detaches and deletes a volume. A request of the call that was cut off may take effect in between: then
@@ -222,14 +221,14 @@ impl<P: Provider> CloudDriver<P> {
         of: &str,
         records: &[VolumeRecord],
         context: &Context,
-    ) -> Result<Undone> {
+    ) -> Result<UndoOutcome> {
         let mut ids: BTreeSet<_> = intent.resource.iter().cloned().collect();
         if ids.is_empty() {
             let found = self.provider.snapshots_with_token(of, &intent.label, context)?;
             ids.extend(found.into_iter().map(|snapshot| snapshot.id));
         }
         if ids.is_empty() && settling(intent) {
-            return Ok(Undone::Unsettled);
+            return Ok(UndoOutcome::Unsettled);
         }
         let known = |id: &String| {
             records.iter().flat_map(|record| record.snapshots.values()).any(|snapshot| snapshot.id == *id)
@@ -242,7 +241,7 @@ impl<P: Provider> CloudDriver<P> {
             let ids = ids.into_iter().collect::<Vec<_>>().join(", ");
             format!("deleted the snapshot {ids}, begun for {}", intent.label.volume)
         });
-        Ok(Undone::Settled(what))
+        Ok(UndoOutcome::Settled(what))
     }
 
     fn finish_deletion(&self, record: &VolumeRecord, opened: &mut Opened, context: &Context) {
@@ -328,14 +327,14 @@ impl KnownResources {
 /// What there is to say of a volume that this host made and nothing here knows.
 pub(super) fn orphan(volume: &CloudVolume) -> String {
     let name = volume.label.as_ref().map_or("", |label| label.volume.as_str());
-    let (id, gib) = (&volume.id, volume.gib);
+    let (id, size) = (&volume.id, volume.size);
     match forgotten_purpose(volume) {
         None => format!(
-            "{id} ({gib} GiB) was made here for {name} and is kept in the cloud without a volume: `convoy create {name}` \
+            "{id} ({size}) was made here for {name} and is kept in the cloud without a volume: `convoy create {name}` \
              takes it"
         ),
         Some(purpose) => {
-            format!("{id} ({gib} GiB) was made here for {name} ({}) and forgotten", purpose.as_str())
+            format!("{id} ({size}) was made here for {name} ({}) and forgotten", purpose.as_str())
         }
     }
 }

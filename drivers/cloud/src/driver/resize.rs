@@ -1,7 +1,7 @@
 //! Growing a volume and what is on it.
 
 use super::CloudDriver;
-use crate::provider::{GIB, Provider};
+use crate::provider::Provider;
 use crate::{device, settings, wait};
 use convoy_driver_sdk::protocol::{ResizeVolume, Volume};
 use convoy_driver_sdk::{Context, DriverError, ErrorKind, Result};
@@ -19,27 +19,27 @@ impl<P: Provider> CloudDriver<P> {
     /// recently.
     pub(super) fn resize_volume(&self, request: ResizeVolume, context: &Context) -> Result<Volume> {
         let record = self.records.load(&request.name)?;
-        let gib = settings::gib::<P>(request.size)?;
+        let size = settings::gib::<P>(request.size)?;
         let volume = self.existing(&record, context)?;
-        if gib < volume.gib {
+        if size < volume.size {
             return Err(DriverError::new(
                 ErrorKind::InvalidArgument,
-                format!("expected at least the {} GiB that {} has, found {gib} GiB", volume.gib, record.name),
+                format!("expected at least the {} that {} has, found {size}", volume.size, record.name),
             )
             .hint("a cloud volume cannot shrink: copy its content to a smaller one"));
         }
         self.cache.clear();
-        if gib > volume.gib {
-            self.provider.resize(&record.id, gib, context)?;
+        if size > volume.size {
+            self.provider.resize(&record.id, size, context)?;
         }
         let (_, found) = self.attached(&volume, context)?;
-        let what = format!("the kernel to see {gib} GiB at {}", found.display());
+        let what = format!("the kernel to see {size} at {}", found.display());
         wait::until(what, wait::Backoff::brief(), KERNEL_LIMIT, context, || {
-            Ok((device::size(&found)? >= gib * GIB).then_some(()))
+            Ok((device::size(&found)? >= size.bytes()).then_some(()))
         })?;
         let mounted = self.mounted_at(&record, &self.mount_table()?);
         self.grow(&found, mounted.as_deref(), context)?;
-        let record = self.records.change(&record.name, |record| record.size = gib * GIB)?;
+        let record = self.records.change(&record.name, |record| record.size = size.bytes())?;
         self.cache.clear();
         self.describe_one(&record, context)
     }

@@ -2,7 +2,7 @@
 
 use super::{CloudDriver, read};
 use crate::intent::Intent;
-use crate::provider::{GIB, Handle, Label, Provider, Purpose};
+use crate::provider::{Handle, Label, Provider, Purpose};
 use crate::record::VolumeRecord;
 use crate::settings;
 use convoy_driver_sdk::mountinfo::MountTable;
@@ -26,20 +26,20 @@ impl<P: Provider> CloudDriver<P> {
         settings::check::<P>(&mut options)?;
         settings::refuse(&mut options, &["id", "backup", "copy"], "a restore")?;
         let fs = options.remove("fs").map_or(Ok(self.common.fs), |fs| settings::fs_kind(&fs))?;
-        let size = size.filter(|size| *size > 0).unwrap_or(self.common.default_gib * GIB);
+        let size = size.filter(|size| *size > 0).unwrap_or(self.common.default_size.bytes());
         // The provider's smallest volume may be larger than what was backed up.
-        let gib = settings::gib::<P>(size.max(P::GIB_RANGE.start() * GIB))?;
-        let settings = self.provider.settings(&options, gib, false)?;
+        let size = settings::gib::<P>(size.max(P::SIZES.start().bytes()))?;
+        let settings = self.provider.settings(&options, size, false)?;
         self.records.absent(&name)?;
         self.unclaimed(&name, context)?;
         let label = self.label(&name, None, Purpose::Restore);
-        let (open, _, device) = self.make(label, gib, None, settings, context)?;
+        let (open, _, device) = self.make(label, size, None, settings, context)?;
         let location = match kind {
-            SourceKind::Block => TargetLocation::Block { device, size: gib * GIB },
+            SourceKind::Block => TargetLocation::Block { device, size: size.bytes() },
             SourceKind::Tree => {
                 let path = self.restore_dir(open.token());
                 let made = self
-                    .format(&device, gib, fs, context)
+                    .format(&device, size, fs, context)
                     .and_then(|()| self.mount_privately(&device, fs.as_str(), &path, context));
                 if let Err(error) = made {
                     return Err(self.roll_back(open, error));
@@ -79,7 +79,7 @@ impl<P: Provider> CloudDriver<P> {
         let label = Label { purpose: Purpose::Volume, ..intent.label.clone() };
         self.provider.label_volume(&id, &label, context)?;
         let mut record = VolumeRecord::new(name.clone(), id);
-        record.size = volume.gib * GIB;
+        record.size = volume.size.bytes();
         record.created_time = Some(volume.created);
         record.cloud_name = volume.cloud_name.clone();
         record.restored_by = Some(token.to_string());

@@ -2,7 +2,7 @@
 
 use super::{CloudDriver, ambiguous, list};
 use crate::intent::{Intent, Open, Operation};
-use crate::provider::{CloudSnapshot, GIB, Label, Provider, Purpose};
+use crate::provider::{CloudSnapshot, Label, Provider, Purpose};
 use crate::record::{SnapshotRecord, VolumeRecord};
 use crate::wait;
 use convoy_driver_sdk::freeze::Frozen;
@@ -52,7 +52,7 @@ impl<P: Provider> CloudDriver<P> {
             volume_name: record.name.clone(),
             id: snapshot.id.clone(),
             created_time: Some(snapshot.created),
-            size: snapshot.gib * GIB,
+            size: snapshot.size.bytes(),
             backup: false,
             deleting: false,
         };
@@ -83,7 +83,7 @@ impl<P: Provider> CloudDriver<P> {
             frozen.thaw()?;
             return Ok(taken);
         }
-        let synced = File::open(&mountpoint).and_then(|dir| Ok(rustix::fs::syncfs(dir)?));
+        let synced = File::open(&mountpoint).and_then(|dir| Ok(nix::unistd::syncfs(dir)?));
         synced.map_err(|error| DriverError::io(format_args!("sync {}", mountpoint.display()), &error))?;
         take()
     }

@@ -2,7 +2,7 @@
 
 use super::DeviceMapper;
 use super::restore::renew_btrfs;
-use super::volumes::in_use;
+use crate::error::in_use;
 use crate::kernel::{Kernel, Visibility};
 use crate::state::{SnapshotRecord, ThinId, VolumeRecord};
 use crate::store;

@@ -1,6 +1,6 @@
 //! How the pool is: for `info`, and for whoever watches.
 
-use super::{DeviceMapper, lock};
+use super::DeviceMapper;
 use crate::error::Result as DmResult;
 use crate::options::NoSpace;
 use crate::pool::{PoolState, PoolStatus};
@@ -101,7 +101,7 @@ impl DeviceMapper {
         }
         let status = self.pool.status()?;
         let message = self.warning(&status);
-        let mut watch = lock(&self.watch);
+        let mut watch = self.watch.lock();
         // The figures change all the time; what is said once is what there is to say.
         let topic = message.as_ref().map(|_| format!("{}{:?}", status.state.as_str(), self.filling(&status)));
         if watch.said != topic {

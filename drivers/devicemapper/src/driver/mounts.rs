@@ -1,8 +1,9 @@
 //! Mounting, unmounting, and growing the file system of a mounted volume.
 
 use super::DeviceMapper;
-use super::volumes::in_use;
+use crate::error::in_use;
 use crate::kernel::{Kernel, Visibility};
+use crate::options::BTRFS_RESIZABLE;
 use crate::state::VolumeRecord;
 use convoy_driver_sdk::command::Command;
 use convoy_driver_sdk::filesystem::{self, FsKind, Mount};
@@ -14,9 +15,6 @@ use std::path::{Path, PathBuf};
 
 /// Directory of the driver's own mountpoints, below its root.
 const MOUNTS: &str = "mounts";
-
-/// The kernel gives no btrfs a size below this (`btrfs_ioctl_resize`), not even the one it has.
-pub(super) const BTRFS_RESIZABLE: u64 = 256 << 20;
 
 impl DeviceMapper {
     fn default_mountpoint(&self, name: &Name) -> PathBuf {

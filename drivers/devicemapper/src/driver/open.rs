@@ -11,9 +11,9 @@ use crate::store::Store;
 use crate::tools::{MetadataReader, Tools};
 use convoy_driver_sdk::protocol::{Open, Opened};
 use convoy_driver_sdk::{Context, DriverError, ErrorKind, Result, atomic};
+use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::Mutex;
 use std::time::Duration;
 
 pub(super) fn open(request: Open, context: &Context) -> Result<(DeviceMapper, Opened)> {

@@ -1,7 +1,7 @@
 //! Restoring: a new thin device that becomes a volume when everything is on it.
 
+use super::DeviceMapper;
 use super::volumes::sync;
-use super::{DeviceMapper, lock};
 use crate::kernel::{Kernel, Visibility};
 use crate::state::{ThinId, VolumeRecord};
 use crate::store;
@@ -58,16 +58,16 @@ impl DeviceMapper {
         };
         let handle = format!("restore-{id}");
         let tree = request.kind == SourceKind::Tree;
-        lock(&self.restores).insert(handle.clone(), Restore { id, name, size, filesystem, tree });
+        self.restores.lock().insert(handle.clone(), Restore { id, name, size, filesystem, tree });
         Ok(PreparedRestore { handle, location })
     }
 
     pub(super) fn complete_restore(&self, handle: &str, context: &Context) -> Result<Volume> {
-        let restored = lock(&self.restored).get(handle).cloned();
+        let restored = self.restored.lock().get(handle).cloned();
         if let Some(name) = restored {
             return self.get(&name);
         }
-        let found = lock(&self.restores).get(handle).cloned();
+        let found = self.restores.lock().get(handle).cloned();
         let restore = found.ok_or_else(|| {
             DriverError::new(ErrorKind::NotFound, format!("there is no restore {handle}"))
                 .hint("a restart of the driver ends its restores: begin anew")
@@ -89,8 +89,8 @@ impl DeviceMapper {
         let record = VolumeRecord::new(restore.name.clone(), restore.id, restore.size, filesystem, grows);
         self.store.insert(record.clone())?;
         self.journal.end(&[restore.id], false);
-        lock(&self.restored).insert(handle.to_owned(), restore.name.clone());
-        lock(&self.restores).remove(handle);
+        self.restored.lock().insert(handle.to_owned(), restore.name.clone());
+        self.restores.lock().remove(handle);
         // The record is the volume; what follows is done again by whoever uses it, should it fail.
         let published = self
             .pool
@@ -122,7 +122,7 @@ impl DeviceMapper {
     }
 
     pub(super) fn drop_restore(&self, handle: &str, context: &Context) -> Result<()> {
-        let Some(restore) = lock(&self.restores).remove(handle) else { return Ok(()) };
+        let Some(restore) = self.restores.lock().remove(handle) else { return Ok(()) };
         self.undo_restore(restore.id, context);
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! Taking and deleting snapshots.
 
 use super::DeviceMapper;
-use super::volumes::in_use;
+use crate::error::in_use;
 use crate::state::{SnapshotRecord, VolumeRecord};
 use crate::store;
 use convoy_driver_sdk::command::Command;

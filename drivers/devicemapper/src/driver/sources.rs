@@ -1,19 +1,17 @@
 //! Handing snapshots over for reading.
 
 use super::DeviceMapper;
-use crate::delta::Delta;
 use crate::kernel::{Kernel, Visibility};
 use crate::options::CREATE_FS;
 use crate::state::{SnapshotRecord, ThinId, VolumeRecord};
+use convoy_driver_sdk::mapping::Ranges;
 use convoy_driver_sdk::protocol::{
-    Extent, Extents, ListExtents, OpenSnapshot, OpenedSnapshot, SourceKind, SourceLocation,
+    Extents, ListExtents, OpenSnapshot, OpenedSnapshot, SourceKind, SourceLocation,
 };
 use convoy_driver_sdk::{Context, DriverError, ErrorKind, Result};
+use parking_lot::{Condvar, Mutex};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-
-/// Extents in a page, if the caller does not say how many.
-const PAGE: usize = 10_000;
+use std::sync::Arc;
 
 /// The open snapshots.
 #[derive(Debug, Default)]
@@ -33,20 +31,16 @@ struct Inner {
 }
 
 impl Sources {
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        super::lock(&self.inner)
-    }
-
     /// From now on the snapshot is open.
     pub(super) fn announce(&self, handle: &str, source: Source) {
-        self.lock().open.insert(handle.to_owned(), source);
+        self.inner.lock().open.insert(handle.to_owned(), source);
     }
 }
 
 #[derive(Debug)]
 pub(super) struct Source {
     id: ThinId,
-    delta: Arc<Delta>,
+    delta: Arc<Ranges>,
     /// The copy that is mounted, if files are read.
     copy: Option<ThinId>,
 }
@@ -61,7 +55,7 @@ impl Source {
 impl DeviceMapper {
     /// Whether a snapshot is being read.
     pub(super) fn is_open(&self, id: ThinId) -> bool {
-        self.sources.lock().open.values().any(|source| source.id == id)
+        self.sources.inner.lock().open.values().any(|source| source.id == id)
     }
 
     pub(super) fn open_source(&self, request: &OpenSnapshot, context: &Context) -> Result<OpenedSnapshot> {
@@ -74,9 +68,9 @@ impl DeviceMapper {
         // Announced before the device exists, so that nobody deletes the snapshot or closes the device
         // meanwhile.
         let handle = {
-            let mut sources = self.sources.lock();
+            let mut sources = self.sources.inner.lock();
             while sources.closing.contains(&id) {
-                sources = self.sources.closed.wait(sources).unwrap_or_else(PoisonError::into_inner);
+                self.sources.closed.wait(&mut sources);
             }
             sources.next += 1;
             let handle = format!("read-{id}-{}", sources.next);
@@ -90,7 +84,7 @@ impl DeviceMapper {
             .and_then(|()| self.find_delta(&volume, &snapshot, request, context));
         match opened {
             Ok((delta, changed_only)) => {
-                if let Some(source) = self.sources.lock().open.get_mut(&handle) {
+                if let Some(source) = self.sources.inner.lock().open.get_mut(&handle) {
                     source.delta = Arc::new(delta);
                 }
                 let device = Kernel::node(&name);
@@ -116,7 +110,7 @@ impl DeviceMapper {
         snapshot: &SnapshotRecord,
         request: &OpenSnapshot,
         context: &Context,
-    ) -> Result<(Delta, bool)> {
+    ) -> Result<(Ranges, bool)> {
         let base = request.base.as_ref().and_then(|base| volume.snapshots.get(base));
         let base = base.filter(|base| base.dev_id != snapshot.dev_id).map(|base| base.dev_id);
         let base = base.filter(|_| {
@@ -133,27 +127,27 @@ impl DeviceMapper {
     }
 
     pub(super) fn extents(&self, request: &ListExtents) -> Result<Extents> {
-        let delta = self.sources.lock().open.get(&request.handle).map(|source| Arc::clone(&source.delta));
+        let delta =
+            self.sources.inner.lock().open.get(&request.handle).map(|source| Arc::clone(&source.delta));
         let delta = delta.ok_or_else(|| {
             DriverError::new(ErrorKind::NotFound, format!("no snapshot is open as {}", request.handle))
         })?;
-        let limit = request.limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(PAGE).max(1);
-        Ok(page(&delta, request.from, limit))
+        Ok(delta.page(request))
     }
 
     pub(super) fn close_source(&self, handle: &str, context: &Context) -> Result<()> {
-        let known = self.sources.lock().open.get(handle).map(|source| source.copy);
+        let known = self.sources.inner.lock().open.get(handle).map(|source| source.copy);
         match known {
             None => return self.close_unknown(handle, context),
             Some(Some(copy)) => {
                 self.close_tree(copy, context)?;
-                self.sources.lock().open.remove(handle);
+                self.sources.inner.lock().open.remove(handle);
                 return Ok(());
             }
             Some(None) => {}
         }
         let id = {
-            let mut sources = self.sources.lock();
+            let mut sources = self.sources.inner.lock();
             let Some(Source { id, .. }) = sources.open.remove(handle) else { return Ok(()) };
             if sources.open.values().any(|other| other.id == id && other.copy.is_none()) {
                 return Ok(());
@@ -163,57 +157,8 @@ impl DeviceMapper {
             id
         };
         let removed = self.pool.deactivate_or_defer(&self.read_name(id), context);
-        self.sources.lock().closing.remove(&id);
+        self.sources.inner.lock().closing.remove(&id);
         self.sources.closed.notify_all();
         removed.map(drop).map_err(DriverError::from)
-    }
-}
-
-/// Extents from a byte on, both kinds in step: what is not in this page begins at `next` or later.
-fn page(delta: &Delta, from: u64, limit: usize) -> Extents {
-    let take = |ranges: &[Extent]| -> Vec<Extent> {
-        let begin = ranges.partition_point(|extent| extent.offset < from);
-        ranges.iter().skip(begin).take(limit + 1).copied().collect()
-    };
-    let (mut extents, mut discarded) = (take(&delta.extents), take(&delta.discarded));
-    let mut offsets: Vec<u64> = extents.iter().chain(&discarded).map(|extent| extent.offset).collect();
-    offsets.sort_unstable();
-    let next = offsets.get(limit).copied();
-    if let Some(next) = next {
-        extents.retain(|extent| extent.offset < next);
-        discarded.retain(|extent| extent.offset < next);
-    }
-    Extents { extents, discarded, next }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn pages_put_together_are_the_whole(kinds in proptest::collection::vec(0u8..3, 0..60), limit in 1usize..7) {
-            let ranges = |wanted: u8| -> Vec<Extent> {
-                let blocks = kinds.iter().enumerate().filter(|(_, kind)| **kind == wanted);
-                blocks.map(|(block, _)| Extent { offset: block as u64 * 8, length: 4 }).collect()
-            };
-            let delta = Delta { extents: ranges(1), discarded: ranges(2) };
-            let (mut got, mut from) = (Delta::default(), 0);
-            loop {
-                let page = page(&delta, from, limit);
-                prop_assert!(page.extents.len() + page.discarded.len() <= limit);
-                got.extents.extend(page.extents);
-                got.discarded.extend(page.discarded);
-                match page.next {
-                    Some(next) => {
-                        prop_assert!(next > from || from == 0);
-                        from = next;
-                    }
-                    None => break,
-                }
-            }
-            prop_assert_eq!(got, delta);
-        }
     }
 }

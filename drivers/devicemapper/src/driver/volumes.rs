@@ -1,9 +1,9 @@
 //! Creating, deleting, listing and resizing volumes.
 
 use super::DeviceMapper;
-use super::mounts::BTRFS_RESIZABLE;
+use crate::error::in_use;
 use crate::kernel::{Kernel, Visibility};
-use crate::options::CREATE_FS;
+use crate::options::{BTRFS_RESIZABLE, CREATE_FS};
 use crate::state::VolumeRecord;
 use crate::store;
 use convoy_driver_sdk::filesystem::{self, FsKind};
@@ -207,10 +207,6 @@ fn minimum(kind: FsKind) -> u64 {
         // 109 MiB.
         FsKind::Btrfs => 114_294_784,
     }
-}
-
-pub(super) fn in_use(text: String) -> DriverError {
-    DriverError::new(ErrorKind::InUse, text)
 }
 
 /// Makes what was written to a device durable.

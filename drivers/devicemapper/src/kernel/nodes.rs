@@ -3,26 +3,20 @@
 
 use crate::error::{Error, Result};
 use devicemapper::Device;
-use rustix::fs::{CWD, FileType, Mode};
+use nix::errno::Errno;
+use nix::sys::stat::{Mode, SFlag, mknod};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
 /// The control device is `misc` with this minor number (`MAPPER_CTRL_MINOR`).
-const CONTROL: (u32, u32) = (10, 236);
+const CONTROL: Device = Device { major: 10, minor: 236 };
 
 /// Makes the control node where nobody has: opening it loads the module. Failing is told by opening it.
 pub(super) fn ensure_control() {
     let control = Path::new(super::DEV_MAPPER).join("control");
     if !control.exists() {
         let made = std::fs::create_dir_all(super::DEV_MAPPER).and_then(|()| {
-            let number = rustix::fs::makedev(CONTROL.0, CONTROL.1);
-            Ok(rustix::fs::mknodat(
-                CWD,
-                &control,
-                FileType::CharacterDevice,
-                Mode::RUSR | Mode::WUSR,
-                number,
-            )?)
+            Ok(mknod(&control, SFlag::S_IFCHR, Mode::S_IRUSR | Mode::S_IWUSR, CONTROL.into())?)
         });
         if let Err(error) = made {
             tracing::debug!(%error, "cannot make /dev/mapper/control");
@@ -38,12 +32,11 @@ pub(super) fn ensure(node: &Path, device: Device) -> Result<()> {
     // Whatever has that name leads to a device that is gone. That it cannot be removed shows in the next
     // step.
     let _ = std::fs::remove_file(node);
-    let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::WGRP;
-    let number = rustix::fs::makedev(device.major, device.minor);
-    match rustix::fs::mknodat(CWD, node, FileType::BlockDevice, mode, number) {
+    let mode = Mode::S_IRUSR | Mode::S_IWUSR | Mode::S_IRGRP | Mode::S_IWGRP;
+    match mknod(node, SFlag::S_IFBLK, mode, device.into()) {
         Ok(()) => Ok(()),
         // udev was quicker after all.
-        Err(rustix::io::Errno::EXIST) if leads_to(node, device) => Ok(()),
+        Err(Errno::EEXIST) if leads_to(node, device) => Ok(()),
         Err(error) => Err(Error::io(format_args!("make the device node {}", node.display()))(error.into())),
     }
 }
@@ -69,7 +62,6 @@ pub(super) fn names(prefixes: &[String]) -> Vec<String> {
 }
 
 fn leads_to(node: &Path, device: Device) -> bool {
-    node.metadata().is_ok_and(|found| {
-        found.file_type().is_block_device() && found.rdev() == rustix::fs::makedev(device.major, device.minor)
-    })
+    node.metadata()
+        .is_ok_and(|found| found.file_type().is_block_device() && Device::from(found.rdev()) == device)
 }

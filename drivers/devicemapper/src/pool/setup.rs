@@ -8,7 +8,7 @@ use crate::superblock::{MAX_METADATA_BYTES, METADATA_BLOCK, Superblock};
 use crate::tools;
 use convoy_driver_sdk::{Context, ErrorKind, filesystem};
 use devicemapper::Device;
-use rustix::io::Errno;
+use nix::libc;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
@@ -38,8 +38,7 @@ impl Disk {
             Ok(_) => return Err(wrong("found something else".to_owned(), ErrorKind::InvalidArgument)),
             Err(error) => return Err(wrong(error.to_string(), ErrorKind::Unavailable)),
         };
-        let (major, minor) = (rustix::fs::major(metadata.rdev()), rustix::fs::minor(metadata.rdev()));
-        let number = Device { major, minor };
+        let number = Device::from(metadata.rdev());
         Ok(Self { number, sectors: sectors(number)? })
     }
 
@@ -106,9 +105,7 @@ pub fn bring_up(kernel: Kernel, settings: Settings, in_use: bool, context: &Cont
             check_devices(&settings, in_use, context)?;
             let uuid = format!("{UUID_PREFIX}-pool-{name}");
             kernel.create(&name, &uuid, &table, false, Visibility::Private).map_err(|error| match error {
-                Error::Kernel { action, source, .. }
-                    if Errno::from_io_error(&source) == Some(Errno::BUSY) =>
-                {
+                Error::Kernel { action, source, .. } if source.raw_os_error() == Some(libc::EBUSY) => {
                     Error::Setup {
                         message: format!("cannot {action} the pool {name}: one of its devices is in use"),
                         hint: format!(

@@ -8,9 +8,9 @@ use std::path::Path;
 /// How much of something is in use, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// In use.
+    /// How much of it is in use.
     pub used: u64,
-    /// There is.
+    /// How much there is of it.
     pub total: u64,
 }
 
@@ -31,7 +31,7 @@ impl std::fmt::Display for Usage {
 /// Whether the pool works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PoolState {
-    /// It does.
+    /// The pool works.
     Good,
     /// No block is left for data: writes to new places wait or fail.
     OutOfData,

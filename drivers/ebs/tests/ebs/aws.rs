@@ -5,7 +5,7 @@ use crate::moto::Moto;
 use crate::schema;
 use convoy_cloud_lab::http::{Line, Reply, Request, Server};
 use convoy_cloud_lab::kernel::{self, Kernel, Plugged};
-use convoy_cloud_lab::world;
+use convoy_cloud_lab::world::{self, Action};
 use convoy_driver_ebs::provider::Ec2Cloud;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -99,6 +99,14 @@ impl world::Cloud for Aws {
 
     fn stain(&self) {
         self.state().stained = true;
+    }
+
+    fn asks_for(action: Action, request: &Request) -> bool {
+        String::from_utf8_lossy(&request.body).starts_with(&format!("Action={action:?}&"))
+    }
+
+    fn refusal() -> Reply {
+        refusal("UnauthorizedOperation", "You are not authorized")
     }
 
     fn violations(&self) -> Vec<String> {

@@ -14,9 +14,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::ctx::Ctx;
 use super::index::Index;
-use super::manifest_writer::Written;
+use super::manifest_writer::ManifestParts;
 use super::relocations::Relocations;
-use super::segments::{LoadedRoot, load_root};
+use super::root::{LoadedRoot, load_root};
 use super::{Engine, EngineOptions, runs, trust};
 use crate::crypt::Crypt;
 use crate::error::{BackupError, BackupResult};
@@ -67,8 +67,8 @@ pub struct Preparation {
 }
 
 /// What was written, before the record.
-struct Stored {
-    written: Written,
+struct BackupContents {
+    written: ManifestParts,
     added: u64,
     read: u64,
     kind: BackupKind,

@@ -15,7 +15,7 @@ use crossbeam_channel::{Receiver, Sender};
 use futures::StreamExt;
 use tokio::sync::oneshot;
 
-use super::ctx::{ByteBudget, BytePermit, Ctx};
+use super::ctx::{ByteBudget, BytePermit, Ctx, send};
 use super::manifest_writer::ManifestWriter;
 use super::packer::{Lane, Packer};
 use super::page_cache::was_read;
@@ -58,8 +58,8 @@ pub(crate) struct Job {
 /// What the parts of a block backup share.
 pub(crate) struct BlockBackup<'a> {
     pub(crate) ctx: &'a Ctx,
-    pub(crate) sink: &'a Packer<'a>,
-    pub(crate) room: Arc<ByteBudget>,
+    pub(crate) packer: &'a Packer<'a>,
+    pub(crate) budget: Arc<ByteBudget>,
     pub(crate) file: File,
     pub(crate) name: String,
     pub(crate) size: u64,
@@ -210,7 +210,7 @@ impl BlockBackup<'_> {
         while at < end {
             self.ctx.check()?;
             let len = usize::try_from(self.block.min(end - at)).unwrap_or(usize::MAX);
-            let taken = self.room.take(len, self.ctx)?;
+            let taken = self.budget.take(len, self.ctx)?;
             let (done, piece) = oneshot::channel();
             send(units, Unit::Read(piece))?;
             send(jobs, Job { at, len, taken, done })?;
@@ -219,7 +219,7 @@ impl BlockBackup<'_> {
         Ok(())
     }
 
-    /// A worker.
+    /// Reads, hashes and stores blocks until there are no more jobs.
     pub(crate) fn work(&self, jobs: &Receiver<Job>, mut encoder: Encoder) -> BackupResult<()> {
         let mut data = Vec::new();
         while let Ok(Job { at, len, taken, done }) = jobs.recv() {
@@ -228,10 +228,9 @@ impl BlockBackup<'_> {
             self.file.read_exact_at(&mut data, at).map_err(|e| BackupError::io("read", &self.name, e))?;
             was_read(&self.file, at, len);
             self.bytes_read.fetch_add(len as u64, Relaxed);
-            let piece = if all_zero(&data) {
-                None
-            } else {
-                Some((at, self.sink.put(&mut encoder, &data, Lane::Data)?))
+            let piece = match all_zero(&data) {
+                true => None,
+                false => Some((at, self.packer.put(&mut encoder, &data, Lane::Data)?)),
             };
             self.ctx.progress.add_bytes(len as u64);
             drop(taken);
@@ -259,8 +258,4 @@ impl BlockBackup<'_> {
         }
         self.ctx.check()
     }
-}
-
-fn send<T>(channel: &Sender<T>, value: T) -> BackupResult<()> {
-    channel.send(value).map_err(|_| BackupError::Cancelled)
 }

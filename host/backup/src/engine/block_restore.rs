@@ -6,11 +6,11 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{FallocateFlags, fallocate};
+use nix::fcntl::{FallocateFlags, fallocate};
 
 use super::ctx::Ctx;
 use super::fetch::{Want, fetch};
-use super::page_cache::Written;
+use super::page_cache::WriteCounter;
 use super::relocations::Relocations;
 use super::segments::{Blocks, Segments};
 use crate::error::{BackupError, BackupResult};
@@ -26,7 +26,7 @@ pub(crate) struct Device {
     file: File,
     name: String,
     zeroed: bool,
-    written: Written,
+    written: WriteCounter,
 }
 
 impl Device {
@@ -40,7 +40,7 @@ impl Device {
         if found < needed {
             return Err(BackupError::TooSmall { backup: backup.to_owned(), needed, found });
         }
-        Ok(Self { file, name, zeroed, written: Written::default() })
+        Ok(Self { file, name, zeroed, written: WriteCounter::default() })
     }
 
     pub(crate) fn write(&self, at: u64, data: &[u8]) -> BackupResult<()> {
@@ -54,9 +54,10 @@ impl Device {
         if self.zeroed || from >= to {
             return Ok(());
         }
+        let hole = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
         // The kernel promises that a punched hole reads as zeros, or refuses.
-        if fallocate(&self.file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, from, to - from)
-            .is_ok()
+        if let (Ok(start), Ok(length)) = (from.try_into(), (to - from).try_into())
+            && fallocate(&self.file, hole, start, length).is_ok()
         {
             return Ok(());
         }

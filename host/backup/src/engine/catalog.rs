@@ -20,8 +20,8 @@ use crate::types::{BackupInfo, Listing};
 /// Records read at the same time.
 const AT_ONCE: usize = 16;
 
-/// A backup found by its listing: its record, or why that cannot be read.
-pub(crate) type Found<'a> =
+/// Takes a backup found by its listing: its name, and its record or why that cannot be read.
+pub(crate) type RecordVisitor<'a> =
     &'a mut (dyn FnMut(String, BackupResult<BackupRecord>) -> BackupResult<()> + Send);
 
 /// Calls `found` with the backups of a volume; one that cannot be read does not hide the others. What is kept
@@ -30,7 +30,7 @@ pub(crate) async fn records(
     store: &dyn ObjectStore,
     volume: &VolumeDir,
     memory: &Arc<Memory>,
-    found: Found<'_>,
+    found: RecordVisitor<'_>,
 ) -> BackupResult<()> {
     let load = |name: String| async move {
         let mut charge = memory.charge();

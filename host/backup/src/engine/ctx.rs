@@ -1,10 +1,12 @@
 //! What the threads of one operation share: the store, the wish to stop, and the first failure.
 
 use std::future::Future;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use convoy_objectstore::{ObjectStore, StoreError};
+use crossbeam_channel::Sender;
+use parking_lot::{Condvar, Mutex};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
@@ -15,11 +17,6 @@ use crate::format::{ChunkRef, PackId};
 use crate::layout::VolumeDir;
 use crate::memory::Memory;
 use crate::progress::Progress;
-
-/// Locks a mutex whose content is valid at every moment: a panic elsewhere does not spoil it.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// See the [module](self). Clones are of one operation.
 #[derive(Debug, Clone)]
@@ -113,7 +110,7 @@ impl Ctx {
         match work() {
             Ok(value) => Some(value),
             Err(error) => {
-                lock(&self.failure).get_or_insert(error);
+                self.failure.lock().get_or_insert(error);
                 self.stop.cancel();
                 None
             }
@@ -122,7 +119,7 @@ impl Ctx {
 
     /// The reason why a part has failed; being stopped is one.
     pub(crate) fn reason(&self) -> BackupError {
-        lock(&self.failure).take().unwrap_or(BackupError::Cancelled)
+        self.failure.lock().take().unwrap_or(BackupError::Cancelled)
     }
 
     /// The key of a pack.
@@ -147,6 +144,11 @@ impl Ctx {
     }
 }
 
+/// Hands a value to another part of the operation. The other end goes only when the operation ends.
+pub(crate) fn send<T>(channel: &Sender<T>, value: T) -> BackupResult<()> {
+    channel.send(value).map_err(|_| BackupError::Cancelled)
+}
+
 /// Bytes that may be on their way at the same time.
 #[derive(Debug)]
 pub(crate) struct ByteBudget {
@@ -158,7 +160,7 @@ pub(crate) struct ByteBudget {
 /// Bytes taken from a [`ByteBudget`], given back when dropped.
 #[derive(Debug)]
 pub(crate) struct BytePermit {
-    room: Arc<ByteBudget>,
+    budget: Arc<ByteBudget>,
     bytes: usize,
 }
 
@@ -170,24 +172,20 @@ impl ByteBudget {
     /// Waits until so many bytes are free. More than there are at all are let pass alone.
     pub(crate) fn take(self: &Arc<Self>, bytes: usize, ctx: &Ctx) -> BackupResult<BytePermit> {
         let bytes = bytes.min(self.all);
-        let mut free = lock(&self.free);
+        let mut free = self.free.lock();
         while *free < bytes {
             ctx.check()?;
             // A stop does not wake us: look for it now and then.
-            free = self
-                .freed
-                .wait_timeout(free, std::time::Duration::from_millis(50))
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            self.freed.wait_for(&mut free, std::time::Duration::from_millis(50));
         }
         *free -= bytes;
-        Ok(BytePermit { room: self.clone(), bytes })
+        Ok(BytePermit { budget: self.clone(), bytes })
     }
 }
 
 impl Drop for BytePermit {
     fn drop(&mut self) {
-        *lock(&self.room.free) += self.bytes;
-        self.room.freed.notify_all();
+        *self.budget.free.lock() += self.bytes;
+        self.budget.freed.notify_all();
     }
 }

@@ -91,7 +91,7 @@ pub(crate) fn fetch<T: Send>(
     ctx.check().map_err(|_| ctx.reason())
 }
 
-/// Joins neighbours.
+/// Joins what lies side by side in a pack to stretches of one request each.
 fn join<T>(mut wants: Vec<Want<T>>) -> Vec<Stretch<T>> {
     wants.sort_by_key(|want| (want.chunk.place.pack, want.chunk.place.offset));
     let mut stretches: Vec<Stretch<T>> = Vec::new();

@@ -56,16 +56,16 @@ async fn try_restore(
     let target = target.to_owned();
     tokio::task::spawn_blocking(move || {
         let index = Index::new(100);
-        let (sink, packs): (Packer<'_>, Receiver<PackBuilder>) = Packer::new(&ctx, &index, 1, 1 << 20);
+        let (packer, packs): (Packer<'_>, Receiver<PackBuilder>) = Packer::new(&ctx, &index, 1, 1 << 20);
         let mut encoder = Encoder::new(Crypt::default(), None).unwrap();
         let segments = std::thread::scope(|scope| {
-            scope.spawn(|| sink.upload(&packs));
-            let data = sink.put(&mut encoder, b"hostile", Lane::Data).unwrap();
+            scope.spawn(|| packer.upload(&packs));
+            let data = packer.put(&mut encoder, b"hostile", Lane::Data).unwrap();
             let segment = Segment::Tree(items((0, data))).to_bytes().unwrap();
-            let segment = sink.put(&mut encoder, &segment, Lane::Manifest).unwrap();
-            sink.flush(Lane::Data).unwrap();
-            sink.flush(Lane::Manifest).unwrap();
-            sink.close();
+            let segment = packer.put(&mut encoder, &segment, Lane::Manifest).unwrap();
+            packer.flush(Lane::Data).unwrap();
+            packer.flush(Lane::Manifest).unwrap();
+            packer.close();
             vec![(0, segment)]
         });
         let root = Root {

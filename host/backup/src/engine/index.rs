@@ -7,10 +7,11 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::ctx::{Ctx, lock};
+use parking_lot::{Condvar, Mutex};
+
+use super::ctx::Ctx;
 use crate::error::BackupResult;
 use crate::format::{ChunkId, ChunkLocation, ChunkRef, Encoding, PackId};
 
@@ -77,7 +78,7 @@ impl Index {
 
     /// Where a chunk is, in few bytes; `None` if there is no room for one more pack.
     fn slot(&self, place: &ChunkLocation, len: u32) -> Option<Slot> {
-        let mut packs = lock(&self.packs);
+        let mut packs = self.packs.lock();
         // A pack takes about as much as a chunk, and somebody may say that each chunk is in another.
         if !packs.numbers.contains_key(&place.pack) && !self.take_room() {
             return None;
@@ -93,7 +94,7 @@ impl Index {
 
     fn chunk(&self, id: ChunkId, slot: Slot) -> Option<ChunkRef> {
         let Slot::At { pack, offset, stored, len } = slot else { return None };
-        let pack = *lock(&self.packs).list.get(usize::try_from(pack).ok()?)?;
+        let pack = *self.packs.lock().list.get(usize::try_from(pack).ok()?)?;
         let encoding = if len & COMPRESSED == 0 { Encoding::Raw } else { Encoding::Zstd };
         Some(ChunkRef { id, len: len & !COMPRESSED, place: ChunkLocation { pack, offset, stored, encoding } })
     }
@@ -105,7 +106,7 @@ impl Index {
 
     /// Learns of a chunk that is stored.
     pub(crate) fn learn(&self, chunk: &ChunkRef) {
-        if let Entry::Vacant(vacant) = lock(&self.shard(&chunk.id).slots).entry(chunk.id)
+        if let Entry::Vacant(vacant) = self.shard(&chunk.id).slots.lock().entry(chunk.id)
             && self.take_room()
             && let Some(slot) = self.slot(&chunk.place, chunk.len)
         {
@@ -115,23 +116,19 @@ impl Index {
 
     /// Where a chunk is, if that is known.
     pub(crate) fn get(&self, id: &ChunkId) -> Option<ChunkRef> {
-        let slot = lock(&self.shard(id).slots).get(id).copied()?;
+        let slot = self.shard(id).slots.lock().get(id).copied()?;
         self.chunk(*id, slot)
     }
 
     /// Asks whether a chunk must be stored. Waits while another thread is storing it.
     pub(crate) fn claim(&self, id: &ChunkId, ctx: &Ctx) -> BackupResult<Claim> {
         let shard = self.shard(id);
-        let mut slots = lock(&shard.slots);
+        let mut slots = shard.slots.lock();
         loop {
             match slots.get(id).copied() {
                 Some(Slot::Pending) => {
                     ctx.check()?;
-                    slots = shard
-                        .settled
-                        .wait_timeout(slots, Duration::from_millis(50))
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .0;
+                    shard.settled.wait_for(&mut slots, Duration::from_millis(50));
                 }
                 Some(slot) => {
                     if let Some(chunk) = self.chunk(*id, slot) {
@@ -152,7 +149,7 @@ impl Index {
     /// Says where a claimed chunk is now.
     pub(crate) fn settle(&self, chunk: &ChunkRef) {
         let shard = self.shard(&chunk.id);
-        let mut slots = lock(&shard.slots);
+        let mut slots = shard.slots.lock();
         if let Entry::Occupied(mut pending) = slots.entry(chunk.id) {
             match self.slot(&chunk.place, chunk.len) {
                 Some(slot) => *pending.get_mut() = slot,
@@ -166,7 +163,7 @@ impl Index {
     /// Says that a claimed chunk could not be stored.
     pub(crate) fn give_up(&self, id: &ChunkId) {
         let shard = self.shard(id);
-        lock(&shard.slots).remove(id);
+        shard.slots.lock().remove(id);
         shard.settled.notify_all();
     }
 }
@@ -187,8 +184,8 @@ mod tests {
             };
             index.learn(&ChunkRef { id: *blake3::hash(&n.to_le_bytes()).as_bytes(), len: 1, place });
         }
-        let chunks: usize = index.shards.iter().map(|shard| lock(&shard.slots).len()).sum();
-        let packs = lock(&index.packs).list.len();
+        let chunks: usize = index.shards.iter().map(|shard| shard.slots.lock().len()).sum();
+        let packs = index.packs.lock().list.len();
         assert!(chunks + packs <= 1000 && chunks >= 400, "{chunks} chunks in {packs} packs");
     }
 }

@@ -6,20 +6,22 @@
 use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use convoy_tree::{RelPath, WalkEntry, data_extents};
 use crossbeam_channel::bounded;
 use fastcdc::v2020::FastCDC;
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
+use parking_lot::Mutex;
 
-use super::ctx::{ByteBudget, BytePermit, Ctx, lock};
+use super::ctx::{ByteBudget, BytePermit, Ctx};
 use super::page_cache::was_read;
 use crate::error::{BackupError, BackupResult};
 use crate::format::wire::Piece;
 use crate::format::{ChunkId, ChunkRef};
 
 /// Bytes of a file that are read at once. At least as many as the largest chunk has, and at most a third of
-/// the least room.
+/// the least budget.
 const BUFFER: usize = 4 << 20;
 /// A file of so many bytes is worth a thread that reads ahead.
 const AHEAD: u64 = 2 * BUFFER as u64;
@@ -38,18 +40,18 @@ fn cuts(size: u64) -> (usize, usize, usize) {
 /// Memory for what was read. It is used again: the kernel would have to clear new memory each time.
 #[derive(Debug)]
 pub(crate) struct Buffers {
-    room: Arc<ByteBudget>,
+    budget: Arc<ByteBudget>,
     unused: Mutex<Vec<Vec<u8>>>,
 }
 
 impl Buffers {
-    pub(crate) fn new(room: Arc<ByteBudget>) -> Arc<Self> {
-        Arc::new(Self { room, unused: Mutex::default() })
+    pub(crate) fn new(budget: Arc<ByteBudget>) -> Arc<Self> {
+        Arc::new(Self { budget, unused: Mutex::default() })
     }
 
     fn take(self: &Arc<Self>, len: usize, ctx: &Ctx) -> BackupResult<Buffer> {
-        let taken = self.room.take(BUFFER, ctx)?;
-        let mut bytes = lock(&self.unused).pop().unwrap_or_default();
+        let taken = self.budget.take(BUFFER, ctx)?;
+        let mut bytes = self.unused.lock().pop().unwrap_or_default();
         bytes.resize(len, 0);
         Ok(Buffer { bytes, buffers: Arc::clone(self), _taken: taken })
     }
@@ -65,7 +67,7 @@ struct Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        lock(&self.buffers.unused).push(std::mem::take(&mut self.bytes));
+        self.buffers.unused.lock().push(std::mem::take(&mut self.bytes));
     }
 }
 
@@ -108,7 +110,7 @@ pub(crate) fn read(
     let path = &found.entry.path;
     let failed = |e| BackupError::io("read", path, e);
     let (file, opened) = found.open().map_err(failed)?;
-    let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Sequential);
+    let _ = posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_SEQUENTIAL);
     let cuts = cuts(opened.size);
     let reader = Reader { ctx, buffers, file: &file, path, size: opened.size, before: cuts.2 };
     let mut cutter =
@@ -266,8 +268,8 @@ mod tests {
             _ => None,
         });
         // As little as there ever is. Others hold chunks for a while, and in the end give all of them back.
-        let room = ByteBudget::new(12 << 20);
-        let buffers = Buffers::new(Arc::clone(&room));
+        let budget = ByteBudget::new(12 << 20);
+        let buffers = Buffers::new(Arc::clone(&budget));
         let (taken, held) = bounded::<Chunk>(8);
         std::thread::scope(|scope| {
             let reading = scope.spawn(move || {
@@ -280,7 +282,7 @@ mod tests {
             .unwrap();
             drop(taken);
             let chunks = reading.join().unwrap();
-            assert_eq!(room.take(12 << 20, ctx).map(drop).ok(), Some(()), "all memory was given back");
+            assert_eq!(budget.take(12 << 20, ctx).map(drop).ok(), Some(()), "all memory was given back");
             chunks
         })
     }

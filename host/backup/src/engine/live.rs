@@ -2,16 +2,16 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use convoy_objectstore::ObjectStore;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt};
+use parking_lot::Mutex;
 
 use super::catalog::{self, records};
-use super::ctx::lock;
 use super::relocations::Relocations;
-use super::segments::WRONG_CHECKSUM;
+use super::root::WRONG_CHECKSUM;
 use crate::error::{BackupError, BackupResult};
 use crate::format::PackId;
 use crate::format::limits::ROOT_MAX;
@@ -102,7 +102,7 @@ impl Live {
             let found = &found;
             async move {
                 needs(store, volume, record, memory, &mut |pack, used| {
-                    let (packs, charge) = &mut *lock(found);
+                    let (packs, charge) = &mut *found.lock();
                     add_pack(packs, pack, used, dir, charge)
                 })
                 .await
@@ -114,7 +114,7 @@ impl Live {
             live.manifests.extend(manifest);
         }
         drop(needed);
-        let (packs, mut charge) = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let (packs, mut charge) = found.into_inner();
         live.packs = packs;
         // What was moved out of a pack in use is in use where it went.
         let mut todo: Vec<PackId> = live.packs.keys().copied().collect();

@@ -16,7 +16,7 @@ const PIECES_MAX: usize = 4096;
 pub(crate) const BLOCKS_PER_SEGMENT: u64 = 2048;
 
 /// What comes out at the end.
-pub(crate) struct Written {
+pub(crate) struct ManifestParts {
     pub(crate) segments: Vec<Piece>,
     /// The packs of the data, with what is used of them.
     pub(crate) packs: PackTable,
@@ -27,7 +27,7 @@ pub(crate) struct Written {
 
 /// See the [module](self).
 pub(crate) struct ManifestWriter<'a> {
-    sink: &'a Packer<'a>,
+    packer: &'a Packer<'a>,
     encoder: Encoder,
     items: Vec<Item>,
     blocks: Vec<Piece>,
@@ -36,12 +36,12 @@ pub(crate) struct ManifestWriter<'a> {
     /// Of a device: bytes of a block, and the first byte after the current segment.
     block_size: u64,
     segment_end: u64,
-    done: Written,
+    done: ManifestParts,
 }
 
 impl<'a> ManifestWriter<'a> {
-    pub(crate) fn new(sink: &'a Packer<'a>, encoder: Encoder, block_size: u64) -> Self {
-        let done = Written {
+    pub(crate) fn new(packer: &'a Packer<'a>, encoder: Encoder, block_size: u64) -> Self {
+        let done = ManifestParts {
             segments: Vec::new(),
             packs: PackTable::default(),
             files: 0,
@@ -49,7 +49,7 @@ impl<'a> ManifestWriter<'a> {
             hard_links: false,
         };
         Self {
-            sink,
+            packer,
             encoder,
             items: Vec::new(),
             blocks: Vec::new(),
@@ -120,13 +120,13 @@ impl<'a> ManifestWriter<'a> {
         } else {
             (Segment::Tree(std::mem::take(&mut self.items)), self.done.segments.len() as u64)
         };
-        let chunk = self.sink.put(&mut self.encoder, &segment.to_bytes()?, Lane::Manifest)?;
+        let chunk = self.packer.put(&mut self.encoder, &segment.to_bytes()?, Lane::Manifest)?;
         self.done.segments.push((at, chunk));
         Ok(())
     }
 
     /// Stores the last segment.
-    pub(crate) fn finish(mut self) -> BackupResult<Written> {
+    pub(crate) fn finish(mut self) -> BackupResult<ManifestParts> {
         self.cut()?;
         Ok(self.done)
     }

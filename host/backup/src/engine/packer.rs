@@ -1,15 +1,16 @@
 //! Where a backup's chunks go: into packs, and those to the store.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded};
+use parking_lot::Mutex;
 
-use super::ctx::{Ctx, lock};
+use super::ctx::Ctx;
 use super::index::{Claim, Index};
 use crate::error::{BackupError, BackupResult};
-use crate::format::chunk::{CHUNK_MAX, Encoder};
+use crate::format::chunk::Encoder;
+use crate::format::limits::CHUNK_MAX;
 use crate::format::pack::PackBuilder;
 use crate::format::{ChunkId, ChunkRef, PackId};
 
@@ -38,7 +39,7 @@ pub(crate) struct Packer<'a> {
 }
 
 impl<'a> Packer<'a> {
-    /// A sink, and the packs it fills, which [`Packer::upload`] takes to the store.
+    /// Makes a packer, and the channel of the packs it fills, which [`Packer::upload`] takes to the store.
     pub(crate) fn new(
         ctx: &'a Ctx,
         index: &'a Index,
@@ -47,7 +48,7 @@ impl<'a> Packer<'a> {
     ) -> (Self, Receiver<PackBuilder>) {
         // No room in the channel: a full pack waits in the hands of who filled it, so memory stays bounded.
         let (full, packs) = bounded(0);
-        let sink = Self {
+        let packer = Self {
             ctx,
             index,
             run,
@@ -59,7 +60,7 @@ impl<'a> Packer<'a> {
             unused: Mutex::default(),
             added: AtomicU64::new(0),
         };
-        (sink, packs)
+        (packer, packs)
     }
 
     /// Stores a chunk unless it is known.
@@ -102,7 +103,7 @@ impl<'a> Packer<'a> {
             encoder.encode(&id, plain).map_err(|e| BackupError::Invalid(e.to_string()))?;
         let open = self.lane(lane);
         let (place, full) = {
-            let mut open = lock(open);
+            let mut open = open.lock();
             let pack = open.get_or_insert_with(|| self.new_pack(lane));
             let place = pack.add(id, len, &stored, encoding)?;
             (place, if pack.len() >= self.pack_size { open.take() } else { None })
@@ -124,7 +125,7 @@ impl<'a> Packer<'a> {
         let seq = self.next.fetch_add(1, Ordering::Relaxed);
         let memory = match lane {
             Lane::Data => {
-                lock(&self.unused).pop().unwrap_or_else(|| Vec::with_capacity(self.pack_size + (1 << 20)))
+                self.unused.lock().pop().unwrap_or_else(|| Vec::with_capacity(self.pack_size + (1 << 20)))
             }
             // Mostly small.
             Lane::Manifest => Vec::new(),
@@ -133,19 +134,19 @@ impl<'a> Packer<'a> {
     }
 
     fn send(&self, pack: PackBuilder) -> BackupResult<()> {
-        let full = lock(&self.full).clone();
+        let full = self.full.lock().clone();
         // The other end goes only when the operation ends.
         full.and_then(|full| full.send(pack).ok()).ok_or(BackupError::Cancelled)
     }
 
     /// Lets the uploading threads end when they have done what was sent.
     pub(crate) fn close(&self) {
-        lock(&self.full).take();
+        self.full.lock().take();
     }
 
     /// Sends what is left of a lane.
     pub(crate) fn flush(&self, lane: Lane) -> BackupResult<()> {
-        let rest = lock(self.lane(lane)).take().filter(|pack| !pack.is_empty());
+        let rest = self.lane(lane).lock().take().filter(|pack| !pack.is_empty());
         rest.map_or(Ok(()), |pack| self.send(pack))
     }
 
@@ -154,7 +155,7 @@ impl<'a> Packer<'a> {
         self.added.load(Ordering::Relaxed)
     }
 
-    /// Takes packs to the store, one after the other, until the sink is closed. Run by as many threads as
+    /// Takes packs to the store, one after the other, until the packer is closed. Run by as many threads as
     /// there may be requests.
     pub(crate) fn upload(&self, packs: &Receiver<PackBuilder>) -> BackupResult<()> {
         while let Ok(pack) = packs.recv() {
@@ -166,7 +167,7 @@ impl<'a> Packer<'a> {
             if let Ok(memory) = bytes.try_into_mut()
                 && memory.capacity() >= self.pack_size
             {
-                lock(&self.unused).push(memory.into());
+                self.unused.lock().push(memory.into());
             }
             self.ctx.progress.add_moved(size);
             self.added.fetch_add(size, Ordering::Relaxed);
@@ -187,12 +188,12 @@ mod tests {
         let store = Arc::new(convoy_objectstore::DirectoryStore::open(dir.path()).await.unwrap());
         let ctx = Ctx::for_test(store);
         let index = Index::new(10);
-        let (sink, _packs) = Packer::new(&ctx, &index, 1, 64 << 20);
+        let (packer, _packs) = Packer::new(&ctx, &index, 1, 64 << 20);
         let mut encoder = Encoder::new(Crypt::default(), Some(1)).unwrap();
         let most = vec![7; CHUNK_MAX];
-        let stored = sink.put(&mut encoder, &most, Lane::Manifest).unwrap();
+        let stored = packer.put(&mut encoder, &most, Lane::Manifest).unwrap();
         assert_eq!(usize::try_from(stored.len).unwrap(), CHUNK_MAX);
-        let error = sink.put(&mut encoder, &[&most[..], b"x"].concat(), Lane::Manifest).unwrap_err();
+        let error = packer.put(&mut encoder, &[&most[..], b"x"].concat(), Lane::Manifest).unwrap_err();
         assert!(error.to_string().contains("attributes"), "{error}");
     }
 }

@@ -6,37 +6,38 @@
 //! write dirty ones, which a later call drops.
 
 use std::fs::File;
-use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{Advice, fadvise};
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 
 /// After so many bytes written pages are let go of.
 const STEP: u64 = 32 << 20;
 
 /// A file that is written once, by any number of threads.
 #[derive(Debug, Default)]
-pub(crate) struct Written(AtomicU64);
+pub(crate) struct WriteCounter(AtomicU64);
 
-impl Written {
+impl WriteCounter {
     /// Notes bytes that were written.
     pub(crate) fn add(&self, file: &File, bytes: usize) {
         let bytes = bytes as u64;
         let before = self.0.fetch_add(bytes, Ordering::Relaxed);
         if before / STEP != (before + bytes) / STEP {
-            let_go(file, 0, None);
+            let_go(file, 0, 0);
         }
     }
 }
 
 /// Lets go of what was read, and of nothing that the kernel has read ahead.
 pub(crate) fn was_read(file: &File, at: u64, bytes: usize) {
-    if let Some(bytes) = NonZeroU64::new(bytes as u64) {
-        let_go(file, at, Some(bytes));
+    if bytes > 0 {
+        let_go(file, at, bytes as u64);
     }
 }
 
-/// That is advice: with a file system that does not take it nothing is lost.
-fn let_go(file: &File, at: u64, bytes: Option<NonZeroU64>) {
-    let _ = fadvise(file, at, bytes, Advice::DontNeed);
+/// Lets go of bytes; 0 for all that follow. That is advice: with a file system that does not take it nothing
+/// is lost.
+fn let_go(file: &File, at: u64, bytes: u64) {
+    let (Ok(at), Ok(bytes)) = (at.try_into(), bytes.try_into()) else { return };
+    let _ = posix_fadvise(file, at, bytes, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
 }

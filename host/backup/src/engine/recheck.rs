@@ -5,9 +5,10 @@
 //! are whole again as well.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
 
-use super::ctx::{Ctx, lock};
+use parking_lot::Mutex;
+
+use super::ctx::Ctx;
 use super::fetch::{Want, fetch};
 use super::index::Index;
 use super::relocations::Relocations;
@@ -19,7 +20,7 @@ use crate::memory::Charge;
 
 /// Chunks that are not what they should be.
 #[derive(Debug, Default)]
-pub(crate) struct Damaged {
+pub(crate) struct DamagedChunks {
     chunks: Vec<ChunkRef>,
     _charge: Option<Charge>,
 }
@@ -31,7 +32,7 @@ pub(crate) fn learn_verified(
     root: &Root,
     moves: &Relocations,
     index: &Index,
-) -> BackupResult<Damaged> {
+) -> BackupResult<DamagedChunks> {
     let damaged = Mutex::new((Vec::new(), ctx.memory.charge()));
     let mut lists = root.segments.iter();
     let mut segments = Segments::new(ctx, moves, root)?;
@@ -66,7 +67,7 @@ pub(crate) fn learn_verified(
             Ok(_) => index.learn(chunk),
             Err(error) => {
                 tracing::warn!(%error, "damaged data is stored again if it is still there");
-                let (chunks, charge) = &mut *lock(&damaged);
+                let (chunks, charge) = &mut *damaged.lock();
                 // Here, and by pack in the end.
                 charge.add(ctx.volume.dir(), 4 * size_of::<ChunkRef>())?;
                 chunks.push(*chunk);
@@ -74,12 +75,17 @@ pub(crate) fn learn_verified(
         }
         Ok(())
     })?;
-    let (chunks, charge) = damaged.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    Ok(Damaged { chunks, _charge: Some(charge) })
+    let (chunks, charge) = damaged.into_inner();
+    Ok(DamagedChunks { chunks, _charge: Some(charge) })
 }
 
 /// Tells readers of older backups where damaged chunks are now.
-pub(crate) fn redirect(ctx: &Ctx, damaged: &Damaged, moves: &Relocations, index: &Index) -> BackupResult<()> {
+pub(crate) fn redirect(
+    ctx: &Ctx,
+    damaged: &DamagedChunks,
+    moves: &Relocations,
+    index: &Index,
+) -> BackupResult<()> {
     let mut by_pack: HashMap<PackId, Vec<ChunkRef>> = HashMap::new();
     for chunk in &damaged.chunks {
         if let Some(now) = index.get(&chunk.id).filter(|now| now.place != chunk.place) {

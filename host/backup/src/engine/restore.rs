@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::block_restore::{self, Device};
 use super::ctx::Ctx;
 use super::relocations::Relocations;
-use super::segments::load_root;
+use super::root::load_root;
 use super::{Engine, EngineOptions, catalog, tree_restore, trust};
 use crate::error::{BackupError, BackupResult};
 use crate::format::manifest::BackupKind;

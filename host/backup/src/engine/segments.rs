@@ -1,7 +1,6 @@
 //! Reads the segments of a manifest one after the other, a few ahead.
 
 use std::collections::VecDeque;
-use std::ops::Deref;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,78 +9,19 @@ use tokio::task::JoinHandle;
 
 use super::ctx::Ctx;
 use super::relocations::Relocations;
-use super::trust;
 use crate::error::{BackupError, BackupResult};
 use crate::format::chunk::Decoder;
-use crate::format::limits::ROOT_MAX;
 use crate::format::manifest::Root;
 use crate::format::segment::{Item, ItemKind, Segment};
+use crate::format::wire::Piece;
 use crate::format::{ChunkRef, PackId};
 use crate::memory::{Charge, Memory};
-use crate::record::BackupRecord;
-
-use crate::format::wire::Piece;
-use crate::layout::parse_run;
 use convoy_tree::RelPath;
 
 /// Bytes read with one request.
 const STRETCH: u64 = 4 << 20;
-/// What is wrong with a manifest that is another than its record says.
-pub(crate) const WRONG_CHECKSUM: &str =
-    "its content does not have the checksum that the backup's record gives";
 /// Requests ahead of what is needed.
 const AHEAD: usize = 2;
-
-/// The root of a manifest, with the memory it takes.
-#[derive(Debug)]
-pub(crate) struct LoadedRoot {
-    root: Root,
-    _charge: Charge,
-}
-
-impl Deref for LoadedRoot {
-    type Target = Root;
-
-    fn deref(&self) -> &Root {
-        &self.root
-    }
-}
-
-/// Loads the root of a backup's manifest, checked against its record.
-pub(crate) fn load_root(ctx: &Ctx, record: &BackupRecord) -> BackupResult<LoadedRoot> {
-    load(ctx, record, None)
-}
-
-/// The same, and tells of every pack that the backup needs.
-pub(crate) fn load_root_with(
-    ctx: &Ctx,
-    record: &BackupRecord,
-    pack: &mut dyn FnMut(PackId),
-) -> BackupResult<LoadedRoot> {
-    load(ctx, record, Some(pack))
-}
-
-fn load(ctx: &Ctx, record: &BackupRecord, pack: Option<&mut dyn FnMut(PackId)>) -> BackupResult<LoadedRoot> {
-    let key_of_record = ctx.volume.backup(&record.name)?;
-    let damaged = |why: &str| BackupError::damaged(key_of_record.clone(), why);
-    let manifest = record.manifest.as_ref().ok_or_else(|| damaged("it names no manifest"))?;
-    let run = parse_run(&manifest.run).ok_or_else(|| damaged("it names no proper run"))?;
-    let key = ctx.volume.manifest(run);
-    let bytes = ctx.call(ctx.memory.read(&*ctx.store, &key, ROOT_MAX))?;
-    if blake3::hash(&bytes).to_hex().as_str() != manifest.blake3 {
-        return Err(BackupError::damaged(key, WRONG_CHECKSUM));
-    }
-    if let Some(pack) = pack {
-        Root::each_pack(&key, &bytes, &mut |found| {
-            pack(PackId { run: found.run, seq: found.seq });
-            Ok(())
-        })?;
-    }
-    let mut charge = ctx.memory.charge();
-    let root = Root::parse(&key, &bytes, ctx.volume.name(), &record.name, &ctx.crypt, &mut charge)?;
-    trust::check_root(&ctx.volume, record, &root)?;
-    Ok(LoadedRoot { root, _charge: charge })
-}
 
 /// Segments that lie one after the other in a pack.
 struct Stretch {

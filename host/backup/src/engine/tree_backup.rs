@@ -17,7 +17,7 @@ use convoy_tree::{Entry, FileClock, Found, RelPath, Timestamp, WalkEntry, WalkOp
 use crossbeam_channel::{Receiver, Sender};
 use tokio::sync::oneshot;
 
-use super::ctx::{ByteBudget, BytePermit, Ctx};
+use super::ctx::{ByteBudget, BytePermit, Ctx, send};
 use super::large::{self, Buffers, Chunk};
 use super::links::Links;
 use super::manifest_writer::ManifestWriter;
@@ -55,8 +55,8 @@ pub(crate) enum Job {
 /// What the parts of a tree backup share.
 pub(crate) struct TreeBackup<'a> {
     pub(crate) ctx: &'a Ctx,
-    pub(crate) sink: &'a Packer<'a>,
-    pub(crate) room: Arc<ByteBudget>,
+    pub(crate) packer: &'a Packer<'a>,
+    pub(crate) budget: Arc<ByteBudget>,
     pub(crate) buffers: Arc<Buffers>,
     pub(crate) same: SameFile,
     /// What was changed too late for its time to tell whether it was changed again is read again next time.
@@ -155,7 +155,7 @@ impl TreeBackup<'_> {
         if size <= SMALL {
             let (done, pieces) = oneshot::channel();
             send(units, Unit::Small(item, pieces))?;
-            let taken = self.room.take(usize::try_from(size).unwrap_or(usize::MAX), self.ctx)?;
+            let taken = self.budget.take(usize::try_from(size).unwrap_or(usize::MAX), self.ctx)?;
             send(jobs, Job::Small(Box::new(found), taken, done))?;
             return Ok(true);
         }
@@ -202,9 +202,9 @@ impl TreeBackup<'_> {
                     let data = chunk.bytes();
                     self.bytes_read.fetch_add(data.len() as u64, Relaxed);
                     let stored = match chunk.id {
-                        Some(id) => Some(self.sink.put_hashed(&mut encoder, id, data, Lane::Data)?),
+                        Some(id) => Some(self.packer.put_hashed(&mut encoder, id, data, Lane::Data)?),
                         None if all_zero(data) => None,
-                        None => Some(self.sink.put(&mut encoder, data, Lane::Data)?),
+                        None => Some(self.packer.put(&mut encoder, data, Lane::Data)?),
                     };
                     let piece = stored.map(|stored| (chunk.at, stored));
                     self.ctx.progress.add_bytes(data.len() as u64);
@@ -232,8 +232,11 @@ impl TreeBackup<'_> {
             return Err(changed());
         }
         self.bytes_read.fetch_add(opened.size, Relaxed);
-        let pieces =
-            if all_zero(&data) { Vec::new() } else { vec![(0, self.sink.put(encoder, &data, Lane::Data)?)] };
+        let pieces = if all_zero(&data) {
+            Vec::new()
+        } else {
+            vec![(0, self.packer.put(encoder, &data, Lane::Data)?)]
+        };
         self.ctx.progress.add_bytes(opened.size);
         Ok(pieces)
     }
@@ -280,9 +283,4 @@ impl TreeBackup<'_> {
 
 fn identity(entry: &Entry) -> Identity {
     Identity { ino: entry.ino, ctime: entry.ctime.into(), btime: entry.btime.map(Into::into) }
-}
-
-fn send<T>(channel: &Sender<T>, value: T) -> BackupResult<()> {
-    // The other end goes only when the operation ends.
-    channel.send(value).map_err(|_| BackupError::Cancelled)
 }

@@ -8,14 +8,14 @@ use std::collections::VecDeque;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use convoy_tree::{Finished, NewFile, StableStorage, TreeWriter};
+use parking_lot::Mutex;
 
-use super::ctx::{Ctx, lock};
+use super::ctx::Ctx;
 use super::fetch::{Want, fetch};
-use super::page_cache::Written;
+use super::page_cache::WriteCounter;
 use super::relocations::Relocations;
 use super::segments::{Items, Segments};
 use crate::error::{BackupError, BackupResult};
@@ -25,17 +25,17 @@ use crate::format::segment::{Item, ItemKind};
 use crate::progress::Phase;
 
 /// A file whose data is coming.
-struct Coming {
+struct TargetFile {
     item: Item,
-    file: Mutex<Making>,
+    file: Mutex<FileState>,
     /// Pieces not written yet, and one while more may be planned.
     left: AtomicUsize,
-    written: Written,
+    written: WriteCounter,
 }
 
 /// How far a file is.
 #[derive(Default)]
-enum Making {
+enum FileState {
     /// Nothing is there yet.
     #[default]
     Not,
@@ -43,7 +43,7 @@ enum Making {
     Begun(Option<NewFile>),
 }
 
-impl Making {
+impl FileState {
     /// The file, made if it is not there; none where the target refuses it.
     fn begin(&mut self, writer: &TreeWriter, item: &Item) -> BackupResult<&mut Option<NewFile>> {
         if let Self::Not = self {
@@ -58,7 +58,7 @@ impl Making {
 
 /// What a piece is for.
 struct Purpose {
-    file: Arc<Coming>,
+    file: Arc<TargetFile>,
     at: u64,
 }
 
@@ -79,7 +79,7 @@ impl Restore<'_> {
     fn write(&self, purpose: &Purpose, data: &[u8]) -> BackupResult<()> {
         let file = &purpose.file;
         {
-            let mut making = lock(&file.file);
+            let mut making = file.file.lock();
             if let Some(open) = making.begin(&self.writer, &file.item)? {
                 open.file()
                     .write_all_at(data, purpose.at)
@@ -93,11 +93,11 @@ impl Restore<'_> {
     }
 
     /// A piece fewer is missing.
-    fn one_less(&self, file: &Coming) -> BackupResult<()> {
+    fn one_less(&self, file: &TargetFile) -> BackupResult<()> {
         if file.left.fetch_sub(1, Ordering::AcqRel) != 1 {
             return Ok(());
         }
-        let open = lock(&file.file).begin(&self.writer, &file.item)?.take();
+        let open = file.file.lock().begin(&self.writer, &file.item)?.take();
         if let (Some(open), Some(entry)) = (open, file.item.entry()) {
             open.finish(&self.writer, &entry)?;
         }
@@ -111,7 +111,7 @@ impl Restore<'_> {
 struct Planner<'a> {
     restore: &'a Restore<'a>,
     items: Items<'a>,
-    current: Option<Arc<Coming>>,
+    current: Option<Arc<TargetFile>>,
     wants: VecDeque<Want<Purpose>>,
     first: bool,
 }
@@ -152,11 +152,11 @@ impl Planner<'_> {
         let Some(entry) = item.entry() else { return Ok(()) };
         if entry.is_file() {
             let pieces = std::mem::take(&mut item.pieces);
-            self.current = Some(Arc::new(Coming {
+            self.current = Some(Arc::new(TargetFile {
                 item,
                 file: Mutex::default(),
                 left: AtomicUsize::new(1),
-                written: Written::default(),
+                written: WriteCounter::default(),
             }));
             self.want(&pieces);
         } else {
@@ -190,7 +190,7 @@ impl Iterator for Planner<'_> {
 }
 
 /// What a restore of a tree did.
-pub(crate) struct Restored {
+pub(crate) struct TreeReport {
     pub(crate) files: u64,
     pub(crate) bytes: u64,
     pub(crate) finished: Finished,
@@ -203,7 +203,7 @@ pub(crate) fn restore(
     root: &Root,
     moves: &Relocations,
     target: &Path,
-) -> BackupResult<Restored> {
+) -> BackupResult<TreeReport> {
     let key = format!("{} (manifest of backup {})", ctx.volume.manifests(), root.backup);
     let storage = StableStorage::of(target)?;
     let restore = Restore {
@@ -229,5 +229,5 @@ pub(crate) fn restore(
     let (files, bytes) = (restore.files.into_inner(), restore.bytes.into_inner());
     let finished = restore.writer.finish()?;
     storage.sync()?;
-    Ok(Restored { files, bytes, finished })
+    Ok(TreeReport { files, bytes, finished })
 }

@@ -7,7 +7,7 @@
 //! code, so that none can be taken away.
 
 use super::ctx::Ctx;
-use super::segments::{LoadedRoot, load_root};
+use super::root::{LoadedRoot, load_root};
 use crate::crypt::{Crypt, StoreKey};
 use crate::error::{BackupError, BackupResult};
 use crate::format::manifest::Root;
@@ -64,15 +64,6 @@ pub(crate) fn check_code(volume: &VolumeDir, record: &BackupRecord, key: &StoreK
         )),
         _ => Ok(()),
     }
-}
-
-/// Checks a record against its manifest, which is sealed for this backup.
-pub(crate) fn check_root(volume: &VolumeDir, record: &BackupRecord, root: &Root) -> BackupResult<()> {
-    if root.record_code && record.code.is_none() {
-        let why = "its code was taken away: its manifest, which is sealed, says that there was one";
-        return Err(BackupError::not_authentic(volume.backup(&record.name)?, why));
-    }
-    Ok(())
 }
 
 /// Makes sure that a record is of who has this key: by its code, or where it has none by its manifest. Reads

@@ -6,16 +6,18 @@
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use convoy_objectstore::{Depth, ObjectStore, Pages};
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::catalog::volumes;
-use super::ctx::{Ctx, lock};
+use super::ctx::Ctx;
 use super::fetch::{Want, fetch};
 use super::relocations::Relocations;
-use super::segments::{Segments, load_root};
+use super::root::load_root;
+use super::segments::Segments;
 use super::{Engine, trust};
 use crate::error::{BackupError, BackupResult};
 use crate::format::{ChunkRef, PackId};
@@ -30,32 +32,33 @@ use crate::v0;
 /// Faults told of one backup; more say nothing new.
 const FAULTS: usize = 100;
 
-/// What is there, told by listings.
-struct There {
+/// What a volume has in the store.
+struct StoreListing {
+    /// The size of each pack in bytes.
     packs: HashMap<PackId, u64>,
-    /// Of 0.5's blocks. `None` until a backup has some.
+    /// Checksums of 0.5's blocks; `None` until a backup has some.
     blocks: Option<HashSet<[u8; 32]>>,
     charge: Charge,
 }
 
-impl There {
-    /// Looks which packs a volume has.
+impl StoreListing {
+    /// Lists the packs of a volume.
     async fn load(store: &dyn ObjectStore, volume: &VolumeDir, memory: &Arc<Memory>) -> BackupResult<Self> {
-        let mut there = Self { packs: HashMap::new(), blocks: None, charge: memory.charge() };
+        let mut listing = Self { packs: HashMap::new(), blocks: None, charge: memory.charge() };
         let mut pages = Pages::new(store, &volume.packs(), Depth::All);
         while let Some(page) = pages.next().await? {
             for object in page.objects {
                 if let Some(pack) = volume.pack_of(&object.key) {
                     // Here, and among those that are used; with the room a table leaves.
-                    there.charge.add(volume.dir(), 4 * size_of::<(PackId, u64)>())?;
-                    there.packs.insert(pack, object.size);
+                    listing.charge.add(volume.dir(), 4 * size_of::<(PackId, u64)>())?;
+                    listing.packs.insert(pack, object.size);
                 }
             }
         }
-        Ok(there)
+        Ok(listing)
     }
 
-    /// Looks which blocks of 0.5 a volume has.
+    /// Lists the blocks of 0.5 that a volume has.
     async fn load_blocks(&mut self, store: &dyn ObjectStore, volume: &VolumeDir) -> BackupResult<()> {
         let mut blocks = HashSet::new();
         let mut pages = Pages::new(store, &volume.v0_blocks(), Depth::All);
@@ -105,7 +108,16 @@ impl Engine {
             if volume.is_some() {
                 store.head(&dir.config()).await?;
             }
-            let verified = self.verify_locked(&store, dir, backup, options, progress, cancel, &mut summary);
+            let verified = async {
+                let times = self.options.lock_times();
+                let lock = Lock::take_to_read(store.clone(), dir, "verify", times).await?;
+                let verified =
+                    self.verify_volume(&store, dir, backup, options, progress, cancel, &mut summary).await;
+                if let Some(lock) = lock {
+                    lock.release().await;
+                }
+                verified
+            };
             match verified.await {
                 // Somebody put something strange into one volume: the others are verified all the same.
                 Err(error) if error.foreign() && volume.is_none() => summary.faults.push(Fault {
@@ -119,25 +131,6 @@ impl Engine {
         }
         progress.phase(Phase::Done);
         Ok(summary)
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    async fn verify_locked(
-        &self,
-        store: &Arc<dyn ObjectStore>,
-        volume: &VolumeDir,
-        backup: Option<&str>,
-        options: &VerifyOptions,
-        progress: &Progress,
-        cancel: &CancellationToken,
-        summary: &mut VerifySummary,
-    ) -> BackupResult<()> {
-        let lock = Lock::take_to_read(store.clone(), volume, "verify", self.options.lock_times()).await?;
-        let result = self.verify_volume(store, volume, backup, options, progress, cancel, summary).await;
-        if let Some(lock) = lock {
-            lock.release().await;
-        }
-        result
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -166,7 +159,7 @@ impl Engine {
                 }
             }
         }
-        let mut there = Arc::new(There::load(&**store, volume, &memory).await?);
+        let mut listing = Arc::new(StoreListing::load(&**store, volume, &memory).await?);
         // Chunks shared by backups are read once.
         let seen = Arc::new(ReadChunks::new(memory.charge()));
         let mut used: HashSet<PackId> = HashSet::new();
@@ -199,10 +192,10 @@ impl Engine {
                 }
             };
             summary.backups += 1;
-            if record.format_version == 0 && !record.blocks.is_empty() && there.blocks.is_none() {
+            if record.format_version == 0 && !record.blocks.is_empty() && listing.blocks.is_none() {
                 // Nobody else has it between two backups.
-                if let Some(there) = Arc::get_mut(&mut there) {
-                    there.load_blocks(&**store, volume).await?;
+                if let Some(listing) = Arc::get_mut(&mut listing) {
+                    listing.load_blocks(&**store, volume).await?;
                 }
             }
             let crypt = match trust::open(volume, &record, options.key.as_ref(), options.unencrypted) {
@@ -235,7 +228,7 @@ impl Engine {
                 requests: self.options.requests,
                 percent: options.read_data.min(100),
                 salt: rand::random(),
-                there: there.clone(),
+                listing: listing.clone(),
                 seen: seen.clone(),
                 moves,
                 faults: Mutex::default(),
@@ -255,7 +248,7 @@ impl Engine {
         }
         // What a backup needs that was not read would look as if nothing needed it.
         if backup.is_none() && all_read {
-            summary.garbage += there.packs.keys().filter(|pack| !used.contains(pack)).count() as u64;
+            summary.garbage += listing.packs.keys().filter(|pack| !used.contains(pack)).count() as u64;
         }
         Ok(())
     }
@@ -294,7 +287,7 @@ impl ReadChunks {
     /// Whether it is new.
     fn add(&self, chunk: &ChunkRef) -> bool {
         let short = self.short(chunk);
-        let (places, charge) = &mut *lock(&self.places);
+        let (places, charge) = &mut *self.places.lock();
         // A half of the memory is for what has to be kept. A table has room for twice of what is in it.
         let room =
             charge.memory().left() > charge.memory().all() / 2 && charge.take(2 * size_of::<u64>() + 4);
@@ -302,7 +295,7 @@ impl ReadChunks {
     }
 
     fn forget(&self, chunk: &ChunkRef) {
-        lock(&self.places).0.remove(&self.short(chunk));
+        self.places.lock().0.remove(&self.short(chunk));
     }
 }
 
@@ -320,7 +313,7 @@ struct Work {
     requests: usize,
     percent: u8,
     salt: u64,
-    there: Arc<There>,
+    listing: Arc<StoreListing>,
     seen: Arc<ReadChunks>,
     moves: Relocations,
     faults: Mutex<Vec<(FaultKind, String)>>,
@@ -332,7 +325,7 @@ impl Work {
     }
 
     fn fault_of(&self, kind: FaultKind, what: &dyn std::fmt::Display) {
-        let mut faults = lock(&self.faults);
+        let mut faults = self.faults.lock();
         if faults.len() < FAULTS {
             faults.push((kind, what.to_string()));
         }
@@ -357,12 +350,7 @@ impl Work {
             Err(error) => return Err(error),
         }
         let bytes = self.ctx.progress.snapshot().bytes_moved - before;
-        Ok(BackupFindings {
-            bytes,
-            faults: self.faults.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner),
-            packs,
-            read,
-        })
+        Ok(BackupFindings { bytes, faults: self.faults.into_inner(), packs, read })
     }
 
     fn v0(&self, record: &BackupRecord) -> BackupResult<()> {
@@ -377,7 +365,7 @@ impl Work {
         let blocks = record.blocks.iter().filter(|block| {
             let checksum = self.ctx.volume.v0_block(&block.block_checksum).ok();
             let checksum = checksum.and_then(|_| checksum_of(&block.block_checksum));
-            let blocks = self.there.blocks.as_ref();
+            let blocks = self.listing.blocks.as_ref();
             let there =
                 checksum.is_some_and(|checksum| blocks.is_some_and(|blocks| blocks.contains(&checksum)));
             if !there {
@@ -399,7 +387,7 @@ impl Work {
 
     /// Notes that a pack is in use, if it is there.
     fn note(&self, packs: &mut HashSet<PackId>, pack: PackId) {
-        if self.there.packs.contains_key(&pack) {
+        if self.listing.packs.contains_key(&pack) {
             packs.insert(pack);
         }
     }
@@ -427,7 +415,7 @@ impl Work {
                 let pack = chunk.place.pack;
                 self.note(packs, pack);
                 let end = u64::from(chunk.place.offset) + u64::from(chunk.place.stored);
-                match self.there.packs.get(&pack) {
+                match self.listing.packs.get(&pack) {
                     Some(size) if end <= *size => {}
                     found => {
                         // Of what is not there somebody may name any number.

@@ -1,10 +1,7 @@
 //! What of a source is not in a backup, counted and told.
 
-use std::sync::Mutex;
-
 use convoy_tree::Entry;
-
-use super::ctx::lock;
+use parking_lot::Mutex;
 
 /// How many are kept word by word.
 const KEPT: usize = 100;
@@ -18,7 +15,7 @@ pub(crate) struct Warnings {
 impl Warnings {
     /// Counts one, and logs it while there are few.
     pub(crate) fn say(&self, text: String) {
-        let mut all = lock(&self.all);
+        let mut all = self.all.lock();
         all.0 += 1;
         if all.1.len() < KEPT {
             tracing::warn!("not in the backup: {text}");
@@ -33,6 +30,6 @@ impl Warnings {
 
     /// How many there are, and the first of them.
     pub(crate) fn into_inner(self) -> (u64, Vec<String>) {
-        self.all.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.all.into_inner()
     }
 }

@@ -2,11 +2,8 @@
 
 use std::borrow::Cow;
 
-use super::limits::STORED_MAX;
+use super::limits::{CHUNK_MAX, STORED_MAX};
 use crate::crypt::Crypt;
-
-/// No chunk is larger, in plain bytes.
-pub(crate) const CHUNK_MAX: usize = 4 << 20;
 
 /// BLAKE3 of the plain bytes, keyed in an encrypted store.
 pub(crate) type ChunkId = [u8; 32];
@@ -59,7 +56,7 @@ pub(crate) struct ChunkLocation {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ChunkRef {
     pub(crate) id: ChunkId,
-    /// Plain bytes.
+    /// Length in plain bytes.
     pub(crate) len: u32,
     pub(crate) place: ChunkLocation,
 }

@@ -1,9 +1,10 @@
 //! What the format allows: docs/backup-format.md gives the same numbers. A reader refuses what is beyond
 //! them, before it takes memory for it.
 
-use super::chunk::CHUNK_MAX;
 use crate::crypt::OVERHEAD;
 
+/// Plain bytes of a chunk.
+pub(crate) const CHUNK_MAX: usize = 4 << 20;
 /// Stored bytes of a chunk: it is never stored in more than it has, but for what a seal adds.
 pub(crate) const STORED_MAX: usize = CHUNK_MAX + OVERHEAD;
 /// Bytes of the root of a manifest as it is stored. 100 million files need about 8 MiB, a device of 64 TiB

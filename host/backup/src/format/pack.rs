@@ -7,8 +7,8 @@
 
 use minicbor::{Decode, Encode};
 
-use super::chunk::{CHUNK_MAX, ChunkLocation, ChunkRef, Encoding, PackId};
-use super::limits::INDEX_MAX;
+use super::chunk::{ChunkLocation, ChunkRef, Encoding, PackId};
+use super::limits::{CHUNK_MAX, INDEX_MAX};
 use super::wire::{each, stored_is_possible, to_cbor};
 use crate::crypt::Crypt;
 use crate::error::{BackupError, BackupResult};

@@ -5,10 +5,9 @@ use std::io::Read;
 
 use minicbor::{Decode, Encode};
 
-use super::limits::{STORED_MAX, WINDOW_LOG_MAX};
+use super::limits::{CHUNK_MAX, STORED_MAX, WINDOW_LOG_MAX};
 use super::{ChunkLocation, ChunkRef, Encoding, PackId};
 use crate::error::{BackupError, BackupResult};
-use crate::format::chunk::CHUNK_MAX;
 use crate::memory::Charge;
 
 /// Pays for memory before it is taken.
@@ -92,7 +91,7 @@ pub(crate) struct WireChunk {
     pub(crate) at: u64,
     #[cbor(n(1), with = "minicbor::bytes")]
     pub(crate) id: [u8; 32],
-    /// Plain bytes.
+    /// Length in plain bytes.
     #[n(2)]
     pub(crate) len: u32,
     /// Index into the table of packs.

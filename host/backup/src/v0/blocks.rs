@@ -5,20 +5,20 @@ use std::collections::{BTreeMap, HashSet};
 use std::io::{Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_channel::bounded;
 use flate2::Compression;
 use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
+use parking_lot::Mutex;
 use sha2::{Digest, Sha512};
 
 use super::BLOCK;
 use crate::engine::EngineOptions;
 use crate::engine::block_backup::{Stretches, data_of_file, open};
 use crate::engine::block_restore::Device;
-use crate::engine::ctx::{Ctx, lock};
+use crate::engine::ctx::Ctx;
 use crate::error::{BackupError, BackupResult};
 use crate::format::chunk::all_zero;
 use crate::progress::Phase;
@@ -88,7 +88,7 @@ fn parallel<T: Send>(
 
 /// What a backup of blocks found out.
 #[derive(Default)]
-struct Found {
+struct BlockTable {
     blocks: Mutex<BTreeMap<u64, String>>,
     stored: Mutex<HashSet<String>>,
     read: AtomicU64,
@@ -127,15 +127,17 @@ fn write_all(
     known: Vec<V0Block>,
 ) -> BackupResult<(Vec<V0Block>, BackupStats)> {
     let file = open(device, size)?;
-    let found = Found::default();
-    lock(&found.stored).extend(known.iter().map(|b| b.block_checksum.clone()));
+    let found = BlockTable::default();
+    found.stored.lock().extend(known.iter().map(|b| b.block_checksum.clone()));
     let (stream, incremental) = match extents {
         Extents::All => (data_of_file(&file, &device.display().to_string(), size)?, false),
         Extents::InUse(stream) => (Some(stream), false),
         Extents::Changed { extents, .. } => (Some(extents), true),
     };
     if incremental {
-        lock(&found.blocks)
+        found
+            .blocks
+            .lock()
             .extend(known.into_iter().filter(|b| b.offset < size).map(|b| (b.offset, b.block_checksum)));
     }
     let work = |at: u64| {
@@ -144,18 +146,18 @@ fn write_all(
         found.read.fetch_add(BLOCK, Ordering::Relaxed);
         ctx.progress.add_bytes(BLOCK);
         if all_zero(&data) {
-            lock(&found.blocks).remove(&at);
+            found.blocks.lock().remove(&at);
             return Ok(());
         }
         let checksum = checksum(&data);
-        if lock(&found.stored).insert(checksum.clone()) {
+        if found.stored.lock().insert(checksum.clone()) {
             let stored = gzip(&data).map_err(|e| BackupError::io("compress", device.display(), e))?;
             let bytes = stored.len() as u64;
             ctx.call(ctx.store.put(&ctx.volume.v0_block(&checksum)?, stored.into()))?;
             ctx.progress.add_moved(bytes);
             found.added.fetch_add(bytes, Ordering::Relaxed);
         }
-        lock(&found.blocks).insert(at, checksum);
+        found.blocks.lock().insert(at, checksum);
         Ok(())
     };
     let items = |send: &dyn Fn(u64) -> BackupResult<()>| {
@@ -168,7 +170,7 @@ fn write_all(
         Ok(())
     };
     parallel(ctx, options.workers.max(options.requests), items, &work)?;
-    let blocks = std::mem::take(&mut *lock(&found.blocks));
+    let blocks = std::mem::take(&mut *found.blocks.lock());
     let stats = BackupStats {
         files: 0,
         bytes: blocks.len() as u64 * BLOCK,

@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 
 use crate::engine::ctx::Ctx;
 use crate::engine::links::Links;
-use crate::engine::tree_restore::Restored;
+use crate::engine::tree_restore::TreeReport;
 use crate::engine::warnings::Warnings;
 use crate::error::{BackupError, BackupResult};
 use crate::format::segment::LONGEST_PATH;
@@ -84,13 +84,13 @@ impl Read for ObjectReader<'_> {
 }
 
 /// Counts what passes.
-struct Counting<'a, R> {
+struct CountingReader<'a, R> {
     inner: R,
     ctx: &'a Ctx,
     bytes: &'a AtomicU64,
 }
 
-impl<R: Read> Read for Counting<'_, R> {
+impl<R: Read> Read for CountingReader<'_, R> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         let len = self.inner.read(out)?;
         self.bytes.fetch_add(len as u64, Ordering::Relaxed);
@@ -112,10 +112,10 @@ fn drain(key: &str, stream: &mut impl Read) -> BackupResult<()> {
 }
 
 /// Unpacks the file into an empty directory, durably.
-pub(crate) fn read_file(ctx: &Ctx, record: &BackupRecord, target: &Path) -> BackupResult<Restored> {
+pub(crate) fn read_file(ctx: &Ctx, record: &BackupRecord, target: &Path) -> BackupResult<TreeReport> {
     let bytes = AtomicU64::new(0);
     let (key, stream) = open(ctx, record)?;
-    let mut stream = Counting { inner: stream, ctx, bytes: &bytes };
+    let mut stream = CountingReader { inner: stream, ctx, bytes: &bytes };
     let storage = StableStorage::of(target)?;
     let writer = TreeWriter::new(target)?;
     let unpacked = unpack_tar(&mut stream, &writer, &|| ctx.check().is_ok());
@@ -131,14 +131,14 @@ pub(crate) fn read_file(ctx: &Ctx, record: &BackupRecord, target: &Path) -> Back
     ctx.progress.phase(Phase::Finishing);
     let finished = writer.finish()?;
     storage.sync()?;
-    Ok(Restored { files: entries, bytes: bytes.into_inner(), finished })
+    Ok(TreeReport { files: entries, bytes: bytes.into_inner(), finished })
 }
 
 /// Reads the file and the archive in it, and keeps nothing.
 pub(crate) fn check_file(ctx: &Ctx, record: &BackupRecord) -> BackupResult<()> {
     let bytes = AtomicU64::new(0);
     let (key, stream) = open(ctx, record)?;
-    let mut stream = Counting { inner: stream, ctx, bytes: &bytes };
+    let mut stream = CountingReader { inner: stream, ctx, bytes: &bytes };
     let checked = check_tar(&mut stream, &|| ctx.check().is_ok());
     ctx.check()?;
     checked.map_err(|e| BackupError::damaged(&key, e))?;

@@ -3,9 +3,9 @@
 
 use super::{Machine, staged};
 use crate::Result;
-use crate::http::{Fault, Reply, Request};
+use crate::http::{Fault, Request};
 use crate::kernel::Kernel;
-use crate::world::Cloud;
+use crate::world::{Action, Cloud};
 use convoy_driver_cloud::Provider;
 use convoy_tests::error::check;
 use convoy_tests::run::Output;
@@ -17,26 +17,15 @@ use std::sync::Arc;
 /// What is left when nothing is repaired but what is safe: exit codes of the doctor.
 const ERRORS: i32 = 3;
 
-/// A record is lost, a volume is lost, and a copy that was made to be read is forgotten. `refusal` is what
-/// the provider answers to somebody without permission, `is_delete` tells a request to delete a volume.
+/// A record is lost, a volume is lost, and a copy that was made to be read is forgotten.
 ///
 /// # Errors
 /// What does not happen as it should.
-pub fn the_doctor_finds_what_was_lost<C: Cloud>(
-    driver: &str,
-    refusal: Reply,
-    is_delete: fn(&Request) -> bool,
-) -> Result<()> {
-    staged(|lab, kernel| scenario::<C>(lab, kernel, driver, refusal, is_delete))
+pub fn the_doctor_finds_what_was_lost<C: Cloud>(driver: &str) -> Result<()> {
+    staged(|lab, kernel| scenario::<C>(lab, kernel, driver))
 }
 
-fn scenario<C: Cloud>(
-    lab: &Lab,
-    kernel: &Arc<Kernel>,
-    driver: &str,
-    refusal: Reply,
-    is_delete: fn(&Request) -> bool,
-) -> Result<()> {
+fn scenario<C: Cloud>(lab: &Lab, kernel: &Arc<Kernel>, driver: &str) -> Result<()> {
     let mut machine = Machine::<C>::start(lab, kernel, driver)?;
     for volume in ["data", "lost", "gone"] {
         machine.convoy.ok(&["create", volume, "--size", "1G"])?;
@@ -51,7 +40,8 @@ fn scenario<C: Cloud>(
         ["data", "lost", "gone"].iter().map(|name| id::<C>(&machine.convoy, name)).collect::<Result<_>>()?;
 
     // The volume that a snapshot is read through cannot be deleted.
-    machine.cloud.line().fail(0, usize::MAX, Fault::Answer(refusal), is_delete);
+    let is_delete = |request: &Request| C::asks_for(Action::DeleteVolume, request);
+    machine.cloud.line().fail(0, usize::MAX, Fault::Answer(C::refusal()), is_delete);
     let store = lab.make("store")?;
     machine.convoy.run(&["backup", "create", "one", "--dest", &format!("vfs://{}", store.display())])?;
     machine.cloud.line().heal();

@@ -1,26 +1,29 @@
 //! The part of a backup that runs on threads of its own.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use convoy_tree::{FileClock, Timestamp};
-use crossbeam_channel::bounded;
+use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::Stored;
+use super::BackupContents;
 use crate::engine::ctx::{ByteBudget, Ctx};
 use crate::engine::index::Index;
 use crate::engine::large::Buffers;
-use crate::engine::manifest_writer::{ManifestWriter, Written};
+use crate::engine::manifest_writer::{ManifestParts, ManifestWriter};
 use crate::engine::packer::{Lane, Packer};
 use crate::engine::relocations::Relocations;
+use crate::engine::root::LoadedRoot;
 use crate::engine::scan::{scan, scan_later};
-use crate::engine::segments::{Blocks, Items, LoadedRoot, ParentTree, Segments};
+use crate::engine::segments::{Blocks, Items, ParentTree, Segments};
 use crate::engine::tree_backup::TreeBackup;
 use crate::engine::warnings::Warnings;
 use crate::engine::{Budget, EngineOptions, block_backup, recheck};
 use crate::error::{BackupError, BackupResult};
 use crate::format::chunk::Encoder;
 use crate::format::manifest::{BackupKind, Root};
+use crate::format::pack::PackBuilder;
 use crate::progress::Phase;
 use crate::record::BackupStats;
 use crate::types::{BackupOptions, Extents, SameFile, Source};
@@ -48,7 +51,7 @@ impl Work {
         })
     }
 
-    pub(super) fn run(&self, source: Source) -> BackupResult<Stored> {
+    pub(super) fn run(&self, source: Source) -> BackupResult<BackupContents> {
         let ctx = &self.ctx;
         let damaged = match &self.root {
             Some(root) if self.backup.recheck => {
@@ -56,9 +59,9 @@ impl Work {
             }
             Some(root) => {
                 self.learn(root)?;
-                recheck::Damaged::default()
+                recheck::DamagedChunks::default()
             }
-            None => recheck::Damaged::default(),
+            None => recheck::DamagedChunks::default(),
         };
         ctx.progress.phase(Phase::Data);
         let trusted: Option<&Root> = self.root.as_ref().filter(|_| !self.backup.recheck).map(|root| &***root);
@@ -96,10 +99,10 @@ impl Work {
         Ok(())
     }
 
-    fn tree(&self, path: &std::path::Path, same: SameFile, parent: Option<&Root>) -> BackupResult<Stored> {
+    fn tree(&self, path: &Path, same: SameFile, parent: Option<&Root>) -> BackupResult<BackupContents> {
         let ctx = &self.ctx;
-        let (sink, packs) = Packer::new(ctx, &self.index, self.run, self.budget.pack);
-        let room = ByteBudget::new(self.budget.chunks);
+        let (packer, packs) = Packer::new(ctx, &self.index, self.run, self.budget.pack);
+        let budget = ByteBudget::new(self.budget.chunks);
         let warnings = Warnings::default();
         let clock = match same {
             // Files of a snapshot are replaced at any time: by another snapshot with the name of one that was
@@ -109,151 +112,139 @@ impl Work {
         };
         let tree = TreeBackup {
             ctx,
-            sink: &sink,
-            buffers: Buffers::new(Arc::clone(&room)),
-            room,
+            packer: &packer,
+            buffers: Buffers::new(Arc::clone(&budget)),
+            budget,
             same,
             clock,
             warnings: &warnings,
             bytes_read: AtomicU64::new(0),
         };
+        let guess = self.parent_stats.as_ref().map(|stats| (stats.bytes, stats.files));
+        if let Some((bytes, files)) = guess {
+            ctx.progress.set_total(bytes, files);
+        }
         let written = std::thread::scope(|scope| {
-            for _ in 0..self.options.requests.max(1) {
-                let packs = packs.clone();
-                scope.spawn(|| ctx.part(|| sink_upload(&sink, packs)));
-            }
-            drop(packs);
-            let (units, in_order) = bounded(1024);
-            let (jobs, queue) = bounded(self.options.workers.max(1) * 2);
-            for _ in 0..self.options.workers.max(1) {
-                let queue = queue.clone();
-                let tree = &tree;
-                scope.spawn(move || ctx.part(|| tree.work(&queue, self.encoder()?)));
-            }
-            drop(queue);
             let (going_on, ended) = bounded(0);
-            let guess = self.parent_stats.as_ref().map(|stats| (stats.bytes, stats.files));
-            if let Some((bytes, files)) = guess {
-                ctx.progress.set_total(bytes, files);
-            }
             scope.spawn(move || match guess {
                 Some(_) => scan_later(ctx, path, &ended),
                 None => scan(ctx, path, &ended),
             });
-            let walk = &tree;
-            scope.spawn(move || {
-                ctx.part(|| {
+            let written = self.pipeline(
+                (&packer, packs),
+                self.options.workers.max(1),
+                0,
+                |units, jobs| {
                     let parent = parent.map(|root| Segments::new(ctx, &self.moves, root)).transpose()?;
-                    walk.walk(
-                        path,
-                        parent.map(|segments| ParentTree::new(Items::new(segments), Arc::clone(&ctx.memory))),
-                        &units,
-                        &jobs,
-                    )
-                })
-            });
-            let written = ctx.part(|| {
-                let mut writer = ManifestWriter::new(&sink, self.encoder()?, 0);
-                tree.assemble(&in_order, &mut writer)?;
-                drop(in_order);
-                finish(&sink, writer)
-            });
-            sink.close();
+                    let parent =
+                        parent.map(|found| ParentTree::new(Items::new(found), Arc::clone(&ctx.memory)));
+                    tree.walk(path, parent, units, jobs)
+                },
+                |jobs, encoder| tree.work(jobs, encoder),
+                |units, writer| tree.assemble(units, writer),
+            );
             drop(going_on);
             written
         });
         let read = tree.bytes_read.load(Ordering::Relaxed);
-        let stored = self.stored(written, &sink, read, BackupKind::Tree, 0, 0)?;
-        Ok(Stored { warnings: warnings.into_inner(), ..stored })
+        let stored = self.stored(written, &packer, read, BackupKind::Tree, 0, 0)?;
+        Ok(BackupContents { warnings: warnings.into_inner(), ..stored })
     }
 
     fn block(
         &self,
-        device: &std::path::Path,
+        device: &Path,
         size: u64,
         extents: Extents,
         parent: Option<&Root>,
         block_size: u32,
-    ) -> BackupResult<Stored> {
+    ) -> BackupResult<BackupContents> {
         let ctx = &self.ctx;
-        let (sink, packs) = Packer::new(ctx, &self.index, self.run, self.budget.pack);
+        let (packer, packs) = Packer::new(ctx, &self.index, self.run, self.budget.pack);
         let blocks = block_backup::BlockBackup {
             ctx,
-            sink: &sink,
-            room: ByteBudget::new(self.budget.chunks),
+            packer: &packer,
+            budget: ByteBudget::new(self.budget.chunks),
             file: block_backup::open(device, size)?,
             name: device.display().to_string(),
             size,
             block: block_size.into(),
             bytes_read: AtomicU64::new(0),
         };
-        let written = std::thread::scope(|scope| {
+        let written = self.pipeline(
+            (&packer, packs),
+            // Reading waits for the device: twice as many workers keep the cores busy meanwhile.
+            self.options.workers.max(1) * 2,
+            block_size.into(),
+            |units, jobs| {
+                let segments = parent.map(|root| Segments::new(ctx, &self.moves, root)).transpose()?;
+                let parent = segments.zip(parent).map(|(segments, root)| Blocks::new(segments, root.size));
+                blocks.plan(extents, parent, units, jobs)
+            },
+            |jobs, encoder| blocks.work(jobs, encoder),
+            |units, writer| blocks.assemble(units, writer),
+        );
+        let read = blocks.bytes_read.load(Ordering::Relaxed);
+        self.stored(written, &packer, read, BackupKind::Block, size, block_size)
+    }
+
+    /// Runs the parts of a backup side by side: `read` hands units to the manifest, in order, and jobs to the
+    /// workers, which `work` on them; `assemble` makes the manifest of the units; others upload what the
+    /// packer has packed. `None` if a part has failed.
+    fn pipeline<U: Send, J: Send>(
+        &self,
+        (packer, packs): (&Packer<'_>, Receiver<PackBuilder>),
+        workers: usize,
+        block_size: u64,
+        read: impl FnOnce(&Sender<U>, &Sender<J>) -> BackupResult<()> + Send,
+        work: impl Fn(&Receiver<J>, Encoder) -> BackupResult<()> + Sync,
+        assemble: impl FnOnce(&Receiver<U>, &mut ManifestWriter<'_>) -> BackupResult<()>,
+    ) -> Option<ManifestParts> {
+        let (ctx, work) = (&self.ctx, &work);
+        std::thread::scope(|scope| {
             for _ in 0..self.options.requests.max(1) {
                 let packs = packs.clone();
-                scope.spawn(|| ctx.part(|| sink_upload(&sink, packs)));
+                scope.spawn(move || ctx.part(|| packer.upload(&packs)));
             }
             drop(packs);
             let (units, in_order) = bounded(1024);
             let (jobs, queue) = bounded(self.options.workers.max(1) * 2);
-            // Reading waits for the device: twice as many workers keep the cores busy meanwhile.
-            for _ in 0..self.options.workers.max(1) * 2 {
+            for _ in 0..workers {
                 let queue = queue.clone();
-                let blocks = &blocks;
-                scope.spawn(move || ctx.part(|| blocks.work(&queue, self.encoder()?)));
+                scope.spawn(move || ctx.part(|| work(&queue, self.encoder()?)));
             }
             drop(queue);
-            let planner = &blocks;
-            scope.spawn(move || {
-                ctx.part(|| {
-                    let segments = parent.map(|root| Segments::new(ctx, &self.moves, root)).transpose()?;
-                    let parent =
-                        segments.zip(parent).map(|(segments, root)| Blocks::new(segments, root.size));
-                    planner.plan(extents, parent, &units, &jobs)
-                })
-            });
+            scope.spawn(move || ctx.part(|| read(&units, &jobs)));
             let written = ctx.part(|| {
-                let mut writer = ManifestWriter::new(&sink, self.encoder()?, block_size.into());
-                blocks.assemble(&in_order, &mut writer)?;
+                let mut writer = ManifestWriter::new(packer, self.encoder()?, block_size);
+                assemble(&in_order, &mut writer)?;
                 drop(in_order);
-                finish(&sink, writer)
+                let written = writer.finish()?;
+                packer.flush(Lane::Data)?;
+                packer.flush(Lane::Manifest)?;
+                Ok(written)
             });
-            sink.close();
+            packer.close();
             written
-        });
-        let read = blocks.bytes_read.load(Ordering::Relaxed);
-        self.stored(written, &sink, read, BackupKind::Block, size, block_size)
+        })
     }
 
     /// Succeeds if every part has.
     fn stored(
         &self,
-        written: Option<Written>,
-        sink: &Packer<'_>,
+        written: Option<ManifestParts>,
+        packer: &Packer<'_>,
         read: u64,
         kind: BackupKind,
         size: u64,
         block_size: u32,
-    ) -> BackupResult<Stored> {
+    ) -> BackupResult<BackupContents> {
         match (written, self.ctx.check()) {
             (Some(written), Ok(())) => {
                 let warnings = (0, Vec::new());
-                Ok(Stored { written, added: sink.added(), read, kind, size, block_size, warnings })
+                Ok(BackupContents { written, added: packer.added(), read, kind, size, block_size, warnings })
             }
             _ => Err(self.ctx.reason()),
         }
     }
-}
-
-fn sink_upload(
-    sink: &Packer<'_>,
-    packs: crossbeam_channel::Receiver<crate::format::pack::PackBuilder>,
-) -> BackupResult<()> {
-    sink.upload(&packs)
-}
-
-fn finish(sink: &Packer<'_>, writer: ManifestWriter<'_>) -> BackupResult<Written> {
-    let written = writer.finish()?;
-    sink.flush(Lane::Data)?;
-    sink.flush(Lane::Manifest)?;
-    Ok(written)
 }

@@ -2,17 +2,19 @@
 //! they went, and then the old packs go.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Mutex;
+
+use parking_lot::Mutex;
 
 use crate::engine::EngineOptions;
-use crate::engine::ctx::{Ctx, lock as locked};
+use crate::engine::ctx::Ctx;
 use crate::engine::delete::remove;
 use crate::engine::fetch::{Want, fetch};
 use crate::engine::index::Index;
 use crate::engine::live::Live;
 use crate::engine::packer::{Lane, Packer};
 use crate::engine::relocations::Relocations;
-use crate::engine::segments::{Segments, load_root_with};
+use crate::engine::root::load_root_with;
+use crate::engine::segments::Segments;
 use crate::error::{BackupError, BackupResult};
 use crate::format::chunk::Encoder;
 use crate::format::pack::size_at_most;
@@ -163,20 +165,20 @@ async fn rewrite(
     remove(&*ctx.store, &ctx.volume, lock, &gone).await
 }
 
-type Copied = (Vec<(PackId, Vec<ChunkRef>)>, HashMap<ChunkId, ChunkRef>, HashSet<PackId>);
+type RepackedBatch = (Vec<(PackId, Vec<ChunkRef>)>, HashMap<ChunkId, ChunkRef>, HashSet<PackId>);
 
 fn copy_chunks(
     ctx: &Ctx,
     engine: EngineOptions,
     run_id: u64,
     batch: Vec<(PackId, Vec<ChunkRef>)>,
-) -> BackupResult<Copied> {
+) -> BackupResult<RepackedBatch> {
     let index = Index::new(engine.budget().index);
-    let (sink, packs) = Packer::new(ctx, &index, run_id, engine.budget().pack);
+    let (packer, packs) = Packer::new(ctx, &index, run_id, engine.budget().pack);
     let moved: Mutex<HashMap<ChunkId, ChunkRef>> = Mutex::default();
     let spoilt: Mutex<HashSet<PackId>> = Mutex::default();
     let done = std::thread::scope(|scope| {
-        scope.spawn(|| ctx.part(|| sink.upload(&packs)));
+        scope.spawn(|| ctx.part(|| packer.upload(&packs)));
         let done = ctx.part(|| {
             let wants = batch
                 .iter()
@@ -187,26 +189,24 @@ fn copy_chunks(
                     Ok(plain) => {
                         let mut encoder = Encoder::new(ctx.crypt.clone(), Some(1))
                             .map_err(|e| BackupError::Invalid(e.to_string()))?;
-                        let now = sink.put(&mut encoder, plain, Lane::Data)?;
-                        locked(&moved).insert(chunk.id, now);
+                        let now = packer.put(&mut encoder, plain, Lane::Data)?;
+                        moved.lock().insert(chunk.id, now);
                     }
                     Err(error) => {
                         tracing::warn!(%error, "a pack is not rewritten");
-                        locked(&spoilt).insert(chunk.place.pack);
+                        spoilt.lock().insert(chunk.place.pack);
                     }
                 }
                 Ok(())
             })?;
-            sink.flush(Lane::Data)
+            packer.flush(Lane::Data)
         });
-        sink.close();
+        packer.close();
         done
     });
     match (done, ctx.check()) {
         (Some(()), Ok(())) => {}
         _ => return Err(ctx.reason()),
     }
-    let moved = std::mem::take(&mut *locked(&moved));
-    let spoilt = std::mem::take(&mut *locked(&spoilt));
-    Ok((batch, moved, spoilt))
+    Ok((batch, moved.into_inner(), spoilt.into_inner()))
 }
