@@ -90,7 +90,7 @@ pub enum ProgressForm {
     Json,
     /// A bar, on standard error
     Bar,
-    /// Nothing
+    /// No progress
     None,
 }
 
@@ -102,7 +102,7 @@ pub struct ProgressArgs {
     pub progress: Option<ProgressForm>,
 }
 
-/// The commands.
+/// The commands of `convoy`.
 #[derive(Debug, Subcommand)]
 #[allow(clippy::large_enum_variant, reason = "there is one of it in a process")]
 pub enum Command {
@@ -150,7 +150,7 @@ pub enum Command {
     Top(TopArgs),
     /// Print a script that completes convoy's commands in a shell
     Completions {
-        /// Which shell
+        /// The shell to complete in
         shell: clap_complete::Shell,
     },
     /// Write the man pages into a directory
@@ -161,7 +161,7 @@ pub enum Command {
     },
 }
 
-/// `create`.
+/// The arguments of `convoy create`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -216,10 +216,10 @@ pub struct CreateArgs {
     pub progress: ProgressArgs,
 }
 
-/// `delete`.
+/// The arguments of `convoy delete`.
 #[derive(Debug, Args)]
 pub struct DeleteArgs {
-    /// The volumes
+    /// Names of the volumes
     #[arg(required = true, value_name = "NAME", add = complete::deletable())]
     pub names: Vec<String>,
     /// Forget the volumes and keep their data
@@ -233,10 +233,10 @@ pub struct DeleteArgs {
     pub driver: Option<String>,
 }
 
-/// `mount`.
+/// The arguments of `convoy mount`.
 #[derive(Debug, Args)]
 pub struct MountArgs {
-    /// The volume
+    /// Name of the volume
     #[arg(value_name = "NAME", add = complete::volumes())]
     pub name: String,
     /// Where to mount it, where the driver can [default: the driver's own place]
@@ -244,10 +244,10 @@ pub struct MountArgs {
     pub mountpoint: Option<PathBuf>,
 }
 
-/// `umount`.
+/// The arguments of `convoy umount`.
 #[derive(Debug, Args)]
 pub struct UmountArgs {
-    /// The volume
+    /// Name of the volume
     #[arg(value_name = "NAME", add = complete::volumes())]
     pub name: String,
     /// Unmount it although Docker still uses it
@@ -255,7 +255,7 @@ pub struct UmountArgs {
     pub force: bool,
 }
 
-/// `list`.
+/// The arguments of `convoy list`.
 #[derive(Debug, Args)]
 pub struct ListArgs {
     /// Show what the drivers say of their volumes
@@ -269,15 +269,15 @@ pub struct ListArgs {
 /// A command about one volume.
 #[derive(Debug, Args)]
 pub struct NameArgs {
-    /// The volume
+    /// Name of the volume
     #[arg(value_name = "NAME", add = complete::volumes())]
     pub name: String,
 }
 
-/// `resize`.
+/// The arguments of `convoy resize`.
 #[derive(Debug, Args)]
 pub struct ResizeArgs {
-    /// The volume
+    /// Name of the volume
     #[arg(value_name = "NAME", add = complete::volumes())]
     pub name: String,
     /// The size to reach, in bytes or in K, M, G or T
@@ -285,11 +285,11 @@ pub struct ResizeArgs {
     pub size: u64,
 }
 
-/// `retain`.
+/// The arguments of `convoy retain`.
 #[derive(Debug, Args)]
 #[command(after_help = "`convoy delete` deletes the data in any case, `convoy delete --reference` never.")]
 pub struct RetainArgs {
-    /// The volume
+    /// Name of the volume
     #[arg(value_name = "NAME", add = complete::volumes())]
     pub name: String,
     /// What to do with it
@@ -308,7 +308,7 @@ pub enum RetainPolicy {
     Default,
 }
 
-/// `snapshot`.
+/// The arguments of `convoy snapshot`.
 #[derive(Debug, Args)]
 #[command(subcommand_required = true, arg_required_else_help = true)]
 pub struct SnapshotArgs {
@@ -322,7 +322,7 @@ pub struct SnapshotArgs {
 pub enum SnapshotCommand {
     /// Make a snapshot of a volume
     Create {
-        /// The volume
+        /// Name of the volume
         #[arg(add = complete::volumes())]
         volume: String,
         /// The snapshot's name [default: a generated one]
@@ -331,7 +331,7 @@ pub enum SnapshotCommand {
         /// Hold writes to the volume back while the snapshot is made
         #[arg(long)]
         freeze: bool,
-        /// Progress.
+        /// How progress is shown.
         #[command(flatten)]
         progress: ProgressArgs,
     },
@@ -349,10 +349,10 @@ pub enum SnapshotCommand {
     Clone(CloneArgs),
     /// Make a volume's contents those of one of its snapshots; what was written since is lost
     Revert {
-        /// Which snapshot.
+        /// The snapshot's name.
         #[command(flatten)]
         which: SnapshotNameArgs,
-        /// Progress.
+        /// How progress is shown.
         #[command(flatten)]
         progress: ProgressArgs,
     },
@@ -361,7 +361,7 @@ pub enum SnapshotCommand {
 /// A command about one snapshot.
 #[derive(Debug, Args)]
 pub struct SnapshotNameArgs {
-    /// The snapshot
+    /// Name of the snapshot
     #[arg(value_name = "SNAPSHOT", add = complete::snapshots())]
     pub name: String,
     /// Its volume; needed only where two volumes have a snapshot of that name
@@ -369,10 +369,10 @@ pub struct SnapshotNameArgs {
     pub volume: Option<String>,
 }
 
-/// `snapshot clone`.
+/// The arguments of `convoy snapshot clone`.
 #[derive(Debug, Args)]
 pub struct CloneArgs {
-    /// The snapshot
+    /// Name of the snapshot
     #[arg(value_name = "SNAPSHOT", add = complete::snapshots())]
     pub snapshot: String,
     /// The new volume's name [default: a generated one]
@@ -384,12 +384,12 @@ pub struct CloneArgs {
     /// An option that the driver declares (see `convoy driver list`); may be repeated
     #[arg(long = "opt", value_name = "KEY=VALUE", value_parser = key_value)]
     pub options: Vec<(String, String)>,
-    /// Progress.
+    /// How progress is shown.
     #[command(flatten)]
     pub progress: ProgressArgs,
 }
 
-/// `jobs`.
+/// The arguments of `convoy jobs`.
 #[derive(Debug, Args)]
 pub struct JobsArgs {
     /// What to do; `list` when nothing is said.
@@ -410,7 +410,7 @@ pub enum JobsCommand {
     },
 }
 
-/// `config`.
+/// The arguments of `convoy config`.
 #[derive(Debug, Args)]
 #[command(subcommand_required = true, arg_required_else_help = true)]
 pub struct ConfigArgs {
@@ -424,7 +424,7 @@ pub struct ConfigArgs {
 pub enum ConfigCommand {
     /// Check a file of settings, without a daemon
     Check {
-        /// The file
+        /// The settings file to check
         #[arg(value_name = "FILE", env = "CONVOY_CONFIG", default_value = DEFAULT_CONFIG)]
         file: PathBuf,
     },

@@ -37,7 +37,7 @@ pub enum Failure {
     /// An answer that is not what it should be.
     #[error("cannot understand the daemon's answer: {0}")]
     Answer(#[from] serde_json::Error),
-    /// Anything else.
+    /// Any other failure, in its own words.
     #[error("{message}")]
     Other {
         /// What was expected and what was found.

@@ -184,7 +184,7 @@ impl Output {
     }
 }
 
-/// `{"Error": "..."}`.
+/// A failure as pipes get it: `{"Error": "..."}`.
 #[derive(Serialize)]
 struct ErrorAnswer<'a> {
     #[serde(rename = "Error")]

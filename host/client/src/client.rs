@@ -9,11 +9,10 @@ use crate::types::{
     RetainVolume, RevertSnapshot, RunSchedule, ScheduleStatus, Snapshot, SnapshotRef, UnmountVolume,
     VerifyBackups, VerifyReport, Volume, VolumeRef,
 };
-use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
+use crate::unix::{self, SendError};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper::{Method, Request, Response, StatusCode, header};
+use hyper::{Method, Response, StatusCode, header};
 use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, percent_decode, utf8_percent_encode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -67,15 +66,15 @@ impl Call {
         format!("{} {}", self.method, self.path)
     }
 
-    /// `GET /info`.
+    /// Asks for the settings of the daemon and its drivers: `GET /info`.
     pub fn info() -> Self {
         Self::bare(Method::GET, "/v1/info")
     }
-    /// `GET /config`.
+    /// Asks for every setting and where its value comes from: `GET /config`.
     pub fn config() -> Self {
         Self::bare(Method::GET, "/v1/config")
     }
-    /// `POST /config/reload`.
+    /// Reads `convoy.toml` again: `POST /config/reload`.
     pub fn reload_config() -> Self {
         Self::bare(Method::POST, "/v1/config/reload")
     }
@@ -88,127 +87,127 @@ impl Call {
     pub fn list_volumes_with(details: bool) -> Self {
         Self::bare(Method::GET, if details { "/v1/volumes/list?details=1" } else { "/v1/volumes/list" })
     }
-    /// `GET /volumes/`.
+    /// Asks for one volume: `GET /volumes/`.
     pub fn inspect_volume(body: &VolumeRef) -> Self {
         Self::with(Method::GET, "/v1/volumes/", body)
     }
-    /// `POST /volumes/create`.
+    /// Creates a volume, or restores one from a backup: `POST /volumes/create`.
     pub fn create_volume(body: &CreateVolume) -> Self {
         Self::with(Method::POST, "/v1/volumes/create", body)
     }
-    /// `DELETE /volumes/`.
+    /// Deletes a volume: `DELETE /volumes/`.
     pub fn delete_volume(body: &DeleteVolume) -> Self {
         Self::with(Method::DELETE, "/v1/volumes/", body)
     }
-    /// `GET /volumes/kept`.
+    /// Asks what is kept of volumes that were forgotten: `GET /volumes/kept`.
     pub fn list_kept() -> Self {
         Self::bare(Method::GET, "/v1/volumes/kept")
     }
-    /// `DELETE /volumes/kept`.
+    /// Deletes what is kept of a volume that was forgotten: `DELETE /volumes/kept`.
     pub fn delete_kept(body: &DeleteKept) -> Self {
         Self::with(Method::DELETE, "/v1/volumes/kept", body)
     }
-    /// `POST /volumes/mount`.
+    /// Mounts a volume: `POST /volumes/mount`.
     pub fn mount_volume(body: &MountVolume) -> Self {
         Self::with(Method::POST, "/v1/volumes/mount", body)
     }
-    /// `POST /volumes/umount`.
+    /// Unmounts a volume: `POST /volumes/umount`.
     pub fn unmount_volume(body: &UnmountVolume) -> Self {
         Self::with(Method::POST, "/v1/volumes/umount", body)
     }
-    /// `POST /volumes/resize`.
+    /// Changes the size of a volume: `POST /volumes/resize`.
     pub fn resize_volume(body: &ResizeVolume) -> Self {
         Self::with(Method::POST, "/v1/volumes/resize", body)
     }
-    /// `POST /volumes/retain`.
+    /// Sets what Docker's remove does to the data of a volume: `POST /volumes/retain`.
     pub fn retain_volume(body: &RetainVolume) -> Self {
         Self::with(Method::POST, "/v1/volumes/retain", body)
     }
-    /// `POST /snapshots/create`.
+    /// Takes a snapshot: `POST /snapshots/create`.
     pub fn create_snapshot(body: &CreateSnapshot) -> Self {
         Self::with(Method::POST, "/v1/snapshots/create", body)
     }
-    /// `GET /snapshots/`.
+    /// Asks for one snapshot: `GET /snapshots/`.
     pub fn inspect_snapshot(body: &SnapshotRef) -> Self {
         Self::with(Method::GET, "/v1/snapshots/", body)
     }
-    /// `DELETE /snapshots/`.
+    /// Deletes a snapshot: `DELETE /snapshots/`.
     pub fn delete_snapshot(body: &SnapshotRef) -> Self {
         Self::with(Method::DELETE, "/v1/snapshots/", body)
     }
-    /// `POST /snapshots/revert`.
+    /// Takes a volume back to a snapshot: `POST /snapshots/revert`.
     pub fn revert_snapshot(body: &RevertSnapshot) -> Self {
         Self::with(Method::POST, "/v1/snapshots/revert", body)
     }
-    /// `POST /backups/create`.
+    /// Backs up a snapshot: `POST /backups/create`.
     pub fn create_backup(body: &CreateBackup) -> Self {
         Self::with(Method::POST, "/v1/backups/create", body)
     }
-    /// `DELETE /backups`.
+    /// Deletes a backup: `DELETE /backups`.
     pub fn delete_backup(body: &BackupRef) -> Self {
         Self::with(Method::DELETE, "/v1/backups", body)
     }
-    /// `GET /backups/inspect`.
+    /// Asks for one backup: `GET /backups/inspect`.
     pub fn inspect_backup(body: &BackupRef) -> Self {
         Self::with(Method::GET, "/v1/backups/inspect", body)
     }
-    /// `GET /backups/list`.
+    /// Asks for the backups of a destination: `GET /backups/list`.
     pub fn list_backups(body: &ListBackups) -> Self {
         Self::with(Method::GET, "/v1/backups/list", body)
     }
-    /// `POST /backups/verify`.
+    /// Checks what a destination has: `POST /backups/verify`.
     pub fn verify_backups(body: &VerifyBackups) -> Self {
         Self::with(Method::POST, "/v1/backups/verify", body)
     }
-    /// `POST /backups/prune`.
+    /// Removes what no backup of a destination needs: `POST /backups/prune`.
     pub fn prune_backups(body: &PruneBackups) -> Self {
         Self::with(Method::POST, "/v1/backups/prune", body)
     }
-    /// `GET /backups/keys`.
+    /// Asks for the keys of a destination: `GET /backups/keys`.
     pub fn list_keys(body: &ListKeys) -> Self {
         Self::with(Method::GET, "/v1/backups/keys", body)
     }
-    /// `POST /backups/keys/add`.
+    /// Adds a key to a destination: `POST /backups/keys/add`.
     pub fn add_key(body: &AddKey) -> Self {
         Self::with(Method::POST, "/v1/backups/keys/add", body)
     }
-    /// `POST /backups/keys/remove`.
+    /// Removes a key from a destination: `POST /backups/keys/remove`.
     pub fn remove_key(body: &RemoveKey) -> Self {
         Self::with(Method::POST, "/v1/backups/keys/remove", body)
     }
-    /// `GET /jobs`.
+    /// Asks for the jobs that run or ran: `GET /jobs`.
     pub fn list_jobs() -> Self {
         Self::bare(Method::GET, "/v1/jobs")
     }
-    /// `POST /jobs/cancel`.
+    /// Cancels a job: `POST /jobs/cancel`.
     pub fn cancel_job(body: &CancelJob) -> Self {
         Self::with(Method::POST, "/v1/jobs/cancel", body)
     }
-    /// `GET /drivers`.
+    /// Asks for the drivers and how they are: `GET /drivers`.
     pub fn list_drivers() -> Self {
         Self::bare(Method::GET, "/v1/drivers")
     }
-    /// `GET /schedules`.
+    /// Asks for the schedules and their last runs: `GET /schedules`.
     pub fn list_schedules() -> Self {
         Self::bare(Method::GET, "/v1/schedules")
     }
-    /// `POST /schedules/run`.
+    /// Runs a schedule now: `POST /schedules/run`.
     pub fn run_schedule(body: &RunSchedule) -> Self {
         Self::with(Method::POST, "/v1/schedules/run", body)
     }
-    /// `POST /schedules/retain`.
+    /// Applies what a schedule keeps, without a new backup: `POST /schedules/retain`.
     pub fn retain_schedule(body: &RetainSchedule) -> Self {
         Self::with(Method::POST, "/v1/schedules/retain", body)
     }
-    /// `POST /doctor`.
+    /// Examines the daemon, its volumes and destinations: `POST /doctor`.
     pub fn examine(body: &Examine) -> Self {
         Self::with(Method::POST, "/v1/doctor", body)
     }
-    /// `GET /metrics`.
+    /// Asks for the metrics, in the format of Prometheus: `GET /metrics`.
     pub fn metrics() -> Self {
         Self::bare(Method::GET, "/v1/metrics")
     }
-    /// `GET /events`.
+    /// Follows the events: `GET /events`.
     pub fn events() -> Self {
         Self::bare(Method::GET, "/v1/events")
     }
@@ -280,27 +279,14 @@ impl Client {
 
     /// Sends a call and checks the answer's status.
     async fn send(&self, call: &Call, accept: Option<&'static str>) -> Result<Response<Incoming>> {
-        let connection = tokio::net::UnixStream::connect(&self.socket)
-            .await
-            .map_err(|source| Error::connect(&self.socket, source))?;
-        let broken = |source: Box<dyn std::error::Error + Send + Sync>| self.broken(&call.name(), source);
-        let io = hyper_util::rt::TokioIo::new(connection);
-        let (mut sender, driver) = http1::handshake(io).await.map_err(|error| broken(error.into()))?;
-        tokio::spawn(driver);
-        let mut request = Request::builder()
-            .method(call.method.clone())
-            .uri(&*call.path)
-            .header(header::HOST, "convoy")
-            .header(header::USER_AGENT, USER_AGENT);
-        if call.body.is_some() {
-            request = request.header(header::CONTENT_TYPE, "application/json");
-        }
-        if let Some(accept) = accept {
-            request = request.header(header::ACCEPT, accept);
-        }
-        let body = Full::new(Bytes::from(call.body.clone().unwrap_or_default()));
-        let request = request.body(body).map_err(|error| broken(error.into()))?;
-        let response = sender.send_request(request).await.map_err(|error| broken(error.into()))?;
+        let agent = (header::USER_AGENT, USER_AGENT);
+        let headers: Vec<_> = [agent].into_iter().chain(accept.map(|kind| (header::ACCEPT, kind))).collect();
+        let sent =
+            unix::send(&self.socket, "convoy", call.method.clone(), &call.path, &headers, call.body.clone());
+        let response = sent.await.map_err(|error| match error {
+            SendError::Connect(source) => Error::connect(&self.socket, source),
+            SendError::Broken(source) => self.broken(&call.name(), source),
+        })?;
         if response.status().is_success() { Ok(response) } else { Err(self.refusal(call, response).await) }
     }
 
@@ -357,7 +343,7 @@ impl Client {
     pub async fn list_driver_info(&self) -> Result<BTreeMap<String, Pairs>> {
         self.json(Call::list_volumes(true)).await
     }
-    /// One volume.
+    /// Describes a volume.
     pub async fn inspect_volume(&self, name: &str) -> Result<Volume> {
         self.json(Call::inspect_volume(&VolumeRef { volume_name: name.to_owned() })).await
     }
@@ -404,7 +390,7 @@ impl Client {
         };
         self.json(Call::create_snapshot(&request)).await
     }
-    /// One snapshot.
+    /// Describes a snapshot.
     pub async fn inspect_snapshot(&self, name: &str) -> Result<Snapshot> {
         self.json(Call::inspect_snapshot(&snapshot_ref(name))).await
     }
@@ -427,7 +413,7 @@ impl Client {
     pub async fn delete_backup(&self, backup: &BackupRef) -> Result<()> {
         self.text(Call::delete_backup(backup)).await.map(drop)
     }
-    /// One backup.
+    /// Describes a backup.
     pub async fn inspect_backup(&self, backup: &BackupRef) -> Result<BackupInfo> {
         self.json(Call::inspect_backup(backup)).await
     }

@@ -17,7 +17,7 @@ pub enum Error {
     /// Nobody listens at the socket.
     #[error("cannot connect to {}: is `convoy daemon` running? ({source})", socket.display())]
     NotRunning {
-        /// Where.
+        /// The daemon's socket.
         socket: PathBuf,
         /// What the kernel said.
         source: std::io::Error,
@@ -25,13 +25,13 @@ pub enum Error {
     /// The socket may not be used by this user.
     #[error("cannot connect to {}: permission denied", socket.display())]
     PermissionDenied {
-        /// Where.
+        /// The daemon's socket.
         socket: PathBuf,
     },
     /// The socket is there and cannot be used for another reason.
     #[error("cannot connect to {}: {source}", socket.display())]
     Connect {
-        /// Where.
+        /// The daemon's socket.
         socket: PathBuf,
         /// What the kernel said.
         source: std::io::Error,
@@ -39,7 +39,7 @@ pub enum Error {
     /// The connection ended, or spoke no HTTP, before the answer was complete.
     #[error("the connection to {} broke before the answer to {call} was complete: {source}", socket.display())]
     Broken {
-        /// Where.
+        /// The daemon's socket.
         socket: PathBuf,
         /// Method and path.
         call: String,

@@ -40,7 +40,7 @@ pub fn escape_url(url: &str) -> String {
     url.replace('&', "\\u0026")
 }
 
-/// Undoes [`escape_url`].
+/// Turns `\u0026` back into `&`: what [`escape_url`] changed.
 pub fn unescape_url(url: &str) -> String {
     url.replace("\\u0026", "&")
 }
@@ -57,12 +57,12 @@ pub enum ParseError {
     /// A value of another type than the field has.
     #[error("invalid request: field {field:?}: {source}")]
     Field {
-        /// The field.
+        /// The name of the field.
         field: String,
         /// What was expected and what was found.
         source: serde_json::Error,
     },
-    /// No JSON.
+    /// The body is not JSON.
     #[error("invalid request: {0}")]
     Json(#[from] serde_json::Error),
 }

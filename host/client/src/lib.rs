@@ -3,6 +3,7 @@
 //! - [`types`]: requests and answers, with the field names convoy has always used.
 //! - [`gojson`]: JSON printed and read as convoy 0.5 did, byte for byte where scripts look.
 //! - [`client`]: calls over the daemon's unix socket; [`stream`]: calls that report progress, and events.
+//! - [`unix`]: HTTP over a unix socket, for whoever asks Docker as well.
 //! - [`error`]: what can go wrong, with the way out.
 //!
 //! ```no_run
@@ -22,6 +23,7 @@ pub mod error;
 pub mod gojson;
 pub mod stream;
 pub mod types;
+pub mod unix;
 
 pub use client::{Client, DEFAULT_SOCKET};
 pub use error::{Error, Result, ServerError};

@@ -2,11 +2,11 @@
 
 use bytes::{Bytes, BytesMut};
 use convoy_client::client::encode_query;
+use convoy_client::unix;
 use convoy_schedule::select::Label;
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper::{Method, Request, Response, StatusCode, header};
+use hyper::{Method, Response, StatusCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -212,18 +212,9 @@ impl Docker {
         body: Option<&Value>,
     ) -> Result<Response<Incoming>, DockerError> {
         let call = format!("{method} {}", path.split('?').next().unwrap_or_default());
-        let stream = tokio::net::UnixStream::connect(&self.socket).await;
-        let stream = stream.map_err(|error| self.unreachable(&error))?;
-        let shaken = http1::handshake(hyper_util::rt::TokioIo::new(stream)).await;
-        let (mut sender, connection) = shaken.map_err(|error| self.unreachable(&error))?;
-        tokio::spawn(connection);
-        let mut request = Request::builder().method(method).uri(path).header(header::HOST, "docker");
-        if body.is_some() {
-            request = request.header(header::CONTENT_TYPE, "application/json");
-        }
-        let bytes = Bytes::from(body.map(Value::to_string).unwrap_or_default());
-        let request = request.body(Full::new(bytes)).map_err(|error| self.unreachable(&error))?;
-        let response = sender.send_request(request).await.map_err(|error| self.unreachable(&error))?;
+        let body = body.map(|body| body.to_string().into_bytes());
+        let sent = unix::send(&self.socket, "docker", method, path, &[], body).await;
+        let response = sent.map_err(|error| self.unreachable(&error))?;
         if response.status().is_success() || response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return Ok(response);
         }

@@ -18,7 +18,7 @@ pub struct KeyFileArgs {
     pub passphrase_file: Option<PathBuf>,
 }
 
-/// `backup`.
+/// The arguments of `convoy backup`.
 #[derive(Debug, Args)]
 #[command(subcommand_required = true, arg_required_else_help = true)]
 #[command(after_help = "\
@@ -43,13 +43,13 @@ pub enum BackupCommand {
     Create(CreateBackupArgs),
     /// Delete a backup and the data that no other backup needs
     Delete {
-        /// The backup
+        /// URL of the backup
         #[arg(value_name = "URL", add = complete::backups())]
         url: String,
     },
     /// Show one backup
     Inspect {
-        /// The backup
+        /// URL of the backup
         #[arg(value_name = "URL", add = complete::backups())]
         url: String,
     },
@@ -63,7 +63,7 @@ pub enum BackupCommand {
     Key(KeyArgs),
 }
 
-/// `backup key`.
+/// The arguments of `convoy backup key`.
 #[derive(Debug, Args)]
 #[command(subcommand_required = true, arg_required_else_help = true)]
 #[command(after_help = "\
@@ -83,13 +83,13 @@ pub struct KeyArgs {
 pub enum KeyCommand {
     /// List the keys by name; the first is called `first`
     List {
-        /// The destination
+        /// URL of the destination
         #[arg(value_name = "DEST", add = complete::destinations())]
         dest: String,
     },
     /// Let a further key open the backups, and print its name
     Add {
-        /// The destination
+        /// URL of the destination
         #[arg(value_name = "DEST", add = complete::destinations())]
         dest: String,
         /// The file with the further key, on the daemon's host
@@ -101,7 +101,7 @@ pub enum KeyCommand {
     },
     /// Take from a key that it opens the backups
     Remove {
-        /// The destination
+        /// URL of the destination
         #[arg(value_name = "DEST", add = complete::destinations())]
         dest: String,
         /// The key, as `backup key list` names it
@@ -110,10 +110,10 @@ pub enum KeyCommand {
     },
 }
 
-/// `backup create`.
+/// The arguments of `convoy backup create`.
 #[derive(Debug, Args)]
 pub struct CreateBackupArgs {
-    /// The snapshot
+    /// Name of the snapshot
     #[arg(value_name = "SNAPSHOT", add = complete::snapshots())]
     pub snapshot: String,
     /// Its volume; needed only where two volumes have a snapshot of that name
@@ -139,7 +139,7 @@ pub struct CreateBackupArgs {
     /// Store it in the clear, also where the destination has a key or encrypted backups
     #[arg(long, value_name = "HOW")]
     pub encryption: Option<Encryption>,
-    /// Progress.
+    /// How progress is shown.
     #[command(flatten)]
     pub progress: ProgressArgs,
 }
@@ -178,10 +178,10 @@ pub enum Format {
     V1,
 }
 
-/// `backup list`.
+/// The arguments of `convoy backup list`.
 #[derive(Debug, Args)]
 pub struct ListBackupsArgs {
-    /// The destination
+    /// URL of the destination
     #[arg(value_name = "DEST", add = complete::destinations())]
     pub dest: String,
     /// Only the backups of this volume
@@ -192,7 +192,7 @@ pub struct ListBackupsArgs {
     pub snapshot_name: Option<String>,
 }
 
-/// `backup verify`.
+/// The arguments of `convoy backup verify`.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Exit codes: 0 all is well, 3 something is missing, damaged or not to be trusted, 1 it could not be checked."
@@ -212,15 +212,15 @@ pub struct VerifyArgs {
     /// Check backups that are not encrypted too, although a key is named; no key vouches for them
     #[arg(long)]
     pub allow_unencrypted: bool,
-    /// Progress.
+    /// How progress is shown.
     #[command(flatten)]
     pub progress: ProgressArgs,
 }
 
-/// `backup prune`.
+/// The arguments of `convoy backup prune`.
 #[derive(Debug, Args)]
 pub struct PruneArgs {
-    /// The destination
+    /// URL of the destination
     #[arg(value_name = "DEST", add = complete::destinations())]
     pub dest: String,
     /// Only the data of this volume
@@ -232,7 +232,7 @@ pub struct PruneArgs {
     /// Make packs of backups that are not encrypted smaller too, although a key is named
     #[arg(long)]
     pub allow_unencrypted: bool,
-    /// Progress.
+    /// How progress is shown.
     #[command(flatten)]
     pub progress: ProgressArgs,
 }

@@ -4,7 +4,7 @@ use super::{SnapshotKind, key_value, size, size_to_reach};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
-/// `driver`.
+/// The arguments of `convoy driver`.
 #[derive(Debug, Args)]
 pub struct DriverArgs {
     /// What to do; `list` when nothing is said.
@@ -26,7 +26,7 @@ pub enum DriverCommand {
     /// Load a driver and print what it says of itself, as JSON: what `list` runs for each
     #[command(hide = true)]
     Describe {
-        /// The driver
+        /// Name or path of the driver
         driver: String,
         /// Where to look for it
         #[arg(long, env = "CONVOY_DRIVER_PATH", value_name = "DIR", value_delimiter = ':')]
@@ -34,7 +34,7 @@ pub enum DriverCommand {
     },
 }
 
-/// `driver list`.
+/// The arguments of `convoy driver list`.
 #[derive(Debug, Default, Args)]
 pub struct ListDriversArgs {
     /// A directory to look for drivers in; may be repeated
@@ -62,7 +62,7 @@ pub enum Kind {
     Process,
 }
 
-/// `driver new`.
+/// The arguments of `convoy driver new`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -73,7 +73,7 @@ pub struct NewDriverArgs {
     /// The driver's name: small letters, digits and dashes
     #[arg(value_name = "NAME")]
     pub name: String,
-    /// The language
+    /// The language to write it in
     #[arg(long, value_name = "LANGUAGE", default_value = "rust")]
     pub lang: Language,
     /// What it becomes; the same code can be both
@@ -87,7 +87,7 @@ pub struct NewDriverArgs {
     pub directory: Option<PathBuf>,
 }
 
-/// `driver run`.
+/// The arguments of `convoy driver run`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -118,7 +118,7 @@ pub struct RunDriverArgs {
     pub commands: Vec<String>,
 }
 
-/// `driver test`.
+/// The arguments of `convoy driver test`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -189,7 +189,7 @@ pub enum DriverCallCommand {
     Probe,
     /// Create a volume
     Create {
-        /// The volume
+        /// Name of the volume
         name: String,
         /// The size in bytes, or in K, M, G or T
         #[arg(long, value_parser = size)]
@@ -200,7 +200,7 @@ pub enum DriverCallCommand {
     },
     /// Delete a volume
     Delete {
-        /// The volume
+        /// Name of the volume
         name: String,
         /// Keep its data
         #[arg(long, short)]
@@ -208,21 +208,21 @@ pub enum DriverCallCommand {
     },
     /// Mount a volume
     Mount {
-        /// The volume
+        /// Name of the volume
         name: String,
-        /// Where
+        /// The directory to mount it at
         #[arg(long, value_name = "DIR")]
         mountpoint: Option<PathBuf>,
     },
     /// Unmount a volume
     #[command(visible_alias = "unmount")]
     Umount {
-        /// The volume
+        /// Name of the volume
         name: String,
     },
     /// Change the size of a volume
     Resize {
-        /// The volume
+        /// Name of the volume
         name: String,
         /// The size to reach
         #[arg(value_parser = size_to_reach)]
@@ -230,11 +230,11 @@ pub enum DriverCallCommand {
     },
     /// Create a volume with the contents of a snapshot
     Clone {
-        /// The volume of the snapshot
+        /// Name of the volume that the snapshot is of
         source: String,
-        /// The snapshot
+        /// Name of the snapshot
         snapshot: String,
-        /// The new volume
+        /// Name of the new volume
         name: String,
         /// The size in bytes, or in K, M, G or T
         #[arg(long, value_parser = size)]
@@ -242,14 +242,14 @@ pub enum DriverCallCommand {
     },
     /// Make a volume's contents those of one of its snapshots
     Revert {
-        /// The volume
+        /// Name of the volume
         name: String,
-        /// The snapshot
+        /// Name of the snapshot
         snapshot: String,
     },
     /// Make a volume of a directory, or of the image of a block device
     Restore {
-        /// The new volume
+        /// Name of the new volume
         name: String,
         /// The directory or image
         from: PathBuf,
@@ -270,7 +270,7 @@ pub enum DriverCallCommand {
     List,
     /// Show one volume
     Inspect {
-        /// The volume
+        /// Name of the volume
         name: String,
     },
     /// Make, delete, list, show and read snapshots
@@ -283,35 +283,35 @@ pub enum DriverCallCommand {
 pub enum DriverSnapshotCommand {
     /// Make a snapshot
     Create {
-        /// The volume
+        /// Name of the volume
         volume: String,
-        /// The snapshot
+        /// Name of the snapshot
         snapshot: String,
     },
     /// Delete a snapshot
     Delete {
-        /// The volume
+        /// Name of the volume
         volume: String,
-        /// The snapshot
+        /// Name of the snapshot
         snapshot: String,
     },
     /// List the snapshots of a volume
     List {
-        /// The volume
+        /// Name of the volume
         volume: String,
     },
     /// Show a snapshot
     Inspect {
-        /// The volume
+        /// Name of the volume
         volume: String,
-        /// The snapshot
+        /// Name of the snapshot
         snapshot: String,
     },
     /// Open a snapshot, show where its bytes are and which, and close it
     Read {
-        /// The volume
+        /// Name of the volume
         volume: String,
-        /// The snapshot
+        /// Name of the snapshot
         snapshot: String,
         /// Only what changed since this one
         #[arg(long, value_name = "SNAPSHOT")]

@@ -1,10 +1,10 @@
-//! `schedule`.
+//! The arguments of `convoy schedule` and the commands under it.
 
 use super::ProgressArgs;
 use crate::complete;
 use clap::{Args, Subcommand};
 
-/// `schedule`.
+/// The arguments of `convoy schedule`.
 #[derive(Debug, Args)]
 pub struct ScheduleArgs {
     /// What to do; `list` when nothing is said.
@@ -19,25 +19,25 @@ pub enum ScheduleCommand {
     List,
     /// Show what runs next, soonest first
     Next {
-        /// How many
+        /// How many runs to show
         #[arg(long, short = 'n', value_name = "NUMBER", default_value_t = 20)]
         count: usize,
     },
     /// Run a schedule now, and wait for the end
     Run {
-        /// The schedule
+        /// Name of the schedule
         #[arg(add = complete::schedules())]
         name: String,
         /// Only for this volume [default: for all it is for]
         #[arg(long, value_name = "NAME", add = complete::volumes())]
         volume: Option<String>,
-        /// Progress.
+        /// How progress is shown.
         #[command(flatten)]
         progress: ProgressArgs,
     },
     /// Delete what a schedule no longer keeps, as every run of it does
     Retain {
-        /// The schedule
+        /// Name of the schedule
         #[arg(add = complete::schedules())]
         name: String,
         /// Only for this volume [default: for all it is for]

@@ -8,7 +8,7 @@ use convoy_driver_sdk::Timestamp;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// `events`.
+/// The arguments of `convoy events`.
 #[derive(Debug, Clone, Default, Args)]
 #[command(after_help = "\
 Examples:
@@ -32,7 +32,7 @@ pub struct EventsArgs {
     pub no_follow: bool,
 }
 
-/// `top`.
+/// The arguments of `convoy top`.
 #[derive(Debug, Clone, Args)]
 pub struct TopArgs {
     /// How many seconds between looks
@@ -43,7 +43,7 @@ pub struct TopArgs {
     pub once: bool,
 }
 
-/// `doctor`.
+/// The arguments of `convoy doctor`.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
 The daemon is asked; if it does not run, this command looks at the machine and the records itself, as root.

@@ -1,4 +1,4 @@
-//! `doctor`.
+//! Runs `convoy doctor`.
 
 use super::Session;
 use crate::args::{DEFAULT_ROOT, DoctorArgs};

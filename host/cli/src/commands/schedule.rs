@@ -1,4 +1,4 @@
-//! `schedule`.
+//! Runs `convoy schedule`.
 
 use super::{Session, name_or_empty};
 use crate::args::{ScheduleArgs, ScheduleCommand};

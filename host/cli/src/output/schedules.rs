@@ -6,7 +6,7 @@ use convoy_client::types::{RetainReport, RunReport, ScheduleStatus};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-/// `schedule list`.
+/// Shows what `convoy schedule list` answers.
 pub fn schedules(schedules: &BTreeMap<String, ScheduleStatus>, width: Width) -> String {
     if schedules.is_empty() {
         return "No schedules are configured.\n".to_owned();
@@ -75,7 +75,7 @@ pub fn next(schedules: &BTreeMap<String, ScheduleStatus>, count: usize) -> Vec<U
     next
 }
 
-/// `schedule next`.
+/// Shows what `convoy schedule next` answers.
 pub fn upcoming(next: &[Upcoming]) -> String {
     if next.is_empty() {
         return "Nothing runs by itself.\n".to_owned();
@@ -86,7 +86,7 @@ pub fn upcoming(next: &[Upcoming]) -> String {
     table(&["TIME", "SCHEDULE", "VOLUME", "KIND"], rows)
 }
 
-/// `schedule run`.
+/// Shows what `convoy schedule run` answers.
 pub fn runs(report: &RunReport, width: Width) -> String {
     // That there are none is told as an error.
     if report.runs.is_empty() {
@@ -105,7 +105,7 @@ pub fn runs(report: &RunReport, width: Width) -> String {
     fitted(&["VOLUME", "RESULT", "MADE", "ERROR"], rows, &["VOLUME", "MADE"], width)
 }
 
-/// `schedule retain`.
+/// Shows what `convoy schedule retain` answers.
 pub fn retained(report: &RetainReport, width: Width) -> String {
     let delete = if report.dry_run { "would delete" } else { "deleted" };
     let removed = report.removed.iter().map(|item| {

@@ -11,13 +11,13 @@ use std::fmt::Write;
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct DaemonState {
-    /// All volumes.
+    /// Every volume, by name.
     #[serde(skip)]
     pub volumes: BTreeMap<String, Volume>,
-    /// All drivers.
+    /// Every driver, by name.
     #[serde(skip)]
     pub drivers: BTreeMap<String, DriverStatus>,
-    /// What runs.
+    /// The jobs that run.
     pub jobs: BTreeMap<String, Job>,
     /// What is to run.
     pub schedules: BTreeMap<String, ScheduleStatus>,

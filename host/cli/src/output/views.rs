@@ -8,7 +8,7 @@ use convoy_client::types::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 
-/// `list`.
+/// Shows what `convoy list` answers.
 pub fn volumes(volumes: &BTreeMap<String, Volume>, width: Width) -> String {
     let rows = volumes.values().map(|volume| {
         let said = |key| volume.driver_info.as_ref().and_then(|info| info.get(key));
@@ -184,7 +184,7 @@ fn encrypted(backup: &BackupInfo) -> &'static str {
     }
 }
 
-/// `backup inspect`.
+/// Shows what `convoy backup inspect` answers.
 pub fn backup(backup: &BackupInfo) -> String {
     let known = [
         ("Backup", shell(&backup.backup_url)),
@@ -228,7 +228,7 @@ pub fn created_backup(created: &CreatedBackup) -> String {
     text
 }
 
-/// `backup verify`.
+/// Shows what `convoy backup verify` answers.
 pub fn verified(report: &VerifyReport, width: Width) -> String {
     let mut looked = format!("{} backups, {} read and checked", report.backups, bytes(report.bytes_read));
     if report.garbage > 0 {
@@ -260,7 +260,7 @@ pub fn verified(report: &VerifyReport, width: Width) -> String {
     format!("{problems}\n{}: {looked}.\n", found.join(". "))
 }
 
-/// `backup prune`.
+/// Shows what `convoy backup prune` answers.
 pub fn pruned(report: &PruneReport) -> String {
     let verb = if report.dry_run { "Would remove" } else { "Removed" };
     let skipped: String =
@@ -269,7 +269,7 @@ pub fn pruned(report: &PruneReport) -> String {
     format!("{skipped}{verb} {objects} objects with {} of {volumes} volumes.\n", bytes(report.bytes))
 }
 
-/// `backup key list`.
+/// Shows what `convoy backup key list` answers.
 // The type is that of the answer.
 #[expect(clippy::ptr_arg)]
 pub fn keys(names: &Vec<String>) -> String {
@@ -279,7 +279,7 @@ pub fn keys(names: &Vec<String>) -> String {
     table(&["KEY"], names.iter().map(|name| vec![name.clone()]))
 }
 
-/// `info`.
+/// Shows what `convoy info` answers.
 pub fn info(info: &Info) -> String {
     let general = &info.general;
     let yes_or_no = |value| if value { "yes" } else { "no" }.to_owned();
@@ -303,7 +303,7 @@ pub fn info(info: &Info) -> String {
     text
 }
 
-/// `config reload`.
+/// Shows what `convoy config reload` answers.
 pub fn reloaded(reloaded: &ReloadedConfig) -> String {
     let mut text = match reloaded.applied.as_slice() {
         [] => "The settings were read again: none changed\n".to_owned(),
@@ -315,7 +315,7 @@ pub fn reloaded(reloaded: &ReloadedConfig) -> String {
     text
 }
 
-/// `config show`.
+/// Shows what `convoy config show` answers.
 pub fn config(settings: &BTreeMap<String, ConfigValue>, width: Width) -> String {
     let rows = settings
         .iter()
@@ -323,7 +323,7 @@ pub fn config(settings: &BTreeMap<String, ConfigValue>, width: Width) -> String 
     fitted(&["SETTING", "VALUE", "FROM"], rows, &["SETTING", "VALUE", "FROM"], width)
 }
 
-/// `jobs list`.
+/// Shows what `convoy jobs list` answers.
 pub fn jobs(jobs: &BTreeMap<String, Job>, width: Width) -> String {
     let rows = jobs.values().map(|job| {
         vec![
@@ -366,7 +366,7 @@ fn progress(job: &Job) -> String {
     parts.join(", ")
 }
 
-/// `driver list`.
+/// Shows what `convoy driver list` answers.
 pub fn drivers(drivers: &BTreeMap<String, DriverStatus>) -> String {
     let rows = drivers.iter().map(|(key, driver)| {
         let state = match driver {

@@ -75,12 +75,12 @@ fn read(connection: &UnixStream) -> Asked {
     Asked { call, headers: lines, body: String::from_utf8(body).unwrap() }
 }
 
-/// A success.
+/// Answers with status 200.
 pub(crate) fn answer(body: &str) -> Answer {
     respond("200 OK", &[], body)
 }
 
-/// An error.
+/// Answers with an error status.
 pub(crate) fn refuse(status: u16, body: &str) -> Answer {
     respond(&format!("{status} Bad"), &[], body)
 }

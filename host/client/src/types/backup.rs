@@ -1,4 +1,4 @@
-//! Backups.
+//! Requests and answers about backups.
 
 use super::{Deserialize, Pairs, Serialize, is_false};
 
@@ -12,19 +12,19 @@ pub struct BackupInfo {
     pub backup_url: String,
     /// The driver of the volume.
     pub driver_name: String,
-    /// The volume.
+    /// The volume's name.
     pub volume_name: String,
     /// Its size in bytes, as text; "0" where the driver enforces none.
     pub volume_size: String,
     /// When the volume was created.
     pub volume_created_at: String,
-    /// The snapshot.
+    /// The snapshot's name.
     pub snapshot_name: String,
     /// When the snapshot was made.
     pub snapshot_created_at: String,
     /// When the backup was made.
     pub created_time: String,
-    /// Further keys.
+    /// What else the answer has, by name.
     pub extra: Pairs,
 }
 
@@ -57,7 +57,7 @@ known_keys! {
     "CreatedTime" => created_time,
 }
 
-/// `POST /backups/create`.
+/// The body of `POST /backups/create`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct CreateBackup {
@@ -130,11 +130,11 @@ pub struct BackupCost {
     pub warnings: u64,
 }
 
-/// `GET /backups/list`.
+/// The body of `GET /backups/list`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct ListBackups {
-    /// The destination.
+    /// The destination, as `backup create --dest` takes it.
     #[serde(rename = "URL")]
     pub url: String,
     /// A custom S3 endpoint.
@@ -163,7 +163,7 @@ pub struct ListBackups {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct BackupRef {
-    /// Which.
+    /// The backup's URL.
     #[serde(rename = "URL")]
     pub url: String,
     /// A custom S3 endpoint.
@@ -238,7 +238,7 @@ pub struct Problem {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct PruneBackups {
-    /// The destination.
+    /// The destination, as `backup create --dest` takes it.
     #[serde(rename = "URL")]
     pub url: String,
     /// A custom S3 endpoint.
@@ -267,9 +267,9 @@ pub struct PruneReport {
     pub dry_run: bool,
     /// Volumes whose data was looked at.
     pub volumes: u64,
-    /// Objects removed.
+    /// How many objects were removed.
     pub objects: u64,
-    /// Their bytes.
+    /// How many bytes the removed objects had.
     pub bytes: u64,
     /// What was left alone and why, one line each (a volume that a backup is running for).
     pub skipped: Vec<String>,
@@ -279,7 +279,7 @@ pub struct PruneReport {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct ListKeys {
-    /// The destination.
+    /// The destination, as `backup create --dest` takes it.
     #[serde(rename = "URL")]
     pub url: String,
     /// A custom S3 endpoint.
@@ -290,7 +290,7 @@ pub struct ListKeys {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct AddKey {
-    /// The destination.
+    /// The destination, as `backup create --dest` takes it.
     #[serde(rename = "URL")]
     pub url: String,
     /// A custom S3 endpoint.
@@ -312,7 +312,7 @@ pub struct AddKey {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct RemoveKey {
-    /// The destination.
+    /// The destination, as `backup create --dest` takes it.
     #[serde(rename = "URL")]
     pub url: String,
     /// A custom S3 endpoint.

@@ -1,4 +1,4 @@
-//! `POST /doctor`.
+//! What `POST /doctor` takes and answers.
 
 use super::{Deserialize, Serialize, is_false};
 

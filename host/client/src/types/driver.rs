@@ -1,4 +1,4 @@
-//! `GET /drivers`.
+//! What `GET /drivers` takes and answers.
 
 use super::{Deserialize, Serialize};
 

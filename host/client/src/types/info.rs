@@ -1,4 +1,4 @@
-//! `GET /info`.
+//! What `GET /info` takes and answers.
 
 use super::{BTreeMap, Deserialize, Pairs, Serialize};
 

@@ -70,11 +70,11 @@ pub struct Progress {
     pub warnings: Vec<String>,
 }
 
-/// `POST /jobs/cancel`.
+/// The body of `POST /jobs/cancel`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CancelJob {
-    /// Which.
+    /// The job's id.
     #[serde(rename = "ID")]
     pub id: String,
 }

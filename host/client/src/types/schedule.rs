@@ -1,4 +1,4 @@
-//! Schedules.
+//! Requests and answers about schedules.
 
 use super::{BTreeMap, Deserialize, Serialize};
 
@@ -6,11 +6,11 @@ use super::{BTreeMap, Deserialize, Serialize};
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct ScheduleStatus {
-    /// Its name.
+    /// The schedule's name.
     pub name: String,
     /// `snapshot` or `backup`.
     pub kind: String,
-    /// When.
+    /// When it is due: a cron expression or a word such as `@daily`.
     pub cron: String,
     /// By which clock.
     pub time_zone: String,
@@ -51,11 +51,11 @@ pub struct ScheduledVolume {
     pub snapshots: u64,
 }
 
-/// `POST /schedules/run`.
+/// The body of `POST /schedules/run`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct RunSchedule {
-    /// Which.
+    /// The schedule's name.
     pub name: String,
     /// For this volume; empty: for all it is for.
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -77,7 +77,7 @@ pub struct RunReport {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct RunOutcome {
-    /// The volume.
+    /// The volume's name.
     pub volume: String,
     /// The snapshot; empty if none was made.
     pub snapshot: String,
@@ -87,11 +87,11 @@ pub struct RunOutcome {
     pub error: String,
 }
 
-/// `POST /schedules/retain`.
+/// The body of `POST /schedules/retain`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct RetainSchedule {
-    /// Which.
+    /// The schedule's name.
     pub name: String,
     /// For this volume; empty: for all it is for.
     #[serde(skip_serializing_if = "String::is_empty")]

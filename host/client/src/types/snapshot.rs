@@ -1,4 +1,4 @@
-//! Snapshots.
+//! Requests and answers about snapshots.
 
 use super::{Deserialize, Pairs, Serialize, is_false};
 
@@ -18,7 +18,7 @@ pub struct SnapshotEntry {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Snapshot {
-    /// Its name.
+    /// The snapshot's name.
     pub name: String,
     /// The volume it was made of.
     pub volume_name: String,
@@ -31,7 +31,7 @@ pub struct Snapshot {
     pub driver_info: Pairs,
 }
 
-/// `POST /snapshots/create`.
+/// The body of `POST /snapshots/create`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct CreateSnapshot {
@@ -50,7 +50,7 @@ pub struct CreateSnapshot {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct SnapshotRef {
-    /// Which.
+    /// The snapshot's name.
     pub snapshot_name: String,
     /// Of which volume; needed only where two volumes have a snapshot of that name.
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -61,7 +61,7 @@ pub struct SnapshotRef {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct RevertSnapshot {
-    /// Which.
+    /// The snapshot's name.
     pub snapshot_name: String,
     /// Of which volume; needed only where two volumes have a snapshot of that name.
     #[serde(skip_serializing_if = "String::is_empty")]

@@ -1,4 +1,4 @@
-//! Volumes.
+//! Requests and answers about volumes.
 
 use super::{BTreeMap, Deserialize, Pairs, Serialize, SnapshotEntry, is_false};
 
@@ -6,7 +6,7 @@ use super::{BTreeMap, Deserialize, Pairs, Serialize, SnapshotEntry, is_false};
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Volume {
-    /// Its name.
+    /// The volume's name.
     pub name: String,
     /// The driver that keeps it; empty in the answer to a verbose mount.
     pub driver: String,
@@ -20,7 +20,7 @@ pub struct Volume {
     pub snapshots: Option<BTreeMap<String, SnapshotEntry>>,
 }
 
-/// `POST /volumes/create`.
+/// The body of `POST /volumes/create`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct CreateVolume {
@@ -73,26 +73,26 @@ pub struct CreateVolume {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct VolumeRef {
-    /// Which.
+    /// The volume's name.
     pub volume_name: String,
 }
 
-/// `POST /volumes/umount`.
+/// The body of `POST /volumes/umount`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct UnmountVolume {
-    /// Which.
+    /// The volume's name.
     pub volume_name: String,
     /// Unmount it although Docker still uses it.
     #[serde(skip_serializing_if = "is_false")]
     pub force: bool,
 }
 
-/// `POST /volumes/mount`.
+/// The body of `POST /volumes/mount`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct MountVolume {
-    /// Which.
+    /// The volume's name.
     pub volume_name: String,
     /// Where; empty: the driver's own place.
     pub mount_point: String,
@@ -100,11 +100,11 @@ pub struct MountVolume {
     pub verbose: bool,
 }
 
-/// `DELETE /volumes/`.
+/// The body of `DELETE /volumes/`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct DeleteVolume {
-    /// Which.
+    /// The volume's name.
     pub volume_name: String,
     /// Forget the volume and keep its data.
     pub reference_only: bool,
@@ -158,11 +158,11 @@ pub struct DeleteKept {
     pub driver_name: String,
 }
 
-/// `POST /volumes/resize`.
+/// The body of `POST /volumes/resize`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct ResizeVolume {
-    /// Which.
+    /// The volume's name.
     pub volume_name: String,
     /// The size to reach, in bytes.
     pub size: u64,
@@ -174,7 +174,7 @@ pub struct ResizeVolume {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct RetainVolume {
-    /// Which.
+    /// The volume's name.
     pub volume_name: String,
     /// `keep`, `delete`, or `default`: what the daemon's settings say.
     pub policy: String,
