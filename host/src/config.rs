@@ -6,9 +6,11 @@
 //! `convoy.toml` is edited on purpose: what it says holds, and the difference is logged.
 //!
 //! - [`duration`] and [`options`]: values in them.
+//! - [`destinations`]: how destinations of backups are reached, how fast, with which key.
 //! - [`file`]: `convoy.toml`; [`setting`]: where a value comes from; [`live`]: settings that change while the
 //!   daemon runs; `check`: `convoy config check`.
 
+pub mod destinations;
 pub mod duration;
 pub mod file;
 pub mod live;
@@ -22,23 +24,24 @@ mod spelling;
 
 pub use check::check_file;
 pub use live::Live;
-pub(crate) use spelling::with_dashes;
 
-use crate::backups::settings::{BackupSettings, SettingsError};
-use crate::daemon::logging;
-use crate::daemon::monitor::Address;
-use crate::volumes::docker_rules::DockerRules;
+use crate::listen::Address;
+use crate::logging;
 use convoy_cli::args::DEFAULT_ROOT;
 use convoy_client::types::General;
 use convoy_driver_sdk::atomic;
 use convoy_schedule::{InvalidSchedule, Schedule};
+use convoy_volumes::{DockerRemove, DockerRules};
+use destinations::{BackupSettings, SettingsError};
 use file::File;
 use options::Options;
-use serde::{Deserialize, Serialize};
 use setting::{Layers, SettingValue, Shown, Source};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+
+/// The driver of a daemon that was given none. It is compiled in.
+pub const EMBEDDED: &str = "vfs";
 
 /// The file's name, in the daemon's root.
 pub const FILE: &str = "convoy.cfg";
@@ -174,38 +177,6 @@ const LOG_LEVEL: &str = "info";
 /// How long running work may take to end when the daemon stops, when nobody says: less than the 90 s after
 /// which systemd kills.
 const STOP_TIMEOUT: &str = "45s";
-
-/// What becomes of a volume's data when Docker removes the volume.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum DockerRemove {
-    /// It is kept, as it always was.
-    #[default]
-    Keep,
-    /// It is deleted.
-    Delete,
-}
-
-impl std::fmt::Display for DockerRemove {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Keep => "keep",
-            Self::Delete => "delete",
-        })
-    }
-}
-
-impl std::str::FromStr for DockerRemove {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "keep" => Ok(Self::Keep),
-            "delete" => Ok(Self::Delete),
-            _ => Err("expected keep or delete".to_owned()),
-        }
-    }
-}
 
 /// Where the daemon listens, and who may connect beside root.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

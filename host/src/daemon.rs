@@ -1,20 +1,14 @@
 //! From arguments to a running daemon, and to its end.
 //!
 //! - [`process`]: its environment and memory; [`root`]: the directory, one daemon at a time; [`socket`]: the
-//!   sockets, likewise; [`activation`]: those that systemd
-//!   hands over; [`monitor`]: one for those who watch.
-//! - [`drivers`]: opens the drivers; [`serve`]: from there to the end; [`listen`]: connections.
-//! - [`logging`] and its form for [`journal`]d, [`notify`]: telling the world; [`reload`]: SIGHUP.
+//!   sockets, likewise; [`activation`]: those that systemd hands over; [`monitor`]: one for those who watch.
+//! - [`drivers`]: opens the drivers; [`serve`]: from there to the end; [`error`]: why there is none.
 
 pub mod activation;
 pub mod drivers;
-pub mod journal;
-pub mod listen;
-pub mod logging;
+pub mod error;
 pub mod monitor;
-pub mod notify;
 pub mod process;
-pub mod reload;
 pub mod root;
 pub mod serve;
 pub mod socket;
@@ -22,46 +16,11 @@ pub mod socket;
 use crate::config::Live;
 use crate::config::file::File;
 use crate::config::setting::Layers;
+use crate::logging;
 use convoy_cli::args::DaemonArgs;
+use error::DaemonError;
 use root::Root;
 use std::process::ExitCode;
-
-/// A daemon that cannot start, or had to stop.
-#[derive(Debug, thiserror::Error)]
-pub enum DaemonError {
-    /// The log.
-    #[error(transparent)]
-    Log(#[from] logging::LogError),
-    /// The directory.
-    #[error(transparent)]
-    Root(#[from] root::RootError),
-    /// The settings.
-    #[error(transparent)]
-    Config(#[from] crate::config::ConfigError),
-    /// The socket.
-    #[error(transparent)]
-    Socket(#[from] socket::SocketError),
-    /// The drivers.
-    #[error(transparent)]
-    Drivers(#[from] drivers::DriversError),
-    /// The settings of backups.
-    #[error(transparent)]
-    Backups(#[from] crate::backups::settings::SettingsError),
-    /// The policies of volumes.
-    #[error(transparent)]
-    Records(#[from] convoy_driver_sdk::records::RecordError),
-    /// The mount ledger.
-    #[error(transparent)]
-    Ledger(#[from] crate::volumes::ledger::OpenError),
-    /// The operating system.
-    #[error("cannot {what}: {source}")]
-    System {
-        /// What was tried.
-        what: &'static str,
-        /// Why it failed.
-        source: std::io::Error,
-    },
-}
 
 /// Runs the daemon until it is told to stop.
 pub fn run(args: DaemonArgs) -> ExitCode {

@@ -5,66 +5,20 @@
 //!   daemon.
 //! - `settings`: the file on disk against what holds; `state`: drivers, volumes, mounts; `backups`: schedules
 //!   and destinations, of a running daemon.
-//! - [`offline`]: what can be said without one.
+//! - [`offline`]: what can be said without one; `findings`: what all of them add to.
 
 mod backups;
 mod docker;
+mod findings;
 mod machine;
 pub mod offline;
 mod settings;
 mod state;
 
-use crate::api::App;
-use convoy_client::types::{Diagnosis, Examine, Symptom};
-use convoy_driver_sdk::protocol::{Finding, Severity};
+use crate::app::App;
+use convoy_client::types::{Diagnosis, Examine};
+use findings::{Findings, error};
 use std::path::Path;
-
-/// What was found so far.
-#[derive(Debug, Default)]
-struct Findings(Vec<(Severity, Symptom)>);
-
-impl Findings {
-    fn add(&mut self, area: &str, finding: Finding) {
-        let severity = match finding.severity {
-            Severity::Info => "info",
-            Severity::Error => "error",
-            // Of a newer driver: whatever it is, it is not nothing.
-            _ => "warning",
-        };
-        let symptom = Symptom {
-            severity: severity.to_owned(),
-            area: area.to_owned(),
-            subject: finding.subject,
-            message: finding.message,
-            hint: finding.hint.unwrap_or_default(),
-            repaired: finding.repaired,
-            repairable: finding.repairable,
-        };
-        self.0.push((finding.severity, symptom));
-    }
-
-    fn into_diagnosis(mut self, daemon: bool) -> Diagnosis {
-        let rank = |severity: &str| match severity {
-            "error" => 0,
-            "warning" => 1,
-            _ => 2,
-        };
-        self.0.sort_by_key(|(_, symptom)| (symptom.repaired, rank(&symptom.severity)));
-        Diagnosis { daemon, findings: self.0.into_iter().map(|(_, symptom)| symptom).collect() }
-    }
-}
-
-fn info(subject: impl Into<String>, message: impl Into<String>) -> Finding {
-    Finding::new(Severity::Info, subject, message)
-}
-
-fn warning(subject: impl Into<String>, message: impl Into<String>) -> Finding {
-    Finding::new(Severity::Warning, subject, message)
-}
-
-fn error(subject: impl Into<String>, message: impl Into<String>) -> Finding {
-    Finding::new(Severity::Error, subject, message)
-}
 
 /// Examines a running daemon and its machine.
 pub async fn examine(app: &App, asked: &Examine, request_id: &str) -> Diagnosis {
@@ -78,7 +32,7 @@ pub async fn examine(app: &App, asked: &Examine, request_id: &str) -> Diagnosis 
         findings
     });
     match of_machine.await {
-        Ok(found) => findings.0.extend(found.0),
+        Ok(found) => findings.extend(found),
         Err(failed) => findings.add("machine", error("doctor", format!("the examination failed: {failed}"))),
     }
     settings::examine(app, &mut findings).await;

@@ -1,21 +1,32 @@
 //! The daemon of convoy: volumes for containers, behind Docker's plugin protocol and an admin API.
 //!
+//! A module uses those below it and none above; a test in `tests.rs` holds it to that. From the top:
+//!
 //! - [`daemon`]: from arguments to a running daemon, and to its end.
-//! - [`config`]: the settings, given and saved.
 //! - [`api`]: HTTP on the socket.
-//! - [`volumes`]: the volume service; [`backups`]: their backups; [`schedules`]: those that are made by
-//!   themselves.
-//! - [`jobs`]: what takes long; [`events`]: what happened; [`metrics`]: what is counted; [`doctor`]: what is
-//!   wrong; [`call`]: what a call to a driver carries.
+//! - [`doctor`]: what is wrong; [`scrape`]: metrics that are looked up.
+//! - [`app`]: the services together.
+//! - [`reload`]: the settings read again.
+//! - [`schedules`]: snapshots and backups that are made by themselves.
+//! - [`backups`]: copies of volumes in stores.
+//! - [`config`]: the settings, given and saved.
+//! - [`listen`]: connections; [`logging`]: the log; [`notify`]: what systemd is told.
+//!
+//! Below them are crates of their own: `convoy_volumes`, the volume service, and `convoy_activity`, jobs,
+//! events
+//! and counters.
 
 pub mod api;
+pub mod app;
 pub mod backups;
-pub mod call;
 pub mod config;
 pub mod daemon;
 pub mod doctor;
-pub mod events;
-pub mod jobs;
-pub mod metrics;
+pub mod listen;
+pub mod logging;
+pub mod notify;
+pub mod reload;
 pub mod schedules;
-pub mod volumes;
+pub mod scrape;
+#[cfg(test)]
+mod tests;

@@ -12,14 +12,19 @@ use crate::child::Child;
 use crate::error::{Context, Error, Result};
 use crate::http::Client;
 use crate::lab::{Lab, Origin};
+use crate::namespace::Namespace;
 use crate::run::{self, Output};
 use crate::{leaks, patience};
 
 /// The image every container is made from.
 pub const IMAGE: &str = "convoy-busybox";
 
-/// What a container runs that counts up in a file of its volume, ten times a second.
-pub const COUNT: &str = "i=0; while true; do i=$((i+1)); echo $i > /data/count; sleep 0.1; done";
+/// Where an engine looks for plugins, on every machine.
+const PLUGINS: [&str; 3] = ["/etc/docker/plugins", "/run/docker/plugins", "/usr/lib/docker/plugins"];
+
+/// What a container runs that counts up in a file of its volume, ten times a second. The file is never empty.
+pub const COUNT: &str = "i=0; while true; do i=$((i+1)); echo $i > /data/next; \
+    mv /data/next /data/count; sleep 0.1; done";
 
 /// How long the engine may take until it answers. It asks plugins for known volumes first.
 const START: Duration = Duration::from_secs(60);
@@ -48,13 +53,16 @@ const APPLETS: [&str; 20] = [
     "wc",
 ];
 
-/// A running engine with its own directories, and its own name for our plugin.
+/// A running engine with its own directories, and with our plugin alone: it sees no plugin of this machine, and
+/// no other engine sees ours.
 /// Dropping it removes its containers and ends it.
 #[derive(Debug)]
 pub struct Engine {
     directory: PathBuf,
     plugin: String,
-    spec: PathBuf,
+    plugins: PathBuf,
+    /// Where it runs, with plugins of its own.
+    namespace: Namespace,
     live_restore: bool,
     swarm: bool,
     origin: Origin,
@@ -105,14 +113,18 @@ impl Engine {
         swarm: bool,
     ) -> Result<Self> {
         let directory = lab.make(&format!("docker{}", lab.number()))?;
-        fs::create_dir_all(leaks::PLUGINS).during(|| format!("cannot make {}", leaks::PLUGINS))?;
-        let spec = Path::new(leaks::PLUGINS).join(format!("{plugin}.spec"));
+        let plugins = lab.make(&format!("plugins{}", lab.number()))?;
+        let spec = plugins.join(format!("{plugin}.spec"));
         fs::write(&spec, format!("unix://{}", plugin_socket.display()))
             .during(|| format!("cannot write {}", spec.display()))?;
+        for place in [PLUGINS[0], PLUGINS[1]] {
+            fs::create_dir_all(place).during(|| format!("cannot make {place}"))?;
+        }
         let mut engine = Self {
             directory,
             plugin: plugin.to_owned(),
-            spec,
+            namespace: Namespace::of(lab, &plugins, &PLUGINS)?,
+            plugins,
             live_restore,
             swarm,
             origin: lab.origin(),
@@ -126,6 +138,11 @@ impl Engine {
     /// The name our plugin has in this engine.
     pub fn plugin(&self) -> &str {
         &self.plugin
+    }
+
+    /// Where the specs and sockets of the engine's plugins are; the engine itself knows it by another name.
+    pub fn plugins(&self) -> &Path {
+        &self.plugins
     }
 
     /// The engine's socket.
@@ -147,16 +164,14 @@ impl Engine {
     /// # Errors
     /// When it cannot be started.
     pub fn launch(&mut self) -> Result<()> {
-        let mut command = if self.swarm {
-            let mut command = Command::new("unshare");
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--mount={}", self.namespace.path().display())).arg("--");
+        if self.swarm {
             let within = "ip link set lo up && exec dockerd \"$@\"";
-            command.args(["--net", "--", "sh", "-c", within, "dockerd"]);
-            command
-        } else {
-            Command::new("dockerd")
-        };
+            command.args(["unshare", "--net", "--", "sh", "-c", within]);
+        }
         command
-            .arg("--data-root")
+            .args(["dockerd", "--data-root"])
             .arg(self.directory.join("data"))
             .arg("--exec-root")
             .arg(self.directory.join("exec"))
@@ -301,8 +316,7 @@ impl Engine {
         self.ok(&["exec", container, "/bin/sh", "-c", shell])
     }
 
-    /// The names of the volumes of our plugin, sorted. Docker asks every plugin that has a spec on this
-    /// machine, those of other tests, too.
+    /// The names of the volumes of our plugin, sorted.
     ///
     /// # Errors
     /// When the engine refuses.
@@ -364,12 +378,10 @@ impl Drop for Engine {
         for mount in leaks::mounts(&self.directory).unwrap_or_default().iter().rev() {
             let _ = umount2(mount, MntFlags::MNT_DETACH);
         }
-        let _ = fs::remove_file(&self.spec);
     }
 }
 
-/// A name for the plugin. Docker looks for plugins in fixed places only: a name of their own keeps tests
-/// apart.
+/// A name for the plugin that no other test has.
 fn own_name(lab: &Lab) -> String {
     format!("convoy-{}-{}", std::process::id(), lab.number())
 }

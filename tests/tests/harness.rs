@@ -8,7 +8,7 @@ use std::time::Duration;
 use convoy_tests::child::Child;
 use convoy_tests::error::{Context, check};
 use convoy_tests::namespace::apart;
-use convoy_tests::{Engine, Lab, Result, Storage, leaks, patience, run};
+use convoy_tests::{Carrier, Engine, Lab, Result, Setup, Storage, leaks, patience, run};
 
 #[test]
 fn a_mount_left_behind_is_found_and_cleared() -> Result<()> {
@@ -89,5 +89,25 @@ fn an_engine_of_our_own_runs_containers_and_leaves_nothing() -> Result<()> {
         let said =
             engine.ok(&["run", "--rm", "--network", "none", "convoy-busybox", "/bin/echo", "hello"])?;
         check(said == "hello", || said.clone())
+    })
+}
+
+/// Two test runs on one machine, and the engine of whoever runs them: none sees the plugins of another.
+#[test]
+fn engines_do_not_see_each_others_plugins() -> Result<()> {
+    Lab::run(|lab| {
+        let setup = || Setup::vfs(lab, Carrier::Builtin).start();
+        let (one, two) = (setup()?, setup()?);
+        let first = Engine::start_as(lab, &one.setup().socket, "convoy", false)?;
+        let second = Engine::start_as(lab, &two.setup().socket, "convoy", false)?;
+        let create = ["volume", "create", "--driver", "convoy", "same"];
+        first.ok(&create)?;
+        check(second.volumes()?.is_empty(), || "the second engine sees a volume of the first".to_owned())?;
+        second.ok(&create)?;
+        for engine in [&first, &second] {
+            let names = engine.ok(&["volume", "ls", "-q"])?;
+            check(names == "same", || format!("an engine lists {names:?}"))?;
+        }
+        Ok(())
     })
 }

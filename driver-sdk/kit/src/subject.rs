@@ -9,7 +9,7 @@ use convoy_driver_sdk::protocol::{
     GetVolume, ListVolumes, MountVolume, Open, Opened, Request, UnmountVolume, Volume,
 };
 use convoy_driver_sdk::{DriverError, ErrorKind, Name};
-use convoy_drivers::{CallOptions, Carrier, DriverHandle, DriverSpec, Drivers, LoadError};
+use convoy_drivers::{Carrier, DriverHandle, DriverSpec, Drivers, LoadError, RequestContext};
 use parking_lot::Mutex;
 use rustix::process::{Pid, Signal};
 use std::collections::{BTreeMap, BTreeSet};
@@ -111,9 +111,9 @@ impl Subject {
         *self.deadline.lock() = Instant::now() + self.options.limit;
     }
 
-    fn call_options(&self) -> CallOptions {
+    fn call_options(&self) -> RequestContext {
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
-        CallOptions::new(format!("kit-{number}")).deadline(*self.deadline.lock())
+        RequestContext::new(format!("kit-{number}")).with_deadline(*self.deadline.lock())
     }
 
     /// Opens the driver with the options of the test.
@@ -140,9 +140,9 @@ impl Subject {
                 tokio::time::sleep(time).await;
                 later.cancel();
             });
-            self.call_options().cancel(token)
+            self.call_options().with_cancel(token)
         } else {
-            self.call_options().timeout(time)
+            self.call_options().within(time)
         };
         self.runtime.block_on(self.handle().call(request, options))
     }

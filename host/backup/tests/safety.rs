@@ -271,14 +271,15 @@ fn walk_files(dir: &Path) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_engines_and_a_deleter_on_one_store() {
     let store = Store::new().await;
-    let until = Instant::now() + Duration::from_secs(6);
+    // Until the deleter has seen enough, however fast this machine is.
+    let enough = CancellationToken::new();
     let writer = |who: u64| {
-        let store = store.store.clone();
+        let (store, enough) = (store.store.clone(), enough.clone());
         tokio::spawn(async move {
             let source = tempfile::tempdir().unwrap();
             let mut made = Vec::new();
             let mut round = 0;
-            while Instant::now() < until {
+            while !enough.is_cancelled() || round < 3 {
                 // The states repeat: chunks come, go and come again.
                 write_tree(source.path(), (round + who) % 4);
                 let name = format!("b-{who}-{round}");
@@ -289,15 +290,15 @@ async fn two_engines_and_a_deleter_on_one_store() {
             made
         })
     };
+    let (one, two) = (writer(1), writer(2));
     let deleter = {
-        let store = store.store.clone();
+        let (store, end) = (store.store.clone(), enough.drop_guard());
         tokio::spawn(async move {
-            let impatient = Engine::new(EngineOptions {
-                lock_wait: Duration::from_millis(300),
-                ..EngineOptions::default()
-            });
             let (mut deleted, mut reclaimed) = (Vec::new(), 0);
-            while Instant::now() < until {
+            for round in 0.. {
+                // Impatient at first; on a slow machine the store is seldom free.
+                let lock_wait = Duration::from_millis(300) * (1 + round / 8);
+                let impatient = Engine::new(EngineOptions { lock_wait, ..EngineOptions::default() });
                 let listed = impatient.list(store.clone(), None).await.unwrap();
                 if let Some(some) = listed.backups.get(rand::random_range(0..listed.backups.len().max(1))) {
                     let done = impatient.delete(store.clone(), "vol1", &some.backup).await.unwrap();
@@ -318,12 +319,15 @@ async fn two_engines_and_a_deleter_on_one_store() {
                     Err(BackupError::Busy { .. }) => {}
                     Err(e) => panic!("{e:?}"),
                 }
+                if (round >= 20 && !deleted.is_empty() && reclaimed > 0) || round >= 200 {
+                    break;
+                }
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
+            drop(end);
             (deleted, reclaimed)
         })
     };
-    let (one, two) = (writer(1), writer(2));
     let made: Vec<_> = one.await.unwrap().into_iter().chain(two.await.unwrap()).collect();
     let (deleted, reclaimed) = deleter.await.unwrap();
     assert!(

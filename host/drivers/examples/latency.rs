@@ -10,7 +10,7 @@ mod driver;
 use convoy_driver_sdk::Name;
 use convoy_driver_sdk::dispatch::Dispatcher;
 use convoy_driver_sdk::protocol::{ListVolumes, Open, Probe};
-use convoy_drivers::{CallOptions, DriverHandle, DriverSpec, Drivers, SearchPath};
+use convoy_drivers::{DriverHandle, DriverSpec, Drivers, RequestContext, SearchPath};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -31,8 +31,8 @@ async fn main() -> Result<(), Failure> {
         .builtin(Name::from_static("misbehaving"), || Arc::new(Dispatcher::<driver::Misbehaving>::new()));
     for carrier in ["builtin", "library", "process"] {
         let driver = drivers.load(&format!("{carrier}:misbehaving").parse::<DriverSpec>()?).await?;
-        let open = Open::new(root.join(carrier));
-        driver.open(open, CallOptions::new("open")).await?;
+        let open = Open { root: root.join(carrier), ..Open::default() };
+        driver.open(open, RequestContext::new("open")).await?;
         // On a thread of the runtime, as the handlers of the host are.
         tokio::spawn({
             let driver = driver.clone();
@@ -51,7 +51,7 @@ async fn measure(carrier: &str, driver: &DriverHandle) -> Result<(), Failure> {
         let mut times = Vec::with_capacity(CALLS);
         for _ in 0..CALLS {
             let begun = Instant::now();
-            driver.call_blocking(&Probe::new(), &CallOptions::new("x"))?;
+            driver.call_blocking(&Probe {}, &RequestContext::new("x"))?;
             times.push(begun.elapsed());
         }
         report(&format!("{carrier}_call"), times);
@@ -59,7 +59,7 @@ async fn measure(carrier: &str, driver: &DriverHandle) -> Result<(), Failure> {
     let mut times = Vec::with_capacity(CALLS);
     for _ in 0..CALLS {
         let begun = Instant::now();
-        driver.call(Probe::new(), CallOptions::new("x").timeout(Duration::from_secs(5))).await?;
+        driver.call(Probe {}, RequestContext::new("x").within(Duration::from_secs(5))).await?;
         times.push(begun.elapsed());
     }
     report(&format!("{carrier}_async_call"), times);
@@ -67,8 +67,8 @@ async fn measure(carrier: &str, driver: &DriverHandle) -> Result<(), Failure> {
     let mut times = Vec::with_capacity(LISTINGS);
     for _ in 0..LISTINGS {
         let begun = Instant::now();
-        let request = ListVolumes::new().limit(Some(VOLUMES));
-        driver.call(request, CallOptions::new("list")).await?;
+        let request = ListVolumes { limit: Some(VOLUMES), ..ListVolumes::default() };
+        driver.call(request, RequestContext::new("list")).await?;
         times.push(begun.elapsed());
     }
     report(&format!("{carrier}_list_{VOLUMES}"), times);
@@ -87,7 +87,7 @@ async fn many(carrier: &str, driver: &DriverHandle, at_once: usize) -> Result<()
             let driver = driver.clone();
             tokio::spawn(async move {
                 for _ in 0..CALLS / at_once {
-                    driver.call(Probe::new(), CallOptions::new("x")).await?;
+                    driver.call(Probe {}, RequestContext::new("x")).await?;
                 }
                 Ok::<_, convoy_driver_sdk::DriverError>(())
             })

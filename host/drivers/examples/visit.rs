@@ -10,7 +10,7 @@ use convoy_driver_sdk::protocol::{
     PrepareRestore, Probe, Request, ResizeVolume, SourceKind, SourceLocation, TargetLocation, UnmountVolume,
 };
 use convoy_driver_sdk::{DriverError, Name};
-use convoy_drivers::{CallOptions, DriverHandle, Drivers, SearchPath};
+use convoy_drivers::{DriverHandle, Drivers, RequestContext, SearchPath};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Arc;
@@ -54,8 +54,8 @@ async fn main() -> Result<(), Failure> {
     Ok(())
 }
 
-fn options() -> CallOptions {
-    CallOptions::new("visit").timeout(Duration::from_secs(20))
+fn options() -> RequestContext {
+    RequestContext::new("visit").within(Duration::from_secs(20))
 }
 
 struct Visit<'a> {
@@ -153,19 +153,19 @@ impl Visit<'_> {
         }
         let seen = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&seen);
-        let watched = options().progress(move |progress| {
+        let watched = options().with_progress(move |progress| {
             count.fetch_add(usize::try_from(progress.done).unwrap_or_default(), Ordering::Relaxed);
         });
         self.driver.call(doing("progress")?, watched).await?;
         self.tell("progress", Ok(json!({"seen": seen.load(Ordering::Relaxed)})));
         let cancel = CancellationToken::new();
-        let call = self.driver.call(doing("obey")?, options().cancel(cancel.clone()));
+        let call = self.driver.call(doing("obey")?, options().with_cancel(cancel.clone()));
         let (reply, ()) = tokio::join!(call, async {
             tokio::time::sleep(Duration::from_millis(50)).await;
             cancel.cancel();
         });
         self.tell("cancelled", reply.map(|_| json!({})));
-        let slow = CallOptions::new("slow").timeout(Duration::from_millis(50));
+        let slow = RequestContext::new("slow").within(Duration::from_millis(50));
         self.tell("too late", self.driver.call(doing("obey")?, slow).await.map(|_| json!({})));
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! Calls that a driver has not answered yet: how many it is given at once, since when, and when it was last
 //! heard of.
 
-use crate::options::CallOptions;
+use crate::context::RequestContext;
 use crate::status::CallUnderWay;
 use convoy_driver_sdk::protocol::{Info, Probe, Request};
 use convoy_driver_sdk::{DriverError, Name, Result};
@@ -120,8 +120,8 @@ impl Ticket {
         mut self,
         driver: &Name,
         method: &'static str,
-        mut options: CallOptions,
-    ) -> Result<CallOptions> {
+        mut call: RequestContext,
+    ) -> Result<RequestContext> {
         let calls = Arc::clone(&self.calls);
         let is_question = [Probe::METHOD, Info::METHOD].contains(&method);
         let slots = Arc::clone(if is_question { &calls.questions } else { &calls.slots });
@@ -130,30 +130,29 @@ impl Ticket {
             Err(_) => {
                 self.wait(true);
                 let began = Instant::now();
-                let patience = options.deadline.map(|end| end.saturating_duration_since(began));
+                let patience = call.deadline.map(|end| end.saturating_duration_since(began));
                 let mut free = pin!(slots.acquire_owned());
                 let slot = tokio::select! {
                     biased;
                     slot = &mut free => slot,
-                    () = options.cancel.cancelled() => {
+                    () = call.cancel.cancelled() => {
                         let text = format!("driver {driver}: {method} was cancelled while it waited for others");
                         return Err(DriverError::cancelled(text));
                     }
                     () = calls.silent_for(began, patience) => return Err(queued_in_vain(driver, method)),
                 };
-                options.deadline = options.deadline.and_then(|end| end.checked_add(began.elapsed()));
+                call.deadline = call.deadline.and_then(|end| end.checked_add(began.elapsed()));
                 self.wait(false);
                 slot.map_err(|_| DriverError::unavailable("the driver was stopped"))?
             }
         };
         self.slot = Some(slot);
-        let listener = options.progress.take();
-        options = options.progress(move |progress| {
+        let (listener, held) = (call.progress.take(), call.hold.take());
+        let call = call.with_progress(move |progress| {
             calls.hear();
             listener.iter().for_each(|listener| listener(progress.clone()));
         });
-        let held = options.hold.take();
-        Ok(options.hold((self, held)))
+        Ok(call.holding((self, held)))
     }
 
     fn wait(&self, waiting: bool) {
@@ -227,17 +226,17 @@ mod tests {
         let calls = Calls::new();
         let mut running = Vec::new();
         for _ in 0..MAX_CALLS {
-            let options = begin(&calls).admit(&NAME, "volume.create", CallOptions::new("r")).await;
+            let options = begin(&calls).admit(&NAME, "volume.create", RequestContext::new("r")).await;
             running.push(options.unwrap());
         }
         // A question about the driver itself does not wait for its work.
         let probe = calls.begin(Probe::METHOD, "p", "{}");
-        drop(probe.admit(&NAME, Probe::METHOD, CallOptions::new("p")).await.unwrap());
+        drop(probe.admit(&NAME, Probe::METHOD, RequestContext::new("p")).await.unwrap());
 
         let allowed = Duration::from_millis(400);
         let queued = begin(&calls);
         let waiting = tokio::spawn(async move {
-            let options = CallOptions::new("r").timeout(allowed);
+            let options = RequestContext::new("r").within(allowed);
             queued.admit(&NAME, "volume.create", options).await
         });
         let begun = Instant::now();
@@ -261,14 +260,14 @@ mod tests {
         let calls = Calls::new();
         let mut running = Vec::new();
         for _ in 0..MAX_CALLS {
-            let options = begin(&calls).admit(&NAME, "volume.create", CallOptions::new("r")).await;
+            let options = begin(&calls).admit(&NAME, "volume.create", RequestContext::new("r")).await;
             running.push(options.unwrap());
         }
-        let options = CallOptions::new("r").timeout(Duration::from_millis(50));
+        let options = RequestContext::new("r").within(Duration::from_millis(50));
         let error = begin(&calls).admit(&NAME, "volume.create", options).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::DeadlineExceeded);
         assert!(error.message.contains("none ended") && error.hint.is_some(), "{error:?}");
-        let options = CallOptions::new("r");
+        let options = RequestContext::new("r");
         options.cancel.cancel();
         let error = begin(&calls).admit(&NAME, "volume.create", options).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::Cancelled);

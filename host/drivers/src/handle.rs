@@ -2,9 +2,9 @@
 
 use crate::answer;
 use crate::calls::{Calls, watched};
+use crate::context::RequestContext;
 use crate::declared;
 use crate::local::LocalDriver;
-use crate::options::CallOptions;
 use crate::process::Process;
 use crate::spec::Carrier;
 use crate::status::{CallUnderWay, DriverHealth, DriverStatus};
@@ -94,10 +94,10 @@ impl DriverHandle {
     ///
     /// # Errors
     /// As [`DriverHandle::call`].
-    pub async fn open(&self, request: Open, options: CallOptions) -> Result<Opened> {
+    pub async fn open(&self, request: Open, call: RequestContext) -> Result<Opened> {
         let remembered = request.clone();
         self.inner.elsewhere.store(request.mount_namespace.is_some(), Ordering::Release);
-        let opened = self.call(request, options).await?;
+        let opened = self.call(request, call).await?;
         if let RunningDriver::Process(process) = &self.inner.backend {
             process.opened(remembered, &opened);
         }
@@ -106,22 +106,22 @@ impl DriverHandle {
 
     /// Makes a call and checks its answer.
     ///
-    /// Dropping the future cancels the call. What [`CallOptions::hold`] keeps is let go when the driver is
+    /// Dropping the future cancels the call. What [`RequestContext::holding`] keeps is let go when the driver is
     /// done.
     ///
     /// # Errors
     /// The driver's own; `DeadlineExceeded`; `Unavailable` with `retryable` for a process that ended
     /// meanwhile; `Internal` for an answer that breaks a rule of the protocol.
-    pub async fn call<R: Request>(&self, request: R, options: CallOptions) -> Result<R::Reply> {
+    pub async fn call<R: Request>(&self, request: R, call: RequestContext) -> Result<R::Reply> {
         self.check_running()?;
         let json = to_raw_value(&request).map_err(|error| self.unwritable(R::METHOD, &error))?;
-        let ticket = self.inner.calls.begin(R::METHOD, &options.request_id, json.get());
-        let options = ticket.admit(self.name(), R::METHOD, options).await?;
-        let (request_id, deadline) = (options.request_id.clone(), options.deadline);
+        let ticket = self.inner.calls.begin(R::METHOD, &call.request_id, json.get());
+        let call = ticket.admit(self.name(), R::METHOD, call).await?;
+        let (request_id, deadline) = (call.request_id.clone(), call.deadline);
         let answer = async {
             match &self.inner.backend {
-                RunningDriver::Local(driver) => driver.call(R::METHOD, json.into(), options).await,
-                RunningDriver::Process(process) => process.call(R::METHOD, json, options).await,
+                RunningDriver::Local(driver) => driver.call(R::METHOD, json.into(), call).await,
+                RunningDriver::Process(process) => process.call(R::METHOD, json, call).await,
             }
         };
         let reply = watched(self.name(), R::METHOD, &request_id, answer).await;
@@ -187,7 +187,7 @@ impl DriverHandle {
     ///
     /// # Errors
     /// As [`DriverHandle::call`]; `Unsupported` for a process.
-    pub fn call_blocking<R: Request>(&self, request: &R, options: &CallOptions) -> Result<R::Reply> {
+    pub fn call_blocking<R: Request>(&self, request: &R, call: &RequestContext) -> Result<R::Reply> {
         self.check_running()?;
         let RunningDriver::Local(driver) = &self.inner.backend else {
             return Err(DriverError::new(
@@ -196,8 +196,8 @@ impl DriverHandle {
             ));
         };
         let json = serde_json::to_string(request).map_err(|error| self.unwritable(R::METHOD, &error))?;
-        let _ticket = self.inner.calls.begin(R::METHOD, &options.request_id, &json);
-        self.read(request, driver.call_blocking(R::METHOD, json.as_bytes(), options))
+        let _ticket = self.inner.calls.begin(R::METHOD, &call.request_id, &json);
+        self.read(request, driver.call_blocking(R::METHOD, json.as_bytes(), call))
     }
 
     /// When the driver last gave a sign of life: an answer, or progress; when it was loaded, if there was
@@ -250,7 +250,7 @@ impl DriverHandle {
                     while self.inner.calls.count() > 0 {
                         tokio::time::sleep(Duration::from_millis(5)).await;
                     }
-                    driver.call(Close::METHOD, "{}".into(), CallOptions::new("stop")).await
+                    driver.call(Close::METHOD, "{}".into(), RequestContext::new("stop")).await
                 };
                 match tokio::time::timeout(drain, closed).await {
                     Ok(Ok(_)) => {}

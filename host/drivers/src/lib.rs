@@ -3,8 +3,9 @@
 //! - [`spec`]: what a user writes (`vfs`, `process:vfs`, a path); [`search`]: where drivers are looked for;
 //!   [`trust`]: which files are refused; [`commands`]: the programs a driver's package brings along.
 //! - [`registry`]: from a spec to a [`DriverHandle`], by whichever carrier is installed.
-//! - [`handle`]: calling a driver, the same through every carrier; [`options`]: what goes with a call.
+//! - [`handle`]: calling a driver, the same through every carrier; [`context`]: what goes with a call.
 //! - `calls`: those not answered yet, how many at once and since when; `answer`: what an answer must be.
+//! - [`restart`]: when a process that ended is started again.
 //! - `local` (calls in this program), `library` (shared libraries) and `process` (supervised programs): the
 //!   carriers, seen by nobody else; `wait`: deadlines; `declared`: drivers that cannot do what they declare;
 //!   `logs`: from a driver's log to the host's.
@@ -16,6 +17,7 @@
 mod answer;
 mod calls;
 pub mod commands;
+pub mod context;
 mod declared;
 pub mod error;
 #[doc(hidden)]
@@ -24,9 +26,9 @@ pub mod handle;
 mod library;
 mod local;
 mod logs;
-pub mod options;
 mod process;
 pub mod registry;
+pub mod restart;
 pub mod search;
 pub mod spec;
 pub mod status;
@@ -34,11 +36,12 @@ pub mod trust;
 mod wait;
 
 pub use answer::broken_rule;
+pub use context::RequestContext;
 pub use error::LoadError;
 pub use handle::DriverHandle;
 pub use logs::is_indiscreet;
-pub use options::{CallOptions, RestartPolicy};
 pub use registry::{Drivers, Installed};
+pub use restart::RestartPolicy;
 pub use search::SearchPath;
 pub use spec::{Carrier, DriverSpec};
 pub use status::{CallUnderWay, DriverHealth, DriverStatus};

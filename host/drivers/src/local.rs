@@ -1,6 +1,6 @@
 //! Calls of drivers in this program, on threads that may block.
 
-use crate::options::CallOptions;
+use crate::context::RequestContext;
 use crate::wait::wait;
 use convoy_driver_sdk::context::{CancelFlag, Context};
 use convoy_driver_sdk::dispatch::Dispatch;
@@ -45,15 +45,14 @@ impl LocalDriver {
         &self,
         method: &'static str,
         request: Box<str>,
-        options: CallOptions,
+        call: RequestContext,
     ) -> Result<Vec<u8>> {
-        let (deadline, cancel) = (options.deadline, options.cancel.clone());
+        let (deadline, cancel) = (call.deadline, call.cancel.clone());
         let id = next_id();
         let flag = CancelFlag::default();
-        let context = context(&options, flag.clone());
-        let (driver, hold) = (Arc::clone(&self.driver), options.hold);
-        let span =
-            tracing::debug_span!("driver", driver = self.name.as_str(), request_id = options.request_id);
+        let context = context(&call, flag.clone());
+        let (driver, hold) = (Arc::clone(&self.driver), call.hold);
+        let span = tracing::debug_span!("driver", driver = self.name.as_str(), request_id = call.request_id);
         let running = tokio::task::spawn_blocking(move || {
             let result = span.in_scope(|| driver.call(id, method, request.as_bytes(), &context));
             drop(hold);
@@ -73,15 +72,15 @@ impl LocalDriver {
         &self,
         method: &'static str,
         request: &[u8],
-        options: &CallOptions,
+        call: &RequestContext,
     ) -> Result<Vec<u8>> {
-        self.driver.call(next_id(), method, request, &context(options, CancelFlag::default()))
+        self.driver.call(next_id(), method, request, &context(call, CancelFlag::default()))
     }
 }
 
-fn context(options: &CallOptions, flag: CancelFlag) -> Context {
-    let context = Context::new(options.request_id.as_str()).with_deadline(options.deadline).with_cancel(flag);
-    match options.progress.clone() {
+fn context(call: &RequestContext, flag: CancelFlag) -> Context {
+    let context = Context::new(call.request_id.as_str()).with_deadline(call.deadline).with_cancel(flag);
+    match call.progress.clone() {
         Some(sink) => context.with_progress(move |progress| sink(progress)),
         None => context,
     }

@@ -5,11 +5,12 @@
 //!   socket.
 //! - [`launch`]: hello, describe and open; [`supervise`]: when it ends, start it again.
 
+use crate::context::RequestContext;
 use crate::error::LoadError;
-use crate::options::{CallOptions, RestartPolicy};
+use crate::restart::RestartPolicy;
 use crate::status::DriverHealth;
 use crate::wait::wait;
-use connection::{Connection, Extras};
+use connection::Connection;
 use convoy_driver_sdk::protocol::{Description, Open, Opened};
 use convoy_driver_sdk::{DriverError, Name, Result};
 use parking_lot::Mutex;
@@ -114,11 +115,11 @@ impl Process {
         &self,
         method: &'static str,
         request: Box<RawValue>,
-        options: CallOptions,
+        context: RequestContext,
     ) -> Result<Vec<u8>> {
-        let connection = self.ready(options.deadline).await?;
-        let CallOptions { request_id, deadline, cancel, progress, hold } = options;
-        let call = connection.call(method, request, Extras { request_id, deadline, progress, hold })?;
+        let connection = self.ready(context.deadline).await?;
+        let (deadline, cancel) = (context.deadline, context.cancel.clone());
+        let call = connection.call(method, request, context)?;
         let tell = call.canceller();
         wait(&self.shared.name, method, deadline, cancel, call, tell).await?
     }

@@ -1,12 +1,13 @@
 //! From a spec to a driver that can be called.
 
 use crate::answer;
+use crate::context::RequestContext;
 use crate::error::LoadError;
 use crate::handle::{DriverHandle, RunningDriver};
 use crate::library::Library;
 use crate::local::{Builtin, Local, LocalDriver};
-use crate::options::{CallOptions, RestartPolicy};
 use crate::process::{Process, check_name};
+use crate::restart::RestartPolicy;
 use crate::search::SearchPath;
 use crate::spec::{Carrier, DriverSpec, file_name, name_of_file};
 use crate::trust::Trust;
@@ -185,8 +186,8 @@ async fn load_local(
         path.as_ref().map_or_else(|| format!("{carrier} {expected:?}"), |path| path.display().to_string());
     let provisional = expected.cloned().unwrap_or_else(|| Name::from_static("unnamed"));
     let asked = LocalDriver::new(provisional.clone(), Arc::clone(&local));
-    let options = CallOptions::new("describe").timeout(LOADING);
-    let description = asked.call(Describe::METHOD, "{}".into(), options).await;
+    let call = RequestContext::new("describe").within(LOADING);
+    let description = asked.call(Describe::METHOD, "{}".into(), call).await;
     let description = description
         .and_then(|json| {
             answer::read(&Describe::new(), &json)

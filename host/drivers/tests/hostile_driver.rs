@@ -10,7 +10,7 @@ use convoy_driver_sdk::protocol::{
     ListSnapshots, ListVolumes, MountVolume, Open, OpenSnapshot, PrepareRestore, Probe, SourceKind,
 };
 use convoy_driver_sdk::{Context, DriverError, ErrorKind, Name};
-use convoy_drivers::{CallOptions, DriverHandle, Drivers, LoadError, SearchPath, broken_rule};
+use convoy_drivers::{DriverHandle, Drivers, LoadError, RequestContext, SearchPath, broken_rule};
 use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -127,8 +127,8 @@ fn name(text: &'static str) -> Name {
     Name::from_static(text)
 }
 
-fn options() -> CallOptions {
-    CallOptions::new("hostile").timeout(Duration::from_secs(60))
+fn options() -> RequestContext {
+    RequestContext::new("hostile").within(Duration::from_secs(60))
 }
 
 /// Makes the call of a lie.

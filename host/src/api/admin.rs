@@ -7,10 +7,8 @@ mod schedules;
 mod snapshots;
 mod volumes;
 
-use super::{App, front};
-use crate::call::RequestContext;
+use crate::app::App;
 use axum::Router;
-use axum::extract::Request;
 use axum::routing::{delete, get, post};
 
 pub(super) fn routes() -> Router<App> {
@@ -48,14 +46,4 @@ pub(super) fn routes() -> Router<App> {
         .route("/backups/keys", get(backups::keys))
         .route("/backups/keys/add", post(backups::add_key))
         .route("/backups/keys/remove", post(backups::remove_key))
-}
-
-/// The call of what a request starts.
-fn call(request: &Request) -> RequestContext {
-    RequestContext::new(front::request_id(request))
-}
-
-/// An optional text of a request.
-fn given(text: &str) -> Option<&str> {
-    (!text.is_empty()).then_some(text)
 }

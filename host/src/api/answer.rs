@@ -1,25 +1,21 @@
 //! The forms of answers.
 
-use crate::daemon::listen::deadline::SlowBody;
-use crate::metrics::kind_name;
-use crate::volumes::Error;
-use axum::body::Body;
-use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use convoy_activity::metrics::kind_name;
 use convoy_client::client::{HINT_HEADER, KIND_HEADER, PLAIN_HEADER, encode_header};
 use convoy_client::error::LOSSES;
 use convoy_client::gojson;
 use convoy_driver_sdk::ErrorKind;
+use convoy_volumes::Error;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
-
-/// The most a request may say, in bytes.
-pub(super) const MAX_BODY_BYTES: usize = 1 << 20;
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
-/// A text, as all answers are, JSON among them.
+/// An answer of the admin API.
+pub(super) type Answer = Result<Response, Failure>;
+
+/// Creates an answer of a text, as all are, JSON among them.
 pub(super) fn text(text: String) -> Response {
     // An answer without a body has no type.
     if text.is_empty() {
@@ -109,28 +105,4 @@ impl IntoResponse for Failure {
         }
         response
     }
-}
-
-/// Reads the body of a request, whatever its method.
-pub(super) async fn body<T: Serialize + DeserializeOwned + Default>(request: Request) -> Result<T, Failure> {
-    let bytes = raw_body(request.into_body()).await?;
-    gojson::parse(&bytes).map_err(|error| Failure::new(ErrorKind::InvalidArgument, error.to_string()))
-}
-
-async fn raw_body(body: Body) -> Result<bytes::Bytes, Failure> {
-    axum::body::to_bytes(body, MAX_BODY_BYTES).await.map_err(|error| {
-        if let Some(slow) = slow(&error) {
-            return Failure::new(ErrorKind::DeadlineExceeded, slow.to_string())
-                .status(StatusCode::REQUEST_TIMEOUT);
-        }
-        let text =
-            format!("cannot read the request, of which at most {MAX_BODY_BYTES} bytes are accepted: {error}");
-        Failure::new(ErrorKind::InvalidArgument, text).status(StatusCode::PAYLOAD_TOO_LARGE)
-    })
-}
-
-/// Whether a body could not be read because it did not come.
-fn slow(error: &axum::Error) -> Option<&SlowBody> {
-    std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source())
-        .find_map(|error| error.downcast_ref())
 }

@@ -1,12 +1,13 @@
 //! What every request passes first.
 
 use super::answer::{ErrorLabel, Failure};
-use crate::metrics::METRICS;
+use super::request::RequestId;
 use axum::extract::Request;
 use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use convoy_activity::metrics::METRICS;
 use convoy_client::client::REQUEST_ID_HEADER;
 use convoy_driver_sdk::ErrorKind;
 use std::sync::LazyLock;
@@ -19,10 +20,6 @@ const API_VERSION: &str = "1";
 
 /// What a client of another version begins with.
 const CLIENT: &str = "Convoy-Client/";
-
-/// Names a request in the logs of the daemon and of the drivers.
-#[derive(Debug, Clone)]
-pub(super) struct RequestId(pub(super) String);
 
 /// The path as the client wrote it.
 #[derive(Debug, Clone)]
@@ -94,11 +91,6 @@ pub(super) async fn not_found(request: Request) -> Response {
     let path = asked.map_or_else(|| request.uri().path(), |asked| asked.0.as_str());
     let text = format!("Handler not found: {} {path}", request.method());
     (StatusCode::NOT_FOUND, super::answer::text(text)).into_response()
-}
-
-/// The id of a request.
-pub(super) fn request_id(request: &Request) -> String {
-    request.extensions().get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default()
 }
 
 fn other_version(request: &Request) -> Option<String> {

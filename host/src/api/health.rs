@@ -1,7 +1,7 @@
 //! `/healthz`: answered from memory, whatever the drivers are busy with.
 
-use super::App;
 use super::answer::{Failure, json, text};
+use crate::app::App;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -18,8 +18,8 @@ pub(super) async fn healthz(State(app): State<App>) -> Result<Response, Failure>
 /// Whether the daemon is of use, and how it is.
 fn of(app: &App) -> (bool, Health) {
     let drivers: Vec<_> = app
-        .volumes
-        .drivers
+        .volumes()
+        .drivers()
         .iter()
         .map(|driver| {
             let trouble = driver.failure().or_else(|| driver.silence());
@@ -29,7 +29,7 @@ fn of(app: &App) -> (bool, Health) {
         .collect();
     let failed = drivers.iter().filter(|(_, failure)| !failure.is_empty()).count();
     let status = match failed {
-        _ if app.stopping.is_cancelled() => "stopping",
+        _ if app.stopping().is_cancelled() => "stopping",
         0 => "ok",
         _ => "degraded",
     };

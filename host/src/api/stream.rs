@@ -1,13 +1,13 @@
 //! Answers of long work: with progress a line at a time for those who ask for it, else in one piece.
 
-use super::App;
 use super::answer::{Failure, text};
-use crate::jobs::{About, Running};
+use crate::app::{App, broken};
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use convoy_activity::jobs::{About, Running};
 use convoy_client::client::NDJSON;
 use convoy_client::types::{Progress, StreamError, StreamLine};
 use futures::{FutureExt, stream};
@@ -16,7 +16,7 @@ use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
@@ -46,22 +46,24 @@ pub(super) async fn respond<F>(
 where
     F: Future<Output = Result<String, Failure>> + Send + 'static,
 {
-    let job = Arc::new(app.jobs.begin(about));
+    let job = Arc::new(app.jobs().begin(about));
     let (id, progress, cancel) = (job.id().to_owned(), job.watch(), job.cancel());
     let (done, result) = oneshot::channel();
     let (work, told) = (work(Arc::clone(&job)), app.clone());
-    app.tasks.spawn(
-        async move {
-            let result = AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|_| Err(lost()));
-            if let Err(failure) = &result {
-                job.failed();
-                told.tell_failure(job.about(), job.id(), &failure.full_text());
+    drop(
+        app.spawn(
+            async move {
+                let result = AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|_| Err(lost()));
+                if let Err(failure) = &result {
+                    job.failed();
+                    told.tell_failure(job.about(), job.id(), &failure.full_text());
+                }
+                drop(job);
+                // An error says that nobody waits any more.
+                let _ = done.send(result);
             }
-            drop(job);
-            // An error says that nobody waits any more.
-            let _ = done.send(result);
-        }
-        .in_current_span(),
+            .in_current_span(),
+        ),
     );
     if lines {
         return in_lines(id, progress, cancel, result);
@@ -74,86 +76,64 @@ where
 }
 
 fn lost() -> Failure {
-    super::broken().into()
+    broken().into()
 }
 
-/// Cancels the job when the connection is closed before the result was written.
-struct Watched {
-    cancel: Option<CancellationToken>,
-    progress: watch::Receiver<Progress>,
-    result: oneshot::Receiver<Result<String, Failure>>,
-}
-
-impl Drop for Watched {
-    fn drop(&mut self) {
-        if let Some(cancel) = self.cancel.take() {
-            tracing::info!("the client has gone: cancelling its job");
-            cancel.cancel();
-        }
-    }
-}
-
-enum Next {
-    Job(String),
-    Line,
-    Last(Bytes),
-    End,
-}
-
+/// Tells how a job goes on until its result is there. A client that goes away before cancels it.
 fn in_lines(
     id: String,
-    progress: watch::Receiver<Progress>,
+    mut progress: watch::Receiver<Progress>,
     cancel: CancellationToken,
-    result: oneshot::Receiver<Result<String, Failure>>,
+    mut result: oneshot::Receiver<Result<String, Failure>>,
 ) -> Response {
-    let watched = Watched { cancel: Some(cancel), progress, result };
-    let lines = stream::unfold((Next::Job(id), watched), |(next, mut watched)| async move {
-        match next {
-            Next::Job(id) => Some((line(&StreamLine::Job(id)), (Next::Line, watched))),
-            Next::Line => {
-                let (bytes, next) = watched.next().await;
-                Some((bytes, (next, watched)))
-            }
-            Next::Last(bytes) => Some((bytes, (Next::End, watched))),
-            Next::End => None,
+    let (lines, body) = mpsc::channel::<Bytes>(1);
+    tokio::spawn(async move {
+        let mut sent = lines.send(line(&StreamLine::Job(id))).await;
+        while sent.is_ok() {
+            sent = tokio::select! {
+                biased;
+                result = &mut result => {
+                    // How it ended counts too: short work would else have no progress at all, and long work
+                    // not its totals.
+                    let end = {
+                        let end = progress.borrow_and_update();
+                        end.has_changed().then(|| line(&StreamLine::Progress(end.clone())))
+                    };
+                    for bytes in end.into_iter().chain([last(result.unwrap_or_else(|_| Err(lost())))]) {
+                        // An error says that the client has gone, which does not matter any more.
+                        let _ = lines.send(bytes).await;
+                    }
+                    return;
+                }
+                () = lines.closed() => break,
+                () = changed(&mut progress) => {
+                    let now = progress.borrow_and_update().clone();
+                    lines.send(line(&StreamLine::Progress(now))).await
+                }
+                () = tokio::time::sleep(KEEP_ALIVE) => lines.send(Bytes::from_static(b"\n")).await,
+            };
         }
+        tracing::info!("the client has gone: cancelling its job");
+        cancel.cancel();
     });
-    let lines = futures::StreamExt::map(lines, Ok::<_, Infallible>);
+    let lines =
+        stream::unfold(body, |mut body| async move { Some((Ok::<_, Infallible>(body.recv().await?), body)) });
     let kind = [(header::CONTENT_TYPE, HeaderValue::from_static(NDJSON))];
     (kind, Body::from_stream(lines)).into_response()
 }
 
-impl Watched {
-    async fn next(&mut self) -> (Bytes, Next) {
-        tokio::select! {
-            biased;
-            result = &mut self.result => {
-                self.cancel = None;
-                let last = match result.unwrap_or_else(|_| Err(lost())) {
-                    Ok(answer) => StreamLine::Result(answer),
-                    Err(failure) => StreamLine::Error(StreamError {
-                        status: failure.status.as_u16(),
-                        kind: failure.kind,
-                        message: failure.message,
-                        plain: failure.plain,
-                        hint: failure.hint,
-                    }),
-                };
-                // How it ended counts too: short work would else have no progress at all, and long work not
-                // its totals.
-                let progress = self.progress.borrow_and_update();
-                if progress.has_changed() {
-                    return (line(&StreamLine::Progress(progress.clone())), Next::Last(line(&last)));
-                }
-                (line(&last), Next::End)
-            }
-            () = changed(&mut self.progress) => {
-                let progress = self.progress.borrow_and_update().clone();
-                (line(&StreamLine::Progress(progress)), Next::Line)
-            }
-            () = tokio::time::sleep(KEEP_ALIVE) => (Bytes::from_static(b"\n"), Next::Line),
-        }
-    }
+/// Writes the last line of an answer.
+fn last(result: Result<String, Failure>) -> Bytes {
+    line(&match result {
+        Ok(answer) => StreamLine::Result(answer),
+        Err(failure) => StreamLine::Error(StreamError {
+            status: failure.status.as_u16(),
+            kind: failure.kind,
+            message: failure.message,
+            plain: failure.plain,
+            hint: failure.hint,
+        }),
+    })
 }
 
 /// Waits for news, and a little longer for newer ones.

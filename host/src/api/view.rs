@@ -1,15 +1,9 @@
 //! Volumes and snapshots as JSON.
 
-use crate::volumes::Volumes;
-use crate::volumes::index::Entry;
 use convoy_client::types::{Pairs, Snapshot, SnapshotEntry, Volume};
 use convoy_driver_sdk::DriverError;
 use convoy_driver_sdk::protocol::{Health, Snapshot as DriverSnapshot};
-
-/// Whether the size of a volume is enforced, in what its driver says of it: `true` or `false`.
-pub(super) const SIZE_ENFORCED: &str = "SizeEnforced";
-/// Why it is not, and what to do.
-pub(super) const SIZE_NOT_ENFORCED: &str = "SizeNotEnforced";
+use convoy_volumes::{Entry, SIZE_ENFORCED, SIZE_NOT_ENFORCED, Volumes};
 
 /// A volume, as `list` and the answer to a create show it.
 pub(super) fn volume(volumes: &Volumes, entry: &Entry) -> Volume {
@@ -49,13 +43,13 @@ fn shown(entry: &Entry, info: Pairs) -> Volume {
 pub(super) fn driver_info(volumes: &Volumes, entry: &Entry, stale: Option<&DriverError>) -> Pairs {
     let known = &entry.volume;
     let mut info = known.info.clone();
-    let mountpoint = volumes.ledger.mountpoint(&known.name).map(|path| path.display().to_string());
+    let mountpoint = volumes.mountpoint(&known.name).map(|path| path.display().to_string());
     info.insert("Driver".to_owned(), entry.driver.name().to_string());
     info.insert("MountPoint".to_owned(), mountpoint.unwrap_or_default());
     info.insert("VolumeName".to_owned(), known.name.to_string());
     info.insert("VolumeCreatedAt".to_owned(), known.created.to_legacy());
     info.insert("Size".to_owned(), known.size.to_string());
-    if let Some(policy) = volumes.policies.of(entry) {
+    if let Some(policy) = volumes.policy(entry) {
         info.insert("DockerRemove".to_owned(), policy.to_string());
     }
     if let Some(problem) = problem(entry, stale) {

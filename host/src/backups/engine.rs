@@ -1,15 +1,15 @@
 //! Backups in a store: made, listed, looked at, deleted, checked and tidied.
 
+use super::error::backup_error;
 use super::progress::watched;
 use super::secret::Secret;
-use super::settings::Destinations;
+use super::service::Backups;
+use super::source;
 use super::store::Store;
-use super::{AUTHENTIC, Backups, source};
-use crate::events::about;
-use crate::jobs::{Running, STALLED};
-use crate::metrics::{Bytes, METRICS};
-use crate::volumes::error::{Error, Result};
-use crate::volumes::index::Entry;
+use crate::config::destinations::Destinations;
+use convoy_activity::events::about;
+use convoy_activity::jobs::{Running, STALLED};
+use convoy_activity::metrics::{Bytes, METRICS};
 use convoy_backup::{
     BackupError, BackupKind, BackupMeta, BackupOptions, Engine, Format, Progress, PruneOptions, StoreKey,
     VerifyOptions, VerifySummary,
@@ -20,8 +20,12 @@ use convoy_client::types::{
 };
 use convoy_driver_sdk::Timestamp;
 use convoy_driver_sdk::protocol::{Snapshot, SourceKind};
+use convoy_volumes::{Entry, Error, Result};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// The key of a listed backup for which a key vouches.
+pub(super) const AUTHENTIC: &str = "Authentic";
 
 impl Backups {
     /// Backs a snapshot up to a store.
@@ -101,7 +105,7 @@ impl Backups {
         let opened =
             source::open(&self.volumes, entry, &snapshot.name, shape, base.as_deref(), &call).await?;
         let meta = BackupMeta {
-            backup: crate::volumes::create::generated_name("backup")?.to_string(),
+            backup: convoy_volumes::generated_name("backup")?.to_string(),
             volume: volume.to_string(),
             driver: entry.driver.name().to_string(),
             volume_size: opened.size().unwrap_or(entry.volume.size),
@@ -121,7 +125,8 @@ impl Backups {
         let url = store.destination.backup_url(&backup, volume);
         tracing::info!(
             %volume, snapshot = %snapshot.name, backup, parent = summary.parent,
-            warnings = summary.stats.warnings, bytes = summary.stats.bytes, read = summary.stats.bytes_read, added = summary.stats.bytes_added,
+            warnings = summary.stats.warnings, bytes = summary.stats.bytes,
+            read = summary.stats.bytes_read, added = summary.stats.bytes_added,
             "backed up"
         );
         let stats = &summary.stats;
@@ -141,11 +146,7 @@ impl Backups {
         }
         self.note(volume, place, &snapshot.name, &url).await;
         let event = about("backup.create", entry.driver.name(), volume);
-        self.volumes.events.send(Event {
-            snapshot: snapshot.name.to_string(),
-            message: url.clone(),
-            ..event
-        });
+        self.events.send(Event { snapshot: snapshot.name.to_string(), message: url.clone(), ..event });
         Ok(CreatedBackup { url, cost: Some(cost) })
     }
 
@@ -179,7 +180,7 @@ impl Backups {
                     other => other,
                 });
             }
-            listing => listing?,
+            listing => listing.map_err(backup_error)?,
         };
         for (volume, backup, error) in &listing.unreadable {
             tracing::warn!(volume, backup, %error, "a backup cannot be listed");
@@ -279,7 +280,7 @@ impl Backups {
         self.seen.forget(&store.destination.to_string(), &backup.volume, Some(&backup.backup));
         self.forget(&backup.to_string()).await;
         let event = about("backup.delete", "", &backup.volume);
-        self.volumes.events.send(Event { message: backup.to_string(), ..event });
+        self.events.send(Event { message: backup.to_string(), ..event });
         Ok(())
     }
 
@@ -307,7 +308,7 @@ impl Backups {
         let verified = watched(job, &engine, &progress, "verifying", running).await;
         let summary = verified.map_err(|error| match &volume {
             Some(volume) => store.missing(error, volume, backup.as_deref()),
-            None => error.into(),
+            None => backup_error(error),
         })?;
         let mut report = report(&store, &summary);
         // What was looked at in whole can be older than it was.
@@ -338,7 +339,7 @@ impl Backups {
         let engine = self.memory.share(job).await?;
         let running =
             Box::pin(engine.prune(Arc::clone(&store.objects), volume, &options, &progress, &cancel));
-        let summary = watched(job, &engine, &progress, "pruning", running).await?;
+        let summary = watched(job, &engine, &progress, "pruning", running).await.map_err(backup_error)?;
         let mut skipped = summary.skipped;
         let strange = summary.strange.iter();
         skipped.extend(strange.map(|key| format!("{key}: that is no name that convoy gives to an object")));
@@ -359,11 +360,15 @@ impl Backups {
 /// A damaged parent cannot be built on as it is; there is a way out.
 fn heal(error: BackupError) -> Error {
     let damaged = matches!(error, BackupError::Damaged { .. } | BackupError::Memory { .. });
-    match Error::from(error) {
+    match backup_error(error) {
         Error::Backup { kind, message, .. } if damaged => Error::Backup {
             kind,
             message,
-            hint: Some("the last backup is damaged: --full makes one that does not rely on it, and repairs it where it can".to_owned()),
+            hint: Some(
+                "the last backup is damaged: --full makes one that does not rely on it, and repairs \
+                        it where it can"
+                    .to_owned(),
+            ),
         },
         other => other,
     }

@@ -2,10 +2,11 @@
 //!
 //! All of them wrap one master key, so adding and removing one writes no backup anew.
 
-use super::Backups;
+use super::error::backup_error;
 use super::secret::Secret;
-use crate::volumes::error::{Error, Result};
+use super::service::Backups;
 use convoy_client::types::{AddKey, ListKeys, RemoveKey};
+use convoy_volumes::{Error, Result};
 use std::sync::Arc;
 
 impl Backups {
@@ -15,7 +16,7 @@ impl Backups {
     /// Those of the store.
     pub async fn keys(&self, asked: &ListKeys) -> Result<Vec<String>> {
         let store = self.destinations().open_known(&self.engine, &asked.url, &asked.endpoint).await?;
-        Ok(convoy_backup::list_keys(&*store.objects).await?)
+        Ok(convoy_backup::list_keys(&*store.objects).await.map_err(backup_error)?)
     }
 
     /// Lets a further key open a store. Gives its name.
@@ -28,7 +29,7 @@ impl Backups {
         let known = store.secret(known).ok_or_else(no_key)?.read().await?;
         let new = Secret::asked(&asked.new_key_file, &asked.new_passphrase_file)?.ok_or_else(no_new_key)?;
         let new = new.read().await?;
-        let name = convoy_backup::add_key(&*store.objects, &known, &new).await?;
+        let name = convoy_backup::add_key(&*store.objects, &known, &new).await.map_err(backup_error)?;
         tracing::info!(destination = %store.destination, key = name, "a further key opens the backups");
         Ok(name)
     }
@@ -39,7 +40,7 @@ impl Backups {
     /// When no key that is known would be left; those of the store.
     pub async fn remove_key(&self, asked: &RemoveKey) -> Result<()> {
         let store = self.destinations().open_known(&self.engine, &asked.url, &asked.endpoint).await?;
-        let names = convoy_backup::list_keys(&*store.objects).await?;
+        let names = convoy_backup::list_keys(&*store.objects).await.map_err(backup_error)?;
         if !names.contains(&asked.name) {
             let there = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
             let text = format!("no key {:?} at {}; there are: {there}", asked.name, store.destination);
@@ -47,7 +48,9 @@ impl Backups {
         }
         let remaining = Secret::asked(&asked.encryption_key_file, &asked.passphrase_file)?;
         let remaining = store.secret(remaining).ok_or_else(no_key)?.read().await?;
-        convoy_backup::remove_key(Arc::clone(&store.objects), &asked.name, &remaining).await?;
+        convoy_backup::remove_key(Arc::clone(&store.objects), &asked.name, &remaining)
+            .await
+            .map_err(backup_error)?;
         tracing::info!(destination = %store.destination, key = asked.name, "a key opens the backups no more");
         Ok(())
     }

@@ -4,29 +4,28 @@
 //! A file per volume in `<root>/backups/`. It is a copy of what the stores say and may be lost: then the age
 //! of backups is not known until the next one, and retention asks the store.
 
-use crate::volumes::locks::unpoisoned;
 use convoy_driver_sdk::{Name, Timestamp, atomic};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 
 /// A backup that was made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Last {
-    /// When.
+    /// When it was made.
     pub time: Timestamp,
-    /// Of which snapshot.
+    /// The snapshot it is of.
     pub snapshot: String,
-    /// Its URL.
+    /// The URL of the backup.
     pub backup: String,
 }
 
-/// By destination.
+/// The last backup at each destination, by its URL.
 type OfVolume = BTreeMap<String, Last>;
 
-/// The last backups.
+/// The last backup of each volume at each destination, in memory and on disk.
 #[derive(Debug)]
 pub(super) struct LastBackups {
     dir: PathBuf,
@@ -59,7 +58,7 @@ impl LastBackups {
     /// Notes a backup. It blocks.
     pub(super) fn note(&self, volume: &Name, destination: &str, last: Last) {
         // Held while it is written: of two backups that end at once neither is lost.
-        let mut known = unpoisoned(self.known.lock());
+        let mut known = self.known.lock();
         let of_volume = known.entry(volume.clone()).or_default();
         of_volume.insert(destination.to_owned(), last);
         self.write(volume, of_volume);
@@ -67,7 +66,7 @@ impl LastBackups {
 
     /// Forgets a backup that was deleted.
     pub(super) fn forget(&self, backup: &str) {
-        let mut known = unpoisoned(self.known.lock());
+        let mut known = self.known.lock();
         for (volume, of_volume) in known.iter_mut() {
             let before = of_volume.len();
             of_volume.retain(|_, last| last.backup != backup);
@@ -88,7 +87,7 @@ impl LastBackups {
     }
 
     pub(super) fn all(&self) -> Vec<(Name, String, Last)> {
-        let known = unpoisoned(self.known.lock());
+        let known = self.known.lock();
         let flat = |(volume, of_volume): (&Name, &OfVolume)| {
             let volume = volume.clone();
             of_volume
@@ -100,10 +99,7 @@ impl LastBackups {
     }
 
     pub(super) fn of(&self, volume: &str) -> Vec<Last> {
-        unpoisoned(self.known.lock())
-            .get(volume)
-            .map(|all| all.values().cloned().collect())
-            .unwrap_or_default()
+        self.known.lock().get(volume).map(|all| all.values().cloned().collect()).unwrap_or_default()
     }
 }
 

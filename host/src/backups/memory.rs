@@ -7,12 +7,12 @@
 
 #![allow(unsafe_code, reason = "the C library's allocator is tuned by calls that libc alone has")]
 
-use crate::jobs::Running;
-use crate::volumes::error::{Error, Result};
-use crate::volumes::locks::unpoisoned;
+use convoy_activity::jobs::Running;
 use convoy_backup::{Engine, EngineOptions};
 use convoy_client::types::Progress;
-use std::sync::{Arc, Mutex};
+use convoy_volumes::{Error, Result};
+use parking_lot::Mutex;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -28,7 +28,7 @@ const REQUEST: u64 = 8 << 20;
 #[cfg(target_env = "gnu")]
 const LARGE: libc::c_int = 1 << 20;
 
-/// Memory to share.
+/// The memory that is shared, in MiB.
 #[derive(Debug, Clone)]
 pub(super) struct Memory {
     options: EngineOptions,
@@ -55,7 +55,7 @@ impl Drop for Share {
 impl Share {
     /// Lets others have it, too, unless as much is lent as there is.
     pub(super) fn lend(&self) {
-        let mut permit = unpoisoned(self.permit.lock());
+        let mut permit = self.permit.lock();
         let units = u32::try_from(permit.num_permits()).unwrap_or(u32::MAX);
         if let Ok(loan) = Arc::clone(&self.lendable).try_acquire_many_owned(units) {
             *permit = loan;
@@ -152,14 +152,14 @@ fn beyond_least(free: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::jobs::{About, Jobs};
+    use convoy_activity::jobs::{About, Jobs};
 
     fn memory(mib: u64) -> Memory {
         Memory::new(EngineOptions { memory: mib * UNIT, requests: 8, ..EngineOptions::default() })
     }
 
     fn units(share: &Share) -> usize {
-        unpoisoned(share.permit.lock()).num_permits()
+        share.permit.lock().num_permits()
     }
 
     fn job(jobs: &Jobs) -> Running {

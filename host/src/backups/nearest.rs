@@ -3,12 +3,13 @@
 //! What the first backup makes stays when the last one is deleted. So a place where nothing is was never a
 //! destination.
 
-use super::settings::Destinations;
+use super::error::backup_error;
 use super::store::Store;
-use crate::volumes::error::{Error, Result};
+use crate::config::destinations::Destinations;
 use convoy_backup::Engine;
 use convoy_driver_sdk::ErrorKind;
 use convoy_objectstore::{Depth, Destination};
+use convoy_volumes::{Error, Result};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,7 +26,9 @@ impl Destinations {
     /// As [`Destinations::open`], and when there is nothing of convoy's.
     pub(super) async fn open_known(&self, engine: &Engine, url: &str, endpoint: &str) -> Result<Store> {
         let failed = match self.open(url, endpoint).await {
-            Ok(store) if engine.is_known(Arc::clone(&store.objects)).await? => return Ok(store),
+            Ok(store) if engine.is_known(Arc::clone(&store.objects)).await.map_err(backup_error)? => {
+                return Ok(store);
+            }
             Ok(store) => Error::Backup {
                 kind: ErrorKind::NotFound,
                 message: format!("there are no backups at {}, and there never were", store.destination),

@@ -1,7 +1,7 @@
 //! The engine's counters as a job's progress.
 
 use super::memory::Share;
-use crate::jobs::{Running, STALLED};
+use convoy_activity::jobs::{Running, STALLED};
 use convoy_backup::{Phase, Progress};
 use convoy_client::types;
 use std::time::Duration;

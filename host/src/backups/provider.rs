@@ -1,22 +1,19 @@
 //! Backups that a storage system keeps itself: their URLs begin with its driver's scheme.
 
-use super::Backups;
-use crate::call::RequestContext;
-use crate::events::about;
-use crate::volumes::backend::ManagedDriver;
-use crate::volumes::error::{Error, Result};
-use crate::volumes::index::Entry;
-use crate::volumes::{CHANGE, QUICK};
+use super::service::Backups;
+use convoy_activity::events::about;
 use convoy_client::types::{BackupInfo, Event, ListBackups};
 use convoy_driver_sdk::Name;
 use convoy_driver_sdk::protocol::{self, Capability};
+use convoy_drivers::RequestContext;
+use convoy_volumes::{CHANGE, Entry, Error, ManagedDriver, QUICK, Result};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 impl Backups {
     /// The driver that keeps backups of this scheme.
     pub(super) fn provider(&self, scheme: &str) -> Option<&Arc<ManagedDriver>> {
-        self.volumes.drivers.iter().find(|driver| keeps(driver, scheme))
+        self.volumes.drivers().iter().find(|driver| keeps(driver, scheme))
     }
 
     pub(super) async fn back_up_at_provider(
@@ -35,11 +32,7 @@ impl Backups {
         let created = entry.driver.call(request, call).await?;
         self.note(volume, own_destination(&entry.driver), snapshot, &created.url).await;
         let event = about("backup.create", entry.driver.name(), volume);
-        self.volumes.events.send(Event {
-            snapshot: snapshot.to_string(),
-            message: created.url.clone(),
-            ..event
-        });
+        self.events.send(Event { snapshot: snapshot.to_string(), message: created.url.clone(), ..event });
         Ok(created.url)
     }
 
@@ -87,7 +80,7 @@ impl Backups {
         driver.call(request, &call.within(CHANGE)).await?;
         self.forget(url).await;
         let event = about("backup.delete", driver.name(), "");
-        self.volumes.events.send(Event { message: url.to_owned(), ..event });
+        self.events.send(Event { message: url.to_owned(), ..event });
         Ok(())
     }
 }

@@ -1,29 +1,26 @@
 //! A volume from a backup in a store.
 
-use super::Backups;
+use super::error::backup_error;
 use super::progress::watched;
 use super::secret::Secret;
+use super::service::Backups;
 use super::store::parsed;
-use crate::call::RequestContext;
-use crate::jobs::Running;
-use crate::metrics::{Bytes, METRICS};
-use crate::volumes::CHANGE;
-use crate::volumes::backend::ManagedDriver;
-use crate::volumes::error::{Error, Result};
-use crate::volumes::index::Entry;
-use crate::volumes::spec::CreateSpec;
+use convoy_activity::jobs::Running;
+use convoy_activity::metrics::{Bytes, METRICS};
 use convoy_backup::{BackupInfo, BackupKind, Progress, RestoreOptions, Target};
 use convoy_driver_sdk::Name;
 use convoy_driver_sdk::protocol::{
     AbortRestore, Capability, FinishRestore, PrepareRestore, PreparedRestore, SourceKind, TargetLocation,
 };
+use convoy_drivers::RequestContext;
 use convoy_objectstore::BackupUrl;
+use convoy_volumes::{CHANGE, CreateSpec, Entry, Error, ManagedDriver, Result};
 use std::sync::Arc;
 
 impl Backups {
     /// Makes a volume and fills it. It is not seen as a volume before it is whole; when anything fails,
     /// nothing is left.
-    pub(super) async fn restore(
+    pub(super) async fn restore_from_store(
         &self,
         name: &Name,
         spec: &CreateSpec,
@@ -34,7 +31,7 @@ impl Backups {
         if let Some(rules) = &spec.docker {
             rules.check_destination(&parsed::<BackupUrl>(url)?.destination)?;
         }
-        let reservation = self.volumes.index.reserve_volume(name)?;
+        let reservation = self.volumes.reserve(name)?;
         let (store, backup) = self.destinations().open_backup(url, &spec.endpoint).await?;
         // First what is not there: that needs no key.
         let there = self.engine.inspect(Arc::clone(&store.objects), &backup.volume, &backup.backup).await;
@@ -42,8 +39,11 @@ impl Backups {
         let secret = Secret::asked(&spec.encryption_key_file, &spec.passphrase_file)?;
         let (key, unencrypted) = store.key_to_read(&self.engine, secret, spec.allow_unencrypted).await?;
         let options = RestoreOptions { key, unencrypted, allow_losses: spec.allow_losses };
-        let vouched =
-            self.engine.vouch(Arc::clone(&store.objects), &backup.volume, &backup.backup, &options).await?;
+        let vouched = self
+            .engine
+            .vouch(Arc::clone(&store.objects), &backup.volume, &backup.backup, &options)
+            .await
+            .map_err(backup_error)?;
         let info = vouched.info;
         for warning in vouched.warnings {
             tracing::warn!(volume = %name, warning, "not everything of the backup is used");
@@ -56,9 +56,9 @@ impl Backups {
         let call = job.call(request_id);
         let engine = self.memory.share(job).await?;
 
-        let turn = self.volumes.turn(name, "restore").await?;
-        let prepared = driver.change(request, &call.within(CHANGE), &turn).await?;
-        drop(turn);
+        let guard = self.volumes.lock(name, "restore").await?;
+        let prepared = driver.change(request, &call.within(CHANGE), &guard).await?;
+        drop(guard);
         let PreparedRestore { handle, location } = prepared;
         let progress = Progress::new();
         let cancel = job.cancel();
@@ -75,7 +75,7 @@ impl Backups {
             Ok(summary) => summary,
             Err(error) => {
                 self.abort(name, driver, handle, request_id).await;
-                return Err(error.into());
+                return Err(backup_error(error));
             }
         };
         METRICS.moved(Bytes::Restored, summary.bytes);
@@ -88,12 +88,12 @@ impl Backups {
         job.warn(
             summary.losses.texts.into_iter().map(|loss| format!("lost: {loss}")).chain(summary.warnings),
         );
-        let turn = self.volumes.turn(name, "restore").await?;
+        let guard = self.volumes.lock(name, "restore").await?;
         let finish = FinishRestore { handle: handle.clone() };
-        match driver.change(finish, &RequestContext::new(request_id).within(CHANGE), &turn).await {
+        match driver.change(finish, &RequestContext::new(request_id).within(CHANGE), &guard).await {
             Ok(volume) => self.volumes.created(driver, volume, reservation),
             Err(error) => {
-                drop(turn);
+                drop(guard);
                 self.abort(name, driver, handle, request_id).await;
                 // Where the answer was lost the volume may be there: then the next listing shows it.
                 driver.suspect();
@@ -105,12 +105,13 @@ impl Backups {
     async fn abort(&self, name: &Name, driver: &ManagedDriver, handle: String, request_id: &str) {
         // Not the job's call: a cancelled job undoes what it began.
         let call = RequestContext::new(request_id).within(CHANGE);
-        let aborted = match self.volumes.turn(name, "restore").await {
-            Ok(turn) => driver.change(AbortRestore { handle }, &call, &turn).await.map_err(Error::from),
+        let aborted = match self.volumes.lock(name, "restore").await {
+            Ok(guard) => driver.change(AbortRestore { handle }, &call, &guard).await.map_err(Error::from),
             Err(error) => Err(error),
         };
         if let Err(error) = aborted {
-            tracing::warn!(volume = %name, %error, "what a failed restore wrote stays until the driver is started again");
+            tracing::warn!(volume = %name, %error, "what a failed restore wrote stays until the driver is \
+                                                    started again");
         }
     }
 
@@ -121,7 +122,7 @@ impl Backups {
             BackupKind::Tree => (Capability::RestoreTree, "restoring a directory tree"),
             BackupKind::Block => (Capability::RestoreBlock, "restoring a block device"),
         };
-        let drivers = &self.volumes.drivers;
+        let drivers = self.volumes.drivers();
         if !named.is_empty() {
             let driver = drivers.get(named)?;
             if driver.failure().is_none() && !driver.can(needed) {

@@ -9,12 +9,11 @@
 //!
 //! One small file, `<root>/backups-seen.json`, written when something changes.
 
-use crate::volumes::locks::unpoisoned;
 use convoy_driver_sdk::{Timestamp, atomic};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 
 /// Volumes that are remembered, some 200 bytes each. Beyond that the one that was not seen for longest is
 /// forgotten.
@@ -58,13 +57,13 @@ impl SeenBackups {
 
     /// The volumes that were seen at a destination.
     pub(super) fn volumes(&self, destination: &str) -> Vec<String> {
-        let known = unpoisoned(self.known.lock());
+        let known = self.known.lock();
         known.get(destination).map(|volumes| volumes.keys().cloned().collect()).unwrap_or_default()
     }
 
     /// The newest backup that was seen of a volume.
     pub(super) fn newest(&self, destination: &str, volume: &str) -> Option<Newest> {
-        unpoisoned(self.known.lock()).get(destination)?.get(volume).cloned()
+        self.known.lock().get(destination)?.get(volume).cloned()
     }
 
     /// Compares what is there of a volume, all its authentic backups with their sequences, and learns from
@@ -72,15 +71,16 @@ impl SeenBackups {
     pub(super) fn compare(&self, destination: &str, volume: &str, there: &[(String, u64)]) -> Option<String> {
         let newest = there.iter().max_by_key(|(_, sequence)| *sequence);
         let newest_sequence = newest.map_or(0, |(_, sequence)| *sequence);
-        let mut known = unpoisoned(self.known.lock());
+        let mut known = self.known.lock();
         let mut entry = known.get(destination).and_then(|volumes| volumes.get(volume)).cloned();
         if let Some(seen) = &mut entry
             && seen.sequence > newest_sequence
             && seen.lost.is_empty()
         {
             seen.lost = format!(
-                "this host saw backup {} of volume {volume} here, number {}, and the newest that is there now is number \
-                 {newest_sequence}: another host deleted it, or somebody put the destination back to an older state",
+                "this host saw backup {} of volume {volume} here, number {}, and the newest that is there \
+                 now is number {newest_sequence}: another host deleted it, or somebody put the destination \
+                 back to an older state",
                 seen.backup, seen.sequence
             );
         }
@@ -111,7 +111,7 @@ impl SeenBackups {
 
     /// Forgets a volume, or with a backup only if that is the newest that was seen.
     pub(super) fn forget(&self, destination: &str, volume: &str, backup: Option<&str>) {
-        let mut known = unpoisoned(self.known.lock());
+        let mut known = self.known.lock();
         let Some(volumes) = known.get_mut(destination) else { return };
         let fits = |seen: &Newest| backup.is_none_or(|backup| seen.backup == backup);
         if volumes.get(volume).is_some_and(fits) {
@@ -186,7 +186,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let seen = SeenBackups::open(root.path());
         for number in 0..MOST + 10 {
-            unpoisoned(seen.known.lock()).entry("d".to_owned()).or_default().insert(
+            seen.known.lock().entry("d".to_owned()).or_default().insert(
                 format!("v{number}"),
                 Newest {
                     backup: "b".to_owned(),

@@ -1,15 +1,12 @@
 //! An open snapshot as a source of bytes.
 
-use crate::call::RequestContext;
-use crate::volumes::backend::ManagedDriver;
-use crate::volumes::error::{Error, Result};
-use crate::volumes::index::Entry;
-use crate::volumes::{CHANGE, QUICK, Volumes};
 use convoy_backup::{Extents, SameFile, Source, SourceExtent};
 use convoy_driver_sdk::protocol::{
     self, Capability, CloseSnapshot, ListExtents, OpenSnapshot, OpenedSnapshot, SourceKind, SourceLocation,
 };
 use convoy_driver_sdk::{DriverError, ErrorKind, Name};
+use convoy_drivers::RequestContext;
+use convoy_volumes::{CHANGE, Entry, Error, ManagedDriver, QUICK, Result, Volumes};
 use futures::StreamExt;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -60,7 +57,8 @@ pub(super) fn shape(driver: &ManagedDriver, asked: &str) -> Result<Shape> {
             "a backup as a tree: it hands snapshots over as block devices alone (leave --as tree out)",
         )),
         (Some(SourceKind::Block), _) => Err(unsupported(
-            "a backup as a block device: it hands snapshots over as directory trees alone (leave --as block out)",
+            "a backup as a block device: it hands snapshots over as directory trees alone (leave --as block \
+             out)",
         )),
     }
 }
@@ -79,15 +77,15 @@ pub(super) async fn open(
     let base = base
         .filter(|_| driver.can(Capability::ChangedExtents) && shape.kind != Some(SourceKind::Tree))
         .and_then(|base| Name::parse(base).ok());
-    let turn = volumes.turn_to_snapshot(&volume, "snapshot open").await?;
+    let guard = volumes.lock_to_snapshot(&volume, "snapshot open").await?;
     let request = OpenSnapshot {
         volume: volume.clone(),
         snapshot: snapshot.clone(),
         base: base.clone(),
         kind: shape.kind.filter(|_| shape.told),
     };
-    let opened = driver.change(request, &call.within(CHANGE), &turn).await?;
-    drop(turn);
+    let opened = driver.change(request, &call.within(CHANGE), &guard).await?;
+    drop(guard);
     let found = opened.location.kind();
     let open = OpenSource { driver, volume, base, opened };
     if let Some(kind) = shape.kind.filter(|kind| *kind != found) {
@@ -156,12 +154,15 @@ impl OpenSource {
         // Not the job's call: a cancelled job closes what it opened.
         let call = RequestContext::new(request_id).within(CHANGE);
         let handle = self.opened.handle;
-        let closed = match volumes.turn_to_snapshot(&self.volume, "snapshot close").await {
-            Ok(turn) => self.driver.change(CloseSnapshot { handle }, &call, &turn).await.map_err(Error::from),
+        let closed = match volumes.lock_to_snapshot(&self.volume, "snapshot close").await {
+            Ok(guard) => {
+                self.driver.change(CloseSnapshot { handle }, &call, &guard).await.map_err(Error::from)
+            }
             Err(error) => Err(error),
         };
         if let Err(error) = closed {
-            tracing::warn!(volume = %self.volume, %error, "a snapshot stays open until its driver is started again");
+            tracing::warn!(volume = %self.volume, %error, "a snapshot stays open until its driver is \
+                                                           started again");
         }
     }
 }

@@ -1,14 +1,15 @@
 //! From an URL to a store, and from a store's errors to those of the service.
 
+use super::error::{backup_error, store_error, word};
 use super::secret::Secret;
-use super::settings::{DestinationSettings, Destinations, MAX_COMPRESSION};
-use crate::volumes::error::{Error, Result};
+use crate::config::destinations::{DestinationSettings, Destinations, MAX_COMPRESSION};
 use convoy_backup::{BackupError, BackupOptions, Engine, StoreKey, Unencrypted};
 use convoy_driver_sdk::ErrorKind;
 use convoy_objectstore::{
     BackupUrl, Destination, DestinationError, DirectoryStore, LimitedStore, Location, ObjectStore,
     RetryPolicy, RetryStore, S3Options, S3Store, StoreError,
 };
+use convoy_volumes::{Error, Result};
 use std::io::ErrorKind as ErrorKindOfIo;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -23,22 +24,24 @@ pub(super) struct Store {
 impl Destinations {
     /// Opens a destination as its settings say; an endpoint that is not empty comes before theirs.
     pub(super) async fn open_at(&self, destination: Destination, endpoint: &str) -> Result<Store> {
-        let (settings, road) = self.of(&destination);
+        let (settings, bandwidth) = self.of(&destination);
         let objects: Arc<dyn ObjectStore> = match destination.place() {
             Location::Directory { .. } if !endpoint.is_empty() => {
                 let error = DestinationError::Endpoint { scheme: destination.scheme().to_owned() };
                 return Err(refused(&destination.to_string(), &error));
             }
-            Location::Directory { path } => Arc::new(DirectoryStore::open(path.clone()).await?),
+            Location::Directory { path } => {
+                Arc::new(DirectoryStore::open(path.clone()).await.map_err(store_error)?)
+            }
             Location::S3 { bucket, region, prefix } => {
                 let options = s3_options(&settings, endpoint);
                 let region = region.as_ref().or(settings.region.as_ref()).map(String::as_str);
-                let bucket = S3Store::open(bucket, region, prefix, &options).await?;
+                let bucket = S3Store::open(bucket, region, prefix, &options).await.map_err(store_error)?;
                 Arc::new(RetryStore::new(bucket, RetryPolicy::default()))
             }
         };
-        let objects = match road {
-            Some(road) => Arc::new(LimitedStore::new(objects, road)),
+        let objects = match bandwidth {
+            Some(bandwidth) => Arc::new(LimitedStore::new(objects, bandwidth)),
             None => objects,
         };
         Ok(Store { destination, objects, settings })
@@ -53,7 +56,7 @@ impl Destinations {
         if !matches!(destination.place(), Location::S3 { .. }) {
             return Ok(None);
         }
-        Ok(Some(s3_options(&self.of(&destination).0, "").credentials()?.to_string()))
+        Ok(Some(s3_options(&self.of(&destination).0, "").credentials().map_err(store_error)?.to_string()))
     }
 
     /// Whether the settings of a destination name a key.
@@ -89,7 +92,7 @@ fn s3_options(settings: &DestinationSettings, endpoint: &str) -> S3Options {
 impl Store {
     /// Names the volume or backup that is not there, where the engine names an object.
     pub(super) fn missing(&self, error: BackupError, volume: &str, backup: Option<&str>) -> Error {
-        let BackupError::Store(StoreError::NotFound { key }) = &error else { return error.into() };
+        let BackupError::Store(StoreError::NotFound { key }) = &error else { return backup_error(error) };
         let place = &self.destination;
         let is_backup = |backup: &&str| key.ends_with(&format!("/backup_{backup}.cfg"));
         let plain = match backup.filter(is_backup) {
@@ -97,7 +100,7 @@ impl Store {
             None if key.ends_with("/volume.cfg") => {
                 format!("there are no backups of volume {volume} at {place}")
             }
-            None => return error.into(),
+            None => return backup_error(error),
         };
         let hint = format!("`convoy backup list {}` shows what is there", word(&place.to_string()));
         Error::InOldWords { kind: ErrorKind::NotFound, message: error.to_string(), plain, hint }
@@ -114,7 +117,8 @@ impl Store {
             kind: convoy_driver_sdk::DriverError::io("", source).kind,
             message: format!("no room is left at {place}: no backup was made ({error})"),
             hint: Some(format!(
-                "make room there and run it again; until then what was written lies there, and `convoy backup \
+                "make room there and run it again; until then what was written lies there, and `convoy \
+                 backup \
                  prune {}` removes it",
                 word(&place)
             )),
@@ -149,7 +153,7 @@ impl Store {
     ) -> Result<Option<StoreKey>> {
         let Some(secret) = self.secret(asked) else { return Ok(None) };
         let source = secret.read().await?;
-        Ok(Some(engine.new_key(Arc::clone(&self.objects), &source).await?))
+        Ok(Some(engine.new_key(Arc::clone(&self.objects), &source).await.map_err(backup_error)?))
     }
 
     /// The store's key for what is there, and whether backups that are not encrypted are read. They are not
@@ -169,8 +173,8 @@ impl Store {
         };
         let objects = Arc::clone(&self.objects);
         let key = match secret {
-            Some(secret) if engine.has_keys(Arc::clone(&objects)).await? => {
-                Some(engine.unlock(objects, &secret.read().await?).await?)
+            Some(secret) if engine.has_keys(Arc::clone(&objects)).await.map_err(backup_error)? => {
+                Some(engine.unlock(objects, &secret.read().await?).await.map_err(backup_error)?)
             }
             _ => None,
         };
@@ -224,89 +228,4 @@ fn refused(url: &str, error: &DestinationError) -> Error {
         other => other.to_string(),
     };
     Error::InOldWords { kind: ErrorKind::InvalidArgument, message, plain, hint }
-}
-
-impl From<StoreError> for Error {
-    fn from(error: StoreError) -> Self {
-        let (kind, message) = (kind_of_store_error(&error), error.to_string());
-        match without_answer(&error) {
-            Some(plain) => Self::Server { kind, message, plain },
-            None => {
-                let hint = match &error {
-                    StoreError::NoDirectory { path } => {
-                        Some(format!("check the spelling, or make it: mkdir -p {}", word(path)))
-                    }
-                    _ => None,
-                };
-                Self::Backup { kind, message, hint }
-            }
-        }
-    }
-}
-
-/// An error that has an answer of a server in it, without that.
-fn without_answer(error: &StoreError) -> Option<String> {
-    let (op, key, what) = match error {
-        StoreError::Denied { op, key, .. } => (op, key, "access was denied"),
-        StoreError::Transient { op, key, .. } => (op, key, "the server failed, or could not be reached"),
-        StoreError::Refused { op, key, .. } => (op, key, "the server refused it"),
-        _ => return None,
-    };
-    Some(format!("{op} {key}: {what}"))
-}
-
-impl From<BackupError> for Error {
-    fn from(error: BackupError) -> Self {
-        if let BackupError::Store(error) = error {
-            return error.into();
-        }
-        let kind = match &error {
-            BackupError::Io { source, .. } => convoy_driver_sdk::DriverError::io("", source).kind,
-            BackupError::Losses { .. } => return Self::Losses(error.to_string()),
-            BackupError::Cancelled => return Self::Cancelled("the work was cancelled".to_owned()),
-            BackupError::Busy { .. } | BackupError::LockLost { .. } | BackupError::KeysBusy { .. } => {
-                ErrorKind::Busy
-            }
-            BackupError::Exists { .. } => ErrorKind::AlreadyExists,
-            BackupError::Damaged { .. }
-            | BackupError::NotAuthentic { .. }
-            | BackupError::KeysGone { .. }
-            | BackupError::Memory { .. } => ErrorKind::DataLoss,
-            BackupError::Tree(_) | BackupError::SourceChanged { .. } => ErrorKind::Internal,
-            BackupError::Version { .. } => ErrorKind::Unsupported,
-            _ => ErrorKind::InvalidArgument,
-        };
-        let hint = match &error {
-            BackupError::KeyMissing { .. } => {
-                Some("--encryption-key-file or --passphrase-file names it".to_owned())
-            }
-            _ => None,
-        };
-        Self::Backup { kind, message: error.to_string(), hint }
-    }
-}
-
-fn kind_of_store_error(error: &StoreError) -> ErrorKind {
-    match error {
-        StoreError::NotFound { .. } | StoreError::NoDirectory { .. } | StoreError::NoBucket { .. } => {
-            ErrorKind::NotFound
-        }
-        StoreError::Denied { .. } | StoreError::NoCredentials { .. } | StoreError::Expired { .. } => {
-            ErrorKind::PermissionDenied
-        }
-        StoreError::Transient { .. } | StoreError::Timeout { .. } | StoreError::Truncated { .. } => {
-            ErrorKind::Unavailable
-        }
-        StoreError::Unresponsive { .. } => ErrorKind::DeadlineExceeded,
-        StoreError::TooLarge { .. } => ErrorKind::DataLoss,
-        StoreError::InvalidKey { .. } => ErrorKind::InvalidArgument,
-        StoreError::Io { source, .. } => convoy_driver_sdk::DriverError::io("", source).kind,
-        _ => ErrorKind::Internal,
-    }
-}
-
-/// An URL as a shell takes it.
-fn word(url: &str) -> String {
-    let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_./:@".contains(letter);
-    if url.chars().all(plain) { url.to_owned() } else { format!("'{}'", url.replace('\'', "'\\''")) }
 }

@@ -5,7 +5,7 @@
 
 use super::ConfigError;
 use super::spelling::with_dashes;
-use crate::backups::settings::Destinations;
+use crate::config::destinations::Destinations;
 use convoy_cli::args::DEFAULT_CONFIG;
 use convoy_driver_sdk::size;
 use convoy_schedule::config::{ScheduleConfig, SchedulingConfig};

@@ -3,7 +3,7 @@
 use super::file::File;
 use super::setting::{Layers, Shown};
 use super::{Config, ConfigError, load, save};
-use crate::backups::settings::BackupSettings;
+use crate::config::destinations::BackupSettings;
 use convoy_cli::args::DaemonArgs;
 use convoy_driver_sdk::Name;
 use std::path::{Path, PathBuf};

@@ -4,17 +4,16 @@ use super::file::{File, Memory};
 use super::schedules::schedules;
 use super::setting::{Layers, Setting, SettingValue, Shown, Source};
 use super::{
-    Config, ConfigError, DockerRemove, LOG_LEVEL, Options, SHORTEST_TIMEOUT, STOP_TIMEOUT, Sockets, log_level,
+    Config, ConfigError, EMBEDDED, LOG_LEVEL, Options, SHORTEST_TIMEOUT, STOP_TIMEOUT, Sockets, log_level,
 };
-use crate::backups::settings::{BackupSettings, Destinations};
+use crate::config::destinations::{BackupSettings, Destinations};
 use crate::config::{duration, options};
-use crate::daemon::drivers;
-use crate::daemon::monitor::{Address, InvalidAddress};
-use crate::volumes::docker_rules::DockerRules;
+use crate::listen::{Address, InvalidAddress};
 use convoy_client::DEFAULT_SOCKET;
 use convoy_client::types::General;
 use convoy_objectstore::Destination;
 use convoy_schedule::Schedule;
+use convoy_volumes::{DockerRemove, DockerRules};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -150,9 +149,9 @@ impl Merge<'_> {
             .as_ref()
             .map(|given| SettingValue { value: given.value.join(","), source: given.source.clone() });
         if self.first_start && joined.is_none() || general.driver_list.is_empty() {
-            general.driver_list = vec![drivers::EMBEDDED.to_owned()];
+            general.driver_list = vec![EMBEDDED.to_owned()];
         }
-        self.with_saved("drivers", general.driver_list.join(","), drivers::EMBEDDED, joined);
+        self.with_saved("drivers", general.driver_list.join(","), EMBEDDED, joined);
         if let Some(drivers) = drivers {
             general.driver_list = drivers.value;
         }

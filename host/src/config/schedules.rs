@@ -1,9 +1,9 @@
 //! The schedules of the file, checked; what is wrong is told with its line.
 
 use super::ConfigError;
+use super::EMBEDDED;
 use super::file::File;
 use super::setting::Source;
-use crate::daemon::drivers::EMBEDDED;
 use convoy_objectstore::Destination;
 use convoy_schedule::schedule::Reason;
 use convoy_schedule::{InvalidSchedule, Schedule};

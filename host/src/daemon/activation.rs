@@ -3,7 +3,6 @@
 
 #![allow(unsafe_code, reason = "systemd hands sockets over as numbers")]
 
-use super::socket::SocketError;
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::AcceptConn;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
@@ -18,12 +17,21 @@ const MOST: u32 = 64;
 /// What systemd calls Docker's socket (`FileDescriptorName=`). Any other is the admin one.
 const DOCKER: &str = "docker";
 
+/// systemd handed over what cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot use the socket {name:?} that was handed over: {why}")]
+pub struct ActivationError {
+    /// The socket's name, as its unit has it.
+    name: String,
+    why: String,
+}
+
 /// The sockets that were handed over.
 #[derive(Debug, Default)]
 pub struct ActivationSockets {
-    /// For everything.
+    /// The socket of the whole API.
     pub admin: Option<UnixListener>,
-    /// For Docker.
+    /// The socket of Docker's calls alone.
     pub docker: Option<UnixListener>,
 }
 
@@ -31,8 +39,8 @@ pub struct ActivationSockets {
 /// started.
 ///
 /// # Errors
-/// [`SocketError::Handed`] when what was handed over is no listening unix socket, or is there twice.
-pub fn take() -> Result<ActivationSockets, SocketError> {
+/// [`ActivationError`] when what was handed over is no listening unix socket, or is there twice.
+pub fn take() -> Result<ActivationSockets, ActivationError> {
     let variable = |name: &str| std::env::var(name).unwrap_or_default();
     let names = meant(
         std::process::id(),
@@ -45,13 +53,12 @@ pub fn take() -> Result<ActivationSockets, SocketError> {
         // SAFETY: the environment says that these descriptors were opened for this very process, which has
         // not touched them; this function is called once.
         let descriptor = unsafe { OwnedFd::from_raw_fd(descriptor) };
-        let listener =
-            listener(descriptor).map_err(|why| SocketError::ActivationSockets { name: name.clone(), why })?;
+        let listener = listener(descriptor).map_err(|why| ActivationError { name: name.clone(), why })?;
         let place = if name == DOCKER { &mut handed.docker } else { &mut handed.admin };
         if place.replace(listener).is_some() {
             let why = "there are two of the kind; FileDescriptorName= says which is which: admin, docker"
                 .to_owned();
-            return Err(SocketError::ActivationSockets { name, why });
+            return Err(ActivationError { name, why });
         }
     }
     Ok(handed)

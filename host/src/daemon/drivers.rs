@@ -1,14 +1,13 @@
 //! From the names on the command line to open drivers.
 
-use crate::config::Config;
 use crate::config::options::{self, OptionError, Options};
-use crate::volumes::backend::ManagedDriver;
-use crate::volumes::set::DriverSet;
+use crate::config::{Config, EMBEDDED};
 use convoy_driver_sdk::dispatch::{Dispatch, Dispatcher};
 use convoy_driver_sdk::protocol::{Description, Open, Opened};
 use convoy_driver_sdk::{DriverError, ErrorKind, Name};
 use convoy_driver_vfs::VfsDriver;
 use convoy_drivers::{DriverHandle, DriverSpec, Drivers, LoadError, SearchPath};
+use convoy_volumes::{DriverSet, ManagedDriver};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,9 +15,6 @@ use std::time::Duration;
 /// How long drivers are waited for until they are open. Docker waits half a minute for a plugin that is not
 /// there yet.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// The driver of a daemon that was given none. It is compiled in.
-pub const EMBEDDED: &str = "vfs";
 
 /// Drivers that cannot be used.
 #[derive(Debug, thiserror::Error)]

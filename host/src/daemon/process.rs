@@ -52,7 +52,8 @@ pub fn warn_of_secrets(socket: &Path) {
         if std::env::var_os(name).is_some_and(|value| !value.is_empty()) {
             tracing::warn!(
                 name,
-                "a secret stands in the environment, which `docker plugin inspect` shows: put it into a file, and name \
+                "a secret stands in the environment, which `docker plugin inspect` shows: put it into a \
+                 file, and name \
                  that with `docker plugin set convoy credentials.source=FILE`"
             );
         }

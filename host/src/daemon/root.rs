@@ -14,29 +14,31 @@ pub enum RootError {
     /// It cannot be made or entered.
     #[error("cannot use the root directory {}: {source}", path.display())]
     Unusable {
-        /// Which.
+        /// The path of the directory.
         path: PathBuf,
-        /// Why.
+        /// The error of the system call.
         source: io::Error,
     },
     /// Another daemon uses it. The words are those of convoy 0.5.
     #[error(
-        "Failed to lock the file at {}: resource temporarily unavailable. Another convoy daemon uses this root",
+        "Failed to lock the file at {}: resource temporarily unavailable. Another convoy daemon uses this \
+         root",
         path.display()
     )]
     Locked {
-        /// The lock file.
+        /// The path of the lock file.
         path: PathBuf,
     },
     /// A newer convoy has written what this one would misread.
     #[error(
-        "{} was written by convoy {written_by} in format {found}; this is convoy {} and knows formats up to {known}: \
+        "{} was written by convoy {written_by} in format {found}; this is convoy {} and knows formats up to \
+         {known}: \
          start convoy {written_by} or newer",
         path.display(),
         env!("CARGO_PKG_VERSION")
     )]
     Newer {
-        /// The directory.
+        /// The path of the directory.
         path: PathBuf,
         /// The version of the program that wrote it.
         written_by: String,

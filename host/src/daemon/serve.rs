@@ -1,23 +1,21 @@
 //! The daemon's life: drivers, volumes, ready, drain.
 
-use super::listen::{Limits, Listener};
-use super::logging::LogLevel;
-use super::notify::notify;
+use super::error::DaemonError;
 use super::socket::Listening;
-use super::{DaemonError, drivers, listen, monitor, reload};
-use crate::api::{self, App};
+use super::{drivers, monitor};
+use crate::api;
+use crate::app::App;
 use crate::backups::Backups;
-use crate::call::RequestContext;
 use crate::config::{self, Live};
-use crate::events::Events;
-use crate::jobs::Jobs;
+use crate::listen::{self, Limits, Listener, Service};
+use crate::logging::LogLevel;
+use crate::notify::notify;
+use crate::reload::{self, Reload};
 use crate::schedules::{Schedules, Services};
-use crate::volumes::Volumes;
-use crate::volumes::backend::ManagedDriver;
-use crate::volumes::ledger::{self, Ledger};
-use crate::volumes::name_cache::NameCache;
-use crate::volumes::retain::Policies;
+use convoy_activity::events::Events;
+use convoy_activity::jobs::Jobs;
 use convoy_cli::args::DaemonArgs;
+use convoy_volumes::{Ledger, NameCache, Policies, RUN, Volumes};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::Arc;
@@ -33,17 +31,17 @@ const CLOSE: Duration = Duration::from_secs(10);
 /// What a daemon is started with.
 #[derive(Debug)]
 pub struct Start<'a> {
-    /// Its directory.
+    /// The daemon's root.
     pub root: &'a Path,
-    /// Its settings.
+    /// The settings, which SIGHUP reads again.
     pub config: Live,
-    /// What it was told on its command line.
+    /// The arguments of the command line.
     pub args: &'a DaemonArgs,
-    /// How much it logs.
+    /// Changes the level of the log.
     pub log_level: LogLevel,
-    /// Its sockets.
+    /// The sockets to listen at.
     pub sockets: Listening,
-    /// Names the boot.
+    /// The id of this boot, from the kernel.
     pub boot_id: &'a str,
 }
 
@@ -58,44 +56,30 @@ pub async fn serve(start: Start<'_>) -> Result<(), DaemonError> {
     let drivers = drivers::open(start.root, &start.config.now()).await?;
     start.config.set_default_driver(drivers.default_driver().name());
     config::save(start.root, &start.config.now().general)?;
-    let ledger::LedgerDir { dir, first } =
-        ledger::settle(start.root, &ledger::MEMORIES.map(Path::new), start.boot_id)?;
-    let ledger = Ledger::open(&dir, start.boot_id)?;
-    let volumes = Volumes::new(drivers, ledger, Events::default())
+    let ledger = Ledger::open(start.root, Path::new(RUN), start.boot_id)?;
+    let events = Events::default();
+    let volumes = Volumes::new(drivers, ledger, events.clone())
         .with_policies(Policies::open(start.root)?)
-        .with_known(NameCache::open(start.root))
+        .with_name_cache(NameCache::open(start.root))
         .with_mount_namespace(start.config.now().mount_namespace.clone());
     let volumes = Arc::new(volumes);
-    load(&volumes, start.root, first).await;
+    volumes.load(start.root).await;
 
+    let settings = start.config.now().backups.clone();
+    let backups = Backups::new(Arc::clone(&volumes), events.clone(), settings, start.root);
     let services = Services {
         volumes: Arc::clone(&volumes),
-        backups: Arc::new(Backups::new(Arc::clone(&volumes), start.config.now().backups.clone(), start.root)),
+        backups: backups.clone(),
+        events,
         jobs: Jobs::default(),
         tasks: TaskTracker::new(),
         stopping: stopping.clone(),
     };
     let schedules = Schedules::new(services.clone(), start.root);
     tokio::spawn(configure_schedules(schedules.clone(), start.config.clone()));
-    let Services { backups, jobs, tasks, .. } = services;
-    let reload = Arc::new(reload::Reload {
-        root: start.root.to_owned(),
-        args: start.args.clone(),
-        config: start.config.clone(),
-        log_level: start.log_level,
-        backups: Arc::clone(&backups),
-        running: std::sync::Mutex::default(),
-    });
-    let app = App {
-        volumes: Arc::clone(&volumes),
-        backups,
-        schedules: schedules.clone(),
-        jobs,
-        config: start.config.clone(),
-        reload: Arc::clone(&reload),
-        tasks,
-        stopping: stopping.clone(),
-    };
+    let reload = Reload::new(start.root, start.args, start.config.clone(), start.log_level, backups);
+    let reload = Arc::new(reload);
+    let app = App::new(services, schedules.clone(), start.config.clone(), Arc::clone(&reload));
     tokio::spawn(reload::at_signal(reload));
     let looking_after = tokio::spawn({
         let volumes = Arc::clone(&volumes);
@@ -112,7 +96,7 @@ pub async fn serve(start: Start<'_>) -> Result<(), DaemonError> {
     }
     tracing::info!(
         socket = %start.sockets.names,
-        volumes = volumes.index.len(),
+        volumes = volumes.count(),
         millis = began.elapsed().as_millis(),
         "convoy {} is ready", env!("CARGO_PKG_VERSION")
     );
@@ -121,12 +105,12 @@ pub async fn serve(start: Start<'_>) -> Result<(), DaemonError> {
     stopping.cancelled().await;
     notify("STOPPING=1");
     looking_after.abort();
-    drain(&app).await;
+    app.drain(start.config.now().stop_timeout).await;
     // The last answers are on their way: those who asked get them.
     if tokio::time::timeout(CLOSE, futures::future::join_all(serving)).await.is_err() {
         tracing::warn!("stopping although clients still read their answers");
     }
-    close(&volumes).await;
+    volumes.close(CLOSE).await;
     Ok(())
 }
 
@@ -152,53 +136,13 @@ async fn configure_schedules(schedules: Schedules, config: Live) {
 fn serve_at(
     listener: UnixListener,
     name: &'static str,
-    service: api::Service,
+    service: Service,
     stopping: &CancellationToken,
 ) -> Result<JoinHandle<()>, DaemonError> {
     let listener = tokio::net::UnixListener::from_std(listener)
         .map_err(|source| DaemonError::System { what: "listen at the socket", source })?;
     let (listener, limits) = (Listener::Unix(listener), Limits::API.within_open_files());
     Ok(tokio::spawn(listen::answer(listener, name, limits, service, stopping.clone())))
-}
-
-/// Reads what the drivers have, and brings the mount ledger in line with it. A slow driver keeps no other
-/// waiting.
-async fn load(volumes: &Volumes, root: &Path, first: bool) {
-    let call = RequestContext::new("start");
-    let load_one = async |driver: &Arc<ManagedDriver>| {
-        if driver.failure().is_some() {
-            let orphans = volumes.add_orphans(driver, root).await.added;
-            tracing::warn!(driver = %driver.name(), volumes = ?orphans, "these volumes cannot be used");
-        } else if let Err(error) = volumes.refresh(driver, &call).await {
-            tracing::error!(driver = %driver.name(), %error, "cannot list the volumes of a driver: trying again");
-            driver.suspect();
-        }
-    };
-    futures::future::join_all(volumes.drivers.iter().map(load_one)).await;
-    volumes.reconcile_mounts(first, &call).await;
-}
-
-/// Lets what runs come to an end, and cancels what does not.
-async fn drain(app: &App) {
-    app.tasks.close();
-    let limit = app.config.now().stop_timeout;
-    // What runs may end by itself; then it is cancelled and undoes what it began.
-    let (patience, undo) = (limit / 3, limit - limit / 3);
-    if !app.tasks.is_empty() {
-        tracing::info!(calls = app.tasks.len(), seconds = patience.as_secs(), "waiting for running calls");
-    }
-    if tokio::time::timeout(patience, app.tasks.wait()).await.is_ok() {
-        return;
-    }
-    tracing::warn!(calls = app.tasks.len(), seconds = undo.as_secs(), "cancelling what still runs");
-    app.jobs.cancel_all();
-    if tokio::time::timeout(undo, app.tasks.wait()).await.is_err() {
-        tracing::error!(calls = app.tasks.len(), "stopping although calls still run");
-    }
-}
-
-async fn close(volumes: &Volumes) {
-    futures::future::join_all(volumes.drivers.iter().map(|driver| driver.stop(CLOSE))).await;
 }
 
 /// The first signal stops the daemon in order, the second at once.

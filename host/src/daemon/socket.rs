@@ -1,6 +1,6 @@
 //! The daemon's sockets: taken over from a dead daemon, never from a live one; or handed over by systemd.
 
-use super::activation::{self, ActivationSockets};
+use super::activation::{self, ActivationError, ActivationSockets};
 use super::root::lock;
 use crate::config::Sockets;
 use nix::unistd::Group;
@@ -15,39 +15,35 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
     /// A live daemon has it.
-    #[error("another convoy daemon is listening at {}: stop it first, or choose another --socket", path.display())]
+    #[error("another convoy daemon is listening at {}: stop it first, or choose another \
+             --socket", path.display())]
     Live {
-        /// The socket.
+        /// The path of the socket.
         path: PathBuf,
     },
     /// Something else is there.
     #[error("{} is there and is no socket: move it away, or choose another --socket", path.display())]
     NoSocket {
-        /// The path.
+        /// The path of what is there.
         path: PathBuf,
     },
     /// A group that is to use it does not exist.
     #[error("no group {group:?} for the socket {}: make it, or name another as socket-group", path.display())]
     NoGroup {
-        /// The group.
+        /// The name of the group.
         group: String,
-        /// The socket.
+        /// The path of the socket.
         path: PathBuf,
     },
     /// systemd handed over what cannot be used.
-    #[error("cannot use the socket {name:?} that was handed over: {why}")]
-    ActivationSockets {
-        /// Its name, as the socket unit has it.
-        name: String,
-        /// Why.
-        why: String,
-    },
+    #[error(transparent)]
+    Activation(#[from] ActivationError),
     /// The operating system refused.
     #[error("cannot listen at {}: {source}", path.display())]
     Io {
-        /// The socket.
+        /// The path of the socket.
         path: PathBuf,
-        /// Why.
+        /// The error of the system call.
         source: io::Error,
     },
 }
@@ -95,7 +91,8 @@ pub fn open(sockets: &Sockets) -> Result<Listening, SocketError> {
         || (docker.is_some() && sockets.docker_group.is_some());
     if ignored {
         tracing::warn!(
-            "the group of a socket that systemd hands over is set in its socket unit: SocketGroup=, SocketMode="
+            "the group of a socket that systemd hands over is set in its socket unit: SocketGroup=, \
+             SocketMode="
         );
     }
     let admin = match admin {

@@ -1,10 +1,10 @@
 //! Schedules, and whether the destinations they back up to can be reached.
 
-use super::{Findings, error, info, warning};
-use crate::api::App;
-use crate::call::RequestContext;
+use super::findings::{Findings, error, info, warning};
+use crate::app::App;
 use convoy_client::types::{ListBackups, ScheduleStatus};
 use convoy_driver_sdk::Timestamp;
+use convoy_drivers::RequestContext;
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
@@ -22,16 +22,16 @@ const REFUSED: u64 = 900;
 const WRONG: u64 = 60;
 
 pub(super) async fn examine(app: &App, request_id: &str, findings: &mut Findings) {
-    let schedules = app.schedules.status().await;
+    let schedules = app.schedules().status().await;
     for schedule in schedules.values() {
         of_schedule(schedule, findings);
     }
-    let mut destinations: BTreeSet<(String, String)> = app.schedules.destinations().into_iter().collect();
+    let mut destinations: BTreeSet<(String, String)> = app.schedules().destinations().into_iter().collect();
     let known: BTreeSet<String> = destinations.iter().map(|(url, _)| url.clone()).collect();
-    let made = app.backups.last_backups().into_iter().map(|(_, url, _)| url);
+    let made = app.backups().last_backups().into_iter().map(|(_, url, _)| url);
     destinations.extend(made.filter(|url| !known.contains(url)).map(|url| (url, String::new())));
     // What no schedule uses is there for the day of a restore.
-    let config = app.config.now();
+    let config = app.config();
     let configured: Vec<String> = config.backups.destinations.urls().map(whole).collect();
     let looked_at: Vec<String> = destinations.iter().map(|(url, _)| whole(url)).collect();
     let unused = configured.iter().filter(|url| !looked_at.iter().any(|known| known.starts_with(*url)));
@@ -73,10 +73,10 @@ async fn destination(app: &App, url: String, endpoint: String, request_id: &str,
         ..ListBackups::default()
     };
     let call = RequestContext::new(request_id).within(PATIENCE);
-    let listing = app.backups.list_if_any(&asked, &call);
+    let listing = app.backups().list_if_any(&asked, &call);
     match tokio::time::timeout(PATIENCE, listing).await {
         Ok(Ok(_)) => {
-            let credentials = app.config.now().backups.destinations.credentials(&url).ok().flatten();
+            let credentials = app.config().backups.destinations.credentials(&url).ok().flatten();
             let with = credentials.map(|credentials| format!(" ({credentials})")).unwrap_or_default();
             findings.add("backups", info(subject.clone(), format!("it can be reached{with}")));
             older(app, &subject, &url, &endpoint, findings).await;
@@ -109,8 +109,9 @@ fn whole(url: impl AsRef<str>) -> String {
 
 /// Tells what is older than this host saw it. What cannot be told in time is not told.
 async fn older(app: &App, subject: &str, url: &str, endpoint: &str, findings: &mut Findings) {
-    if let Ok(Ok(older)) = tokio::time::timeout(PATIENCE, app.backups.older(url, endpoint)).await {
-        let hint = "find out who deleted it; `convoy backup verify` checks what is there and takes it for the present state";
+    if let Ok(Ok(older)) = tokio::time::timeout(PATIENCE, app.backups().older(url, endpoint)).await {
+        let hint = "find out who deleted it; `convoy backup verify` checks what is there and takes it for \
+                    the present state";
         for text in older {
             findings.add("backups", warning(subject.to_owned(), text).hint(hint));
         }

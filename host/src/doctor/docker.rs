@@ -1,6 +1,6 @@
 //! What Docker's engine needs to find the daemon, and what slows it down.
 
-use super::{Findings, error, info, warning};
+use super::findings::{Findings, error, info, warning};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -37,7 +37,8 @@ fn named(socket: &Path, plugins: &[(PathBuf, PathBuf)], findings: &mut Findings)
                 socket.display()
             );
             let hint = format!(
-                "mkdir -p {} && echo unix://{} > {}/convoy.spec; not needed where convoy runs as a managed plugin",
+                "mkdir -p {} && echo unix://{} > {}/convoy.spec; not needed where convoy runs as a managed \
+                 plugin",
                 SPECS[0],
                 socket.display(),
                 SPECS[0]

@@ -1,6 +1,6 @@
 //! The machine: kernel, clock, limits, and the file system of the daemon's directory.
 
-use super::{Findings, error, info, warning};
+use super::findings::{Findings, error, info, warning};
 use convoy_driver_sdk::Timestamp;
 use rustix::process::{Resource, getrlimit};
 use std::os::unix::fs::MetadataExt;

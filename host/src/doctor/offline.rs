@@ -1,6 +1,6 @@
 //! What can be said without a daemon: of the machine, and of the records as files.
 
-use super::{Findings, error, info, warning};
+use super::findings::{Findings, error, info, warning};
 use convoy_client::types::Diagnosis;
 use convoy_driver_sdk::{Name, atomic};
 use rustix::fs::{FlockOperation, flock};
@@ -39,7 +39,8 @@ pub fn examine(root: &Path, socket: &Path, repair: bool) -> Diagnosis {
             Ok(None) => {
                 let text =
                     format!("a daemon uses {}, but none answers at {}", root.display(), socket.display());
-                let hint = "name its socket with --socket; if it hangs, see its log and restart it: what is mounted stays mounted";
+                let hint = "name its socket with --socket; if it hangs, see its log and restart it: what is \
+                            mounted stays mounted";
                 findings.add(AREA, error("daemon", text).hint(hint));
             }
             Err(failed) => findings.add(
@@ -89,7 +90,8 @@ fn records(dir: &Path, depth: usize, findings: &mut Findings) {
             Ok(_) => good += 1,
             Err(failed) => {
                 let subject = format!("record {}", path.display());
-                let hint = "the daemon leaves it as it is and lists what it is of as damaged: repair it by hand, or restore from a backup";
+                let hint = "the daemon leaves it as it is and lists what it is of as damaged: repair it by \
+                            hand, or restore from a backup";
                 findings.add(AREA, error(subject, format!("it cannot be read: {failed}")).hint(hint));
             }
         }

@@ -1,14 +1,13 @@
 //! The daemon's state against the drivers and the kernel.
 
-use super::{Findings, error, info, warning};
-use crate::api::App;
-use crate::call::RequestContext;
-use crate::volumes::CHANGE;
-use crate::volumes::index::Entry;
+use super::findings::{Findings, error, info, warning};
+use crate::app::App;
 use convoy_driver_sdk::mountinfo::MountTable;
 use convoy_driver_sdk::protocol::{Capability, Check, Finding, Health, Probe};
+use convoy_drivers::RequestContext;
+use convoy_volumes::{CHANGE, Entry};
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 /// How long a mount may take to say what it is: a server that hangs does not answer at all.
@@ -20,7 +19,7 @@ const REMARKS: usize = 100;
 pub(super) async fn examine(app: &App, repair: bool, request_id: &str, findings: &mut Findings) {
     let call = RequestContext::new(request_id);
     let mut told = BTreeSet::new();
-    for driver in app.volumes.drivers.iter() {
+    for driver in app.volumes().drivers().iter() {
         let area = format!("driver {}", driver.name());
         if let Some(failure) = driver.failure() {
             let hint = failure.hint.clone().unwrap_or_else(|| "see the daemon's log".to_owned());
@@ -52,7 +51,7 @@ pub(super) async fn examine(app: &App, repair: bool, request_id: &str, findings:
         }
     }
     kept(app, &call, findings).await;
-    for entry in app.volumes.index.all() {
+    for entry in app.volumes().all() {
         let area = format!("driver {}", entry.driver.name());
         let subject = format!("volume {}", entry.volume.name);
         // The driver knows better than the index what is wrong and what to do.
@@ -70,7 +69,7 @@ pub(super) async fn examine(app: &App, repair: bool, request_id: &str, findings:
 
 /// Remarks on data that is kept of volumes that were forgotten: nobody would know of it otherwise.
 async fn kept(app: &App, call: &RequestContext, findings: &mut Findings) {
-    let (kept, failed) = app.volumes.kept(true, call).await;
+    let (kept, failed) = app.volumes().kept(true, call).await;
     let more = kept.len().saturating_sub(REMARKS);
     for (driver, kept) in kept.iter().take(REMARKS) {
         let (area, name) = (format!("driver {}", driver.name()), &kept.name);
@@ -108,22 +107,25 @@ fn from_driver(subject: &str, failed: &convoy_driver_sdk::DriverError) -> Findin
 /// What the ledger says is used has to be there.
 async fn mount(app: &App, entry: &Entry, repair: bool, request_id: &str, findings: &mut Findings) {
     let name = &entry.volume.name;
-    let usage = app.volumes.ledger.usage(name);
+    let used = app.volumes().mountpoint(name).filter(|_| app.volumes().is_used(name));
+    let Some(at) = used else { return };
     // What is mounted in another namespace is not seen from here.
-    if !usage.is_used() || !app.config.now().general.mount_namespace_fd.is_empty() {
+    if !app.config().general.mount_namespace_fd.is_empty() {
         return;
     }
     let area = format!("driver {}", entry.driver.name());
     let subject = format!("volume {name}");
     let is_device = entry.driver.can(Capability::ReadBlock);
-    let at: PathBuf = usage.mountpoint.clone();
-    let looking = tokio::task::spawn_blocking(move || look(&at, is_device));
+    let looking = tokio::task::spawn_blocking({
+        let at = at.clone();
+        move || look(&at, is_device)
+    });
     let problem = match tokio::time::timeout(PATIENCE, looking).await {
         Ok(Ok(Ok(()))) => return,
         Ok(Ok(Err(problem))) => problem,
         Ok(Err(failed)) => failed.to_string(),
         Err(_) => {
-            let text = format!("{} does not answer: its storage hangs", usage.mountpoint.display());
+            let text = format!("{} does not answer: its storage hangs", at.display());
             let hint = "see whether the server or the disk behind it is there; what uses it waits for it";
             return findings.add(&area, error(subject, text).hint(hint));
         }
@@ -131,7 +133,7 @@ async fn mount(app: &App, entry: &Entry, repair: bool, request_id: &str, finding
     let mut finding = error(subject, format!("it is used, but {problem}"));
     finding.repairable = true;
     if repair {
-        match app.volumes.mount_again(name, &RequestContext::new(request_id)).await {
+        match app.volumes().mount_again(name, &RequestContext::new(request_id)).await {
             Ok(()) => finding.repaired = true,
             Err(failed) => {
                 finding.message = format!("{}; mounting it again failed: {failed}", finding.message)

@@ -1,5 +1,6 @@
 //! What is asked of Docker's engine over its socket: labels of volumes, and commands in containers.
 
+use super::tail::Tail;
 use bytes::{Bytes, BytesMut};
 use convoy_client::client::encode_query;
 use convoy_client::unix;
@@ -23,28 +24,28 @@ const MAX_ANSWER_BYTES: usize = 64 << 20;
 /// The engine did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum DockerError {
-    /// Nobody answers.
+    /// Nobody answers at the engine's socket, or not as expected.
     #[error("cannot ask Docker at {}: {why}", socket.display())]
     Unreachable {
-        /// The socket.
+        /// The path of the socket.
         socket: PathBuf,
-        /// Why.
+        /// The error of the system, of HTTP or of the text.
         why: String,
     },
-    /// It refused.
+    /// The engine refused the call.
     #[error("Docker refused {call}: {message}")]
     Refused {
-        /// Method and path.
+        /// The method and path of the call.
         call: String,
-        /// What it said.
+        /// What the engine said.
         message: String,
     },
 }
 
-/// Labels by volume.
+/// The labels of volumes, by the name of the volume.
 pub(super) type Labels = HashMap<String, BTreeMap<String, String>>;
 
-/// A running container.
+/// A running container, as the engine lists it.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 #[derive(Default)]
@@ -65,10 +66,10 @@ impl Container {
 pub(super) struct CommandExit {
     pub(super) code: i64,
     /// The end of what it printed.
-    pub(super) output: super::hooks::Tail,
+    pub(super) output: Tail,
 }
 
-/// The engine.
+/// Docker's engine, by its socket.
 #[derive(Debug, Clone)]
 pub(super) struct Docker {
     socket: PathBuf,
@@ -154,10 +155,10 @@ impl Docker {
 
     /// Reads what a command prints: frames of 8 bytes, the length in the last four, and as many bytes as
     /// that.
-    async fn frames(&self, response: Response<Incoming>) -> Result<super::hooks::Tail, DockerError> {
+    async fn frames(&self, response: Response<Incoming>) -> Result<Tail, DockerError> {
         let mut body = response.into_body();
         let mut pending = BytesMut::new();
-        let mut output = super::hooks::Tail::default();
+        let mut output = Tail::default();
         let mut left = 0usize;
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| self.unreachable(&error))?;

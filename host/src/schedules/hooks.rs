@@ -1,46 +1,17 @@
 //! Commands that run before and after a snapshot, each with a time limit, what they print bounded.
 
 use super::docker::{Docker, DockerError};
+use super::tail::Tail;
 use convoy_schedule::schedule::{Hook, Variable, Where};
-use std::collections::VecDeque;
+use parking_lot::Mutex;
 use std::ffi::OsString;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 
-/// How much of what a command prints is kept: the end, where the reason stands as a rule.
-const TAIL_BYTES: usize = 4096;
-
 /// How long after the end of a command its output is waited for: what it left running may hold the pipe open.
 const LINGER: Duration = Duration::from_secs(2);
-
-/// The end of an output.
-#[derive(Debug, Default)]
-pub(super) struct Tail {
-    bytes: VecDeque<u8>,
-    dropped: u64,
-}
-
-impl Tail {
-    pub(super) fn push(&mut self, bytes: &[u8]) {
-        self.bytes.extend(bytes);
-        let excess = self.bytes.len().saturating_sub(TAIL_BYTES);
-        self.dropped += excess as u64;
-        self.bytes.drain(..excess);
-    }
-
-    /// As text.
-    pub(super) fn text(&self) -> String {
-        let bytes: Vec<u8> = self.bytes.iter().copied().collect();
-        let text = String::from_utf8_lossy(&bytes);
-        let text = text.trim();
-        match self.dropped {
-            0 => text.to_owned(),
-            dropped => format!("[{dropped} bytes before] {text}"),
-        }
-    }
-}
 
 /// A command that did not do what it was for.
 #[derive(Debug, thiserror::Error)]
@@ -48,15 +19,15 @@ pub(super) enum HookError {
     /// It could not be started.
     #[error("cannot run {program}: {source}")]
     Start {
-        /// What.
+        /// The program, with the container if it runs in one.
         program: String,
-        /// Why.
+        /// The error of the system call.
         source: std::io::Error,
     },
     /// It took too long and was ended.
     #[error("{program} took longer than {} s{rest}", limit.as_secs())]
     TooLong {
-        /// What.
+        /// The program, with the container if it runs in one.
         program: String,
         /// How long it may take.
         limit: Duration,
@@ -66,7 +37,7 @@ pub(super) enum HookError {
     /// It says that it failed.
     #[error("{program} failed ({how}){}", said(output))]
     Failed {
-        /// What.
+        /// The program, with the container if it runs in one.
         program: String,
         /// With which code, or by which signal.
         how: String,
@@ -89,7 +60,7 @@ const INHERITED: [&str; 9] = ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG"
 /// Where programs are looked for when the daemon itself does not know.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Variables by name.
+/// Environment variables: names and values.
 pub(super) type Environment = Vec<(String, OsString)>;
 
 /// What the settings name and, over that, what tells a program what it runs for.
@@ -175,10 +146,10 @@ pub(super) async fn on_host(
         .spawn()
         .map_err(|source| HookError::Start { program: program.clone(), source })?;
     let group = Group(child.id());
-    let output = std::sync::Mutex::new(Tail::default());
+    let output = Mutex::new(Tail::default());
     let ended = tokio::time::timeout(limit, talk(&mut child, input, &output)).await;
     drop(group);
-    let output = output.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let output = output.into_inner();
     match ended {
         Err(_) => Err(HookError::TooLong { program, limit, rest: " and was killed" }),
         Ok(Err(source)) => Err(HookError::Start { program, source }),
@@ -188,11 +159,7 @@ pub(super) async fn on_host(
 }
 
 /// Feeds a child and reads what it prints until it ends, and a little longer.
-async fn talk(
-    child: &mut Child,
-    input: Option<&str>,
-    output: &std::sync::Mutex<Tail>,
-) -> std::io::Result<ExitStatus> {
+async fn talk(child: &mut Child, input: Option<&str>, output: &Mutex<Tail>) -> std::io::Result<ExitStatus> {
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let feeding = async {
         if let (Some(mut stdin), Some(input)) = (stdin, input) {
@@ -210,11 +177,11 @@ async fn talk(
     Ok(status)
 }
 
-async fn read(from: Option<impl AsyncRead + Unpin>, output: &std::sync::Mutex<Tail>) {
+async fn read(from: Option<impl AsyncRead + Unpin>, output: &Mutex<Tail>) {
     let Some(mut from) = from else { return };
     let mut buffer = vec![0; 8192];
     while let Ok(count @ 1..) = from.read(&mut buffer).await {
-        crate::volumes::locks::unpoisoned(output.lock()).push(&buffer[..count]);
+        output.lock().push(&buffer[..count]);
     }
 }
 

@@ -17,9 +17,9 @@ const PAUSE: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Report {
-    /// The schedule.
+    /// The name of the schedule.
     pub(super) schedule: String,
-    /// The volume.
+    /// The name of the volume.
     pub(super) volume: String,
     /// `success`, `failure` or `stall`.
     pub(super) result: &'static str,
@@ -31,9 +31,9 @@ pub(super) struct Report {
     pub(super) snapshot: String,
     /// The backup, if one was made.
     pub(super) backup: String,
-    /// How long it took.
+    /// How long it took, in seconds.
     pub(super) seconds: u64,
-    /// The host.
+    /// The name of this host.
     pub(super) host: String,
 }
 

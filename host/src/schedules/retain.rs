@@ -3,19 +3,47 @@
 //! Backups are complete: each has a list of all its data, and what several use is deleted with the last of
 //! them. So no backup needs another, and the only one that must stay is the last good one. A snapshot,
 //! though, is needed by the next backup to find what changed, and stays as long as a backup of it is the
-//! newest at a destination. What was made while the clock was ahead is kept until its time has come: it is the
+//! newest at a destination. What was made while the clock was ahead is kept until its time has come: it is
+//! the
 //! newest of nothing, and deletes nothing.
 
-use super::{Inner, Plan};
+use super::plan::Plan;
+use super::service::{Inner, Schedules};
 use crate::backups::own_destination;
-use crate::call::RequestContext;
-use crate::volumes::error::{Error, Result};
-use crate::volumes::locks::unpoisoned;
 use convoy_client::types::{BackupInfo, BackupRef, KeptItem, ListBackups, RemovedItem, RetainReport};
 use convoy_driver_sdk::{Name, Timestamp};
+use convoy_drivers::RequestContext;
+use convoy_schedule::config::Kind;
 use convoy_schedule::keep::{Candidate, Plan as Decided, Protection, Rules, is_ahead};
 use convoy_schedule::naming::snapshot_time;
+use convoy_volumes::{Error, Result};
 use std::collections::{BTreeMap, BTreeSet};
+
+impl Schedules {
+    /// Applies the rules of a schedule to what there is, and deletes nothing with `dry_run`.
+    ///
+    /// # Errors
+    /// As [`Self::run_now`]; those of the store.
+    pub async fn retain(
+        &self,
+        schedule: &str,
+        volume: Option<&str>,
+        dry_run: bool,
+        request_id: &str,
+    ) -> Result<RetainReport> {
+        let plan = self.0.plan(schedule)?;
+        let mut report = RetainReport { dry_run, ..RetainReport::default() };
+        for volume in self.0.chosen(&plan, volume).await? {
+            let (decided, failed) = self.0.retain(&plan, &volume, dry_run, request_id).await;
+            report.kept.extend(decided.kept);
+            report.removed.extend(decided.removed);
+            if let Some(error) = failed {
+                return Err(error);
+            }
+        }
+        Ok(report)
+    }
+}
 
 impl Inner {
     /// Applies the rules to what there is of a volume. Answers what was decided, and what could not be done.
@@ -30,7 +58,7 @@ impl Inner {
         let mut bases = self.bases(volume);
         let mut failed = None;
         let now = Timestamp::now();
-        let backups = match self.backups_of(plan, volume, request_id).await {
+        let backups = match self.backups_of(plan, volume, "", &RequestContext::new(request_id)).await {
             Ok(backups) => backups,
             Err(error) => {
                 failed = Some(error);
@@ -61,53 +89,43 @@ impl Inner {
 
     /// Snapshots that the next backup of a volume needs, by any schedule.
     fn bases(&self, volume: &Name) -> BTreeSet<String> {
-        let plans: Vec<_> = unpoisoned(self.state.lock()).plans.values().cloned().collect();
+        let plans: Vec<_> = self.state.lock().plans.values().cloned().collect();
         let base = |plan: &std::sync::Arc<Plan>| {
-            unpoisoned(plan.memory.volumes.lock()).records.get(volume.as_str())?.base.clone()
+            plan.memory.volumes.lock().records.get(volume.as_str())?.base.clone()
         };
         plans.iter().filter_map(base).chain(self.services.backups.bases(volume)).collect()
     }
 
-    /// The backups of a volume at the schedule's destination that can be read.
-    async fn backups_of(
+    /// Lists the backups of a volume, or of one of its snapshots, at the schedule's destination that the
+    /// schedule may act upon. For those of one that stores in the clear no key vouches.
+    pub(super) async fn backups_of(
         &self,
         plan: &Plan,
         volume: &Name,
-        request_id: &str,
+        snapshot: &str,
+        call: &RequestContext,
     ) -> Result<BTreeMap<String, BackupInfo>> {
-        use convoy_schedule::config::Kind;
         if plan.schedule.kind != Kind::Backup {
             return Ok(BTreeMap::new());
         }
-        let asked = ListBackups {
+        let request = ListBackups {
             url: self.destination(plan, volume),
             endpoint: plan.schedule.endpoint.clone(),
             volume_name: volume.to_string(),
-            snapshot_name: String::new(),
-            must_exist: false,
-            details: false,
+            snapshot_name: snapshot.to_owned(),
             encryption_key_file: plan.key_file(),
             passphrase_file: plan.passphrase_file(),
+            ..ListBackups::default()
         };
-        self.listed(plan, &asked, &RequestContext::new(request_id)).await
-    }
-
-    /// Backups that a schedule may act upon. For those of one that stores in the clear no key vouches.
-    pub(super) async fn listed(
-        &self,
-        plan: &Plan,
-        asked: &ListBackups,
-        call: &RequestContext,
-    ) -> Result<BTreeMap<String, BackupInfo>> {
         match plan.schedule.unencrypted {
-            true => self.services.backups.list_if_any(asked, call).await,
-            false => self.services.backups.list_vouched(asked, call).await,
+            true => self.services.backups.list_if_any(&request, call).await,
+            false => self.services.backups.list_vouched(&request, call).await,
         }
     }
 
     /// Where the backups of a volume are: the driver's own place unless the schedule says.
-    pub(super) fn destination(&self, plan: &Plan, volume: &Name) -> String {
-        match (plan.schedule.destination.as_str(), self.services.volumes.index.get(volume)) {
+    fn destination(&self, plan: &Plan, volume: &Name) -> String {
+        match (plan.schedule.destination.as_str(), self.services.volumes.get(volume)) {
             ("", Some(entry)) => own_destination(&entry.driver),
             (destination, _) => destination.to_owned(),
         }
@@ -120,12 +138,15 @@ impl Inner {
         bases: &BTreeSet<String>,
         now: Timestamp,
     ) -> Vec<Candidate<String>> {
-        let made = unpoisoned(plan.memory.volumes.lock())
+        let made = plan
+            .memory
+            .volumes
+            .lock()
             .records
             .get(volume.as_str())
             .map(|record| record.snapshots.clone())
             .unwrap_or_default();
-        let there = |name: &str| self.services.volumes.index.snapshot(name, Some(volume)).is_ok();
+        let there = |name: &str| self.services.volumes.snapshot(name, Some(volume)).is_ok();
         made.into_iter()
             .filter(|made| there(&made.name))
             .map(|made| Candidate {
@@ -176,7 +197,7 @@ impl Inner {
             }
         }
         let forgotten = self.remember(plan, volume, |record| {
-            record.snapshots.retain(|made| volumes.index.snapshot(&made.name, Some(volume)).is_ok());
+            record.snapshots.retain(|made| volumes.snapshot(&made.name, Some(volume)).is_ok());
         });
         self.log_unsaved(plan, volume, forgotten.await.err());
         failed.map_or(Ok(()), Err)

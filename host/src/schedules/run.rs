@@ -3,21 +3,23 @@
 //! The record is written before anything is done and names the snapshot that is about to be made. A run that
 //! was cut off is repeated with the same names, so that it finds and uses what it made before.
 
+use super::hooks;
 use super::notify::{self, Report};
-use super::{Inner, Plan, UnderWay, hooks};
-use crate::jobs::{About, Running};
-use crate::metrics::METRICS;
-use crate::volumes::error::{Error, Result};
-use crate::volumes::locks::unpoisoned;
-use convoy_client::types::{CreateBackup, ListBackups};
+use super::plan::{Plan, RunGuard};
+use super::service::{Inner, Schedules};
+use convoy_activity::jobs::{About, Running};
+use convoy_activity::metrics::METRICS;
+use convoy_client::types::CreateBackup;
 use convoy_driver_sdk::protocol::SourceKind;
 use convoy_driver_sdk::{Name, Timestamp};
 use convoy_schedule::config::Kind;
 use convoy_schedule::naming::free_name;
 use convoy_schedule::record::ScheduledSnapshot;
 use convoy_schedule::schedule::Hook;
+use convoy_volumes::{Error, Result};
+use parking_lot::Mutex;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
@@ -26,11 +28,11 @@ use tracing::Instrument;
 /// How a run ended.
 #[derive(Debug, Clone, Default)]
 pub struct Outcome {
-    /// The volume.
+    /// The name of the volume.
     pub volume: String,
-    /// The snapshot; empty if none was made.
+    /// The name of the snapshot; empty if none was made.
     pub snapshot: String,
-    /// The backup; empty if none was made.
+    /// The URL of the backup; empty if none was made.
     pub backup: String,
     /// Why it failed; empty if it did not.
     pub error: String,
@@ -50,11 +52,43 @@ impl Outcome {
     }
 }
 
+impl Schedules {
+    /// Runs a schedule now, for one of its volumes or for all, and answers how each run ended.
+    ///
+    /// # Errors
+    /// [`Error::ScheduleNotFound`]; [`Error::InvalidRequest`] for a volume that it is not for.
+    pub async fn run_now(
+        &self,
+        schedule: &str,
+        volume: Option<&str>,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<Outcome>> {
+        let plan = self.0.plan(schedule)?;
+        let volumes = self.0.chosen(&plan, volume).await?;
+        let now = Timestamp::now();
+        let runs = volumes.into_iter().map(|volume| {
+            let begun = plan.memory.begin(&volume, None);
+            let (inner, plan) = (Arc::clone(&self.0), Arc::clone(&plan));
+            async move {
+                match begun {
+                    Some(under_way) => inner.spawn(plan, under_way, now, true, cancel).await,
+                    None => {
+                        let why = "a run of this schedule is under way for it";
+                        inner.skip(&plan, &volume, why.to_owned());
+                        Outcome::refused(&volume, why)
+                    }
+                }
+            }
+        });
+        Ok(futures::future::join_all(runs).await)
+    }
+}
+
 /// A run that has a slot.
 struct Run<'a> {
     plan: &'a Plan,
     volume: &'a Name,
-    /// The snapshot's name.
+    /// The name of the snapshot to make.
     name: &'a str,
     at: Timestamp,
     began: Timestamp,
@@ -76,7 +110,7 @@ impl Inner {
     pub(super) async fn spawn(
         self: Arc<Self>,
         plan: Arc<Plan>,
-        under_way: UnderWay,
+        under_way: RunGuard,
         at: Timestamp,
         by_hand: bool,
         cancel: &CancellationToken,
@@ -98,7 +132,7 @@ impl Inner {
     async fn run(
         &self,
         plan: &Plan,
-        under_way: UnderWay,
+        under_way: RunGuard,
         at: Timestamp,
         by_hand: bool,
         cancel: CancellationToken,
@@ -120,7 +154,7 @@ impl Inner {
         let job = Arc::new(self.services.jobs.begin(about));
         let mut outcome = Outcome { volume: volume.to_string(), ..Outcome::default() };
         let (slots, patience) = {
-            let state = unpoisoned(self.state.lock());
+            let state = self.state.lock();
             (Arc::clone(&state.slots), state.stalled_after)
         };
         let stopped = async {
@@ -173,8 +207,8 @@ impl Inner {
 
     /// The name of a run's snapshot. One that was cut off goes on with the name it had.
     fn snapshot_name(&self, plan: &Plan, volume: &Name, at: Timestamp) -> String {
-        let known = unpoisoned(plan.memory.volumes.lock());
-        let cut_off = known
+        let runs = plan.memory.volumes.lock();
+        let cut_off = runs
             .records
             .get(volume.as_str())
             .filter(|record| record.running.as_ref().is_some_and(|running| running.at == at))
@@ -182,9 +216,9 @@ impl Inner {
         if let Some(made) = cut_off {
             return made.name.clone();
         }
-        drop(known);
-        let index = &self.services.volumes.index;
-        free_name(&plan.schedule.name, volume, at, |name| index.snapshot(name, Some(volume)).is_ok())
+        drop(runs);
+        let volumes = &self.services.volumes;
+        free_name(&plan.schedule.name, volume, at, |name| volumes.snapshot(name, Some(volume)).is_ok())
     }
 
     /// A run was cancelled before it began.
@@ -293,7 +327,7 @@ impl Inner {
     async fn snapshot(&self, run: &Run<'_>) -> Result<()> {
         let &Run { plan, volume, name, job, .. } = run;
         let volumes = &self.services.volumes;
-        if volumes.index.snapshot(name, Some(volume)).is_ok() {
+        if volumes.snapshot(name, Some(volume)).is_ok() {
             tracing::info!(snapshot = name, "the snapshot was made before the run was cut off");
             return Ok(());
         }
@@ -307,17 +341,8 @@ impl Inner {
         let schedule = &plan.schedule;
         let backups = &self.services.backups;
         if again {
-            let asked = ListBackups {
-                url: self.destination(plan, volume),
-                endpoint: schedule.endpoint.clone(),
-                volume_name: volume.to_string(),
-                snapshot_name: snapshot.to_owned(),
-                must_exist: false,
-                details: false,
-                encryption_key_file: plan.key_file(),
-                passphrase_file: plan.passphrase_file(),
-            };
-            if let Some(url) = self.listed(plan, &asked, &job.call(job.id())).await?.into_keys().next() {
+            let made = self.backups_of(plan, volume, snapshot, &job.call(job.id())).await?;
+            if let Some(url) = made.into_keys().next() {
                 tracing::info!(url, "the backup was made before the run was cut off");
                 return Ok(url);
             }
@@ -338,9 +363,10 @@ impl Inner {
 
     /// Nothing moves any more, and that may end by itself. Until then somebody has to know, and others go on.
     async fn stalled(&self, run: &Run<'_>) {
-        drop(unpoisoned(run.slot.lock()).take());
+        drop(run.slot.lock().take());
         let error = format!(
-            "nothing has moved for {} s: look at the storage of the volume and of its backups; the run goes on when that answers, and other runs do not wait for it",
+            "nothing has moved for {} s: look at the storage of the volume and of its backups; the run goes \
+             on when that answers, and other runs do not wait for it",
             run.patience.as_secs()
         );
         let (volume, snapshot) = (run.volume.to_string(), run.name.to_owned());
@@ -358,7 +384,7 @@ impl Inner {
         result: &'static str,
         stop: &CancellationToken,
     ) -> std::result::Result<(), String> {
-        let docker = unpoisoned(self.state.lock()).docker.clone();
+        let docker = self.state.lock().docker.clone();
         let environment = [
             ("CONVOY_SCHEDULE", plan.schedule.name.clone()),
             ("CONVOY_VOLUME", volume.to_string()),
@@ -366,8 +392,9 @@ impl Inner {
             ("CONVOY_RESULT", result.to_owned()),
         ];
         for hook in all {
+            let running = hooks::run(hook, &docker, volume, &environment);
             let ran = tokio::select! {
-                ran = hooks::run(hook, &docker, volume, &environment) => ran.map_err(|error| error.to_string()),
+                ran = running => ran.map_err(|error| error.to_string()),
                 () = stop.cancelled() => Err("cancelled".to_owned()),
             };
             match ran {

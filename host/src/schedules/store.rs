@@ -22,7 +22,7 @@ pub(super) struct Store {
 pub(super) struct ScheduleState {
     /// Since when there is the schedule.
     pub(super) since: Timestamp,
-    /// By volume.
+    /// What is remembered of each volume, by its name.
     pub(super) records: HashMap<String, RunRecord>,
 }
 

@@ -1,9 +1,9 @@
 //! Finds what is due, every few seconds and when something changes.
 
 use super::docker::Labels;
-use super::{Inner, Plan, Schedules};
-use crate::metrics::METRICS;
-use crate::volumes::locks::unpoisoned;
+use super::plan::Plan;
+use super::service::{Inner, Schedules};
+use convoy_activity::metrics::METRICS;
 use convoy_driver_sdk::{Name, Timestamp};
 use convoy_schedule::due::{Decision, Why};
 use std::sync::Arc;
@@ -53,7 +53,7 @@ fn until(next: Option<Timestamp>) -> Duration {
 impl Inner {
     /// Begins everything that is due, and answers when the next thing is.
     async fn tick(self: &Arc<Self>, now: Timestamp) -> Option<Timestamp> {
-        let plans: Vec<Arc<Plan>> = unpoisoned(self.state.lock()).plans.values().cloned().collect();
+        let plans: Vec<Arc<Plan>> = self.state.lock().plans.values().cloned().collect();
         let mut next: Option<Timestamp> = None;
         for plan in plans {
             if plan.schedule.paused || plan.memory.broken.is_some() {
@@ -77,8 +77,8 @@ impl Inner {
         now: Timestamp,
     ) -> Option<Timestamp> {
         let (mut record, under_way) = {
-            let known = unpoisoned(plan.memory.volumes.lock());
-            (known.record(plan, volume, Some(created)), known.running.get(volume.as_str()).copied())
+            let runs = plan.memory.volumes.lock();
+            (runs.record(plan, volume, Some(created)), runs.running.get(volume.as_str()).copied())
         };
         let schedule = &plan.schedule.name;
         if let Some(now) = under_way {
@@ -125,7 +125,8 @@ impl Inner {
                 None
             }
             Decision::Rebase => {
-                tracing::warn!(schedule, %volume, last = %record.last, "the clock was set back: going on from now");
+                tracing::warn!(schedule, %volume, last = %record.last, "the clock was set back: going on \
+                    from now");
                 let rebased = self.remember(plan, volume, |record| record.last = now).await;
                 self.log_unsaved(plan, volume, rebased.err());
                 None
@@ -140,7 +141,8 @@ impl Inner {
 
     pub(super) fn log_unsaved(&self, plan: &Plan, volume: &Name, error: Option<std::io::Error>) {
         if let Some(error) = error {
-            tracing::error!(schedule = plan.schedule.name, %volume, %error, "cannot write a schedule's record");
+            tracing::error!(schedule = plan.schedule.name, %volume, %error, "cannot write a schedule's \
+                record");
         }
     }
 
@@ -152,9 +154,9 @@ impl Inner {
         }
         let mut asked = self.asking.lock().await;
         if asked.is_none_or(|(at, good)| at.elapsed() >= good.min(fresh)) {
-            let docker = unpoisoned(self.state.lock()).docker.clone();
+            let docker = self.state.lock().docker.clone();
             let answer = docker.labels().await;
-            let mut state = unpoisoned(self.state.lock());
+            let mut state = self.state.lock();
             match answer {
                 Ok(labels) => {
                     state.labels = Some(Arc::new(labels));
@@ -171,26 +173,25 @@ impl Inner {
                 }
             }
         }
-        unpoisoned(self.state.lock()).labels.clone()
+        self.state.lock().labels.clone()
     }
 
     /// Forgets volumes that have been gone for long.
     async fn forget_volumes(&self, now: Timestamp) {
-        let plans: Vec<Arc<Plan>> = unpoisoned(self.state.lock()).plans.values().cloned().collect();
+        let plans: Vec<Arc<Plan>> = self.state.lock().plans.values().cloned().collect();
         for plan in plans {
             let gone: Vec<String> = {
-                let mut known = unpoisoned(plan.memory.volumes.lock());
+                let mut runs = plan.memory.volumes.lock();
                 let old = |volume: &str, last: Timestamp| {
-                    now.unix() - last.unix() > FORGET_AFTER
-                        && self.services.volumes.index.get(volume).is_none()
+                    now.unix() - last.unix() > FORGET_AFTER && self.services.volumes.get(volume).is_none()
                 };
-                let gone: Vec<String> = known
+                let gone: Vec<String> = runs
                     .records
                     .iter()
                     .filter(|(volume, record)| record.running.is_none() && old(volume, record.last))
                     .map(|(volume, _)| volume.clone())
                     .collect();
-                gone.iter().for_each(|volume| drop(known.records.remove(volume)));
+                gone.iter().for_each(|volume| drop(runs.records.remove(volume)));
                 gone
             };
             for volume in gone {

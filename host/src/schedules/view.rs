@@ -1,7 +1,7 @@
 //! Schedules as they are shown.
 
-use super::{Inner, Plan, Schedules, Stage};
-use crate::volumes::locks::unpoisoned;
+use super::plan::{Plan, Stage};
+use super::service::{Inner, Schedules};
 use convoy_client::types::{ScheduleStatus, ScheduledVolume};
 use convoy_driver_sdk::{Name, Timestamp};
 use std::collections::BTreeMap;
@@ -11,19 +11,17 @@ use std::time::Duration;
 impl Schedules {
     /// All schedules by name, with their volumes.
     pub async fn status(&self) -> BTreeMap<String, ScheduleStatus> {
-        let plans: Vec<Arc<Plan>> = unpoisoned(self.0.state.lock()).plans.values().cloned().collect();
+        let plans: Vec<Arc<Plan>> = self.0.state.lock().plans.values().cloned().collect();
         let mut all = BTreeMap::new();
         for plan in plans {
             all.insert(plan.schedule.name.clone(), self.0.status(&plan).await);
         }
         all
     }
-}
 
-impl Schedules {
     /// Where schedules back up to, each with its endpoint.
     pub fn destinations(&self) -> Vec<(String, String)> {
-        let state = unpoisoned(self.0.state.lock());
+        let state = self.0.state.lock();
         let all = state.plans.values().map(|plan| &plan.schedule);
         all.filter(|schedule| !schedule.destination.is_empty())
             .map(|schedule| (schedule.destination.clone(), schedule.endpoint.clone()))
@@ -44,7 +42,7 @@ impl Inner {
             .collect();
         let mut message = plan.memory.broken.clone().unwrap_or_default();
         if message.is_empty() && schedule.needs_docker() {
-            message = unpoisoned(self.state.lock()).docker_error.clone().unwrap_or_default();
+            message = self.state.lock().docker_error.clone().unwrap_or_default();
         }
         ScheduleStatus {
             name: schedule.name.clone(),
@@ -66,9 +64,9 @@ impl Inner {
 }
 
 fn volume(plan: &Plan, name: &Name, created: Timestamp, now: Timestamp) -> ScheduledVolume {
-    let known = unpoisoned(plan.memory.volumes.lock());
-    let mut record = known.record(plan, name, Some(created));
-    let under_way = known.running.get(name.as_str());
+    let runs = plan.memory.volumes.lock();
+    let mut record = runs.record(plan, name, Some(created));
+    let under_way = runs.running.get(name.as_str());
     let stage = under_way.map(|now| now.stage);
     if let Some(under_way) = under_way {
         // The next one, not this.

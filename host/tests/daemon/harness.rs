@@ -1,7 +1,7 @@
 //! A daemon of its own for each test, ended with the test.
 
 use std::io::{Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -70,6 +70,13 @@ impl Daemon {
 
     pub(crate) fn root(&self) -> PathBuf {
         self.dir.path().join("root")
+    }
+
+    /// Where the daemon keeps its mount ledger.
+    pub(crate) fn ledger(&self) -> PathBuf {
+        let Ok(root) = std::fs::metadata(self.root()) else { return self.root().join("mounts") };
+        let run = Path::new(convoy_volumes::RUN).join(format!("{:x}-{:x}", root.dev(), root.ino()));
+        if run.is_dir() { run } else { self.root().join("mounts") }
     }
 
     pub(crate) fn volumes(&self) -> PathBuf {
@@ -198,6 +205,7 @@ impl Drop for Daemon {
             let _ = child.kill();
             let _ = child.wait();
         }
+        let _ = std::fs::remove_dir_all(self.ledger());
         // A directory that others can enter is mounted on itself, and stays so.
         let _ = rustix::mount::unmount(self.volumes(), rustix::mount::UnmountFlags::DETACH);
         if std::thread::panicking() {

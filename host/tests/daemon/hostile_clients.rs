@@ -6,7 +6,7 @@
 use crate::harness::Daemon;
 use axum::body::Body;
 use axum::routing::{get, post};
-use convoy::daemon::listen::{self, Limits, Listener};
+use convoy::listen::{self, Limits, Listener};
 use futures::StreamExt;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::convert::Infallible;

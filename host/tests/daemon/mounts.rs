@@ -83,7 +83,7 @@ fn a_ledger_of_another_boot_is_dropped() {
     daemon.docker("Create", r#"{"Name":"vol1"}"#);
     mount(&daemon, "vol1", "container");
     daemon.kill();
-    let file = daemon.root().join("mounts/vol1.json");
+    let file = daemon.ledger().join("vol1.json");
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
     let text = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, text.replace(boot.trim(), "the-boot-before")).unwrap();
@@ -152,7 +152,7 @@ fn what_0_5_had_mounted_is_in_use() {
     daemon.launch();
     is_in_use(&daemon);
     daemon.kill();
-    for file in std::fs::read_dir(daemon.root().join("mounts")).unwrap() {
+    for file in std::fs::read_dir(daemon.ledger()).unwrap() {
         let file = file.unwrap().path();
         if file.extension().is_some_and(|extension| extension == "json") {
             std::fs::remove_file(file).unwrap();

@@ -105,9 +105,10 @@ fn every_metric_of_the_dashboard_exists() {
     expressions(&dashboard, &mut asked);
     assert!(asked.len() > 10);
     let source = [
-        include_str!("../../src/metrics.rs"),
-        include_str!("../../src/metrics/scrape.rs"),
-        include_str!("../../src/metrics/process.rs"),
+        include_str!("../../activity/src/metrics.rs"),
+        include_str!("../../src/scrape.rs"),
+        include_str!("../../src/scrape/gauges.rs"),
+        include_str!("../../src/scrape/process.rs"),
     ]
     .concat();
     for expression in asked {

@@ -13,7 +13,7 @@ use convoy_driver_sdk::protocol::{
 };
 use convoy_driver_sdk::{Context, DriverError, Name, Result};
 use convoy_driver_vfs::VfsDriver;
-use convoy_drivers::{CallOptions, DriverHandle, Drivers, SearchPath};
+use convoy_drivers::{DriverHandle, Drivers, RequestContext, SearchPath};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
@@ -159,7 +159,7 @@ impl Client {
         match &self.0 {
             Way::Builtin(_) => self.call(request),
             Way::Loaded(loaded) => {
-                loaded.runtime.block_on(loaded.handle.open(request, CallOptions::new("open")))
+                loaded.runtime.block_on(loaded.handle.open(request, RequestContext::new("open")))
             }
         }
     }
@@ -176,14 +176,14 @@ impl Client {
                 Ok(serde_json::from_slice(&reply).unwrap())
             }
             Way::Loaded(loaded) => {
-                let mut options = CallOptions::new(context.request_id());
+                let mut options = RequestContext::new(context.request_id());
                 if context.cancel_flag().is_cancelled() {
                     // As soon as the driver shows that it is at it.
                     let cancel = CancellationToken::new();
-                    options = options.cancel(cancel.clone()).progress(move |_| cancel.cancel());
+                    options = options.with_cancel(cancel.clone()).with_progress(move |_| cancel.cancel());
                 }
                 if let Some(remaining) = context.remaining() {
-                    options = options.timeout(remaining);
+                    options = options.within(remaining);
                 }
                 loaded.runtime.block_on(loaded.handle.call(request, options))
             }

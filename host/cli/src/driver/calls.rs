@@ -13,7 +13,7 @@ use convoy_driver_sdk::protocol::{
     UnmountVolume, Volume,
 };
 use convoy_driver_sdk::{Name, tree};
-use convoy_drivers::{CallOptions, DriverHandle};
+use convoy_drivers::{DriverHandle, RequestContext};
 use serde::Serialize;
 use std::io::{Seek, SeekFrom};
 use std::path::Path;
@@ -44,11 +44,11 @@ impl Calls<'_> {
         self.driver.open(request, self.options()).await
     }
 
-    fn options(&self) -> CallOptions {
-        CallOptions::new("run")
-            .timeout(self.timeout)
-            .cancel(self.cancel.clone())
-            .progress(|progress| eprintln!("{}", in_words(&progress)))
+    fn options(&self) -> RequestContext {
+        RequestContext::new("run")
+            .within(self.timeout)
+            .with_cancel(self.cancel.clone())
+            .with_progress(|progress| eprintln!("{}", in_words(&progress)))
     }
 
     async fn call<R: Request>(&self, request: R) -> Result<R::Reply> {

@@ -2,9 +2,8 @@
 
 use super::messages;
 use super::transport::{Line, Receiver, Sender, request_id};
-use crate::options::ProgressSink;
-use convoy_driver_sdk::wire::CallContext;
-use convoy_driver_sdk::wire::{Cancel, Envelope, MAX_FRAME_BYTES, method};
+use crate::context::RequestContext;
+use convoy_driver_sdk::wire::{CallContext, Cancel, Envelope, MAX_FRAME_BYTES, method};
 use convoy_driver_sdk::{DriverError, Name, Result};
 use jsonrpsee_core::client::{Client, ClientBuilder, ClientT, Error};
 use jsonrpsee_core::traits::ToRpcParams;
@@ -33,15 +32,6 @@ pub(crate) struct Connection {
     client: Client,
     line: Arc<Line>,
     ids: AtomicU64,
-}
-
-/// What a call carries beside its request.
-#[derive(Default)]
-pub(super) struct Extras {
-    pub(super) request_id: String,
-    pub(super) deadline: Option<Instant>,
-    pub(super) progress: Option<ProgressSink>,
-    pub(super) hold: Option<Box<dyn Any + Send>>,
 }
 
 impl Connection {
@@ -90,20 +80,20 @@ impl Connection {
         self: &Arc<Self>,
         method: &'static str,
         request: R,
-        extras: Extras,
+        call: RequestContext,
     ) -> Result<ProcessCall> {
         let number = self.ids.fetch_add(1, Ordering::Relaxed);
-        let request_id = request_id(&extras.request_id, number);
-        let deadline_ms = extras.deadline.map(|deadline| {
+        let request_id = request_id(&call.request_id, number);
+        let deadline_ms = call.deadline.map(|deadline| {
             u64::try_from(deadline.saturating_duration_since(Instant::now()).as_millis()).unwrap_or(u64::MAX)
         });
         let context = CallContext::new(request_id.clone()).deadline_ms(deadline_ms);
         let params = Params::new(method, &Envelope { request, context })?;
-        if let Some(progress) = extras.progress {
+        if let Some(progress) = call.progress {
             self.line.listeners.lock().insert(number, progress);
         }
         let connection = Arc::clone(self);
-        let guard = Underway::new(self, number, extras.hold);
+        let guard = Underway::new(self, number, call.hold);
         let answer = Box::pin(async move {
             let answer = connection.ask(method, params).await;
             drop(guard);
@@ -173,11 +163,11 @@ impl ToRpcParams for Params {
 struct Underway {
     connection: Arc<Connection>,
     number: u64,
-    _hold: Option<Box<dyn Any + Send>>,
+    _hold: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl Underway {
-    fn new(connection: &Arc<Connection>, number: u64, hold: Option<Box<dyn Any + Send>>) -> Self {
+    fn new(connection: &Arc<Connection>, number: u64, hold: Option<Arc<dyn Any + Send + Sync>>) -> Self {
         Self { connection: Arc::clone(connection), number, _hold: hold }
     }
 }

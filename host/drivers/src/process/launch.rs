@@ -1,9 +1,10 @@
 //! From a file to a driver that can be called: start, hello, describe.
 
-use super::connection::{Answer, Connection, Extras};
+use super::connection::{Answer, Connection};
 use super::output::{LastLines, follow};
 use super::spawn;
 use crate::answer;
+use crate::context::RequestContext;
 use crate::error::LoadError;
 use crate::logs;
 use convoy_driver_sdk::protocol::{Describe, Description, Request};
@@ -100,8 +101,8 @@ async fn introduce(
         .map_err(|error| LoadError::Protocol { path: path.to_owned(), reason: error.to_string() })?;
 
     let cannot_describe = |error| LoadError::Describe { what: path.display().to_string(), error };
-    let extras = Extras { request_id: "describe".to_owned(), ..Extras::default() };
-    let call = connection.call(Describe::METHOD, Describe::default(), extras).map_err(cannot_describe)?;
+    let call = RequestContext::new("describe");
+    let call = connection.call(Describe::METHOD, Describe::default(), call).map_err(cannot_describe)?;
     let json = ask(connection, Describe::METHOD, call).await.map_err(cannot_describe)?;
     let description = answer::read(&Describe::new(), &json)
         .map_err(|broken| cannot_describe(broken.error(&connection.driver(), Describe::METHOD)))?;

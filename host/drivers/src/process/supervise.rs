@@ -1,9 +1,9 @@
 //! Keeping a driver's process running.
 
-use super::connection::Extras;
 use super::launch::{Running, launch};
 use super::{Phase, Shared, SupervisorRequest};
 use crate::answer;
+use crate::context::RequestContext;
 use convoy_driver_sdk::protocol::{Open, Opened, Request};
 use convoy_driver_sdk::wire::method;
 use rustix::process::{Pid, Signal};
@@ -171,10 +171,9 @@ async fn start_again(shared: &Shared) -> Result<Running, String> {
 }
 
 async fn reopen(process: &Running, request: Open) -> Result<Opened, String> {
-    let deadline = Instant::now().checked_add(OPEN);
-    let extras = Extras { request_id: "restart".to_owned(), deadline, ..Extras::default() };
+    let call = RequestContext::new("restart").within(OPEN);
     let asked = request.clone();
-    let answer = process.connection.call(Open::METHOD, request, extras).map_err(|error| error.to_string())?;
+    let answer = process.connection.call(Open::METHOD, request, call).map_err(|error| error.to_string())?;
     tokio::select! {
         answer = answer => {
             let json = answer.map_err(|error| format!("it could not be opened: {error}"))?;

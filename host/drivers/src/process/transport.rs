@@ -1,8 +1,8 @@
 //! Lines over the socket of one process, and the notes among them.
 
 use super::messages;
+use crate::context::ProgressSink;
 use crate::logs;
-use crate::options::ProgressSink;
 use convoy_driver_sdk::Name;
 use convoy_driver_sdk::wire::{LogRecord, MAX_FRAME_BYTES, ProgressNote, method};
 use jsonrpsee_core::client::{ReceivedMessage, TransportReceiverT, TransportSenderT};

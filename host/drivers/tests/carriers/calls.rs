@@ -3,7 +3,7 @@
 use crate::support::{drivers, logged, open};
 use convoy_driver_sdk::protocol::{GetVolume, Info, Open, Probe, ResizeVolume};
 use convoy_driver_sdk::{ErrorKind, Name};
-use convoy_drivers::{CallOptions, DriverHealth};
+use convoy_drivers::{DriverHealth, RequestContext};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -41,8 +41,8 @@ through_every_carrier! {
     stopping_drains_and_closes
 }
 
-fn quick() -> CallOptions {
-    CallOptions::new("quick").timeout(Duration::from_secs(20))
+fn quick() -> RequestContext {
+    RequestContext::new("quick").within(Duration::from_secs(20))
 }
 
 async fn a_driver_must_be_opened_once(spec: &str) {
@@ -91,7 +91,7 @@ async fn a_slow_call_ends_at_its_deadline_and_keeps_what_it_holds(spec: &str) {
     let opened = open(spec).await;
     let released = Arc::new(AtomicBool::new(false));
     let options =
-        CallOptions::new("slow").timeout(Duration::from_millis(100)).hold(Lock(Arc::clone(&released)));
+        RequestContext::new("slow").within(Duration::from_millis(100)).holding(Lock(Arc::clone(&released)));
     let begun = Instant::now();
     let error = opened.create("sleep", 1500, options).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::DeadlineExceeded);
@@ -119,11 +119,13 @@ async fn a_call_ends_when_it_is_cancelled(spec: &str) {
         tokio::time::sleep(Duration::from_millis(50)).await;
         later.cancel();
     });
-    let error = opened.create("obey", 0, quick().cancel(cancel)).await.unwrap_err();
+    let error = opened.create("obey", 0, quick().with_cancel(cancel)).await.unwrap_err();
     assert_eq!((error.kind, error.message.as_str()), (ErrorKind::Cancelled, "the call was cancelled"));
     // The driver sees a deadline too, and says so itself.
-    let error =
-        opened.create("obey", 0, CallOptions::new("d").timeout(Duration::from_millis(50))).await.unwrap_err();
+    let error = opened
+        .create("obey", 0, RequestContext::new("d").within(Duration::from_millis(50)))
+        .await
+        .unwrap_err();
     assert_eq!(error.message, "the deadline of the call has passed");
 }
 
@@ -143,14 +145,14 @@ async fn progress_arrives_before_the_answer(spec: &str) {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let sink = Arc::clone(&seen);
     let options =
-        quick().progress(move |progress| sink.lock().unwrap().push((progress.done, progress.total)));
+        quick().with_progress(move |progress| sink.lock().unwrap().push((progress.done, progress.total)));
     opened.create("progress", 0, options).await.unwrap();
     assert_eq!(*seen.lock().unwrap(), [(1, Some(3)), (2, Some(3)), (3, Some(3))]);
 }
 
 async fn logs_arrive_with_their_level(spec: &str) {
     let opened = open(spec).await;
-    opened.create("log", 0, CallOptions::new("call-77")).await.unwrap();
+    opened.create("log", 0, RequestContext::new("call-77")).await.unwrap();
     let error = logged(|record| record.is("logged an error")).await;
     assert_eq!(error.level, tracing::Level::ERROR);
     assert_eq!(logged(|record| record.is("logged a warning")).await.level, tracing::Level::WARN);
@@ -210,7 +212,7 @@ async fn more_calls_than_run_at_once_all_have_their_time(spec: &str) {
     let calls: Vec<_> = (0..250)
         .map(|_| {
             let driver = opened.driver.clone();
-            let options = CallOptions::new("one of many").timeout(Duration::from_secs(6));
+            let options = RequestContext::new("one of many").within(Duration::from_secs(6));
             tokio::spawn(async move { driver.call(crate::support::doing("sleep", 2000), options).await })
         })
         .collect();

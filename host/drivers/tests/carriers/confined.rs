@@ -2,7 +2,7 @@
 
 use crate::support::open;
 use convoy_driver_sdk::protocol::Info;
-use convoy_drivers::CallOptions;
+use convoy_drivers::RequestContext;
 use std::path::Path;
 use std::time::Duration;
 
@@ -28,8 +28,8 @@ async fn a_driver_has_no_more_than_storage_needs() {
     let left_open = std::fs::File::create(&path).unwrap();
     rustix::io::fcntl_setfd(&left_open, rustix::io::FdFlags::empty()).unwrap();
     let opened = open("process:misbehaving").await;
-    let options = CallOptions::new("who").timeout(Duration::from_secs(60));
-    let pid = opened.driver.call(Info::new(), options).await.unwrap().info["Pid"].clone();
+    let options = RequestContext::new("who").within(Duration::from_secs(60));
+    let pid = opened.driver.call(Info {}, options).await.unwrap().info["Pid"].clone();
 
     let own = open_files("self");
     assert!(own.iter().any(|file| Path::new(file) == path), "{own:?}");

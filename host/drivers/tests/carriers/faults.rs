@@ -4,7 +4,7 @@
 use crate::support::{Opened, built, drivers, open};
 use convoy_driver_sdk::protocol::{CreateVolume, DeleteVolume, Open, Probe};
 use convoy_driver_sdk::{DriverError, ErrorKind, Name};
-use convoy_drivers::{CallOptions, DriverHandle, DriverHealth};
+use convoy_drivers::{DriverHandle, DriverHealth, RequestContext};
 use proptest::prelude::{Just, Strategy, prop_oneof};
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
@@ -29,13 +29,13 @@ async fn behind(plan: &Value) -> Opened {
     std::fs::write(&script, text).unwrap();
     std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let driver = drivers().load(&format!("process:{}", script.display()).parse().unwrap()).await.unwrap();
-    let open = Open::new(root.path().to_owned());
-    driver.open(open, CallOptions::new("open").timeout(Duration::from_secs(20))).await.unwrap();
+    let open = Open { root: root.path().to_owned(), ..Open::default() };
+    driver.open(open, RequestContext::new("open").within(Duration::from_secs(20))).await.unwrap();
     Opened { driver, root }
 }
 
-fn call() -> CallOptions {
-    CallOptions::new("faulty").timeout(PATIENCE)
+fn call() -> RequestContext {
+    RequestContext::new("faulty").within(PATIENCE)
 }
 
 fn fault(to: &str, at: usize, fault: &Value) -> Value {
@@ -111,7 +111,7 @@ async fn what_is_lost_ends_at_the_deadline_and_what_is_cut_at_once() {
     {
         let opened = behind(&json!({"lives": [[fault(to, 0, &how)]]})).await;
         let begun = Instant::now();
-        let slow = CallOptions::new("slow").timeout(Duration::from_secs(20));
+        let slow = RequestContext::new("slow").within(Duration::from_secs(20));
         let error = opened.driver.call(keep("vol1"), slow).await.unwrap_err();
         assert_eq!((error.kind, error.retryable), (ErrorKind::Unavailable, true), "{to} {how}: {error}");
         assert!(
@@ -218,8 +218,8 @@ async fn whatever_happens_on_the_wire_nothing_is_lost_or_done_twice() {
         let driver = other.driver.clone();
         async move {
             loop {
-                let quick = CallOptions::new("other").timeout(Duration::from_secs(5));
-                driver.call(Probe::new(), quick).await.unwrap();
+                let quick = RequestContext::new("other").within(Duration::from_secs(5));
+                driver.call(Probe {}, quick).await.unwrap();
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         }

@@ -3,14 +3,14 @@
 use crate::support::{Opened, drivers, logged, open};
 use convoy_driver_sdk::protocol::{CreateSnapshot, Info, Open, Probe, ResizeVolume};
 use convoy_driver_sdk::{DriverError, ErrorKind, Name};
-use convoy_drivers::{CallOptions, DriverHandle, DriverHealth, LoadError};
+use convoy_drivers::{DriverHandle, DriverHealth, LoadError, RequestContext};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 const PROCESS: &str = "process:misbehaving";
 
-fn quick() -> CallOptions {
-    CallOptions::new("quick").timeout(Duration::from_secs(20))
+fn quick() -> RequestContext {
+    RequestContext::new("quick").within(Duration::from_secs(20))
 }
 
 async fn pid(opened: &Opened) -> i32 {

@@ -7,7 +7,7 @@ use convoy_driver_sdk::protocol::{
     TargetLocation,
 };
 use convoy_driver_sdk::{ErrorKind, Name};
-use convoy_drivers::{CallOptions, DriverHandle, Drivers, SearchPath};
+use convoy_drivers::{DriverHandle, Drivers, RequestContext, SearchPath};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -39,8 +39,8 @@ impl Folder {
     }
 }
 
-fn options() -> CallOptions {
-    CallOptions::new("test").timeout(Duration::from_secs(30))
+fn options() -> RequestContext {
+    RequestContext::new("test").within(Duration::from_secs(30))
 }
 
 fn name(text: &'static str) -> Name {
@@ -57,8 +57,8 @@ async fn mountpoint(driver: &DriverHandle, volume: &'static str) -> PathBuf {
     driver.call(MountVolume::new(name(volume)), options()).await.unwrap().mountpoint
 }
 
-async fn snapshot(driver: &DriverHandle, options: CallOptions) -> convoy_driver_sdk::Result<()> {
-    let request = CreateSnapshot::new(name("vol1"), name("monday"));
+async fn snapshot(driver: &DriverHandle, options: RequestContext) -> convoy_driver_sdk::Result<()> {
+    let request = CreateSnapshot { volume: name("vol1"), snapshot: name("monday"), freeze: false };
     driver.call(request, options).await.map(drop)
 }
 
@@ -151,7 +151,7 @@ async fn a_cancelled_or_killed_snapshot_leaves_nothing() {
     let cancel = CancellationToken::new();
     let cancelled = cancel.clone();
     // Progress comes after the hundredth file.
-    let watched = options().cancel(cancel).progress(move |progress| {
+    let watched = options().with_cancel(cancel).with_progress(move |progress| {
         assert_eq!(progress.unit, "files");
         cancelled.cancel();
     });
@@ -160,7 +160,7 @@ async fn a_cancelled_or_killed_snapshot_leaves_nothing() {
 
     let pid =
         driver.status().pid.and_then(|pid| i32::try_from(pid).ok()).and_then(rustix::process::Pid::from_raw);
-    let killed = options().progress(move |_| {
+    let killed = options().with_progress(move |_| {
         let _ = rustix::process::kill_process(pid.unwrap(), rustix::process::Signal::KILL);
     });
     let error = snapshot(&driver, killed).await.unwrap_err();

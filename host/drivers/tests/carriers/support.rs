@@ -6,7 +6,7 @@ use convoy_driver_sdk::dispatch::Dispatcher;
 use convoy_driver_sdk::mountinfo::MountTable;
 use convoy_driver_sdk::protocol::{CreateVolume, Open, Volume};
 use convoy_driver_tmpfs::Tmpfs;
-use convoy_drivers::{CallOptions, DriverHandle, Drivers, RestartPolicy, SearchPath};
+use convoy_drivers::{DriverHandle, Drivers, RequestContext, RestartPolicy, SearchPath};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -97,8 +97,8 @@ pub(crate) struct Opened {
 pub(crate) async fn open(spec: &str) -> Opened {
     let root = tempfile::tempdir().unwrap();
     let driver = drivers().load(&spec.parse().unwrap()).await.unwrap();
-    let request = Open::new(root.path().to_owned());
-    driver.open(request, CallOptions::new("open")).await.unwrap();
+    let request = Open { root: root.path().to_owned(), ..Open::default() };
+    driver.open(request, RequestContext::new("open")).await.unwrap();
     Opened { driver, root }
 }
 
@@ -113,7 +113,7 @@ impl Opened {
         &self,
         what: &str,
         ms: u64,
-        options: CallOptions,
+        options: RequestContext,
     ) -> convoy_driver_sdk::Result<Volume> {
         self.driver.call(doing(what, ms), options).await
     }

@@ -6,11 +6,11 @@ use convoy_driver_sdk::protocol::{
     CreateVolume, DeleteVolume, GetVolume, ListVolumes, MountVolume, Open, ResizeVolume,
 };
 use convoy_driver_sdk::{ErrorKind, Name};
-use convoy_drivers::CallOptions;
+use convoy_drivers::RequestContext;
 use std::path::Path;
 
-fn options() -> CallOptions {
-    CallOptions::new("test").timeout(std::time::Duration::from_secs(30))
+fn options() -> RequestContext {
+    RequestContext::new("test").within(std::time::Duration::from_secs(30))
 }
 
 fn capacity(path: &Path) -> u64 {

@@ -1,18 +1,19 @@
 //! `/info`, `/config`, `/drivers`, `/jobs`, `/events`
 
-use super::super::answer::{Failure, body, json, text};
-use super::super::{App, front, stream};
-use super::call;
+use crate::api::answer::{Answer, Failure, json, text};
+use crate::api::request::{body, call, request_id};
+use crate::api::stream;
+use crate::app::App;
 use crate::config::live::ReloadReport;
 use crate::config::setting::is_secret;
-use crate::events::{self, is_wanted};
-use crate::jobs::About;
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::IntoResponse;
 use bytes::Bytes;
+use convoy_activity::events::{self, is_wanted};
+use convoy_activity::jobs::About;
 use convoy_client::client::NDJSON;
 use convoy_client::gojson;
 use convoy_client::types::{
@@ -26,8 +27,6 @@ use std::convert::Infallible;
 use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
 
-type Answer = Result<Response, Failure>;
-
 /// What stands in the place of a secret.
 const NOT_SHOWN: &str = "(not shown)";
 
@@ -35,9 +34,9 @@ const NOT_SHOWN: &str = "(not shown)";
 const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(super) async fn info(State(app): State<App>, request: Request) -> Answer {
-    let general = app.config.now().general.clone();
+    let general = app.config().general.clone();
     let call = call(&request).within(PATIENCE);
-    let asked = app.volumes.drivers.iter().map(|driver| {
+    let asked = app.volumes().drivers().iter().map(|driver| {
         let call = &call;
         async move {
             let pairs = match driver.unless_silent(AskInfo {}, call).await {
@@ -49,17 +48,16 @@ pub(super) async fn info(State(app): State<App>, request: Request) -> Answer {
         }
     });
     let drivers = futures::future::join_all(asked).await.into_iter().collect();
-    let settings = tokio::task::spawn_blocking(move || app.reload.differences());
-    let settings = settings.await.map_err(|error| Failure::internal(&error))?;
+    let settings = app.settings_on_disk().await.map_err(|error| Failure::internal(&error))?;
     let info = Info { general, settings, drivers };
     Ok(text(gojson::info(&info).map_err(|error| Failure::internal(&error))?))
 }
 
 pub(super) async fn config(State(app): State<App>) -> Answer {
-    let config = app.config.now();
+    let config = app.config();
     let secrets: BTreeSet<String> = app
-        .volumes
-        .drivers
+        .volumes()
+        .drivers()
         .iter()
         .filter_map(|driver| driver.description())
         .flat_map(|description| description.options.iter().filter(|option| option.secret))
@@ -74,8 +72,7 @@ pub(super) async fn config(State(app): State<App>) -> Answer {
 }
 
 pub(super) async fn reload(State(app): State<App>) -> Answer {
-    let reloading = tokio::task::spawn_blocking(move || app.reload.once());
-    let reloaded = reloading.await.map_err(|error| Failure::internal(&error))?;
+    let reloaded = app.reload().await.map_err(|error| Failure::internal(&error))?;
     let ReloadReport { applied, needs_restart } = reloaded.map_err(|error| {
         let text = format!("the settings stay as they are: {error}");
         Failure::new(ErrorKind::InvalidArgument, text)
@@ -85,8 +82,8 @@ pub(super) async fn reload(State(app): State<App>) -> Answer {
 
 pub(super) async fn drivers(State(app): State<App>, request: Request) -> Answer {
     let call = call(&request).within(PATIENCE);
-    let default = app.volumes.drivers.default_driver().name();
-    let asked = app.volumes.drivers.iter().map(|driver| {
+    let default = app.volumes().drivers().default_driver().name();
+    let asked = app.volumes().drivers().iter().map(|driver| {
         let call = &call;
         async move {
             let mut status = driver.status(call).await;
@@ -98,26 +95,20 @@ pub(super) async fn drivers(State(app): State<App>, request: Request) -> Answer 
     Ok(text(json(&all)?))
 }
 
-pub(super) async fn doctor(State(app): State<App>, request: Request) -> Response {
-    let (id, lines) = (front::request_id(&request), stream::is_asked(&request));
-    let asked: Examine = match body(request).await {
-        Ok(asked) => asked,
-        Err(failure) => return failure.into_response(),
-    };
+pub(super) async fn doctor(State(app): State<App>, request: Request) -> Answer {
+    let (id, lines) = (request_id(&request), stream::is_asked(&request));
+    let asked: Examine = body(request).await?;
     let about = About { kind: "doctor", ..About::default() };
     let work = app.clone();
-    stream::respond(&app, lines, about, move |_job| async move {
+    Ok(stream::respond(&app, lines, about, move |_job| async move {
         json(&Box::pin(crate::doctor::examine(&work, &asked, &id)).await)
     })
-    .await
+    .await)
 }
 
 pub(super) async fn jobs(State(app): State<App>) -> Answer {
-    let drivers = app.volumes.drivers.iter();
-    let calls: Vec<_> = drivers
-        .flat_map(|driver| driver.under_way().into_iter().map(|call| (driver.name().clone(), call)))
-        .collect();
-    Ok(text(json(&app.jobs.list(&calls))?))
+    let calls = app.volumes().calls_under_way();
+    Ok(text(json(&app.jobs().list(&calls))?))
 }
 
 pub(super) async fn cancel(State(app): State<App>, request: Request) -> Answer {
@@ -130,7 +121,7 @@ pub(super) async fn cancel_by_path(State(app): State<App>, Path(id): Path<String
 }
 
 fn cancel_job(app: &App, id: &str) -> Answer {
-    if app.jobs.cancel(id) {
+    if app.jobs().cancel(id) {
         return Ok(text(String::new()));
     }
     let missing = Failure::new(ErrorKind::NotFound, format!("job {id} not found"));
@@ -159,11 +150,11 @@ pub(super) async fn events(
         "false" => false,
         other => return Err(invalid(format!("invalid follow {other:?}: expected true or false"))),
     };
-    let (past, listener) = app.volumes.events.listen(since);
+    let (past, listener) = app.events().listen(since);
     let past: Vec<Bytes> =
         past.iter().filter(|event| is_wanted(&filter, event)).map(|event| stream::line(&**event)).collect();
     let past = futures::stream::iter(past).map(Ok::<_, Infallible>);
-    let stopping = app.stopping.clone();
+    let stopping = app.stopping().clone();
     let state = (listener, stopping, filter);
     let lines = futures::stream::unfold(state, |(mut listener, stopping, filter)| async move {
         let bytes = tokio::select! {

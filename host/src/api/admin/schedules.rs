@@ -1,29 +1,24 @@
 //! `/schedules/...`
 
-use super::super::answer::{Failure, body, json, text};
-use super::super::{App, front, stream};
-use super::given;
-use crate::jobs::About;
+use crate::api::answer::{Answer, Failure, json, text};
+use crate::api::request::{body, given, request_id};
+use crate::api::stream;
+use crate::app::App;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
+use convoy_activity::jobs::About;
 use convoy_client::types::{RetainSchedule, RunOutcome, RunReport, RunSchedule};
 
-type Answer = Result<Response, Failure>;
-
 pub(super) async fn list(State(app): State<App>) -> Answer {
-    Ok(text(json(&app.schedules.status().await)?))
+    Ok(text(json(&app.schedules().status().await)?))
 }
 
-pub(super) async fn run(State(app): State<App>, request: Request) -> Response {
+pub(super) async fn run(State(app): State<App>, request: Request) -> Answer {
     let lines = stream::is_asked(&request);
-    let asked: RunSchedule = match body(request).await {
-        Ok(asked) => asked,
-        Err(failure) => return failure.into_response(),
-    };
+    let asked: RunSchedule = body(request).await?;
     let about = about("schedule run", &asked.name, &asked.volume_name);
-    let schedules = app.schedules.clone();
-    stream::respond(&app, lines, about, move |job| async move {
+    let schedules = app.schedules().clone();
+    Ok(stream::respond(&app, lines, about, move |job| async move {
         let ended = schedules.run_now(&asked.name, given(&asked.volume_name), &job.cancel()).await;
         let runs: Vec<_> = ended
             .map_err(missing)?
@@ -43,13 +38,13 @@ pub(super) async fn run(State(app): State<App>, request: Request) -> Response {
         }
         json(&RunReport { runs, chosen_by })
     })
-    .await
+    .await)
 }
 
 pub(super) async fn retain(State(app): State<App>, request: Request) -> Answer {
-    let id = front::request_id(&request);
+    let id = request_id(&request);
     let asked: RetainSchedule = body(request).await?;
-    let schedules = app.schedules.clone();
+    let schedules = app.schedules().clone();
     let about = about("schedule retain", &asked.name, &asked.volume_name);
     let retained = app.detached(about, async move {
         schedules.retain(&asked.name, given(&asked.volume_name), asked.dry_run, &id).await
@@ -61,7 +56,7 @@ fn about(kind: &'static str, schedule: &str, volume: &str) -> About {
     About { schedule: schedule.to_owned(), ..About::volume(kind, volume) }
 }
 
-fn missing(error: crate::volumes::Error) -> Failure {
+fn missing(error: convoy_volumes::Error) -> Failure {
     match error.kind() {
         convoy_driver_sdk::ErrorKind::NotFound => Failure::from(error).status(StatusCode::NOT_FOUND),
         _ => error.into(),

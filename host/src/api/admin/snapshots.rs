@@ -1,28 +1,23 @@
 //! `/snapshots/...`
 
-use super::super::answer::{Failure, body, json, text};
-use super::super::{App, front, stream, view};
-use super::{call, given};
-use crate::jobs::About;
-use crate::volumes::Error;
-use crate::volumes::create::generated_name;
-use crate::volumes::lookup::check_name;
+use crate::api::answer::{Answer, json, text};
+use crate::api::request::{body, call, given, request_id};
+use crate::api::{stream, view};
+use crate::app::App;
 use axum::extract::{Request, State};
-use axum::response::{IntoResponse, Response};
+use convoy_activity::jobs::About;
 use convoy_client::types::{CreateSnapshot, RevertSnapshot, SnapshotRef};
 use convoy_driver_sdk::Name;
+use convoy_volumes::{Error, check_name, generated_name};
+use std::sync::Arc;
 
-type Answer = Result<Response, Failure>;
-
-pub(super) async fn create(State(app): State<App>, request: Request) -> Response {
-    let (id, lines) = (front::request_id(&request), stream::is_asked(&request));
-    let asked: CreateSnapshot = match body(request).await {
-        Ok(asked) => asked,
-        Err(failure) => return failure.into_response(),
-    };
-    let name = match read_name(&asked) {
-        Ok(name) => name,
-        Err(error) => return Failure::from(error).into_response(),
+pub(super) async fn create(State(app): State<App>, request: Request) -> Answer {
+    let (id, lines) = (request_id(&request), stream::is_asked(&request));
+    let asked: CreateSnapshot = body(request).await?;
+    check_name(&asked.volume_name)?;
+    let name = match given(&asked.name) {
+        Some(name) => Name::parse(name).map_err(|error| Error::InvalidName(error.0))?,
+        None => generated_name("snapshot")?,
     };
     let about = About {
         kind: "snapshot create",
@@ -31,21 +26,13 @@ pub(super) async fn create(State(app): State<App>, request: Request) -> Response
         ..About::default()
     };
     let work = app.clone();
-    stream::respond(&app, lines, about, move |job| async move {
+    Ok(stream::respond(&app, lines, about, move |job| async move {
         let call = job.call(&id);
-        let made = work.volumes.create_snapshot(&asked.volume_name, &name, asked.freeze, &call).await;
+        let made = work.volumes().create_snapshot(&asked.volume_name, &name, asked.freeze, &call).await;
         let (entry, snapshot) = made?;
         if asked.verbose { json(&view::snapshot(&entry, &snapshot, false)) } else { Ok(name.to_string()) }
     })
-    .await
-}
-
-fn read_name(asked: &CreateSnapshot) -> Result<Name, Error> {
-    check_name(&asked.volume_name)?;
-    match given(&asked.name) {
-        Some(name) => Name::parse(name).map_err(|error| Error::InvalidName(error.0)),
-        None => generated_name("snapshot"),
-    }
+    .await)
 }
 
 pub(super) async fn inspect(State(app): State<App>, request: Request) -> Answer {
@@ -53,7 +40,7 @@ pub(super) async fn inspect(State(app): State<App>, request: Request) -> Answer 
     let asked: SnapshotRef = body(request).await?;
     check_name(&asked.snapshot_name)?;
     let (entry, snapshot) =
-        app.volumes.inspect_snapshot(&asked.snapshot_name, given(&asked.volume_name), &call).await?;
+        app.volumes().inspect_snapshot(&asked.snapshot_name, given(&asked.volume_name), &call).await?;
     Ok(text(json(&view::snapshot(&entry, &snapshot, true))?))
 }
 
@@ -61,7 +48,7 @@ pub(super) async fn delete(State(app): State<App>, request: Request) -> Answer {
     let call = call(&request);
     let asked: SnapshotRef = body(request).await?;
     check_name(&asked.snapshot_name)?;
-    let volumes = app.volumes.clone();
+    let volumes = Arc::clone(app.volumes());
     let (volume, snapshot) = (asked.volume_name.clone(), asked.snapshot_name.clone());
     let about = About { kind: "snapshot delete", volume, snapshot, ..About::default() };
     app.detached(about, async move {
@@ -71,15 +58,10 @@ pub(super) async fn delete(State(app): State<App>, request: Request) -> Answer {
     Ok(text(String::new()))
 }
 
-pub(super) async fn revert(State(app): State<App>, request: Request) -> Response {
-    let (id, lines) = (front::request_id(&request), stream::is_asked(&request));
-    let asked: RevertSnapshot = match body(request).await {
-        Ok(asked) => asked,
-        Err(failure) => return failure.into_response(),
-    };
-    if let Err(error) = check_name(&asked.snapshot_name) {
-        return Failure::from(error).into_response();
-    }
+pub(super) async fn revert(State(app): State<App>, request: Request) -> Answer {
+    let (id, lines) = (request_id(&request), stream::is_asked(&request));
+    let asked: RevertSnapshot = body(request).await?;
+    check_name(&asked.snapshot_name)?;
     let about = About {
         kind: "snapshot revert",
         volume: asked.volume_name.clone(),
@@ -87,14 +69,14 @@ pub(super) async fn revert(State(app): State<App>, request: Request) -> Response
         ..About::default()
     };
     let work = app.clone();
-    stream::respond(&app, lines, about, move |job| async move {
+    Ok(stream::respond(&app, lines, about, move |job| async move {
         let (snapshot, volume) = (&asked.snapshot_name, given(&asked.volume_name));
-        let entry = work.volumes.revert(snapshot, volume, &job.call(&id)).await?;
+        let entry = work.volumes().revert(snapshot, volume, &job.call(&id)).await?;
         if asked.verbose {
-            json(&view::volume(&work.volumes, &entry))
+            json(&view::volume(work.volumes(), &entry))
         } else {
             Ok(entry.volume.name.to_string())
         }
     })
-    .await
+    .await)
 }

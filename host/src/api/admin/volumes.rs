@@ -1,30 +1,23 @@
 //! `/volumes/...`
 
-use super::super::answer::{Failure, body, json, text};
-use super::super::{App, front, stream, view};
-use super::{call, given};
-use crate::call::RequestContext;
-use crate::config::DockerRemove;
-use crate::jobs::About;
-use crate::volumes::Error;
-use crate::volumes::create::generated_name;
-use crate::volumes::index::Entry;
-use crate::volumes::ledger::BY_HAND;
-use crate::volumes::lookup::check_name;
-use crate::volumes::spec::CreateSpec;
+use crate::api::answer::{Answer, Failure, json, text};
+use crate::api::request::{body, call, given, request_id};
+use crate::api::{stream, view};
+use crate::app::App;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
+use convoy_activity::jobs::About;
 use convoy_client::types::{
     CreateVolume, DeleteKept, DeleteVolume, KeptVolume, ListedKept, MountVolume, Pairs, ResizeVolume,
     RetainVolume, UnmountVolume, Volume, VolumeRef, details_are_asked, driver_form_is_asked,
 };
 use convoy_driver_sdk::Name;
+use convoy_drivers::RequestContext;
+use convoy_volumes::{BY_HAND, CreateSpec, DockerRemove, Error, check_name};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
-
-type Answer = Result<Response, Failure>;
 
 /// How long it may take to see whether the data of a name without a volume is kept.
 const LOOK: Duration = Duration::from_secs(2);
@@ -48,8 +41,7 @@ async fn missing_or_kept(error: Error, app: &App, call: &RequestContext) -> Fail
         Error::VolumeNotFound(name) => name.clone(),
         _ => return missing(error),
     };
-    let (kept, _) = app.volumes.kept(false, &call.within(LOOK)).await;
-    let keeper = kept.iter().find(|(_, kept)| *kept.name == *name).map(|(driver, _)| driver.name());
+    let keeper = app.volumes().keeper_of(&name, &call.within(LOOK)).await;
     let hint = keeper.map(|driver| {
         format!(
             "driver {driver} keeps its data: `convoy create {name} --driver {driver}` brings it back, \
@@ -63,17 +55,17 @@ async fn missing_or_kept(error: Error, app: &App, call: &RequestContext) -> Fail
 pub(super) async fn list(State(app): State<App>, request: Request) -> Answer {
     if driver_form_is_asked(request.uri().query()) {
         let mut all: BTreeMap<String, Pairs> = BTreeMap::new();
-        app.volumes.index.each(|entry| {
-            all.insert(entry.volume.name.to_string(), view::listed_info(&app.volumes, entry));
+        app.volumes().each(|entry| {
+            all.insert(entry.volume.name.to_string(), view::listed_info(app.volumes(), entry));
         });
         return Ok(text(json(&all)?));
     }
     let mut all: BTreeMap<String, Volume> = BTreeMap::new();
-    app.volumes.index.each(|entry| {
-        all.insert(entry.volume.name.to_string(), view::volume(&app.volumes, entry));
+    app.volumes().each(|entry| {
+        all.insert(entry.volume.name.to_string(), view::volume(app.volumes(), entry));
     });
     if details_are_asked(request.uri().query()) {
-        for (name, used) in app.volumes.used().await {
+        for (name, used) in app.volumes().used().await {
             if let Some(info) = all.get_mut(name.as_str()).and_then(|volume| volume.driver_info.as_mut()) {
                 info.insert("Used".to_owned(), used.to_string());
             }
@@ -86,15 +78,15 @@ pub(super) async fn inspect(State(app): State<App>, request: Request) -> Answer 
     let call = call(&request);
     let asked: VolumeRef = body(request).await?;
     check_name(&asked.volume_name)?;
-    let fresh = app.volumes.inspect(&asked.volume_name, &call).await.map_err(missing)?;
-    Ok(text(json(&view::inspected(&app.volumes, &fresh.entry, fresh.stale.as_ref()))?))
+    let fresh = app.volumes().inspect(&asked.volume_name, &call).await.map_err(missing)?;
+    Ok(text(json(&view::inspected(app.volumes(), &fresh.entry, fresh.stale.as_ref()))?))
 }
 
 pub(super) async fn delete(State(app): State<App>, request: Request) -> Answer {
     let call = call(&request);
     let asked: DeleteVolume = body(request).await?;
     check_name(&asked.volume_name)?;
-    let volumes = app.volumes.clone();
+    let volumes = Arc::clone(app.volumes());
     let deleting = call.clone();
     let done = app.detached(About::volume("volume delete", &asked.volume_name), async move {
         volumes.delete(&asked.volume_name, asked.reference_only, &deleting).await
@@ -106,7 +98,7 @@ pub(super) async fn delete(State(app): State<App>, request: Request) -> Answer {
 }
 
 pub(super) async fn list_kept(State(app): State<App>, request: Request) -> Answer {
-    let (kept, failed) = app.volumes.kept(true, &call(&request)).await;
+    let (kept, failed) = app.volumes().kept(true, &call(&request)).await;
     let kept = kept.into_iter().map(|(driver, kept)| KeptVolume {
         name: kept.name.to_string(),
         driver: driver.name().to_string(),
@@ -125,7 +117,7 @@ pub(super) async fn delete_kept(State(app): State<App>, request: Request) -> Ans
     let call = call(&request);
     let asked: DeleteKept = body(request).await?;
     let name = Name::parse(&asked.volume_name).map_err(|error| Error::InvalidName(error.0))?;
-    let volumes = app.volumes.clone();
+    let volumes = Arc::clone(app.volumes());
     app.detached(About::volume("kept delete", name.as_str()), async move {
         volumes.delete_kept(&name, &asked.driver_name, &call).await
     })
@@ -133,80 +125,22 @@ pub(super) async fn delete_kept(State(app): State<App>, request: Request) -> Ans
     Ok(text(String::new()))
 }
 
-pub(super) async fn create(State(app): State<App>, request: Request) -> Response {
-    let (id, lines) = (front::request_id(&request), stream::is_asked(&request));
-    let asked: CreateVolume = match body(request).await {
-        Ok(asked) => asked,
-        Err(failure) => return failure.into_response(),
-    };
-    let (name, spec, verbose) = match read_create(asked) {
-        Ok(read) => read,
-        Err(error) => return Failure::from(error).into_response(),
-    };
-    let about = About::create(&name, &spec);
+pub(super) async fn create(State(app): State<App>, request: Request) -> Answer {
+    let (id, lines) = (request_id(&request), stream::is_asked(&request));
+    let asked: CreateVolume = body(request).await?;
+    let verbose = asked.verbose;
+    let (name, spec) = CreateSpec::from_request(asked)?;
+    let about = spec.about(&name);
     let work = app.clone();
-    stream::respond(&app, lines, about, move |job| async move {
-        let entry = work.backups.create(&name, &spec, &job, &id).await?;
+    Ok(stream::respond(&app, lines, about, move |job| async move {
+        let entry = work.create(&name, &spec, &job, &id).await?;
         if spec.docker_remove.is_some() {
-            work.volumes.retain(&name, spec.docker_remove, &RequestContext::new(id.as_str())).await?;
+            work.volumes().retain(&name, spec.docker_remove, &RequestContext::new(id.as_str())).await?;
         }
-        job.warn(unenforced_size(&entry, &spec));
-        if verbose { json(&view::volume(&work.volumes, &entry)) } else { Ok(name.to_string()) }
+        job.warn(spec.size.and_then(|size| entry.unenforced_size(size)));
+        if verbose { json(&view::volume(work.volumes(), &entry)) } else { Ok(name.to_string()) }
     })
-    .await
-}
-
-/// What whoever asked for a size is to know if nothing enforces it.
-fn unenforced_size(entry: &Entry, spec: &CreateSpec) -> Option<String> {
-    let (volume, driver, size) = (&entry.volume, entry.driver.name(), spec.size?);
-    let why = match volume.info.get(view::SIZE_ENFORCED).map(String::as_str) {
-        Some("false") => volume.info.get(view::SIZE_NOT_ENFORCED).cloned().unwrap_or_default(),
-        None if volume.size < size => format!("driver {driver} gives volumes no size"),
-        _ => return None,
-    };
-    Some(format!("the size of volume {} is not enforced: {why}", volume.name))
-}
-
-fn read_create(asked: CreateVolume) -> Result<(Name, CreateSpec, bool), Error> {
-    let name = match given(&asked.name) {
-        Some(name) => Name::parse(name).map_err(|error| Error::InvalidVolumeName(error.0))?,
-        None => generated_name("volume")?,
-    };
-    if i64::try_from(asked.size).is_err() {
-        let text =
-            format!("invalid size {}: more than the 9223372036854775807 bytes a device can have", asked.size);
-        return Err(Error::InvalidRequest(text));
-    }
-    let mut options = asked.options;
-    for (option, value) in [("id", asked.driver_volume_id), ("type", asked.kind)] {
-        if !value.is_empty() {
-            options.insert(option.to_owned(), value);
-        }
-    }
-    if asked.iops > 0 {
-        options.insert("iops".to_owned(), asked.iops.to_string());
-    }
-    if asked.prepare_for_vm {
-        options.insert("vm".to_owned(), "true".to_owned());
-    }
-    let docker_remove = options.remove("retain").map(|policy| policy.parse::<DockerRemove>()).transpose();
-    let docker_remove = docker_remove
-        .map_err(|why| Error::InvalidRequest(format!("invalid value of option retain: {why}")))?;
-    let spec = CreateSpec {
-        docker_remove,
-        driver: asked.driver_name,
-        size: (asked.size > 0).then_some(asked.size),
-        backup: asked.backup_url,
-        snapshot: asked.snapshot_name,
-        endpoint: asked.endpoint,
-        encryption_key_file: asked.encryption_key_file,
-        passphrase_file: asked.passphrase_file,
-        allow_unencrypted: asked.allow_unencrypted,
-        allow_losses: asked.allow_losses,
-        options,
-        docker: None,
-    };
-    Ok((name, spec, asked.verbose))
+    .await)
 }
 
 pub(super) async fn mount(State(app): State<App>, request: Request) -> Answer {
@@ -219,31 +153,22 @@ pub(super) async fn mount(State(app): State<App>, request: Request) -> Answer {
         let text = format!("invalid mount point {:?}: expected an absolute path", at.display().to_string());
         return Err(Error::InvalidRequest(text).into());
     }
-    let mountpoint = mount_by_hand(&app, name.clone(), at, call).await?.display().to_string();
+    let (volumes, asked_for) = (Arc::clone(app.volumes()), name.clone());
+    let mounted = app.detached(About::volume("volume mount", &name), async move {
+        volumes.mount(&asked_for, BY_HAND, at.as_deref(), &call).await
+    });
+    let mountpoint = mounted.await?.display().to_string();
     if !asked.verbose {
         return Ok(text(mountpoint));
     }
     Ok(text(json(&Volume { name, mount_point: mountpoint, ..Volume::default() })?))
 }
 
-async fn mount_by_hand(
-    app: &App,
-    name: String,
-    at: Option<PathBuf>,
-    call: RequestContext,
-) -> Result<PathBuf, Failure> {
-    let volumes = app.volumes.clone();
-    let mounted = app.detached(About::volume("volume mount", &name), async move {
-        volumes.mount(&name, BY_HAND, at.as_deref(), &call).await
-    });
-    mounted.await.map_err(Failure::from)
-}
-
 pub(super) async fn unmount(State(app): State<App>, request: Request) -> Answer {
     let call = call(&request);
     let asked: UnmountVolume = body(request).await?;
     check_name(&asked.volume_name)?;
-    let volumes = app.volumes.clone();
+    let volumes = Arc::clone(app.volumes());
     app.detached(About::volume("volume unmount", &asked.volume_name), async move {
         volumes.unmount_by_hand(&asked.volume_name, asked.force, &call).await
     })
@@ -255,12 +180,12 @@ pub(super) async fn resize(State(app): State<App>, request: Request) -> Answer {
     let call = call(&request);
     let asked: ResizeVolume = body(request).await?;
     check_name(&asked.volume_name)?;
-    let (volumes, name) = (app.volumes.clone(), asked.volume_name.clone());
+    let (volumes, name) = (Arc::clone(app.volumes()), asked.volume_name.clone());
     let resized = app.detached(About::volume("volume resize", &name), async move {
         volumes.resize(&name, asked.size, &call).await
     });
     let entry = resized.await?;
-    let answer = if asked.verbose { json(&view::volume(&app.volumes, &entry))? } else { asked.volume_name };
+    let answer = if asked.verbose { json(&view::volume(app.volumes(), &entry))? } else { asked.volume_name };
     Ok(text(answer))
 }
 
@@ -274,7 +199,7 @@ pub(super) async fn retain(State(app): State<App>, request: Request) -> Answer {
             Error::InvalidRequest(format!("invalid policy {policy:?}: expected keep, delete or default"))
         })?),
     };
-    let volumes = app.volumes.clone();
+    let volumes = Arc::clone(app.volumes());
     let retained = app.detached(About::volume("volume retain", &asked.volume_name), async move {
         volumes.retain(&asked.volume_name, policy, &call).await
     });

@@ -9,7 +9,7 @@ use convoy_driver_sdk::protocol::{
     OpenSnapshot, Request, UnmountVolume,
 };
 use convoy_driver_sdk::{DriverError, ErrorKind};
-use convoy_drivers::{CallOptions, DriverHandle, Drivers, SearchPath};
+use convoy_drivers::{DriverHandle, Drivers, RequestContext, SearchPath};
 use convoy_tests::patience;
 use std::path::Path;
 use std::time::Duration;
@@ -37,8 +37,8 @@ impl Remote {
     }
 }
 
-fn options() -> CallOptions {
-    CallOptions::new("test").timeout(Duration::from_secs(60))
+fn options() -> RequestContext {
+    RequestContext::new("test").within(Duration::from_secs(60))
 }
 
 pub(super) fn run() -> Step {

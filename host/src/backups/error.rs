@@ -1,0 +1,89 @@
+//! From the errors of stores and of the engine to those of the service.
+
+use convoy_backup::BackupError;
+use convoy_driver_sdk::ErrorKind;
+use convoy_objectstore::StoreError;
+use convoy_volumes::Error;
+
+/// Says what a store failed to do.
+pub(super) fn store_error(error: StoreError) -> Error {
+    let (kind, message) = (kind_of_store_error(&error), error.to_string());
+    match without_answer(&error) {
+        Some(plain) => Error::Server { kind, message, plain },
+        None => {
+            let hint = match &error {
+                StoreError::NoDirectory { path } => {
+                    Some(format!("check the spelling, or make it: mkdir -p {}", word(path)))
+                }
+                _ => None,
+            };
+            Error::Backup { kind, message, hint }
+        }
+    }
+}
+
+/// An error that has an answer of a server in it, without that.
+fn without_answer(error: &StoreError) -> Option<String> {
+    let (op, key, what) = match error {
+        StoreError::Denied { op, key, .. } => (op, key, "access was denied"),
+        StoreError::Transient { op, key, .. } => (op, key, "the server failed, or could not be reached"),
+        StoreError::Refused { op, key, .. } => (op, key, "the server refused it"),
+        _ => return None,
+    };
+    Some(format!("{op} {key}: {what}"))
+}
+
+/// Says what the engine failed to do.
+pub(super) fn backup_error(error: BackupError) -> Error {
+    if let BackupError::Store(error) = error {
+        return store_error(error);
+    }
+    let kind = match &error {
+        BackupError::Io { source, .. } => convoy_driver_sdk::DriverError::io("", source).kind,
+        BackupError::Losses { .. } => return Error::Losses(error.to_string()),
+        BackupError::Cancelled => return Error::Cancelled("the work was cancelled".to_owned()),
+        BackupError::Busy { .. } | BackupError::LockLost { .. } | BackupError::KeysBusy { .. } => {
+            ErrorKind::Busy
+        }
+        BackupError::Exists { .. } => ErrorKind::AlreadyExists,
+        BackupError::Damaged { .. }
+        | BackupError::NotAuthentic { .. }
+        | BackupError::KeysGone { .. }
+        | BackupError::Memory { .. } => ErrorKind::DataLoss,
+        BackupError::Tree(_) | BackupError::SourceChanged { .. } => ErrorKind::Internal,
+        BackupError::Version { .. } => ErrorKind::Unsupported,
+        _ => ErrorKind::InvalidArgument,
+    };
+    let hint = match &error {
+        BackupError::KeyMissing { .. } => {
+            Some("--encryption-key-file or --passphrase-file names it".to_owned())
+        }
+        _ => None,
+    };
+    Error::Backup { kind, message: error.to_string(), hint }
+}
+
+fn kind_of_store_error(error: &StoreError) -> ErrorKind {
+    match error {
+        StoreError::NotFound { .. } | StoreError::NoDirectory { .. } | StoreError::NoBucket { .. } => {
+            ErrorKind::NotFound
+        }
+        StoreError::Denied { .. } | StoreError::NoCredentials { .. } | StoreError::Expired { .. } => {
+            ErrorKind::PermissionDenied
+        }
+        StoreError::Transient { .. } | StoreError::Timeout { .. } | StoreError::Truncated { .. } => {
+            ErrorKind::Unavailable
+        }
+        StoreError::Unresponsive { .. } => ErrorKind::DeadlineExceeded,
+        StoreError::TooLarge { .. } => ErrorKind::DataLoss,
+        StoreError::InvalidKey { .. } => ErrorKind::InvalidArgument,
+        StoreError::Io { source, .. } => convoy_driver_sdk::DriverError::io("", source).kind,
+        _ => ErrorKind::Internal,
+    }
+}
+
+/// Writes a URL as a shell takes it.
+pub(super) fn word(url: &str) -> String {
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_./:@".contains(letter);
+    if url.chars().all(plain) { url.to_owned() } else { format!("'{}'", url.replace('\'', "'\\''")) }
+}

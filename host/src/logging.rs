@@ -1,0 +1,84 @@
+//! Writes the log: to standard output or a file, as text, as JSON, or as journald files it.
+
+mod journal;
+
+use convoy_drivers::is_indiscreet;
+use journal::Journal;
+use std::fs::File;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use tracing::Level;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::fmt::format::FmtSpan;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
+
+/// A log that cannot be written.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot open the log file {}: {source}", path.display())]
+pub struct LogError {
+    path: PathBuf,
+    source: std::io::Error,
+}
+
+/// Changes how much is logged while the daemon runs.
+#[derive(Debug, Clone)]
+pub struct LogLevel(reload::Handle<EnvFilter, Registry>);
+
+impl LogLevel {
+    /// Logs what has this level from now on.
+    pub fn set(&self, level: &str) {
+        if let Err(error) = self.0.reload(filter(level)) {
+            tracing::error!(%error, "cannot change the log's level");
+        }
+    }
+}
+
+/// What is logged at a level. `CONVOY_LOG_FILTER` refines it.
+fn filter(level: &str) -> EnvFilter {
+    // What the HTTP layers say of themselves is of use to nobody.
+    let plain = format!("{level},hyper=info,hyper_util=info,axum=info,tower=info,h2=info,rustls=info");
+    let chosen = std::env::var("CONVOY_LOG_FILTER").unwrap_or(plain);
+    // Whatever is chosen: these would log whole messages to and from drivers, secrets included.
+    EnvFilter::new(format!("{chosen},jsonrpsee-client=off,jsonrpsee_core=off"))
+}
+
+/// The forms of the log.
+pub const FORMATS: [&str; 4] = ["auto", "text", "json", "journal"];
+
+/// Sets the log up, to standard output or to the end of a file. Without a form, or with `auto`, it is that of
+/// journald where standard output is journald's.
+///
+/// # Errors
+/// [`LogError`].
+pub fn init(file: Option<&Path>, level: &str, format: Option<&str>) -> Result<LogLevel, LogError> {
+    let (filter, handle) = reload::Layer::new(filter(level));
+    let output = match file {
+        Some(path) => {
+            let failed = |source| LogError { path: path.to_owned(), source };
+            let file = File::options().create(true).append(true).open(path).map_err(failed)?;
+            BoxMakeWriter::new(Mutex::new(file))
+        }
+        None => BoxMakeWriter::new(std::io::stdout),
+    };
+    let lines = tracing_subscriber::fmt::layer()
+        .with_span_events(FmtSpan::NONE)
+        .with_target(false)
+        .with_ansi(file.is_none() && std::io::stdout().is_terminal())
+        .with_writer(output);
+    let under_journald = file.is_none() && journal::is_standard_output();
+    let lines = match format.unwrap_or("auto") {
+        "json" => lines.json().flatten_event(true).boxed(),
+        "journal" => lines.with_ansi(false).event_format(Journal).boxed(),
+        "auto" if under_journald => lines.with_ansi(false).event_format(Journal).boxed(),
+        _ => lines.boxed(),
+    };
+    // No choice of targets or levels comes past this.
+    let discreet = filter_fn(|event| *event.level() <= Level::WARN || !is_indiscreet(event.target()));
+    let lines = lines.with_filter(discreet);
+    tracing_subscriber::registry().with(filter).with(lines).init();
+    Ok(LogLevel(handle))
+}
