@@ -31,6 +31,7 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
 /// Why a program did not do its work.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum CommandError {
     /// There is no such program.
     #[error("the program {program} is not installed")]
@@ -118,6 +119,7 @@ impl From<CommandError> for DriverError {
 
 /// What a program that succeeded wrote.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Output {
     /// How it ended: not always with 0, see [`Command::accept`].
     pub code: i32,

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 /// How far a long call has come.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[non_exhaustive]
 pub struct Progress {
     /// Units done so far.
     pub done: u64,

@@ -25,6 +25,7 @@ pub type Result<T> = std::result::Result<T, DriverError>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum ErrorKind {
     /// The volume, snapshot, source, target or backup named does not exist.
     NotFound,
@@ -75,6 +76,7 @@ macro_rules! errors {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[error("{message}")]
+#[non_exhaustive]
 pub struct DriverError {
     /// What kind of failure it is.
     pub kind: ErrorKind,

@@ -121,6 +121,7 @@ impl Piece {
 
 /// What is in use, or what differs from a base: both sorted, without overlaps.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Ranges {
     /// With content, or with changed content.
     pub extents: Vec<Extent>,

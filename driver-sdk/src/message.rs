@@ -16,6 +16,7 @@ macro_rules! messages {
         $(#[$meta])*
         #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
         #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+        #[non_exhaustive]
         pub struct $message {
             $($(#[$first_meta])* pub $first: $first_type,)*
             $($($(#[$more_meta])* pub $more: $more_type,)*)?

@@ -38,9 +38,10 @@ pub fn check(declared: &[OptionSpec], given: &BTreeMap<String, String>) -> Resul
 /// assert_eq!(options.mode("mode")?, Some(0o750));
 /// assert_eq!(options.size("size")?.unwrap_or(1 << 30), 1 << 30);
 ///
-/// let given = [("mode".to_owned(), "rwx".to_owned())].into(); let error = Options::new(&declared,
-/// &given)?.mode("mode").unwrap_err(); assert_eq!(error.message, "invalid value \"rwx\" of the option mode:
-/// expected octal permissions such as 0750");
+/// let given = [("mode".to_owned(), "rwx".to_owned())].into();
+/// let error = Options::new(&declared, &given)?.mode("mode").unwrap_err();
+/// let expected = "invalid value \"rwx\" of the option mode: expected octal permissions such as 0750";
+/// assert_eq!(error.message, expected);
 ///
 /// let given = [("mod".to_owned(), "0750".to_owned())].into();
 /// let error = Options::new(&declared, &given).unwrap_err();

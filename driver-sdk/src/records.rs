@@ -17,6 +17,7 @@ const DIR_MODE: u32 = 0o700;
 
 /// Why a record could not be read, written or removed.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum RecordError {
     /// The file is there but is not such a record.
     #[error("the record {} is damaged: {reason}", path.display())]
@@ -71,6 +72,7 @@ impl From<RecordError> for DriverError {
 
 /// Every record of a store, as [`RecordStore::load_all`] found them.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Listing<T> {
     /// Every record, by name, readable or not.
     pub records: BTreeMap<Name, Result<T, RecordError>>,

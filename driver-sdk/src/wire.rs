@@ -43,6 +43,7 @@ pub const FEATURES: &[&str] = &["cancel", "progress", "log", "goodbye"];
 /// What each side says first: the host as the parameters of `hello`, the driver as its result.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[non_exhaustive]
 pub struct Hello {
     /// The name of the protocol: always [`PROTOCOL_NAME`].
     pub protocol: String,

@@ -27,6 +27,7 @@ const AGAIN: Duration = Duration::from_millis(10);
 
 /// What to mount where.
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct Mount {
     /// A device, or whatever the file system takes instead: `server:/export`, a directory for a bind mount.
     pub source: PathBuf,
@@ -63,7 +64,7 @@ impl Mount {
 /// As [`super::grow`]; by the kernel's answer; `DeadlineExceeded` or `Cancelled` when the call ends first,
 /// while the kernel goes on.
 pub fn mount(mount: &Mount, context: &Context) -> Result<()> {
-    let Mount { source, target, fs_type, options, namespace } = mount.clone();
+    let Mount { source, target, fs_type, options, namespace, .. } = mount.clone();
     let what = format!("mount {} ({fs_type}) at {}", source.display(), target.display());
     let remount = options.split(',').any(|option| option == "remount");
     if let Some(package) = helper(&fs_type) {
@@ -112,7 +113,7 @@ fn helper(fs_type: &str) -> Option<&'static str> {
 
 /// Mounts as `mount -t` does: by `mount.nfs` and its kin.
 fn by_helper(mount: &Mount, package: &'static str, context: &Context) -> Result<()> {
-    let Mount { source, target, fs_type, options, namespace } = mount;
+    let Mount { source, target, fs_type, options, namespace, .. } = mount;
     // What comes later wins: as in `split_options`, `suid` and `dev` have to be asked for.
     let options = format!("nosuid,nodev,{options}");
     let options = options.trim_end_matches(',');

@@ -90,6 +90,7 @@ pub enum SameFile {
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum SourceLocation {
     /// A directory whose tree does not change while it is open.
+    #[non_exhaustive]
     Tree {
         /// The directory, as an absolute path.
         path: PathBuf,
@@ -98,6 +99,7 @@ pub enum SourceLocation {
         same_file: SameFile,
     },
     /// A device whose bytes do not change while it is open; `snapshot.extents` says which matter.
+    #[non_exhaustive]
     Block {
         /// The device, or a file used as one, as an absolute path.
         device: PathBuf,
@@ -199,11 +201,13 @@ messages! {
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum TargetLocation {
     /// An empty directory; its own metadata is part of the restore.
+    #[non_exhaustive]
     Tree {
         /// The directory, as an absolute path.
         path: PathBuf,
     },
     /// A device that reads as zeros.
+    #[non_exhaustive]
     Block {
         /// The device, or a file used as one, as an absolute path.
         device: PathBuf,

@@ -58,6 +58,7 @@ pub enum Capability {
 /// An option that a driver understands.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[non_exhaustive]
 pub struct OptionSpec {
     /// As the user writes it: `vfs.path` for the driver itself, `type` for a create.
     pub name: String,
@@ -123,6 +124,7 @@ messages! {
 /// What a driver says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[non_exhaustive]
 pub struct Description {
     /// The name users choose it by: `vfs`, `devicemapper`.
     pub name: Name,
@@ -236,6 +238,7 @@ messages! {
 /// The answer to a probe.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[non_exhaustive]
 pub struct Probed {
     /// Whether new work can be taken.
     pub healthy: bool,

@@ -3,7 +3,7 @@
 use crate::openapi;
 use convoy_cloud_lab::http::{Line, Reply, Request, Server};
 use convoy_cloud_lab::kernel::{self, Kernel, Plugged};
-use convoy_cloud_lab::world::{self, Action};
+use convoy_cloud_lab::world;
 use convoy_driver_digitalocean::provider::DigitalOceanCloud;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -185,13 +185,13 @@ impl world::Cloud for Cloud {
         self.state().stained = true;
     }
 
-    fn asks_for(action: Action, request: &Request) -> bool {
+    fn asks_for(action: world::Action, request: &Request) -> bool {
         let (method, path) = (request.method.as_str(), request.path.as_str());
         match action {
-            Action::CreateVolume => method == "POST" && path == "/v2/volumes",
-            Action::DeleteVolume => method == "DELETE" && path.starts_with("/v2/volumes/"),
-            Action::AttachVolume => method == "POST" && path.ends_with("/actions"),
-            Action::CreateSnapshot => method == "POST" && path.ends_with("/snapshots"),
+            world::Action::CreateVolume => method == "POST" && path == "/v2/volumes",
+            world::Action::DeleteVolume => method == "DELETE" && path.starts_with("/v2/volumes/"),
+            world::Action::AttachVolume => method == "POST" && path.ends_with("/actions"),
+            world::Action::CreateSnapshot => method == "POST" && path.ends_with("/snapshots"),
         }
     }
 

@@ -29,7 +29,7 @@ async fn behind(plan: &Value) -> Opened {
     std::fs::write(&script, text).unwrap();
     std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let driver = drivers().load(&format!("process:{}", script.display()).parse().unwrap()).await.unwrap();
-    let open = Open { root: root.path().to_owned(), ..Open::default() };
+    let open = Open::new(root.path().to_owned());
     driver.open(open, RequestContext::new("open").within(Duration::from_secs(20))).await.unwrap();
     Opened { driver, root }
 }
@@ -219,7 +219,7 @@ async fn whatever_happens_on_the_wire_nothing_is_lost_or_done_twice() {
         async move {
             loop {
                 let quick = RequestContext::new("other").within(Duration::from_secs(5));
-                driver.call(Probe {}, quick).await.unwrap();
+                driver.call(Probe::new(), quick).await.unwrap();
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         }

@@ -58,7 +58,7 @@ async fn mountpoint(driver: &DriverHandle, volume: &'static str) -> PathBuf {
 }
 
 async fn snapshot(driver: &DriverHandle, options: RequestContext) -> convoy_driver_sdk::Result<()> {
-    let request = CreateSnapshot { volume: name("vol1"), snapshot: name("monday"), freeze: false };
+    let request = CreateSnapshot::new(name("vol1"), name("monday"));
     driver.call(request, options).await.map(drop)
 }
 

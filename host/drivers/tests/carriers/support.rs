@@ -97,7 +97,7 @@ pub(crate) struct Opened {
 pub(crate) async fn open(spec: &str) -> Opened {
     let root = tempfile::tempdir().unwrap();
     let driver = drivers().load(&spec.parse().unwrap()).await.unwrap();
-    let request = Open { root: root.path().to_owned(), ..Open::default() };
+    let request = Open::new(root.path().to_owned());
     driver.open(request, RequestContext::new("open")).await.unwrap();
     Opened { driver, root }
 }
