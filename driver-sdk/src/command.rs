@@ -31,11 +31,12 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
 /// Why a program did not do its work.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum CommandError {
     /// There is no such program.
     #[error("the program {program} is not installed")]
     NotInstalled {
-        /// Its name.
+        /// The name of the program.
         program: String,
         /// The package it comes with.
         package: Option<&'static str>,
@@ -43,17 +44,17 @@ pub enum CommandError {
     /// It could not be started.
     #[error("cannot start {program}: {source}")]
     Start {
-        /// Its name.
+        /// The name of the program.
         program: String,
-        /// Why.
+        /// What the system answered.
         source: io::Error,
     },
     /// It said that it failed.
     #[error("{command} failed ({status}): {stderr}")]
     Failed {
-        /// The command line.
+        /// The command line, without its secrets.
         command: String,
-        /// How it ended.
+        /// How the program ended.
         status: ExitStatus,
         /// The end of what it wrote on standard error.
         stderr: String,
@@ -61,7 +62,7 @@ pub enum CommandError {
     /// The call ended first, and the program with it.
     #[error("{command} was ended: {reason}")]
     Ended {
-        /// The command line.
+        /// The command line, without its secrets.
         command: String,
         /// The call was cancelled, or its deadline or the time limit passed.
         reason: DriverError,
@@ -71,7 +72,7 @@ pub enum CommandError {
     /// The call ended first. The program goes on and holds its lock: see [`Command::outlives`].
     #[error("{command} takes longer than the call, and goes on: {reason}")]
     GoesOn {
-        /// The command line.
+        /// The command line, without its secrets.
         command: String,
         /// Why the call ended.
         reason: DriverError,
@@ -79,9 +80,9 @@ pub enum CommandError {
     /// Reading its output or waiting for it failed.
     #[error("lost {program}: {source}")]
     Lost {
-        /// Its name.
+        /// The name of the program.
         program: String,
-        /// Why.
+        /// What the system answered.
         source: io::Error,
     },
 }
@@ -118,12 +119,13 @@ impl From<CommandError> for DriverError {
 
 /// What a program that succeeded wrote.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Output {
     /// How it ended: not always with 0, see [`Command::accept`].
     pub code: i32,
-    /// On standard output.
+    /// What the program wrote on standard output.
     pub stdout: Vec<u8>,
-    /// On standard error.
+    /// What the program wrote on standard error.
     pub stderr: Vec<u8>,
 }
 
@@ -188,7 +190,7 @@ impl Command {
         self
     }
 
-    /// More arguments.
+    /// Adds several arguments.
     #[must_use]
     pub fn args<A: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
         self.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
@@ -260,10 +262,10 @@ impl Command {
         let status = running.wait(&mut out, &mut err, || {
             context.check()?;
             match self.limit {
-                Some(limit) if started.elapsed() >= limit => Err(DriverError::new(
-                    ErrorKind::DeadlineExceeded,
-                    format!("it took longer than the {} s a command may take", limit.as_secs_f32()),
-                )),
+                Some(limit) if started.elapsed() >= limit => Err(DriverError::deadline_exceeded(format!(
+                    "it took longer than the {} s a command may take",
+                    limit.as_secs_f32()
+                ))),
                 _ => Ok(()),
             }
         });
@@ -481,8 +483,8 @@ fn drain<P: Read>(pipe: &mut Option<P>, into: &mut Vec<u8>) -> io::Result<()> {
         match open.read(&mut buffer) {
             Ok(0) => *pipe = None,
             Ok(count) => {
-                let room = OUTPUT_LIMIT.saturating_sub(into.len()).min(count);
-                into.extend(buffer.iter().take(room));
+                let taken = OUTPUT_LIMIT.saturating_sub(into.len()).min(count);
+                into.extend(buffer.iter().take(taken));
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -1,6 +1,7 @@
 //! What a call carries beside its request.
 
-use crate::{DriverError, ErrorKind, Result};
+use crate::message::setters;
+use crate::{DriverError, Result};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 /// How far a long call has come.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[non_exhaustive]
 pub struct Progress {
     /// Units done so far.
     pub done: u64,
@@ -38,6 +40,18 @@ impl CancelFlag {
     }
 }
 
+impl Progress {
+    /// So many units are done; `unit` is what is counted.
+    pub fn new(done: u64, unit: impl Into<String>) -> Self {
+        Self { done, total: None, unit: unit.into(), note: None }
+    }
+
+    setters! {
+        total: Option<u64>,
+        note: Option<String>,
+    }
+}
+
 type ProgressSink = Arc<dyn Fn(Progress) + Send + Sync>;
 
 /// The deadline, cancellation, progress sink and id of one call.
@@ -52,8 +66,7 @@ type ProgressSink = Arc<dyn Fn(Progress) + Send + Sync>;
 /// fn copy(files: &[&str], context: &Context) -> convoy_driver_sdk::Result<()> {
 ///     for (done, _file) in files.iter().enumerate() {
 ///         context.check()?;
-///         context.progress(Progress { done: done as u64, total: None, unit: "files".to_owned(), note: None
-///         });
+///         context.progress(Progress::new(done as u64, "files").total(Some(files.len() as u64)));
 ///     }
 ///     Ok(())
 /// }
@@ -102,7 +115,7 @@ impl Context {
         self
     }
 
-    /// Sends progress there.
+    /// Sends the progress of the call to `sink`.
     #[must_use]
     pub fn with_progress(mut self, sink: impl Fn(Progress) + Send + Sync + 'static) -> Self {
         self.progress = Some(Arc::new(sink));
@@ -130,11 +143,11 @@ impl Context {
     /// `Cancelled` once the caller cancelled, `DeadlineExceeded` once the deadline passed.
     pub fn check(&self) -> Result<()> {
         if self.cancel.is_cancelled() {
-            return Err(DriverError::new(ErrorKind::Cancelled, "the call was cancelled"));
+            return Err(DriverError::cancelled("the call was cancelled"));
         }
         match self.remaining() {
             Some(Duration::ZERO) => {
-                Err(DriverError::new(ErrorKind::DeadlineExceeded, "the deadline of the call has passed"))
+                Err(DriverError::deadline_exceeded("the deadline of the call has passed"))
             }
             _ => Ok(()),
         }

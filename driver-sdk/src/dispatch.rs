@@ -9,7 +9,7 @@ use crate::protocol::{
     ListVolumes, MountVolume, Open, OpenSnapshot, PrepareRestore, Probe, Request, ResizeVolume, RevertVolume,
     UnmountVolume,
 };
-use crate::{Context, Driver, DriverError, ErrorKind, Result};
+use crate::{Context, Driver, DriverError, Result};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
 
@@ -36,19 +36,17 @@ impl<D: Driver> Dispatcher<D> {
     }
 
     fn driver(&self) -> Result<&D> {
-        self.driver.get().ok_or_else(|| {
-            DriverError::new(ErrorKind::Unavailable, "the driver is not open: expected driver.open first")
-        })
+        self.driver
+            .get()
+            .ok_or_else(|| DriverError::unavailable("the driver is not open: expected driver.open first"))
     }
 
     fn open(&self, request: Open, context: &Context) -> Result<<Open as Request>::Reply> {
         if self.driver.get().is_some() {
-            return Err(DriverError::new(ErrorKind::AlreadyExists, "the driver is open already"));
+            return Err(DriverError::already_exists("the driver is open already"));
         }
         let (driver, opened) = D::open(request, context)?;
-        self.driver
-            .set(driver)
-            .map_err(|_| DriverError::new(ErrorKind::Busy, "the driver was opened twice at once"))?;
+        self.driver.set(driver).map_err(|_| DriverError::busy("the driver was opened twice at once"))?;
         Ok(opened)
     }
 
@@ -65,7 +63,7 @@ impl<D: Driver> Dispatcher<D> {
         route! {
             Describe => |_| Ok(D::describe());
             Open => |request| self.open(request, context);
-            Info => |_| self.driver()?.info(context).map(|info| InfoReply { info });
+            Info => |_| self.driver()?.info(context).map(|info| InfoReply::new(info));
             Probe => |_| self.driver()?.probe(context);
             Check => |request| self.driver()?.check(request, context);
             Close => |_| self.driver.get().map_or(Ok(()), |driver| driver.close(context)).map(done);
@@ -106,19 +104,15 @@ impl<D: Driver> Dispatch for Dispatcher<D> {
 }
 
 fn done((): ()) -> Done {
-    Done {}
+    Done::new()
 }
 
 fn answer<R: Request>(json: &[u8], call: impl FnOnce(R) -> Result<R::Reply>) -> Result<Vec<u8>> {
     let request = serde_json::from_slice(json).map_err(|error| {
-        DriverError::new(
-            ErrorKind::InvalidArgument,
-            format!("cannot read the request of {}: {error}", R::METHOD),
-        )
+        DriverError::invalid(format!("cannot read the request of {}: {error}", R::METHOD))
     })?;
-    serde_json::to_vec(&call(request)?).map_err(|error| {
-        DriverError::new(ErrorKind::Internal, format!("cannot write the reply of {}: {error}", R::METHOD))
-    })
+    serde_json::to_vec(&call(request)?)
+        .map_err(|error| DriverError::internal(format!("cannot write the reply of {}: {error}", R::METHOD)))
 }
 
 /// The error a panic becomes; its text goes to the caller, its backtrace to standard error by the panic hook.
@@ -129,6 +123,6 @@ fn from_panic(method: &str, panic: &(dyn std::any::Any + Send)) -> DriverError {
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("no message");
     tracing::error!(method, text, "the driver panicked");
-    DriverError::new(ErrorKind::Internal, format!("the driver panicked in {method}: {text}"))
+    DriverError::internal(format!("the driver panicked in {method}: {text}"))
         .hint("this is a defect of the driver: report it to its author with the log")
 }

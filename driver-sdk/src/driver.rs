@@ -43,10 +43,10 @@ pub trait Driver: Send + Sync + Sized + 'static {
     /// # Errors
     /// A failure of the probe itself.
     fn probe(&self, _context: &Context) -> Result<Probed> {
-        Ok(Probed { healthy: true, message: None })
+        Ok(Probed::well())
     }
 
-    /// See [`Check`].
+    /// Compares records with what is really there, and repairs if that is asked for: [`Check`].
     ///
     /// # Errors
     /// `Unsupported` unless declared; a failure of the check itself: what it finds is an answer, not an
@@ -63,43 +63,43 @@ pub trait Driver: Send + Sync + Sized + 'static {
         Ok(())
     }
 
-    /// See [`CreateVolume`].
+    /// Makes an empty volume: [`CreateVolume`].
     ///
     /// # Errors
     /// `AlreadyExists`, `InvalidArgument`, `Exhausted` and others.
     fn create_volume(&self, request: CreateVolume, context: &Context) -> Result<Volume>;
 
-    /// See [`DeleteVolume`].
+    /// Deletes a volume, or forgets it and keeps its data: [`DeleteVolume`].
     ///
     /// # Errors
     /// `NotFound`, `InUse` and others.
     fn delete_volume(&self, request: DeleteVolume, context: &Context) -> Result<()>;
 
-    /// See [`MountVolume`].
+    /// Mounts a volume and says where: [`MountVolume`].
     ///
     /// # Errors
     /// `NotFound`, `DataLoss`, `Unsupported` for a mountpoint, and others.
     fn mount_volume(&self, request: MountVolume, context: &Context) -> Result<Mounted>;
 
-    /// See [`UnmountVolume`].
+    /// Unmounts a volume: [`UnmountVolume`].
     ///
     /// # Errors
     /// `NotFound`, `Busy` while the kernel holds it, and others.
     fn unmount_volume(&self, request: UnmountVolume, context: &Context) -> Result<()>;
 
-    /// See [`ListVolumes`].
+    /// Lists a page of the volumes: [`ListVolumes`].
     ///
     /// # Errors
     /// Only if nothing at all can be listed.
     fn list_volumes(&self, request: ListVolumes, context: &Context) -> Result<ListedVolumes>;
 
-    /// See [`GetVolume`].
+    /// Reads one volume afresh: [`GetVolume`].
     ///
     /// # Errors
     /// `NotFound`, `DataLoss` for a damaged record.
     fn get_volume(&self, request: GetVolume, context: &Context) -> Result<Volume>;
 
-    /// See [`ResizeVolume`].
+    /// Gives a volume another size: [`ResizeVolume`].
     ///
     /// # Errors
     /// `Unsupported` unless declared.
@@ -107,7 +107,7 @@ pub trait Driver: Send + Sync + Sized + 'static {
         Err(DriverError::unsupported("resizing a volume"))
     }
 
-    /// See [`CloneVolume`].
+    /// Makes a volume of a snapshot: [`CloneVolume`].
     ///
     /// # Errors
     /// `Unsupported` unless declared; `NotFound`, `AlreadyExists`, `Exhausted`, `InvalidArgument` for a size
@@ -116,7 +116,7 @@ pub trait Driver: Send + Sync + Sized + 'static {
         Err(DriverError::unsupported("volumes from snapshots"))
     }
 
-    /// See [`RevertVolume`].
+    /// Takes a volume back to one of its snapshots: [`RevertVolume`].
     ///
     /// # Errors
     /// `Unsupported` unless declared; `NotFound`, `InUse`.
@@ -124,7 +124,7 @@ pub trait Driver: Send + Sync + Sized + 'static {
         Err(DriverError::unsupported("going back to a snapshot"))
     }
 
-    /// See [`ListKept`].
+    /// Lists the data of volumes that were forgotten: [`ListKept`].
     ///
     /// # Errors
     /// `Unsupported` unless declared; otherwise only if nothing at all can be listed.
@@ -132,7 +132,7 @@ pub trait Driver: Send + Sync + Sized + 'static {
         Err(DriverError::unsupported("telling what it keeps"))
     }
 
-    /// See [`DeleteKept`].
+    /// Deletes the data of a volume that was forgotten: [`DeleteKept`].
     ///
     /// # Errors
     /// `Unsupported` unless declared; `NotFound`, `InUse`, `InvalidArgument` for what is not the driver's to
@@ -141,7 +141,7 @@ pub trait Driver: Send + Sync + Sized + 'static {
         Err(DriverError::unsupported("telling what it keeps"))
     }
 
-    /// See [`CreateSnapshot`].
+    /// Takes a snapshot: [`CreateSnapshot`].
     ///
     /// # Errors
     /// `Unsupported` unless declared; `NotFound`, `AlreadyExists`, `Exhausted`.
@@ -149,7 +149,7 @@ pub trait Driver: Send + Sync + Sized + 'static {
         Err(DriverError::unsupported("snapshots"))
     }
 
-    /// See [`DeleteSnapshot`].
+    /// Deletes a snapshot: [`DeleteSnapshot`].
     ///
     /// # Errors
     /// `Unsupported` unless declared; `NotFound`, `InUse`.
@@ -162,9 +162,9 @@ pub trait Driver: Send + Sync + Sized + 'static {
     /// # Errors
     /// `NotFound`.
     fn list_snapshots(&self, request: ListSnapshots, context: &Context) -> Result<ListedSnapshots> {
-        let mut snapshots = self.get_volume(GetVolume { name: request.volume }, context)?.snapshots;
+        let mut snapshots = self.get_volume(GetVolume::new(request.volume), context)?.snapshots;
         snapshots.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(ListedSnapshots { snapshots })
+        Ok(ListedSnapshots::new(snapshots))
     }
 
     /// See [`GetSnapshot`]. The default takes it from the volume.
@@ -172,16 +172,13 @@ pub trait Driver: Send + Sync + Sized + 'static {
     /// # Errors
     /// `NotFound`.
     fn get_snapshot(&self, request: GetSnapshot, context: &Context) -> Result<Snapshot> {
-        let volume = self.get_volume(GetVolume { name: request.volume.clone() }, context)?;
+        let volume = self.get_volume(GetVolume::new(request.volume.clone()), context)?;
         volume.snapshots.into_iter().find(|snapshot| snapshot.name == request.snapshot).ok_or_else(|| {
-            DriverError::new(
-                crate::ErrorKind::NotFound,
-                format!("volume {} has no snapshot {}", request.volume, request.snapshot),
-            )
+            DriverError::not_found(format!("volume {} has no snapshot {}", request.volume, request.snapshot))
         })
     }
 
-    /// See [`OpenSnapshot`].
+    /// Hands a snapshot over for reading: [`OpenSnapshot`].
     ///
     /// # Errors
     /// `Unsupported` unless declared; `NotFound`.
@@ -189,7 +186,7 @@ pub trait Driver: Send + Sync + Sized + 'static {
         Err(DriverError::unsupported("reading snapshots"))
     }
 
-    /// See [`ListExtents`].
+    /// Lists a page of the extents of an open block snapshot: [`ListExtents`].
     ///
     /// # Errors
     /// `Unsupported` unless `read_block` is declared; `NotFound` for an unknown handle.
@@ -197,7 +194,7 @@ pub trait Driver: Send + Sync + Sized + 'static {
         Err(DriverError::unsupported("extents"))
     }
 
-    /// See [`CloseSnapshot`].
+    /// Takes note that a snapshot is read no more: [`CloseSnapshot`].
     ///
     /// # Errors
     /// `Unsupported` unless declared.
@@ -205,7 +202,7 @@ pub trait Driver: Send + Sync + Sized + 'static {
         Err(DriverError::unsupported("reading snapshots"))
     }
 
-    /// See [`PrepareRestore`].
+    /// Makes a place that a restore is written to: [`PrepareRestore`].
     ///
     /// # Errors
     /// `Unsupported` unless declared for that kind; `AlreadyExists`, `Exhausted`.
@@ -213,7 +210,7 @@ pub trait Driver: Send + Sync + Sized + 'static {
         Err(DriverError::unsupported("restoring"))
     }
 
-    /// See [`FinishRestore`].
+    /// Makes a volume of what was restored: [`FinishRestore`].
     ///
     /// # Errors
     /// `NotFound` for an unknown handle; `AlreadyExists` if the name was taken meanwhile.
@@ -221,7 +218,7 @@ pub trait Driver: Send + Sync + Sized + 'static {
         Err(DriverError::unsupported("restoring"))
     }
 
-    /// See [`AbortRestore`].
+    /// Removes what was restored so far: [`AbortRestore`].
     ///
     /// # Errors
     /// What could not be removed.
@@ -229,7 +226,7 @@ pub trait Driver: Send + Sync + Sized + 'static {
         Err(DriverError::unsupported("restoring"))
     }
 
-    /// See [`CreateBackup`].
+    /// Keeps a snapshot in the provider's own backup store: [`CreateBackup`].
     ///
     /// # Errors
     /// `Unsupported` unless `native_backup` is declared.
@@ -237,7 +234,7 @@ pub trait Driver: Send + Sync + Sized + 'static {
         Err(DriverError::unsupported("backups of its own"))
     }
 
-    /// See [`DeleteBackup`].
+    /// Deletes a backup of the provider: [`DeleteBackup`].
     ///
     /// # Errors
     /// `Unsupported` unless `native_backup` is declared; `NotFound`.
@@ -245,7 +242,7 @@ pub trait Driver: Send + Sync + Sized + 'static {
         Err(DriverError::unsupported("backups of its own"))
     }
 
-    /// See [`InspectBackup`].
+    /// Reads one backup of the provider: [`InspectBackup`].
     ///
     /// # Errors
     /// `Unsupported` unless `native_backup` is declared; `NotFound`.
@@ -253,7 +250,7 @@ pub trait Driver: Send + Sync + Sized + 'static {
         Err(DriverError::unsupported("backups of its own"))
     }
 
-    /// See [`ListBackups`].
+    /// Lists the provider's backups: [`ListBackups`].
     ///
     /// # Errors
     /// `Unsupported` unless `native_backup` is declared.

@@ -3,6 +3,16 @@
 //! Rules for authors: say in `message` what was expected and what was found, in `hint` what the user can do,
 //! and set the kind truthfully, since the host decides by it (a retryable error of an idempotent call may be
 //! tried again; `NotFound` on a delete is success to Docker). Never put a secret in either text.
+//!
+//! ```
+//! use convoy_driver_sdk::{DriverError, ErrorKind};
+//!
+//! let error = DriverError::busy("expected disk-7 to be detached, found it attaching").hint("wait a minute");
+//! assert!(error.kind == ErrorKind::Busy && error.retryable);
+//!
+//! let full = std::io::ErrorKind::StorageFull.into();
+//! assert_eq!(DriverError::io("write /srv/disk-7", &full).kind, ErrorKind::Exhausted);
+//! ```
 
 use convoy_tree::TreeError;
 use serde::{Deserialize, Serialize};
@@ -10,10 +20,12 @@ use serde::{Deserialize, Serialize};
 /// What a driver call comes back with.
 pub type Result<T> = std::result::Result<T, DriverError>;
 
-/// The kinds of error of the driver protocol. The set is closed: a new kind is a new major version.
+/// The kinds of error of the driver protocol. The set is closed: a new kind is a new major version. A driver
+/// that is compiled against that goes on, if its matches have an arm for the rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum ErrorKind {
     /// The volume, snapshot, source, target or backup named does not exist.
     NotFound,
@@ -50,10 +62,21 @@ impl ErrorKind {
     }
 }
 
+/// A constructor for each kind of error.
+macro_rules! errors {
+    ($($(#[$doc:meta])* $constructor:ident $kind:ident,)*) => {$(
+        $(#[$doc])*
+        pub fn $constructor(message: impl Into<String>) -> Self {
+            Self::new(ErrorKind::$kind, message)
+        }
+    )*};
+}
+
 /// An error of a driver call, as it crosses the boundary.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[error("{message}")]
+#[non_exhaustive]
 pub struct DriverError {
     /// What kind of failure it is.
     pub kind: ErrorKind,
@@ -71,6 +94,33 @@ impl DriverError {
     /// An error of this kind, retryable if its kind usually is.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into(), retryable: kind.retryable_by_default(), hint: None }
+    }
+
+    errors! {
+        /// What is named does not exist.
+        not_found NotFound,
+        /// Something of that name exists already.
+        already_exists AlreadyExists,
+        /// It is mounted, open or attached.
+        in_use InUse,
+        /// Another operation holds it for now.
+        busy Busy,
+        /// A name, size, option or combination that can never be accepted.
+        invalid InvalidArgument,
+        /// No space or other resource is left.
+        exhausted Exhausted,
+        /// The system or the provider refused access.
+        permission_denied PermissionDenied,
+        /// The storage or the driver cannot be reached at the moment.
+        unavailable Unavailable,
+        /// The caller cancelled the call.
+        cancelled Cancelled,
+        /// The deadline of the call passed.
+        deadline_exceeded DeadlineExceeded,
+        /// Data or records are damaged.
+        data_loss DataLoss,
+        /// A defect, or a failure that cannot be classified.
+        internal Internal,
     }
 
     /// Adds what the user can do.

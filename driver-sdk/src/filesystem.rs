@@ -1,7 +1,7 @@
 //! File systems on block devices: find, make, mount, unmount, grow.
 
 use crate::command::{Command, CommandError};
-use crate::{Context, DriverError, ErrorKind, Result};
+use crate::{Context, DriverError, Result};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::str::FromStr;
@@ -69,10 +69,9 @@ impl FromStr for FsKind {
             "ext4" => Ok(Self::Ext4),
             "xfs" => Ok(Self::Xfs),
             "btrfs" => Ok(Self::Btrfs),
-            _ => Err(DriverError::new(
-                ErrorKind::InvalidArgument,
-                format!("unknown file system {text:?}: expected ext4, xfs or btrfs"),
-            )),
+            _ => Err(DriverError::invalid(format!(
+                "unknown file system {text:?}: expected ext4, xfs or btrfs"
+            ))),
         }
     }
 }
@@ -116,10 +115,10 @@ pub fn signature(device: &Path, context: &Context) -> Result<Option<String>> {
 /// `AlreadyExists` if anything is on the device; `Exhausted` if it is too small; those of [`Command`].
 pub fn mkfs(kind: FsKind, device: &Path, context: &Context) -> Result<()> {
     if let Some(found) = signature(device, context)? {
-        return Err(DriverError::new(
-            ErrorKind::AlreadyExists,
-            format!("expected an empty device, found {found} on {}", device.display()),
-        )
+        return Err(DriverError::already_exists(format!(
+            "expected an empty device, found {found} on {}",
+            device.display()
+        ))
         .hint("if what is on it may be lost, remove it with `wipefs -a`"));
     }
     mkfs_anew(kind, device, context)
@@ -166,16 +165,14 @@ pub fn grow(kind: FsKind, device: &Path, mountpoint: Option<&Path>, context: &Co
             program("btrfs").args(["filesystem", "resize", "max"]).arg(mountpoint)
         }
         (FsKind::Xfs | FsKind::Btrfs, None) => {
-            return Err(DriverError::new(
-                ErrorKind::InvalidArgument,
-                format!("{kind} on {} can only grow while it is mounted", device.display()),
-            ));
+            return Err(DriverError::invalid(format!(
+                "{kind} on {} can only grow while it is mounted",
+                device.display()
+            )));
         }
     };
     command.package(package).run(context).map_err(|error| match &error {
-        CommandError::Failed { stderr, .. } if stderr.contains("Permission denied") => DriverError::new(
-            ErrorKind::PermissionDenied,
-            error.to_string(),
+        CommandError::Failed { stderr, .. } if stderr.contains("Permission denied") => DriverError::permission_denied(error.to_string(),
         )
         .hint(
             "a mounted ext4 grows only with CAP_SYS_RESOURCE: give it to the daemon, or unmount the volume",

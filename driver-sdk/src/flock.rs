@@ -20,7 +20,7 @@ pub enum LockError {
     /// Somebody else has it.
     #[error("{} is locked by {holder}", path.display())]
     Held {
-        /// The file.
+        /// The lock file.
         path: PathBuf,
         /// What the holder wrote about itself.
         holder: String,
@@ -31,9 +31,9 @@ pub enum LockError {
     /// The operating system refused.
     #[error("cannot lock {}: {source}", path.display())]
     Io {
-        /// The file.
+        /// The lock file.
         path: PathBuf,
-        /// Why.
+        /// What the system answered.
         source: io::Error,
     },
 }
@@ -94,7 +94,7 @@ impl LockFile {
         }
     }
 
-    /// The file.
+    /// The path of the lock file.
     pub fn path(&self) -> &Path {
         &self.path
     }

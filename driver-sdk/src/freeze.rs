@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code, reason = "an ioctl that has no safe call")]
 
-use crate::{DriverError, ErrorKind, Result};
+use crate::{DriverError, Result};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::ioctl::{IntegerSetter, Opcode, ioctl, opcode};
@@ -34,10 +34,9 @@ impl Frozen {
     pub fn freeze(mountpoint: &Path, limit: Duration) -> Result<Self> {
         let dir = open(mountpoint)?;
         command::<FIFREEZE>(&dir).map_err(|error| match error {
-            Errno::BUSY => DriverError::new(
-                ErrorKind::Busy,
-                format!("the file system at {} is frozen already", mountpoint.display()),
-            ),
+            Errno::BUSY => {
+                DriverError::busy(format!("the file system at {} is frozen already", mountpoint.display()))
+            }
             Errno::OPNOTSUPP | Errno::NOTTY => {
                 DriverError::unsupported(format_args!("freezing the file system at {}", mountpoint.display()))
             }
@@ -64,7 +63,7 @@ impl Frozen {
         }
     }
 
-    /// Thaws.
+    /// Lets writers go on.
     ///
     /// # Errors
     /// `Busy` if the time limit had passed: what was copied may not be of one moment.
@@ -72,10 +71,10 @@ impl Frozen {
         if self.release() {
             return Ok(());
         }
-        Err(DriverError::new(
-            ErrorKind::Busy,
-            format!("the file system at {} could not be held still long enough", self.mountpoint.display()),
-        ))
+        Err(DriverError::busy(format!(
+            "the file system at {} could not be held still long enough",
+            self.mountpoint.display()
+        )))
     }
 
     fn release(&mut self) -> bool {

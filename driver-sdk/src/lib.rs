@@ -32,7 +32,7 @@
 //! }
 //!
 //! fn missing(name: &Name) -> DriverError {
-//!     DriverError::new(ErrorKind::NotFound, format!("there is no volume {name}")).hint("see convoy list")
+//!     DriverError::not_found(format!("there is no volume {name}")).hint("see convoy list")
 //! }
 //!
 //! impl Driver for Memory {
@@ -48,18 +48,10 @@
 //!     fn create_volume(&self, request: CreateVolume, _: &Context) -> Result<Volume> {
 //!         let mut volumes = self.volumes.lock().unwrap();
 //!         if volumes.contains_key(&request.name) {
-//!             return Err(DriverError::new(ErrorKind::AlreadyExists, format!("{} exists already",
-//!             request.name)));
+//!             return Err(DriverError::already_exists(format!("{} exists already", request.name)));
 //!         }
-//!         let volume = Volume {
-//!             name: request.name.clone(),
-//!             size: request.size.unwrap_or(0),
-//!             created: Timestamp::now(),
-//!             mountpoint: None,
-//!             info: BTreeMap::new(),
-//!             snapshots: Vec::new(),
-//!             health: Health::Good,
-//!         };
+//!         let size = request.size.unwrap_or(0);
+//!         let volume = Volume::new(request.name.clone(), size, Timestamp::now());
 //!         volumes.insert(request.name, volume.clone());
 //!         Ok(volume)
 //!     }
@@ -78,9 +70,8 @@
 //!
 //!     fn list_volumes(&self, request: ListVolumes, _: &Context) -> Result<ListedVolumes> {
 //!         let volumes = self.volumes.lock().unwrap();
-//!         let (names, more) = request.page(volumes.keys().cloned());
-//!         let volumes = names.iter().map(|name| volumes[name].clone()).collect();
-//!         Ok(ListedVolumes { volumes, more, ..ListedVolumes::default() })
+//!         let (volumes, more) = request.page(volumes.values().cloned());
+//!         Ok(ListedVolumes::new(volumes).more(more))
 //!     }
 //!
 //!     fn get_volume(&self, request: GetVolume, _: &Context) -> Result<Volume> {
@@ -94,8 +85,9 @@
 //! driver.dispatch("volume.create", br#"{"name": "vol1"}"#, &context)?;
 //! let listed = driver.dispatch("volume.list", b"{}", &context)?;
 //! assert!(String::from_utf8(listed).unwrap().contains("vol1"));
-//! let error = driver.dispatch("snapshot.create", br#"{"volume": "vol1", "snapshot": "s1"}"#,
-//! &context).unwrap_err(); assert_eq!(error.kind, ErrorKind::Unsupported);
+//! let request = br#"{"volume": "vol1", "snapshot": "s1"}"#;
+//! let error = driver.dispatch("snapshot.create", request, &context).unwrap_err();
+//! assert_eq!(error.kind, ErrorKind::Unsupported);
 //! # Ok::<(), DriverError>(())
 //! ```
 
@@ -116,6 +108,7 @@ pub mod library;
 #[cfg(any(feature = "library", feature = "process"))]
 mod logging;
 pub mod mapping;
+mod message;
 pub mod mountinfo;
 pub mod name;
 pub mod options;

@@ -88,13 +88,15 @@ impl Subscriber for Forward {
     fn event(&self, event: &Event<'_>) {
         let mut fields = Fields::default();
         event.record(&mut fields);
-        (self.sink)(LogRecord {
-            level: level(*event.metadata().level()),
-            target: event.metadata().target().to_owned(),
-            message: fields.message,
-            fields: fields.others,
-            request_id: REQUEST_ID.with_borrow(Clone::clone),
-        });
+        (self.sink)(
+            LogRecord::new(
+                level(*event.metadata().level()),
+                event.metadata().target().to_owned(),
+                fields.message,
+            )
+            .fields(fields.others)
+            .request_id(REQUEST_ID.with_borrow(Clone::clone)),
+        );
     }
 
     fn enter(&self, _: &Id) {}

@@ -17,8 +17,8 @@
 //!   encrypted, inline or not aligned count as changed.
 //! - **Nobody writes either file, or moves its blocks, while both maps are read.** That is the caller's part
 //!   for writing: compare snapshots. For moving (`xfs_fsr`, `btrfs balance`, deduplication) the base is
-//!   mapped a second time, after the other: if a block of it has moved, it may have been used anew between the
-//!   two looks, and the comparison is given up.
+//!   mapped a second time, after the other: if a block of it has moved, it may have been used anew between
+//!   the two looks, and the comparison is given up.
 //! - **The places are on one device.** Files of two file systems are not compared. XFS with a realtime device
 //!   has two address spaces; files there cannot share blocks with files of the other, but they can have equal
 //!   numbers: do not mix both in what you compare.
@@ -33,7 +33,7 @@ use std::os::unix::fs::MetadataExt;
 
 const FIEMAP: Opcode = opcode::read_write::<Header>(b'f', 11);
 
-/// Values of `linux/fiemap.h`.
+/// Flags of requests and extents, from `linux/fiemap.h`.
 const SYNC: u32 = 0x1;
 const LAST: u32 = 0x1;
 const UNWRITTEN: u32 = 0x800;
@@ -53,11 +53,11 @@ struct Header {
     length: u64,
     flags: u32,
     mapped: u32,
-    room: u32,
+    count: u32,
     reserved: u32,
 }
 
-/// `struct fiemap_extent`.
+/// One extent as the kernel gives it: `struct fiemap_extent`.
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
 struct Raw {
@@ -121,6 +121,7 @@ impl Piece {
 
 /// What is in use, or what differs from a base: both sorted, without overlaps.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Ranges {
     /// With content, or with changed content.
     pub extents: Vec<Extent>,
@@ -145,7 +146,7 @@ impl Ranges {
             extents.retain(|extent| extent.offset < next);
             discarded.retain(|extent| extent.offset < next);
         }
-        Extents { extents, discarded, next }
+        Extents::new(extents).discarded(discarded).next(next)
     }
 }
 
@@ -179,9 +180,9 @@ pub fn changes(base: &File, file: &File) -> io::Result<Option<Ranges>> {
 /// Every piece of a file, sorted, after writing it out.
 fn map(file: &File) -> io::Result<Vec<Piece>> {
     let mut pieces: Vec<Piece> = Vec::new();
-    let room = u32::try_from(BATCH).unwrap_or(u32::MAX);
+    let count = u32::try_from(BATCH).unwrap_or(u32::MAX);
     let mut batch = Box::new(Batch {
-        header: Header { start: 0, length: u64::MAX, flags: SYNC, mapped: 0, room, reserved: 0 },
+        header: Header { start: 0, length: u64::MAX, flags: SYNC, mapped: 0, count, reserved: 0 },
         extents: [Raw::default(); BATCH],
     });
     loop {
@@ -321,7 +322,7 @@ mod tests {
             let whole = Ranges { extents: ranges(1), discarded: ranges(2) };
             let (mut got, mut from) = (Ranges::default(), 0);
             loop {
-                let request = ListExtents { handle: String::new(), from, limit: Some(limit) };
+                let request = ListExtents::new(String::new()).from(from).limit(Some(limit));
                 let page = whole.page(&request);
                 prop_assert!(page.extents.len() + page.discarded.len() <= limit as usize);
                 got.extents.extend(page.extents);

@@ -12,17 +12,17 @@ pub enum MountinfoError {
     /// The file could not be read.
     #[error("cannot read {}: {source}", path.display())]
     Read {
-        /// Which.
+        /// The file that could not be read.
         path: PathBuf,
-        /// Why.
+        /// What the system answered.
         source: io::Error,
     },
     /// A line is not as `proc_pid_mountinfo(5)` says.
     #[error("cannot understand the mount table: expected {expected} in {line:?}")]
     Malformed {
-        /// What is missing.
+        /// What the line does not have.
         expected: &'static str,
-        /// The line.
+        /// The line, as the kernel wrote it.
         line: String,
     },
 }
@@ -38,7 +38,7 @@ impl From<MountinfoError> for DriverError {
     }
 }
 
-/// One mount.
+/// A mount of the table, which is one line of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {
     /// The kernel's id of the mount.
@@ -117,7 +117,7 @@ impl MountTable {
         Ok(Self { mounts: lines.map(parse_line).collect::<Result<_, _>>()? })
     }
 
-    /// All mounts.
+    /// All mounts, in the order they were made.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Mount> {
         self.mounts.iter()
     }

@@ -29,6 +29,14 @@ pub struct Name(String);
 )]
 pub struct InvalidName(pub String);
 
+/// Whether a text is written as a name is, of whatever length: letters, digits, `_`, `.` and `-`, of which
+/// the first is a letter or digit. Stores of convoy 0.5 have names of one letter, and of more than
+/// [`MAX_NAME_BYTES`].
+pub fn has_name_form(text: &str) -> bool {
+    text.starts_with(|first: char| first.is_ascii_alphanumeric())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
+}
+
 impl Name {
     /// Checks a text against the rule.
     ///
@@ -36,11 +44,7 @@ impl Name {
     /// [`InvalidName`] with the text.
     pub fn parse(text: impl Into<String>) -> Result<Self, InvalidName> {
         let text = text.into();
-        let bytes = text.as_bytes();
-        let allowed = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
-        let good = (2..=MAX_NAME_BYTES).contains(&bytes.len())
-            && bytes.first().is_some_and(u8::is_ascii_alphanumeric)
-            && bytes.iter().all(allowed);
+        let good = (2..=MAX_NAME_BYTES).contains(&text.len()) && has_name_form(&text);
         if good { Ok(Self(text)) } else { Err(InvalidName(text)) }
     }
 

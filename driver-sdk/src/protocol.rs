@@ -3,6 +3,23 @@
 //! Both carriers carry these types as JSON: the shared library hands the bytes over a function call, the
 //! subprocess frames them as JSON-RPC 2.0. Fields are only ever added within a major version: what a reader
 //! does not know it ignores, what it misses has a default.
+//!
+//! So does code that is compiled against a newer version. A message is made by `new`, which takes what every
+//! message of its kind has, and by a method for each other member:
+//!
+//! ```
+//! use convoy_driver_sdk::protocol::{CreateVolume, Health, Volume};
+//! use convoy_driver_sdk::{Name, Timestamp};
+//!
+//! let name = Name::parse("vol1")?;
+//! let volume = Volume::new(name, 1 << 30, Timestamp::now()).mountpoint(Some("/mnt/vol1".into()));
+//! assert!(volume.health == Health::Good && volume.snapshots.is_empty());
+//!
+//! // The rest is what newer versions add.
+//! let CreateVolume { name, size, .. } = CreateVolume::new(volume.name);
+//! # assert!(size.is_none() && name.as_str() == "vol1");
+//! # Ok::<(), convoy_driver_sdk::DriverError>(())
+//! ```
 
 use crate::{Name, Timestamp};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -12,10 +29,13 @@ use std::path::PathBuf;
 mod backup;
 mod check;
 mod data;
+mod driver;
 mod kept;
+mod page;
 mod snapshot;
 mod volume;
 
+use crate::message::{messages, setters};
 pub use backup::{
     BackupInfo, CreateBackup, CreatedBackup, DeleteBackup, InspectBackup, ListBackups, ListedBackups,
 };
@@ -24,7 +44,11 @@ pub use data::{
     AbortRestore, CloseSnapshot, Extent, Extents, FinishRestore, ListExtents, OpenSnapshot, OpenedSnapshot,
     PrepareRestore, PreparedRestore, SameFile, SourceKind, SourceLocation, TargetLocation,
 };
+pub use driver::{
+    Capability, Close, Describe, Description, Info, InfoReply, Open, Opened, OptionSpec, Probe, Probed,
+};
 pub use kept::{DeleteKept, Kept, ListKept, ListedKept};
+pub use page::Named;
 pub use snapshot::{CreateSnapshot, DeleteSnapshot, GetSnapshot, ListSnapshots, ListedSnapshots, Snapshot};
 pub use volume::{
     CloneVolume, CreateVolume, DeleteVolume, GetVolume, Health, ListVolumes, ListedVolumes, MountVolume,
@@ -49,6 +73,15 @@ pub trait Request: Serialize + DeserializeOwned + Send + 'static {
     type Reply: Serialize + DeserializeOwned + Send + 'static;
 }
 
+/// What [`visit`] shows the requests to.
+#[cfg(feature = "schema")]
+pub(crate) trait Visitor {
+    /// Takes a look at a request and what it is answered with.
+    fn request<R: Request + schemars::JsonSchema>(&mut self)
+    where
+        R::Reply: schemars::JsonSchema;
+}
+
 macro_rules! requests {
     ($($request:ty => $method:literal, $reply:ty;)*) => {
         $(impl Request for $request {
@@ -59,10 +92,10 @@ macro_rules! requests {
         /// Every method of the protocol, for documents and tests.
         pub const METHODS: &[&str] = &[$($method),*];
 
-        /// The schemas of every method's parameters and result.
+        /// Shows a visitor every request, in the order of the document.
         #[cfg(feature = "schema")]
-        pub(crate) fn schemas(generator: &mut schemars::SchemaGenerator) -> Vec<crate::schema::Method> {
-            vec![$(crate::schema::Method::of::<$request>(generator)),*]
+        pub(crate) fn visit(visitor: &mut impl Visitor) {
+            $(visitor.request::<$request>();)*
         }
     };
 }
@@ -101,259 +134,8 @@ requests! {
     ListBackups => "backup.list", ListedBackups;
 }
 
-/// A success that has nothing to say.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct Done {}
-
-/// What a driver can do. Declared, never found out by failure: the host does not call what is not declared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(transform = crate::schema::open))]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum Capability {
-    /// `snapshot.*` but `snapshot.open`.
-    Snapshots,
-    /// `snapshot.open` hands over a directory tree.
-    ReadTree,
-    /// `snapshot.open` hands over a block device with the extents in use.
-    ReadBlock,
-    /// With [`Capability::ReadBlock`]: extents changed since another snapshot can be asked for.
-    ChangedExtents,
-    /// `restore.prepare` can give a directory.
-    RestoreTree,
-    /// `restore.prepare` can give a block device.
-    RestoreBlock,
-    /// `backup.*`: the storage has backups of its own, with its own URLs.
-    NativeBackup,
-    /// `volume.resize` of a volume that is not mounted.
-    ResizeOffline,
-    /// `volume.resize` of a mounted volume.
-    ResizeOnline,
-    /// `volume.mount` at a path the caller names.
-    MountAt,
-    /// `volume.mount` in another mount namespace.
-    MountNamespace,
-    /// Volumes have a size that is enforced.
-    Sized,
-    /// `prepare_for_vm` images (`--vm`).
-    VmImages,
-    /// Other hosts may change the same volumes: the host asks again instead of trusting its memory alone.
-    Shared,
-    /// `snapshot.create` honours `freeze`.
-    Freeze,
-    /// `volume.clone`: a new volume from a snapshot. Since 1.1.
-    Clone,
-    /// `volume.revert`: a volume goes back to a snapshot. Since 1.1.
-    Revert,
-    /// `driver.check`. Since 1.1.
-    Check,
-    /// With [`Capability::ReadBlock`] or [`Capability::ReadTree`], which says what it hands over unasked:
-    /// `snapshot.open` hands over the other as well, as its `kind` says. Since 1.2.
-    ReadEither,
-    /// `kept.list`, `kept.delete`: it tells what deletes with `reference_only` kept. Since 1.3.
-    Kept,
-    /// A capability of a newer minor version.
-    #[serde(other)]
-    #[cfg_attr(feature = "schema", schemars(skip))]
-    Unknown,
-}
-
-/// An option that a driver understands.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct OptionSpec {
-    /// As the user writes it: `vfs.path` for the driver itself, `type` for a create.
-    pub name: String,
-    /// One line of help.
-    pub help: String,
-    /// What holds when it is not given, for a person.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub default: Option<String>,
-    /// Whether the driver refuses to open, or to create, without it.
-    #[serde(default)]
-    pub required: bool,
-    /// Whether its value must never be logged, stored or shown.
-    #[serde(default)]
-    pub secret: bool,
-    /// Of a create: whether Docker's users may give it (`docker volume create -o`), and not operators alone.
-    /// Say so of an option that concerns the new volume alone: it names no other storage, no address, no key
-    /// and no path of the host.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub docker: bool,
-}
-
-impl OptionSpec {
-    /// An optional, open option.
-    pub fn new(name: &str, help: &str) -> Self {
-        Self { name: name.to_owned(), help: help.to_owned(), ..Self::default() }
-    }
-
-    /// Says what holds when it is not given.
-    #[must_use]
-    pub fn default_value(mut self, default: &str) -> Self {
-        self.default = Some(default.to_owned());
-        self
-    }
-
-    /// Lets Docker's users give it: see [`OptionSpec::docker`].
-    #[must_use]
-    pub fn for_docker(mut self) -> Self {
-        self.docker = true;
-        self
-    }
-
-    /// Says that the driver refuses to open, or to create, without it.
-    #[must_use]
-    pub fn required(mut self) -> Self {
-        self.required = true;
-        self
-    }
-
-    /// Says that its value is never logged, stored or shown.
-    #[must_use]
-    pub fn secret(mut self) -> Self {
-        self.secret = true;
-        self
-    }
-}
-
-/// `driver.describe`: who are you? Answered before `driver.open`, without touching anything.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct Describe {}
-
-/// What a driver says of itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct Description {
-    /// The name users choose it by: `vfs`, `devicemapper`.
-    pub name: Name,
-    /// The driver's own version.
-    pub version: String,
-    /// The protocol version it was built with.
-    pub protocol: String,
-    /// One line for a person.
-    #[serde(default)]
-    pub summary: String,
-    /// What it can do.
-    pub capabilities: BTreeSet<Capability>,
-    /// Options of the driver itself (`--driver-opts`).
-    #[serde(default)]
-    pub options: Vec<OptionSpec>,
-    /// Options of a create (`convoy create --opt`, Docker's `-o`).
-    #[serde(default)]
-    pub create_options: Vec<OptionSpec>,
-    /// What the URLs of its own backups begin with, if that is not its name: `do` for `digitalocean`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub backup_scheme: Option<String>,
-}
-
-impl Description {
-    /// A driver that can do no more than every driver: see [`Capability`] for what can be added.
-    ///
-    /// # Panics
-    /// If the name breaks the rule for names.
-    pub fn new(name: &'static str, version: &str, summary: &str) -> Self {
-        Self {
-            name: Name::from_static(name),
-            version: version.to_owned(),
-            protocol: PROTOCOL_VERSION.to_owned(),
-            summary: summary.to_owned(),
-            capabilities: BTreeSet::new(),
-            options: Vec::new(),
-            create_options: Vec::new(),
-            backup_scheme: None,
-        }
-    }
-
-    /// What the URLs of its own backups begin with.
-    pub fn backup_scheme(&self) -> &str {
-        self.backup_scheme.as_deref().unwrap_or(&self.name)
-    }
-
-    /// Whether it declares this capability.
-    pub fn can(&self, capability: Capability) -> bool {
-        self.capabilities.contains(&capability)
-    }
-}
-
-/// `driver.open`: take these options and this root, reconcile what a crash left, be ready.
-///
-/// Called once before anything else but `driver.describe`; a process that is restarted gets it again.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct Open {
-    /// The driver's own directory for records (`<convoy root>/<driver>`), made by the driver if missing.
-    pub root: PathBuf,
-    /// The driver's options, by full name.
-    #[serde(default)]
-    pub options: BTreeMap<String, String>,
-    /// The options given here win over what the driver saved at an earlier start; otherwise one that differs
-    /// from its saved value is refused with both values.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub override_saved: bool,
-    /// A mount namespace to mount in (`/proc/<pid>/ns/mnt`).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mount_namespace: Option<PathBuf>,
-    /// How long an external command may take before it is ended, in milliseconds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub command_timeout_ms: Option<u64>,
-}
-
-/// The driver is ready.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct Opened {
-    /// What a crash had left and was finished or undone, one line each.
-    #[serde(default)]
-    pub recovered: Vec<String>,
-    /// What needs a person's attention (a damaged record, a full pool), one line each.
-    #[serde(default)]
-    pub warnings: Vec<String>,
-}
-
-/// `driver.info`: what `convoy info` shows for this driver.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct Info {}
-
-/// Keys and values for a person and for scripts.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct InfoReply {
-    /// Shown sorted by key.
-    pub info: BTreeMap<String, String>,
-}
-
-/// `driver.probe`: is the storage well? Cheap; asked every few seconds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct Probe {}
-
-/// The answer to a probe.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct Probed {
-    /// Whether new work can be taken.
-    pub healthy: bool,
-    /// Why not, or what soon will be wrong.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub message: Option<String>,
-}
-
-/// `driver.close`: no more calls follow. Mounted volumes stay mounted.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct Close {}
-
-/// The envelope of a call through a carrier: what [`crate::Context`] is rebuilt from on the driver's side.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct CallContext {
-    /// Names the call in logs, progress and cancellation.
-    pub request_id: String,
-    /// Milliseconds from now until the caller stops waiting.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub deadline_ms: Option<u64>,
+messages! {
+    /// A success that has nothing to say.
+    #[derive(Copy, Default)]
+    pub struct Done {}
 }

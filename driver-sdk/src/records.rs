@@ -17,11 +17,12 @@ const DIR_MODE: u32 = 0o700;
 
 /// Why a record could not be read, written or removed.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum RecordError {
     /// The file is there but is not such a record.
     #[error("the record {} is damaged: {reason}", path.display())]
     Damaged {
-        /// The file.
+        /// The file of the record.
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
@@ -29,13 +30,13 @@ pub enum RecordError {
     /// A record of that name exists already.
     #[error("the record {} exists already", path.display())]
     Exists {
-        /// The file.
+        /// The file of the record.
         path: PathBuf,
     },
     /// A value that JSON cannot hold.
     #[error("cannot write the record {}: {source}", path.display())]
     Unwritable {
-        /// The file.
+        /// The file of the record.
         path: PathBuf,
         /// What is wrong with the value.
         source: serde_json::Error,
@@ -43,11 +44,11 @@ pub enum RecordError {
     /// The operating system refused.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
-        /// What was tried.
+        /// What was tried, as a verb: "read the record".
         action: &'static str,
         /// The file or directory.
         path: PathBuf,
-        /// Its answer.
+        /// What the system answered.
         source: io::Error,
     },
 }
@@ -69,8 +70,9 @@ impl From<RecordError> for DriverError {
     }
 }
 
-/// What [`RecordStore::load_all`] found.
+/// Every record of a store, as [`RecordStore::load_all`] found them.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Listing<T> {
     /// Every record, by name, readable or not.
     pub records: BTreeMap<Name, Result<T, RecordError>>,
@@ -135,7 +137,7 @@ impl<T: Serialize + DeserializeOwned> RecordStore<T> {
         Self::open(dir, format!("{driver}_volume_"), ".json")
     }
 
-    /// The directory.
+    /// The directory of the records.
     pub fn dir(&self) -> &Path {
         &self.dir
     }

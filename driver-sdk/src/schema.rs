@@ -4,7 +4,7 @@
 //! it. Under `methods` and `notifications` stands what belongs to each; validators ignore these two members.
 //! The requests and results are those of the library carrier, too.
 
-use crate::protocol::{PROTOCOL_VERSION, Request, schemas};
+use crate::protocol::{PROTOCOL_VERSION, Request, Visitor, visit};
 use crate::wire::{Cancel, Envelope, Hello, LogRecord, ProgressNote, method};
 use crate::{DriverError, Name, Timestamp};
 use schemars::generate::SchemaSettings;
@@ -13,20 +13,26 @@ use serde_json::{Map, Value, json};
 use std::borrow::Cow;
 
 /// One method: what it is asked with and what a success carries.
-pub(crate) struct Method {
+struct Method {
     name: &'static str,
     params: Schema,
     result: Schema,
 }
 
-impl Method {
-    pub(crate) fn of<R>(generator: &mut SchemaGenerator) -> Self
+/// The methods that were visited, and what makes their schemas.
+struct Methods {
+    generator: SchemaGenerator,
+    methods: Vec<Method>,
+}
+
+impl Visitor for Methods {
+    fn request<R: Request + JsonSchema>(&mut self)
     where
-        R: Request + JsonSchema,
         R::Reply: JsonSchema,
     {
-        let params = generator.subschema_for::<Envelope<R>>();
-        Self { name: R::METHOD, params, result: generator.subschema_for::<R::Reply>() }
+        let params = self.generator.subschema_for::<Envelope<R>>();
+        let result = self.generator.subschema_for::<R::Reply>();
+        self.methods.push(Method { name: R::METHOD, params, result });
     }
 }
 
@@ -34,8 +40,10 @@ impl Method {
 pub fn document() -> Value {
     let mut generator = SchemaSettings::draft2020_12().into_generator();
     let hello = generator.subschema_for::<Hello>();
-    let mut methods = vec![Method { name: method::HELLO, params: hello.clone(), result: hello }];
-    methods.extend(schemas(&mut generator));
+    let hello = Method { name: method::HELLO, params: hello.clone(), result: hello };
+    let mut visited = Methods { generator, methods: vec![hello] };
+    visit(&mut visited);
+    let Methods { mut generator, methods } = visited;
     let notifications = [
         (method::GOODBYE, json_schema!({ "type": "object" })),
         (method::CANCEL, generator.subschema_for::<Cancel>()),
@@ -105,14 +113,6 @@ fn failure(error: &Schema) -> Value {
         },
         "required": ["jsonrpc", "id", "error"],
     })
-}
-
-/// Of a set that newer minor versions add to: any other text is valid, and ignored.
-pub(crate) fn open(schema: &mut Schema) {
-    if let Some(Value::Array(mut known)) = schema.remove("oneOf") {
-        known.push(json!({ "description": "Of a newer minor version.", "type": "string" }));
-        schema.insert("anyOf".to_owned(), known.into());
-    }
 }
 
 impl JsonSchema for Name {

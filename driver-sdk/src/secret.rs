@@ -15,15 +15,15 @@ pub enum SecretFileError {
     /// It cannot be read.
     #[error("cannot read {}: {source}", path.display())]
     Unreadable {
-        /// The file.
+        /// The path, as it was given.
         path: PathBuf,
-        /// Why.
+        /// What the system answered.
         source: io::Error,
     },
     /// It is a directory, a device or a pipe.
     #[error("{} is no regular file: name a file that holds the secret", path.display())]
     NoFile {
-        /// What is there.
+        /// The path of what is no file.
         path: PathBuf,
     },
     /// It is another user's.
@@ -32,9 +32,9 @@ pub enum SecretFileError {
         path.display(), rustix::process::geteuid().as_raw(), path.display()
     )]
     Owner {
-        /// The file.
+        /// The path, as it was given.
         path: PathBuf,
-        /// Whose it is.
+        /// The user that the file belongs to.
         user: u32,
     },
     /// Others may use it.
@@ -43,15 +43,15 @@ pub enum SecretFileError {
         path.display(), path.display()
     )]
     Mode {
-        /// The file.
+        /// The path, as it was given.
         path: PathBuf,
-        /// Its mode.
+        /// The permissions of the file.
         mode: u32,
     },
     /// It is no secret of a size that a secret has.
     #[error("{} has more than {most} bytes: name a file that holds the secret alone", path.display())]
     TooLarge {
-        /// The file.
+        /// The path, as it was given.
         path: PathBuf,
         /// What is expected at most, in bytes.
         most: u64,

@@ -41,7 +41,7 @@ impl Timestamp {
         self.0.strftime(LEGACY).to_string()
     }
 
-    /// Parses either form.
+    /// Reads a time in RFC 3339 or in the form of records.
     ///
     /// # Errors
     /// [`InvalidTimestamp`] with the text.

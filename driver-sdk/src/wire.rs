@@ -2,7 +2,8 @@
 //! beside calls. `docs/driver-protocol.md` shows each of them.
 
 use crate::context::Progress;
-use crate::protocol::{CallContext, PROTOCOL_NAME, PROTOCOL_VERSION};
+use crate::message::messages;
+use crate::protocol::{PROTOCOL_NAME, PROTOCOL_VERSION};
 use crate::{DriverError, ErrorKind};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -29,7 +30,7 @@ pub mod method {
 
 /// Codes of JSON-RPC errors that a process driver answers with. The kind in `data` is what the host goes by.
 pub mod code {
-    /// A [`crate::DriverError`].
+    /// The driver answered with a [`crate::DriverError`].
     pub const DRIVER: i32 = -32000;
     /// The reply is longer than [`super::MAX_FRAME_BYTES`].
     pub const REPLY_TOO_LARGE: i32 = -32008;
@@ -42,12 +43,13 @@ pub const FEATURES: &[&str] = &["cancel", "progress", "log", "goodbye"];
 /// What each side says first: the host as the parameters of `hello`, the driver as its result.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[non_exhaustive]
 pub struct Hello {
-    /// Always [`PROTOCOL_NAME`].
+    /// The name of the protocol: always [`PROTOCOL_NAME`].
     pub protocol: String,
     /// `major.minor` of the protocol.
     pub version: String,
-    /// See [`FEATURES`].
+    /// What this side can do beyond calls and answers: see [`FEATURES`].
     #[serde(default)]
     pub features: Vec<String>,
     /// The program and its version, for a person: `convoy 0.6.0`.
@@ -106,7 +108,7 @@ pub enum Incompatible {
     /// It speaks something else.
     #[error("expected the protocol \"convoy-driver\", found {found:?}")]
     Protocol {
-        /// What it said.
+        /// What the peer said instead.
         found: String,
     },
     /// It speaks another major version.
@@ -114,7 +116,7 @@ pub enum Incompatible {
         "expected version {PROTOCOL_VERSION} of the driver protocol or another of its major, found {found:?}"
     )]
     Version {
-        /// What it said.
+        /// What the peer said instead.
         found: String,
     },
 }
@@ -122,6 +124,20 @@ pub enum Incompatible {
 impl From<Incompatible> for DriverError {
     fn from(error: Incompatible) -> Self {
         Self::new(ErrorKind::Unsupported, error.to_string())
+    }
+}
+
+messages! {
+    /// The envelope of a call through a carrier: what [`crate::Context`] is rebuilt from on the driver's
+    /// side.
+    #[derive(Default)]
+    pub struct CallContext {
+        /// Names the call in logs, progress and cancellation.
+        request_id: String,
+        ;
+        /// Milliseconds from now until the caller stops waiting.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        deadline_ms: Option<u64>,
     }
 }
 
@@ -136,24 +152,22 @@ pub struct Envelope<R> {
     pub context: CallContext,
 }
 
-/// `cancel`: the caller no longer wants the answer. The call ends as soon as it can, with the kind
-/// `cancelled`, or with success if it was done already.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct Cancel {
-    /// As in the context of the call.
-    pub request_id: String,
-}
+messages! {
+    /// `cancel`: the caller no longer wants the answer. The call ends as soon as it can, with the kind
+    /// `cancelled`, or with success if it was done already.
+    pub struct Cancel {
+        /// Names the call, as in its context.
+        request_id: String,
+    }
 
-/// `progress`: how far a call has come.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct ProgressNote {
-    /// As in the context of the call.
-    pub request_id: String,
-    /// How far.
-    #[serde(flatten)]
-    pub progress: Progress,
+    /// `progress`: how far a call has come.
+    pub struct ProgressNote {
+        /// Names the call, as in its context.
+        request_id: String,
+        /// How far the call has come.
+        #[serde(flatten)]
+        progress: Progress,
+    }
 }
 
 /// How important a log record is.
@@ -161,7 +175,7 @@ pub struct ProgressNote {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum LogLevel {
-    /// Every step.
+    /// Every step, for whoever follows one call.
     Trace,
     /// For whoever looks for a defect.
     Debug,
@@ -169,27 +183,28 @@ pub enum LogLevel {
     Info,
     /// Something is wrong, and was coped with.
     Warn,
-    /// Something failed.
+    /// Something failed, and an administrator has to know.
     Error,
 }
 
-/// `log`: a record for the host's log.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct LogRecord {
-    /// How important.
-    pub level: LogLevel,
-    /// The part of the driver it comes from.
-    #[serde(default)]
-    pub target: String,
-    /// For a person.
-    pub message: String,
-    /// Values, by name.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub fields: BTreeMap<String, serde_json::Value>,
-    /// The call it belongs to.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub request_id: Option<String>,
+messages! {
+    /// `log`: a record for the host's log.
+    pub struct LogRecord {
+        /// How important the record is.
+        level: LogLevel,
+        /// The part of the driver it comes from.
+        #[serde(default)]
+        target: String,
+        /// The text, for a person.
+        message: String,
+        ;
+        /// What the record is about: values, by name.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        fields: BTreeMap<String, serde_json::Value>,
+        /// Names the call that it belongs to, if it belongs to one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        request_id: Option<String>,
+    }
 }
 
 #[cfg(test)]

@@ -79,7 +79,7 @@ async fn drivers(app: &App, gauges: &mut Gauges, request_id: &str) {
     let call = RequestContext::new(request_id).within(PATIENCE);
     let asked = app.volumes().drivers().iter().map(|driver| {
         let call = &call;
-        async move { (driver.status(call).await, driver.unless_silent(Info {}, call).await) }
+        async move { (driver.status(call).await, driver.unless_silent(Info::new(), call).await) }
     });
     for (status, info) in futures::future::join_all(asked).await {
         let labels = [("driver", status.name.as_str())];

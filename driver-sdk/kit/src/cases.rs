@@ -19,7 +19,7 @@ mod volumes;
 
 /// What a case needs.
 pub(crate) enum Need {
-    /// A capability.
+    /// The driver declares this capability.
     Can(Capability),
     /// The driver in a process of its own.
     Process,
@@ -29,7 +29,7 @@ pub(crate) enum Need {
     Adopted,
 }
 
-/// A case.
+/// One thing that is tried with the driver.
 pub(crate) struct Case {
     pub(crate) id: &'static str,
     pub(crate) title: &'static str,
@@ -43,6 +43,11 @@ macro_rules! cases {
         pub(crate) const CASES: &[Case] =
             &[$(Case { id: $id, title: $title, needs: &[$($need),*], run: $run }),*];
     };
+}
+
+/// The ids and titles of all cases.
+pub fn list() -> impl Iterator<Item = (&'static str, &'static str)> {
+    CASES.iter().map(|case| (case.id, case.title))
 }
 
 use Capability as C;

@@ -4,7 +4,7 @@ use crate::rules::Rule;
 use convoy_driver_sdk::{DriverError, ErrorKind};
 use std::fmt::{Debug, Display};
 
-/// A broken rule.
+/// A rule that the driver broke, and how.
 #[derive(Debug, Clone)]
 pub(crate) struct Failure {
     pub(crate) rule: Rule,
@@ -43,7 +43,7 @@ pub(crate) fn same<T: PartialEq + Debug>(rule: Rule, what: &str, expected: &T, f
 /// The answer of a call that must succeed.
 pub(crate) fn done<T>(rule: Rule, what: &str, answer: Result<T, DriverError>) -> Outcome<T> {
     answer.or_else(|error| {
-        fail(broken_by(rule, &error), format!("{what}: expected success, found {}", told(&error)))
+        fail(broken_by(rule, &error), format!("{what}: expected success, found {}", in_words(&error)))
     })
 }
 
@@ -57,9 +57,10 @@ pub(crate) fn refused<T>(
     let wanted = || expected.iter().map(|kind| name(*kind)).collect::<Vec<_>>().join(" or ");
     match answer {
         Ok(_) => fail(rule, format!("{what}: expected {}, found success", wanted())),
-        Err(error) if !expected.contains(&error.kind) => {
-            fail(broken_by(rule, &error), format!("{what}: expected {}, found {}", wanted(), told(&error)))
-        }
+        Err(error) if !expected.contains(&error.kind) => fail(
+            broken_by(rule, &error),
+            format!("{what}: expected {}, found {}", wanted(), in_words(&error)),
+        ),
         Err(error) if error.message.trim().is_empty() => {
             fail(crate::rules::ERRORS, format!("{what}: expected a message with {}, found none", wanted()))
         }
@@ -82,7 +83,7 @@ fn broken_by(rule: Rule, error: &DriverError) -> Rule {
 }
 
 /// An error in words.
-pub(crate) fn told(error: &DriverError) -> String {
+pub(crate) fn in_words(error: &DriverError) -> String {
     format!("{}: {}", name(error.kind), error.message)
 }
 

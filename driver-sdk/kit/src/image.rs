@@ -114,8 +114,7 @@ pub(crate) fn open_as(
     base: Option<&Name>,
     kind: Option<SourceKind>,
 ) -> Outcome<OpenedSnapshot> {
-    let request =
-        OpenSnapshot { volume: volume.clone(), snapshot: snapshot.clone(), base: base.cloned(), kind };
+    let request = OpenSnapshot::new(volume.clone(), snapshot.clone()).base(base.cloned()).kind(kind);
     let opened =
         done(rules::SNAPSHOT_OPEN, &format!("snapshot.open {snapshot} of {volume}"), kit.call(request))?;
     kit.reading(&opened.handle);
@@ -125,8 +124,8 @@ pub(crate) fn open_as(
 impl Source {
     /// Opens a snapshot as a block device.
     pub(crate) fn open(kit: &Subject, volume: &Name, snapshot: &Name, base: Option<&Name>) -> Outcome<Self> {
-        let OpenedSnapshot { handle, location, restore_options } = open(kit, volume, snapshot, base)?;
-        let SourceLocation::Block { device, size, changed_only } = location else {
+        let OpenedSnapshot { handle, location, restore_options, .. } = open(kit, volume, snapshot, base)?;
+        let SourceLocation::Block { device, size, changed_only, .. } = location else {
             return fail(
                 rules::CAPABILITIES,
                 "snapshot.open: expected a block device, as `read_block` says, found a tree",
@@ -140,7 +139,7 @@ impl Source {
         let mut all = Extents::default();
         let mut from = Some(0);
         while let Some(at) = from {
-            let request = ListExtents { handle: self.handle.clone(), from: at, limit: Some(page) };
+            let request = ListExtents::new(self.handle.clone()).from(at).limit(Some(page));
             let found = done(rules::EXTENTS, "snapshot.extents", kit.call(request))?;
             ensure(rules::EXTENTS, found.next.is_none_or(|next| next > at), || {
                 format!("snapshot.extents from {at}: expected `next` beyond it, found {:?}", found.next)

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 /// What is held at a moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Held {
+pub(crate) struct Resources {
     things: BTreeSet<String>,
     /// Open files of the driver's process, without its sockets; of this program for a library.
     files: usize,
-    /// Its sockets.
+    /// How many sockets the kit itself has open.
     sockets: usize,
 }
 
@@ -20,7 +20,7 @@ const FILES: usize = 4;
 /// makes at once.
 const SOCKETS: usize = 12;
 
-impl Held {
+impl Resources {
     /// Looks at what lies in these directories or on these devices, and at a process: others on this machine
     /// have mounts and devices of their own.
     pub(crate) fn look(places: &[PathBuf], pid: Option<i32>) -> Self {
@@ -115,16 +115,16 @@ mod tests {
     #[test]
     fn children_and_open_files_are_seen() {
         let own = i32::try_from(std::process::id()).unwrap();
-        let before = Held::look(&[], Some(own));
+        let before = Resources::look(&[], Some(own));
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let files: Vec<_> = (0..=FILES).map(|_| std::fs::File::open("/dev/null").unwrap()).collect();
         let sockets: Vec<_> =
             (0..=SOCKETS).map(|_| std::os::unix::net::UnixDatagram::unbound().unwrap()).collect();
         // A child that has just been started has no command line yet.
-        let mut more = Held::look(&[], Some(own)).since(&before);
+        let mut more = Resources::look(&[], Some(own)).since(&before);
         while more.iter().any(|thing| thing.ends_with("()")) {
             std::thread::sleep(std::time::Duration::from_millis(5));
-            more = Held::look(&[], Some(own)).since(&before);
+            more = Resources::look(&[], Some(own)).since(&before);
         }
         child.kill().unwrap();
         child.wait().unwrap();
@@ -132,6 +132,6 @@ mod tests {
         assert!(more.iter().any(|thing| thing.contains("open files")), "{more:?}");
         assert!(more.iter().any(|thing| thing.contains("sockets")), "{more:?}");
         drop((files, sockets));
-        assert_eq!(Held::look(&[], Some(own)).since(&before), [""; 0]);
+        assert_eq!(Resources::look(&[], Some(own)).since(&before), [""; 0]);
     }
 }

@@ -14,6 +14,9 @@
 //! A driver is best tested through both carriers: the crash cases need the process, since a library that is
 //! killed takes the kit along.
 //!
+//! The kit calls the driver by the host's own loader and carriers (`convoy-drivers`), so that what passes here
+//! is what the daemon can use. That is the one crate of the host that it needs.
+//!
 //! - [`rules`]: what a driver is held to; [`report`]: what came out, for people, for machines and for CI.
 //! - `subject`: the driver under test and calls to it; `raw`: the same over its socket, byte by byte.
 //! - `pattern`: files that are hard to keep; `image`: the bytes of block snapshots; `leaks`: what the kernel
@@ -34,7 +37,8 @@ mod runner;
 mod scratch;
 mod subject;
 
+pub use cases::list;
 pub use options::Options;
 pub use report::{CaseReport, Report, Verdict};
-pub use runner::{KitError, list, run, run_watched, run_with};
+pub use runner::{KitError, run, run_watched, run_with};
 pub use scratch::Scratch;

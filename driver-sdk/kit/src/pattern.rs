@@ -37,7 +37,7 @@ pub(crate) fn noise(length: usize, seed: u64) -> Vec<u8> {
         .collect()
 }
 
-/// Fills a volume.
+/// Fills a volume with files that are hard to keep.
 pub(crate) fn write(dir: &Path, seed: u64) -> io::Result<()> {
     for (number, length) in [0, 1, 511, 4096, 4097, 70_000, 1_000_003].into_iter().enumerate() {
         fs::write(dir.join(format!("file-{length}")), noise(length, seed + number as u64))?;

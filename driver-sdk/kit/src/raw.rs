@@ -3,8 +3,8 @@
 use crate::check::{Outcome, fail};
 use crate::rules::{self, Rule};
 use convoy_driver_sdk::DriverError;
-use convoy_driver_sdk::protocol::{CallContext, Request};
-use convoy_driver_sdk::wire::FD_VARIABLE;
+use convoy_driver_sdk::protocol::Request;
+use convoy_driver_sdk::wire::{CallContext, FD_VARIABLE};
 use serde_json::{Value, json};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -60,7 +60,7 @@ impl Raw {
         Ok(raw)
     }
 
-    /// Sends a line.
+    /// Sends a line to the driver, as it is.
     pub(crate) fn send_raw(&mut self, line: &str) -> Outcome {
         let Some(socket) = &mut self.socket else { return fail(rules::HANGUP, "the socket is closed") };
         crate::check::io(rules::HELLO, "write to the driver's socket", writeln!(socket, "{line}"))
@@ -90,7 +90,7 @@ impl Raw {
         request: &R,
         limit: Duration,
     ) -> Outcome<Result<Value, DriverError>> {
-        let context = CallContext { request_id: format!("kit.{}", self.next), deadline_ms: None };
+        let context = CallContext::new(format!("kit.{}", self.next));
         let id = self.send(request, &context)?;
         self.answer(id, rules::TIME, Instant::now() + limit)
     }

@@ -14,18 +14,18 @@ use std::time::Duration;
 pub enum Verdict {
     /// The driver keeps the rules.
     Passed,
-    /// It broke one.
+    /// The driver broke a rule.
     Failed {
         /// The number of the rule in `docs/driver-protocol.md`.
         rule: String,
-        /// The rule.
+        /// The words of the rule.
         text: String,
         /// What was expected and what was found.
         found: String,
     },
     /// The case is not for this driver.
     Skipped {
-        /// Why.
+        /// What the case needs and the driver does not have.
         why: String,
     },
 }
@@ -40,27 +40,27 @@ impl Verdict {
 /// A case and how it ended.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CaseReport {
-    /// The case: `topic.what`.
+    /// The name of the case: `topic.what`.
     pub id: String,
-    /// What it shows.
+    /// What a driver shows that passes it.
     pub title: String,
-    /// How it ended.
+    /// How the case ended.
     #[serde(flatten)]
     pub verdict: Verdict,
     /// How long it took.
     pub seconds: f64,
 }
 
-/// All cases.
+/// What came out of all cases.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
-    /// The driver: `process:/usr/lib/convoy/drivers/convoy-driver-x`.
+    /// The driver that was tested: `process:/usr/lib/convoy/drivers/convoy-driver-x`.
     pub driver: String,
     /// Its name and version, as it says.
     pub version: String,
     /// The protocol version it was built with.
     pub protocol: String,
-    /// What it declares.
+    /// The capabilities that the driver declares.
     pub capabilities: Vec<String>,
     /// In the order they were run.
     pub cases: Vec<CaseReport>,
@@ -153,14 +153,14 @@ impl CaseReport {
     }
 }
 
-/// To the millisecond.
+/// Seconds, to the millisecond.
 pub(crate) fn rounded(time: Duration) -> f64 {
     (time.as_secs_f64() * 1000.0).round() / 1000.0
 }
 
 /// As wide as the longest id.
 fn width() -> usize {
-    crate::runner::list().map(|(id, _)| id.len()).max().unwrap_or(0)
+    crate::cases::list().map(|(id, _)| id.len()).max().unwrap_or(0)
 }
 
 /// One line of a table.

@@ -1,11 +1,11 @@
 //! The rules of `docs/driver-protocol.md`, as numbered and worded there.
 
-/// A rule.
+/// A rule that every driver is held to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rule {
     /// Its number in the document: `R12`.
     pub id: &'static str,
-    /// Its words.
+    /// The words of the rule, as in the document.
     pub text: &'static str,
 }
 
@@ -16,7 +16,7 @@ macro_rules! rules {
             pub const $name: Rule = Rule { id: stringify!($id), text: $text };
         )*
 
-        /// All of them.
+        /// All rules, in the order of the document.
         pub const RULES: &[Rule] = &[$($name),*];
     };
 }
@@ -94,8 +94,8 @@ mod tests {
             .filter_map(|line| line.strip_prefix("- **R")?.split_once("** "))
             .map(|(number, text)| (format!("R{number}"), text.to_owned()))
             .collect();
-        let known: Vec<_> = RULES.iter().map(|rule| (rule.id.to_owned(), rule.text.to_owned())).collect();
-        assert_eq!(known, written);
+        let defined: Vec<_> = RULES.iter().map(|rule| (rule.id.to_owned(), rule.text.to_owned())).collect();
+        assert_eq!(defined, written);
         for (number, rule) in RULES.iter().enumerate() {
             assert_eq!(rule.id, format!("R{}", number + 1));
         }

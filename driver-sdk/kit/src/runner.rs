@@ -6,7 +6,7 @@ use crate::options::Options;
 use crate::report::{CaseReport, Report, Verdict, rounded};
 use crate::rules;
 use crate::scratch::Scratch;
-use crate::subject::{Kit, Subject, Unended};
+use crate::subject::{Kit, StuckCall, Subject};
 use convoy_driver_sdk::DriverError;
 use convoy_driver_sdk::context::CancelFlag;
 use convoy_driver_sdk::protocol::{Capability, Open};
@@ -46,11 +46,6 @@ pub enum KitError {
     /// A thread of the kit ended in a panic.
     #[error("the kit itself failed: {0}")]
     Kit(String),
-}
-
-/// The ids and titles of all cases.
-pub fn list() -> impl Iterator<Item = (&'static str, &'static str)> {
-    CASES.iter().map(|case| (case.id, case.title))
 }
 
 /// Tests the driver in a file, or an installed one by its name (`vfs`, `process:vfs`).
@@ -148,7 +143,7 @@ fn test_in(
     cancel: &CancelFlag,
     watch: &dyn Fn(&CaseReport),
 ) -> Result<Report, KitError> {
-    let open = Open { root: work.join("root"), options: options.driver.clone(), ..Open::default() };
+    let open = Open::new(work.join("root")).options(options.driver.clone());
     let text = spec.to_string();
     let subject = Subject::load(drivers, spec, options, open, work.to_owned(), runtime.clone())
         .map_err(|source| KitError::Load { spec: text, source })?;
@@ -211,7 +206,7 @@ fn judge(case: &'static Case, kit: &Kit) -> Option<(Verdict, bool)> {
         let outcome = (case.run)(&kit);
         let (cleaned, goes_on) = match kit.end_calls() {
             Ok(()) => (kit.clean(), false),
-            Err(Unended { method, goes_on }) => {
+            Err(StuckCall { method, goes_on }) => {
                 let broken = fail(rules::TIME, format!("{method} has not ended long after its time"));
                 (if goes_on { broken } else { kit.clean().and(broken) }, goes_on)
             }

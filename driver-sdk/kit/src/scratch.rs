@@ -20,7 +20,7 @@ const KEPT: &str = "kept";
 #[derive(Debug)]
 pub struct Scratch {
     dir: tempfile::TempDir,
-    /// Its lock.
+    /// Held as long as the directory is in use.
     _lock: File,
 }
 
@@ -39,7 +39,7 @@ impl Scratch {
         Ok(Self { dir, _lock: lock })
     }
 
-    /// Where it is.
+    /// The path of the directory.
     pub fn path(&self) -> &Path {
         self.dir.path()
     }

@@ -1,7 +1,7 @@
 //! The driver under test.
 
-use crate::check::{Outcome, done, fail, io, told};
-use crate::leaks::Held;
+use crate::check::{Outcome, done, fail, in_words, io};
+use crate::leaks::Resources;
 use crate::options::Options;
 use crate::rules;
 use convoy_driver_sdk::protocol::{
@@ -10,11 +10,12 @@ use convoy_driver_sdk::protocol::{
 };
 use convoy_driver_sdk::{DriverError, ErrorKind, Name};
 use convoy_drivers::{Carrier, DriverHandle, DriverSpec, Drivers, LoadError, RequestContext};
+use parking_lot::Mutex;
 use rustix::process::{Pid, Signal};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
@@ -26,7 +27,7 @@ const DRAIN: Duration = Duration::from_secs(20);
 const QUIET: Duration = Duration::from_secs(10);
 
 /// A call that a case left behind.
-pub(crate) struct Unended {
+pub(crate) struct StuckCall {
     pub(crate) method: String,
     /// Nothing can end it.
     pub(crate) goes_on: bool,
@@ -43,24 +44,20 @@ pub(crate) struct Subject {
     drivers: Drivers,
     handle: Mutex<DriverHandle>,
     deadline: Mutex<Instant>,
-    made: Mutex<Made>,
+    made: Mutex<Leftovers>,
     numbers: AtomicU64,
-    baseline: OnceLock<Held>,
+    baseline: OnceLock<Resources>,
 }
 
 /// What has to be undone after a case.
 #[derive(Default)]
-struct Made {
+struct Leftovers {
     volumes: BTreeSet<Name>,
     readings: BTreeSet<String>,
     restores: BTreeSet<String>,
     backups: BTreeSet<String>,
     /// What volumes have adopted.
     directories: BTreeSet<PathBuf>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Subject {
@@ -93,7 +90,7 @@ impl Subject {
     }
 
     pub(crate) fn handle(&self) -> DriverHandle {
-        lock(&self.handle).clone()
+        self.handle.lock().clone()
     }
 
     pub(crate) fn is_process(&self) -> bool {
@@ -104,27 +101,27 @@ impl Subject {
         self.handle().description().capabilities.contains(&capability)
     }
 
-    /// The driver's file.
+    /// The file of the driver, if it is not linked in.
     pub(crate) fn path(&self) -> Option<PathBuf> {
         self.handle().status().path
     }
 
     /// The calls of a case share its time.
     pub(crate) fn begin(&self) {
-        *lock(&self.deadline) = Instant::now() + self.options.limit;
+        *self.deadline.lock() = Instant::now() + self.options.limit;
     }
 
     fn call_options(&self) -> RequestContext {
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
-        RequestContext::new(format!("kit-{number}")).with_deadline(*lock(&self.deadline))
+        RequestContext::new(format!("kit-{number}")).with_deadline(*self.deadline.lock())
     }
 
-    /// Opens the driver.
+    /// Opens the driver with the options of the test.
     pub(crate) fn start(&self) -> Result<Opened, DriverError> {
         self.runtime.block_on(self.handle().open(self.open.clone(), self.call_options()))
     }
 
-    /// Makes a call.
+    /// Makes a call, within the time of the case.
     pub(crate) fn call<R: Request>(&self, request: R) -> Result<R::Reply, DriverError> {
         self.runtime.block_on(self.handle().call(request, self.call_options()))
     }
@@ -152,7 +149,7 @@ impl Subject {
 
     /// Waits until the driver has no call under way, also none that nobody waits for.
     pub(crate) fn settle(&self, rule: rules::Rule) -> Outcome {
-        let end = *lock(&self.deadline);
+        let end = *self.deadline.lock();
         while self.handle().status().calls > 0 {
             if Instant::now() > end {
                 return fail(rule, "a call whose caller is gone is still under way");
@@ -165,7 +162,7 @@ impl Subject {
     /// Waits until nothing of a case is under way any more. A process that does not end what it does is
     /// killed, and is there again. Gives what did not end, and whether it still goes on: a library cannot be
     /// killed.
-    pub(crate) fn end_calls(&self) -> Result<(), Unended> {
+    pub(crate) fn end_calls(&self) -> Result<(), StuckCall> {
         let end = Instant::now() + QUIET;
         loop {
             let Some(call) = self.handle().under_way().into_iter().next() else { return Ok(()) };
@@ -176,7 +173,7 @@ impl Subject {
             let killed = self.pid();
             self.begin();
             let goes_on = !self.is_process() || self.kill().and_then(|()| self.recover(killed)).is_err();
-            return Err(Unended { method: call.method, goes_on });
+            return Err(StuckCall { method: call.method, goes_on });
         }
     }
 
@@ -184,7 +181,7 @@ impl Subject {
     pub(crate) fn restart(&self) -> Outcome<Opened> {
         self.stop();
         match self.runtime.block_on(self.drivers.load(&self.spec)) {
-            Ok(handle) => *lock(&self.handle) = handle,
+            Ok(handle) => *self.handle.lock() = handle,
             Err(error) => return fail(rules::HELLO, format!("the driver does not start again: {error}")),
         }
         done(rules::DURABLE, "driver.open after a stop", self.start())
@@ -209,7 +206,7 @@ impl Subject {
 
     /// Waits until a driver that was killed is there again and open.
     pub(crate) fn recover(&self, killed: Option<i32>) -> Outcome {
-        let end = *lock(&self.deadline);
+        let end = *self.deadline.lock();
         loop {
             let status = self.handle().status();
             let pid = status.pid.and_then(|pid| i32::try_from(pid).ok());
@@ -235,8 +232,8 @@ impl Subject {
     }
 
     pub(crate) fn create_request(&self, name: &Name) -> CreateVolume {
-        lock(&self.made).volumes.insert(name.clone());
-        CreateVolume { name: name.clone(), size: self.options.size, options: self.create_options(name) }
+        self.made.lock().volumes.insert(name.clone());
+        CreateVolume::new(name.clone()).size(self.options.size).options(self.create_options(name))
     }
 
     /// The options of a volume: `{name}` in a value stands for its name. The directories that it adopts are
@@ -246,13 +243,13 @@ impl Subject {
         let adopted = self.options.adopted.iter().map(filled).inspect(|(_, directory)| {
             // One that is there is not the kit's to remove. One that cannot be made the driver refuses.
             if std::fs::create_dir(directory).is_ok() {
-                lock(&self.made).directories.insert(directory.into());
+                self.made.lock().directories.insert(directory.into());
             }
         });
         self.options.create.iter().map(filled).chain(adopted).collect()
     }
 
-    /// A new volume.
+    /// Makes a volume that is removed after the case.
     pub(crate) fn create(&self, purpose: &str) -> Outcome<Name> {
         let name = self.name(purpose);
         let request = self.create_request(&name);
@@ -262,15 +259,15 @@ impl Subject {
     }
 
     pub(crate) fn get(&self, name: &Name) -> Result<Volume, DriverError> {
-        self.call(GetVolume { name: name.clone() })
+        self.call(GetVolume::new(name.clone()))
     }
 
     pub(crate) fn delete(&self, name: &Name) -> Result<(), DriverError> {
-        self.call(DeleteVolume { name: name.clone(), reference_only: false }).map(drop)
+        self.call(DeleteVolume::new(name.clone())).map(drop)
     }
 
     pub(crate) fn mount(&self, name: &Name) -> Outcome<PathBuf> {
-        let request = MountVolume { name: name.clone(), mountpoint: None };
+        let request = MountVolume::new(name.clone());
         let path = done(rules::MOUNT, &format!("volume.mount {name}"), self.call(request))?.mountpoint;
         crate::check::ensure(rules::MOUNT, path.is_absolute() && path.is_dir(), || {
             format!("volume.mount {name}: expected an absolute path to a directory, found {}", path.display())
@@ -279,17 +276,14 @@ impl Subject {
     }
 
     pub(crate) fn unmount(&self, name: &Name) -> Outcome {
-        let answer = self.call(UnmountVolume { name: name.clone() });
+        let answer = self.call(UnmountVolume::new(name.clone()));
         done(rules::UNMOUNT, &format!("volume.unmount {name}"), answer).map(drop)
     }
 
     pub(crate) fn snapshot(&self, volume: &Name, snapshot: &str) -> Outcome<Name> {
         let snapshot = Name::parse(snapshot).unwrap_or_else(|_| Name::from_static("snapshot"));
-        let request = CreateSnapshot {
-            volume: volume.clone(),
-            snapshot: snapshot.clone(),
-            freeze: self.can(Capability::Freeze),
-        };
+        let request =
+            CreateSnapshot::new(volume.clone(), snapshot.clone()).freeze(self.can(Capability::Freeze));
         done(rules::SNAPSHOT, &format!("snapshot.create {snapshot} of {volume}"), self.call(request))?;
         Ok(snapshot)
     }
@@ -301,41 +295,41 @@ impl Subject {
     }
 
     pub(crate) fn reading(&self, handle: &str) {
-        lock(&self.made).readings.insert(handle.to_owned());
+        self.made.lock().readings.insert(handle.to_owned());
     }
 
     pub(crate) fn restoring(&self, handle: &str) {
-        lock(&self.made).restores.insert(handle.to_owned());
+        self.made.lock().restores.insert(handle.to_owned());
     }
 
     pub(crate) fn backup(&self, url: &str) {
-        lock(&self.made).backups.insert(url.to_owned());
+        self.made.lock().backups.insert(url.to_owned());
     }
 
     /// A volume that is made otherwise than by [`Self::create`] is removed after the case, too.
     pub(crate) fn owns(&self, name: &Name) {
-        lock(&self.made).volumes.insert(name.clone());
+        self.made.lock().volumes.insert(name.clone());
     }
 
     /// Undoes what a case has made.
     pub(crate) fn clean(&self) -> Outcome {
         self.begin();
-        let made = std::mem::take(&mut *lock(&self.made));
+        let made = std::mem::take(&mut *self.made.lock());
         if self.can(Capability::Snapshots) {
             for handle in made.readings {
-                done(rules::SNAPSHOT_OPEN, "snapshot.close", self.call(CloseSnapshot { handle }))?;
+                done(rules::SNAPSHOT_OPEN, "snapshot.close", self.call(CloseSnapshot::new(handle)))?;
             }
         }
         if self.can(Capability::RestoreTree) || self.can(Capability::RestoreBlock) {
             for handle in made.restores {
-                done(rules::ABORT, "restore.abort", self.call(AbortRestore { handle }))?;
+                done(rules::ABORT, "restore.abort", self.call(AbortRestore::new(handle)))?;
             }
         }
         for name in made.volumes {
             self.remove(&name)?;
         }
         for url in made.backups {
-            match self.call(DeleteBackup { url }) {
+            match self.call(DeleteBackup::new(url)) {
                 Err(error) if error.kind == ErrorKind::NotFound => {}
                 answer => done(rules::BACKUP, "backup.delete", answer).map(drop)?,
             }
@@ -348,23 +342,23 @@ impl Subject {
     }
 
     fn remove(&self, name: &Name) -> Outcome {
-        match self.call(UnmountVolume { name: name.clone() }) {
+        match self.call(UnmountVolume::new(name.clone())) {
             Err(error) if error.kind != ErrorKind::NotFound => {
-                return fail(rules::UNMOUNT, format!("volume.unmount {name}: {}", told(&error)));
+                return fail(rules::UNMOUNT, format!("volume.unmount {name}: {}", in_words(&error)));
             }
             _ => {}
         }
         match self.delete(name) {
             Err(error) if error.kind != ErrorKind::NotFound => {
-                fail(rules::DELETE, format!("volume.delete {name}: {}", told(&error)))
+                fail(rules::DELETE, format!("volume.delete {name}: {}", in_words(&error)))
             }
             _ => Ok(()),
         }
     }
 
     /// What the kernel holds for the driver now.
-    pub(crate) fn held(&self) -> Held {
-        Held::look(&self.places(), self.pid())
+    pub(crate) fn held(&self) -> Resources {
+        Resources::look(&self.places(), self.pid())
     }
 
     /// Remembers what is held before the first volume.

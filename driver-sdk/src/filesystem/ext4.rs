@@ -2,8 +2,8 @@
 //!
 //! The kernel grows a mounted one by its journal, but lets only those who have `CAP_SYS_RESOURCE`.
 //! `resize2fs` writes its tables in any order: what is cut off in between is a file system that `e2fsck -p`
-//! finds damaged and leaves to a person. So `e2fsck` and `resize2fs` are not ended: they go on when the driver
-//! dies or the call ends, and hold a lock on the device that the next life and the next call wait for.
+//! finds damaged and leaves to a person. So `e2fsck` and `resize2fs` are not ended: they go on when the
+//! driver dies or the call ends, and hold a lock on the device that the next life and the next call wait for.
 //!
 //! A power cut or the kernel may end them all the same. So `debugfs` first writes into the superblock what is
 //! being done ([`Mark`]). It goes with the bytes of the device, into snapshots and copies too. Who grows or
@@ -126,7 +126,7 @@ fn succeeded(stderr: &[u8], device: &Path, what: &str) -> Result<()> {
         None => Ok(()),
         Some(why) => {
             let text = format!("cannot {what} the ext4 on {}: {why}", device.display());
-            Err(DriverError::new(ErrorKind::Internal, text))
+            Err(DriverError::internal(text))
         }
     }
 }
@@ -185,7 +185,7 @@ fn check(device: &Path, lock: &Arc<File>, context: &Context) -> Result<bool> {
 }
 
 fn damaged(device: &Path, how: &str) -> DriverError {
-    DriverError::new(ErrorKind::DataLoss, format!("the ext4 on {} is damaged: {how}", device.display()))
+    DriverError::data_loss(format!("the ext4 on {} is damaged: {how}", device.display()))
         .hint("run e2fsck by hand, after copying the device")
 }
 

@@ -4,7 +4,7 @@
 //! container for a moment, others for as long as they run. Until the last copy is gone the kernel goes on
 //! with the file system, and writes what it remembers of it.
 
-use crate::{Context, DriverError, ErrorKind, Result};
+use crate::{Context, DriverError, Result};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::path::Path;
@@ -57,7 +57,7 @@ fn in_use(device: &Path) -> DriverError {
         device.display()
     );
     let name = device.canonicalize().unwrap_or_else(|_| device.to_owned());
-    DriverError::new(ErrorKind::InUse, text).hint(format!(
+    DriverError::in_use(text).hint(format!(
         "end what uses it: `grep -l {0} /proc/[0-9]*/mountinfo` names the processes that have it mounted, `lsblk {0}` what is made of it",
         name.display()
     ))

@@ -4,6 +4,7 @@
 
 use super::ext4;
 use crate::command::{Command, CommandError};
+use crate::message::setters;
 use crate::{Context, DriverError, ErrorKind, Result};
 use convoy_tree::{StableStorage, TreeResult};
 use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags};
@@ -26,6 +27,7 @@ const AGAIN: Duration = Duration::from_millis(10);
 
 /// What to mount where.
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct Mount {
     /// A device, or whatever the file system takes instead: `server:/export`, a directory for a bind mount.
     pub source: PathBuf,
@@ -41,6 +43,19 @@ pub struct Mount {
     pub namespace: Option<PathBuf>,
 }
 
+impl Mount {
+    /// A mount without options, in this mount namespace.
+    pub fn new(source: impl Into<PathBuf>, target: impl Into<PathBuf>, fs_type: impl Into<String>) -> Self {
+        let (source, target, fs_type) = (source.into(), target.into(), fs_type.into());
+        Self { source, target, fs_type, options: String::new(), namespace: None }
+    }
+
+    setters! {
+        options: String,
+        namespace: Option<PathBuf>,
+    }
+}
+
 /// Mounts a file system; with the option `remount`, changes the options of one that is mounted. Mounting what
 /// is mounted already mounts it twice: look into [`crate::mountinfo::MountTable`] first. An ext4 of which
 /// [`super::grow`] was cut off is grown before it is mounted to be written to.
@@ -49,7 +64,7 @@ pub struct Mount {
 /// As [`super::grow`]; by the kernel's answer; `DeadlineExceeded` or `Cancelled` when the call ends first,
 /// while the kernel goes on.
 pub fn mount(mount: &Mount, context: &Context) -> Result<()> {
-    let Mount { source, target, fs_type, options, namespace } = mount.clone();
+    let Mount { source, target, fs_type, options, namespace, .. } = mount.clone();
     let what = format!("mount {} ({fs_type}) at {}", source.display(), target.display());
     let remount = options.split(',').any(|option| option == "remount");
     if let Some(package) = helper(&fs_type) {
@@ -62,9 +77,8 @@ pub fn mount(mount: &Mount, context: &Context) -> Result<()> {
     if !remount && !flags.contains(MountFlags::RDONLY) && fs_type == "ext4" && ext4::is_unfinished(&source) {
         ext4::grow_unmounted(&source, context)?;
     }
-    let data = CString::new(data).map_err(|_| {
-        DriverError::new(ErrorKind::InvalidArgument, format!("{what}: a NUL byte in {options:?}"))
-    })?;
+    let data =
+        CString::new(data).map_err(|_| DriverError::invalid(format!("{what}: a NUL byte in {options:?}")))?;
     interruptible(what, namespace, context, move || {
         if remount {
             return rustix::mount::mount_remount(&target, flags, data.as_c_str());
@@ -99,7 +113,7 @@ fn helper(fs_type: &str) -> Option<&'static str> {
 
 /// Mounts as `mount -t` does: by `mount.nfs` and its kin.
 fn by_helper(mount: &Mount, package: &'static str, context: &Context) -> Result<()> {
-    let Mount { source, target, fs_type, options, namespace } = mount;
+    let Mount { source, target, fs_type, options, namespace, .. } = mount;
     // What comes later wins: as in `split_options`, `suid` and `dev` have to be asked for.
     let options = format!("nosuid,nodev,{options}");
     let options = options.trim_end_matches(',');
@@ -179,7 +193,7 @@ fn interruptible(
         match answered.recv_timeout(CHECK_EVERY) {
             Ok(result) => return result.map_err(|error| failure(&what, &error)),
             Err(RecvTimeoutError::Disconnected) => {
-                return Err(DriverError::new(ErrorKind::Internal, format!("{what}: the thread ended")));
+                return Err(DriverError::internal(format!("{what}: the thread ended")));
             }
             Err(RecvTimeoutError::Timeout) => context.check().map_err(|mut error| {
                 error.message = format!("{what}: {}", error.message);
@@ -202,13 +216,12 @@ fn enter(namespace: &Path) -> std::io::Result<()> {
 fn failure(what: &str, error: &std::io::Error) -> DriverError {
     let built = DriverError::io(what, error);
     match error.raw_os_error().map(Errno::from_raw_os_error) {
-        Some(Errno::NODEV) => DriverError::new(ErrorKind::Unavailable, built.message)
+        Some(Errno::NODEV) => DriverError::unavailable(built.message)
             .retryable(false)
             .hint("this kernel does not know the file system: load its module"),
         // The superblock is not there or not whole.
         Some(Errno::INVAL | Errno::UCLEAN | Errno::BADMSG) => {
-            DriverError::new(ErrorKind::DataLoss, built.message)
-                .hint("the kernel log (dmesg) says what it did not accept")
+            DriverError::data_loss(built.message).hint("the kernel log (dmesg) says what it did not accept")
         }
         _ => built,
     }

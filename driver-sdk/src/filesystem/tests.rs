@@ -1,6 +1,7 @@
 //! On real loop devices and the real kernel; run as root.
 
 use super::*;
+use crate::ErrorKind;
 use crate::freeze::{Frozen, thaw};
 use crate::mountinfo::MountTable;
 use convoy_tests::Namespace;

@@ -17,6 +17,9 @@ pub const ABI_VERSION: &str = "1.0.0";
 /// `convoy_driver_root_convoy_driver_vfs`: so several drivers can be linked into one program.
 pub const SYMBOL_PREFIX: &str = "convoy_driver_root_";
 
+/// Bytes that are lent for the time of a call.
+pub type Bytes<'a> = RSlice<'a, u8>;
+
 /// The functions of a driver.
 #[repr(C)]
 #[derive(StableAbi)]
@@ -54,23 +57,37 @@ pub struct Host {
     /// What is wanted: 1 error, 2 warn, 3 info, 4 debug, 5 trace.
     pub log_level: u8,
     /// Takes a `LogRecord` as JSON.
-    pub log: extern "C" fn(token: u64, record: RSlice<'_, u8>),
+    pub log: extern "C" fn(token: u64, record: Bytes<'_>),
     /// Takes the `Progress` of a call as JSON.
-    pub progress: extern "C" fn(call: u64, progress: RSlice<'_, u8>),
+    pub progress: extern "C" fn(call: u64, progress: Bytes<'_>),
 }
 
-/// One call.
+/// A call, as it crosses the boundary.
 #[repr(C)]
 #[derive(Clone, Copy, StableAbi)]
 pub struct Call<'a> {
     /// A number that no other call of this program has.
     pub id: u64,
-    /// `volume.create`.
+    /// The method: `volume.create`.
     pub method: RStr<'a>,
     /// The request as JSON.
-    pub request: RSlice<'a, u8>,
+    pub request: Bytes<'a>,
     /// Names the call in logs.
     pub request_id: RStr<'a>,
     /// Milliseconds until the caller stops waiting.
     pub deadline_ms: ROption<u64>,
+}
+
+impl<'a> Call<'a> {
+    /// Makes a call; `deadline_ms` is how long the caller waits, if not for ever.
+    pub fn new(
+        id: u64,
+        method: &'a str,
+        request: &'a [u8],
+        request_id: &'a str,
+        deadline_ms: Option<u64>,
+    ) -> Self {
+        let (method, request, request_id) = (method.into(), request.into(), request_id.into());
+        Self { id, method, request, request_id, deadline_ms: deadline_ms.into() }
+    }
 }

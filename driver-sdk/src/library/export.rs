@@ -6,13 +6,14 @@ use super::abi::{Call, DriverModule, DriverModuleRef, Host};
 use crate::context::{CancelFlag, Context};
 use crate::dispatch::{Dispatch, Dispatcher};
 use crate::wire::{LogLevel, LogRecord};
-use crate::{Driver, DriverError, ErrorKind, PROTOCOL_VERSION, logging};
+use crate::{Driver, DriverError, PROTOCOL_VERSION, logging};
 use abi_stable::library::{__call_root_module_loader, CheckTypeLayout, LibHeader, RootModuleResult};
 use abi_stable::prefix_type::PrefixTypeTrait;
 use abi_stable::std_types::{RResult, RStr, RVec};
+use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 struct Instance {
@@ -30,12 +31,9 @@ struct Instances {
     newest: Option<Host>,
 }
 
-fn instances() -> &'static RwLock<Instances> {
-    static INSTANCES: OnceLock<RwLock<Instances>> = OnceLock::new();
-    INSTANCES.get_or_init(RwLock::default)
-}
+static INSTANCES: LazyLock<RwLock<Instances>> = LazyLock::new(RwLock::default);
 
-/// What [`crate::export`] exports.
+/// Makes what [`crate::export`] exports: how a host gets at the functions of the driver.
 pub const fn header<D: Driver>() -> LibHeader {
     // SAFETY: `construct` returns a `DriverModuleRef`, the type named here.
     unsafe { LibHeader::from_constructor::<DriverModuleRef>(construct::<D>, CheckTypeLayout::Yes) }
@@ -60,7 +58,7 @@ fn module<D: Driver>() -> DriverModuleRef {
 extern "C" fn create<D: Driver>(host: Host) -> u64 {
     guarded(0, || {
         let driver: Arc<dyn Dispatch> = Arc::new(Dispatcher::<D>::new());
-        let mut all = instances().write().unwrap_or_else(PoisonError::into_inner);
+        let mut all = INSTANCES.write();
         all.last += 1;
         all.newest = Some(host);
         let number = all.last;
@@ -74,7 +72,7 @@ extern "C" fn create<D: Driver>(host: Host) -> u64 {
 
 extern "C" fn call(driver: u64, call: Call<'_>) -> RResult<RVec<u8>, RVec<u8>> {
     let outcome = guarded(None, || Some(answer(driver, &call)));
-    match outcome.unwrap_or_else(|| Err(DriverError::new(ErrorKind::Internal, "the driver panicked"))) {
+    match outcome.unwrap_or_else(|| Err(DriverError::internal("the driver panicked"))) {
         Ok(reply) => RResult::ROk(reply.into()),
         Err(error) => RResult::RErr(serde_json::to_vec(&error).unwrap_or_default().into()),
     }
@@ -83,25 +81,19 @@ extern "C" fn call(driver: u64, call: Call<'_>) -> RResult<RVec<u8>, RVec<u8>> {
 extern "C" fn cancel(driver: u64, call: u64) {
     guarded((), || {
         if let Some(driver) = find(driver) {
-            driver.calls().cancel(call);
+            driver.calls.lock().cancel(call);
         }
     });
 }
 
 extern "C" fn destroy(driver: u64) {
     guarded((), || {
-        let mut all = instances().write().unwrap_or_else(PoisonError::into_inner);
+        let mut all = INSTANCES.write();
         let forgotten = all.by_number.remove(&driver);
         drop(all);
         // Its own destructor may take a while, and may panic.
         drop(forgotten);
     });
-}
-
-impl Instance {
-    fn calls(&self) -> MutexGuard<'_, Calls> {
-        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// How many cancellations are remembered that came before their calls: another thread makes the call, and may
@@ -143,16 +135,15 @@ impl Calls {
 }
 
 fn find(driver: u64) -> Option<Arc<Instance>> {
-    instances().read().unwrap_or_else(PoisonError::into_inner).by_number.get(&driver).cloned()
+    INSTANCES.read().by_number.get(&driver).cloned()
 }
 
 fn answer(driver: u64, call: &Call<'_>) -> crate::Result<Vec<u8>> {
-    let instance = find(driver).ok_or_else(|| {
-        DriverError::new(ErrorKind::Unavailable, "the driver was destroyed before the call")
-    })?;
+    let instance =
+        find(driver).ok_or_else(|| DriverError::unavailable("the driver was destroyed before the call"))?;
     let (host, id) = (instance.host, call.id);
     let deadline = call.deadline_ms.into_option().map(|ms| Instant::now() + Duration::from_millis(ms));
-    let cancel = instance.calls().begin(id);
+    let cancel = instance.calls.lock().begin(id);
     let context = Context::new(call.request_id.as_str())
         .with_deadline(deadline)
         .with_cancel(cancel)
@@ -164,12 +155,12 @@ fn answer(driver: u64, call: &Call<'_>) -> crate::Result<Vec<u8>> {
     let result = logging::in_call(context.request_id(), || {
         instance.driver.dispatch(call.method.as_str(), call.request.as_slice(), &context)
     });
-    instance.calls().end(id);
+    instance.calls.lock().end(id);
     result
 }
 
 fn log(record: LogRecord) {
-    let newest = instances().read().unwrap_or_else(PoisonError::into_inner).newest;
+    let newest = INSTANCES.read().newest;
     if let (Some(host), Ok(json)) = (newest, serde_json::to_vec(&record)) {
         (host.log)(host.token, json.as_slice().into());
     }

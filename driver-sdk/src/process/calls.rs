@@ -9,14 +9,15 @@ use super::{MAX_CALLS, close};
 use crate::context::{CancelFlag, Context};
 use crate::dispatch::Dispatch;
 use crate::wire::{Cancel, Envelope, Hello, LogLevel, MAX_FRAME_BYTES, ProgressNote, code, method};
-use crate::{DriverError, ErrorKind, logging};
+use crate::{DriverError, logging};
 use jsonrpsee_types::Id;
 use jsonrpsee_types::error::{INVALID_REQUEST_CODE, OVERSIZED_REQUEST_CODE, PARSE_ERROR_CODE};
+use parking_lot::{Condvar, Mutex};
 use serde_json::value::RawValue;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 struct Server {
@@ -88,13 +89,13 @@ pub(super) fn serve(socket: UnixStream, driver: Arc<dyn Dispatch>) -> io::Result
         changed: Condvar::new(),
     });
     start_thread(&server)?;
-    let mut state = server.state();
+    let mut state = server.state.lock();
     loop {
         match state.ending.clone() {
             Some(Ending::HostGone) => return Ok(()),
             Some(Ending::Refused(why)) => return Err(io::Error::new(io::ErrorKind::Unsupported, why)),
             Some(Ending::Goodbye) if state.running == 0 && state.queue.is_empty() => break,
-            _ => state = server.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+            _ => server.changed.wait(&mut state),
         }
     }
     drop(state);
@@ -108,7 +109,7 @@ fn start_thread(server: &Arc<Server>) -> io::Result<()> {
 
 fn work(server: &Arc<Server>) {
     while let Some(call) = server.next_call() {
-        if server.state().idle == 0
+        if server.state.lock().idle == 0
             && let Err(error) = start_thread(server)
         {
             // Cancellations are heard when this call is done.
@@ -119,24 +120,20 @@ fn work(server: &Arc<Server>) {
 }
 
 impl Server {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Waits for its turn to read, and reads until there is a call to carry out; `None` at the end.
     fn next_call(&self) -> Option<Call> {
         {
-            let mut state = self.state();
+            let mut state = self.state.lock();
             if let Some(call) = state.queue.pop_front() {
                 state.running += 1;
                 return Some(call);
             }
             state.idle += 1;
         }
-        let mut incoming = self.incoming.lock().unwrap_or_else(PoisonError::into_inner);
-        self.state().idle -= 1;
+        let mut incoming = self.incoming.lock();
+        self.state.lock().idle -= 1;
         loop {
-            if self.state().ending.is_some() {
+            if self.state.lock().ending.is_some() {
                 return None;
             }
             let call = match incoming.next() {
@@ -154,7 +151,7 @@ impl Server {
                 }
             };
             let Some(call) = call else { continue };
-            let mut state = self.state();
+            let mut state = self.state.lock();
             if state.running < MAX_CALLS {
                 state.running += 1;
                 return Some(call);
@@ -164,13 +161,13 @@ impl Server {
     }
 
     fn end(&self, ending: Ending) {
-        self.state().ending.get_or_insert(ending);
+        self.state.lock().ending.get_or_insert(ending);
         self.changed.notify_all();
     }
 
     /// A message that has no id to answer to.
     fn refuse(&self, code: i32, what: String) {
-        let error = DriverError::new(ErrorKind::InvalidArgument, what);
+        let error = DriverError::invalid(what);
         self.outgoing.send(failure(Id::Null, code, &error));
     }
 
@@ -186,14 +183,14 @@ impl Server {
         match (&message.id, message.method.as_ref()) {
             (Some(id), method::HELLO) => self.greet(id.clone(), &message),
             (Some(id), _) if self.host.get().is_none() => {
-                let error = DriverError::new(ErrorKind::Unavailable, "expected hello first");
+                let error = DriverError::unavailable("expected hello first");
                 self.outgoing.send(failure(id.clone(), INVALID_REQUEST_CODE, &error));
             }
             (Some(id), _) => return self.accept(id.clone().into_owned(), &message),
             (None, method::GOODBYE) => self.end(Ending::Goodbye),
             (None, method::CANCEL) => {
-                if let Ok(Cancel { request_id }) = message.params() {
-                    self.state().flags.get(&request_id).inspect(|flag| flag.cancel());
+                if let Ok(Cancel { request_id, .. }) = message.params() {
+                    self.state.lock().flags.get(&request_id).inspect(|flag| flag.cancel());
                 }
             }
             // A notification of a newer minor version.
@@ -238,7 +235,7 @@ impl Server {
         };
         let flag = CancelFlag::default();
         {
-            let mut state = self.state();
+            let mut state = self.state.lock();
             if !state.seen.is_new(&id) {
                 tracing::warn!(%id, method = %message.method, "a request that came twice is carried out once");
                 return None;
@@ -258,7 +255,7 @@ impl Server {
         }
         let (outgoing, request_id) = (Arc::clone(&self.outgoing), context.request_id().to_owned());
         context.with_progress(move |progress| {
-            let note = ProgressNote { request_id: request_id.clone(), progress };
+            let note = ProgressNote::new(request_id.clone(), progress);
             notification(method::PROGRESS, &note).into_iter().for_each(|note| outgoing.send(note));
         })
     }
@@ -269,7 +266,7 @@ impl Server {
             self.driver.dispatch(&method, request.get().as_bytes(), &context)
         });
         self.outgoing.send(response(id, outcome));
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.running -= 1;
         state.flags.remove(context.request_id());
         if state.ending.is_some() {
@@ -279,5 +276,5 @@ impl Server {
 }
 
 fn unwritable(error: serde_json::Error) -> DriverError {
-    DriverError::new(ErrorKind::Internal, format!("cannot write the hello: {error}"))
+    DriverError::internal(format!("cannot write the hello: {error}"))
 }

@@ -1,9 +1,9 @@
 //! Messages as lines.
 
 use crate::wire::MAX_FRAME_BYTES;
+use parking_lot::Mutex;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::sync::{Mutex, PoisonError};
 
 /// The lines that come in.
 pub(super) struct Incoming {
@@ -56,7 +56,7 @@ impl Outgoing {
     /// Sends a message; its newline is added here. Failure means the host is gone, which the reader notices.
     pub(super) fn send(&self, mut message: Vec<u8>) {
         message.push(b'\n');
-        let mut socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut socket = self.socket.lock();
         let _ = socket.write_all(&message);
     }
 }

@@ -60,16 +60,10 @@ mod tests {
 
     #[test]
     fn says_what_it_is_and_how_to_install_it() {
-        let description = Description {
-            name: crate::Name::parse("demo").unwrap(),
-            protocol: crate::PROTOCOL_VERSION.to_owned(),
-            version: "1.2".to_owned(),
-            summary: "volumes for a demonstration".to_owned(),
-            capabilities: [Capability::Sized, Capability::Snapshots].into(),
-            options: vec![OptionSpec::new("demo.path", "where it keeps them").default_value("/srv")],
-            create_options: vec![OptionSpec::new("type", "which kind")],
-            backup_scheme: None,
-        };
+        let description = Description::new("demo", "1.2", "volumes for a demonstration")
+            .capabilities([Capability::Sized, Capability::Snapshots].into())
+            .options(vec![OptionSpec::new("demo.path", "where it keeps them").default_value("/srv")])
+            .create_options(vec![OptionSpec::new("type", "which kind")]);
         let text = text(&description, "./convoy-driver-demo");
         for part in [
             "demo.path  where it keeps them (default /srv)",

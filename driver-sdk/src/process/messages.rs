@@ -1,7 +1,7 @@
 //! The messages of JSON-RPC, read and written.
 
 use crate::wire::{MAX_FRAME_BYTES, code};
-use crate::{DriverError, ErrorKind, Result};
+use crate::{DriverError, Result};
 use jsonrpsee_types::{ErrorObject, Id, Notification, Response, ResponsePayload};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -30,10 +30,7 @@ impl<'a> Message<'a> {
     pub(super) fn params<P: Deserialize<'a>>(&self) -> Result<P> {
         let text = self.params.map_or("{}", RawValue::get);
         serde_json::from_str(text).map_err(|error| {
-            DriverError::new(
-                ErrorKind::InvalidArgument,
-                format!("cannot read the parameters of {}: {error}", self.method),
-            )
+            DriverError::invalid(format!("cannot read the parameters of {}: {error}", self.method))
         })
     }
 }
@@ -44,9 +41,7 @@ pub(super) fn response(id: Id<'_>, outcome: Result<Vec<u8>>) -> Vec<u8> {
         let raw = String::from_utf8(json)
             .map_err(|error| error.to_string())
             .and_then(|text| RawValue::from_string(text).map_err(|error| error.to_string()))
-            .map_err(|error| {
-                DriverError::new(ErrorKind::Internal, format!("the reply is not JSON: {error}"))
-            })?;
+            .map_err(|error| DriverError::internal(format!("the reply is not JSON: {error}")))?;
         to_bytes(&Response::new(ResponsePayload::success(raw), id.clone()))
     });
     match written {
@@ -55,10 +50,10 @@ pub(super) fn response(id: Id<'_>, outcome: Result<Vec<u8>>) -> Vec<u8> {
         Ok(bytes) => failure(
             id,
             code::REPLY_TOO_LARGE,
-            &DriverError::new(
-                ErrorKind::Exhausted,
-                format!("the reply has {} bytes, more than the {MAX_FRAME_BYTES} of a message", bytes.len()),
-            )
+            &DriverError::exhausted(format!(
+                "the reply has {} bytes, more than the {MAX_FRAME_BYTES} of a message",
+                bytes.len()
+            ))
             .hint("ask for a smaller page"),
         ),
         Err(error) => failure(id, code::DRIVER, &error),
@@ -78,5 +73,5 @@ pub(super) fn notification(method: &'static str, params: &impl Serialize) -> Opt
 
 fn to_bytes(message: &impl Serialize) -> Result<Vec<u8>> {
     serde_json::to_vec(message)
-        .map_err(|error| DriverError::new(ErrorKind::Internal, format!("cannot write a message: {error}")))
+        .map_err(|error| DriverError::internal(format!("cannot write a message: {error}")))
 }

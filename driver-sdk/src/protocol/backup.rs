@@ -1,81 +1,74 @@
 //! `backup.*`: backups that the storage itself keeps (`native_backup`), such as EBS snapshots.
 
-use super::{BTreeMap, Deserialize, Name, Serialize, Timestamp};
+use super::{BTreeMap, Name, Timestamp, messages};
 
-/// `backup.create`: keep a snapshot in the provider's own backup store; returns when it is safe there.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct CreateBackup {
-    /// The volume.
-    pub volume: Name,
-    /// The snapshot.
-    pub snapshot: Name,
-    /// Only names the driver knows.
-    #[serde(default)]
-    pub options: BTreeMap<String, String>,
-}
+messages! {
+    /// `backup.create`: keep a snapshot in the provider's own backup store; returns when it is safe there.
+    pub struct CreateBackup {
+        /// The volume that the snapshot was taken of.
+        volume: Name,
+        /// The snapshot to keep.
+        snapshot: Name,
+        ;
+        /// Options of the backup. None is defined yet: a driver refuses those that it does not know.
+        #[serde(default)]
+        options: BTreeMap<String, String>,
+    }
 
-/// A backup was made.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct CreatedBackup {
-    /// Its URL, with the driver's scheme (`ebs://region/snap-0123`); a create with option `backup` restores
-    /// it.
-    pub url: String,
-}
+    /// A backup was made.
+    pub struct CreatedBackup {
+        /// Its URL, with the driver's scheme (`ebs://region/snap-0123`); a create with option `backup`
+        /// restores it.
+        url: String,
+    }
 
-/// `backup.delete`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct DeleteBackup {
-    /// Which.
-    pub url: String,
-}
+    /// `backup.delete`: delete a backup. `NotFound` when it does not exist.
+    pub struct DeleteBackup {
+        /// The URL of the backup.
+        url: String,
+    }
 
-/// `backup.inspect`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct InspectBackup {
-    /// Which.
-    pub url: String,
-}
+    /// `backup.inspect`: read one backup. `NotFound` when it does not exist.
+    pub struct InspectBackup {
+        /// The URL of the backup.
+        url: String,
+    }
 
-/// A backup of the provider.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct BackupInfo {
-    /// Its URL.
-    pub url: String,
-    /// The volume it was made of.
-    pub volume: String,
-    /// The snapshot it was made of.
-    pub snapshot: String,
-    /// When it was made.
-    pub created: Timestamp,
-    /// Bytes of the volume.
-    #[serde(default)]
-    pub size: u64,
-    /// Further keys for `backup inspect`.
-    #[serde(default)]
-    pub info: BTreeMap<String, String>,
-}
+    /// A backup of the provider.
+    pub struct BackupInfo {
+        /// The URL of the backup.
+        url: String,
+        /// The volume it was made of.
+        volume: String,
+        /// The snapshot it was made of.
+        snapshot: String,
+        /// When it was made.
+        created: Timestamp,
+        ;
+        /// The size of the volume, in bytes.
+        #[serde(default)]
+        size: u64,
+        /// Further keys for `backup inspect`.
+        #[serde(default)]
+        info: BTreeMap<String, String>,
+    }
 
-/// `backup.list`: the provider's backups made by this driver.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct ListBackups {
-    /// `ebs://region` or the like; the driver's own region when missing.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub destination: Option<String>,
-    /// Only of this volume.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub volume: Option<Name>,
-}
+    /// `backup.list`: the provider's backups made by this driver.
+    #[derive(Default)]
+    pub struct ListBackups {
+        ;
+        /// `ebs://region` or the like; the driver's own region when missing.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        destination: Option<String>,
+        /// Only backups of this volume; of all volumes when missing.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        volume: Option<Name>,
+    }
 
-/// The provider's backups.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct ListedBackups {
-    /// In no particular order.
-    pub backups: Vec<BackupInfo>,
+    /// The provider's backups that were made by this driver.
+    #[derive(Default)]
+    pub struct ListedBackups {
+        /// The backups, in no particular order.
+        backups: Vec<BackupInfo>,
+    }
 }

@@ -1,31 +1,32 @@
 //! `driver.check`: what `convoy doctor` asks.
 
-use super::{Deserialize, Serialize};
+use super::{Deserialize, Serialize, messages, setters};
 
-/// `driver.check`: compare records with the kernel, the file system and the provider, and say what is not as
-/// it should be. Since 1.1, for drivers that declare `check`.
-///
-/// Unlike `driver.probe` it may take its time. It must not disturb volumes that are in use.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct Check {
-    /// Repair what can be repaired without losing data that somebody may want; only look when missing.
-    #[serde(default)]
-    pub repair: bool,
-}
+messages! {
+    /// `driver.check`: compare records with the kernel, the file system and the provider, and say what is not
+    /// as it should be. Since 1.1, for drivers that declare `check`.
+    ///
+    /// Unlike `driver.probe` it may take its time. It must not disturb volumes that are in use.
+    #[derive(Copy, Default)]
+    pub struct Check {
+        ;
+        /// Repair what can be repaired without losing data that somebody may want; only look when missing.
+        #[serde(default)]
+        repair: bool,
+    }
 
-/// What a check found.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct Checked {
-    /// Nothing found is an empty list; what was looked at and is well may be told as `info`.
-    #[serde(default)]
-    pub findings: Vec<Finding>,
+    /// What a check found.
+    #[derive(Default)]
+    pub struct Checked {
+        /// Nothing found is an empty list; what was looked at and is well may be told as `info`.
+        #[serde(default)]
+        findings: Vec<Finding>,
+    }
 }
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(transform = crate::schema::open))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(transform = crate::message::open_set))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Severity {
@@ -46,6 +47,7 @@ pub enum Severity {
 /// One thing that was found.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[non_exhaustive]
 pub struct Finding {
     /// How bad it is.
     pub severity: Severity,
@@ -75,5 +77,10 @@ impl Finding {
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+
+    setters! {
+        repaired: bool,
+        repairable: bool,
     }
 }

@@ -31,14 +31,14 @@ pub struct ReflinkHint {
 pub enum CopyMethod {
     /// Blocks are shared (`FICLONE`): no data was moved.
     Reflink,
-    /// Data was copied.
+    /// The bytes were copied.
     Copy,
 }
 
-/// What [`copy_contents`] did.
+/// How much [`copy_contents`] copied, and by what means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Copied {
-    /// How.
+    /// The means that was used.
     pub method: CopyMethod,
     /// Bytes of data moved; 0 for a reflink, and without the holes.
     pub bytes: u64,

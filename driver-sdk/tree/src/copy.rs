@@ -1,22 +1,23 @@
 //! A whole tree into another directory.
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::contents::{CopyMethod, ReflinkHint, copy_contents};
 use crate::dir::{Dir, NodeId};
 use crate::entry::Entry;
-use crate::error::{TreeError, TreeResult};
+use crate::error::{TreeError, TreeResult, gone};
 use crate::index::{IndexReader, IndexWriter};
 use crate::path::RelPath;
 use crate::path_set::{PathKey, PathSet};
 use crate::stack::DirStack;
-use crate::walk::{Found, Walk, WalkEntry, WalkOptions, gone, is_refused};
+use crate::walk::{Found, Walk, WalkEntry, WalkOptions, is_refused};
 use crate::writer::{Finished, Losses, NewFile, TreeWriter};
 
 /// Files waiting for a worker: each keeps its directory open.
@@ -43,11 +44,11 @@ pub struct Previous {
 pub trait Observer: Sync {
     /// `entries` more entries are done and `bytes` more bytes were moved.
     fn advanced(&self, entries: u64, bytes: u64);
-    /// Whether to stop.
+    /// Whether the copy is to end at its next entry.
     fn stop(&self) -> bool;
 }
 
-/// How to copy.
+/// What a copy may do, and who follows it.
 #[derive(Default)]
 pub struct CopyOptions<'a> {
     /// Workers that copy file contents; 0 for a number that suits the machine.
@@ -57,7 +58,7 @@ pub struct CopyOptions<'a> {
     /// Where to write the index by which the next copy finds what has changed. A new file, on the file system
     /// of the copy.
     pub index: Option<PathBuf>,
-    /// Who follows.
+    /// Is told of every entry, and can end the copy.
     pub observer: Option<&'a dyn Observer>,
     /// Keep flags and projects in an attribute of the copy and do not set them, as a snapshot has to: a file
     /// that has them could be neither linked to nor removed. The project of this number is the tree's own,
@@ -76,7 +77,7 @@ pub struct CopyReport {
     pub reflinked: u64,
     /// Files copied byte by byte.
     pub copied: u64,
-    /// Bytes moved.
+    /// How many bytes of contents were moved.
     pub bytes: u64,
     /// Bytes in regular files, each inode counted once.
     pub size: u64,
@@ -139,7 +140,7 @@ pub fn copy_tree(from: &Path, to: &Path, options: &CopyOptions<'_>) -> TreeResul
         }
         (scan.index, scan.paths, scan.links)
     });
-    if let Some(failure) = shared.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
+    if let Some(failure) = shared.failure.lock().take() {
         return Err(failure);
     }
     shared.copy_leased()?;
@@ -209,7 +210,7 @@ impl Shared<'_> {
     fn fail(&self, error: TreeError) {
         self.failed.store(true, Ordering::Relaxed);
         // The first failure is the cause; the others follow from it.
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        self.failure.lock().get_or_insert(error);
     }
 
     fn keep_going(&self) -> bool {
@@ -229,7 +230,7 @@ impl Shared<'_> {
 
     fn work(&self, queue: &Mutex<Receiver<Job>>) {
         loop {
-            let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            let job = queue.lock().recv();
             let Ok(job) = job else { return };
             // After a failure the queue is only emptied.
             if self.failed.load(Ordering::Relaxed) {
@@ -243,8 +244,7 @@ impl Shared<'_> {
 
     /// Copies the files on which a program had a lease, which it had to give up meanwhile.
     fn copy_leased(&self) -> TreeResult<()> {
-        let (paths, leased) =
-            std::mem::take(&mut *self.leased.lock().unwrap_or_else(PoisonError::into_inner));
+        let (paths, leased) = std::mem::take(&mut *self.leased.lock());
         let mut way = DirStack::new(Arc::clone(&self.root), ());
         for key in leased {
             let path = paths.get(key);
@@ -280,7 +280,7 @@ impl Shared<'_> {
                 return Ok(());
             }
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                let mut leased = self.leased.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut leased = self.leased.lock();
                 let key = leased.0.add(path);
                 leased.1.push(key);
                 return Ok(());
@@ -360,7 +360,7 @@ impl Shared<'_> {
     }
 }
 
-/// The earlier copy.
+/// The earlier copy of the tree, whose unchanged files are shared.
 struct Earlier {
     index: IndexReader,
     /// The way to the directory that was used last.

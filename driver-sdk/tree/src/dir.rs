@@ -18,13 +18,13 @@ use crate::xattr;
 /// Which inode, on which device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct NodeId {
-    /// The device.
+    /// The number of the device.
     pub dev: u64,
-    /// The inode.
+    /// The number of the inode on it.
     pub ino: u64,
 }
 
-/// An open directory.
+/// A directory that is open, whatever becomes of its name.
 #[derive(Debug)]
 pub struct Dir {
     fd: OwnedFd,
@@ -257,7 +257,7 @@ impl Names {
         self.spans.is_empty()
     }
 
-    /// Bytes of memory.
+    /// How many bytes of memory the names take.
     pub(crate) fn memory(&self) -> usize {
         self.bytes.capacity() + self.spans.capacity() * size_of::<(usize, u16)>()
     }

@@ -58,30 +58,30 @@ impl Timestamp {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
-    /// A regular file.
+    /// A regular file, with contents.
     File,
-    /// A directory.
+    /// A directory, whose entries follow it.
     Dir,
-    /// A symbolic link.
+    /// A symbolic link, which is not followed.
     Symlink {
         /// What it points to, unchecked: it is stored, never followed.
         target: RawBytes,
     },
-    /// A character device.
+    /// A node of a character device.
     CharDevice {
-        /// Major number.
+        /// The major number: which driver of the kernel.
         major: u32,
-        /// Minor number.
+        /// The minor number: which of its devices.
         minor: u32,
     },
-    /// A block device.
+    /// A node of a block device.
     BlockDevice {
-        /// Major number.
+        /// The major number: which driver of the kernel.
         major: u32,
-        /// Minor number.
+        /// The minor number: which of its devices.
         minor: u32,
     },
-    /// A named pipe.
+    /// A named pipe, which is not opened.
     Fifo,
     /// A socket somebody was bound to.
     Socket,
@@ -110,13 +110,13 @@ impl Kind {
 pub struct Entry {
     /// Where, from the root of the tree.
     pub path: RelPath,
-    /// What.
+    /// What it is, and what only its kind has.
     pub kind: Kind,
     /// Permission bits with set-user-ID, set-group-ID and sticky: the low 12 bits of the mode.
     pub mode: u16,
-    /// Owner.
+    /// The number of the user that owns it.
     pub uid: u32,
-    /// Group.
+    /// The number of the group that owns it.
     pub gid: u32,
     /// Bytes of a regular file; for other kinds what the file system says, to be ignored.
     pub size: u64,
@@ -132,7 +132,7 @@ pub struct Entry {
     pub btime: Option<Timestamp>,
     /// The device the inode is on.
     pub dev: u64,
-    /// The inode.
+    /// The number of the inode.
     pub ino: u64,
     /// How many names the inode has, on its whole file system.
     pub nlink: u32,

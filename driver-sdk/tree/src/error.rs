@@ -3,6 +3,8 @@
 use std::io;
 use std::path::Path;
 
+use rustix::io::Errno;
+
 use crate::limits::Limit;
 use crate::path::{PathError, RelPath, shorten};
 
@@ -31,7 +33,7 @@ pub enum TreeError {
     /// The tree is larger than what is read of one.
     #[error("{path}: {limit}, which is the most that is read of a tree")]
     Limit {
-        /// Where.
+        /// The path in the tree.
         path: String,
         /// What is too much.
         limit: Limit,
@@ -39,7 +41,7 @@ pub enum TreeError {
     /// A directory below the tree is a mount point.
     #[error("{path} is a mount point of another file system: unmount it first")]
     MountPoint {
-        /// Where.
+        /// The path in the tree.
         path: String,
     },
     /// The caller asked to stop.
@@ -73,4 +75,13 @@ impl TreeError {
         self.io_error()
             .is_some_and(|e| matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
     }
+}
+
+/// Whether an error says that what was listed is no longer there, or is something else now.
+pub(crate) fn gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound
+        || matches!(
+            Errno::from_io_error(error),
+            Some(Errno::NOTDIR | Errno::LOOP | Errno::STALE | Errno::NXIO)
+        )
 }

@@ -15,7 +15,7 @@ pub fn data_extents(file: &File, range: Range<u64>) -> DataExtents<'_> {
     DataExtents { file, at: range.start, end: range.end }
 }
 
-/// See [`data_extents`].
+/// The ranges of a file that have data: see [`data_extents`].
 #[derive(Debug)]
 pub struct DataExtents<'a> {
     file: &'a File,

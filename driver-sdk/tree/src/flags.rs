@@ -75,7 +75,7 @@ struct FsXattr {
 const GET: Opcode = opcode::read::<FsXattr>(b'X', 31);
 const SET: Opcode = opcode::write::<FsXattr>(b'X', 32);
 
-/// `FS_XFLAG_PROJINHERIT`.
+/// New entries inherit the project: `FS_XFLAG_PROJINHERIT`.
 const PROJECT_BIT: u32 = 0x200;
 /// Each flag with its bit in `fsxattr`.
 const KERNEL: [(FileFlags, u32); 4] = [

@@ -16,13 +16,13 @@ pub const ENTRIES: u64 = 1 << 28;
 /// A limit that a tree has passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
-    /// [`DEPTH`].
+    /// More levels than [`DEPTH`].
     Depth,
     /// So many bytes in a path: [`PATH`], or fewer where a walk was asked for fewer.
     Path(usize),
-    /// [`NAMES`].
+    /// More memory for names than [`NAMES`].
     Names,
-    /// [`ENTRIES`].
+    /// More entries than [`ENTRIES`].
     Entries,
 }
 

@@ -17,7 +17,7 @@ pub enum PathError {
     /// Absolute, or with an empty, `.` or `..` component.
     #[error("{0:?} is not a plain relative path: components must not be empty, '.' or '..'")]
     NotPlain(String),
-    /// A NUL byte.
+    /// A NUL byte, which no name has.
     #[error("{0:?} contains a NUL byte")]
     Nul(String),
     /// A `%` that is not followed by two hexadecimal digits.
@@ -33,12 +33,12 @@ pub enum PathError {
 pub struct RawBytes(Vec<u8>);
 
 impl RawBytes {
-    /// The bytes.
+    /// The path as bytes, which need not be UTF-8.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// The bytes, owned.
+    /// The path as bytes of its own.
     pub fn into_bytes(self) -> Vec<u8> {
         self.0
     }
@@ -190,7 +190,7 @@ impl RelPath {
         Self(RawBytes(Vec::new()))
     }
 
-    /// Checks `bytes`.
+    /// Takes bytes that are a path within a tree.
     ///
     /// # Errors
     /// When the path is absolute, has an empty, `.` or `..` component, or a NUL byte.

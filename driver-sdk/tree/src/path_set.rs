@@ -25,7 +25,7 @@ pub struct PathSet {
 pub struct PathKey(u64);
 
 impl PathSet {
-    /// Remembers a path.
+    /// Remembers a path, and gives the key to ask for it.
     pub fn add(&mut self, path: &RelPath) -> PathKey {
         let bytes = path.as_bytes();
         if bytes.is_empty() {

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use crate::dir::{Dir, Names, knows_mount, mount_of, stat_fd};
 use crate::entry::{Entry, Kind};
-use crate::error::{TreeError, TreeResult};
+use crate::error::{TreeError, TreeResult, gone};
 use crate::flags::{FileFlags, Project};
 use crate::lease::wait_for_lease;
 use crate::limits::{DEPTH, ENTRIES, Limit, NAMES, PATH};
@@ -19,7 +19,7 @@ use crate::path::{RawBytes, RelPath};
 use crate::stack::DirStack;
 use crate::xattr;
 
-/// How to walk.
+/// What a walk reads of each entry.
 #[derive(Clone, Copy, Debug)]
 pub struct WalkOptions {
     /// Read extended attributes of every entry (they can be asked for later, entry by entry:
@@ -52,7 +52,7 @@ pub enum Found {
     /// Something the file system refuses to tell of, to root as well: the mount of a user's own file system,
     /// a locked encrypted directory. Of a directory that was found already: what is in it.
     Refused {
-        /// Where.
+        /// The path in the tree.
         path: RelPath,
         /// What the kernel said.
         error: io::Error,
@@ -62,7 +62,7 @@ pub enum Found {
 /// An entry of a walk, which can still be opened safely.
 #[derive(Debug)]
 pub struct WalkEntry {
-    /// Its metadata.
+    /// The entry, with its metadata.
     pub entry: Entry,
     /// Something else is mounted here, which the walk leaves alone: the entry is a directory that is not
     /// entered, or an empty file.
@@ -159,7 +159,7 @@ pub fn walk(root: &Path, options: WalkOptions) -> TreeResult<Walk> {
     Ok(Walk::new(Arc::new(Dir::open(root)?), options))
 }
 
-/// See [`walk`].
+/// A walk through a tree: see [`walk`].
 #[derive(Debug)]
 pub struct Walk {
     options: WalkOptions,
@@ -375,13 +375,4 @@ pub fn is_refused(error: &io::Error) -> bool {
                 | Errno::NOTSUP
         )
     )
-}
-
-/// Whether an error says that what was listed is no longer there, or is something else now.
-pub(crate) fn gone(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::NotFound
-        || matches!(
-            Errno::from_io_error(error),
-            Some(Errno::NOTDIR | Errno::LOOP | Errno::STALE | Errno::NXIO)
-        )
 }

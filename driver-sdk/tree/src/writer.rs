@@ -1,12 +1,13 @@
 //! Making a tree: entries below a root, with all their metadata.
 
+use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Statx, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
@@ -34,7 +35,7 @@ const REFUSED_BYTES: usize = 16 << 20;
 /// What could not be made, or not as it should be, since the file system refuses it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Losses {
-    /// How many.
+    /// How many entries lost it.
     pub count: u64,
     /// The first of them, each with its path and the reason.
     pub texts: Vec<String>,
@@ -84,7 +85,7 @@ pub struct TreeWriter {
     inherited: u32,
     /// The project of the root's entry: what belongs to it there belongs to `inherited` here.
     root_project: AtomicU32,
-    /// See [`crate::CopyOptions::aside`].
+    /// The limit of [`crate::CopyOptions::aside`].
     aside: Option<u32>,
     /// What the caller has left out.
     left_out: Mutex<Vec<String>>,
@@ -133,11 +134,6 @@ impl NewFile {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // What is inside is valid at every moment: a panic elsewhere does not spoil it.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl TreeWriter {
     /// A writer into the directory `root`, which the caller has made and nobody else uses yet. A default ACL
     /// that it inherited is taken away, since everything below would inherit it too.
@@ -170,7 +166,7 @@ impl TreeWriter {
         })
     }
 
-    /// See [`crate::CopyOptions::aside`].
+    /// The limit of [`crate::CopyOptions::aside`].
     pub(crate) fn aside(mut self, aside: Option<u32>) -> Self {
         self.aside = aside;
         self
@@ -208,7 +204,7 @@ impl TreeWriter {
     fn place<'a>(&self, path: &'a RelPath) -> TreeResult<Option<(Arc<Dir>, &'a [u8])>> {
         // What is in a refused directory is refused as well, so looking one level up is enough.
         let below = {
-            let refused = lock(&self.refused);
+            let refused = self.refused.lock();
             !refused.paths.is_empty() && path.split().is_some_and(|(above, _)| refused.paths.contains(&above))
         };
         if below {
@@ -231,7 +227,7 @@ impl TreeWriter {
     }
 
     fn refuse(&self, path: &RelPath, why: &str) -> TreeResult<()> {
-        let mut refused = lock(&self.refused);
+        let mut refused = self.refused.lock();
         refused.bytes += path.as_bytes().len();
         if refused.paths.len() >= REFUSED || refused.bytes > REFUSED_BYTES {
             return Err(TreeError::io("create", path, Errno::NOTSUP));
@@ -246,7 +242,7 @@ impl TreeWriter {
         if self.aside.is_some() {
             return self.leave_out(text);
         }
-        let mut losses = lock(&self.losses);
+        let mut losses = self.losses.lock();
         losses.count += 1;
         if losses.texts.len() < WARNINGS {
             losses.texts.push(text);
@@ -263,7 +259,7 @@ impl TreeWriter {
                 return Ok(());
             }
         }
-        let mut dirs = lock(&self.dirs);
+        let mut dirs = self.dirs.lock();
         let key = dirs.paths.add(&entry.path);
         dirs.entries.push((key, Entry { path: RelPath::root(), ..entry.clone() }));
         Ok(())
@@ -302,7 +298,7 @@ impl TreeWriter {
     /// # Errors
     /// As [`TreeWriter::create`], and when `existing` is not there.
     pub fn hard_link(&self, existing: &RelPath, new: &RelPath) -> TreeResult<()> {
-        if lock(&self.refused).paths.contains(existing) {
+        if self.refused.lock().paths.contains(existing) {
             return self
                 .refuse(new, &format!("cannot be made, since {existing}, which it is a link to, was not"));
         }
@@ -326,7 +322,7 @@ impl TreeWriter {
     /// # Errors
     /// What the kernel says.
     pub fn finish(self) -> TreeResult<Finished> {
-        let LateFiles { paths, files } = std::mem::take(&mut *lock(&self.late));
+        let LateFiles { paths, files } = std::mem::take(&mut *self.late.lock());
         for (key, flags, project) in files {
             let path = paths.get(key);
             let (dir, name) = self.parent(&path)?;
@@ -334,13 +330,13 @@ impl TreeWriter {
             self.set_project(&file, &path, project);
             self.set_flags(&file, &path, flags);
         }
-        let NewDirs { paths, entries } = std::mem::take(&mut *lock(&self.dirs));
+        let NewDirs { paths, entries } = std::mem::take(&mut *self.dirs.lock());
         let mut way = DirStack::new(Arc::clone(&self.root), ());
         // Parents were made before their children, so backwards is deepest first.
         for (key, mut entry) in entries.into_iter().rev() {
             entry.path = paths.get(key);
             if entry.path.is_root() {
-                entry.unread.append(&mut lock(&self.left_out));
+                entry.unread.append(&mut self.left_out.lock());
             }
             let dir = way.go(&entry.path).map_err(|e| TreeError::io("open directory", &entry.path, e))?;
             self.apply(&*dir, &entry, None)?;
@@ -348,8 +344,8 @@ impl TreeWriter {
                 self.finish_dir(&dir, &entry);
             }
         }
-        let warnings = std::mem::take(&mut *lock(&self.warnings));
-        let losses = std::mem::take(&mut *lock(&self.losses));
+        let warnings = std::mem::take(&mut *self.warnings.lock());
+        let losses = std::mem::take(&mut *self.losses.lock());
         Ok(Finished { warnings, losses })
     }
 
@@ -392,7 +388,7 @@ impl TreeWriter {
 
     /// Says that the caller leaves something out.
     pub(crate) fn leave_out(&self, text: String) {
-        let mut left_out = lock(&self.left_out);
+        let mut left_out = self.left_out.lock();
         if left_out.len() < WARNINGS {
             left_out.push(text.clone());
         }
@@ -401,7 +397,7 @@ impl TreeWriter {
     }
 
     pub(crate) fn warn(&self, text: String) {
-        let mut warnings = lock(&self.warnings);
+        let mut warnings = self.warnings.lock();
         match warnings.len() {
             n if n < WARNINGS => warnings.push(text),
             WARNINGS => warnings.push("(and more)".to_owned()),
@@ -423,7 +419,7 @@ impl TreeWriter {
         if length > PATH {
             return Err(TreeError::limit(Limit::Path(PATH), path));
         }
-        let mut open = lock(&self.open);
+        let mut open = self.open.lock();
         let short = length <= OPEN_PATH;
         if short && let Some(dir) = open.recent.get(path) {
             return Ok(Arc::clone(dir));
@@ -470,7 +466,7 @@ impl TreeWriter {
         }
         let own = project == self.root_project.load(Ordering::Relaxed);
         if !flags.is_empty() || project != 0 && !own {
-            let mut late = lock(&self.late);
+            let mut late = self.late.lock();
             let key = late.paths.add(&entry.path);
             late.files.push((key, flags, project));
         }

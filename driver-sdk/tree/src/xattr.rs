@@ -9,8 +9,8 @@ use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
 use crate::entry::Xattrs;
+use crate::error::gone;
 use crate::path::RawBytes;
-use crate::walk::gone;
 
 /// No value and no list of names is longer (the kernel's XATTR_SIZE_MAX and XATTR_LIST_MAX).
 const LONGEST: usize = 65536;

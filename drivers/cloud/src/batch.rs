@@ -164,7 +164,7 @@ mod tests {
     }
 
     fn assert_forgotten(batch: &Batch<String>) {
-        let state = batch.lock();
+        let state = batch.state.lock();
         assert!(state.answered.is_empty() && state.waiting.is_empty() && state.gone.is_empty(), "{state:?}");
     }
 
@@ -214,8 +214,7 @@ mod tests {
     #[test]
     fn a_refusal_is_everybodys() {
         let batch = Batch::<String>::default();
-        let refused =
-            batch.ask(&["a"], &Context::new("1"), |_| Err(DriverError::new(ErrorKind::Unavailable, "away")));
+        let refused = batch.ask(&["a"], &Context::new("1"), |_| Err(DriverError::unavailable("away")));
         assert_eq!(refused.unwrap_err().kind, ErrorKind::Unavailable);
         assert_eq!(batch.ask(&["a"], &Context::new("1"), echo).unwrap()["a"], "<a>");
     }

@@ -3,7 +3,7 @@
 
 use crate::size::Gib;
 use convoy_driver_sdk::filesystem::FsKind;
-use convoy_driver_sdk::{DriverError, ErrorKind, Result};
+use convoy_driver_sdk::{DriverError, Result};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -96,7 +96,7 @@ impl Options<'_> {
 
     /// Refuses the value of an option.
     pub fn invalid(&self, name: &str, reason: impl std::fmt::Display) -> DriverError {
-        DriverError::new(ErrorKind::InvalidArgument, format!("{}.{name}: {reason}", self.prefix))
+        DriverError::invalid(format!("{}.{name}: {reason}", self.prefix))
     }
 }
 
@@ -108,9 +108,6 @@ pub fn boolean(name: &str, text: &str) -> Result<bool> {
     match text {
         "true" | "1" | "yes" => Ok(true),
         "false" | "0" | "no" | "" => Ok(false),
-        _ => Err(DriverError::new(
-            ErrorKind::InvalidArgument,
-            format!("invalid value {text:?} of {name}: expected true or false"),
-        )),
+        _ => Err(DriverError::invalid(format!("invalid value {text:?} of {name}: expected true or false"))),
     }
 }

@@ -1,6 +1,6 @@
 //! Block devices, as far as both providers need to look at them.
 
-use convoy_driver_sdk::{DriverError, ErrorKind, Result};
+use convoy_driver_sdk::{DriverError, Result};
 use std::fs::{File, Metadata};
 use std::io::{Seek, SeekFrom};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -28,10 +28,10 @@ pub fn numbers(path: &Path) -> Result<(u32, u32)> {
     let found = std::fs::metadata(path)
         .map_err(|error| DriverError::io(format_args!("look at {}", path.display()), &error))?;
     if !found.file_type().is_block_device() {
-        return Err(DriverError::new(
-            ErrorKind::Internal,
-            format!("expected a block device, found something else at {}", path.display()),
-        ));
+        return Err(DriverError::internal(format!(
+            "expected a block device, found something else at {}",
+            path.display()
+        )));
     }
     Ok((nix::libc::major(found.rdev()), nix::libc::minor(found.rdev())))
 }

@@ -116,15 +116,12 @@ impl<P: Provider> CloudDriver<P> {
     /// A recorded volume as the provider has it now.
     fn existing(&self, record: &VolumeRecord, context: &Context) -> Result<CloudVolume> {
         self.cloud_volume(&record.id, context)?.ok_or_else(|| {
-            DriverError::new(
-                ErrorKind::DataLoss,
-                format!(
-                    "volume {}: {} no longer exists in {}",
-                    record.name,
-                    record.id,
-                    self.provider.region()
-                ),
-            )
+            DriverError::data_loss(format!(
+                "volume {}: {} no longer exists in {}",
+                record.name,
+                record.id,
+                self.provider.region()
+            ))
             .hint("forget it with `convoy delete --reference`, or restore a backup under another name")
         })
     }
@@ -137,14 +134,14 @@ impl<P: Provider> CloudDriver<P> {
             match self.cloud_volume(id, context)? {
                 Some(CloudVolume { state: VolumeState::Creating, .. }) => Ok(None),
                 Some(CloudVolume { state: VolumeState::Failed(reason), .. }) => {
-                    Err(DriverError::new(ErrorKind::Unavailable, format!("{id} cannot be used: {reason}")))
+                    Err(DriverError::unavailable(format!("{id} cannot be used: {reason}")))
                 }
                 Some(CloudVolume { state: VolumeState::Deleting, .. }) => {
-                    Err(DriverError::new(ErrorKind::NotFound, format!("{id} is being deleted")))
+                    Err(DriverError::not_found(format!("{id} is being deleted")))
                 }
                 Some(volume) => Ok(Some(volume)),
                 None if begin.elapsed() < VISIBLE_LIMIT => Ok(None),
-                None => Err(DriverError::new(ErrorKind::NotFound, format!("{id} does not exist"))),
+                None => Err(DriverError::not_found(format!("{id} does not exist"))),
             }
         })
     }
@@ -202,13 +199,8 @@ impl<P: Provider> CloudDriver<P> {
     fn mount_privately(&self, source: &Path, fs: &str, target: &Path, context: &Context) -> Result<()> {
         atomic::create_dir(target, DIR_MODE)
             .map_err(|error| DriverError::io(format_args!("make {}", target.display()), &error))?;
-        let mount = Mount {
-            source: source.to_owned(),
-            target: target.to_owned(),
-            fs_type: fs.to_owned(),
-            options: mount_options(fs, ""),
-            namespace: None,
-        };
+        let mount =
+            Mount::new(source.to_owned(), target.to_owned(), fs.to_owned()).options(mount_options(fs, ""));
         filesystem::mount(&mount, &self.command_context(context))
     }
 
@@ -251,7 +243,7 @@ impl<P: Provider> CloudDriver<P> {
     }
 
     /// The operation has failed: removes what it made. What cannot be removed now stays written down.
-    fn roll_back(&self, open: Open<'_>, error: DriverError) -> DriverError {
+    fn roll_back(&self, open: Open<'_>, mut error: DriverError) -> DriverError {
         self.cache.clear();
         if open.intent.resource.is_none() && !ambiguous(&error) {
             // Refused outright: there is nothing to find.
@@ -272,11 +264,11 @@ impl<P: Provider> CloudDriver<P> {
             Ok(recover::UndoOutcome::Unsettled) => error,
             Err(left) => {
                 tracing::warn!(token = open.token(), %left, "cannot undo an operation that failed: tried again later");
-                let message = format!(
+                error.message = format!(
                     "{} (what it had made could not be removed yet, and is remembered: {left})",
                     error.message
                 );
-                DriverError { message, ..error }
+                error
             }
         }
     }

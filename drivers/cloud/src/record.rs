@@ -2,7 +2,7 @@
 
 use crate::provider::Provider;
 use convoy_driver_sdk::records::{RecordError, RecordStore};
-use convoy_driver_sdk::{DriverError, ErrorKind, Name, Result, Timestamp, timestamp};
+use convoy_driver_sdk::{DriverError, Name, Result, Timestamp, timestamp};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -149,7 +149,7 @@ impl Records {
     pub fn load(&self, name: &Name) -> Result<VolumeRecord> {
         match self.store.load(name)? {
             Some(map) => self.parse(name, map),
-            None => Err(DriverError::new(ErrorKind::NotFound, format!("there is no volume {name}"))),
+            None => Err(DriverError::not_found(format!("there is no volume {name}"))),
         }
     }
 
@@ -159,7 +159,7 @@ impl Records {
     /// `AlreadyExists`.
     pub fn absent(&self, name: &Name) -> Result<()> {
         if self.store.exists(name)? {
-            return Err(DriverError::new(ErrorKind::AlreadyExists, format!("volume {name} exists already")));
+            return Err(DriverError::already_exists(format!("volume {name} exists already")));
         }
         Ok(())
     }
@@ -233,10 +233,7 @@ impl Records {
 
     fn write(&self, record: &VolumeRecord) -> Result<Map<String, Value>> {
         let Ok(Value::Object(mut map)) = serde_json::to_value(record) else {
-            return Err(DriverError::new(
-                ErrorKind::Internal,
-                format!("cannot write the record of {}", record.name),
-            ));
+            return Err(DriverError::internal(format!("cannot write the record of {}", record.name)));
         };
         rename(&mut map, "ID", self.id_key);
         if let Some(Value::Object(snapshots)) = map.get_mut("Snapshots") {

@@ -5,7 +5,7 @@ use crate::provider::Provider;
 use crate::size::Gib;
 use convoy_driver_sdk::filesystem::FsKind;
 use convoy_driver_sdk::protocol::{Open, OptionSpec};
-use convoy_driver_sdk::{DriverError, ErrorKind, Result, size};
+use convoy_driver_sdk::{DriverError, Result, size};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -70,7 +70,7 @@ fn saved(path: &Path) -> Result<Map<String, Value>> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Map::new()),
         Err(error) => Err(DriverError::io(format_args!("read {}", path.display()), &error)),
         Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| {
-            DriverError::new(ErrorKind::DataLoss, format!("{} is damaged: {error}", path.display()))
+            DriverError::data_loss(format!("{} is damaged: {error}", path.display()))
                 .hint("move it away to start with the defaults")
         }),
     }
@@ -108,10 +108,7 @@ pub fn check<P: Provider>(options: &mut BTreeMap<String, String>) -> Result<()> 
 pub fn refuse(options: &mut BTreeMap<String, String>, names: &[&str], what: &str) -> Result<()> {
     for name in names {
         if options.remove(*name).is_some_and(|value| !value.is_empty()) {
-            return Err(DriverError::new(
-                ErrorKind::InvalidArgument,
-                format!("the option {name} is of no use in {what}"),
-            ));
+            return Err(DriverError::invalid(format!("the option {name} is of no use in {what}")));
         }
     }
     Ok(())
@@ -126,15 +123,12 @@ pub fn gib<P: Provider>(bytes: u64) -> Result<Gib> {
     if P::SIZES.contains(&size) {
         return Ok(size);
     }
-    Err(DriverError::new(
-        ErrorKind::InvalidArgument,
-        format!(
-            "invalid size of {bytes} bytes: expected {} to {}, which is what {} has",
-            P::SIZES.start().0,
-            P::SIZES.end(),
-            P::DRIVER
-        ),
-    ))
+    Err(DriverError::invalid(format!(
+        "invalid size of {bytes} bytes: expected {} to {}, which is what {} has",
+        P::SIZES.start().0,
+        P::SIZES.end(),
+        P::DRIVER
+    )))
 }
 
 /// The file system of a new volume.
@@ -148,10 +142,7 @@ pub fn fs_kind(text: &str) -> Result<FsKind> {
     match text {
         "ext4" => Ok(FsKind::Ext4),
         "xfs" => Ok(FsKind::Xfs),
-        _ => Err(DriverError::new(
-            ErrorKind::InvalidArgument,
-            format!("unknown file system {text:?}: expected ext4 or xfs"),
-        )),
+        _ => Err(DriverError::invalid(format!("unknown file system {text:?}: expected ext4 or xfs"))),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Waiting for what takes its time, with back-off instead of a fixed sleep.
 
-use convoy_driver_sdk::{Context, DriverError, ErrorKind, Result};
+use convoy_driver_sdk::{Context, DriverError, Result};
 use std::time::{Duration, Instant};
 
 /// How often a sleeping call is asked whether to go on.
@@ -67,10 +67,10 @@ pub fn until<T>(
             return Ok(answer);
         }
         if begin.elapsed() >= limit {
-            return Err(DriverError::new(
-                ErrorKind::DeadlineExceeded,
-                format!("waited {} s for {what}, in vain", limit.as_secs()),
-            ));
+            return Err(DriverError::deadline_exceeded(format!(
+                "waited {} s for {what}, in vain",
+                limit.as_secs()
+            )));
         }
         sleep(backoff.pause(), context).map_err(|mut error| {
             error.message = format!("{} while waiting for {what}", error.message);
@@ -82,6 +82,7 @@ pub fn until<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use convoy_driver_sdk::ErrorKind;
 
     #[test]
     fn pauses_grow_to_a_bound() {

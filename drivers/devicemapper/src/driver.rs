@@ -15,7 +15,7 @@ use convoy_driver_sdk::protocol::{
     Opened, OpenedSnapshot, PrepareRestore, PreparedRestore, Probed, ResizeVolume, RevertVolume, Snapshot,
     UnmountVolume, Volume,
 };
-use convoy_driver_sdk::{Context, Driver, DriverError, ErrorKind, Name, PROTOCOL_VERSION, Result};
+use convoy_driver_sdk::{Context, Driver, DriverError, Name, Result};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -74,9 +74,7 @@ impl DeviceMapper {
     /// Device-mapper names are shorter than convoy's, and some are taken.
     fn check_name(&self, name: &Name) -> Result<()> {
         if name.len() > MAX_NAME || **name == *"control" || **name == *self.pool.name() {
-            return Err(DriverError::new(
-                ErrorKind::InvalidArgument,
-                format!(
+            return Err(DriverError::invalid(format!(
                     "{name} cannot be a volume of this driver: expected at most {MAX_NAME} bytes, and neither \"control\" nor the pool's name"
                 ),
             )
@@ -211,13 +209,13 @@ impl DeviceMapper {
 
 impl Driver for DeviceMapper {
     fn describe() -> Description {
-        Description {
-            name: Name::from_static(DRIVER),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            protocol: PROTOCOL_VERSION.to_owned(),
-            summary: "thin-provisioned block volumes with instant snapshots and backups of changed blocks"
-                .to_owned(),
-            capabilities: [
+        Description::new(
+            DRIVER,
+            env!("CARGO_PKG_VERSION"),
+            "thin-provisioned block volumes with instant snapshots and backups of changed blocks",
+        )
+        .capabilities(
+            [
                 Capability::Snapshots,
                 Capability::ReadBlock,
                 Capability::ChangedExtents,
@@ -236,10 +234,9 @@ impl Driver for DeviceMapper {
                 Capability::Kept,
             ]
             .into(),
-            options: options::specs(),
-            create_options: options::create_specs(),
-            backup_scheme: None,
-        }
+        )
+        .options(options::specs())
+        .create_options(options::create_specs())
     }
 
     fn open(request: Open, context: &Context) -> Result<(Self, Opened)> {

@@ -81,7 +81,7 @@ impl Error {
 
 /// Refuses to change what somebody uses.
 pub(crate) fn in_use(text: String) -> DriverError {
-    DriverError::new(ErrorKind::InUse, text)
+    DriverError::in_use(text)
 }
 
 impl From<Error> for DriverError {

@@ -6,7 +6,7 @@
 
 use crate::error::{Error, Result};
 use crate::state::{MAX_THIN_ID, Pending, PoolConfig, ThinId};
-use convoy_driver_sdk::{DriverError, ErrorKind};
+use convoy_driver_sdk::DriverError;
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -42,11 +42,8 @@ impl Journal {
     pub fn begin(&self, what: &str) -> Result<ThinId> {
         let mut inner = self.inner.lock();
         let id = inner.free().ok_or_else(|| {
-            DriverError::new(
-                ErrorKind::Exhausted,
-                format!("all {MAX_THIN_ID} device ids of the pool are in use"),
-            )
-            .hint("delete snapshots and volumes that are not needed")
+            DriverError::exhausted(format!("all {MAX_THIN_ID} device ids of the pool are in use"))
+                .hint("delete snapshots and volumes that are not needed")
         })?;
         let mut config = inner.config.clone();
         config.last_dev_id = id;

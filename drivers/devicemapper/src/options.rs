@@ -5,7 +5,7 @@ use crate::kernel::Kernel;
 use crate::state::PoolConfig;
 use convoy_driver_sdk::filesystem::FsKind;
 use convoy_driver_sdk::protocol::OptionSpec;
-use convoy_driver_sdk::{DriverError, ErrorKind, size};
+use convoy_driver_sdk::{DriverError, size};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -76,7 +76,7 @@ pub struct Settings {
 
 /// The options, for `describe`.
 pub fn specs() -> Vec<OptionSpec> {
-    let required = |name, help| OptionSpec { required: true, ..OptionSpec::new(name, help) };
+    let required = |name, help| OptionSpec::new(name, help).required();
     let new = OptionSpec::new;
     vec![
         required(DATADEV, "block device for the data of all volumes (known again after the first start)"),
@@ -282,12 +282,13 @@ fn percent(key: &str, given: Option<&str>, default: u64) -> Result<u64> {
 }
 
 fn invalid(message: String, hint: &str) -> Error {
-    Error::Driver(DriverError::new(ErrorKind::InvalidArgument, message).hint(hint))
+    Error::Driver(DriverError::invalid(message).hint(hint))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use convoy_driver_sdk::ErrorKind;
 
     fn options(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
         pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()

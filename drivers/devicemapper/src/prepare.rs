@@ -150,8 +150,7 @@ pub fn loop_files(dir: &Path, data_size: u64, context: &Context) -> Result<Prepa
 /// # Errors
 /// `InvalidArgument`.
 pub fn parse_size(text: &str) -> Result<u64> {
-    size::parse(text)
-        .map_err(|error| Error::Driver(DriverError::new(ErrorKind::InvalidArgument, error.to_string())))
+    size::parse(text).map_err(|error| Error::Driver(DriverError::invalid(error.to_string())))
 }
 
 fn attach(file: &Path, bytes: u64, context: &Context) -> Result<PathBuf> {
@@ -241,7 +240,7 @@ fn await_node(path: &Path, context: &Context) -> Result<()> {
         context.check()?;
         if Instant::now() > deadline {
             let text = format!("the partition {} was made but did not appear", path.display());
-            return Err(Error::Driver(DriverError::new(ErrorKind::Unavailable, text).hint("run partprobe")));
+            return Err(Error::Driver(DriverError::unavailable(text).hint("run partprobe")));
         }
         std::thread::sleep(Duration::from_millis(50));
     }

@@ -5,7 +5,7 @@ use crate::kernel::Kernel;
 use crate::state::{SnapshotRecord, ThinId, VolumeRecord};
 use convoy_driver_sdk::protocol::{Health, Snapshot, Volume};
 use convoy_driver_sdk::records::RecordStore;
-use convoy_driver_sdk::{DriverError, ErrorKind, Name, Timestamp, atomic};
+use convoy_driver_sdk::{DriverError, Name, Timestamp, atomic};
 use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -139,7 +139,7 @@ impl Store {
         }
         let record =
             self.volumes.load(name)?.ok_or_else(|| not_found(format!("there is no volume {name}")))?;
-        let record = named(record, name).map_err(|text| DriverError::new(ErrorKind::DataLoss, text))?;
+        let record = named(record, name).map_err(|text| DriverError::data_loss(text))?;
         self.index.write().volumes.insert(name.clone(), Slot::Known { record: record.clone(), damage: None });
         Ok((record, None))
     }
@@ -151,11 +151,9 @@ impl Store {
     pub fn usable(&self, name: &Name) -> Result<VolumeRecord> {
         match self.get(name)? {
             (record, None) => Ok(record),
-            (_, Some(damage)) => Err(DriverError::new(
-                ErrorKind::DataLoss,
-                format!("the volume {name} cannot be used: {damage}"),
-            )
-            .into()),
+            (_, Some(damage)) => {
+                Err(DriverError::data_loss(format!("the volume {name} cannot be used: {damage}")).into())
+            }
         }
     }
 
@@ -193,15 +191,15 @@ impl Store {
     pub fn check_free(&self, name: &Name) -> Result<()> {
         if self.index.read().volumes.contains_key(name) {
             let text = format!("a volume {name} exists already");
-            return Err(DriverError::new(ErrorKind::AlreadyExists, text).into());
+            return Err(DriverError::already_exists(text).into());
         }
         let kept = self.kept_or_damage(name).transpose();
-        if kept.map_err(|damage| DriverError::new(ErrorKind::DataLoss, damage))?.is_some() {
+        if kept.map_err(|damage| DriverError::data_loss(damage))?.is_some() {
             let text = format!("the data of a volume {name} was kept when it was deleted by reference");
             let hint = format!(
                 "`convoy create {name}` brings it back; then it can be used, or deleted with its data"
             );
-            return Err(DriverError::new(ErrorKind::AlreadyExists, text).hint(hint).into());
+            return Err(DriverError::already_exists(text).hint(hint).into());
         }
         Ok(())
     }
@@ -339,7 +337,7 @@ fn named(record: VolumeRecord, name: &Name) -> Result<VolumeRecord, String> {
 }
 
 fn not_found(text: String) -> DriverError {
-    DriverError::new(ErrorKind::NotFound, text)
+    DriverError::not_found(text)
 }
 
 /// A volume as `inspect` shows it: the keys of 0.5.
@@ -349,28 +347,11 @@ pub fn volume(record: &VolumeRecord, mountpoint: Option<PathBuf>, damage: Option
         ("Device", Kernel::node(&record.name).display().to_string()),
         ("Filesystem", record.filesystem.to_string()),
     ];
-    Volume {
-        name: record.name.clone(),
-        size: record.size,
-        created: record.created_time,
-        mountpoint,
-        info: info.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
-        snapshots: record.snapshots.values().map(|found| snapshot(record, found)).collect(),
-        health: damage.map_or(Health::Good, Health::Damaged),
-    }
-}
-
-/// A volume whose record cannot be read.
-pub fn unreadable(name: Name, why: String) -> Volume {
-    Volume {
-        name,
-        size: 0,
-        created: Timestamp::from_unix(0),
-        mountpoint: None,
-        info: BTreeMap::new(),
-        snapshots: Vec::new(),
-        health: Health::Damaged(why),
-    }
+    Volume::new(record.name.clone(), record.size, record.created_time)
+        .mountpoint(mountpoint)
+        .info(info.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+        .snapshots(record.snapshots.values().map(|found| snapshot(record, found)).collect())
+        .health(damage.map_or(Health::Good, Health::Damaged))
 }
 
 /// A snapshot as `inspect` shows it: the keys of 0.5.
@@ -381,12 +362,8 @@ pub fn snapshot(volume: &VolumeRecord, record: &SnapshotRecord) -> Snapshot {
         ("UUID", record.name.to_string()),
         ("VolumeUUID", volume.name.to_string()),
     ];
-    Snapshot {
-        name: record.name.clone(),
-        volume: volume.name.clone(),
-        created: record.created_time,
-        info: info.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
-    }
+    Snapshot::new(record.name.clone(), volume.name.clone(), record.created_time)
+        .info(info.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
 }
 
 #[cfg(test)]

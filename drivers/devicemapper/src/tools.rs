@@ -239,7 +239,7 @@ fn reserve(pool: &Pool, context: &Context) -> Result<()> {
                 std::thread::sleep(Duration::from_millis(100));
             }
             Err(error) if error.is(nix::errno::Errno::EBUSY) => {
-                return Err(DriverError::new(ErrorKind::Busy, error.to_string())
+                return Err(DriverError::busy(error.to_string())
                     .hint("another program keeps a metadata snapshot of the pool: wait for it, or release it with `dmsetup message <pool> 0 release_metadata_snap`")
                     .into());
             }

@@ -4,7 +4,7 @@ use crate::api::Token;
 use crate::metadata::Droplet;
 use convoy_driver_cloud::Options;
 use convoy_driver_sdk::protocol::OptionSpec;
-use convoy_driver_sdk::{DriverError, ErrorKind, Result, secret};
+use convoy_driver_sdk::{DriverError, Result, secret};
 use std::path::Path;
 
 /// The most that a file with a token may hold, in bytes.
@@ -43,7 +43,7 @@ pub fn read(options: &Options<'_>) -> Result<Own> {
         None => std::env::var("DO_TOKEN").unwrap_or_default(),
     };
     if token.trim().is_empty() {
-        return Err(DriverError::new(ErrorKind::InvalidArgument, "expected an API token, found none").hint(
+        return Err(DriverError::invalid("expected an API token, found none").hint(
             "set the environment variable DO_TOKEN for convoy, or do.tokenfile to a file that holds it",
         ));
     }

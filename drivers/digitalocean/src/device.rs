@@ -1,7 +1,7 @@
 //! Where the kernel shows a volume: `/dev/disk/by-id/scsi-0DO_Volume_<name>`, a link to a SCSI disk.
 
 use convoy_driver_cloud::device::is_block;
-use convoy_driver_sdk::{DriverError, ErrorKind, Result};
+use convoy_driver_sdk::{DriverError, Result};
 use std::path::{Path, PathBuf};
 
 const PREFIX: &str = "scsi-0DO_Volume_";
@@ -17,10 +17,11 @@ pub fn find(dev: &Path, sys: &Path, name: &str) -> Result<Option<PathBuf>> {
     let link = dev.join("disk/by-id").join(format!("{PREFIX}{name}"));
     let Ok(found) = std::fs::canonicalize(&link) else { return Ok(None) };
     if !is_block(&found) {
-        return Err(DriverError::new(
-            ErrorKind::DataLoss,
-            format!("expected {} to lead to a block device, found {}", link.display(), found.display()),
-        ));
+        return Err(DriverError::data_loss(format!(
+            "expected {} to lead to a block device, found {}",
+            link.display(),
+            found.display()
+        )));
     }
     let Some(disk) = found.file_name() else { return Ok(None) };
     let state = sys.join("class/block").join(disk).join("device/state");

@@ -1,6 +1,6 @@
 //! Which droplet this is, by the metadata service that only the droplet can reach.
 
-use convoy_driver_sdk::{DriverError, ErrorKind, Result};
+use convoy_driver_sdk::{DriverError, Result};
 use reqwest::blocking::Client;
 use serde::Deserialize;
 use std::time::Duration;
@@ -36,9 +36,7 @@ impl Droplet {
             client.get(url).send()?.error_for_status()?.json()
         };
         ask().map_err(|error| {
-            DriverError::new(
-                ErrorKind::Unavailable,
-                format!("cannot find out which droplet this is: {}", error.without_url()),
+            DriverError::unavailable(format!("cannot find out which droplet this is: {}", error.without_url()),
             )
             .hint(
                 "the driver must run on a droplet whose metadata service it can reach, or be told by do.droplet and \

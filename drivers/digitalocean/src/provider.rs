@@ -15,7 +15,7 @@ use convoy_driver_cloud::{
     VolumeSpec, VolumeState,
 };
 use convoy_driver_sdk::protocol::OptionSpec;
-use convoy_driver_sdk::{Context, DriverError, ErrorKind, Name, Result, Timestamp};
+use convoy_driver_sdk::{Context, DriverError, Name, Result, Timestamp};
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -134,13 +134,10 @@ impl DigitalOceanCloud {
             match action.status {
                 ActionStatus::InProgress => Ok(None),
                 ActionStatus::Completed => Ok(Some(())),
-                ActionStatus::Errored => Err(DriverError::new(
-                    ErrorKind::Unavailable,
-                    format!(
-                        "DigitalOcean could not do it: the action {} ({}) failed",
-                        action.id, action.kind
-                    ),
-                )
+                ActionStatus::Errored => Err(DriverError::unavailable(format!(
+                    "DigitalOcean could not do it: the action {} ({}) failed",
+                    action.id, action.kind
+                ))
                 .hint("see the control panel for the droplet's events, and try again")),
             }
         })
@@ -166,10 +163,10 @@ impl DigitalOceanCloud {
         if region == self.droplet.region {
             return Ok(());
         }
-        Err(DriverError::new(
-            ErrorKind::InvalidArgument,
-            format!("expected the region of this droplet, {}, found {region}", self.droplet.region),
-        )
+        Err(DriverError::invalid(format!(
+            "expected the region of this droplet, {}, found {region}",
+            self.droplet.region
+        ))
         .hint("snapshots of volumes cannot leave their region: back up to a store of convoy's own instead"))
     }
 }
@@ -266,7 +263,7 @@ impl Provider for DigitalOceanCloud {
             Err(error) if error.is(409, "") || error.is(422, "already exists") => {
                 match self.volumes_with_token(&spec.label, context)?.pop() {
                     Some(made) => Ok(made),
-                    None => Err(DriverError::new(ErrorKind::AlreadyExists, error.to_string())),
+                    None => Err(DriverError::already_exists(error.to_string())),
                 }
             }
             Err(error) => Err(error.into()),
@@ -293,13 +290,10 @@ impl Provider for DigitalOceanCloud {
             .iter()
             .find_map(|volume| Some((volume, volume.label.as_ref().filter(|label| label.volume != *name)?)))
         {
-            return Err(DriverError::new(
-                ErrorKind::AlreadyExists,
-                format!(
-                    "the DigitalOcean name {cloud_name} of {name} is taken by {}, which is the volume {}",
-                    volume.id, label.volume
-                ),
-            )
+            return Err(DriverError::already_exists(format!(
+                "the DigitalOcean name {cloud_name} of {name} is taken by {}, which is the volume {}",
+                volume.id, label.volume
+            ))
             .hint("choose another name"));
         }
         Ok(found)
@@ -528,9 +522,8 @@ fn read_snapshot(snapshot: Snapshot) -> Result<CloudSnapshot> {
 }
 
 fn time(text: &str) -> Result<Timestamp> {
-    Timestamp::parse(text).map_err(|error| {
-        DriverError::new(ErrorKind::Internal, format!("cannot understand DigitalOcean's answer: {error}"))
-    })
+    Timestamp::parse(text)
+        .map_err(|error| DriverError::internal(format!("cannot understand DigitalOcean's answer: {error}")))
 }
 
 /// Whether DigitalOcean can have given this id; no other may be asked for.
@@ -541,15 +534,15 @@ fn is_uuid(id: &str) -> bool {
 }
 
 fn parse(address: &str) -> Result<Url> {
-    Url::parse(address).map_err(|error| DriverError::new(ErrorKind::Internal, format!("{address}: {error}")))
+    Url::parse(address).map_err(|error| DriverError::internal(format!("{address}: {error}")))
 }
 
 fn missing(id: &str) -> DriverError {
-    DriverError::new(ErrorKind::NotFound, format!("the volume {id} does not exist any more"))
+    DriverError::not_found(format!("the volume {id} does not exist any more"))
 }
 
 fn elsewhere(volume: &CloudVolume, place: &str) -> DriverError {
-    DriverError::new(ErrorKind::InUse, format!("{} is attached to {place}", volume.id)).hint(
+    DriverError::in_use(format!("{} is attached to {place}", volume.id)).hint(
         "it is never taken away by force: unmount it there and forget it with `convoy delete --reference`",
     )
 }

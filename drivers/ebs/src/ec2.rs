@@ -108,9 +108,9 @@ impl Ec2 {
             let mut metadata =
                 imds::Client::builder().configure(&ProviderConfig::default().with_http_client(http.clone()));
             if let Some(endpoint) = &places.metadata {
-                metadata = metadata.endpoint(endpoint.as_str()).map_err(|error| {
-                    DriverError::new(ErrorKind::InvalidArgument, format!("ebs.metadata-endpoint: {error}"))
-                })?;
+                metadata = metadata
+                    .endpoint(endpoint.as_str())
+                    .map_err(|error| DriverError::invalid(format!("ebs.metadata-endpoint: {error}")))?;
             }
             let metadata = metadata.build();
             let instance = Instance::find(&metadata).await?;
@@ -233,8 +233,7 @@ where
     let code = error.code().unwrap_or_default().to_owned();
     if code.is_empty() {
         let reason = causes(error);
-        let error =
-            DriverError::new(ErrorKind::Unavailable, format!("no answer from EC2 to {action}: {reason}"));
+        let error = DriverError::unavailable(format!("no answer from EC2 to {action}: {reason}"));
         return Failure { code, error };
     }
     let message = error.message().unwrap_or("no reason given");

@@ -1,7 +1,7 @@
 //! Which instance this is, by the instance metadata service, version 2.
 
 use aws_config::imds::Client;
-use convoy_driver_sdk::{DriverError, ErrorKind, Result};
+use convoy_driver_sdk::{DriverError, Result};
 use serde::Deserialize;
 
 const PATH: &str = "/latest/dynamic/instance-identity/document";
@@ -27,9 +27,7 @@ impl Instance {
     /// `Unavailable` when there is none, or it does not answer from where this runs.
     pub async fn find(client: &Client) -> Result<Self> {
         let failed = |reason: String| {
-            DriverError::new(
-                ErrorKind::Unavailable,
-                format!("cannot find out which EC2 instance this is: {reason}"),
+            DriverError::unavailable(format!("cannot find out which EC2 instance this is: {reason}"),
             )
             .hint(
                 "the driver must run on an EC2 instance; from within a container the metadata service answers only \

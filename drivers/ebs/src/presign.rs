@@ -5,7 +5,7 @@ use crate::ec2::Ec2;
 use aws_sdk_ec2::config::ProvideCredentials;
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SignatureLocation, SigningSettings, sign};
 use aws_sigv4::sign::v4;
-use convoy_driver_sdk::{Context, DriverError, ErrorKind, Result};
+use convoy_driver_sdk::{Context, DriverError, Result};
 use std::time::{Duration, SystemTime};
 use url::Url;
 
@@ -24,7 +24,7 @@ pub(crate) fn copy_snapshot(
     context: &Context,
 ) -> Result<String> {
     let failed = |reason: String| {
-        DriverError::new(ErrorKind::PermissionDenied, format!("cannot sign the copy of {snapshot}: {reason}"))
+        DriverError::permission_denied(format!("cannot sign the copy of {snapshot}: {reason}"))
     };
     let provider =
         ec2.base().credentials_provider().ok_or_else(|| failed("there are no credentials".to_owned()))?;

@@ -80,7 +80,7 @@ impl Ec2Cloud {
             let in_use = self.device_names(context)?;
             let name = self.names.reserve(&in_use).ok_or_else(|| {
                 let text = format!("no device name is left at {}", self.ec2.instance.instance_id);
-                DriverError::new(ErrorKind::Exhausted, text).hint("detach volumes that are not needed here")
+                DriverError::exhausted(text).hint("detach volumes that are not needed here")
             })?;
             let request = self.ec2.home().attach_volume().volume_id(id).device(name.as_str());
             let request = request.instance_id(&self.ec2.instance.instance_id);
@@ -105,10 +105,7 @@ impl Ec2Cloud {
             }
             return self.wait_attached(id, context);
         }
-        Err(DriverError::new(
-            ErrorKind::Exhausted,
-            format!("EC2 calls every device name in use that was tried for {id}"),
-        ))
+        Err(DriverError::exhausted(format!("EC2 calls every device name in use that was tried for {id}")))
     }
 
     fn wait_attached(&self, id: &str, context: &Context) -> Result<Option<CloudVolume>> {
@@ -356,10 +353,11 @@ impl Provider for Ec2Cloud {
 
     fn attachable(&self, volume: &CloudVolume) -> Result<()> {
         match volume.info.get("AvailiablityZone") {
-            Some(zone) if zone != self.zone() => Err(DriverError::new(
-                ErrorKind::InvalidArgument,
-                format!("{} is in the zone {zone}, this instance is in {}", volume.id, self.zone()),
-            )
+            Some(zone) if zone != self.zone() => Err(DriverError::invalid(format!(
+                "{} is in the zone {zone}, this instance is in {}",
+                volume.id,
+                self.zone()
+            ))
             .hint("take a snapshot of it, back it up, and create the volume here from that backup")),
             _ => Ok(()),
         }
@@ -390,7 +388,7 @@ impl Provider for Ec2Cloud {
         tracing::warn!(id, patience = ?self.patience, "an attachment is stuck: detaching, and once more");
         self.detach(id, context)?;
         self.attach_somewhere(id, context)?.ok_or_else(|| {
-            DriverError::new(ErrorKind::Busy, format!("EC2 does not get {id} attached: it is stuck, twice"))
+            DriverError::busy(format!("EC2 does not get {id} attached: it is stuck, twice"))
                 .hint("restart the instance if this goes on: AWS knows such attachments")
         })
     }
@@ -577,15 +575,15 @@ impl Provider for Ec2Cloud {
 }
 
 fn missing(id: &str) -> DriverError {
-    DriverError::new(ErrorKind::NotFound, format!("{id} does not exist any more"))
+    DriverError::not_found(format!("{id} does not exist any more"))
 }
 
 fn incomplete(action: &str) -> DriverError {
-    DriverError::new(ErrorKind::Internal, format!("EC2's answer to {action} has no id"))
+    DriverError::internal(format!("EC2's answer to {action} has no id"))
 }
 
 fn elsewhere(id: &str, place: &Attachment) -> DriverError {
-    DriverError::new(ErrorKind::InUse, format!("{id} is attached to {}", place.instance)).hint(
+    DriverError::in_use(format!("{id} is attached to {}", place.instance)).hint(
         "it is never taken away by force: unmount it there and forget it with `convoy delete --reference`",
     )
 }

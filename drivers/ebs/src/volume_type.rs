@@ -4,7 +4,7 @@
 //! grow.
 
 use convoy_driver_cloud::config::boolean;
-use convoy_driver_sdk::{DriverError, ErrorKind, Result};
+use convoy_driver_sdk::{DriverError, Result};
 use std::collections::BTreeMap;
 
 /// The types, each with the smallest size in GiB and whether IOPS and throughput can be chosen.
@@ -109,12 +109,13 @@ fn number(name: &str, text: &str) -> Result<i32> {
 }
 
 fn invalid(text: String) -> DriverError {
-    DriverError::new(ErrorKind::InvalidArgument, text)
+    DriverError::invalid(text)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use convoy_driver_sdk::ErrorKind;
 
     fn given(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
         pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()

@@ -48,7 +48,7 @@ pub(crate) fn check(catalog: &Catalog, repair: bool) -> VfsResult<Checked> {
     checker.sizes();
     checker.kept()?;
     checker.strangers()?;
-    Ok(Checked { findings: checker.findings })
+    Ok(Checked::new(checker.findings))
 }
 
 /// Says in a moment whether volumes can be used.
@@ -59,7 +59,7 @@ pub(crate) fn probe(layout: &Layout) -> VfsResult<Probed> {
     }
     let [(_, free, all), _] = space(path)?;
     let message = (free < all / LOW).then(|| format!("{free} of {all} bytes are free"));
-    Ok(Probed { healthy: true, message })
+    Ok(Probed::well().message(message))
 }
 
 /// Warns of a share that is mounted without locks: no other host may use it.

@@ -24,7 +24,7 @@ impl Observer for ContextObserver<'_> {
     fn advanced(&self, entries: u64, _bytes: u64) {
         let done = self.done.fetch_add(entries, Ordering::Relaxed) + entries;
         if done.is_multiple_of(1000) {
-            self.context.progress(Progress { done, total: None, unit: "files".to_owned(), note: None });
+            self.context.progress(Progress::new(done, "files"));
         }
     }
 

@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::time::{Duration, Instant};
 
 use convoy_driver_sdk::protocol::{Health, ListVolumes, ListedVolumes, Snapshot, Volume};
-use convoy_driver_sdk::{DriverError, Name, Timestamp};
+use convoy_driver_sdk::{DriverError, Name};
 use parking_lot::Mutex;
 
 use crate::catalog::Catalog;
@@ -42,16 +42,12 @@ pub(crate) fn volume(catalog: &Catalog, record: &VolumeRecord) -> Volume {
             size = 0;
         }
     }
-    Volume {
-        name: record.name.clone(),
-        size,
-        created: record.created_time,
+    Volume::new(record.name.clone(), size, record.created_time)
         // Of the others no kernel and no record says that they are mounted: the host keeps count.
-        mountpoint: Some(&path).filter(|_| !record.mount_point.is_empty()).cloned(),
-        info,
-        snapshots: record.snapshots.values().map(|of| snapshot(catalog, record, of)).collect(),
-        health,
-    }
+        .mountpoint(Some(path).filter(|_| !record.mount_point.is_empty()))
+        .info(info)
+        .snapshots(record.snapshots.values().map(|of| snapshot(catalog, record, of)).collect())
+        .health(health)
 }
 
 /// A volume whose record cannot be read: listed, so that its name is not taken for free.
@@ -60,27 +56,14 @@ pub(crate) fn damaged(name: Name, error: DriverError) -> Volume {
         Some(hint) => format!("{}: {hint}", error.message),
         None => error.message,
     };
-    Volume {
-        name,
-        size: 0,
-        created: Timestamp::from_unix(0),
-        mountpoint: None,
-        info: BTreeMap::new(),
-        snapshots: Vec::new(),
-        health: Health::Damaged(text),
-    }
+    Volume::damaged(name, text)
 }
 
 pub(crate) fn snapshot(catalog: &Catalog, volume: &VolumeRecord, snapshot: &SnapshotRecord) -> Snapshot {
-    Snapshot {
-        name: snapshot.name.clone(),
-        volume: volume.name.clone(),
-        created: snapshot.created_time,
-        info: BTreeMap::from([
-            ("FilePath".to_owned(), catalog.snapshot_path(volume, snapshot).display().to_string()),
-            ("VolumeUUID".to_owned(), snapshot.volume_uuid.clone()),
-        ]),
-    }
+    Snapshot::new(snapshot.name.clone(), volume.name.clone(), snapshot.created_time).info(BTreeMap::from([
+        ("FilePath".to_owned(), catalog.snapshot_path(volume, snapshot).display().to_string()),
+        ("VolumeUUID".to_owned(), snapshot.volume_uuid.clone()),
+    ]))
 }
 
 /// Lists volumes, and remembers the state of the directory of records and since when it has been that.
@@ -93,9 +76,9 @@ impl Lister {
         // Before the reading: what changes meanwhile makes the next listing differ.
         let generation = self.generation(&catalog.layout)?;
         if generation.is_some() && generation == request.generation && request.after.is_none() {
-            return Ok(ListedVolumes { unchanged: true, generation, ..ListedVolumes::default() });
+            return Ok(ListedVolumes::default().unchanged(true).generation(generation));
         }
-        let mut listed = ListedVolumes { generation, ..ListedVolumes::default() };
+        let mut listed = ListedVolumes::default().generation(generation);
         let names = names(&catalog.layout, VOLUMES, &mut listed.warnings)?;
         if request.after.is_some() {
             // They were on the first page.

@@ -8,7 +8,7 @@ use convoy_driver_sdk::protocol::{
     ListedKept, ListedVolumes, MountVolume, Mounted, Open, OpenSnapshot, Opened, OpenedSnapshot,
     PrepareRestore, PreparedRestore, Probed, ResizeVolume, RevertVolume, Snapshot, UnmountVolume, Volume,
 };
-use convoy_driver_sdk::{Context, Driver, DriverError, Name, PROTOCOL_VERSION, Result};
+use convoy_driver_sdk::{Context, Driver, DriverError, Result};
 
 use crate::catalog::Catalog;
 use crate::describe::{self, Lister};
@@ -49,34 +49,32 @@ impl VfsDriver {
             open_snapshots: OpenSnapshots::default(),
             restores: Restores::default(),
         };
-        Ok((driver, Opened { recovered, warnings }))
+        Ok((driver, Opened::new().recovered(recovered).warnings(warnings)))
     }
 }
 
 impl Driver for VfsDriver {
     fn describe() -> Description {
-        Description {
-            name: Name::from_static("vfs"),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            protocol: PROTOCOL_VERSION.to_owned(),
-            summary: "volumes as directories, local or on NFS".to_owned(),
-            capabilities: BTreeSet::from([
-                Capability::Snapshots,
-                Capability::ReadTree,
-                Capability::RestoreTree,
-                Capability::ResizeOffline,
-                Capability::ResizeOnline,
-                Capability::VmImages,
-                Capability::Shared,
-                Capability::Clone,
-                Capability::Revert,
-                Capability::Check,
-                Capability::Kept,
-            ]),
-            options: driver_options(),
-            create_options: create_options(),
-            backup_scheme: None,
-        }
+        Description::new("vfs", env!("CARGO_PKG_VERSION"), "volumes as directories, local or on NFS")
+            .capabilities(
+                BTreeSet::from([
+                    Capability::Snapshots,
+                    Capability::ReadTree,
+                    Capability::RestoreTree,
+                    Capability::ResizeOffline,
+                    Capability::ResizeOnline,
+                    Capability::VmImages,
+                    Capability::Shared,
+                    Capability::Clone,
+                    Capability::Revert,
+                    Capability::Check,
+                    Capability::Kept,
+                ])
+                .into_iter()
+                .collect(),
+            )
+            .options(driver_options())
+            .create_options(create_options())
     }
 
     fn open(request: Open, _context: &Context) -> Result<(Self, Opened)> {
@@ -95,7 +93,7 @@ impl Driver for VfsDriver {
         Ok(check::probe(&self.catalog.layout).unwrap_or_else(|error| {
             let error = DriverError::from(error);
             let hint = error.hint.map(|hint| format!(": {hint}")).unwrap_or_default();
-            Probed { healthy: false, message: Some(format!("{}{hint}", error.message)) }
+            Probed::unwell(format!("{}{hint}", error.message))
         }))
     }
 

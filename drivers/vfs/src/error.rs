@@ -244,9 +244,9 @@ fn tree_error(error: TreeError, text: String) -> DriverError {
         TreeError::Io { action, path, source } => {
             DriverError::io(format_args!("cannot {action} {path}"), &source)
         }
-        TreeError::Path(_) | TreeError::Archive(_) => DriverError::new(ErrorKind::DataLoss, text),
-        TreeError::Limit { .. } => DriverError::new(ErrorKind::Exhausted, text),
-        TreeError::MountPoint { .. } => DriverError::new(ErrorKind::InUse, text),
-        TreeError::Cancelled => DriverError::new(ErrorKind::Cancelled, text),
+        TreeError::Path(_) | TreeError::Archive(_) => DriverError::data_loss(text),
+        TreeError::Limit { .. } => DriverError::exhausted(text),
+        TreeError::MountPoint { .. } => DriverError::in_use(text),
+        TreeError::Cancelled => DriverError::cancelled(text),
     }
 }

@@ -28,7 +28,7 @@ pub(crate) fn list(catalog: &Catalog, request: &ListKept, context: &Context) -> 
     let (names, more) = request.page(names);
     let time = context.remaining().map_or(COUNTING, |left| (left / 2).min(COUNTING));
     let mut budget = request.sizes.then(|| Budget::new(time, COUNTED));
-    let mut listed = ListedKept { kept: Vec::new(), more };
+    let mut listed = ListedKept::new(Vec::new()).more(more);
     for name in names {
         context.check()?;
         listed.kept.extend(kept_of(catalog, &name, budget.as_mut()));

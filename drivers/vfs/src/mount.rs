@@ -18,7 +18,7 @@ pub(crate) fn mount(catalog: &Catalog, request: &MountVolume) -> VfsResult<Mount
     let path = catalog.present(&catalog.load(&request.name)?)?;
     refuse_reachable(catalog, &path)?;
     catalog.locks.begin_use(&request.name)?;
-    Ok(Mounted { mountpoint: path })
+    Ok(Mounted::new(path))
 }
 
 /// What lies in `vfs.path` is sheltered there; an administrator's link leads elsewhere.

@@ -54,11 +54,8 @@ impl OpenSnapshots {
         };
         let handle = format!("snapshot-{}", self.count.fetch_add(1, Ordering::Relaxed));
         self.readers.lock().insert(handle.clone(), Reader { _claim: claim, unpacked });
-        Ok(OpenedSnapshot {
-            handle,
-            location: SourceLocation::Tree { path, same_file: SameFile::BirthTime },
-            restore_options: CreateOptions::for_restore(record.prepare_for_vm),
-        })
+        Ok(OpenedSnapshot::new(handle, SourceLocation::tree(path, SameFile::BirthTime))
+            .restore_options(CreateOptions::for_restore(record.prepare_for_vm)))
     }
 
     /// Closes a snapshot; an unknown handle is fine.

@@ -44,7 +44,7 @@ impl Restores {
         let path = target.data();
         let handle = format!("restore-{}", self.count.fetch_add(1, Ordering::Relaxed));
         self.restores.lock().insert(handle.clone(), Restore::Open(Box::new(target)));
-        Ok(PreparedRestore { handle, location: TargetLocation::Tree { path } })
+        Ok(PreparedRestore::new(handle, TargetLocation::tree(path)))
     }
 
     /// Makes a volume of what was restored.

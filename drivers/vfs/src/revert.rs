@@ -23,7 +23,7 @@ use crate::{describe, project};
 
 /// Makes a volume's contents those of a snapshot: prepared aside, and exchanged in one step.
 pub(crate) fn revert(catalog: &Catalog, request: &RevertVolume, context: &Context) -> VfsResult<Volume> {
-    let RevertVolume { name, snapshot } = request;
+    let RevertVolume { name, snapshot, .. } = request;
     let (parcel, record) = catalog.locked(name, context, || {
         let mut record = catalog.load(name)?;
         let snapshot = record.snapshot(snapshot)?;

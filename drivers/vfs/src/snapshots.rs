@@ -91,7 +91,7 @@ fn freeze(
 
 /// Deletes a snapshot that nobody reads.
 pub(crate) fn delete(catalog: &Catalog, request: &DeleteSnapshot, context: &Context) -> VfsResult<()> {
-    let DeleteSnapshot { volume, snapshot } = request;
+    let DeleteSnapshot { volume, snapshot, .. } = request;
     let parcel = catalog.locked(volume, context, || {
         let mut record = catalog.load(volume)?;
         let found = record.snapshot(snapshot)?.clone();

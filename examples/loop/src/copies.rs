@@ -2,14 +2,14 @@
 
 use convoy_driver_sdk::mountinfo::MountTable;
 use convoy_driver_sdk::protocol::{CloneVolume, RevertVolume, Volume};
-use convoy_driver_sdk::{DriverError, ErrorKind, Result};
+use convoy_driver_sdk::{DriverError, Result};
 
 use crate::record::Record;
 use crate::{LoopImages, images, options};
 
 impl LoopImages {
     pub(crate) fn clone_of(&self, request: &CloneVolume) -> Result<Volume> {
-        let CloneVolume { name, source, snapshot, size, options: given } = request;
+        let CloneVolume { name, source, snapshot, size, options: given, .. } = request;
         let (record, image) = self.known_snapshot(source, snapshot)?;
         let grow = record.snapshots.get(snapshot).is_some_and(|taken| taken.grow);
         options::check_copy(record.fs, given)?;
@@ -20,7 +20,7 @@ impl LoopImages {
             let text = format!(
                 "the snapshot {snapshot} of {source} has {least} bytes: expected at least as many, found {size}"
             );
-            return Err(DriverError::new(ErrorKind::InvalidArgument, text));
+            return Err(DriverError::invalid(text));
         }
         self.locked(name, || {
             self.refuse_taken(name)?;
@@ -33,7 +33,7 @@ impl LoopImages {
     }
 
     pub(crate) fn revert(&self, request: &RevertVolume) -> Result<Volume> {
-        let RevertVolume { name, snapshot } = request;
+        let RevertVolume { name, snapshot, .. } = request;
         self.locked(name, || {
             let (mut record, image) = self.known_snapshot(name, snapshot)?;
             self.refuse_mounted(name)?;

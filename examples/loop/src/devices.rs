@@ -4,7 +4,7 @@ use convoy_driver_sdk::command::Command;
 use convoy_driver_sdk::filesystem;
 use convoy_driver_sdk::mountinfo::MountTable;
 use convoy_driver_sdk::protocol::Opened;
-use convoy_driver_sdk::{Context, DriverError, ErrorKind, Result};
+use convoy_driver_sdk::{Context, DriverError, Result};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
@@ -24,17 +24,19 @@ pub(crate) fn attach(image: &Path, context: &Context) -> Result<PathBuf> {
     }
     let text =
         format!("expected losetup to name the device of {}, found {:?}", image.display(), output.text());
-    Err(DriverError::new(ErrorKind::Internal, text))
+    Err(DriverError::internal(text))
 }
 
-/// Lets a device go: at once, or as soon as what is mounted from it is unmounted. So nothing has to remember it.
+/// Lets a device go: at once, or as soon as what is mounted from it is unmounted. So nothing has to remember
+/// it.
 pub(crate) fn release(device: &Path, context: &Context) -> Result<()> {
     losetup().arg("--detach").arg(device).run(context)?;
     Ok(())
 }
 
-/// Waits until no device has an image that is not mounted here. Another mount namespace may hold a copy of the mount: with it the
-/// kernel goes on with the file system, and overwrites what others do to the image meanwhile.
+/// Waits until no device has an image that is not mounted here. Another mount namespace may hold a copy of
+/// the mount: with it the kernel goes on with the file system, and overwrites what others do to the image
+/// meanwhile.
 ///
 /// # Errors
 /// `InUse` if one still has it after a while.
@@ -48,7 +50,7 @@ pub(crate) fn wait_until_free(image: &Path, context: &Context) -> Result<()> {
             "{} is not mounted here, but {device} has it: another mount namespace holds it",
             image.display()
         );
-        Ok(Some(DriverError::new(ErrorKind::InUse, text).hint(format!(
+        Ok(Some(DriverError::in_use(text).hint(format!(
             "end what started while it was mounted: `grep -l {device} /proc/[0-9]*/mountinfo` names its processes"
         ))))
     })
@@ -60,8 +62,8 @@ pub(crate) fn grow(device: &Path, context: &Context) -> Result<()> {
     Ok(())
 }
 
-/// Releases the devices whose images lie in a directory and that nothing is mounted from: left by a crash between
-/// attaching and mounting.
+/// Releases the devices whose images lie in a directory and that nothing is mounted from: left by a crash
+/// between attaching and mounting.
 pub(crate) fn release_unused(dir: &Path, context: &Context, opened: &mut Opened) -> Result<()> {
     let mounts = MountTable::read()?;
     for (device, image) in attached(dir)? {

@@ -8,11 +8,12 @@ use std::path::Path;
 use crate::{LoopImages, images};
 
 impl LoopImages {
-    /// Nothing here is repaired: what a crash leaves, the next open has repaired already, and the rest needs a person.
+    /// Nothing here is repaired: what a crash leaves, the next open has repaired already, and the rest needs
+    /// a person.
     pub(crate) fn examine(&self) -> Result<Checked> {
         let mut findings = Vec::new();
         let listing = self.records.load_all()?;
-        let mut known: BTreeSet<Name> = BTreeSet::new();
+        let mut names: BTreeSet<Name> = BTreeSet::new();
         for (name, record) in listing.records {
             let subject = format!("volume {name}");
             match record {
@@ -33,19 +34,19 @@ impl LoopImages {
                     }
                 }
             }
-            known.insert(name);
+            names.insert(name);
         }
         for misnamed in listing.misnamed {
             let text = format!("{} is no record of a volume", misnamed.display());
             findings.push(Finding::new(Severity::Warning, "records", text).hint("move it away"));
         }
         for (dir, suffix) in [("volumes", ".img"), ("snapshots", "")] {
-            self.strangers(&self.images.path().join(dir), suffix, &known, &mut findings)?;
+            self.strangers(&self.images.path().join(dir), suffix, &names, &mut findings)?;
         }
         if let Some(message) = self.look()?.message {
             findings.push(Finding::new(Severity::Warning, "images", message).hint("free some space there"));
         }
-        Ok(Checked { findings })
+        Ok(Checked::new(findings))
     }
 
     /// Files that no record speaks of: somebody put them there, or removed a record.
@@ -53,14 +54,14 @@ impl LoopImages {
         &self,
         dir: &Path,
         suffix: &str,
-        known: &BTreeSet<Name>,
+        names: &BTreeSet<Name>,
         findings: &mut Vec<Finding>,
     ) -> Result<()> {
         for entry in std::fs::read_dir(dir).map_err(images::io("read", dir))? {
             let entry = entry.map_err(images::io("read", dir))?;
             let file = entry.file_name();
             let name = file.to_str().and_then(|file| file.strip_suffix(suffix));
-            if !name.is_some_and(|name| known.contains(name)) {
+            if !name.is_some_and(|name| names.contains(name)) {
                 let text = format!("{} belongs to no volume", entry.path().display());
                 let hint = "move it away, or restore the record of its volume";
                 findings.push(Finding::new(Severity::Warning, "images", text).hint(hint));

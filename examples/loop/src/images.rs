@@ -1,4 +1,5 @@
-//! The image files. Each is made under another name in the directory for unfinished work, and gets its own when it is whole and durable.
+//! The image files. Each is made under another name in the directory for unfinished work, and gets its own
+//! when it is whole and durable.
 
 use convoy_driver_sdk::protocol::Opened;
 use convoy_driver_sdk::{DriverError, ErrorKind, Name, Result, atomic, reflink};
@@ -31,7 +32,7 @@ pub(crate) fn io<'a>(what: &'a str, path: &'a Path) -> impl Fn(std::io::Error) -
 }
 
 impl Images {
-    /// Makes the directories.
+    /// Makes the directories that are missing.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         for dir in ["volumes", "snapshots", "work"] {
             let dir = path.join(dir);
@@ -102,7 +103,8 @@ impl Images {
         rename(work, &self.volume(name))
     }
 
-    /// Gives a finished image the place of a snapshot. What is there is in no record: nobody was ever told of it.
+    /// Gives a finished image the place of a snapshot. What is there is in no record: nobody was ever told of
+    /// it.
     pub(crate) fn place_snapshot(&self, work: &Path, volume: &Name, snapshot: &Name) -> Result<()> {
         sync(work)?;
         let dir = self.snapshots(volume);
@@ -210,6 +212,6 @@ fn rename(from: &Path, to: &Path) -> Result<()> {
 }
 
 fn missing(image: &Path) -> DriverError {
-    DriverError::new(ErrorKind::DataLoss, format!("the image {} is gone", image.display()))
+    DriverError::data_loss(format!("the image {} is gone", image.display()))
         .hint("is the file system with the images (loop.path) mounted?")
 }

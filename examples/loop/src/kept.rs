@@ -1,7 +1,7 @@
 //! What deletes by reference kept: to be told, and to be removed.
 
 use convoy_driver_sdk::protocol::{Kept, ListKept, ListedKept};
-use convoy_driver_sdk::{DriverError, ErrorKind, Name, Result, Timestamp};
+use convoy_driver_sdk::{DriverError, Name, Result, Timestamp};
 use std::os::unix::fs::MetadataExt;
 
 use crate::LoopImages;
@@ -10,11 +10,10 @@ use crate::record::{Record, State};
 impl LoopImages {
     /// A record that cannot be read may be that of a volume: it is listed with those.
     pub(crate) fn list_kept(&self, request: &ListKept) -> Result<ListedKept> {
-        let mut records = self.records.load_all()?.records;
-        records.retain(|_, record| matches!(record, Ok(Record { state: State::Kept, .. })));
-        let (names, more) = request.page(records.keys().cloned());
-        let known = names.iter().filter_map(|name| Some((name, records.get(name)?.as_ref().ok()?)));
-        Ok(ListedKept { kept: known.map(|(name, record)| self.kept(name, record)).collect(), more })
+        let records = self.records.load_all()?.records.into_iter();
+        let records = records.filter_map(|(name, record)| Some((name, record.ok()?)));
+        let (page, more) = request.page(records.filter(|(_, record)| record.state == State::Kept));
+        Ok(ListedKept::new(page.iter().map(|(name, record)| self.kept(name, record)).collect()).more(more))
     }
 
     /// Blocks that a volume and its snapshots share count for each of them: that is at most what there is.
@@ -24,21 +23,18 @@ impl LoopImages {
         let images = std::iter::once(image.clone()).chain(snapshots);
         let blocks: u64 = images.filter_map(|image| Some(std::fs::metadata(image).ok()?.blocks())).sum();
         let forgotten = std::fs::metadata(self.records.path(name)).ok();
-        Kept {
-            size: Some(blocks * 512),
-            since: forgotten.map(|record| Timestamp::from_unix(record.mtime())),
-            snapshots: u32::try_from(record.snapshots.len()).unwrap_or(u32::MAX),
-            path: Some(image),
-            ..Kept::new(name.clone())
-        }
+        Kept::new(name.clone())
+            .size(Some(blocks * 512))
+            .since(forgotten.map(|record| Timestamp::from_unix(record.mtime())))
+            .snapshots(u32::try_from(record.snapshots.len()).unwrap_or(u32::MAX))
+            .path(Some(image))
     }
 
     pub(crate) fn delete_kept(&self, name: &Name) -> Result<()> {
         self.locked(name, || {
             let kept = self.records.load(name)?.filter(|record| record.state == State::Kept);
-            let record = kept.ok_or_else(|| {
-                DriverError::new(ErrorKind::NotFound, format!("nothing is kept of a volume {name}"))
-            })?;
+            let record =
+                kept.ok_or_else(|| DriverError::not_found(format!("nothing is kept of a volume {name}")))?;
             self.records.save(name, &Record { state: State::Deleting, ..record })?;
             self.remove(name)
         })

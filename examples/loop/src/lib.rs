@@ -1,18 +1,19 @@
-//! A convoy driver for volumes that are image files: block volumes with instant snapshots on any machine that has
-//! a file system whose files can share blocks (XFS, btrfs).
+//! A convoy driver for volumes that are image files: block volumes with instant snapshots on any machine that
+//! has a file system whose files can share blocks (XFS, btrfs).
 //!
-//! A volume is the file `<loop.path>/volumes/<name>.img` with a file system in it, mounted through a loop device at
-//! `<root>/mounts/<name>`. A snapshot is `<loop.path>/snapshots/<volume>/<name>.img`: another file with the same blocks, made while
-//! the mounted file system is frozen. What differs between two snapshots is found by comparing where their blocks are, so that
-//! the host reads only what changed for a backup.
+//! A volume is the file `<loop.path>/volumes/<name>.img` with a file system in it, mounted through a loop
+//! device at `<root>/mounts/<name>`. A snapshot is `<loop.path>/snapshots/<volume>/<name>.img`: another file
+//! with the same blocks, made while the mounted file system is frozen. What differs between two snapshots is
+//! found by comparing where their blocks are, so that the host reads only what changed for a backup.
 //!
 //! - [`options`](mod@options), [`record`]: what may be asked for, and what is remembered of a volume;
 //! - [`images`]: the files, each of them there whole or not at all; [`devices`]: their loop devices;
-//! - [`volumes`], [`snapshots`], [`copies`], [`kept`], [`restores`], [`doctor`]: the calls; [`reconcile`]: what `open` does about a crash.
+//! - [`volumes`], [`snapshots`], [`copies`], [`kept`], [`restores`], [`doctor`]: the calls; [`reconcile`]:
+//!   what `open` does about a crash.
 //!
-//! Three things keep it right when it is killed: what is not finished lies in `<loop.path>/work`, where `open` removes it; a record
-//! says `making` or `deleting` before anything is done, so that `open` knows what to undo or to finish; and the size
-//! of a volume is that of its file, not something written down beside it.
+//! Three things keep it right when it is killed: what is not finished lies in `<loop.path>/work`, where
+//! `open` removes it; a record says `making` or `deleting` before anything is done, so that `open` knows what
+//! to undo or to finish; and the size of a volume is that of its file, not something written down beside it.
 
 mod copies;
 mod devices;
@@ -35,11 +36,12 @@ use convoy_driver_sdk::protocol::{
     SourceKind, UnmountVolume, Volume,
 };
 use convoy_driver_sdk::records::RecordStore;
-use convoy_driver_sdk::{Context, Driver, DriverError, ErrorKind, Name, PROTOCOL_VERSION, Result, reflink};
+use convoy_driver_sdk::{Context, Driver, DriverError, Name, Result, reflink};
+use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use images::Images;
@@ -51,11 +53,11 @@ use snapshots::Reading;
 convoy_driver_sdk::export!(LoopImages);
 
 /// How long another process that has the images is waited for: one that is just ending.
-const TURN: Duration = Duration::from_secs(5);
+const LOCK_WAIT: Duration = Duration::from_secs(5);
 /// Below this part of free space (a hundredth) a probe says so.
 const LOW: u64 = 100;
 
-/// The driver.
+/// Keeps volumes in image files.
 #[derive(Debug)]
 pub struct LoopImages {
     root: PathBuf,
@@ -72,20 +74,15 @@ pub struct LoopImages {
     _lock: LockFile,
 }
 
-/// The content of a mutex, also after a panic of a thread that held it: no invariant is broken halfway.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl LoopImages {
     /// Runs a change of a volume. The host promises one at a time but for mounts, which may meet a snapshot.
     fn locked<T>(&self, name: &Name, change: impl FnOnce() -> Result<T>) -> Result<T> {
-        let own = Arc::clone(lock(&self.locks).entry(name.clone()).or_default());
+        let own = Arc::clone(self.locks.lock().entry(name.clone()).or_default());
         let result = {
-            let _turn = lock(&own);
+            let _guard = own.lock();
             change()
         };
-        let mut locks = lock(&self.locks);
+        let mut locks = self.locks.lock();
         // The map's and this one: nobody else waits for it.
         if Arc::strong_count(&own) == 2 {
             locks.remove(name);
@@ -106,18 +103,19 @@ impl LoopImages {
         let message = (space.free < space.total / LOW).then(|| {
             format!("{} of {} bytes are free in {}", space.free, space.total, self.images.path().display())
         });
-        Ok(Probed { healthy: true, message })
+        Ok(Probed::well().message(message))
     }
 }
 
 impl Driver for LoopImages {
     fn describe() -> Description {
-        Description {
-            name: Name::from_static("loop"),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            protocol: PROTOCOL_VERSION.to_owned(),
-            summary: "volumes as image files that share blocks with their snapshots".to_owned(),
-            capabilities: [
+        Description::new(
+            "loop",
+            env!("CARGO_PKG_VERSION"),
+            "volumes as image files that share blocks with their snapshots",
+        )
+        .capabilities(
+            [
                 Capability::Snapshots,
                 Capability::Freeze,
                 Capability::ReadBlock,
@@ -134,21 +132,20 @@ impl Driver for LoopImages {
                 Capability::Kept,
             ]
             .into(),
-            options: options::driver_options(),
-            create_options: options::create_options(),
-            backup_scheme: None,
-        }
+        )
+        .options(options::driver_options())
+        .create_options(options::create_options())
     }
 
     fn open(request: Open, context: &Context) -> Result<(Self, Opened)> {
         let settings = Settings::parse(&request)?;
         let images = Images::open(&settings.path)?;
         reflink::check(images.path())?;
-        let turn = Instant::now() + context.remaining().map_or(TURN, |left| left.min(TURN));
-        let waiting = Context::new(context.request_id()).with_deadline(Some(turn));
+        let until = Instant::now() + context.remaining().map_or(LOCK_WAIT, |left| left.min(LOCK_WAIT));
+        let waiting = Context::new(context.request_id()).with_deadline(Some(until));
         let lock = LockFile::acquire(images.path().join("lock"), &waiting).map_err(|error| {
             let error = DriverError::from(error);
-            DriverError::new(ErrorKind::Busy, error.message)
+            DriverError::busy(error.message)
                 .hint("another convoy uses this directory: give each its own loop.path")
         })?;
         let driver = Self {
@@ -178,7 +175,7 @@ impl Driver for LoopImages {
     }
 
     fn probe(&self, _: &Context) -> Result<Probed> {
-        Ok(self.look().unwrap_or_else(|error| Probed { healthy: false, message: Some(error.message) }))
+        Ok(self.look().unwrap_or_else(|error| Probed::unwell(error.message)))
     }
 
     fn check(&self, _: Check, _: &Context) -> Result<Checked> {
@@ -186,9 +183,9 @@ impl Driver for LoopImages {
     }
 
     fn close(&self, context: &Context) -> Result<()> {
-        let readings: Vec<String> = lock(&self.readings).keys().cloned().collect();
+        let readings: Vec<String> = self.readings.lock().keys().cloned().collect();
         readings.into_iter().try_for_each(|handle| self.end_reading(&handle, context))?;
-        let handles: Vec<String> = lock(&self.restores).keys().cloned().collect();
+        let handles: Vec<String> = self.restores.lock().keys().cloned().collect();
         handles.into_iter().try_for_each(|handle| self.abort(&handle, context))
     }
 

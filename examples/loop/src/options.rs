@@ -1,8 +1,9 @@
 //! What may be asked for.
 
 use convoy_driver_sdk::filesystem::FsKind;
+use convoy_driver_sdk::options::Options;
 use convoy_driver_sdk::protocol::{Open, OptionSpec};
-use convoy_driver_sdk::{DriverError, ErrorKind, Result, options, size};
+use convoy_driver_sdk::{DriverError, Result};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -10,11 +11,10 @@ const PATH: &str = "loop.path";
 const SIZE: &str = "loop.size";
 const FS: &str = "loop.fs";
 const MOUNT_OPTIONS: &str = "loop.mountoptions";
-/// Of a create.
+/// The create option for the file system of one volume.
 const CREATE_FS: &str = "fs";
 
-const DEFAULT_SIZE: &str = "1G";
-const DEFAULT_FS: &str = "ext4";
+const DEFAULT_SIZE: u64 = 1 << 30;
 /// What containers delete becomes free space here.
 const DEFAULT_MOUNT_OPTIONS: &str = "discard";
 
@@ -38,9 +38,9 @@ pub(crate) fn driver_options() -> Vec<OptionSpec> {
     vec![
         OptionSpec::new(PATH, "directory for the images, on XFS or btrfs")
             .default_value("images below the driver's root"),
-        OptionSpec::new(SIZE, "size of a volume that is created without one").default_value(DEFAULT_SIZE),
+        OptionSpec::new(SIZE, "size of a volume that is created without one").default_value("1G"),
         OptionSpec::new(FS, "file system of a volume that is created without one: ext4 or xfs")
-            .default_value(DEFAULT_FS),
+            .default_value("ext4"),
         OptionSpec::new(
             MOUNT_OPTIONS,
             "options of every mount; with suid and dev, set-user-ID programs and devices have an effect",
@@ -57,34 +57,20 @@ pub(crate) fn create_options() -> Vec<OptionSpec> {
     ]
 }
 
-fn invalid(text: String) -> DriverError {
-    DriverError::new(ErrorKind::InvalidArgument, text)
-}
-
-/// Two btrfs with one id cannot be mounted on one machine, and every clone of an image has the id of its source.
-fn file_system(option: &str, text: &str) -> Result<FsKind> {
-    match text.parse() {
-        Ok(kind @ (FsKind::Ext4 | FsKind::Xfs)) => Ok(kind),
-        _ => Err(invalid(format!("{option} is {text:?}: expected ext4 or xfs"))),
-    }
-}
+/// Two btrfs with one id cannot be mounted on one machine, and every clone of an image has the id of its
+/// source.
+const FILE_SYSTEMS: [FsKind; 2] = [FsKind::Ext4, FsKind::Xfs];
 
 impl Settings {
     pub(crate) fn parse(request: &Open) -> Result<Self> {
-        options::check(&driver_options(), &request.options)?;
-        let given = |name: &str, default| request.options.get(name).map_or(default, String::as_str);
-        let path = match request.options.get(PATH).map(PathBuf::from) {
-            None => request.root.join("images"),
-            Some(path) if path.is_absolute() => path,
-            Some(path) => {
-                return Err(invalid(format!("{PATH} is {}: expected an absolute path", path.display())));
-            }
-        };
-        let fs = file_system(FS, given(FS, DEFAULT_FS))?;
-        let bytes =
-            size::parse(given(SIZE, DEFAULT_SIZE)).map_err(|error| invalid(format!("{SIZE}: {error}")))?;
-        let mount_options = given(MOUNT_OPTIONS, DEFAULT_MOUNT_OPTIONS).to_owned();
-        Ok(Self { path, size: checked_size(bytes, fs)?, fs, mount_options })
+        let options = Options::new(&driver_options(), &request.options)?;
+        let fs = options.fs_kind(FS, &FILE_SYSTEMS)?.unwrap_or_default();
+        Ok(Self {
+            path: options.path(PATH)?.unwrap_or_else(|| request.root.join("images")),
+            size: checked_size(options.size(SIZE)?.unwrap_or(DEFAULT_SIZE), fs)?,
+            fs,
+            mount_options: options.get(MOUNT_OPTIONS).unwrap_or(DEFAULT_MOUNT_OPTIONS).to_owned(),
+        })
     }
 
     /// The size and the file system of a volume to be made.
@@ -93,17 +79,18 @@ impl Settings {
         size: Option<u64>,
         given: &BTreeMap<String, String>,
     ) -> Result<(u64, FsKind)> {
-        options::check(&create_options(), given)?;
-        let fs = given.get(CREATE_FS).map_or(Ok(self.fs), |text| file_system(CREATE_FS, text))?;
+        let options = Options::new(&create_options(), given)?;
+        let fs = options.fs_kind(CREATE_FS, &FILE_SYSTEMS)?.unwrap_or(self.fs);
         Ok((checked_size(size.filter(|size| *size > 0).unwrap_or(self.size), fs)?, fs))
     }
 }
 
 /// Refuses options that a copy of an image cannot follow.
 pub(crate) fn check_copy(fs: FsKind, given: &BTreeMap<String, String>) -> Result<()> {
-    options::check(&create_options(), given)?;
-    match given.get(CREATE_FS).map(|text| file_system(CREATE_FS, text)).transpose()? {
-        Some(other) if other != fs => Err(invalid(format!("{CREATE_FS} is {other}: the snapshot has {fs}"))),
+    match Options::new(&create_options(), given)?.fs_kind(CREATE_FS, &FILE_SYSTEMS)? {
+        Some(other) if other != fs => {
+            Err(DriverError::invalid(format!("{CREATE_FS} is {other}: the snapshot has {fs}")))
+        }
         _ => Ok(()),
     }
 }
@@ -117,15 +104,18 @@ pub(crate) fn restore_options(fs: FsKind) -> BTreeMap<String, String> {
 pub(crate) fn checked_size(bytes: u64, fs: FsKind) -> Result<u64> {
     let smallest = if fs == FsKind::Xfs { SMALLEST_XFS } else { SMALLEST_EXT4 };
     if bytes < smallest {
-        return Err(invalid(format!("{bytes} bytes are too few for {fs}: expected at least {smallest}")));
+        return Err(DriverError::invalid(format!(
+            "{bytes} bytes are too few for {fs}: expected at least {smallest}"
+        )));
     }
     let whole = bytes.checked_next_multiple_of(BLOCK).filter(|whole| i64::try_from(*whole).is_ok());
-    whole.ok_or_else(|| invalid(format!("{bytes} bytes are more than a file can have")))
+    whole.ok_or_else(|| DriverError::invalid(format!("{bytes} bytes are more than a file can have")))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use convoy_driver_sdk::ErrorKind;
 
     #[test]
     fn sizes_are_whole_blocks_within_what_can_be() {
@@ -143,19 +133,15 @@ mod tests {
     /// A new option is to be given its place here: see [`OptionSpec::docker`].
     #[test]
     fn every_create_option_is_for_dockers_users_or_not() {
-        let told = create_options();
-        let told: Vec<_> = told.iter().map(|option| (option.name.as_str(), option.docker)).collect();
-        assert_eq!(told, [(CREATE_FS, true)]);
+        let declared = create_options();
+        let declared: Vec<_> = declared.iter().map(|option| (option.name.as_str(), option.docker)).collect();
+        assert_eq!(declared, [(CREATE_FS, true)]);
     }
 
     #[test]
     fn options_are_refused_by_name() {
         let parse = |name: &str, value: &str| {
-            Settings::parse(&Open {
-                root: "/r".into(),
-                options: [(name.to_owned(), value.to_owned())].into(),
-                ..Open::default()
-            })
+            Settings::parse(&Open::new("/r".into()).options([(name.to_owned(), value.to_owned())].into()))
         };
         for (name, value) in
             [(PATH, "images"), (SIZE, "much"), (SIZE, "1K"), (FS, "btrfs"), ("loop.sice", "1G")]

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 pub(crate) enum State {
     /// Its image is being put in its place: undone by the next open.
     Making,
-    /// A volume.
+    /// It is a volume.
     Ready,
     /// Deleted but for its data: no volume, until a create of that name takes it back.
     Kept,
@@ -19,7 +19,7 @@ pub(crate) enum State {
     Deleting,
 }
 
-/// A volume.
+/// What is remembered of a volume.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Record {
     pub(crate) state: State,
@@ -33,7 +33,7 @@ pub(crate) struct Record {
     pub(crate) snapshots: BTreeMap<Name, TakenSnapshot>,
 }
 
-/// A snapshot.
+/// What is remembered of a snapshot.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct TakenSnapshot {
     pub(crate) created: Timestamp,
@@ -48,8 +48,8 @@ impl Record {
         Self { state: State::Making, created: Timestamp::now(), fs, grow, snapshots: BTreeMap::new() }
     }
 
-    /// Whether its file system is to be grown, and can be while it is not mounted: ext4, and better so, since growing it while it is
-    /// mounted takes a right that not every daemon has.
+    /// Whether its file system is to be grown, and can be while it is not mounted: ext4, and better so, since
+    /// growing it while it is mounted takes a right that not every daemon has.
     pub(crate) fn grows_unmounted(&self) -> bool {
         self.grow && self.fs == FsKind::Ext4
     }

@@ -1,19 +1,19 @@
-//! Restoring: an image that is no volume until everything is in it. The host writes either the image itself, or files into the
-//! file system on it, so a backup of any driver can become a volume of this one.
+//! Restoring: an image that is no volume until everything is in it. The host writes either the image itself,
+//! or files into the file system on it, so a backup of any driver can become a volume of this one.
 
 use convoy_driver_sdk::filesystem::{self, FsKind};
 use convoy_driver_sdk::protocol::{PrepareRestore, PreparedRestore, SourceKind, TargetLocation, Volume};
-use convoy_driver_sdk::{Context, DriverError, ErrorKind, Name, Result};
+use convoy_driver_sdk::{Context, DriverError, Name, Result};
 use std::path::{Path, PathBuf};
 
 use crate::record::Record;
 use crate::volumes::mount_image;
-use crate::{LoopImages, images, lock};
+use crate::{LoopImages, images};
 
 /// A restore between its beginning and its end.
 #[derive(Debug, Clone)]
 pub(crate) enum Restore {
-    /// Being written.
+    /// The host writes it.
     Open(Target),
     /// It has become this volume: a repeated finish answers it again.
     Finished(Name),
@@ -41,7 +41,7 @@ impl LoopImages {
         let work = self.images.make(&format!("{handle}.img"), size)?;
         let mut target = Target { name: request.name.clone(), work, fs, mountpoint: None };
         let location = match request.kind {
-            SourceKind::Block => TargetLocation::Block { device: target.work.clone(), size },
+            SourceKind::Block => TargetLocation::block(target.work.clone(), size),
             SourceKind::Tree => {
                 let path = self.restore_mounts().join(&handle);
                 target.mountpoint = Some(path.clone());
@@ -50,20 +50,20 @@ impl LoopImages {
                         tracing::warn!(%error, "an unfinished restore stays until the next start");
                     }
                 })?;
-                TargetLocation::Tree { path }
+                TargetLocation::tree(path)
             }
         };
-        lock(&self.restores).insert(handle.clone(), Restore::Open(target));
-        Ok(PreparedRestore { handle, location })
+        self.restores.lock().insert(handle.clone(), Restore::Open(target));
+        Ok(PreparedRestore::new(handle, location))
     }
 
     pub(crate) fn finish(&self, handle: &str, context: &Context) -> Result<Volume> {
-        let target = match lock(&self.restores).get(handle).cloned() {
+        let target = match self.restores.lock().get(handle).cloned() {
             Some(Restore::Open(target)) => target,
             Some(Restore::Finished(name)) => return self.get(&name),
             None => {
                 let text = format!("there is no restore {handle}");
-                return Err(DriverError::new(ErrorKind::NotFound, text)
+                return Err(DriverError::not_found(text)
                     .hint("a restart of the driver ends its restores: begin anew"));
             }
         };
@@ -80,16 +80,16 @@ impl LoopImages {
             // The image may be larger than the volume that was backed up; a file system made here has its size.
             self.publish(&name, Record::new(fs, target.mountpoint.is_none()), &target.work)
         })?;
-        lock(&self.restores).insert(handle.to_owned(), Restore::Finished(name));
+        self.restores.lock().insert(handle.to_owned(), Restore::Finished(name));
         Ok(volume)
     }
 
     pub(crate) fn abort(&self, handle: &str, context: &Context) -> Result<()> {
-        let found = lock(&self.restores).get(handle).cloned();
+        let found = self.restores.lock().get(handle).cloned();
         // A finished one is a volume now, and stays.
         let Some(Restore::Open(target)) = found else { return Ok(()) };
         clear(&target, context)?;
-        lock(&self.restores).remove(handle);
+        self.restores.lock().remove(handle);
         Ok(())
     }
 }
@@ -98,8 +98,8 @@ impl LoopImages {
 fn found_on(target: &Target, context: &Context) -> Result<FsKind> {
     images::sync(&target.work)?;
     let found = filesystem::signature(&target.work, context)?;
-    let known = found.as_deref().and_then(|text| text.parse().ok()).filter(|kind| *kind != FsKind::Btrfs);
-    Ok(known.unwrap_or_else(|| {
+    let kind = found.as_deref().and_then(|text| text.parse().ok()).filter(|kind| *kind != FsKind::Btrfs);
+    Ok(kind.unwrap_or_else(|| {
         tracing::warn!(volume = %target.name, ?found, "no known file system was restored");
         target.fs
     }))

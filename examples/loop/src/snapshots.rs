@@ -6,7 +6,7 @@ use convoy_driver_sdk::protocol::{
     CreateSnapshot, DeleteSnapshot, Extents, ListExtents, OpenSnapshot, OpenedSnapshot, SameFile, Snapshot,
     SourceLocation,
 };
-use convoy_driver_sdk::{Context, DriverError, ErrorKind, Name, Result, Timestamp, atomic};
+use convoy_driver_sdk::{Context, DriverError, Name, Result, Timestamp, atomic};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ use std::time::Duration;
 use crate::record::{Record, TakenSnapshot};
 use crate::restores::release_mount;
 use crate::volumes::mount_image;
-use crate::{LoopImages, images, lock, options};
+use crate::{LoopImages, images, options};
 
 /// How long writers may be held up; sharing blocks takes milliseconds.
 const FREEZE: Duration = Duration::from_secs(10);
@@ -38,15 +38,10 @@ pub(crate) struct Reading {
 impl LoopImages {
     pub(crate) fn snapshot(&self, volume: &Name, name: &Name, taken: TakenSnapshot) -> Snapshot {
         let image = self.images.snapshot(volume, name);
-        Snapshot {
-            name: name.clone(),
-            volume: volume.clone(),
-            created: taken.created,
-            info: BTreeMap::from([
-                ("Image".to_owned(), image.display().to_string()),
-                ("Size".to_owned(), images::length(&image).unwrap_or(0).to_string()),
-            ]),
-        }
+        Snapshot::new(name.clone(), volume.clone(), taken.created).info(BTreeMap::from([
+            ("Image".to_owned(), image.display().to_string()),
+            ("Size".to_owned(), images::length(&image).unwrap_or(0).to_string()),
+        ]))
     }
 
     /// The record of a volume, and the image of one of its snapshots.
@@ -55,16 +50,16 @@ impl LoopImages {
         if record.snapshots.contains_key(snapshot) {
             return Ok((record, self.images.snapshot(volume, snapshot)));
         }
-        Err(DriverError::new(ErrorKind::NotFound, format!("the volume {volume} has no snapshot {snapshot}")))
+        Err(DriverError::not_found(format!("the volume {volume} has no snapshot {snapshot}")))
     }
 
     pub(crate) fn take_snapshot(&self, request: &CreateSnapshot, context: &Context) -> Result<Snapshot> {
-        let CreateSnapshot { volume, snapshot, freeze } = request;
+        let CreateSnapshot { volume, snapshot, freeze, .. } = request;
         self.locked(volume, || {
             let mut record = self.record(volume)?;
             if record.snapshots.contains_key(snapshot) {
                 let text = format!("the volume {volume} has a snapshot {snapshot} already");
-                return Err(DriverError::new(ErrorKind::AlreadyExists, text));
+                return Err(DriverError::already_exists(text));
             }
             // Not later than what the snapshot shows: what is younger a backup does not take for unchanged.
             let created = Timestamp::now();
@@ -81,8 +76,8 @@ impl LoopImages {
 
     /// A copy of a volume as it is at this moment, among the unfinished work.
     ///
-    /// With `freeze` the file system in it is whole and needs no recovery. Without, the copy is what a power cut would leave,
-    /// less what is still in the page cache.
+    /// With `freeze` the file system in it is whole and needs no recovery. Without, the copy is what a power
+    /// cut would leave, less what is still in the page cache.
     fn share_volume(&self, volume: &Name, freeze: bool, context: &Context) -> Result<PathBuf> {
         let image = self.images.volume(volume);
         let work = format!("share-{}.img", self.number());
@@ -106,13 +101,13 @@ impl LoopImages {
     }
 
     pub(crate) fn drop_snapshot(&self, request: &DeleteSnapshot) -> Result<()> {
-        let DeleteSnapshot { volume, snapshot } = request;
+        let DeleteSnapshot { volume, snapshot, .. } = request;
         self.locked(volume, || {
             let (mut record, _) = self.known_snapshot(volume, snapshot)?;
             let open = |reading: &Reading| reading.volume == *volume && reading.snapshot == *snapshot;
-            if lock(&self.readings).values().any(open) {
+            if self.readings.lock().values().any(open) {
                 let text = format!("the snapshot {snapshot} of {volume} is being read");
-                return Err(DriverError::new(ErrorKind::InUse, text).hint("wait until the backup is done"));
+                return Err(DriverError::in_use(text).hint("wait until the backup is done"));
             }
             // The record first: an image in no record is removed by the next open.
             record.snapshots.remove(snapshot);
@@ -143,15 +138,15 @@ impl LoopImages {
         let handle = self.handle("read");
         let reading = Reading { volume: volume.clone(), snapshot: snapshot.clone(), ranges: Some(ranges) };
         self.announce(&handle, reading)?;
-        let location = SourceLocation::Block { device, size, changed_only };
-        Ok(OpenedSnapshot { handle, location, restore_options: options::restore_options(record.fs) })
+        let location = SourceLocation::block(device, size, changed_only);
+        Ok(OpenedSnapshot::new(handle, location).restore_options(options::restore_options(record.fs)))
     }
 
     fn announce(&self, handle: &str, reading: Reading) -> Result<()> {
         self.locked(&reading.volume.clone(), || {
             // It may have been deleted while the blocks were compared or shared.
             self.known_snapshot(&reading.volume, &reading.snapshot)?;
-            lock(&self.readings).insert(handle.to_owned(), reading);
+            self.readings.lock().insert(handle.to_owned(), reading);
             Ok(())
         })
     }
@@ -161,8 +156,8 @@ impl LoopImages {
         self.root.join("trees")
     }
 
-    /// Hands over the files of a snapshot. Mounting may write: it replays the journal of a file system that was in use. So what
-    /// is mounted is a copy, which has the inodes and times of the volume.
+    /// Hands over the files of a snapshot. Mounting may write: it replays the journal of a file system that
+    /// was in use. So what is mounted is a copy, which has the inodes and times of the volume.
     pub(crate) fn begin_reading_files(
         &self,
         request: &OpenSnapshot,
@@ -184,8 +179,8 @@ impl LoopImages {
                     tracing::warn!(%error, "files of a snapshot stay mounted until the next start");
                 }
             })?;
-        let location = SourceLocation::Tree { path, same_file: SameFile::ChangeTime };
-        Ok(OpenedSnapshot { handle, location, restore_options: options::restore_options(record.fs) })
+        let location = SourceLocation::tree(path, SameFile::ChangeTime);
+        Ok(OpenedSnapshot::new(handle, location).restore_options(options::restore_options(record.fs)))
     }
 
     /// Also for a handle of an earlier life: what it had mounted may have been in use when this one began.
@@ -194,18 +189,17 @@ impl LoopImages {
             release_mount(&self.reading_mounts().join(handle), context)?;
             images::discard(&self.images.work().join(format!("{handle}.img")));
         }
-        lock(&self.readings).remove(handle);
+        self.readings.lock().remove(handle);
         Ok(())
     }
 
     pub(crate) fn extents(&self, request: &ListExtents) -> Result<Extents> {
-        let ranges = lock(&self.readings).get(&request.handle).map(|reading| reading.ranges.clone());
-        let ranges = ranges.ok_or_else(|| {
-            DriverError::new(ErrorKind::NotFound, format!("no snapshot is open as {}", request.handle))
-        })?;
+        let ranges = self.readings.lock().get(&request.handle).map(|reading| reading.ranges.clone());
+        let ranges = ranges
+            .ok_or_else(|| DriverError::not_found(format!("no snapshot is open as {}", request.handle)))?;
         let ranges = ranges.ok_or_else(|| {
             let text = format!("{} is open as a tree, which has no extents", request.handle);
-            DriverError::new(ErrorKind::InvalidArgument, text)
+            DriverError::invalid(text)
         })?;
         Ok(ranges.page(request))
     }

@@ -12,13 +12,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::record::{Record, State};
-use crate::{LoopImages, devices, images, lock, options};
+use crate::{LoopImages, devices, images, options};
 
 impl LoopImages {
     /// The record of a volume.
     pub(crate) fn record(&self, name: &Name) -> Result<Record> {
-        let known = self.records.load(name)?.filter(|record| record.state == State::Ready);
-        known.ok_or_else(|| DriverError::new(ErrorKind::NotFound, format!("there is no volume {name}")))
+        let record = self.records.load(name)?.filter(|record| record.state == State::Ready);
+        record.ok_or_else(|| DriverError::not_found(format!("there is no volume {name}")))
     }
 
     pub(crate) fn mountpoint(&self, name: &Name) -> PathBuf {
@@ -47,7 +47,7 @@ impl LoopImages {
             return Ok(());
         }
         let text = format!("the volume {name} is mounted at {}", self.mountpoint(name).display());
-        Err(DriverError::new(ErrorKind::InUse, text).hint("stop the containers that use it"))
+        Err(DriverError::in_use(text).hint("stop the containers that use it"))
     }
 
     pub(crate) fn volume(&self, name: &Name, record: &Record, mounts: &MountTable) -> Volume {
@@ -59,27 +59,25 @@ impl LoopImages {
                 (0, Health::Damaged(format!("{}{hint}", error.message)))
             }
         };
-        Volume {
-            name: name.clone(),
-            size,
-            created: record.created,
-            mountpoint: Some(self.mountpoint(name)).filter(|path| mounts.is_mounted(path)),
-            info: BTreeMap::from([
+        Volume::new(name.clone(), size, record.created)
+            .mountpoint(Some(self.mountpoint(name)).filter(|path| mounts.is_mounted(path)))
+            .info(BTreeMap::from([
                 ("Image".to_owned(), image.display().to_string()),
                 ("FileSystem".to_owned(), record.fs.to_string()),
-            ]),
-            snapshots: record
-                .snapshots
-                .iter()
-                .map(|(snapshot, taken)| self.snapshot(name, snapshot, *taken))
-                .collect(),
-            health,
-        }
+            ]))
+            .snapshots(
+                record
+                    .snapshots
+                    .iter()
+                    .map(|(snapshot, taken)| self.snapshot(name, snapshot, *taken))
+                    .collect(),
+            )
+            .health(health)
     }
 
     /// Refuses a name that a volume has, or data that is kept under it.
     pub(crate) fn refuse_taken(&self, name: &Name) -> Result<()> {
-        let exists = |text: String| Err(DriverError::new(ErrorKind::AlreadyExists, text));
+        let exists = |text: String| Err(DriverError::already_exists(text));
         let image = self.images.volume(name);
         match self.records.load(name)?.map(|record| record.state) {
             Some(State::Kept) => exists(format!("data of a deleted volume {name} is kept")),
@@ -112,7 +110,7 @@ impl LoopImages {
             request.options.is_empty() || self.settings.wanted(None, &request.options)?.1 == kept.fs;
         if !same_fs || request.size.is_some_and(|wanted| options::checked_size(wanted, kept.fs) != Ok(size)) {
             let text = format!("data of a deleted volume {name} is kept: {size} bytes with {}", kept.fs);
-            return Err(DriverError::new(ErrorKind::AlreadyExists, text)
+            return Err(DriverError::already_exists(text)
                 .hint("create it without size and options to use that data again, or take another name"));
         }
         let record = Record { state: State::Ready, ..kept };
@@ -124,7 +122,7 @@ impl LoopImages {
     pub(crate) fn publish(&self, name: &Name, record: Record, work: &Path) -> Result<Volume> {
         self.records.insert(name, &record).map_err(|error| match error {
             RecordError::Exists { .. } => {
-                DriverError::new(ErrorKind::AlreadyExists, format!("the volume {name} exists already"))
+                DriverError::already_exists(format!("the volume {name} exists already"))
             }
             other => other.into(),
         })?;
@@ -145,9 +143,9 @@ impl LoopImages {
         self.locked(name, || {
             let record = self.record(name)?;
             self.refuse_mounted(name)?;
-            if lock(&self.readings).values().any(|reading| reading.volume == *name) {
+            if self.readings.lock().values().any(|reading| reading.volume == *name) {
                 let text = format!("a snapshot of the volume {name} is being read");
-                return Err(DriverError::new(ErrorKind::InUse, text).hint("wait until the backup is done"));
+                return Err(DriverError::in_use(text).hint("wait until the backup is done"));
             }
             if request.reference_only {
                 return Ok(self.records.save(name, &Record { state: State::Kept, ..record })?);
@@ -192,7 +190,7 @@ impl LoopImages {
                     grown => drop(grown?),
                 }
             }
-            Ok(Mounted { mountpoint })
+            Ok(Mounted::new(mountpoint))
         })
     }
 
@@ -235,7 +233,7 @@ impl LoopImages {
                     "the volume {name} has {now} bytes, which cannot become fewer ({})",
                     request.size
                 );
-                return Err(DriverError::new(ErrorKind::InvalidArgument, text));
+                return Err(DriverError::invalid(text));
             }
             let device = self.mounted_or_free(name, context)?;
             if size > now {
@@ -261,19 +259,17 @@ impl LoopImages {
 
     pub(crate) fn list(&self, request: &ListVolumes) -> Result<ListedVolumes> {
         let mounts = MountTable::read()?;
-        let mut listed = ListedVolumes::default();
+        let (mut volumes, mut warnings) = (Vec::new(), Vec::new());
         for (name, record) in self.records.load_all()?.records {
             match record {
-                _ if request.after.as_ref().is_some_and(|after| name <= *after) => {}
                 Ok(record) if record.state != State::Ready => {}
-                Ok(record) => listed.volumes.push(self.volume(&name, &record, &mounts)),
-                Err(damaged) => listed.warnings.push(damaged.to_string()),
+                Ok(record) => volumes.push((name, record)),
+                Err(damaged) => warnings.push(damaged.to_string()),
             }
         }
-        let limit = request.limit.map_or(usize::MAX, |limit| limit.try_into().unwrap_or(usize::MAX));
-        listed.more = listed.volumes.len() > limit;
-        listed.volumes.truncate(limit);
-        Ok(listed)
+        let (page, more) = request.page(volumes);
+        let volumes = page.iter().map(|(name, record)| self.volume(name, record, &mounts)).collect();
+        Ok(ListedVolumes::new(volumes).more(more).warnings(warnings))
     }
 }
 
@@ -290,13 +286,8 @@ pub(crate) fn mount_image(
     images::length(image)?;
     atomic::create_dir(target, 0o711).map_err(images::io("make", target))?;
     let device = devices::attach(image, context)?;
-    let mount = Mount {
-        source: device.clone(),
-        target: target.to_owned(),
-        fs_type: fs.to_string(),
-        options: fs.mount_options(options),
-        namespace: None,
-    };
+    let mount =
+        Mount::new(device.clone(), target.to_owned(), fs.to_string()).options(fs.mount_options(options));
     let mounted = filesystem::mount(&mount, context);
     // Not the call's context: a call that is over must not leave the device behind.
     devices::release(&device, &Context::new(context.request_id()))?;

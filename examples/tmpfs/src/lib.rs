@@ -1,18 +1,17 @@
 //! A convoy driver for volumes in memory: scratch space and secrets that must never reach a disk.
 //!
-//! A volume is a tmpfs, mounted at `<root>/mounts/<name>` for as long as the volume exists. What is in it is gone
-//! after a reboot; that the volume exists, and its size, is remembered in a record.
+//! A volume is a tmpfs, mounted at `<root>/mounts/<name>` for as long as the volume exists. What is in it is
+//! gone after a reboot; that the volume exists, and its size, is remembered in a record.
 
 use convoy_driver_sdk::filesystem::{Mount, mount, unmount};
 use convoy_driver_sdk::mountinfo::MountTable;
+use convoy_driver_sdk::options::Options;
 use convoy_driver_sdk::protocol::{
-    Capability, CreateVolume, DeleteVolume, Description, GetVolume, Health, ListVolumes, ListedVolumes,
-    MountVolume, Mounted, Open, Opened, OptionSpec, ResizeVolume, UnmountVolume, Volume,
+    Capability, CreateVolume, DeleteVolume, Description, GetVolume, ListVolumes, ListedVolumes, MountVolume,
+    Mounted, Open, Opened, OptionSpec, ResizeVolume, UnmountVolume, Volume,
 };
 use convoy_driver_sdk::records::{RecordError, RecordStore};
-use convoy_driver_sdk::{
-    Context, Driver, DriverError, ErrorKind, Name, PROTOCOL_VERSION, Result, Timestamp, options, size,
-};
+use convoy_driver_sdk::{Context, Driver, DriverError, Name, Result, Timestamp, options};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -21,6 +20,7 @@ use std::path::PathBuf;
 convoy_driver_sdk::export!(Tmpfs);
 
 const SIZE: &str = "tmpfs.size";
+const DEFAULT_SIZE: u64 = 64 << 20;
 /// A tmpfs has whole pages, and takes a number that is too large for none.
 const SIZES: RangeInclusive<u64> = 4096..=1 << 62;
 
@@ -32,7 +32,7 @@ struct Record {
     deleting: bool,
 }
 
-/// The driver.
+/// Keeps volumes in memory.
 pub struct Tmpfs {
     root: PathBuf,
     default_size: u64,
@@ -41,7 +41,7 @@ pub struct Tmpfs {
 
 impl Tmpfs {
     fn record(&self, name: &Name) -> Result<Record> {
-        let missing = || DriverError::new(ErrorKind::NotFound, format!("there is no volume {name}"));
+        let missing = || DriverError::not_found(format!("there is no volume {name}"));
         self.records.load(name)?.filter(|record| !record.deleting).ok_or_else(missing)
     }
 
@@ -53,8 +53,7 @@ impl Tmpfs {
         let target = self.mountpoint(name);
         convoy_driver_sdk::atomic::create_dir(&target, 0o711)
             .map_err(|error| DriverError::io(format_args!("make {}", target.display()), &error))?;
-        let (source, fs_type, options) = ("tmpfs".into(), "tmpfs".to_owned(), options.to_owned());
-        mount(&Mount { source, target, fs_type, options, namespace: None }, context)
+        mount(&Mount::new("tmpfs", target, "tmpfs").options(options.to_owned()), context)
     }
 
     fn remove(&self, name: &Name, context: &Context) -> Result<()> {
@@ -69,32 +68,21 @@ impl Tmpfs {
 
     fn volume(&self, name: &Name, record: &Record, mounts: &MountTable) -> Volume {
         let mountpoint = Some(self.mountpoint(name)).filter(|path| mounts.is_mounted(path));
-        let (name, size, created) = (name.clone(), record.size, record.created);
-        let health = Health::Good;
-        Volume { name, size, created, mountpoint, health, info: BTreeMap::new(), snapshots: Vec::new() }
+        Volume::new(name.clone(), record.size, record.created).mountpoint(mountpoint)
     }
 }
 
 impl Driver for Tmpfs {
     fn describe() -> Description {
         let size = OptionSpec::new(SIZE, "size of a volume that is created without one").default_value("64M");
-        Description {
-            name: Name::from_static("tmpfs"),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            protocol: PROTOCOL_VERSION.to_owned(),
-            summary: "volumes in memory".to_owned(),
-            capabilities: [Capability::Sized, Capability::ResizeOffline, Capability::ResizeOnline].into(),
-            options: vec![size],
-            create_options: Vec::new(),
-            backup_scheme: None,
-        }
+        Description::new("tmpfs", env!("CARGO_PKG_VERSION"), "volumes in memory")
+            .capabilities([Capability::Sized, Capability::ResizeOffline, Capability::ResizeOnline].into())
+            .options(vec![size])
     }
 
     fn open(request: Open, context: &Context) -> Result<(Self, Opened)> {
-        options::check(&Self::describe().options, &request.options)?;
-        let default_size = request.options.get(SIZE).map_or("64M", String::as_str);
-        let default_size = size::parse(default_size)
-            .map_err(|error| DriverError::new(ErrorKind::InvalidArgument, format!("{SIZE}: {error}")))?;
+        let options = Options::new(&Self::describe().options, &request.options)?;
+        let default_size = options.size(SIZE)?.unwrap_or(DEFAULT_SIZE);
         let records = RecordStore::volumes(&request.root, "tmpfs")?;
         let driver = Self { root: request.root, default_size, records };
         let mut opened = Opened::default();
@@ -126,12 +114,12 @@ impl Driver for Tmpfs {
         let size = request.size.unwrap_or(self.default_size);
         if !SIZES.contains(&size) {
             let text = format!("expected {SIZES:?} bytes, found {size}");
-            return Err(DriverError::new(ErrorKind::InvalidArgument, text));
+            return Err(DriverError::invalid(text));
         }
         let record = Record { size, created: Timestamp::now(), deleting: false };
         self.records.insert(&name, &record).map_err(|error| match error {
             RecordError::Exists { .. } => {
-                DriverError::new(ErrorKind::AlreadyExists, format!("the volume {name} exists already"))
+                DriverError::already_exists(format!("the volume {name} exists already"))
             }
             other => other.into(),
         })?;
@@ -159,7 +147,7 @@ impl Driver for Tmpfs {
             return Err(DriverError::unsupported("a mountpoint of the caller's choice"));
         }
         self.record(&request.name)?;
-        Ok(Mounted { mountpoint: self.mountpoint(&request.name) })
+        Ok(Mounted::new(self.mountpoint(&request.name)))
     }
 
     fn unmount_volume(&self, request: UnmountVolume, _: &Context) -> Result<()> {
@@ -169,19 +157,16 @@ impl Driver for Tmpfs {
 
     fn list_volumes(&self, request: ListVolumes, _: &Context) -> Result<ListedVolumes> {
         let mounts = MountTable::read()?;
-        let mut listed = ListedVolumes::default();
+        let (mut volumes, mut warnings) = (Vec::new(), Vec::new());
         for (name, record) in self.records.load_all()?.records {
             match record {
-                _ if request.after.as_ref().is_some_and(|after| name <= *after) => {}
                 Ok(record) if record.deleting => {}
-                Ok(record) => listed.volumes.push(self.volume(&name, &record, &mounts)),
-                Err(damaged) => listed.warnings.push(damaged.to_string()),
+                Ok(record) => volumes.push(self.volume(&name, &record, &mounts)),
+                Err(damaged) => warnings.push(damaged.to_string()),
             }
         }
-        let limit = request.limit.map_or(usize::MAX, |limit| limit.try_into().unwrap_or(usize::MAX));
-        listed.more = listed.volumes.len() > limit;
-        listed.volumes.truncate(limit);
-        Ok(listed)
+        let (volumes, more) = request.page(volumes);
+        Ok(ListedVolumes::new(volumes).more(more).warnings(warnings))
     }
 
     fn get_volume(&self, request: GetVolume, _: &Context) -> Result<Volume> {

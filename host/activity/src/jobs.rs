@@ -329,12 +329,7 @@ mod tests {
         let about = About { kind: "restore", volume: "vol1".to_owned(), ..About::default() };
         let running = jobs.begin(about);
         let call = running.call("r1");
-        call.progress(DriverProgress {
-            done: 5,
-            total: Some(10),
-            unit: "bytes".to_owned(),
-            note: Some("copying".to_owned()),
-        });
+        call.progress(DriverProgress::new(5, "bytes").total(Some(10)).note(Some("copying".to_owned())));
         let made = |request_id: &str| DriverCall {
             method: "volume.create".to_owned(),
             request_id: request_id.to_owned(),
@@ -370,8 +365,7 @@ mod tests {
             let call = running.call("r1");
             for _ in 0..6 {
                 tokio::time::sleep(PATIENCE / 4).await;
-                let told =
-                    DriverProgress { done: 40, total: Some(100), unit: "percent".to_owned(), note: None };
+                let told = DriverProgress::new(40, "percent").total(Some(100));
                 call.progress(told);
             }
             running.is_patient();
@@ -392,7 +386,7 @@ mod tests {
 
     #[test]
     fn other_units_become_text() {
-        let percent = DriverProgress { done: 40, total: Some(100), unit: "percent".to_owned(), note: None };
+        let percent = DriverProgress::new(40, "percent").total(Some(100));
         assert_eq!(from_driver(percent).phase, "40 of 100 percent");
     }
 }

@@ -2,19 +2,12 @@
 
 use crate::error::{BackupError, BackupResult};
 use crate::format::PackId;
+use convoy_objectstore::has_name_form;
 
 /// Everything of convoy's in a store is below this.
 pub(crate) const ROOT: &str = "convoy-objectstore/";
 /// Every volume is below this.
 pub(crate) const VOLUMES: &str = "convoy-objectstore/volumes/";
-
-/// Whether a name follows convoy's rule, `^[a-zA-Z0-9][a-zA-Z0-9_.-]+$`. One letter is let pass: 0.5 made
-/// such volumes.
-pub(crate) fn valid_name(name: &str) -> bool {
-    let mut bytes = name.bytes();
-    bytes.next().is_some_and(|b| b.is_ascii_alphanumeric())
-        && bytes.all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
-}
 
 /// An object of a volume: which one of those that convoy writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,7 +47,7 @@ pub(crate) struct VolumeDir {
 impl VolumeDir {
     /// The directory of a volume of that name.
     pub(crate) fn new(name: &str) -> BackupResult<Self> {
-        if !valid_name(name) {
+        if !has_name_form(name) {
             return Err(BackupError::Invalid(format!("{name:?} is not a volume name")));
         }
         let padded = format!("{name:!<4}");
@@ -100,7 +93,7 @@ impl VolumeDir {
 
     /// The record of a backup.
     pub(crate) fn backup(&self, backup: &str) -> BackupResult<String> {
-        if !valid_name(backup) {
+        if !has_name_form(backup) {
             return Err(BackupError::Invalid(format!("{backup:?} is not a backup name")));
         }
         Ok(self.key_of(&Object::Record(backup.to_owned())))
@@ -232,7 +225,7 @@ impl VolumeDir {
             Some(_) => return None,
         };
         let proper = match &object {
-            Object::Record(name) | Object::V0File(name) => valid_name(name),
+            Object::Record(name) | Object::V0File(name) => has_name_form(name),
             Object::V0Block(checksum) => is_checksum(checksum),
             _ => true,
         };

@@ -31,7 +31,7 @@ async fn main() -> Result<(), Failure> {
         .builtin(Name::from_static("misbehaving"), || Arc::new(Dispatcher::<driver::Misbehaving>::new()));
     for carrier in ["builtin", "library", "process"] {
         let driver = drivers.load(&format!("{carrier}:misbehaving").parse::<DriverSpec>()?).await?;
-        let open = Open { root: root.join(carrier), ..Open::default() };
+        let open = Open::new(root.join(carrier));
         driver.open(open, RequestContext::new("open")).await?;
         // On a thread of the runtime, as the handlers of the host are.
         tokio::spawn({
@@ -51,7 +51,7 @@ async fn measure(carrier: &str, driver: &DriverHandle) -> Result<(), Failure> {
         let mut times = Vec::with_capacity(CALLS);
         for _ in 0..CALLS {
             let begun = Instant::now();
-            driver.call_blocking(&Probe {}, &RequestContext::new("x"))?;
+            driver.call_blocking(&Probe::new(), &RequestContext::new("x"))?;
             times.push(begun.elapsed());
         }
         report(&format!("{carrier}_call"), times);
@@ -59,7 +59,7 @@ async fn measure(carrier: &str, driver: &DriverHandle) -> Result<(), Failure> {
     let mut times = Vec::with_capacity(CALLS);
     for _ in 0..CALLS {
         let begun = Instant::now();
-        driver.call(Probe {}, RequestContext::new("x").within(Duration::from_secs(5))).await?;
+        driver.call(Probe::new(), RequestContext::new("x").within(Duration::from_secs(5))).await?;
         times.push(begun.elapsed());
     }
     report(&format!("{carrier}_async_call"), times);
@@ -67,7 +67,7 @@ async fn measure(carrier: &str, driver: &DriverHandle) -> Result<(), Failure> {
     let mut times = Vec::with_capacity(LISTINGS);
     for _ in 0..LISTINGS {
         let begun = Instant::now();
-        let request = ListVolumes { limit: Some(VOLUMES), ..ListVolumes::default() };
+        let request = ListVolumes::new().limit(Some(VOLUMES));
         driver.call(request, RequestContext::new("list")).await?;
         times.push(begun.elapsed());
     }
@@ -87,7 +87,7 @@ async fn many(carrier: &str, driver: &DriverHandle, at_once: usize) -> Result<()
             let driver = driver.clone();
             tokio::spawn(async move {
                 for _ in 0..CALLS / at_once {
-                    driver.call(Probe {}, RequestContext::new("x")).await?;
+                    driver.call(Probe::new(), RequestContext::new("x")).await?;
                 }
                 Ok::<_, convoy_driver_sdk::DriverError>(())
             })

@@ -31,7 +31,7 @@ async fn main() -> Result<(), Failure> {
         json!({"step": "describe", "ok": {"name": description.name, "protocol": description.protocol}})
     );
     let visit = Visit { driver: &driver };
-    let open = Open { root: root.into(), ..Open::default() };
+    let open = Open::new(root.into());
     let opened = driver.open(open, options()).await.map(|opened| json!({"warnings": opened.warnings}));
     visit.tell("open", opened);
     let misbehaves = description.create_options.iter().any(|option| option.name == "do");
@@ -84,34 +84,33 @@ impl Visit<'_> {
 
     async fn volumes(&self) -> Result<(), Failure> {
         let name = Name::parse("alpha")?;
-        self.tell("info", self.driver.call(Info {}, options()).await.map(|_| json!({})));
-        self.tell("probe", self.driver.call(Probe {}, options()).await.map(|_| json!({})));
-        let create = CreateVolume { name: name.clone(), size: None, options: [].into() };
+        self.tell("info", self.driver.call(Info::new(), options()).await.map(|_| json!({})));
+        self.tell("probe", self.driver.call(Probe::new(), options()).await.map(|_| json!({})));
+        let create = CreateVolume::new(name.clone());
         self.call(create.clone()).await?;
         // What is refused is part of what is compared.
         let _ = self.call(create.clone()).await;
-        let wrong = CreateVolume { options: [("colour".to_owned(), "red".to_owned())].into(), ..create };
+        let wrong = create.options([("colour".to_owned(), "red".to_owned())].into());
         let _ = self.call(wrong).await;
-        self.call(MountVolume { name: name.clone(), mountpoint: None }).await?;
-        self.call(UnmountVolume { name: name.clone() }).await?;
-        let _ = self.call(ResizeVolume { name: name.clone(), size: 1 << 20 }).await;
-        self.call(ListVolumes { limit: Some(10), ..ListVolumes::default() }).await?;
-        self.call(GetVolume { name: name.clone() }).await?;
-        let _ = self.call(GetVolume { name: Name::parse("missing")? }).await;
+        self.call(MountVolume::new(name.clone())).await?;
+        self.call(UnmountVolume::new(name.clone())).await?;
+        let _ = self.call(ResizeVolume::new(name.clone(), 1 << 20)).await;
+        self.call(ListVolumes::new().limit(Some(10))).await?;
+        self.call(GetVolume::new(name.clone())).await?;
+        let _ = self.call(GetVolume::new(Name::parse("missing")?)).await;
         Ok(())
     }
 
     async fn snapshots(&self) -> Result<(), Failure> {
         let (volume, snapshot) = (Name::parse("alpha")?, Name::parse("monday")?);
-        let mounted = self.call(MountVolume { name: volume.clone(), mountpoint: None }).await?;
+        let mounted = self.call(MountVolume::new(volume.clone())).await?;
         std::fs::write(mounted.mountpoint.join("file"), "content")?;
-        let create = CreateSnapshot { volume: volume.clone(), snapshot: snapshot.clone(), freeze: false };
+        let create = CreateSnapshot::new(volume.clone(), snapshot.clone());
         self.call(create.clone()).await?;
         let _ = self.call(create).await;
-        self.call(GetSnapshot { volume: volume.clone(), snapshot: snapshot.clone() }).await?;
-        self.call(ListSnapshots { volume: volume.clone() }).await?;
-        let open =
-            OpenSnapshot { volume: volume.clone(), snapshot: snapshot.clone(), base: None, kind: None };
+        self.call(GetSnapshot::new(volume.clone(), snapshot.clone())).await?;
+        self.call(ListSnapshots::new(volume.clone())).await?;
+        let open = OpenSnapshot::new(volume.clone(), snapshot.clone());
         // The handle differs from run to run.
         let opened = self.driver.call(open, options()).await?;
         let SourceLocation::Tree { path, .. } = &opened.location else {
@@ -119,26 +118,27 @@ impl Visit<'_> {
         };
         let content = std::fs::read_to_string(path.join("file"))?;
         self.tell("read", Ok(json!({"location": opened.location, "content": content})));
-        let delete = DeleteSnapshot { volume, snapshot };
+        let delete = DeleteSnapshot::new(volume, snapshot);
         let _ = self.call(delete.clone()).await;
-        self.call(CloseSnapshot { handle: opened.handle }).await?;
+        self.call(CloseSnapshot::new(opened.handle)).await?;
         self.call(delete).await?;
         Ok(())
     }
 
     async fn restore(&self) -> Result<(), Failure> {
         let name = Name::parse("restored")?;
-        let prepare =
-            PrepareRestore { name: name.clone(), kind: SourceKind::Tree, size: None, options: [].into() };
+        let prepare = PrepareRestore::new(name.clone(), SourceKind::Tree);
         let prepared = self.driver.call(prepare, options()).await?;
-        let TargetLocation::Tree { path } = &prepared.location else { return Err("expected a tree".into()) };
+        let TargetLocation::Tree { path, .. } = &prepared.location else {
+            return Err("expected a tree".into());
+        };
         write(path, "content")?;
-        self.call(FinishRestore { handle: prepared.handle }).await?;
-        let mounted = self.call(MountVolume { name: name.clone(), mountpoint: None }).await?;
+        self.call(FinishRestore::new(prepared.handle)).await?;
+        let mounted = self.call(MountVolume::new(name.clone())).await?;
         let content = std::fs::read_to_string(mounted.mountpoint.join("file"))?;
         self.tell("restored", Ok(json!({"content": content})));
-        self.call(UnmountVolume { name: name.clone() }).await?;
-        self.call(DeleteVolume { name, reference_only: false }).await?;
+        self.call(UnmountVolume::new(name.clone())).await?;
+        self.call(DeleteVolume::new(name)).await?;
         Ok(())
     }
 
@@ -146,7 +146,7 @@ impl Visit<'_> {
     async fn beside_calls(&self) -> Result<(), Failure> {
         let doing = |what: &str| -> Result<CreateVolume, Failure> {
             let options = [("do".to_owned(), what.to_owned())].into();
-            Ok(CreateVolume { name: Name::parse("beside")?, size: None, options })
+            Ok(CreateVolume::new(Name::parse("beside")?).options(options))
         };
         for what in ["refuse", "panic", "log"] {
             let _ = self.call(doing(what)?).await;

@@ -51,7 +51,7 @@ impl Broken {
         let Self { rule, text } = self;
         let text =
             format!("driver {driver} broke the driver protocol ({rule}) in its answer to {method}: {text}");
-        DriverError::new(ErrorKind::Internal, text)
+        DriverError::internal(text)
             .hint("this is a defect of the driver: report it to its author with the log")
     }
 }
@@ -134,8 +134,8 @@ fn check<R: Request>(request: &R, reply: &R::Reply) -> Checked {
         PrepareRestore => |request, reply| {
             handle(&reply.handle)?;
             let found = match &reply.location {
-                TargetLocation::Tree { path: at } => path("R27", "the target", at).map(|()| SourceKind::Tree),
-                TargetLocation::Block { device, size: bytes } => path("R27", "the target", device)
+                TargetLocation::Tree { path: at, .. } => path("R27", "the target", at).map(|()| SourceKind::Tree),
+                TargetLocation::Block { device, size: bytes, .. } => path("R27", "the target", device)
                     .and_then(|()| size(*bytes))
                     .map(|()| SourceKind::Block),
             }?;
@@ -171,26 +171,31 @@ fn describes(description: &Description) -> Checked {
 }
 
 /// Whether a volume is the one that was asked for.
-pub(crate) fn is_volume(volume: &Volume, asked: Option<&Name>) -> Checked {
-    ensure("R46", asked.is_none_or(|asked| volume.name == *asked), || {
-        format!("expected volume {}, found {}", asked.map_or("", |asked| asked.as_str()), volume.name)
+pub(crate) fn is_volume(volume: &Volume, requested: Option<&Name>) -> Checked {
+    ensure("R46", requested.is_none_or(|requested| volume.name == *requested), || {
+        format!(
+            "expected volume {}, found {}",
+            requested.map_or("", |requested| requested.as_str()),
+            volume.name
+        )
     })
 }
 
 /// Whether a volume is where its driver says that it has mounted it: at the place that was asked for, if one
 /// was.
-pub(crate) fn is_mounted(asked: Option<&Path>, found: &Path) -> Checked {
+pub(crate) fn is_mounted(requested: Option<&Path>, found: &Path) -> Checked {
     ensure("R14", found.is_dir(), || format!("expected a directory, found none at {}", found.display()))?;
-    let same =
-        asked.is_none_or(|asked| asked == found || asked.canonicalize().ok() == found.canonicalize().ok());
+    let same = requested.is_none_or(|requested| {
+        requested == found || requested.canonicalize().ok() == found.canonicalize().ok()
+    });
     ensure("R14", same, || {
-        let asked = asked.unwrap_or(found).display();
-        format!("expected it at {asked}, which was asked for, found it at {}", found.display())
+        let requested = requested.unwrap_or(found).display();
+        format!("expected it at {requested}, which was asked for, found it at {}", found.display())
     })
 }
 
-fn volume(volume: &Volume, asked: Option<&Name>) -> Checked {
-    is_volume(volume, asked)?;
+fn volume(volume: &Volume, requested: Option<&Name>) -> Checked {
+    is_volume(volume, requested)?;
     size(volume.size)?;
     info(&volume.info)?;
     if let Some(mountpoint) = &volume.mountpoint {
@@ -251,12 +256,14 @@ fn page<'a>(
     Ok(())
 }
 
-fn snapshot(found: &Snapshot, of: &Name, asked: Option<&Name>) -> Checked {
+fn snapshot(found: &Snapshot, of: &Name, requested: Option<&Name>) -> Checked {
     ensure("R46", found.volume == *of, || {
         format!("expected a snapshot of {of}, found one of {}", found.volume)
     })?;
-    if let Some(asked) = asked {
-        ensure("R46", found.name == *asked, || format!("expected snapshot {asked}, found {}", found.name))?;
+    if let Some(requested) = requested {
+        ensure("R46", found.name == *requested, || {
+            format!("expected snapshot {requested}, found {}", found.name)
+        })?;
     }
     info(&found.info)
 }
@@ -276,7 +283,7 @@ fn source(request: &OpenSnapshot, location: &SourceLocation) -> Checked {
     }
     match location {
         SourceLocation::Tree { path: at, .. } => path("R23", "the tree", at),
-        SourceLocation::Block { device, size: bytes, changed_only } => {
+        SourceLocation::Block { device, size: bytes, changed_only, .. } => {
             ensure("R26", !changed_only || request.base.is_some(), || {
                 "it gives what changed since a base that it was not asked about".to_owned()
             })?;
@@ -382,7 +389,7 @@ pub(crate) fn error(driver: &Name, json: &[u8]) -> Option<DriverError> {
         #[serde(default)]
         hint: Option<String>,
     }
-    let error = match serde_json::from_slice::<DriverError>(json) {
+    let mut error = match serde_json::from_slice::<DriverError>(json) {
         Ok(error) => error,
         Err(_) => {
             let Strange { kind, message, hint } = serde_json::from_slice(json).ok()?;
@@ -392,13 +399,15 @@ pub(crate) fn error(driver: &Name, json: &[u8]) -> Option<DriverError> {
             let defect =
                 format!("{kind:?} is no kind of error of the protocol: report it to the driver's author");
             let hint = hint.map_or(defect.clone(), |hint| format!("{hint}. {defect}"));
-            DriverError::new(ErrorKind::Internal, message).hint(hint)
+            DriverError::internal(message).hint(hint)
         }
     };
-    let message =
-        if error.message.trim().is_empty() { "the driver does not say why".into() } else { error.message };
-    let hint = error.hint.map(|hint| cut(hint, MAX_TEXT));
-    Some(DriverError { message: cut(message, MAX_TEXT), hint, ..error })
+    if error.message.trim().is_empty() {
+        error.message = "the driver does not say why".to_owned();
+    }
+    error.message = cut(error.message, MAX_TEXT);
+    error.hint = error.hint.map(|hint| cut(hint, MAX_TEXT));
+    Some(error)
 }
 
 /// At most so many bytes of a text.

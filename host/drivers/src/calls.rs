@@ -4,11 +4,12 @@
 use crate::context::RequestContext;
 use crate::status::CallUnderWay;
 use convoy_driver_sdk::protocol::{Info, Probe, Request};
-use convoy_driver_sdk::{DriverError, ErrorKind, Name, Result};
+use convoy_driver_sdk::{DriverError, Name, Result};
+use parking_lot::Mutex;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -67,35 +68,31 @@ impl Calls {
         })
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// How many calls are not answered, those that nobody waits for any more among them.
     pub(crate) fn count(&self) -> usize {
-        self.state().open.len()
+        self.state.lock().open.len()
     }
 
     /// Every call that is not answered, the oldest first.
     pub(crate) fn list(&self) -> Vec<CallUnderWay> {
-        let told = |entry: &Entry| CallUnderWay {
+        let under_way = |entry: &Entry| CallUnderWay {
             method: entry.method.to_owned(),
             request_id: entry.request_id.clone(),
             volume: entry.volume.clone(),
             age_ms: u64::try_from(entry.since.elapsed().as_millis()).unwrap_or(u64::MAX),
             waiting: entry.waiting,
         };
-        self.state().open.values().map(told).collect()
+        self.state.lock().open.values().map(under_way).collect()
     }
 
     /// The driver gave a sign of life: an answer, or progress.
     fn hear(&self) {
-        self.state().heard = Instant::now();
+        self.state.lock().heard = Instant::now();
     }
 
     /// When the driver last gave a sign of life; when it was loaded, if it has not given one yet.
     pub(crate) fn heard(&self) -> Instant {
-        self.state().heard
+        self.state.lock().heard
     }
 
     /// Takes a call in. The ticket has no place among the calls that are carried out yet.
@@ -103,7 +100,7 @@ impl Calls {
         let about = serde_json::from_str::<About>(json).ok();
         let volume = about.and_then(|about| about.volume.or(about.name));
         let (request_id, since) = (request_id.to_owned(), Instant::now());
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let id = state.next;
         state.next += 1;
         state.open.insert(id, Entry { method, request_id, volume, since, waiting: false });
@@ -140,13 +137,13 @@ impl Ticket {
                     slot = &mut free => slot,
                     () = call.cancel.cancelled() => {
                         let text = format!("driver {driver}: {method} was cancelled while it waited for others");
-                        return Err(DriverError::new(ErrorKind::Cancelled, text));
+                        return Err(DriverError::cancelled(text));
                     }
                     () = calls.silent_for(began, patience) => return Err(queued_in_vain(driver, method)),
                 };
                 call.deadline = call.deadline.and_then(|end| end.checked_add(began.elapsed()));
                 self.wait(false);
-                slot.map_err(|_| DriverError::new(ErrorKind::Unavailable, "the driver was stopped"))?
+                slot.map_err(|_| DriverError::unavailable("the driver was stopped"))?
             }
         };
         self.slot = Some(slot);
@@ -159,7 +156,7 @@ impl Ticket {
     }
 
     fn wait(&self, waiting: bool) {
-        self.calls.state().open.get_mut(&self.id).into_iter().for_each(|entry| entry.waiting = waiting);
+        self.calls.state.lock().open.get_mut(&self.id).into_iter().for_each(|entry| entry.waiting = waiting);
     }
 }
 
@@ -175,7 +172,7 @@ impl Calls {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        let mut state = self.calls.state();
+        let mut state = self.calls.state.lock();
         state.open.remove(&self.id);
         if self.slot.is_some() {
             state.heard = Instant::now();
@@ -188,7 +185,7 @@ fn queued_in_vain(driver: &Name, method: &str) -> DriverError {
         "driver {driver}: {method} did not end before its deadline: it waited for {MAX_CALLS} other calls, of which \
          none ended"
     );
-    DriverError::new(ErrorKind::DeadlineExceeded, text).hint("see which they are with: convoy driver list")
+    DriverError::deadline_exceeded(text).hint("see which they are with: convoy driver list")
 }
 
 /// Waits for the answer of a call, and says in the log when that takes long.
@@ -216,6 +213,7 @@ pub(crate) async fn watched<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use convoy_driver_sdk::ErrorKind;
 
     static NAME: std::sync::LazyLock<Name> = std::sync::LazyLock::new(|| Name::from_static("slow"));
 

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 pub struct DriverCommand {
     /// The driver, as it is written on the command line.
     pub driver: String,
-    /// The command.
+    /// The command, as a user writes it.
     pub command: String,
     /// The program, not yet trusted.
     pub program: PathBuf,
@@ -102,8 +102,9 @@ mod tests {
         put(&one, "convoy-my-store-prepare", 0o755);
         let found =
             list(&SearchPath::only(&[one.path().to_owned(), "/nowhere".into(), two.path().to_owned()]));
-        let told: Vec<_> = found.iter().map(|found| format!("{} {}", found.driver, found.command)).collect();
-        assert_eq!(told, ["my-disk check", "my-store prepare"]);
+        let listed: Vec<_> =
+            found.iter().map(|found| format!("{} {}", found.driver, found.command)).collect();
+        assert_eq!(listed, ["my-disk check", "my-store prepare"]);
         assert_eq!(found[1].program, one.path().join("convoy-my-store-prepare"));
     }
 

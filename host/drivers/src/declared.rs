@@ -20,23 +20,15 @@ fn promised_by(method: &str) -> &'static [Capability] {
 }
 
 /// Says whose fault it is when a driver does not support what it declares.
-pub(crate) fn explain(error: DriverError, method: &str, description: &Description) -> DriverError {
+pub(crate) fn explain(mut error: DriverError, method: &str, description: &Description) -> DriverError {
     let declared = promised_by(method).iter().find(|capability| description.can(**capability));
-    match (&error, declared) {
-        // One with a hint is about this volume or request, as a restore of the other kind.
-        (DriverError { kind: ErrorKind::Unsupported, hint: None, .. }, Some(capability)) => {
-            let capability = serde_json::to_value(capability).unwrap_or_default();
-            let capability = capability.as_str().unwrap_or_default();
-            let name = &description.name;
-            DriverError {
-                message: format!(
-                    "driver {name} declares {capability} and refuses {method}: {}",
-                    error.message
-                ),
-                ..error
-            }
-            .hint("if it does so for every volume it is a defect of the driver: report it to its author")
-        }
-        _ => error,
-    }
+    // One with a hint is about this volume or request, as a restore of the other kind.
+    let Some(capability) = declared.filter(|_| error.kind == ErrorKind::Unsupported && error.hint.is_none())
+    else {
+        return error;
+    };
+    let capability = serde_json::to_value(capability).unwrap_or_default();
+    let (name, capability) = (&description.name, capability.as_str().unwrap_or_default());
+    error.message = format!("driver {name} declares {capability} and refuses {method}: {}", error.message);
+    error.hint("if it does so for every volume it is a defect of the driver: report it to its author")
 }

@@ -9,49 +9,49 @@ pub enum LoadError {
     /// The text names no driver.
     #[error("invalid driver {text:?}: {reason}")]
     BadSpec {
-        /// As given.
+        /// The text, as it was given.
         text: String,
-        /// What was expected.
+        /// What was expected instead.
         reason: String,
     },
     /// No such driver is installed.
     #[error("there is no driver {spec}: looked for {} in {}", wanted.join(" and "), show(searched))]
     NotFound {
-        /// As given.
+        /// The driver, as it was asked for.
         spec: String,
-        /// File names.
+        /// The names of the files that would do.
         wanted: Vec<String>,
-        /// Directories.
+        /// The directories that were searched.
         searched: Vec<PathBuf>,
     },
     /// A path at which nothing is.
     #[error("there is no file {}", path.display())]
     NoFile {
-        /// As given.
+        /// The path, as it was given.
         path: PathBuf,
     },
     /// A path at which something else is: a project, instead of what was built of it.
     #[error("{} is no file of a driver: it is no regular file", path.display())]
     NotAFile {
-        /// As given.
+        /// The path, as it was given.
         path: PathBuf,
     },
     /// A program that may not be run.
     #[error("cannot start {}: it is not executable", path.display())]
     NotExecutable {
-        /// The program.
+        /// The program of the driver.
         path: PathBuf,
     },
     /// A program that is there, but what runs it is not.
     #[error("cannot start {}: the program that runs it is not there", path.display())]
     NoInterpreter {
-        /// The program.
+        /// The program of the driver.
         path: PathBuf,
     },
     /// Others could have put it there.
     #[error("refusing to load {}: {reason}", path.display())]
     Untrusted {
-        /// The driver.
+        /// The file of the driver.
         path: PathBuf,
         /// What could have been changed: the driver, or a directory above it.
         culprit: PathBuf,
@@ -61,17 +61,17 @@ pub enum LoadError {
     /// The operating system could not load or start it.
     #[error("cannot {action} {}: {reason}", path.display())]
     Start {
-        /// `load` or `start`.
+        /// What was tried: `load` or `start`.
         action: &'static str,
-        /// The driver.
+        /// The file of the driver.
         path: PathBuf,
-        /// Its answer.
+        /// What the system answered.
         reason: String,
     },
     /// A library of another kind.
     #[error("{} is no convoy driver: expected it to export {symbol}", path.display())]
     NotADriver {
-        /// The library.
+        /// The library of the driver.
         path: PathBuf,
         /// What every driver exports.
         symbol: String,
@@ -79,11 +79,11 @@ pub enum LoadError {
     /// A library whose ABI is not this host's.
     #[error("{} does not fit this host: expected {expected}, found {found}", path.display())]
     Abi {
-        /// The library.
+        /// The library of the driver.
         path: PathBuf,
         /// What this host needs.
         expected: String,
-        /// What it is.
+        /// The ABI that the library was made for.
         found: String,
         /// The first of the differences, for the driver's author.
         detail: Option<String>,
@@ -91,7 +91,7 @@ pub enum LoadError {
     /// A driver that speaks another major version of the protocol, or something else.
     #[error("the driver {} speaks another language: {reason}", path.display())]
     Protocol {
-        /// The driver.
+        /// The file of the driver.
         path: PathBuf,
         /// What was expected and what was found.
         reason: String,
@@ -99,7 +99,7 @@ pub enum LoadError {
     /// A process that did not say hello.
     #[error("the driver {} did not start: {reason}{}", path.display(), said(output))]
     Hello {
-        /// The program.
+        /// The program of the driver.
         path: PathBuf,
         /// It ended, was silent, or said something else.
         reason: String,
@@ -109,7 +109,7 @@ pub enum LoadError {
     /// It is somebody else.
     #[error("{} is the driver {found}, expected {expected}", path.display())]
     WrongName {
-        /// The driver.
+        /// The file of the driver.
         path: PathBuf,
         /// By the name of its file, or by the spec.
         expected: String,
@@ -119,9 +119,9 @@ pub enum LoadError {
     /// It could not say what it is.
     #[error("the driver {what} could not describe itself: {error}")]
     Describe {
-        /// Which.
+        /// The call that failed.
         what: String,
-        /// Its answer.
+        /// The error that the driver answered.
         error: DriverError,
     },
 }

@@ -14,12 +14,13 @@ use convoy_driver_sdk::protocol::{
     PreparedRestore, Request, Volume,
 };
 use convoy_driver_sdk::{DriverError, ErrorKind, Name, Result};
+use parking_lot::Mutex;
 use serde_json::value::to_raw_value;
 use std::any::Any;
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -74,7 +75,7 @@ impl DriverHandle {
         }
     }
 
-    /// The driver's name.
+    /// The name of the driver.
     pub fn name(&self) -> &Name {
         &self.inner.description.name
     }
@@ -103,7 +104,7 @@ impl DriverHandle {
         Ok(opened)
     }
 
-    /// Makes a call.
+    /// Makes a call and checks its answer.
     ///
     /// Dropping the future cancels the call. What [`RequestContext::holding`] keeps is let go when the driver is
     /// done.
@@ -141,7 +142,7 @@ impl DriverHandle {
     /// A restore is finished by its handle: the volume it makes is the one that it was prepared for.
     fn follow_restore<R: Request>(&self, request: &R, reply: &R::Reply) -> answer::Checked {
         let (request, reply): (&dyn Any, &dyn Any) = (request, reply);
-        let mut restores = self.inner.restores.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut restores = self.inner.restores.lock();
         if let (Some(request), Some(reply)) =
             (request.downcast_ref::<PrepareRestore>(), reply.downcast_ref::<PreparedRestore>())
         {
@@ -178,7 +179,7 @@ impl DriverHandle {
         let looking = tokio::task::spawn_blocking(move || answer::is_mounted(asked.as_deref(), &found));
         let method = MountVolume::METHOD;
         let looked = wait(self.name(), method, deadline, CancellationToken::new(), looking, || {}).await?;
-        let looked = looked.map_err(|error| DriverError::new(ErrorKind::Internal, error.to_string()))?;
+        let looked = looked.map_err(|error| DriverError::internal(error.to_string()))?;
         looked.map_err(|broken| broken.error(self.name(), method))
     }
 
@@ -274,13 +275,13 @@ impl DriverHandle {
     fn check_running(&self) -> Result<()> {
         if self.inner.stopped.load(Ordering::Acquire) {
             let text = format!("driver {} was stopped", self.name());
-            return Err(DriverError::new(ErrorKind::Unavailable, text).retryable(false));
+            return Err(DriverError::unavailable(text).retryable(false));
         }
         Ok(())
     }
 
     fn unwritable(&self, method: &str, error: &serde_json::Error) -> DriverError {
         let text = format!("driver {}: the request of {method} cannot be written: {error}", self.name());
-        DriverError::new(ErrorKind::Internal, text)
+        DriverError::internal(text)
     }
 }

@@ -6,18 +6,18 @@ use crate::answer;
 use crate::error::LoadError;
 use crate::local::Local;
 use crate::logs;
-use abi_stable::library::{AbiHeader, AbiHeaderRef, LibHeader, LibraryError};
-use abi_stable::std_types::{ROption, RResult, RSlice};
 use convoy_driver_sdk::context::Context;
-use convoy_driver_sdk::library::abi::{ABI_VERSION, Call, DriverModuleRef, Host, SYMBOL_PREFIX};
+use convoy_driver_sdk::library::abi::{ABI_VERSION, Bytes, Call, DriverModuleRef, Host, SYMBOL_PREFIX};
+use convoy_driver_sdk::library::{AbiHeaderRef, ModuleError, module};
 use convoy_driver_sdk::wire::{LogRecord, check_version};
-use convoy_driver_sdk::{DriverError, ErrorKind, Name, Result};
+use convoy_driver_sdk::{DriverError, Name, Result};
 use libloading::os::unix::{Library as Handle, RTLD_LOCAL, RTLD_NOW};
+use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{LazyLock, Mutex, PoisonError, RwLock};
 
 /// A driver made by a library.
 pub(crate) struct Library {
@@ -45,7 +45,7 @@ impl Library {
             .map_err(|error| LoadError::Protocol { path: path.to_owned(), reason: error.to_string() })?;
         static TOKENS: AtomicU64 = AtomicU64::new(1);
         let token = TOKENS.fetch_add(1, Ordering::Relaxed);
-        LOGGING.write().unwrap_or_else(PoisonError::into_inner).insert(token, name.clone());
+        LOGGING.write().insert(token, name.clone());
         let driver = module.create()(Host { token, log_level: logs::level_number(), log, progress });
         let made = Self { module, name: name.clone(), driver, token };
         if driver == 0 {
@@ -60,22 +60,15 @@ impl Library {
 impl Local for Library {
     fn call(&self, id: u64, method: &str, request: &[u8], context: &Context) -> Result<Vec<u8>> {
         let millis = |left: std::time::Duration| u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
-        CALLS.lock().unwrap_or_else(PoisonError::into_inner).insert(id, context.clone());
-        let call = Call {
-            id,
-            method: method.into(),
-            request: request.into(),
-            request_id: context.request_id().into(),
-            deadline_ms: ROption::from(context.remaining().map(millis)),
-        };
+        CALLS.lock().insert(id, context.clone());
+        let deadline_ms = context.remaining().map(millis);
+        let call = Call::new(id, method, request, context.request_id(), deadline_ms);
         let outcome = self.module.call()(self.driver, call);
-        CALLS.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
-        match outcome {
-            RResult::ROk(reply) => Ok(reply.into_vec()),
-            RResult::RErr(error) => Err(answer::error(&self.name, &error).unwrap_or_else(|| {
-                DriverError::new(ErrorKind::Internal, "the driver's error cannot be read (R8)")
-            })),
-        }
+        CALLS.lock().remove(&id);
+        outcome.map(|reply| reply.into_vec()).into_result().map_err(|error| {
+            answer::error(&self.name, &error)
+                .unwrap_or_else(|| DriverError::internal("the driver's error cannot be read (R8)"))
+        })
     }
 
     fn cancel(&self, id: u64) {
@@ -86,24 +79,24 @@ impl Local for Library {
 impl Drop for Library {
     fn drop(&mut self) {
         self.module.destroy()(self.driver);
-        LOGGING.write().unwrap_or_else(PoisonError::into_inner).remove(&self.token);
+        LOGGING.write().remove(&self.token);
     }
 }
 
-/// Called by libraries.
-extern "C" fn log(token: u64, record: RSlice<'_, u8>) {
+/// Takes a record that a library logs.
+extern "C" fn log(token: u64, record: Bytes<'_>) {
     guarded(|| {
-        let name = LOGGING.read().unwrap_or_else(PoisonError::into_inner).get(&token).cloned();
+        let name = LOGGING.read().get(&token).cloned();
         if let (Some(name), Ok(record)) = (name, serde_json::from_slice::<LogRecord>(record.as_slice())) {
             logs::emit(&name, &record);
         }
     });
 }
 
-/// Called by libraries.
-extern "C" fn progress(call: u64, progress: RSlice<'_, u8>) {
+/// Takes the progress of a call that a library reports.
+extern "C" fn progress(call: u64, progress: Bytes<'_>) {
     guarded(|| {
-        let context = CALLS.lock().unwrap_or_else(PoisonError::into_inner).get(&call).cloned();
+        let context = CALLS.lock().get(&call).cloned();
         if let (Some(context), Ok(progress)) = (context, serde_json::from_slice(progress.as_slice())) {
             context.progress(progress);
         }
@@ -131,49 +124,17 @@ fn load_module(path: &Path) -> std::result::Result<DriverModuleRef, LoadError> {
     // Kept for ever: threads, static data and function pointers of the library may be in use until the end.
     std::mem::forget(handle);
     let header = header.map_err(|_| LoadError::NotADriver { path: path.to_owned(), symbol })?;
-    let header = header.upgrade().map_err(|error| translate(path, None, &error))?;
-    header.init_root_module::<DriverModuleRef>().map_err(|error| translate(path, Some(header), &error))
+    module(header).map_err(|error| match error {
+        ModuleError::Abi { found, detail } => {
+            let expected =
+                format!("library ABI {ABI_VERSION} (convoy-driver-sdk {})", env!("CARGO_PKG_VERSION"));
+            LoadError::Abi { path: path.to_owned(), expected, found, detail }
+        }
+        ModuleError::Refused(reason) => LoadError::Start { action: "load", path: path.to_owned(), reason },
+    })
 }
 
 /// `libloading` keeps the text of the dynamic linker in the source of its error.
 fn reason_of(error: &libloading::Error) -> String {
     std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string)
-}
-
-/// From the texts of `abi_stable`, which are for authors of libraries, to what a user can act on.
-fn translate(path: &Path, header: Option<&'static LibHeader>, error: &LibraryError) -> LoadError {
-    let own = format!("library ABI {ABI_VERSION} (convoy-driver-sdk {})", env!("CARGO_PKG_VERSION"));
-    let version = header.map(|header| header.version_strings().version.as_str().to_owned());
-    let abi = |found: String, detail: Option<String>| LoadError::Abi {
-        path: path.to_owned(),
-        expected: own.clone(),
-        found,
-        detail,
-    };
-    match error {
-        LibraryError::InvalidAbiHeader(AbiHeader { abi_major, abi_minor, .. }) => {
-            abi(format!("a library made with abi_stable {abi_major}.{abi_minor}"), None)
-        }
-        LibraryError::IncompatibleVersionNumber { actual_version, .. } => {
-            abi(format!("library ABI {actual_version}"), None)
-        }
-        LibraryError::AbiInstability(_) => abi(
-            format!("library ABI {} with another layout", version.unwrap_or_default()),
-            Some(first_difference(&error.to_string())),
-        ),
-        LibraryError::InvalidCAbi { .. } => abi("a compiler with another C ABI".to_owned(), None),
-        other => LoadError::Start {
-            action: "load",
-            path: path.to_owned(),
-            reason: other.to_string().split_whitespace().collect::<Vec<_>>().join(" "),
-        },
-    }
-}
-
-/// The comparison runs to hundreds of lines; the lines of the first error are enough.
-fn first_difference(text: &str) -> String {
-    const LINES: usize = 12;
-    let from = text.find("error").unwrap_or_default();
-    let lines = text.get(from..).unwrap_or(text).lines().map(str::trim).filter(|line| !line.is_empty());
-    lines.take(LINES).collect::<Vec<_>>().join("; ")
 }

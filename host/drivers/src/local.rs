@@ -4,7 +4,7 @@ use crate::context::RequestContext;
 use crate::wait::wait;
 use convoy_driver_sdk::context::{CancelFlag, Context};
 use convoy_driver_sdk::dispatch::Dispatch;
-use convoy_driver_sdk::{DriverError, ErrorKind, Name, Result};
+use convoy_driver_sdk::{DriverError, Name, Result};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -64,7 +64,7 @@ impl LocalDriver {
         };
         wait(&self.name, method, deadline, cancel, running, tell)
             .await?
-            .unwrap_or_else(|error| Err(DriverError::new(ErrorKind::Internal, format!("{method}: {error}"))))
+            .unwrap_or_else(|error| Err(DriverError::internal(format!("{method}: {error}"))))
     }
 
     /// A call on this thread: for callers that may block.

@@ -12,10 +12,11 @@ use crate::status::DriverHealth;
 use crate::wait::wait;
 use connection::Connection;
 use convoy_driver_sdk::protocol::{Description, Open, Opened};
-use convoy_driver_sdk::{DriverError, ErrorKind, Name, Result};
+use convoy_driver_sdk::{DriverError, Name, Result};
+use parking_lot::Mutex;
 use serde_json::value::RawValue;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 
@@ -46,8 +47,8 @@ struct Shared {
     phase: watch::Sender<Phase>,
     record: Mutex<ProcessState>,
     /// The supervisor is asked to stop (`Some`: how long to drain) or to start again after a failure.
-    wish: Mutex<Option<SupervisorRequest>>,
-    wished: Notify,
+    request: Mutex<Option<SupervisorRequest>>,
+    requested: Notify,
 }
 
 #[derive(Clone)]
@@ -75,17 +76,13 @@ enum SupervisorRequest {
 }
 
 impl Shared {
-    fn record(&self) -> MutexGuard<'_, ProcessState> {
-        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    fn request(&self, request: SupervisorRequest) {
+        *self.request.lock() = Some(request);
+        self.requested.notify_one();
     }
 
-    fn wish(&self, wish: SupervisorRequest) {
-        *self.wish.lock().unwrap_or_else(PoisonError::into_inner) = Some(wish);
-        self.wished.notify_one();
-    }
-
-    fn take_wish(&self) -> Option<SupervisorRequest> {
-        self.wish.lock().unwrap_or_else(PoisonError::into_inner).take()
+    fn take_request(&self) -> Option<SupervisorRequest> {
+        self.request.lock().take()
     }
 }
 
@@ -106,8 +103,8 @@ impl Process {
             policy,
             phase: watch::Sender::new(Phase::Ready(Arc::clone(&running.connection))),
             record: Mutex::new(ProcessState { pid: running.child.id(), ..ProcessState::default() }),
-            wish: Mutex::default(),
-            wished: Notify::new(),
+            request: Mutex::default(),
+            requested: Notify::new(),
         });
         tokio::spawn(supervise::supervise(Arc::clone(&shared), running));
         Ok((Self { shared }, description))
@@ -129,12 +126,12 @@ impl Process {
 
     /// Remembers how the driver was opened, for its restarts. Called when that succeeded.
     pub(crate) fn opened(&self, open: Open, _: &Opened) {
-        self.shared.record().open = Some(open);
+        self.shared.record.lock().open = Some(open);
     }
 
     /// Drains and stops it: what is under way may take so long to finish.
     pub(crate) async fn stop(&self, drain: Duration) {
-        self.shared.wish(SupervisorRequest::Stop { drain });
+        self.shared.request(SupervisorRequest::Stop { drain });
         let mut phase = self.shared.phase.subscribe();
         // An error means that the supervisor is gone already.
         let _ = phase.wait_for(|phase| matches!(phase, Phase::Stopped)).await;
@@ -142,7 +139,7 @@ impl Process {
 
     /// Starts it again after it was given up.
     pub(crate) fn restart(&self) {
-        self.shared.wish(SupervisorRequest::Restart);
+        self.shared.request(SupervisorRequest::Restart);
     }
 
     pub(crate) fn health(&self) -> DriverHealth {
@@ -160,7 +157,7 @@ impl Process {
 
     /// Pid, restarts and last error.
     pub(crate) fn facts(&self) -> (Option<u32>, u32, Option<String>) {
-        let record = self.shared.record();
+        let record = self.shared.record.lock();
         (record.pid, record.restarts, record.last_error.clone())
     }
 
@@ -180,8 +177,8 @@ impl Process {
             Err(_) => None,
         };
         let name = &self.shared.name;
-        let error = self.shared.record().last_error.clone().unwrap_or_default();
-        let unavailable = |text| DriverError::new(ErrorKind::Unavailable, text);
+        let error = self.shared.record.lock().last_error.clone().unwrap_or_default();
+        let unavailable = |text| DriverError::unavailable(text);
         match settled {
             Some(Phase::Ready(connection)) => Ok(connection),
             Some(Phase::Stopped) => Err(unavailable(format!("driver {name} was stopped")).retryable(false)),
@@ -198,6 +195,6 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        self.shared.wish(SupervisorRequest::Stop { drain: Duration::ZERO });
+        self.shared.request(SupervisorRequest::Stop { drain: Duration::ZERO });
     }
 }

@@ -67,7 +67,7 @@ impl Drivers {
         }
     }
 
-    /// Trusts these instead.
+    /// Trusts these users and groups instead of the usual ones.
     #[must_use]
     pub fn trust(mut self, trust: Trust) -> Self {
         self.trust = trust;
@@ -190,7 +190,8 @@ async fn load_local(
     let description = asked.call(Describe::METHOD, "{}".into(), call).await;
     let description = description
         .and_then(|json| {
-            answer::read(&Describe {}, &json).map_err(|broken| broken.error(&provisional, Describe::METHOD))
+            answer::read(&Describe::new(), &json)
+                .map_err(|broken| broken.error(&provisional, Describe::METHOD))
         })
         .map_err(|error| LoadError::Describe { what, error })?;
     check_name(path.as_deref().unwrap_or(Path::new("builtin")), expected, &description)?;

@@ -25,12 +25,12 @@ impl SearchPath {
         Self { dirs }
     }
 
-    /// These alone.
+    /// A search of these directories alone.
     pub fn only(dirs: &[PathBuf]) -> Self {
         Self { dirs: dirs.to_vec() }
     }
 
-    /// The directories.
+    /// The directories, in the order they are searched.
     pub fn dirs(&self) -> &[PathBuf] {
         &self.dirs
     }

@@ -41,14 +41,14 @@ impl fmt::Display for Carrier {
 pub enum DriverSpec {
     /// `vfs`, `process:vfs`: looked for.
     Named {
-        /// The driver's name.
+        /// The name of the driver.
         name: Name,
         /// The only carrier to take; `None` for whichever is installed.
         carrier: Option<Carrier>,
     },
     /// `/opt/x/convoy-driver-x`, `library:/opt/x/libconvoy_driver_x.so`: taken as it is.
     File {
-        /// An absolute path.
+        /// The absolute path of its file.
         path: PathBuf,
         /// A library or a process.
         carrier: Carrier,

@@ -11,25 +11,25 @@ use std::path::PathBuf;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "state")]
 pub enum DriverHealth {
-    /// They can.
+    /// The driver takes calls.
     Ready,
     /// The process is starting.
     Starting,
     /// The process ended and is started again soon.
     Restarting {
-        /// Milliseconds until then.
+        /// How many milliseconds it is until the next start.
         in_ms: u64,
     },
     /// The process ended too often and is left alone until somebody asks for a restart.
     Failed,
-    /// It was stopped.
+    /// It was stopped, and is not started again.
     Stopped,
 }
 
 /// A call that the driver has not answered yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CallUnderWay {
-    /// The method: `volume.create`.
+    /// The method that was called: `volume.create`.
     pub method: String,
     /// The request that it belongs to, as in the log.
     pub request_id: String,
@@ -41,20 +41,20 @@ pub struct CallUnderWay {
     pub waiting: bool,
 }
 
-/// A loaded driver.
+/// What `convoy driver list` shows of a loaded driver.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DriverStatus {
-    /// Its name.
+    /// The name of the driver.
     pub name: Name,
     /// How it is reached.
     pub carrier: Carrier,
     /// Its file; none for a builtin.
     pub path: Option<PathBuf>,
-    /// Its own version.
+    /// The driver's own version.
     pub version: String,
     /// The protocol version it was built with.
     pub protocol: String,
-    /// What it declares.
+    /// The capabilities that it declares.
     pub capabilities: BTreeSet<Capability>,
     /// Whether calls can be made.
     pub health: DriverHealth,
@@ -62,7 +62,7 @@ pub struct DriverStatus {
     pub calls: usize,
     /// These calls, the oldest first.
     pub under_way: Vec<CallUnderWay>,
-    /// Of a process.
+    /// The id of its process, if it runs in one.
     pub pid: Option<u32>,
     /// How often the process was started again.
     pub restarts: u32,

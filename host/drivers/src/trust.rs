@@ -14,7 +14,7 @@ const GROUP_WRITES: u32 = 0o020;
 const OTHERS_WRITE: u32 = 0o002;
 const STICKY: u32 = 0o1000;
 
-/// Who is trusted.
+/// The users and groups that may own or change the files of drivers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Trust {
     users: Vec<u32>,
@@ -34,7 +34,7 @@ impl Trust {
         trust
     }
 
-    /// These alone.
+    /// Trusts these users and groups alone.
     pub fn of(users: &[u32], groups: &[u32]) -> Self {
         Self { users: users.to_vec(), groups: groups.to_vec() }
     }

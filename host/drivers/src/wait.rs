@@ -1,6 +1,6 @@
 //! Waiting for the answer of a call, through whichever carrier.
 
-use convoy_driver_sdk::{DriverError, ErrorKind, Name, Result};
+use convoy_driver_sdk::{DriverError, Name, Result};
 use std::pin::pin;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
@@ -40,9 +40,7 @@ pub(crate) async fn wait<T>(
             }
             () = cancel.cancelled(), if !unanswered.told => unanswered.tell(),
             () = &mut given_up => {
-                return Err(DriverError::new(
-                    ErrorKind::DeadlineExceeded,
-                    format!("driver {driver}: {method} did not end before its deadline"),
+                return Err(DriverError::deadline_exceeded(format!("driver {driver}: {method} did not end before its deadline"),
                 )
                 .hint("what it was doing may still be finished: look before trying again"));
             }

@@ -135,45 +135,42 @@ fn options() -> RequestContext {
 async fn ask(driver: &DriverHandle, what: &str) -> Result<(), DriverError> {
     let (vol1, s1) = (name("vol1"), name("s1"));
     let options = options();
-    let open = |kind| OpenSnapshot { volume: name("vol1"), snapshot: name("s1"), base: None, kind };
-    let prepare =
-        || PrepareRestore { name: name("vol1"), kind: SourceKind::Tree, size: None, options: [].into() };
+    let open = |kind| OpenSnapshot::new(name("vol1"), name("s1")).kind(kind);
+    let prepare = || PrepareRestore::new(name("vol1"), SourceKind::Tree);
     match what {
-        "volume.create" => {
-            driver.call(CreateVolume { name: vol1, size: None, options: [].into() }, options).await.map(drop)
-        }
-        "volume.get" => driver.call(GetVolume { name: vol1 }, options).await.map(drop),
-        "volume.mount" => driver.call(MountVolume { name: vol1, mountpoint: None }, options).await.map(drop),
+        "volume.create" => driver.call(CreateVolume::new(vol1), options).await.map(drop),
+        "volume.get" => driver.call(GetVolume::new(vol1), options).await.map(drop),
+        "volume.mount" => driver.call(MountVolume::new(vol1), options).await.map(drop),
         "volume.mount at" => {
-            driver.call(MountVolume { name: vol1, mountpoint: Some("/etc".into()) }, options).await.map(drop)
+            driver.call(MountVolume::new(vol1).mountpoint(Some("/etc".into())), options).await.map(drop)
         }
         "volume.list" => {
-            let request = ListVolumes { after: Some(name("ab")), limit: Some(2), generation: None };
+            let request = ListVolumes::new().after(Some(name("ab"))).limit(Some(2));
             driver.call(request, options).await.map(drop)
         }
         "snapshot.create" => {
-            let request = CreateSnapshot { volume: vol1, snapshot: s1, freeze: false };
+            let request = CreateSnapshot::new(vol1, s1);
             driver.call(request, options).await.map(drop)
         }
-        "snapshot.list" => driver.call(ListSnapshots { volume: vol1 }, options).await.map(drop),
+        "snapshot.list" => driver.call(ListSnapshots::new(vol1), options).await.map(drop),
         "snapshot.open" => driver.call(open(None), options).await.map(drop),
         "snapshot.open block" => driver.call(open(Some(SourceKind::Block)), options).await.map(drop),
         "snapshot.extents" => {
-            let request = ListExtents { handle: "h1".to_owned(), from: 4096, limit: Some(2) };
+            let request = ListExtents::new("h1".to_owned()).from(4096).limit(Some(2));
             driver.call(request, options).await.map(drop)
         }
         "restore.prepare" => driver.call(prepare(), options).await.map(drop),
         "restore.finish" => {
             let prepared = driver.call(prepare(), self::options()).await.unwrap();
-            driver.call(FinishRestore { handle: prepared.handle }, options).await.map(drop)
+            driver.call(FinishRestore::new(prepared.handle), options).await.map(drop)
         }
         "backup.list" => {
-            let request = ListBackups { destination: None, volume: Some(vol1) };
+            let request = ListBackups::new().volume(Some(vol1));
             driver.call(request, options).await.map(drop)
         }
-        "driver.check" => driver.call(Check { repair: false }, options).await.map(drop),
-        "driver.info" => driver.call(Info {}, options).await.map(drop),
-        "driver.probe" => driver.call(Probe {}, options).await.map(drop),
+        "driver.check" => driver.call(Check::new(), options).await.map(drop),
+        "driver.info" => driver.call(Info::new(), options).await.map(drop),
+        "driver.probe" => driver.call(Probe::new(), options).await.map(drop),
         other => panic!("{other}"),
     }
 }
@@ -203,7 +200,7 @@ fn builtin(answers: Value) -> Drivers {
 
 async fn open(drivers: Drivers, spec: &str) -> DriverHandle {
     let driver = drivers.load(&spec.parse().unwrap()).await.unwrap();
-    driver.open(Open { root: "/nowhere".into(), ..Open::default() }, options()).await.unwrap();
+    driver.open(Open::new("/nowhere".into()), options()).await.unwrap();
     driver
 }
 
@@ -291,7 +288,7 @@ async fn a_description_that_cannot_be_is_refused_at_load() {
 async fn what_mounts_elsewhere_is_not_looked_for_here() {
     let driver = builtin(answers("volume.mount", &json!({"mountpoint": "/nowhere/at/all"})));
     let driver = driver.load(&"builtin:hostile".parse().unwrap()).await.unwrap();
-    let open = Open { root: "/".into(), mount_namespace: Some("/proc/1/ns/mnt".into()), ..Open::default() };
+    let open = Open::new("/".into()).mount_namespace(Some("/proc/1/ns/mnt".into()));
     driver.open(open, options()).await.unwrap();
     ask(&driver, "volume.mount").await.unwrap();
 }
@@ -322,7 +319,7 @@ async fn a_driver_that_answers_twice_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let answers = results(&answers("volume.delete", &json!({})));
     let driver = open(Drivers::new(SearchPath::only(&[])), &program(dir.path(), &answers)).await;
-    driver.call(DeleteVolume { name: name("vol1"), reference_only: false }, options()).await.unwrap();
+    driver.call(DeleteVolume::new(name("vol1")), options()).await.unwrap();
     let told = loop {
         match driver.status().last_error {
             Some(told) => break told,

@@ -4,6 +4,7 @@
 //! `<destination>?backup=<backup>&volume=<volume>`. Both are printed as they were given. Error texts are
 //! those of convoy 0.5 where it had one.
 
+use convoy_driver_sdk::name::has_name_form;
 use percent_encoding::percent_decode_str;
 use std::borrow::Cow;
 use std::fmt;
@@ -252,12 +253,10 @@ impl FromStr for BackupUrl {
     }
 }
 
-/// Checks a name by the rule `^[a-zA-Z0-9][a-zA-Z0-9_.-]+$`.
+/// Checks a name, which may be longer than that of a new volume.
 fn name(text: &str) -> Result<String, DestinationError> {
-    let mut bytes = text.bytes();
-    let first = bytes.next().is_some_and(|b| b.is_ascii_alphanumeric());
-    let rest = text.len() > 1 && bytes.all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
-    if first && rest { Ok(text.to_owned()) } else { Err(DestinationError::Name { name: text.to_owned() }) }
+    let good = text.len() > 1 && has_name_form(text);
+    if good { Ok(text.to_owned()) } else { Err(DestinationError::Name { name: text.to_owned() }) }
 }
 
 #[cfg(test)]

@@ -17,6 +17,8 @@ mod retry;
 mod s3;
 mod store;
 
+/// Names of volumes and backups: the rule is that of drivers.
+pub use convoy_driver_sdk::name::has_name_form;
 pub use destination::{BackupUrl, Destination, DestinationError, Location};
 pub use directory::DirectoryStore;
 pub use error::StoreError;

@@ -24,11 +24,7 @@ impl Backups {
     ) -> Result<String> {
         let volume = &entry.volume.name;
         let _reading = self.volumes.reading(volume);
-        let request = protocol::CreateBackup {
-            volume: volume.clone(),
-            snapshot: snapshot.clone(),
-            options: BTreeMap::new(),
-        };
+        let request = protocol::CreateBackup::new(volume.clone(), snapshot.clone());
         let created = entry.driver.call(request, call).await?;
         self.note(volume, own_destination(&entry.driver), snapshot, &created.url).await;
         let event = about("backup.create", entry.driver.name(), volume);
@@ -47,7 +43,7 @@ impl Backups {
             "" => None,
             name => Some(Name::parse(name).map_err(|error| Error::InvalidName(error.0))?),
         };
-        let request = protocol::ListBackups { destination: Some(url.to_owned()), volume };
+        let request = protocol::ListBackups::new().destination(Some(url.to_owned())).volume(volume);
         let listed = driver.call(request, &call.within(CHANGE)).await?;
         let wanted = |backup: &protocol::BackupInfo| {
             asked.snapshot_name.is_empty() || asked.snapshot_name == backup.snapshot
@@ -66,7 +62,7 @@ impl Backups {
         url: &str,
         call: &RequestContext,
     ) -> Result<BackupInfo> {
-        let request = protocol::InspectBackup { url: url.to_owned() };
+        let request = protocol::InspectBackup::new(url.to_owned());
         Ok(shown(driver.name(), driver.call(request, &call.within(QUICK)).await?))
     }
 
@@ -76,7 +72,7 @@ impl Backups {
         url: &str,
         call: &RequestContext,
     ) -> Result<()> {
-        let request = protocol::DeleteBackup { url: url.to_owned() };
+        let request = protocol::DeleteBackup::new(url.to_owned());
         driver.call(request, &call.within(CHANGE)).await?;
         self.forget(url).await;
         let event = about("backup.delete", driver.name(), "");

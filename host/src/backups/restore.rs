@@ -59,7 +59,7 @@ impl Backups {
         let guard = self.volumes.lock(name, "restore").await?;
         let prepared = driver.change(request, &call.within(CHANGE), &guard).await?;
         drop(guard);
-        let PreparedRestore { handle, location } = prepared;
+        let PreparedRestore { handle, location, .. } = prepared;
         let progress = Progress::new();
         let cancel = job.cancel();
         let filling = engine.restore(
@@ -89,7 +89,7 @@ impl Backups {
             summary.losses.texts.into_iter().map(|loss| format!("lost: {loss}")).chain(summary.warnings),
         );
         let guard = self.volumes.lock(name, "restore").await?;
-        let finish = FinishRestore { handle: handle.clone() };
+        let finish = FinishRestore::new(handle.clone());
         match driver.change(finish, &RequestContext::new(request_id).within(CHANGE), &guard).await {
             Ok(volume) => self.volumes.created(driver, volume, reservation),
             Err(error) => {
@@ -106,7 +106,7 @@ impl Backups {
         // Not the job's call: a cancelled job undoes what it began.
         let call = RequestContext::new(request_id).within(CHANGE);
         let aborted = match self.volumes.lock(name, "restore").await {
-            Ok(guard) => driver.change(AbortRestore { handle }, &call, &guard).await.map_err(Error::from),
+            Ok(guard) => driver.change(AbortRestore::new(handle), &call, &guard).await.map_err(Error::from),
             Err(error) => Err(error),
         };
         if let Err(error) = aborted {
@@ -165,12 +165,12 @@ fn prepare_request(
         return Err(Error::InvalidRequest(text));
     }
     let size = spec.size.or((needed > 0).then_some(needed));
-    Ok(PrepareRestore { name: name.clone(), kind, size, options })
+    Ok(PrepareRestore::new(name.clone(), kind).size(size).options(options))
 }
 
 fn target(location: TargetLocation) -> Target {
     match location {
-        TargetLocation::Tree { path } => Target::Tree { path },
-        TargetLocation::Block { device, size } => Target::Block { device, size, zeroed: true },
+        TargetLocation::Tree { path, .. } => Target::Tree { path },
+        TargetLocation::Block { device, size, .. } => Target::Block { device, size, zeroed: true },
     }
 }

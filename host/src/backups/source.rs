@@ -78,12 +78,9 @@ pub(super) async fn open(
         .filter(|_| driver.can(Capability::ChangedExtents) && shape.kind != Some(SourceKind::Tree))
         .and_then(|base| Name::parse(base).ok());
     let guard = volumes.lock_to_snapshot(&volume, "snapshot open").await?;
-    let request = OpenSnapshot {
-        volume: volume.clone(),
-        snapshot: snapshot.clone(),
-        base: base.clone(),
-        kind: shape.kind.filter(|_| shape.told),
-    };
+    let request = OpenSnapshot::new(volume.clone(), snapshot.clone())
+        .base(base.clone())
+        .kind(shape.kind.filter(|_| shape.told));
     let opened = driver.change(request, &call.within(CHANGE), &guard).await?;
     drop(guard);
     let found = opened.location.kind();
@@ -116,14 +113,14 @@ impl OpenSource {
     /// Where the bytes are.
     pub(super) fn source(&self, call: &RequestContext) -> Source {
         match &self.opened.location {
-            SourceLocation::Tree { path, same_file } => {
+            SourceLocation::Tree { path, same_file, .. } => {
                 let same = match same_file {
                     protocol::SameFile::ChangeTime => SameFile::ChangeTime,
                     protocol::SameFile::BirthTime => SameFile::BirthTime,
                 };
                 Source::Tree { path: path.clone(), same }
             }
-            SourceLocation::Block { device, size, changed_only } => {
+            SourceLocation::Block { device, size, changed_only, .. } => {
                 let extents = self.extents(call);
                 let extents = match &self.base {
                     Some(base) if *changed_only => Extents::Changed { base: base.to_string(), extents },
@@ -156,7 +153,7 @@ impl OpenSource {
         let handle = self.opened.handle;
         let closed = match volumes.lock_to_snapshot(&self.volume, "snapshot close").await {
             Ok(guard) => {
-                self.driver.change(CloseSnapshot { handle }, &call, &guard).await.map_err(Error::from)
+                self.driver.change(CloseSnapshot::new(handle), &call, &guard).await.map_err(Error::from)
             }
             Err(error) => Err(error),
         };
@@ -180,7 +177,7 @@ impl Pages {
     async fn next(&mut self) -> std::result::Result<Option<SourceExtent>, String> {
         while self.ready.is_empty() {
             let Some(from) = self.from else { return Ok(None) };
-            let request = ListExtents { handle: self.handle.clone(), from, limit: Some(PAGE) };
+            let request = ListExtents::new(self.handle.clone()).from(from).limit(Some(PAGE));
             let page = match self.driver.call(request, &self.call.within(QUICK)).await {
                 Ok(page) => page,
                 Err(error) => {

@@ -116,15 +116,15 @@ fn make(
     for (spec, result) in loaded {
         let backend = match result {
             Ok(handle) => {
-                let open = Open {
-                    root: root.join(handle.name().as_str()),
-                    options: options::for_driver(given, handle.description()),
-                    override_saved: config.override_saved,
-                    mount_namespace: config.mount_namespace.clone(),
-                    command_timeout_ms: config
-                        .command_timeout
-                        .map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
-                };
+                let open = Open::new(root.join(handle.name().as_str()))
+                    .options(options::for_driver(given, handle.description()))
+                    .override_saved(config.override_saved)
+                    .mount_namespace(config.mount_namespace.clone())
+                    .command_timeout_ms(
+                        config
+                            .command_timeout
+                            .map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
+                    );
                 ManagedDriver::loaded(handle, open)
             }
             Err(error) => {
@@ -143,7 +143,7 @@ fn make(
 }
 
 async fn open_one(driver: &ManagedDriver) -> Result<(), DriverError> {
-    let Opened { recovered, warnings } = driver.open(PATIENCE).await?;
+    let Opened { recovered, warnings, .. } = driver.open(PATIENCE).await?;
     for line in recovered {
         tracing::info!(driver = %driver.name(), line, "recovered");
     }

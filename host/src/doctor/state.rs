@@ -27,7 +27,7 @@ pub(super) async fn examine(app: &App, repair: bool, request_id: &str, findings:
             findings.add(&area, error("driver", text).hint(hint));
             continue;
         }
-        match driver.call(Probe {}, &call.within(PATIENCE)).await {
+        match driver.call(Probe::new(), &call.within(PATIENCE)).await {
             Ok(probed) if probed.healthy => {
                 let version = driver.description().map(|told| told.version.clone()).unwrap_or_default();
                 findings.add(
@@ -39,7 +39,7 @@ pub(super) async fn examine(app: &App, repair: bool, request_id: &str, findings:
             Err(failed) => findings.add(&area, from_driver("driver", &failed)),
         }
         if driver.can(Capability::Check) {
-            match driver.call(Check { repair }, &call.within(CHANGE)).await {
+            match driver.call(Check::new().repair(repair), &call.within(CHANGE)).await {
                 Ok(checked) => {
                     for finding in checked.findings {
                         told.insert((driver.name().to_owned(), finding.subject.clone()));

@@ -27,12 +27,12 @@ impl Volumes {
         }
         let reservation = self.index.reserve_volume(name)?;
         let guard = self.lock(name, "create").await?;
-        let request = CreateVolume { name: name.clone(), size: spec.size, options };
+        let request = CreateVolume::new(name.clone()).size(spec.size).options(options);
         match driver.change(request, &call.within(CHANGE), &guard).await {
             Ok(volume) => self.created(driver, volume, reservation),
             Err(error) if error.kind == ErrorKind::AlreadyExists => {
                 // Another host made it, or a request whose answer was lost.
-                match driver.call(GetVolume { name: name.clone() }, &call.within(CHANGE)).await {
+                match driver.call(GetVolume::new(name.clone()), &call.within(CHANGE)).await {
                     Ok(volume) => {
                         self.index.put(driver, volume);
                         Err(Error::VolumeExists(name.clone()))
@@ -119,7 +119,7 @@ impl Volumes {
         if driver.failure().is_none() && !driver.can(needed) {
             return Err(Error::Unsupported { driver: driver.name().clone(), what });
         }
-        let request = ResizeVolume { name: volume.clone(), size };
+        let request = ResizeVolume::new(volume.clone(), size);
         let resized = driver.change(request, &call.within(CHANGE), &guard).await?;
         let entry = self.index.put(&driver, resized);
         self.events.send(about("volume.resize", driver.name(), &volume));

@@ -118,7 +118,7 @@ impl ManagedDriver {
         let (handle, name) = (self.handle()?.clone(), self.name.clone());
         let probing = async move {
             let calling = METRICS.calling(&name, Probe::METHOD);
-            let result = handle.call(Probe {}, RequestContext::new("probe")).await;
+            let result = handle.call(Probe::new(), RequestContext::new("probe")).await;
             calling.ended(&result);
             result
         };

@@ -42,13 +42,9 @@ impl Volumes {
         let options = spec.options_for(driver, name)?;
         let reservation = self.index.reserve_volume(name)?;
         let guard = self.lock_to_clone(name, source).await?;
-        let request = CloneVolume {
-            name: name.clone(),
-            source: source.clone(),
-            snapshot: snapshot.name.clone(),
-            size: spec.size,
-            options,
-        };
+        let request = CloneVolume::new(name.clone(), source.clone(), snapshot.name.clone())
+            .size(spec.size)
+            .options(options);
         let made = driver.change(request, call, &guard).await?;
         self.created(driver, made, reservation)
     }
@@ -75,7 +71,7 @@ impl Volumes {
         if self.ledger.usage(&volume).unmount_pending {
             self.finish_unmount(&entry, &guard, call).await?;
         }
-        let request = RevertVolume { name: volume.clone(), snapshot: snapshot.name.clone() };
+        let request = RevertVolume::new(volume.clone(), snapshot.name.clone());
         let reverted = entry.driver.change(request, call, &guard).await?;
         let entry = self.index.put(&entry.driver, reverted);
         let event = about("snapshot.revert", entry.driver.name(), &volume);

@@ -70,7 +70,7 @@ impl Volumes {
                 None => Error::NothingKept { name: name.clone(), volume: self.index.get(name).is_some() },
             });
         };
-        match keeper.change(DeleteKept { name: name.clone() }, &call.within(CHANGE), &guard).await {
+        match keeper.change(DeleteKept::new(name.clone()), &call.within(CHANGE), &guard).await {
             // Gone meanwhile: by another host, or by a request whose answer was lost.
             Err(error) if error.kind != ErrorKind::NotFound => return Err(error.into()),
             _ => {}
@@ -89,7 +89,7 @@ async fn kept_by(
     loop {
         // Sizes of the first page only: the driver takes seconds to find out each time.
         let sizes = sizes && after.is_none();
-        let request = ListKept { after: after.take(), limit: Some(PAGE), sizes };
+        let request = ListKept::new().after(after.take()).limit(Some(PAGE)).sizes(sizes);
         let mut page = driver.unless_silent(request, &call).await?;
         all.append(&mut page.kept);
         after = all.last().map(|kept: &Kept| kept.name.clone());

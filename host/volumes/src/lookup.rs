@@ -52,7 +52,7 @@ impl Volumes {
         };
         for driver in self.drivers.iter().filter(others) {
             let listing = self.index.begin_listing();
-            let answer = driver.call(GetVolume { name: name.clone() }, &call.within(MISS)).await;
+            let answer = driver.call(GetVolume::new(name.clone()), &call.within(MISS)).await;
             match answer {
                 Ok(volume) => {
                     self.index.add(&listing, driver, volume);
@@ -76,7 +76,7 @@ impl Volumes {
         let entry = self.find(name, call).await?;
         let name = entry.volume.name.clone();
         let listing = self.index.begin_listing();
-        match entry.driver.call(GetVolume { name: name.clone() }, &call.within(QUICK)).await {
+        match entry.driver.call(GetVolume::new(name.clone()), &call.within(QUICK)).await {
             Ok(volume) => {
                 self.index.refresh(&listing, &entry.driver, volume);
                 let entry = self.index.get(&name).ok_or(Error::VolumeNotFound(name.into()))?;
@@ -101,7 +101,7 @@ impl Volumes {
         call: &RequestContext,
     ) -> Result<(Entry, Snapshot)> {
         let (entry, known) = self.index.snapshot(name, volume)?;
-        let request = GetSnapshot { volume: entry.volume.name.clone(), snapshot: known.name.clone() };
+        let request = GetSnapshot::new(entry.volume.name.clone(), known.name.clone());
         match entry.driver.call(request, &call.within(QUICK)).await {
             Ok(snapshot) => Ok((entry, snapshot)),
             Err(error) if error.kind == ErrorKind::NotFound => {

@@ -50,11 +50,11 @@ impl Volumes {
         if let Some(mountpoint) = self.join(volume, user, at).await? {
             return Ok(mountpoint);
         }
-        let request = MountVolume { name: volume.clone(), mountpoint: at.map(Path::to_owned) };
+        let request = MountVolume::new(volume.clone()).mountpoint(at.map(Path::to_owned));
         let mounted = entry.driver.change(request, &call.within(CHANGE), &guard).await?;
         if let Err(error) = self.ledger.claim(volume, user, &mounted.mountpoint).await {
             // Nobody is told that it is mounted: undo it. What cannot be undone the next start finds.
-            let undo = UnmountVolume { name: volume.clone() };
+            let undo = UnmountVolume::new(volume.clone());
             if let Err(undo) = entry.driver.change(undo, &call.within(CHANGE), &guard).await {
                 tracing::warn!(%volume, error = %undo, "a mount that could not be recorded could not be \
                                                         undone");
@@ -78,7 +78,7 @@ impl Volumes {
         if !usage.is_used() {
             return Ok(());
         }
-        let request = MountVolume { name: volume.clone(), mountpoint: None };
+        let request = MountVolume::new(volume.clone());
         let mounted = entry.driver.change(request, &call.within(CHANGE), &guard).await?;
         if mounted.mountpoint != usage.mountpoint {
             let at = mounted.mountpoint.display().to_string();
@@ -154,7 +154,7 @@ impl Volumes {
         call: &RequestContext,
     ) -> Result<()> {
         let volume = &entry.volume.name;
-        let request = UnmountVolume { name: volume.clone() };
+        let request = UnmountVolume::new(volume.clone());
         match entry.driver.change(request, &call.within(CHANGE), guard).await {
             Err(error) if error.kind != ErrorKind::NotFound => return Err(error.into()),
             _ => {}

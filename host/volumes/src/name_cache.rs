@@ -68,21 +68,13 @@ fn write(path: &Path, times: &Times) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use convoy_driver_sdk::protocol::Health;
 
     #[test]
     fn names_are_kept_as_they_were_listed_last() {
         let dir = tempfile::tempdir().unwrap();
         let driver = Name::from_static("vfs");
-        let volume = |name: &'static str| Volume {
-            name: Name::from_static(name),
-            size: 0,
-            created: Timestamp::from_unix(1_700_000_000),
-            mountpoint: None,
-            info: BTreeMap::new(),
-            snapshots: Vec::new(),
-            health: Health::Good,
-        };
+        let volume =
+            |name: &'static str| Volume::new(Name::from_static(name), 0, Timestamp::from_unix(1_700_000_000));
         let known = NameCache::open(dir.path());
         assert!(known.of(&driver).is_empty());
         known.keep(&driver, &[volume("vol1"), volume("vol2")]);

@@ -10,7 +10,6 @@ use crate::service::Volumes;
 use convoy_driver_sdk::protocol::{Health, Volume};
 use convoy_driver_sdk::{Name, Timestamp};
 use serde::Deserialize;
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,15 +45,7 @@ impl Volumes {
         let found = found(&self.name_cache, root.join(driver.name().as_str()), driver.name()).await;
         let volumes = found
             .into_iter()
-            .map(|(name, created)| Volume {
-                name,
-                size: 0,
-                created,
-                mountpoint: None,
-                info: BTreeMap::new(),
-                snapshots: Vec::new(),
-                health: Health::Damaged(why.clone()),
-            })
+            .map(|(name, created)| Volume::new(name, 0, created).health(Health::Damaged(why.clone())))
             .collect();
         self.index.merge(&listing, driver, volumes, |_| true)
     }

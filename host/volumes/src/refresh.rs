@@ -222,7 +222,7 @@ impl Volumes {
                 continue;
             }
             // Repeating a mount answers where it is.
-            let request = MountVolume { name: name.clone(), mountpoint: None };
+            let request = MountVolume::new(name.clone());
             match driver.call(request, &call.within(QUICK)).await {
                 Ok(mounted) if Some(&mounted.mountpoint) == self.ledger.mountpoint(&name).as_ref() => {}
                 Ok(mounted) => tracing::warn!(
@@ -269,7 +269,7 @@ async fn list(
     let mut after: Option<Name> = None;
     loop {
         let known = if after.is_none() { known.clone() } else { None };
-        let request = ListVolumes { after: after.clone(), limit: Some(PAGE), generation: known };
+        let request = ListVolumes::new().after(after.clone()).limit(Some(PAGE)).generation(known);
         let page = driver.call(request, &call.within(QUICK)).await?;
         if page.unchanged {
             return Ok(None);

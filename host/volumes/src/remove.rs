@@ -26,7 +26,7 @@ impl Volumes {
         {
             return Err(Error::StillMounted(volume.clone()));
         }
-        let request = DeleteVolume { name: volume.clone(), reference_only };
+        let request = DeleteVolume::new(volume.clone()).reference_only(reference_only);
         match entry.driver.change(request, &call.within(CHANGE), &guard).await {
             Ok(_) => {}
             // It is gone: by another host, or by a request whose answer was lost.

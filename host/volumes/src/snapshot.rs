@@ -56,7 +56,7 @@ impl Volumes {
         }
         let _reservation = self.index.reserve_snapshot(name)?;
         let guard = self.lock_to_snapshot(volume, "snapshot create").await?;
-        let request = CreateSnapshot { volume: volume.clone(), snapshot: name.clone(), freeze };
+        let request = CreateSnapshot::new(volume.clone(), name.clone()).freeze(freeze);
         let snapshot = driver.change(request, call, &guard).await.map_err(|error| {
             // A driver that has one of that name, of which the index does not know, is asked again.
             if error.kind == ErrorKind::AlreadyExists {
@@ -92,7 +92,7 @@ impl Volumes {
         let volume = entry.volume.name.clone();
         let guard = self.lock_to_snapshot(&volume, "snapshot delete").await?;
         let (entry, snapshot) = self.index.snapshot(name, Some(&volume))?;
-        let request = DeleteSnapshot { volume: volume.clone(), snapshot: snapshot.name.clone() };
+        let request = DeleteSnapshot::new(volume.clone(), snapshot.name.clone());
         match entry.driver.change(request, &call.within(CHANGE), &guard).await {
             Ok(_) => {}
             Err(error) if error.kind == ErrorKind::NotFound => {}

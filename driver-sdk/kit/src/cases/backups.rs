@@ -10,10 +10,9 @@ use convoy_driver_sdk::protocol::{
     BackupInfo, CreateBackup, DeleteBackup, InspectBackup, ListBackups, Volume,
 };
 use convoy_driver_sdk::{DriverError, ErrorKind, Name};
-use std::collections::BTreeMap;
 
 pub(super) fn request(volume: &Name, snapshot: &Name) -> CreateBackup {
-    CreateBackup { volume: volume.clone(), snapshot: snapshot.clone(), options: BTreeMap::new() }
+    CreateBackup::new(volume.clone(), snapshot.clone())
 }
 
 /// Makes a backup and gives its URL.
@@ -31,15 +30,15 @@ pub(super) fn restore(kit: &Subject, name: &Name, url: &str) -> Result<Volume, D
 }
 
 fn inspect(kit: &Subject, url: &str) -> Result<BackupInfo, DriverError> {
-    kit.call(InspectBackup { url: url.to_owned() })
+    kit.call(InspectBackup::new(url.to_owned()))
 }
 
 fn delete(kit: &Subject, url: &str) -> Result<(), DriverError> {
-    kit.call(DeleteBackup { url: url.to_owned() }).map(drop)
+    kit.call(DeleteBackup::new(url.to_owned())).map(drop)
 }
 
 fn listed(kit: &Subject, volume: Option<&Name>) -> Outcome<Vec<String>> {
-    let request = ListBackups { destination: None, volume: volume.cloned() };
+    let request = ListBackups::new().volume(volume.cloned());
     let found = done(rules::BACKUP, "backup.list", kit.call(request))?;
     Ok(found.backups.into_iter().map(|backup| backup.url).collect())
 }
@@ -54,9 +53,9 @@ pub(super) fn life(kit: &Subject) -> Outcome {
     })?;
     // Its answer may have been lost.
     make(kit, &days.volume, &days.monday)?;
-    let told = done(rules::BACKUP, "backup.inspect", inspect(kit, &url))?;
-    same(rules::BACKUP, "the URL of the backup inspected", &url, &told.url)?;
-    let of = (told.volume.as_str(), told.snapshot.as_str());
+    let info = done(rules::BACKUP, "backup.inspect", inspect(kit, &url))?;
+    same(rules::BACKUP, "the URL of the backup inspected", &url, &info.url)?;
+    let of = (info.volume.as_str(), info.snapshot.as_str());
     same(rules::BACKUP, "what the backup is of", &(days.volume.as_str(), "monday"), &of)?;
     for volume in [None, Some(&days.volume)] {
         let urls = listed(kit, volume)?;

@@ -1,6 +1,6 @@
 //! Many calls, and calls that end early.
 
-use crate::check::{Outcome, ensure, fail, io, refused, told};
+use crate::check::{Outcome, ensure, fail, in_words, io, refused};
 use crate::pattern;
 use crate::rules::{self, Rule};
 use crate::subject::{Subject, at_once};
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 const MANY: usize = 8;
 /// How long a create has to take for a look at another volume to be compared with it.
 const LONG: Duration = Duration::from_millis(500);
-/// In milliseconds.
+/// After how many milliseconds calls are ended.
 const TIMES: [u64; 5] = [0, 1, 5, 20, 100];
 /// How soon a call ends after its deadline or its cancellation: commands it runs are given two seconds to
 /// end.
@@ -72,9 +72,9 @@ pub(super) fn independent(kit: &Subject) -> Outcome {
         let mut slowest = Duration::ZERO;
         let (begun, mut rounds) = (Instant::now(), 0u32);
         while !done.load(std::sync::atomic::Ordering::Acquire) {
-            let asked = Instant::now();
-            let answered = kit.get(&watched).map(drop).and(kit.call(Probe {}).map(drop));
-            slowest = slowest.max(asked.elapsed());
+            let begun = Instant::now();
+            let answered = kit.get(&watched).map(drop).and(kit.call(Probe::new()).map(drop));
+            slowest = slowest.max(begun.elapsed());
             rounds += 1;
             if answered.is_err() {
                 break;
@@ -103,9 +103,9 @@ fn cut_short(kit: &Subject, rule: Rule, cancelled: bool) -> Outcome {
     for time in times() {
         let milliseconds = time.as_millis();
         let name = kit.name("short");
-        let asked = Instant::now();
+        let begun = Instant::now();
         let answer = kit.call_for(kit.create_request(&name), time, cancelled);
-        let took = asked.elapsed();
+        let took = begun.elapsed();
         ensure(rule, took < time + SOON, || {
             format!(
                 "volume.create, ended after {milliseconds} ms: expected an answer soon, found it {took:.1?} later"
@@ -115,7 +115,7 @@ fn cut_short(kit: &Subject, rule: Rule, cancelled: bool) -> Outcome {
             refused(rule, &format!("volume.create, ended after {milliseconds} ms"), &[expected], answer)?;
         }
         kit.settle(rule)?;
-        let ended = asked.elapsed();
+        let ended = begun.elapsed();
         ensure(rule, ended < time + SOON, || {
             format!("volume.create goes on {ended:.1?} after it was to end after {milliseconds} ms")
         })?;
@@ -145,7 +145,7 @@ pub(super) fn whole_or_free(kit: &Subject, name: &convoy_driver_sdk::Name, rule:
         Err(error) => {
             return fail(
                 rule,
-                format!("volume.get: expected the volume or not_found, found {}", told(&error)),
+                format!("volume.get: expected the volume or not_found, found {}", in_words(&error)),
             );
         }
     }

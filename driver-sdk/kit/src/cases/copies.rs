@@ -18,17 +18,11 @@ pub(super) fn clone_of(
 ) -> Result<Volume, DriverError> {
     kit.owns(name);
     let options = kit.create_options(name);
-    kit.call(CloneVolume {
-        name: name.clone(),
-        source: source.clone(),
-        snapshot: snapshot.clone(),
-        size: None,
-        options,
-    })
+    kit.call(CloneVolume::new(name.clone(), source.clone(), snapshot.clone()).options(options))
 }
 
 pub(super) fn revert_to(kit: &Subject, name: &Name, snapshot: &Name) -> Result<Volume, DriverError> {
-    kit.call(RevertVolume { name: name.clone(), snapshot: snapshot.clone() })
+    kit.call(RevertVolume::new(name.clone(), snapshot.clone()))
 }
 
 pub(super) fn equals(
@@ -93,7 +87,7 @@ pub(super) fn kept(kit: &Subject) -> Outcome {
     let path = kit.mount(&name)?;
     io(rules::MOUNT, "write a file into the volume", std::fs::write(path.join("file"), "content"))?;
     kit.unmount(&name)?;
-    match kit.call(DeleteVolume { name: name.clone(), reference_only: true }) {
+    match kit.call(DeleteVolume::new(name.clone()).reference_only(true)) {
         Err(error) if error.kind == ErrorKind::Unsupported => return skip("it does not keep data"),
         answer => done(rules::KEEP, "volume.delete with reference_only", answer)?,
     };
@@ -147,7 +141,7 @@ pub(super) fn revert_ended(kit: &Subject) -> Outcome {
     for (number, time) in super::calls::times().enumerate() {
         let back = revert_to(kit, &days.volume, &days.tuesday);
         done(rules::REVERT, "volume.revert", back)?;
-        let request = RevertVolume { name: days.volume.clone(), snapshot: days.monday.clone() };
+        let request = RevertVolume::new(days.volume.clone(), days.monday.clone());
         let (cancelled, rule) = [(false, rules::DEADLINE), (true, rules::CANCEL)][number % 2];
         let answered = kit.call_for(request, time, cancelled).is_ok();
         kit.settle(rule)?;
@@ -172,7 +166,7 @@ pub(super) fn check(kit: &Subject) -> Outcome {
         kit.snapshot(&volume, "check")?;
     }
     for repair in [false, true] {
-        let found = done(rules::CHECK, "driver.check", kit.call(Check { repair }))?.findings;
+        let found = done(rules::CHECK, "driver.check", kit.call(Check::new().repair(repair)))?.findings;
         if let Some(finding) = found.iter().find(|finding| finding.severity == Severity::Error) {
             return skip(format!("the storage is not well: {}: {}", finding.subject, finding.message));
         }

@@ -7,7 +7,7 @@ use crate::check::{Outcome, done, ensure, fail, io, refused, same, skip};
 use crate::pattern;
 use crate::rules;
 use crate::subject::Subject;
-use convoy_driver_sdk::protocol::{Capability, MountVolume, Open, ResizeVolume, UnmountVolume};
+use convoy_driver_sdk::protocol::{Capability, MountVolume, ResizeVolume, UnmountVolume};
 use convoy_driver_sdk::{DriverError, ErrorKind, Name};
 use std::time::{Duration, Instant};
 
@@ -50,7 +50,7 @@ fn kill_after<T: Send>(
             rules::WHOLE,
             format!(
                 "a call that was killed: expected success or unavailable, found {}",
-                crate::check::told(&error)
+                crate::check::in_words(&error)
             ),
         ),
     }
@@ -161,7 +161,7 @@ pub(super) fn mount(kit: &Subject) -> Outcome {
     )?;
     kit.unmount(&name)?;
     for delay in moments(kit, whole) {
-        kill_after(kit, delay, || kit.call(MountVolume { name: name.clone(), mountpoint: None }))?;
+        kill_after(kit, delay, || kit.call(MountVolume::new(name.clone())))?;
         let path = kit.mount(&name)?;
         let content = std::fs::read_to_string(path.join("file")).unwrap_or_default();
         same(rules::WHOLE, "a file after a killed volume.mount", &"content".to_owned(), &content)?;
@@ -177,7 +177,7 @@ pub(super) fn unmount(kit: &Subject) -> Outcome {
     let (_, whole) = timed(|| kit.unmount(&name))?;
     for delay in moments(kit, whole) {
         kit.mount(&name)?;
-        kill_after(kit, delay, || kit.call(UnmountVolume { name: name.clone() }))?;
+        kill_after(kit, delay, || kit.call(UnmountVolume::new(name.clone())))?;
         kit.unmount(&name)?;
         let path = kit.mount(&name)?;
         let content = std::fs::read_to_string(path.join("file")).unwrap_or_default();
@@ -194,7 +194,7 @@ pub(super) fn resize(kit: &Subject) -> Outcome {
     let files = io(rules::MOUNT, "read the volume", pattern::read(&path))?;
     kit.unmount(&name)?;
     let size = |name: &Name| done(rules::GET, "volume.get", kit.get(name)).map(|volume| volume.size);
-    let resize = |size| kit.call(ResizeVolume { name: name.clone(), size });
+    let resize = |size| kit.call(ResizeVolume::new(name.clone(), size));
     let step = 16 << 20;
     let first = size(&name)? + step;
     let (_, whole) = timed(|| done(rules::RESIZE, "volume.resize", resize(first)))?;
@@ -228,7 +228,7 @@ pub(super) fn open(kit: &Subject) -> Outcome {
     // meanwhile.
     kit.stop();
     let Some(program) = kit.path() else { return skip("the driver has no file") };
-    let request = Open { ..kit.open.clone() };
+    let request = kit.open.clone();
     // The start of the program is not part of the call.
     let mut raw = crate::raw::Raw::greeted(&program, &kit.work)?;
     let (_, whole) = timed(|| {
@@ -238,7 +238,7 @@ pub(super) fn open(kit: &Subject) -> Outcome {
     drop(raw);
     for delay in moments(kit, whole) {
         let mut raw = crate::raw::Raw::greeted(&program, &kit.work)?;
-        raw.send(&request, &convoy_driver_sdk::protocol::CallContext::default())?;
+        raw.send(&request, &convoy_driver_sdk::wire::CallContext::default())?;
         std::thread::sleep(delay);
         raw.kill();
     }

@@ -58,7 +58,7 @@ pub(super) fn tree(kit: &Subject) -> Outcome {
         ensure(rules::SNAPSHOT_DATA, differences.is_empty(), || {
             format!("the tree of {snapshot} {when}: {}", differences.join("; "))
         })?;
-        done(rules::SNAPSHOT_OPEN, "snapshot.close", kit.call(CloseSnapshot { handle })).map(drop)
+        done(rules::SNAPSHOT_OPEN, "snapshot.close", kit.call(CloseSnapshot::new(handle))).map(drop)
     };
     compare(&days.monday, &days.was, "after changes")?;
     compare(&days.tuesday, &days.is, "after changes")?;
@@ -105,7 +105,7 @@ pub(super) fn either(kit: &Subject) -> Outcome {
     kit.unmount(&days.volume)?;
     compare("after the volume was unmounted")?;
     let path = path.clone();
-    let close = || kit.call(CloseSnapshot { handle: opened.handle.clone() });
+    let close = || kit.call(CloseSnapshot::new(opened.handle.clone()));
     done(rules::SNAPSHOT_OPEN, "snapshot.close", close())?;
     done(rules::SNAPSHOT_OPEN, "snapshot.close repeated", close())?;
     ensure(rules::LEAKS, std::fs::read_dir(&path).map_or(0, Iterator::count) == 0, || {

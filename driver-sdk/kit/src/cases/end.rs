@@ -4,7 +4,8 @@ use crate::check::{Outcome, ensure, fail, skip};
 use crate::raw::{END, Raw};
 use crate::rules;
 use crate::subject::Subject;
-use convoy_driver_sdk::protocol::{CallContext, DeleteVolume, UnmountVolume};
+use convoy_driver_sdk::protocol::{DeleteVolume, UnmountVolume};
+use convoy_driver_sdk::wire::CallContext;
 use std::time::{Duration, Instant};
 
 /// How long the kernel may take to let go of what was unmounted.
@@ -23,7 +24,7 @@ fn alone(kit: &Subject) -> Outcome<Raw> {
 pub(super) fn goodbye(kit: &Subject) -> Outcome {
     let outcome = alone(kit).and_then(|mut raw| {
         let request = kit.create_request(&kit.name("goodbye"));
-        let context = CallContext { request_id: "kit.goodbye".to_owned(), deadline_ms: None };
+        let context = CallContext::new("kit.goodbye".to_owned());
         let id = raw.send(&request, &context)?;
         raw.send_raw(r#"{"jsonrpc":"2.0","method":"goodbye","params":{}}"#)?;
         let until = Instant::now() + kit.options.limit;
@@ -32,7 +33,7 @@ pub(super) fn goodbye(kit: &Subject) -> Outcome {
                 rules::GOODBYE,
                 format!(
                     "a call in flight at goodbye: expected it finished, found {}",
-                    crate::check::told(&error)
+                    crate::check::in_words(&error)
                 ),
             )
         })?;
@@ -73,8 +74,8 @@ pub(super) fn leaks(kit: &Subject) -> Outcome {
         "write a file into the volume",
         std::fs::write(path.join("file"), "content"),
     )?;
-    let _ = kit.call(UnmountVolume { name: name.clone() });
-    let delete = DeleteVolume { name, reference_only: false };
+    let _ = kit.call(UnmountVolume::new(name.clone()));
+    let delete = DeleteVolume::new(name);
     crate::check::done(rules::DELETE, "volume.delete", kit.call(delete))?;
     let end = Instant::now() + SETTLE;
     loop {

@@ -1,12 +1,12 @@
 //! Who the driver says it is.
 
-use crate::check::{Outcome, done, ensure, fail, io, name, refused, same, skip, told};
+use crate::check::{Outcome, done, ensure, fail, in_words, io, name, refused, same, skip};
 use crate::raw::Raw;
 use crate::rules;
 use crate::subject::Subject;
 use convoy_driver_sdk::protocol::{
     AbortRestore, Capability, Check, CloneVolume, CreateBackup, CreateSnapshot, Describe, Description, Info,
-    ListExtents, ListKept, ListVolumes, MountVolume, Open, OpenSnapshot, OptionSpec, PrepareRestore, Probe,
+    ListExtents, ListKept, ListVolumes, MountVolume, OpenSnapshot, OptionSpec, PrepareRestore, Probe,
     ResizeVolume, RevertVolume, SourceKind,
 };
 use convoy_driver_sdk::{ErrorKind, Name};
@@ -28,7 +28,7 @@ fn program(kit: &Subject) -> Outcome<PathBuf> {
 
 pub(super) fn hello(kit: &Subject) -> Outcome {
     let mut raw = io(rules::HELLO, "start the driver", Raw::start(&program(kit)?, &kit.work))?;
-    let before = raw.call(&Probe {}, SOON)?;
+    let before = raw.call(&Probe::new(), SOON)?;
     ensure(rules::HELLO, before.is_err(), || {
         "driver.probe before hello: expected an error, found success".to_owned()
     })?;
@@ -45,7 +45,7 @@ pub(super) fn hello(kit: &Subject) -> Outcome {
                 })?;
             }
             (Err(error), false) => ensure(rules::HELLO, error.kind == ErrorKind::Unsupported, || {
-                format!("hello {version}: expected unsupported, found {}", told(&error))
+                format!("hello {version}: expected unsupported, found {}", in_words(&error))
             })?,
             (Ok(_), false) => {
                 return fail(rules::HELLO, format!("hello {version}: expected an error, found success"));
@@ -53,7 +53,7 @@ pub(super) fn hello(kit: &Subject) -> Outcome {
             (Err(error), true) => {
                 return fail(
                     rules::HELLO,
-                    format!("hello {version}: expected success, found {}", told(&error)),
+                    format!("hello {version}: expected success, found {}", in_words(&error)),
                 );
             }
         }
@@ -64,10 +64,10 @@ pub(super) fn hello(kit: &Subject) -> Outcome {
 pub(super) fn describe(kit: &Subject) -> Outcome {
     let program = program(kit)?;
     let mut raw = Raw::greeted(&program, &kit.work)?;
-    let answer = raw.call(&Describe {}, SOON)?.or_else(|error| {
+    let answer = raw.call(&Describe::new(), SOON)?.or_else(|error| {
         fail(
             rules::DESCRIBE,
-            format!("driver.describe before driver.open: expected success, found {}", told(&error)),
+            format!("driver.describe before driver.open: expected success, found {}", in_words(&error)),
         )
     })?;
     let description: Description = serde_json::from_value(answer)
@@ -103,44 +103,37 @@ pub(super) fn undeclared(kit: &Subject) -> Outcome {
         refused(rules::CAPABILITIES, what, &[ErrorKind::Unsupported], answer).map(drop)
     };
     let can = |any: &[C]| any.iter().any(|capability| kit.can(*capability));
-    let create = CreateSnapshot { volume: volume.clone(), snapshot: snapshot.clone(), freeze: false };
+    let create = CreateSnapshot::new(volume.clone(), snapshot.clone());
     expect(can(&[C::Snapshots]), "snapshot.create", kit.call(create).map(drop))?;
-    let open = OpenSnapshot { volume: volume.clone(), snapshot: snapshot.clone(), base: None, kind: None };
+    let open = OpenSnapshot::new(volume.clone(), snapshot.clone());
     expect(can(&[C::ReadTree, C::ReadBlock]), "snapshot.open", kit.call(open).map(drop))?;
-    let extents = ListExtents { handle: "none".to_owned(), from: 0, limit: None };
+    let extents = ListExtents::new("none".to_owned());
     expect(can(&[C::ReadBlock]), "snapshot.extents", kit.call(extents).map(drop))?;
     for (capability, kind, what) in [
         (C::RestoreTree, SourceKind::Tree, "restore.prepare of a tree"),
         (C::RestoreBlock, SourceKind::Block, "restore.prepare of a block device"),
     ] {
-        let prepare =
-            PrepareRestore { name: volume.clone(), kind, size: kit.options.size, options: options() };
+        let prepare = PrepareRestore::new(volume.clone(), kind).size(kit.options.size).options(options());
         let answer = if can(&[capability]) { Ok(()) } else { kit.call(prepare).map(drop) };
         expect(can(&[capability]), what, answer)?;
     }
-    let abort = AbortRestore { handle: "none".to_owned() };
+    let abort = AbortRestore::new("none".to_owned());
     let restores = can(&[C::RestoreTree, C::RestoreBlock]);
     expect(restores, "restore.abort", kit.call(abort).map(drop))?;
-    let backup = CreateBackup { volume: volume.clone(), snapshot: snapshot.clone(), options: options() };
+    let backup = CreateBackup::new(volume.clone(), snapshot.clone()).options(options());
     expect(can(&[C::NativeBackup]), "backup.create", kit.call(backup).map(drop))?;
-    let resize = ResizeVolume { name: volume.clone(), size: 1 << 30 };
+    let resize = ResizeVolume::new(volume.clone(), 1 << 30);
     expect(can(&[C::ResizeOffline, C::ResizeOnline]), "volume.resize", kit.call(resize).map(drop))?;
-    let clone = CloneVolume {
-        name: kit.name("none"),
-        source: volume.clone(),
-        snapshot: snapshot.clone(),
-        size: None,
-        options: options(),
-    };
+    let clone = CloneVolume::new(kit.name("none"), volume.clone(), snapshot.clone()).options(options());
     expect(can(&[C::Clone]), "volume.clone", kit.call(clone).map(drop))?;
-    let revert = RevertVolume { name: volume, snapshot };
+    let revert = RevertVolume::new(volume, snapshot);
     expect(can(&[C::Revert]), "volume.revert", kit.call(revert).map(drop))?;
-    expect(can(&[C::Check]), "driver.check", kit.call(Check { repair: false }).map(drop))?;
-    let kept = ListKept { after: None, limit: None, sizes: false };
+    expect(can(&[C::Check]), "driver.check", kit.call(Check::new()).map(drop))?;
+    let kept = ListKept::new();
     expect(can(&[C::Kept]), "kept.list", kit.call(kept).map(drop))?;
     if !can(&[C::MountAt]) {
         let name = kit.create("undeclared")?;
-        let elsewhere = MountVolume { name, mountpoint: Some(kit.work.join("elsewhere")) };
+        let elsewhere = MountVolume::new(name).mountpoint(Some(kit.work.join("elsewhere")));
         expect(false, "volume.mount at a path of the caller's", kit.call(elsewhere).map(drop))?;
     }
     if tried == 0 { skip("the driver declares everything") } else { Ok(()) }
@@ -151,7 +144,8 @@ pub(super) fn options(kit: &Subject) -> Outcome {
         return skip("for processes: test the driver as one, too");
     };
     let mut raw = Raw::greeted(&program, &kit.work)?;
-    let mut open = Open { root: kit.work.join("refused"), ..kit.open.clone() };
+    let mut open = kit.open.clone();
+    open.root = kit.work.join("refused");
     open.options.insert(STRANGE.to_owned(), "1".to_owned());
     let answer = raw.call(&open, SOON)?;
     let error = refused(
@@ -172,12 +166,12 @@ pub(super) fn newer(kit: &Subject) -> Outcome {
     let mut raw = Raw::greeted(&program(kit)?, &kit.work)?;
     raw.send_raw(r#"{"jsonrpc":"2.0","method":"of_a_newer_minor","params":{"a":1}}"#)?;
     // Each call of a raw session has members that no version has.
-    raw.call(&Describe {}, SOON)?.or_else(|error| {
+    raw.call(&Describe::new(), SOON)?.or_else(|error| {
         fail(
             rules::NEWER,
             format!(
                 "driver.describe with a member that is not known: expected success, found {}",
-                told(&error)
+                in_words(&error)
             ),
         )
     })?;
@@ -197,8 +191,8 @@ pub(super) fn newer(kit: &Subject) -> Outcome {
 /// What a daemon asks every few seconds.
 pub(super) fn state(kit: &Subject) -> Outcome {
     kit.create("state")?;
-    done(rules::ANSWERS, "driver.info", kit.call(Info {}))?;
-    let probed = done(rules::PROBE, "driver.probe", kit.call(Probe {}))?;
+    done(rules::ANSWERS, "driver.info", kit.call(Info::new()))?;
+    let probed = done(rules::PROBE, "driver.probe", kit.call(Probe::new()))?;
     ensure(rules::PROBE, probed.healthy, || {
         format!("driver.probe after a volume was made: expected healthy, found {:?}", probed.message)
     })
@@ -231,7 +225,8 @@ pub(super) fn secrets(kit: &Subject) -> Outcome {
         options.iter().filter(|option| option.secret).map(|option| option.name.clone()).collect()
     };
     let mut raw = Raw::greeted(&program(kit)?, &kit.work)?;
-    let mut open = Open { root: kit.work.join("secrets"), ..kit.open.clone() };
+    let mut open = kit.open.clone();
+    open.root = kit.work.join("secrets");
     for option in secret(&description.options) {
         open.options.insert(option, CANARY.to_owned());
     }
@@ -243,9 +238,9 @@ pub(super) fn secrets(kit: &Subject) -> Outcome {
             create.options.insert(option, CANARY.to_owned());
         }
         let _ = raw.call(&create, kit.options.limit)?;
-        let _ = raw.call(&convoy_driver_sdk::protocol::Info {}, SOON)?;
+        let _ = raw.call(&convoy_driver_sdk::protocol::Info::new(), SOON)?;
         let _ = raw.call(&ListVolumes::default(), SOON)?;
-        let delete = convoy_driver_sdk::protocol::DeleteVolume { name: create.name, reference_only: false };
+        let delete = convoy_driver_sdk::protocol::DeleteVolume::new(create.name);
         let _ = raw.call(&delete, kit.options.limit)?;
     }
     raw.send_raw(r#"{"jsonrpc":"2.0","method":"goodbye","params":{}}"#)?;

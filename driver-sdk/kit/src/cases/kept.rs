@@ -11,7 +11,7 @@ fn listed(kit: &Subject) -> Outcome<Vec<Kept>> {
     let mut all: Vec<Kept> = Vec::new();
     loop {
         let after = all.last().map(|kept| kept.name.clone());
-        let request = ListKept { after: after.clone(), limit: Some(1), sizes: true };
+        let request = ListKept::new().after(after.clone()).limit(Some(1)).sizes(true);
         let page = done(rules::KEPT, &format!("kept.list after {after:?} of at most 1"), kit.call(request))?;
         let in_order = page.kept.len() <= 1 && page.kept.iter().all(|kept| after.as_ref() < Some(&kept.name));
         ensure(rules::KEPT, in_order, || {
@@ -38,7 +38,7 @@ pub(super) fn life(kit: &Subject) -> Outcome {
     let path = kit.mount(&name)?;
     io(rules::MOUNT, "write a file into the volume", std::fs::write(path.join("file"), "content"))?;
     kit.unmount(&name)?;
-    let delete = || kit.call(DeleteKept { name: name.clone() }).map(drop);
+    let delete = || kit.call(DeleteKept::new(name.clone())).map(drop);
     ensure(rules::KEPT, !is_listed(kit, &name)?, || "kept.list: it has a volume".to_owned())?;
     refused(rules::KEPT, "kept.delete of a volume", &[ErrorKind::NotFound], delete())?;
     let path = kit.mount(&name)?;
@@ -46,7 +46,7 @@ pub(super) fn life(kit: &Subject) -> Outcome {
     same(rules::KEPT, "a file of a volume after kept.delete", &"content".to_owned(), &content)?;
     kit.unmount(&name)?;
 
-    let forget = DeleteVolume { name: name.clone(), reference_only: true };
+    let forget = DeleteVolume::new(name.clone()).reference_only(true);
     done(rules::KEEP, "volume.delete with reference_only", kit.call(forget))?;
     kit.restart()?;
     ensure(rules::KEPT, is_listed(kit, &name)?, || format!("kept.list: {name}, which is kept, is missing"))?;

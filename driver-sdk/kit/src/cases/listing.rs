@@ -12,7 +12,7 @@ fn list(
     limit: Option<u32>,
     generation: Option<String>,
 ) -> Outcome<ListedVolumes> {
-    let request = ListVolumes { after: after.cloned(), limit, generation };
+    let request = ListVolumes::new().after(after.cloned()).limit(limit).generation(generation);
     done(rules::LIST, &format!("volume.list after {after:?} of at most {limit:?}"), kit.call(request))
 }
 

@@ -35,22 +35,22 @@ pub(super) fn prepare(
     kit.owns(name);
     let mut all = kit.create_options(name);
     all.extend(options.clone());
-    let prepared = kit.call(PrepareRestore { name: name.clone(), kind, size, options: all })?;
+    let prepared = kit.call(PrepareRestore::new(name.clone(), kind).size(size).options(all))?;
     kit.restoring(&prepared.handle);
     Ok(prepared)
 }
 
 pub(super) fn finish(kit: &Subject, handle: &str) -> Result<Volume, DriverError> {
-    kit.call(FinishRestore { handle: handle.to_owned() })
+    kit.call(FinishRestore::new(handle.to_owned()))
 }
 
 pub(super) fn abort(kit: &Subject, handle: &str) -> Outcome {
-    done(rules::ABORT, "restore.abort", kit.call(AbortRestore { handle: handle.to_owned() })).map(drop)
+    done(rules::ABORT, "restore.abort", kit.call(AbortRestore::new(handle.to_owned()))).map(drop)
 }
 
 fn tree_of(prepared: &PreparedRestore) -> Outcome<PathBuf> {
     match &prepared.location {
-        TargetLocation::Tree { path } => Ok(path.clone()),
+        TargetLocation::Tree { path, .. } => Ok(path.clone()),
         TargetLocation::Block { .. } => {
             fail(rules::RESTORE, "restore.prepare of a tree: expected a directory, found a device")
         }
@@ -60,7 +60,7 @@ fn tree_of(prepared: &PreparedRestore) -> Outcome<PathBuf> {
 /// Puts something recognisable into a place that is prepared: files, or a file system.
 pub(super) fn fill(prepared: &PreparedRestore) -> Outcome {
     match &prepared.location {
-        TargetLocation::Tree { path } => {
+        TargetLocation::Tree { path, .. } => {
             io(rules::RESTORE, "write into the place to restore to", pattern::write(path, 5))
         }
         TargetLocation::Block { device, .. } => {
@@ -80,7 +80,7 @@ fn invisible(kit: &Subject, name: &Name) -> Outcome {
 }
 
 fn mounted_equals(kit: &Subject, name: &Name, expected: &pattern::Tree, what: &str) -> Outcome {
-    let request = MountVolume { name: name.clone(), mountpoint: None };
+    let request = MountVolume::new(name.clone());
     let path = done(rules::RESTORE, "volume.mount of the restored volume", kit.call(request))?.mountpoint;
     let found = io(rules::RESTORE, "read the restored volume", pattern::read(&path))?;
     let differences = pattern::differences(expected, &found);
@@ -135,7 +135,7 @@ pub(super) fn block(kit: &Subject) -> Outcome {
     let name = kit.name("restored");
     let prepared = prepare(kit, &name, SourceKind::Block, Some(source.size), &source.restore_options);
     let prepared = done(rules::RESTORE, "restore.prepare", prepared)?;
-    let TargetLocation::Block { device, size } = &prepared.location else {
+    let TargetLocation::Block { device, size, .. } = &prepared.location else {
         return fail(rules::RESTORE, "restore.prepare of a device: expected one, found a directory");
     };
     ensure(rules::RESTORE, *size >= source.size, || {
@@ -268,7 +268,12 @@ pub(super) fn taken(kit: &Subject) -> Outcome {
             Err(error) => ensure(
                 rules::RESTORE_TAKEN,
                 matches!(error.kind, ErrorKind::AlreadyExists | ErrorKind::Busy | ErrorKind::InUse),
-                || format!("volume.create of a name that is being restored: {}", crate::check::told(&error)),
+                || {
+                    format!(
+                        "volume.create of a name that is being restored: {}",
+                        crate::check::in_words(&error)
+                    )
+                },
             )?,
         }
         abort(kit, &prepared.handle)?;

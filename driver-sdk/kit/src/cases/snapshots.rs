@@ -10,12 +10,12 @@ use convoy_driver_sdk::protocol::{
 use convoy_driver_sdk::{DriverError, ErrorKind, Name};
 
 pub(super) fn delete(kit: &Subject, volume: &Name, snapshot: &Name) -> Result<(), DriverError> {
-    kit.call(DeleteSnapshot { volume: volume.clone(), snapshot: snapshot.clone() }).map(drop)
+    kit.call(DeleteSnapshot::new(volume.clone(), snapshot.clone())).map(drop)
 }
 
 /// The names of the snapshots, by the list and by the volume: they must agree.
 pub(super) fn names(kit: &Subject, volume: &Name) -> Outcome<Vec<Name>> {
-    let listed = done(rules::SNAPSHOT, "snapshot.list", kit.call(ListSnapshots { volume: volume.clone() }))?;
+    let listed = done(rules::SNAPSHOT, "snapshot.list", kit.call(ListSnapshots::new(volume.clone())))?;
     let names: Vec<_> = listed.snapshots.iter().map(|snapshot| snapshot.name.clone()).collect();
     let got = done(rules::GET, "volume.get", kit.get(volume))?;
     let mut within: Vec<_> = got.snapshots.into_iter().map(|snapshot| snapshot.name).collect();
@@ -29,13 +29,10 @@ pub(super) fn life(kit: &Subject) -> Outcome {
     same(rules::SNAPSHOT, "the snapshots of a new volume", &Vec::new(), &names(kit, &volume)?)?;
     let (second, first) = (kit.snapshot(&volume, "second")?, kit.snapshot(&volume, "first")?);
     same(rules::SNAPSHOT, "snapshot.list", &vec![first.clone(), second.clone()], &names(kit, &volume)?)?;
-    let again = CreateSnapshot { volume: volume.clone(), snapshot: first.clone(), freeze: false };
+    let again = CreateSnapshot::new(volume.clone(), first.clone());
     refused(rules::SNAPSHOT, "snapshot.create of what exists", &[ErrorKind::AlreadyExists], kit.call(again))?;
-    let got = done(
-        rules::SNAPSHOT,
-        "snapshot.get",
-        kit.call(GetSnapshot { volume: volume.clone(), snapshot: first.clone() }),
-    )?;
+    let got =
+        done(rules::SNAPSHOT, "snapshot.get", kit.call(GetSnapshot::new(volume.clone(), first.clone())))?;
     same(rules::SNAPSHOT, "snapshot.get", &(first.clone(), volume.clone()), &(got.name, got.volume))?;
     // Another volume may have snapshots of the same names.
     let other = kit.create("snapshots")?;
@@ -64,16 +61,15 @@ pub(super) fn unknown(kit: &Subject) -> Outcome {
     let expect = |what: &str, answer: Result<(), DriverError>| {
         refused(rules::UNKNOWN, what, &[ErrorKind::NotFound], answer).map(drop)
     };
-    let create = CreateSnapshot { volume: none.clone(), snapshot: snapshot.clone(), freeze: false };
+    let create = CreateSnapshot::new(none.clone(), snapshot.clone());
     expect("snapshot.create of no volume", kit.call(create).map(drop))?;
-    expect("snapshot.list of no volume", kit.call(ListSnapshots { volume: none.clone() }).map(drop))?;
+    expect("snapshot.list of no volume", kit.call(ListSnapshots::new(none.clone())).map(drop))?;
     for (of, what) in [(&volume, "of no snapshot"), (&none, "of no volume")] {
         expect(&format!("snapshot.delete {what}"), delete(kit, of, &snapshot))?;
-        let get = GetSnapshot { volume: of.clone(), snapshot: snapshot.clone() };
+        let get = GetSnapshot::new(of.clone(), snapshot.clone());
         expect(&format!("snapshot.get {what}"), kit.call(get).map(drop))?;
         if kit.can(Capability::ReadTree) || kit.can(Capability::ReadBlock) {
-            let open =
-                OpenSnapshot { volume: of.clone(), snapshot: snapshot.clone(), base: None, kind: None };
+            let open = OpenSnapshot::new(of.clone(), snapshot.clone());
             expect(&format!("snapshot.open {what}"), kit.call(open).map(drop))?;
         }
     }
@@ -99,7 +95,7 @@ pub(super) fn open(kit: &Subject) -> Outcome {
         .map(drop)
     };
     let close = |handle: &str| {
-        done(rules::SNAPSHOT_OPEN, "snapshot.close", kit.call(CloseSnapshot { handle: handle.to_owned() }))
+        done(rules::SNAPSHOT_OPEN, "snapshot.close", kit.call(CloseSnapshot::new(handle.to_owned())))
             .map(drop)
     };
     in_use("while it is open twice")?;

@@ -6,8 +6,8 @@ use crate::rules;
 use crate::subject::Subject;
 use convoy_driver_sdk::name::MAX_NAME_BYTES;
 use convoy_driver_sdk::protocol::{
-    Capability, CreateVolume, DeleteVolume, Health, ListVolumes, MountVolume, PrepareRestore, ResizeVolume,
-    SourceKind, UnmountVolume, Volume,
+    Capability, DeleteVolume, Health, ListVolumes, MountVolume, PrepareRestore, ResizeVolume, SourceKind,
+    UnmountVolume, Volume,
 };
 use convoy_driver_sdk::{DriverError, ErrorKind, Name};
 use serde::{Deserialize, Serialize};
@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 /// A volume as far as it does not depend on the moment.
 pub(super) fn lasting(volume: Volume) -> Volume {
-    Volume { mountpoint: None, ..volume }
+    volume.mountpoint(None)
 }
 
 fn listed(kit: &Subject, name: &Name) -> Outcome<Option<Volume>> {
@@ -79,8 +79,8 @@ pub(super) fn adopted(kit: &Subject) -> Outcome {
         let path = kit.mount(&name)?;
         for file in &files {
             let content = std::fs::read_to_string(path.join(file)).unwrap_or_default();
-            let told = format!("the file {file:?} that was there before {what}");
-            same(rules::ADOPTED, &told, &"content".to_owned(), &content)?;
+            let shown = format!("the file {file:?} that was there before {what}");
+            same(rules::ADOPTED, &shown, &"content".to_owned(), &content)?;
         }
         let written = std::fs::write(path.join("within"), "content");
         io(rules::MOUNT, "write a file into the volume", written)?;
@@ -125,12 +125,12 @@ pub(super) fn unknown(kit: &Subject) -> Outcome {
     expect("volume.delete", kit.delete(&name))?;
     expect(
         "volume.delete with reference_only",
-        kit.call(DeleteVolume { name: name.clone(), reference_only: true }).map(drop),
+        kit.call(DeleteVolume::new(name.clone()).reference_only(true)).map(drop),
     )?;
-    expect("volume.mount", kit.call(MountVolume { name: name.clone(), mountpoint: None }).map(drop))?;
-    expect("volume.unmount", kit.call(UnmountVolume { name: name.clone() }).map(drop))?;
+    expect("volume.mount", kit.call(MountVolume::new(name.clone())).map(drop))?;
+    expect("volume.unmount", kit.call(UnmountVolume::new(name.clone())).map(drop))?;
     if kit.can(Capability::ResizeOffline) {
-        expect("volume.resize", kit.call(ResizeVolume { name, size: 1 << 30 }).map(drop))?;
+        expect("volume.resize", kit.call(ResizeVolume::new(name, 1 << 30)).map(drop))?;
     }
     Ok(())
 }
@@ -233,7 +233,7 @@ pub(super) fn sizes(kit: &Subject) -> Outcome {
     let before = kit.names()?;
     for size in [1, u64::MAX, 1 << 63, i64::MAX.unsigned_abs()] {
         let name = kit.name("size");
-        let request = CreateVolume { size: Some(size), ..kit.create_request(&name) };
+        let request = kit.create_request(&name).size(Some(size));
         let expected = [ErrorKind::InvalidArgument, ErrorKind::Exhausted];
         match kit.call(request) {
             // A file system in one byte would be remarkable; a driver that rounds up is not.
@@ -302,7 +302,7 @@ pub(super) fn in_use(kit: &Subject) -> Outcome {
         rules::IN_USE,
         "volume.unmount with an open file",
         &[ErrorKind::Busy, ErrorKind::InUse],
-        kit.call(UnmountVolume { name: name.clone() }),
+        kit.call(UnmountVolume::new(name.clone())),
     )?;
     drop(held);
     kit.unmount(&name)
@@ -349,7 +349,7 @@ pub(super) fn keep(kit: &Subject) -> Outcome {
     let path = kit.mount(&name)?;
     io(rules::MOUNT, "write a file into the volume", std::fs::write(path.join("file"), "content"))?;
     kit.unmount(&name)?;
-    let forget = || kit.call(DeleteVolume { name: name.clone(), reference_only: true }).map(drop);
+    let forget = || kit.call(DeleteVolume::new(name.clone()).reference_only(true)).map(drop);
     match forget() {
         Err(error) if error.kind == ErrorKind::Unsupported => return skip("it does not keep data"),
         answer => done(rules::KEEP, "volume.delete with reference_only", answer)?,
@@ -360,12 +360,9 @@ pub(super) fn keep(kit: &Subject) -> Outcome {
         [(Capability::RestoreTree, SourceKind::Tree), (Capability::RestoreBlock, SourceKind::Block)]
     {
         if kit.can(capability) {
-            let prepare = PrepareRestore {
-                name: name.clone(),
-                kind,
-                size: kit.options.size,
-                options: kit.create_options(&name),
-            };
+            let prepare = PrepareRestore::new(name.clone(), kind)
+                .size(kit.options.size)
+                .options(kit.create_options(&name));
             let answer = kit.call(prepare).inspect(|prepared| kit.restoring(&prepared.handle));
             refused(
                 rules::KEEP,
@@ -400,7 +397,7 @@ fn resize(kit: &Subject, mounted: bool) -> Outcome {
     }
     let larger = now + (now / 2).max(64 << 20);
     for what in ["volume.resize", "volume.resize to the size it has"] {
-        let resized = kit.call(ResizeVolume { name: name.clone(), size: larger });
+        let resized = kit.call(ResizeVolume::new(name.clone(), larger));
         if let Err(error) = &resized
             && error.kind == ErrorKind::PermissionDenied
         {

@@ -52,9 +52,9 @@ impl<D: Dispatch> Liar<D> {
             ("deletes what is not there", "volume.delete") => {
                 Ok(self.ask(method, &request, context).unwrap_or(json!({})))
             }
-            ("has one kind of error", "volume.get" | "volume.mount" | "snapshot.get") => self
-                .ask(method, &request, context)
-                .map_err(|error| DriverError::new(ErrorKind::Internal, error.message)),
+            ("has one kind of error", "volume.get" | "volume.mount" | "snapshot.get") => {
+                self.ask(method, &request, context).map_err(|error| DriverError::internal(error.message))
+            }
             ("takes any name", "volume.create")
                 if request["name"].as_str().is_none_or(|name| Name::parse(name).is_err()) =>
             {
@@ -196,7 +196,7 @@ impl<D: Dispatch> Liar<D> {
                 let mut finished = self.lock.lock().unwrap();
                 *finished += 1;
                 if *finished > 1 {
-                    return Err(DriverError::new(ErrorKind::NotFound, "there is no such restore"));
+                    return Err(DriverError::not_found("there is no such restore"));
                 }
                 self.ask(method, &request, context)
             }

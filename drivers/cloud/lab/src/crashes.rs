@@ -68,11 +68,8 @@ macro_rules! crash_tests {
 pub fn one_life<C: Cloud>() {
     let Some(part) = crash::part() else { return };
     let variable = |name: &str| std::env::var(name).unwrap();
-    let request = Open {
-        root: PathBuf::from(variable(ROOT)),
-        options: serde_json::from_str(&variable(OPTIONS)).unwrap(),
-        ..Open::default()
-    };
+    let request =
+        Open::new(PathBuf::from(variable(ROOT))).options(serde_json::from_str(&variable(OPTIONS)).unwrap());
     let mut config = Config::read::<C::Provider>(&request).unwrap();
     config.places.dev = PathBuf::from(variable(DEV));
     config.places.sys = PathBuf::from(variable(SYS));
@@ -80,30 +77,28 @@ pub fn one_life<C: Cloud>() {
     let (volume, snapshot, context) = (name("victim"), name("snap"), context());
     match part.as_str() {
         "create" => {
-            let request = CreateVolume { name: volume, size: None, options: options(&[]) };
+            let request = CreateVolume::new(volume).options(options(&[]));
             driver.create_volume(request, &context).unwrap();
         }
         "delete" => {
-            driver.delete_volume(DeleteVolume { name: volume, reference_only: false }, &context).unwrap();
+            driver.delete_volume(DeleteVolume::new(volume), &context).unwrap();
         }
         "snapshot" => {
-            driver.create_snapshot(CreateSnapshot { volume, snapshot, freeze: true }, &context).unwrap();
+            driver.create_snapshot(CreateSnapshot::new(volume, snapshot).freeze(true), &context).unwrap();
         }
         "read" => {
-            driver
-                .open_snapshot(OpenSnapshot { volume, snapshot, base: None, kind: None }, &context)
-                .unwrap();
+            driver.open_snapshot(OpenSnapshot::new(volume, snapshot), &context).unwrap();
         }
         "resize" => {
-            driver.resize_volume(ResizeVolume { name: volume, size: 2 << 30 }, &context).unwrap();
+            driver.resize_volume(ResizeVolume::new(volume, 2 << 30), &context).unwrap();
         }
         "restore" => {
             let (kind, size) = (SourceKind::Tree, None);
-            let request = PrepareRestore { name: volume, kind, size, options: options(&[]) };
+            let request = PrepareRestore::new(volume, kind).size(size).options(options(&[]));
             let prepared = driver.prepare_restore(request, &context).unwrap();
-            let TargetLocation::Tree { path } = &prepared.location else { panic!("{prepared:?}") };
+            let TargetLocation::Tree { path, .. } = &prepared.location else { panic!("{prepared:?}") };
             std::fs::write(path.join("leaf"), "green").unwrap();
-            driver.finish_restore(FinishRestore { handle: prepared.handle }, &context).unwrap();
+            driver.finish_restore(FinishRestore::new(prepared.handle), &context).unwrap();
         }
         other => panic!("{other}"),
     }
@@ -233,7 +228,7 @@ pub fn resize<C: Cloud>() {
     kill_everywhere::<C>("resize", 8, prepare, |world| {
         nothing_unknown(world);
         world.unmount("victim").unwrap();
-        let request = ResizeVolume { name: name("victim"), size: 2 << 30 };
+        let request = ResizeVolume::new(name("victim"), 2 << 30);
         assert_eq!(world.driver().resize_volume(request, &context()).unwrap().size, 2 << 30);
     });
 }

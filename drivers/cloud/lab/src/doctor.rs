@@ -10,7 +10,7 @@ use convoy_driver_sdk::protocol::{Check, CloseSnapshot, Finding, OpenSnapshot, S
 use std::path::PathBuf;
 
 fn check<C: Cloud>(world: &World<C>, repair: bool) -> Vec<Finding> {
-    world.driver().check(Check { repair }, &context()).unwrap().findings
+    world.driver().check(Check::new().repair(repair), &context()).unwrap().findings
 }
 
 /// The one thing that is not well.
@@ -79,12 +79,12 @@ pub fn what_is_wrong_is_found_and_what_is_safe_is_repaired<C: Cloud>() {
     std::fs::remove_file(record).unwrap();
 
     // An operation that was cut off: its intent is there, and nobody works at it.
-    let open = OpenSnapshot { volume: name("data"), snapshot: name("one"), base: None, kind: None };
+    let open = OpenSnapshot::new(name("data"), name("one"));
     let opened = world.driver().open_snapshot(open.clone(), &context()).unwrap();
     assert_well(&world);
     let intent = intents(&world).pop().unwrap();
     let content = std::fs::read(&intent).unwrap();
-    world.driver().close_snapshot(CloseSnapshot { handle: opened.handle }, &context()).unwrap();
+    world.driver().close_snapshot(CloseSnapshot::new(opened.handle), &context()).unwrap();
     std::fs::write(intent, content).unwrap();
     let found = one(&world, false);
     assert!(found.repairable && found.message.contains("was cut off"), "{found:?}");

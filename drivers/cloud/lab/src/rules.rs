@@ -80,7 +80,7 @@ pub fn writers_are_held_still_when_asked<C: Cloud>() {
         let patience = Duration::from_millis(if freeze { 300 } else { 10_000 });
         let write = move || *outcome.lock().unwrap() = Some(writes_within(&path, patience));
         world.cloud.line().fail(0, 1, Fault::Meanwhile(Arc::new(write)), is_snapshot::<C>);
-        let request = CreateSnapshot { volume: name("data"), snapshot: name(snapshot), freeze };
+        let request = CreateSnapshot::new(name("data"), name(snapshot)).freeze(freeze);
         world.driver().create_snapshot(request, &context()).unwrap();
         assert_eq!(*written.lock().unwrap(), Some(!freeze), "{snapshot}");
     }
@@ -116,7 +116,7 @@ pub fn mounts_and_snapshots_do_not_undo_each_other<C: Cloud + Sync>() {
         is_snapshot::<C>,
         || drop(world.snapshot("data", "one").unwrap()),
         || {
-            let request = MountVolume { name: name("data"), mountpoint: Some(elsewhere.clone()) };
+            let request = MountVolume::new(name("data")).mountpoint(Some(elsewhere.clone()));
             world.driver().mount_volume(request, &context()).unwrap();
         },
     );
@@ -167,13 +167,8 @@ pub fn a_clone_needs_neither_snapshot_nor_source<C: Cloud>() {
     world.snapshot("data", "one").unwrap();
     std::fs::write(at.join("file"), "now").unwrap();
     let clone = |volume: &str, snapshot: &str, size| {
-        let request = CloneVolume {
-            name: name(volume),
-            source: name("data"),
-            snapshot: name(snapshot),
-            size,
-            options: options(&[]),
-        };
+        let request =
+            CloneVolume::new(name(volume), name("data"), name(snapshot)).size(size).options(options(&[]));
         world.driver().clone_volume(request, &context())
     };
     assert_eq!(clone("copy", "one", Some(2 << 30)).unwrap().size, 2 << 30);
@@ -197,7 +192,7 @@ pub fn what_comes_into_sight_late_is_undone<C: Cloud>() {
     let is_create = |request: &Request| C::asks_for(Action::CreateVolume, request);
     let world = World::<C>::new();
     world.cloud.line().fail(0, 1, Fault::Meanwhile(Arc::new(|| std::thread::sleep(LATE))), is_create);
-    let request = CreateVolume { name: name("data"), size: None, options: options(&[]) };
+    let request = CreateVolume::new(name("data")).options(options(&[]));
     world.driver().create_volume(request, &hurried(200)).unwrap_err();
     assert_eq!(world.left(), (0, 0, 1));
     let begin = Instant::now();

@@ -6,7 +6,6 @@ use crate::http::{Fault, Reply};
 use crate::world::{Cloud, World, context, hurried, name};
 use convoy_driver_sdk::Driver;
 use convoy_driver_sdk::protocol::{CreateBackup, CreateVolume, OpenSnapshot};
-use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -49,14 +48,13 @@ where
     world.mount("data").unwrap();
     world.snapshot("data", "one").unwrap();
     let (volume, snapshot) = (name("data"), name("one"));
-    let request =
-        CreateBackup { volume: volume.clone(), snapshot: snapshot.clone(), options: BTreeMap::new() };
+    let request = CreateBackup::new(volume.clone(), snapshot.clone());
     texts.push(format!("{:?}", world.driver().create_backup(request, &context())));
-    let request = OpenSnapshot { volume, snapshot, base: None, kind: None };
+    let request = OpenSnapshot::new(volume, snapshot);
     texts.push(format!("{:?}", world.driver().open_snapshot(request, &context())));
     for fault in [Fault::LoseRequest, Fault::Answer(Reply::new(500, "oops")), Fault::Answer(refusal)] {
         world.cloud.line().fail(0, 20, fault, |_| true);
-        let request = CreateVolume { name: name("fails"), size: None, options: BTreeMap::new() };
+        let request = CreateVolume::new(name("fails"));
         texts.push(format!("{:?}", world.driver().create_volume(request, &hurried(2000))));
         world.cloud.line().heal();
     }

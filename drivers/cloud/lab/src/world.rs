@@ -137,7 +137,7 @@ impl<C: Cloud> World<C> {
     pub fn config(&self, extra: &[(&str, &str)]) -> Config<<C::Provider as Provider>::Own> {
         let mut given = self.options();
         given.extend(options(extra));
-        let request = Open { root: self.root(), options: given, ..Open::default() };
+        let request = Open::new(self.root()).options(given);
         let mut config = Config::read::<C::Provider>(&request).unwrap();
         config.places.dev = self.kernel.dev();
         config.places.sys = self.kernel.sys();
@@ -152,7 +152,7 @@ impl<C: Cloud> World<C> {
         &self,
         config: Config<<C::Provider as Provider>::Own>,
     ) -> Result<(CloudDriver<C::Provider>, Opened)> {
-        let request = Open { root: self.root(), ..Open::default() };
+        let request = Open::new(self.root());
         CloudDriver::open_with(config, request, &context())
     }
 
@@ -179,7 +179,7 @@ impl<C: Cloud> World<C> {
     /// # Errors
     /// Those of the driver.
     pub fn create(&self, volume: &str, pairs: &[(&str, &str)]) -> Result<Volume> {
-        let request = CreateVolume { name: name(volume), size: None, options: options(pairs) };
+        let request = CreateVolume::new(name(volume)).options(options(pairs));
         self.driver().create_volume(request, &context())
     }
 
@@ -188,7 +188,7 @@ impl<C: Cloud> World<C> {
     /// # Errors
     /// Those of the driver.
     pub fn create_sized(&self, volume: &str, bytes: u64) -> Result<Volume> {
-        let request = CreateVolume { name: name(volume), size: Some(bytes), options: BTreeMap::new() };
+        let request = CreateVolume::new(name(volume)).size(Some(bytes));
         self.driver().create_volume(request, &context())
     }
 
@@ -197,7 +197,7 @@ impl<C: Cloud> World<C> {
     /// # Errors
     /// Those of the driver.
     pub fn get(&self, volume: &str) -> Result<Volume> {
-        self.driver().get_volume(GetVolume { name: name(volume) }, &context())
+        self.driver().get_volume(GetVolume::new(name(volume)), &context())
     }
 
     /// All volumes; there must be nothing to warn of.
@@ -212,7 +212,7 @@ impl<C: Cloud> World<C> {
     /// # Errors
     /// Those of the driver.
     pub fn mount(&self, volume: &str) -> Result<PathBuf> {
-        let request = MountVolume { name: name(volume), mountpoint: None };
+        let request = MountVolume::new(name(volume));
         Ok(self.driver().mount_volume(request, &context())?.mountpoint)
     }
 
@@ -221,7 +221,7 @@ impl<C: Cloud> World<C> {
     /// # Errors
     /// Those of the driver.
     pub fn unmount(&self, volume: &str) -> Result<()> {
-        self.driver().unmount_volume(UnmountVolume { name: name(volume) }, &context())
+        self.driver().unmount_volume(UnmountVolume::new(name(volume)), &context())
     }
 
     /// Deletes a volume, or forgets it.
@@ -229,7 +229,8 @@ impl<C: Cloud> World<C> {
     /// # Errors
     /// Those of the driver.
     pub fn delete(&self, volume: &str, reference_only: bool) -> Result<()> {
-        self.driver().delete_volume(DeleteVolume { name: name(volume), reference_only }, &context())
+        self.driver()
+            .delete_volume(DeleteVolume::new(name(volume)).reference_only(reference_only), &context())
     }
 
     /// Takes a snapshot.
@@ -237,7 +238,7 @@ impl<C: Cloud> World<C> {
     /// # Errors
     /// Those of the driver.
     pub fn snapshot(&self, volume: &str, snapshot: &str) -> Result<Snapshot> {
-        let request = CreateSnapshot { volume: name(volume), snapshot: name(snapshot), freeze: false };
+        let request = CreateSnapshot::new(name(volume), name(snapshot));
         self.driver().create_snapshot(request, &context())
     }
 

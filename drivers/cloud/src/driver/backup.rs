@@ -6,7 +6,7 @@ use crate::record::{SnapshotRecord, VolumeRecord};
 use convoy_driver_sdk::protocol::{
     BackupInfo, CreateBackup, CreatedBackup, DeleteBackup, InspectBackup, ListBackups, ListedBackups,
 };
-use convoy_driver_sdk::{Context, DriverError, ErrorKind, Name, Result};
+use convoy_driver_sdk::{Context, DriverError, Name, Result};
 
 impl<P: Provider> CloudDriver<P> {
     /// See [`CreateBackup`]: waits until the provider has the snapshot safe, and marks it to outlive the
@@ -16,10 +16,10 @@ impl<P: Provider> CloudDriver<P> {
     /// `NotFound`; `DataLoss` if the provider could not store it.
     pub(super) fn create_backup(&self, request: CreateBackup, context: &Context) -> Result<CreatedBackup> {
         if let Some(option) = request.options.keys().next() {
-            return Err(DriverError::new(
-                ErrorKind::InvalidArgument,
-                format!("unknown option {option:?}: expected none for a backup by {}", P::DRIVER),
-            ));
+            return Err(DriverError::invalid(format!(
+                "unknown option {option:?}: expected none for a backup by {}",
+                P::DRIVER
+            )));
         }
         let record = self.records.load(&request.volume)?;
         let id = self.recorded_snapshot(&record, &request.snapshot)?.id.clone();
@@ -33,7 +33,7 @@ impl<P: Provider> CloudDriver<P> {
             }
         })?;
         self.cache.clear();
-        Ok(CreatedBackup { url: self.url(&id) })
+        Ok(CreatedBackup::new(self.url(&id)))
     }
 
     /// See [`InspectBackup`].
@@ -73,7 +73,7 @@ impl<P: Provider> CloudDriver<P> {
             .map(|snapshot| self.backup_info(&region, snapshot, &records))
             .filter(|backup| request.volume.as_ref().is_none_or(|volume| backup.volume == volume.as_str()))
             .collect();
-        Ok(ListedBackups { backups })
+        Ok(ListedBackups::new(backups))
     }
 
     /// See [`DeleteBackup`]. As long as a volume here has it as a snapshot, it goes on as that.
@@ -85,10 +85,9 @@ impl<P: Provider> CloudDriver<P> {
         let snapshot = self.provider.backup(&region, &id, context)?.ok_or_else(|| missing(&request.url))?;
         let Some((volume, entry)) = self.known_snapshot(&id)? else {
             if snapshot.label.is_none() {
-                return Err(DriverError::new(
-                    ErrorKind::PermissionDenied,
-                    format!("{id} was not made by convoy: not deleted"),
-                )
+                return Err(DriverError::permission_denied(format!(
+                    "{id} was not made by convoy: not deleted"
+                ))
                 .hint("delete it with the provider's own tools if you mean it"));
             }
             return self.provider.delete_backup(&region, &id, context);
@@ -144,14 +143,9 @@ impl<P: Provider> CloudDriver<P> {
             }
             (None, None) => (snapshot.volume_id.clone(), String::new()),
         };
-        BackupInfo {
-            url: format!("{}://{region}/{}", P::SCHEME, snapshot.id),
-            volume,
-            snapshot: name,
-            created: snapshot.created,
-            size: snapshot.size.bytes(),
-            info,
-        }
+        BackupInfo::new(format!("{}://{region}/{}", P::SCHEME, snapshot.id), volume, name, snapshot.created)
+            .size(snapshot.size.bytes())
+            .info(info)
     }
 
     fn url(&self, id: &str) -> String {
@@ -180,12 +174,12 @@ fn is_word(text: &str) -> bool {
 }
 
 fn malformed<P: Provider>(url: &str) -> DriverError {
-    DriverError::new(
-        ErrorKind::InvalidArgument,
-        format!("invalid backup URL {url:?}: expected {}://<region>/<snapshot id>", P::SCHEME),
-    )
+    DriverError::invalid(format!(
+        "invalid backup URL {url:?}: expected {}://<region>/<snapshot id>",
+        P::SCHEME
+    ))
 }
 
 fn missing(url: &str) -> DriverError {
-    DriverError::new(ErrorKind::NotFound, format!("there is no backup {url}"))
+    DriverError::not_found(format!("there is no backup {url}"))
 }

@@ -11,7 +11,7 @@ use convoy_driver_sdk::protocol::{
     ListedVolumes, MountVolume, Mounted, Open, OpenSnapshot, Opened, OpenedSnapshot, PrepareRestore,
     PreparedRestore, Probed, ResizeVolume, Snapshot, UnmountVolume, Volume,
 };
-use convoy_driver_sdk::{Context, Driver, Name, PROTOCOL_VERSION, Result};
+use convoy_driver_sdk::{Context, Driver, Result};
 use std::collections::BTreeMap;
 
 /// What every driver of a cloud's block volumes can do.
@@ -37,16 +37,12 @@ impl<P: Provider> Driver for CloudDriver<P> {
     fn describe() -> Description {
         let mut create_options = settings::create_options();
         create_options.extend(P::create_options());
-        Description {
-            name: Name::from_static(P::DRIVER),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            protocol: PROTOCOL_VERSION.to_owned(),
-            summary: P::SUMMARY.to_owned(),
-            capabilities: CAPABILITIES.into_iter().collect(),
-            options: settings::driver_options::<P>(),
-            create_options,
-            backup_scheme: Some(P::SCHEME.to_owned()).filter(|scheme| scheme != P::DRIVER),
-        }
+        let mut description = Description::new(P::DRIVER, env!("CARGO_PKG_VERSION"), P::SUMMARY)
+            .capabilities(CAPABILITIES.into_iter().collect())
+            .options(settings::driver_options::<P>())
+            .create_options(create_options);
+        description.backup_scheme = Some(P::SCHEME.to_owned()).filter(|scheme| scheme != P::DRIVER);
+        description
     }
 
     fn open(request: Open, context: &Context) -> Result<(Self, Opened)> {

@@ -33,7 +33,7 @@ impl<P: Provider> CloudDriver<P> {
         self.check_access(&good, &mut findings, context);
         self.check_volumes(&good, request.repair, &mut findings, context)?;
         self.check_orphans(request.repair, &mut findings, context);
-        Ok(Checked { findings })
+        Ok(Checked::new(findings))
     }
 
     /// Operations that were cut off.
@@ -41,28 +41,24 @@ impl<P: Provider> CloudDriver<P> {
         if repair {
             let mut swept = Opened::default();
             self.sweep(&mut swept, context)?;
-            findings.extend(swept.recovered.into_iter().map(|line| Finding {
-                repaired: true,
-                ..Finding::new(Severity::Warning, "operations", line)
-            }));
+            let done = |line| Finding::new(Severity::Warning, "operations", line).repaired(true);
+            findings.extend(swept.recovered.into_iter().map(done));
         }
         for (token, intent) in self.intents.all()? {
             if self.intents.is_live(&token) {
                 continue;
             }
             findings.push(match intent {
-                Ok(intent) => Finding {
-                    repairable: !repair,
-                    ..Finding::new(
-                        Severity::Warning,
-                        format!("volume {}", intent.label.volume),
-                        format!(
-                            "an operation that began at {} was cut off and is not undone yet",
-                            intent.started
-                        ),
-                    )
-                    .hint(format!("it is tried again every minute; what it made bears the token {token}"))
-                },
+                Ok(intent) => Finding::new(
+                    Severity::Warning,
+                    format!("volume {}", intent.label.volume),
+                    format!(
+                        "an operation that began at {} was cut off and is not undone yet",
+                        intent.started
+                    ),
+                )
+                .hint(format!("it is tried again every minute; what it made bears the token {token}"))
+                .repairable(!repair),
                 Err(error) => Finding::new(Severity::Error, "operations", error.to_string()).hint(format!(
                     "see by its token {token} what it left in the cloud, delete that and the file"
                 )),
@@ -80,10 +76,12 @@ impl<P: Provider> CloudDriver<P> {
         for (action, answer) in asked {
             match answer {
                 Ok(()) => allowed.push(action),
-                Err(error) => findings.push(Finding {
-                    hint: error.hint,
-                    ..Finding::new(Severity::Error, format!("access to {action}"), error.message)
-                }),
+                Err(error) => {
+                    let subject = format!("access to {action}");
+                    let mut found = Finding::new(Severity::Error, subject, error.message);
+                    found.hint = error.hint;
+                    findings.push(found);
+                }
             }
         }
         if !allowed.is_empty() {
@@ -146,21 +144,25 @@ impl<P: Provider> CloudDriver<P> {
 
     fn check_deletion(&self, record: &VolumeRecord, repair: bool, context: &Context) -> Finding {
         let message = "its deletion was cut off".to_owned();
-        let found = Finding::new(Severity::Warning, format!("volume {}", record.name), message);
+        let mut found = Finding::new(Severity::Warning, format!("volume {}", record.name), message);
         if !repair {
-            return Finding { repairable: true, ..found.hint("delete it again") };
+            return found.hint("delete it again").repairable(true);
         }
         match self.delete_recorded(record, context) {
-            Ok(()) => Finding { repaired: true, ..found },
-            Err(error) => Finding { message: format!("{}: {}", found.message, error.message), ..found },
+            Ok(()) => found.repaired(true),
+            Err(error) => {
+                found.message = format!("{}: {}", found.message, error.message);
+                found
+            }
         }
     }
 
     /// A volume that is whole: can it be used here?
     fn check_attachment(&self, subject: &str, volume: &CloudVolume) -> Option<Finding> {
         if let Err(error) = self.provider.attachable(volume) {
-            let found = Finding::new(Severity::Error, subject, error.message);
-            return Some(Finding { hint: error.hint, ..found });
+            let mut found = Finding::new(Severity::Error, subject, error.message);
+            found.hint = error.hint;
+            return Some(found);
         }
         let place = volume.attachment.as_ref()?;
         if !place.ready {
@@ -217,17 +219,20 @@ impl<P: Provider> CloudDriver<P> {
         if purpose != Purpose::Reading || elsewhere {
             return found.hint("delete it with the provider's own tools if it is not wanted");
         }
-        let found = found.hint("`convoy doctor --repair` deletes it: it is a copy of a snapshot");
+        let mut found = found.hint("`convoy doctor --repair` deletes it: it is a copy of a snapshot");
         if !repair {
-            return Finding { repairable: true, ..found };
+            return found.repairable(true);
         }
         let deleted = self
             .provider
             .detach(&volume.id, context)
             .and_then(|()| self.provider.delete_volume(&volume.id, context));
         match deleted {
-            Ok(()) => Finding { repaired: true, ..found },
-            Err(error) => Finding { message: format!("{} ({})", found.message, error.message), ..found },
+            Ok(()) => found.repaired(true),
+            Err(error) => {
+                found.message = format!("{} ({})", found.message, error.message);
+                found
+            }
         }
     }
 

@@ -10,7 +10,7 @@ use crate::{device, settings, wait};
 use convoy_driver_sdk::context::Progress;
 use convoy_driver_sdk::filesystem::{self, FsKind};
 use convoy_driver_sdk::protocol::{CloneVolume, CreateVolume, Volume};
-use convoy_driver_sdk::{Context, DriverError, ErrorKind, Name, Result, Timestamp};
+use convoy_driver_sdk::{Context, DriverError, Name, Result, Timestamp};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -27,7 +27,7 @@ impl<P: Provider> CloudDriver<P> {
     /// # Errors
     /// `AlreadyExists`, `InUse` elsewhere, `InvalidArgument`, `Exhausted`, those of the provider and of mkfs.
     pub(super) fn create_volume(&self, request: CreateVolume, context: &Context) -> Result<Volume> {
-        let CreateVolume { name, size, mut options } = request;
+        let CreateVolume { name, size, mut options, .. } = request;
         settings::check::<P>(&mut options)?;
         let id = options.remove("id");
         let backup = options.remove("backup");
@@ -37,15 +37,14 @@ impl<P: Provider> CloudDriver<P> {
         self.records.absent(&name)?;
         let record = match (id, backup) {
             (Some(_), Some(_)) => {
-                return Err(DriverError::new(
-                    ErrorKind::InvalidArgument,
+                return Err(DriverError::invalid(
                     "expected either a volume id or a backup to begin with, found both",
                 ));
             }
             (Some(id), None) => {
                 let volume = self.cloud_volume(&id, context)?.ok_or_else(|| {
                     let text = format!("there is no volume {id} in {}", self.provider.region());
-                    DriverError::new(ErrorKind::NotFound, text)
+                    DriverError::not_found(text)
                 })?;
                 self.take(&name, volume, size, context)?
             }
@@ -77,19 +76,21 @@ impl<P: Provider> CloudDriver<P> {
         }
         let Some(volume) = found.pop() else { return Ok(None) };
         if let Some(other) = found.pop() {
-            return Err(DriverError::new(
-                ErrorKind::AlreadyExists,
-                format!("more than one cloud volume bears the name {name}: {}, {}", other.id, volume.id),
-            )
+            return Err(DriverError::already_exists(format!(
+                "more than one cloud volume bears the name {name}: {}, {}",
+                other.id, volume.id
+            ))
             .hint("say which one is meant: create it with `--id`"));
         }
         if let Some(Label { purpose: Purpose::Restore, host, .. }) = &volume.label {
             let place = host.as_deref().unwrap_or("another host");
-            return Err(DriverError::new(
-                ErrorKind::AlreadyExists,
-                format!("{} bears the name {name}, but {place} began to restore into it and may not have finished", volume.id),
-            )
-            .hint("delete it if the restore was cut off; if you know that it is whole, take it with `--id`"));
+            return Err(DriverError::already_exists(format!(
+                "{} bears the name {name}, but {place} began to restore into it and may not have finished",
+                volume.id
+            ))
+            .hint(
+                "delete it if the restore was cut off; if you know that it is whole, take it with `--id`",
+            ));
         }
         Ok(Some(volume))
     }
@@ -114,14 +115,11 @@ impl<P: Provider> CloudDriver<P> {
     pub(super) fn format(&self, found: &Path, size: Gib, fs: FsKind, context: &Context) -> Result<()> {
         let bytes = device::size(found)?;
         if bytes != size.bytes() {
-            return Err(DriverError::new(
-                ErrorKind::DataLoss,
-                format!(
-                    "expected {} bytes at {}, found {bytes}: not formatted",
-                    size.bytes(),
-                    found.display()
-                ),
-            ));
+            return Err(DriverError::data_loss(format!(
+                "expected {} bytes at {}, found {bytes}: not formatted",
+                size.bytes(),
+                found.display()
+            )));
         }
         filesystem::mkfs(fs, found, &self.command_context(context))
     }
@@ -137,18 +135,17 @@ impl<P: Provider> CloudDriver<P> {
     ) -> Result<VolumeRecord> {
         self.unclaimed(name, context)?;
         let (region, id) = Self::parse_url(url)?;
-        let snapshot = self.provider.backup(&region, &id, context)?.ok_or_else(|| {
-            DriverError::new(ErrorKind::NotFound, format!("there is no backup {id} in {region}"))
-        })?;
+        let snapshot = self
+            .provider
+            .backup(&region, &id, context)?
+            .ok_or_else(|| DriverError::not_found(format!("there is no backup {id} in {region}")))?;
         let wanted = at_least(&snapshot, size)?;
         let settings = self.provider.settings(options, wanted, true)?;
         if region == self.provider.region() {
             return self.create_from(name, &snapshot, wanted, settings, context);
         }
         if !copy {
-            return Err(DriverError::new(
-                ErrorKind::InvalidArgument,
-                format!("the backup is in {region}, this host is in {}", self.provider.region()),
+            return Err(DriverError::invalid(format!("the backup is in {region}, this host is in {}", self.provider.region()),
             )
             .hint("add the option copy=true (`--copy`) to have it copied over first: that takes time and traffic that is paid for"));
         }
@@ -183,7 +180,7 @@ impl<P: Provider> CloudDriver<P> {
     /// # Errors
     /// `NotFound`, `AlreadyExists`, `InvalidArgument` for less than the snapshot has.
     pub(super) fn clone_volume(&self, request: CloneVolume, context: &Context) -> Result<Volume> {
-        let CloneVolume { name, source, snapshot, size, mut options } = request;
+        let CloneVolume { name, source, snapshot, size, mut options, .. } = request;
         settings::check::<P>(&mut options)?;
         settings::refuse(&mut options, &["id", "backup", "copy", "fs"], "a clone")?;
         let size = size.filter(|size| *size > 0).map(settings::gib::<P>).transpose()?;
@@ -203,10 +200,10 @@ impl<P: Provider> CloudDriver<P> {
     pub(super) fn unclaimed(&self, name: &Name, context: &Context) -> Result<()> {
         match self.bearing(name, context)? {
             None => Ok(()),
-            Some(volume) => Err(DriverError::new(
-                ErrorKind::AlreadyExists,
-                format!("{} bears the name {name} already: expected no such volume", volume.id),
-            )
+            Some(volume) => Err(DriverError::already_exists(format!(
+                "{} bears the name {name} already: expected no such volume",
+                volume.id
+            ))
             .hint("choose another name, or take that volume with `convoy create`")),
         }
     }
@@ -251,7 +248,7 @@ impl<P: Provider> CloudDriver<P> {
             match &now.state {
                 SnapshotState::Completed => Ok(Some(now)),
                 SnapshotState::Failed(reason) => {
-                    Err(DriverError::new(ErrorKind::DataLoss, format!("the snapshot {id} failed: {reason}")))
+                    Err(DriverError::data_loss(format!("the snapshot {id} failed: {reason}")))
                 }
                 SnapshotState::Pending(percent) => {
                     // Where the provider does not say how far it is, that it is asked says that all is well.
@@ -260,7 +257,7 @@ impl<P: Provider> CloudDriver<P> {
                         None => (begun.elapsed().as_secs(), None, "seconds"),
                     };
                     let note = Some(format!("{id} is being stored"));
-                    context.progress(Progress { done, total, unit: unit.to_owned(), note });
+                    context.progress(Progress::new(done, unit.to_owned()).total(total).note(note));
                     Ok(None)
                 }
             }
@@ -320,18 +317,18 @@ impl<P: Provider> CloudDriver<P> {
         context: &Context,
     ) -> Result<VolumeRecord> {
         if let Some(size) = size.filter(|size| *size != volume.size) {
-            return Err(DriverError::new(
-                ErrorKind::AlreadyExists,
-                format!("{} has {}, not the {size} asked for", volume.id, volume.size),
-            )
+            return Err(DriverError::already_exists(format!(
+                "{} has {}, not the {size} asked for",
+                volume.id, volume.size
+            ))
             .hint("leave the size out to take it as it is; resize it afterwards"));
         }
         let (records, _) = self.records.all()?;
         if let Some(other) = records.values().flatten().find(|record| record.id == volume.id) {
-            return Err(DriverError::new(
-                ErrorKind::AlreadyExists,
-                format!("{} is the volume {} already", volume.id, other.name),
-            ));
+            return Err(DriverError::already_exists(format!(
+                "{} is the volume {} already",
+                volume.id, other.name
+            )));
         }
         let mut label = self.label(name, None, Purpose::Volume);
         let attached_before = volume.attachment.as_ref().is_some_and(|attachment| attachment.here);
@@ -365,10 +362,10 @@ impl<P: Provider> CloudDriver<P> {
     pub(super) fn holds_fs(&self, found: &Path, context: &Context) -> Result<()> {
         match filesystem::signature(found, &self.command_context(context))? {
             Some(_) => Ok(()),
-            None => Err(DriverError::new(
-                ErrorKind::InvalidArgument,
-                format!("expected a file system on {}, found nothing", found.display()),
-            )
+            None => Err(DriverError::invalid(format!(
+                "expected a file system on {}, found nothing",
+                found.display()
+            ))
             .hint(
                 "convoy formats only new volumes of its own: run mkfs on it by hand, then create with `--id`",
             )),
@@ -393,14 +390,14 @@ impl<P: Provider> CloudDriver<P> {
 /// The size of a volume of a snapshot: what is asked for, or the snapshot's.
 fn at_least(snapshot: &CloudSnapshot, size: Option<Gib>) -> Result<Gib> {
     match size {
-        Some(size) if size < snapshot.size => Err(DriverError::new(
-            ErrorKind::InvalidArgument,
-            format!("expected at least the {} of {}, found {size}", snapshot.size, snapshot.id),
-        )),
+        Some(size) if size < snapshot.size => Err(DriverError::invalid(format!(
+            "expected at least the {} of {}, found {size}",
+            snapshot.size, snapshot.id
+        ))),
         size => Ok(size.unwrap_or(snapshot.size)),
     }
 }
 
 pub(super) fn gone(id: &str) -> DriverError {
-    DriverError::new(ErrorKind::NotFound, format!("the snapshot {id} does not exist any more"))
+    DriverError::not_found(format!("the snapshot {id} does not exist any more"))
 }

@@ -5,7 +5,7 @@ use crate::provider::{Handle, Provider};
 use crate::record::VolumeRecord;
 use convoy_driver_sdk::filesystem;
 use convoy_driver_sdk::protocol::DeleteVolume;
-use convoy_driver_sdk::{Context, DriverError, ErrorKind, Result};
+use convoy_driver_sdk::{Context, DriverError, Result};
 
 impl<P: Provider> CloudDriver<P> {
     /// See [`DeleteVolume`]. Backups survive: only snapshots that are nothing else go with the volume.
@@ -16,17 +16,18 @@ impl<P: Provider> CloudDriver<P> {
     pub(super) fn delete_volume(&self, request: DeleteVolume, context: &Context) -> Result<()> {
         let mut record = self.records.load(&request.name)?;
         if let Some(target) = self.mounted_at(&record, &self.mount_table()?) {
-            return Err(DriverError::new(
-                ErrorKind::InUse,
-                format!("volume {} is mounted at {}", record.name, target.display()),
-            ));
+            return Err(DriverError::in_use(format!(
+                "volume {} is mounted at {}",
+                record.name,
+                target.display()
+            )));
         }
         if let Some(snapshot) = record.snapshots.keys().find(|snapshot| self.is_open(&record.name, snapshot))
         {
-            return Err(DriverError::new(
-                ErrorKind::InUse,
-                format!("snapshot {snapshot} of volume {} is being read", record.name),
-            ));
+            return Err(DriverError::in_use(format!(
+                "snapshot {snapshot} of volume {} is being read",
+                record.name
+            )));
         }
         self.refuse_held(&record, context)?;
         self.cache.clear();
@@ -74,10 +75,10 @@ impl<P: Provider> CloudDriver<P> {
     /// A volume that another instance uses is not ours to delete.
     fn refuse_foreign(&self, record: &VolumeRecord, context: &Context) -> Result<()> {
         match self.cloud_volume(&record.id, context)?.and_then(|volume| volume.attachment) {
-            Some(attachment) if !attachment.here => Err(DriverError::new(
-                ErrorKind::InUse,
-                format!("volume {} ({}) is attached to {}", record.name, record.id, attachment.instance),
-            )
+            Some(attachment) if !attachment.here => Err(DriverError::in_use(format!(
+                "volume {} ({}) is attached to {}",
+                record.name, record.id, attachment.instance
+            ))
             .hint("unmount and forget it there first, or forget it here only: `convoy delete --reference`")),
             _ => Ok(()),
         }

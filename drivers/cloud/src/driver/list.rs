@@ -5,7 +5,7 @@ use crate::provider::{CloudSnapshot, CloudVolume, Handle, Provider, SnapshotStat
 use crate::record::{SnapshotRecord, VolumeRecord};
 use convoy_driver_sdk::mountinfo::MountTable;
 use convoy_driver_sdk::protocol::{GetVolume, Health, ListVolumes, ListedVolumes, Snapshot, Volume};
-use convoy_driver_sdk::{Context, Name, Result, Timestamp};
+use convoy_driver_sdk::{Context, Result, Timestamp};
 use std::collections::BTreeMap;
 
 /// As many as the largest page of either provider.
@@ -42,10 +42,10 @@ impl<P: Provider> CloudDriver<P> {
             .into_iter()
             .map(|(name, record)| match record {
                 Ok(record) => self.view(&record, &seen, &table),
-                Err(error) => damaged(name, error.message),
+                Err(error) => Volume::damaged(name, error.message),
             })
             .collect();
-        Ok(ListedVolumes { volumes, more, generation: None, unchanged: false, warnings })
+        Ok(ListedVolumes::new(volumes).more(more).warnings(warnings))
     }
 
     /// See [`GetVolume`].
@@ -131,20 +131,17 @@ impl<P: Provider> CloudDriver<P> {
         info.insert("Device".to_owned(), device);
         info.insert(P::ID_INFO.to_owned(), record.id.clone());
         let snapshots = record.snapshots.values();
-        Volume {
-            name: record.name.clone(),
-            size: volume.map_or(record.size, |volume| volume.size.bytes()),
-            created: volume
-                .map(|volume| volume.created)
-                .or(record.created_time)
-                .unwrap_or(Timestamp::from_unix(0)),
-            mountpoint: self.mounted_at(record, table),
-            info,
-            snapshots: snapshots
-                .map(|snapshot| view_snapshot(snapshot, seen.snapshots.get(&snapshot.id)))
-                .collect(),
-            health: self.health(record, volume, seen.silent.is_some()),
-        }
+        Volume::new(
+            record.name.clone(),
+            volume.map_or(record.size, |volume| volume.size.bytes()),
+            volume.map(|volume| volume.created).or(record.created_time).unwrap_or(Timestamp::from_unix(0)),
+        )
+        .mountpoint(self.mounted_at(record, table))
+        .info(info)
+        .snapshots(
+            snapshots.map(|snapshot| view_snapshot(snapshot, seen.snapshots.get(&snapshot.id))).collect(),
+        )
+        .health(self.health(record, volume, seen.silent.is_some()))
     }
 
     fn health(&self, record: &VolumeRecord, volume: Option<&CloudVolume>, silent: bool) -> Health {
@@ -182,25 +179,10 @@ pub(super) fn view_snapshot(record: &SnapshotRecord, snapshot: Option<&CloudSnap
     info.entry("State".to_owned()).or_insert(state);
     let size = snapshot.map_or(record.size, |snapshot| snapshot.size.bytes());
     info.insert("Size".to_owned(), size.to_string());
-    Snapshot {
-        name: record.name.clone(),
-        volume: record.volume_name.clone(),
-        created: record
-            .created_time
-            .or(snapshot.map(|snapshot| snapshot.created))
-            .unwrap_or(Timestamp::from_unix(0)),
-        info,
-    }
-}
-
-fn damaged(name: Name, reason: String) -> Volume {
-    Volume {
-        name,
-        size: 0,
-        created: Timestamp::from_unix(0),
-        mountpoint: None,
-        info: BTreeMap::new(),
-        snapshots: Vec::new(),
-        health: Health::Damaged(reason),
-    }
+    Snapshot::new(
+        record.name.clone(),
+        record.volume_name.clone(),
+        record.created_time.or(snapshot.map(|snapshot| snapshot.created)).unwrap_or(Timestamp::from_unix(0)),
+    )
+    .info(info)
 }

@@ -6,7 +6,7 @@ use crate::provider::Provider;
 use convoy_driver_sdk::command::Command;
 use convoy_driver_sdk::filesystem::{self, Mount};
 use convoy_driver_sdk::protocol::{MountVolume, Mounted, UnmountVolume};
-use convoy_driver_sdk::{Context, DriverError, ErrorKind, Result, atomic};
+use convoy_driver_sdk::{Context, DriverError, Result, atomic};
 use std::path::{Path, PathBuf};
 
 impl<P: Provider> CloudDriver<P> {
@@ -24,29 +24,23 @@ impl<P: Provider> CloudDriver<P> {
         match table.at(&target) {
             Some(mount) if mount.device == (major, minor) => {}
             Some(mount) => {
-                return Err(DriverError::new(
-                    ErrorKind::InUse,
-                    format!(
-                        "expected {} to be free for {}, found {} mounted there",
-                        target.display(),
-                        record.name,
-                        mount.source.display()
-                    ),
-                ));
+                return Err(DriverError::in_use(format!(
+                    "expected {} to be free for {}, found {} mounted there",
+                    target.display(),
+                    record.name,
+                    mount.source.display()
+                )));
             }
             None => {
                 // Other mounts of the device may be containers' binds; ours are where the record says.
                 let ours = self.mounted_at(&record, &table).filter(|path| *path != target);
                 if let Some(elsewhere) = ours {
-                    return Err(DriverError::new(
-                        ErrorKind::InUse,
-                        format!(
-                            "volume {} is mounted at {}, not at {}",
-                            record.name,
-                            elsewhere.display(),
-                            target.display()
-                        ),
-                    ));
+                    return Err(DriverError::in_use(format!(
+                        "volume {} is mounted at {}, not at {}",
+                        record.name,
+                        elsewhere.display(),
+                        target.display()
+                    )));
                 }
                 self.mount_there(&found, &target, context)?;
             }
@@ -55,26 +49,19 @@ impl<P: Provider> CloudDriver<P> {
             record.mount_point.clone_from(&target);
             record.device = found.to_string_lossy().into_owned();
         })?;
-        Ok(Mounted { mountpoint: target })
+        Ok(Mounted::new(target))
     }
 
     fn mount_there(&self, found: &Path, target: &Path, context: &Context) -> Result<()> {
         let context = self.command_context(context);
         let fs_type = filesystem::signature(found, &context)?.ok_or_else(|| {
-            DriverError::new(
-                ErrorKind::DataLoss,
-                format!("expected a file system on {}, found nothing", found.display()),
+            DriverError::data_loss(format!("expected a file system on {}, found nothing", found.display()),
             )
             .hint("convoy formats only new volumes; see what happened to this one before you run mkfs on it")
         })?;
         self.make_mountpoint(target, &context)?;
-        let mount = Mount {
-            source: found.to_owned(),
-            target: target.to_owned(),
-            options: mount_options(&fs_type, &self.common.mount_options),
-            fs_type,
-            namespace: self.namespace.clone(),
-        };
+        let options = mount_options(&fs_type, &self.common.mount_options);
+        let mount = Mount::new(found, target, fs_type).options(options).namespace(self.namespace.clone());
         filesystem::mount(&mount, &context)
     }
 

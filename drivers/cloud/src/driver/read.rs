@@ -6,7 +6,7 @@ use crate::provider::{Handle, Provider, Purpose};
 use convoy_driver_sdk::protocol::{
     CloseSnapshot, Extent, Extents, ListExtents, OpenSnapshot, OpenedSnapshot, SourceLocation,
 };
-use convoy_driver_sdk::{Context, DriverError, ErrorKind, Name, Result};
+use convoy_driver_sdk::{Context, DriverError, Name, Result};
 use std::collections::BTreeMap;
 
 impl<P: Provider> CloudDriver<P> {
@@ -27,11 +27,7 @@ impl<P: Provider> CloudDriver<P> {
         let (open, volume, device) =
             self.make(label, snapshot.size, Some(&snapshot.id), settings, context)?;
         let handle = open.keep().to_string();
-        Ok(OpenedSnapshot {
-            handle,
-            location: SourceLocation::Block { device, size: volume.size.bytes(), changed_only: false },
-            restore_options: BTreeMap::new(),
-        })
+        Ok(OpenedSnapshot::new(handle, SourceLocation::block(device, volume.size.bytes(), false)))
     }
 
     /// See [`ListExtents`]: the whole device, which the provider does not describe any closer.
@@ -47,7 +43,7 @@ impl<P: Provider> CloudDriver<P> {
         let length = device::size(&found)?.saturating_sub(request.from);
         let extent = Extent { offset: request.from, length };
         let extents = if length == 0 { Vec::new() } else { vec![extent] };
-        Ok(Extents { extents, discarded: Vec::new(), next: None })
+        Ok(Extents::new(extents))
     }
 
     /// See [`CloseSnapshot`].
@@ -92,5 +88,5 @@ impl<P: Provider> CloudDriver<P> {
 }
 
 pub(super) fn unknown(handle: &str) -> DriverError {
-    DriverError::new(ErrorKind::NotFound, format!("nothing is open by the handle {handle:?}"))
+    DriverError::not_found(format!("nothing is open by the handle {handle:?}"))
 }

@@ -73,7 +73,7 @@ impl<P: Provider> CloudDriver<P> {
         }
         let left = self.unsettled()?;
         let message = (left > 0).then(|| format!("{left} operations that were cut off are not settled yet"));
-        Ok(Probed { healthy: true, message })
+        Ok(Probed::well().message(message))
     }
 
     /// How many operations were cut off and are not undone yet.
@@ -345,7 +345,7 @@ pub(super) fn forgotten_purpose(volume: &CloudVolume) -> Option<Purpose> {
 }
 
 fn under_way(volume: &CloudVolume) -> DriverError {
-    DriverError::new(ErrorKind::Busy, format!("{} is being made at this moment", volume.id))
+    DriverError::busy(format!("{} is being made at this moment", volume.id))
         .hint("wait until the other call has ended")
 }
 

@@ -4,7 +4,7 @@ use super::CloudDriver;
 use crate::provider::Provider;
 use crate::{device, settings, wait};
 use convoy_driver_sdk::protocol::{ResizeVolume, Volume};
-use convoy_driver_sdk::{Context, DriverError, ErrorKind, Result};
+use convoy_driver_sdk::{Context, DriverError, Result};
 use std::time::Duration;
 
 /// How long the kernel may take to notice.
@@ -22,10 +22,10 @@ impl<P: Provider> CloudDriver<P> {
         let size = settings::gib::<P>(request.size)?;
         let volume = self.existing(&record, context)?;
         if size < volume.size {
-            return Err(DriverError::new(
-                ErrorKind::InvalidArgument,
-                format!("expected at least the {} that {} has, found {size}", volume.size, record.name),
-            )
+            return Err(DriverError::invalid(format!(
+                "expected at least the {} that {} has, found {size}",
+                volume.size, record.name
+            ))
             .hint("a cloud volume cannot shrink: copy its content to a smaller one"));
         }
         self.cache.clear();

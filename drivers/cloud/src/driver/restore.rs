@@ -22,7 +22,7 @@ impl<P: Provider> CloudDriver<P> {
         request: PrepareRestore,
         context: &Context,
     ) -> Result<PreparedRestore> {
-        let PrepareRestore { name, kind, size, mut options } = request;
+        let PrepareRestore { name, kind, size, mut options, .. } = request;
         settings::check::<P>(&mut options)?;
         settings::refuse(&mut options, &["id", "backup", "copy"], "a restore")?;
         let fs = options.remove("fs").map_or(Ok(self.common.fs), |fs| settings::fs_kind(&fs))?;
@@ -35,7 +35,7 @@ impl<P: Provider> CloudDriver<P> {
         let label = self.label(&name, None, Purpose::Restore);
         let (open, _, device) = self.make(label, size, None, settings, context)?;
         let location = match kind {
-            SourceKind::Block => TargetLocation::Block { device, size: size.bytes() },
+            SourceKind::Block => TargetLocation::block(device, size.bytes()),
             SourceKind::Tree => {
                 let path = self.restore_dir(open.token());
                 let made = self
@@ -44,10 +44,10 @@ impl<P: Provider> CloudDriver<P> {
                 if let Err(error) = made {
                     return Err(self.roll_back(open, error));
                 }
-                TargetLocation::Tree { path }
+                TargetLocation::tree(path)
             }
         };
-        Ok(PreparedRestore { handle: open.keep().to_string(), location })
+        Ok(PreparedRestore::new(open.keep().to_string(), location))
     }
 
     /// See [`FinishRestore`]. After an error it may be tried again, or aborted; after success it answers the

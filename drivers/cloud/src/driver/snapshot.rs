@@ -7,7 +7,7 @@ use crate::record::{SnapshotRecord, VolumeRecord};
 use crate::wait;
 use convoy_driver_sdk::freeze::Frozen;
 use convoy_driver_sdk::protocol::{CreateSnapshot, DeleteSnapshot, Snapshot};
-use convoy_driver_sdk::{Context, DriverError, ErrorKind, Name, Result, Timestamp};
+use convoy_driver_sdk::{Context, DriverError, Name, Result, Timestamp};
 use std::fs::File;
 use std::time::Duration;
 
@@ -25,10 +25,10 @@ impl<P: Provider> CloudDriver<P> {
     pub(super) fn create_snapshot(&self, request: CreateSnapshot, context: &Context) -> Result<Snapshot> {
         let record = self.records.load(&request.volume)?;
         if record.snapshots.contains_key(&request.snapshot) {
-            return Err(DriverError::new(
-                ErrorKind::AlreadyExists,
-                format!("volume {} has a snapshot {} already", record.name, request.snapshot),
-            ));
+            return Err(DriverError::already_exists(format!(
+                "volume {} has a snapshot {} already",
+                record.name, request.snapshot
+            )));
         }
         let label = self.label(&record.name, Some(&request.snapshot), Purpose::Volume);
         let intent = Intent {
@@ -118,10 +118,10 @@ impl<P: Provider> CloudDriver<P> {
         let record = self.records.load(&request.volume)?;
         let snapshot = self.recorded_snapshot(&record, &request.snapshot)?.clone();
         if self.is_open(&record.name, &request.snapshot) {
-            return Err(DriverError::new(
-                ErrorKind::InUse,
-                format!("snapshot {} of volume {} is being read", snapshot.name, record.name),
-            ));
+            return Err(DriverError::in_use(format!(
+                "snapshot {} of volume {} is being read",
+                snapshot.name, record.name
+            )));
         }
         self.cache.clear();
         if snapshot.owned() {
@@ -166,10 +166,7 @@ impl<P: Provider> CloudDriver<P> {
         snapshot: &Name,
     ) -> Result<&'a SnapshotRecord> {
         record.snapshots.get(snapshot).ok_or_else(|| {
-            DriverError::new(
-                ErrorKind::NotFound,
-                format!("volume {} has no snapshot {snapshot}", record.name),
-            )
+            DriverError::not_found(format!("volume {} has no snapshot {snapshot}", record.name))
         })
     }
 }

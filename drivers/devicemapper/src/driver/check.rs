@@ -20,7 +20,7 @@ impl DeviceMapper {
         let mut findings = self.check_tools(context);
         if self.pool.kernel().state(self.pool.name())?.is_none() {
             findings.push(self.check_offline(context));
-            return Ok(Checked { findings });
+            return Ok(Checked::new(findings));
         }
         let status = self.pool.status()?;
         findings.push(self.check_pool(&status));
@@ -38,7 +38,7 @@ impl DeviceMapper {
                 .hint("install thin-provisioning-tools; see what the finding about the pool says"),
             ),
         }
-        Ok(Checked { findings })
+        Ok(Checked::new(findings))
     }
 
     fn about_pool(&self, severity: Severity, message: String) -> Finding {
@@ -116,7 +116,7 @@ impl DeviceMapper {
                 "somebody keeps a metadata snapshot, which backups need for themselves".to_owned(),
             )
             .hint(format!("dmsetup message {} 0 release_metadata_snap", self.pool.name()));
-        Some(Finding { repaired: released, repairable: true, ..finding })
+        Some(finding.repaired(released).repairable(true))
     }
 
     /// What was cut off, or waits for a device to be closed.
@@ -136,7 +136,7 @@ impl DeviceMapper {
             let finding = self
                 .about_pool(Severity::Info, message)
                 .hint("it goes when nobody has it open any more: dmsetup info -c says who is open");
-            Finding { repaired: !left.contains(&pending.dev_id), repairable: true, ..finding }
+            finding.repaired(!left.contains(&pending.dev_id)).repairable(true)
         });
         told.collect()
     }

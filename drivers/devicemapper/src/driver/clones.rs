@@ -9,7 +9,7 @@ use crate::store;
 use convoy_driver_sdk::command::Command;
 use convoy_driver_sdk::filesystem::FsKind;
 use convoy_driver_sdk::protocol::{CloneVolume, RevertVolume, Volume};
-use convoy_driver_sdk::{Context, DriverError, ErrorKind, Result};
+use convoy_driver_sdk::{Context, DriverError, Result};
 
 impl DeviceMapper {
     pub(super) fn clone_snapshot(&self, request: &CloneVolume, context: &Context) -> Result<Volume> {
@@ -19,10 +19,10 @@ impl DeviceMapper {
         self.check_name(name)?;
         let (source, snapshot) = self.store.snapshot(&request.source, &request.snapshot)?;
         if let Some(other) = filesystem.filter(|kind| *kind != source.filesystem) {
-            return Err(DriverError::new(
-                ErrorKind::InvalidArgument,
-                format!("a clone of {} has its file system: {}, not {other}", source.name, source.filesystem),
-            )
+            return Err(DriverError::invalid(format!(
+                "a clone of {} has its file system: {}, not {other}",
+                source.name, source.filesystem
+            ))
             .hint("leave the option out"));
         }
         let held = snapshot.size.unwrap_or(source.size);
@@ -31,10 +31,10 @@ impl DeviceMapper {
             None => held,
         };
         if size < held {
-            return Err(DriverError::new(
-                ErrorKind::InvalidArgument,
-                format!("the snapshot {} has {held} bytes; a clone can be larger, not {size}", snapshot.name),
-            ));
+            return Err(DriverError::invalid(format!(
+                "the snapshot {} has {held} bytes; a clone can be larger, not {size}",
+                snapshot.name
+            )));
         }
         self.pool.admit()?;
         let what = format!("clone volume {name} of {}", snapshot.name);

@@ -111,7 +111,9 @@ impl DeviceMapper {
             }
             watch.said = topic;
         }
-        Ok(Probed { healthy: self.works(&status), message })
+        let mut probed = Probed::well().message(message);
+        probed.healthy = self.works(&status);
+        Ok(probed)
     }
 
     /// Whether something new can be made.

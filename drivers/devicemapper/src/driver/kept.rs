@@ -3,19 +3,19 @@
 use super::DeviceMapper;
 use crate::state::VolumeRecord;
 use convoy_driver_sdk::protocol::{Kept, ListKept, ListedKept};
-use convoy_driver_sdk::{Context, DriverError, ErrorKind, Name, Result};
+use convoy_driver_sdk::{Context, DriverError, Name, Result};
 
 impl DeviceMapper {
     pub(super) fn list_kept(&self, request: &ListKept) -> ListedKept {
         let mut all = self.store.all_kept();
         let (names, more) = request.page(all.keys().cloned());
         let page = names.into_iter().filter_map(|name| all.remove_entry(&name));
-        ListedKept { kept: page.map(|(name, record)| self.kept_of(name, record)).collect(), more }
+        ListedKept::new(page.map(|(name, record)| self.kept_of(name, record)).collect()).more(more)
     }
 
     /// What the pool has of it cannot be told without making it active: its size is the one that it had.
     fn kept_of(&self, name: Name, record: std::result::Result<VolumeRecord, String>) -> Kept {
-        let mut kept = Kept { since: self.store.kept_since(&name), ..Kept::new(name) };
+        let mut kept = Kept::new(name.clone()).since(self.store.kept_since(&name));
         match record {
             Ok(record) => {
                 kept.size = Some(record.size);
@@ -28,10 +28,10 @@ impl DeviceMapper {
 
     pub(super) fn delete_kept(&self, name: &Name, context: &Context) -> Result<()> {
         let record = match self.store.kept_or_damage(name) {
-            Some(record) => record.map_err(|damage| DriverError::new(ErrorKind::DataLoss, damage))?,
+            Some(record) => record.map_err(|damage| DriverError::data_loss(damage))?,
             None => {
                 let text = format!("nothing is kept of a volume {name}");
-                return Err(DriverError::new(ErrorKind::NotFound, text));
+                return Err(DriverError::not_found(text));
             }
         };
         let ids: Vec<_> = record.ids().collect();

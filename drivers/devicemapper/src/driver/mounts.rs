@@ -86,7 +86,7 @@ impl DeviceMapper {
             record.mount_point = mountpoint.to_string_lossy().into_owned();
             record.boot_id.clone_from(&self.boot_id);
         })?;
-        Ok(Mounted { mountpoint })
+        Ok(Mounted::new(mountpoint))
     }
 
     fn mount_now(
@@ -106,13 +106,9 @@ impl DeviceMapper {
                 target
             }
         };
-        let mount = Mount {
-            source: Kernel::node(&record.name),
-            target: target.clone(),
-            fs_type: record.filesystem.to_string(),
-            options: record.filesystem.mount_options(&self.settings.mount_options),
-            namespace: self.namespace.clone(),
-        };
+        let mount = Mount::new(Kernel::node(&record.name), target.clone(), record.filesystem.to_string())
+            .options(record.filesystem.mount_options(&self.settings.mount_options))
+            .namespace(self.namespace.clone());
         filesystem::mount(&mount, &self.bounded(context)).map_err(|error| match error.kind {
             ErrorKind::DataLoss => error.hint(format!(
                 "the kernel log (dmesg) says what it did not accept; check with `fsck {}`, or restore a backup",
@@ -126,10 +122,10 @@ impl DeviceMapper {
     /// A mountpoint that the user names must exist, as in 0.5: a misspelt one would hide the volume.
     fn check_mountpoint(&self, target: &Path, context: &Context) -> Result<()> {
         let missing = |found: &str| {
-            DriverError::new(
-                ErrorKind::InvalidArgument,
-                format!("the mountpoint {} must be an existing directory: {found}", target.display()),
-            )
+            DriverError::invalid(format!(
+                "the mountpoint {} must be an existing directory: {found}",
+                target.display()
+            ))
         };
         if !target.is_absolute() {
             return Err(missing("expected an absolute path"));
@@ -220,7 +216,7 @@ impl DeviceMapper {
                     // place.
                     let own = wanted.ends_with(Path::new(MOUNTS).join(name.as_str()));
                     let mountpoint = if own { None } else { Some(wanted) };
-                    self.mount(MountVolume { name: name.clone(), mountpoint }, context).map(Some)
+                    self.mount(MountVolume::new(name.clone()).mountpoint(mountpoint), context).map(Some)
                 }
             });
             match result {

@@ -10,7 +10,7 @@ use crate::state::{PoolConfig, ThinId};
 use crate::store::Store;
 use crate::tools::{MetadataReader, Tools};
 use convoy_driver_sdk::protocol::{Open, Opened};
-use convoy_driver_sdk::{Context, DriverError, ErrorKind, Result, atomic};
+use convoy_driver_sdk::{Context, DriverError, Result, atomic};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -86,13 +86,13 @@ pub(super) fn open(request: Open, context: &Context) -> Result<(DeviceMapper, Op
     recovered.extend(mounted);
     warnings.extend(failed);
     warnings.extend(driver.warning(&driver.pool.status()?));
-    Ok((driver, Opened { recovered, warnings }))
+    Ok((driver, Opened::new().recovered(recovered).warnings(warnings)))
 }
 
 fn load_config(root: &Path) -> Result<Option<PoolConfig>> {
     PoolConfig::load(root).map_err(|error| {
         let path = root.join(crate::state::CONFIG_FILE);
-        DriverError::new(ErrorKind::DataLoss, format!("cannot read {}: {error}", path.display())).hint(
+        DriverError::data_loss(format!("cannot read {}: {error}", path.display())).hint(
             "put a good copy there, or move it away and give dm.datadev, dm.metadatadev and all other options again",
         )
     })

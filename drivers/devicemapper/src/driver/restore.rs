@@ -8,7 +8,7 @@ use crate::store;
 use convoy_driver_sdk::command::Command;
 use convoy_driver_sdk::filesystem::{self, FsKind};
 use convoy_driver_sdk::protocol::{PrepareRestore, PreparedRestore, SourceKind, TargetLocation, Volume};
-use convoy_driver_sdk::{Context, DriverError, ErrorKind, Name, Result};
+use convoy_driver_sdk::{Context, DriverError, Name, Result};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -44,11 +44,11 @@ impl DeviceMapper {
         }
         let node = Kernel::node(&device);
         let (location, filesystem) = match request.kind {
-            SourceKind::Block => (TargetLocation::Block { device: node, size }, filesystem),
+            SourceKind::Block => (TargetLocation::block(node, size), filesystem),
             SourceKind::Tree => {
                 let kind = filesystem.unwrap_or(self.settings.filesystem);
                 match self.mount_empty(id, &node, kind, context) {
-                    Ok(path) => (TargetLocation::Tree { path }, Some(kind)),
+                    Ok(path) => (TargetLocation::tree(path), Some(kind)),
                     Err(error) => {
                         self.undo_restore(id, context);
                         return Err(error);
@@ -59,7 +59,7 @@ impl DeviceMapper {
         let handle = format!("restore-{id}");
         let tree = request.kind == SourceKind::Tree;
         self.restores.lock().insert(handle.clone(), Restore { id, name, size, filesystem, tree });
-        Ok(PreparedRestore { handle, location })
+        Ok(PreparedRestore::new(handle, location))
     }
 
     pub(super) fn complete_restore(&self, handle: &str, context: &Context) -> Result<Volume> {
@@ -69,7 +69,7 @@ impl DeviceMapper {
         }
         let found = self.restores.lock().get(handle).cloned();
         let restore = found.ok_or_else(|| {
-            DriverError::new(ErrorKind::NotFound, format!("there is no restore {handle}"))
+            DriverError::not_found(format!("there is no restore {handle}"))
                 .hint("a restart of the driver ends its restores: begin anew")
         })?;
         self.store.check_free(&restore.name)?;
@@ -150,7 +150,7 @@ pub(super) fn renew_btrfs(node: &Path, context: &Context) -> Result<()> {
         // `btrfstune` counts a transaction, after which the kernel takes the log for damaged.
         let text =
             format!("the btrfs on {} was not unmounted, and has a log to be replayed first", node.display());
-        return Err(DriverError::new(ErrorKind::DataLoss, text)
+        return Err(DriverError::data_loss(text)
             .hint("mount the volume it is a snapshot of once, and take another snapshot"));
     }
     let tune = Command::new("btrfstune").package("btrfs-progs");

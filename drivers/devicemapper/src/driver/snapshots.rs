@@ -8,7 +8,7 @@ use convoy_driver_sdk::command::Command;
 use convoy_driver_sdk::filesystem::FsKind;
 use convoy_driver_sdk::freeze::{self, Frozen};
 use convoy_driver_sdk::protocol::{CreateSnapshot, DeleteSnapshot, Snapshot};
-use convoy_driver_sdk::{Context, DriverError, ErrorKind, Result, Timestamp};
+use convoy_driver_sdk::{Context, DriverError, Result, Timestamp};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ impl DeviceMapper {
         let record = self.store.usable(volume)?;
         if record.snapshots.contains_key(name) {
             let text = format!("volume {volume} has a snapshot {name} already");
-            return Err(DriverError::new(ErrorKind::AlreadyExists, text));
+            return Err(DriverError::already_exists(text));
         }
         self.pool.admit()?;
         // Whether asked for (`freeze`) or not, the kernel freezes a mounted file system: it costs a flush,

@@ -8,7 +8,7 @@ use convoy_driver_sdk::mapping::Ranges;
 use convoy_driver_sdk::protocol::{
     Extents, ListExtents, OpenSnapshot, OpenedSnapshot, SourceKind, SourceLocation,
 };
-use convoy_driver_sdk::{Context, DriverError, ErrorKind, Result};
+use convoy_driver_sdk::{Context, DriverError, Result};
 use parking_lot::{Condvar, Mutex};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -88,11 +88,8 @@ impl DeviceMapper {
                     source.delta = Arc::new(delta);
                 }
                 let device = Kernel::node(&name);
-                Ok(OpenedSnapshot {
-                    handle,
-                    location: SourceLocation::Block { device, size, changed_only },
-                    restore_options: [(CREATE_FS.to_owned(), volume.filesystem.to_string())].into(),
-                })
+                Ok(OpenedSnapshot::new(handle, SourceLocation::block(device, size, changed_only))
+                    .restore_options([(CREATE_FS.to_owned(), volume.filesystem.to_string())].into()))
             }
             Err(error) => {
                 if let Err(left) = self.close_source(&handle, &Self::undoing(context)) {
@@ -129,9 +126,8 @@ impl DeviceMapper {
     pub(super) fn extents(&self, request: &ListExtents) -> Result<Extents> {
         let delta =
             self.sources.inner.lock().open.get(&request.handle).map(|source| Arc::clone(&source.delta));
-        let delta = delta.ok_or_else(|| {
-            DriverError::new(ErrorKind::NotFound, format!("no snapshot is open as {}", request.handle))
-        })?;
+        let delta = delta
+            .ok_or_else(|| DriverError::not_found(format!("no snapshot is open as {}", request.handle)))?;
         Ok(delta.page(request))
     }
 

@@ -56,12 +56,9 @@ impl DeviceMapper {
         self.sources.announce(&handle, Source::tree(snapshot.dev_id, copy));
         let size = snapshot.size.unwrap_or(volume.size);
         match self.mount_copy(copy, size, volume.filesystem, context) {
-            Ok(path) => Ok(OpenedSnapshot {
-                handle,
-                // Inodes and change times are those of the volume: a copy of its blocks has them all.
-                location: SourceLocation::Tree { path, same_file: SameFile::ChangeTime },
-                restore_options: [(CREATE_FS.to_owned(), volume.filesystem.to_string())].into(),
-            }),
+            // Inodes and change times are those of the volume: a copy of its blocks has them all.
+            Ok(path) => Ok(OpenedSnapshot::new(handle, SourceLocation::tree(path, SameFile::ChangeTime))
+                .restore_options([(CREATE_FS.to_owned(), volume.filesystem.to_string())].into())),
             Err(error) => {
                 if let Err(left) = self.close_source(&handle, &Self::undoing(context)) {
                     tracing::warn!(copy, %left, "a copy of a snapshot was left behind");
@@ -108,15 +105,8 @@ impl DeviceMapper {
     ) -> Result<()> {
         atomic::create_dir(place, 0o700)
             .map_err(|error| DriverError::io(format_args!("make {}", place.display()), &error))?;
-        let mount = Mount {
-            source: node.to_owned(),
-            target: place.to_owned(),
-            fs_type: kind.to_string(),
-            options,
-            // The host is here, whatever namespace the volumes are mounted in.
-            namespace: None,
-        };
-        filesystem::mount(&mount, context)
+        // The host is here, whatever namespace the volumes are mounted in.
+        filesystem::mount(&Mount::new(node, place, kind.to_string()).options(options), context)
     }
 
     /// Unmounts whatever a device of this id was mounted for, and succeeds when there is nothing.

@@ -10,7 +10,7 @@ use convoy_driver_sdk::filesystem::{self, FsKind};
 use convoy_driver_sdk::protocol::{
     CreateVolume, DeleteVolume, ListVolumes, ListedVolumes, ResizeVolume, Volume,
 };
-use convoy_driver_sdk::{Context, DriverError, ErrorKind, Name, Result};
+use convoy_driver_sdk::{Context, DriverError, Name, Result};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -27,10 +27,10 @@ impl DeviceMapper {
         let filesystem = filesystem.unwrap_or(self.settings.filesystem);
         let size = self.volume_size(wanted.unwrap_or(self.settings.default_volume_size))?;
         if size < minimum(filesystem) {
-            return Err(DriverError::new(
-                ErrorKind::InvalidArgument,
-                format!("{filesystem} needs at least {} bytes, not {size}", minimum(filesystem)),
-            )
+            return Err(DriverError::invalid(format!(
+                "{filesystem} needs at least {} bytes, not {size}",
+                minimum(filesystem)
+            ))
             .hint("ask for a larger volume (it takes only what is written to it), or for fs=ext4"));
         }
         self.pool.admit()?;
@@ -75,13 +75,10 @@ impl DeviceMapper {
         if let Some(size) = wanted
             && self.volume_size(size)? != record.size
         {
-            return Err(DriverError::new(
-                ErrorKind::AlreadyExists,
-                format!(
-                    "the data of a volume {} was kept; it has {} bytes, not {size}",
-                    record.name, record.size
-                ),
-            )
+            return Err(DriverError::already_exists(format!(
+                "the data of a volume {} was kept; it has {} bytes, not {size}",
+                record.name, record.size
+            ))
             .hint(
                 "create it without a size to have the data back; then resize it, or delete it with its data",
             ));
@@ -137,10 +134,10 @@ impl DeviceMapper {
             let number = numbers.get(record.name.as_str()).copied();
             store::volume(&record, Self::find_mount(&mounts, &record, number), damage)
         });
-        let unreadable = page.unreadable.into_iter().map(|(name, why)| store::unreadable(name, why));
+        let unreadable = page.unreadable.into_iter().map(|(name, why)| Volume::damaged(name, why));
         let mut volumes: Vec<_> = known.chain(unreadable).collect();
         volumes.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(ListedVolumes { volumes, more: page.more, ..ListedVolumes::default() })
+        Ok(ListedVolumes::new(volumes).more(page.more))
     }
 
     pub(super) fn get(&self, name: &Name) -> Result<Volume> {
@@ -153,20 +150,16 @@ impl DeviceMapper {
         let mut record = self.store.usable(&request.name)?;
         let size = self.volume_size(request.size)?;
         if size < record.size {
-            return Err(DriverError::new(
-                ErrorKind::InvalidArgument,
-                format!(
-                    "the volume {} has {} bytes; it can grow, not shrink to {size}",
-                    record.name, record.size
-                ),
-            )
+            return Err(DriverError::invalid(format!(
+                "the volume {} has {} bytes; it can grow, not shrink to {size}",
+                record.name, record.size
+            ))
             .hint("create a smaller volume and copy the files"));
         }
         if size > record.size && record.filesystem == FsKind::Btrfs && size < BTRFS_RESIZABLE {
-            return Err(DriverError::new(
-                ErrorKind::InvalidArgument,
-                format!("a btrfs grows to {BTRFS_RESIZABLE} bytes or more, not to {size}"),
-            ));
+            return Err(DriverError::invalid(format!(
+                "a btrfs grows to {BTRFS_RESIZABLE} bytes or more, not to {size}"
+            )));
         }
         if size > record.size {
             record = self.store.change(&record.name, |record| {
@@ -190,12 +183,9 @@ impl DeviceMapper {
 
     /// A size the pool can give: whole blocks, at least what was asked for.
     pub(super) fn volume_size(&self, bytes: u64) -> Result<u64> {
-        self.settings.round_up(bytes).ok_or_else(|| {
-            DriverError::new(
-                ErrorKind::InvalidArgument,
-                format!("{bytes} bytes are more than a device can have"),
-            )
-        })
+        self.settings
+            .round_up(bytes)
+            .ok_or_else(|| DriverError::invalid(format!("{bytes} bytes are more than a device can have")))
     }
 }
 

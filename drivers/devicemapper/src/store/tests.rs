@@ -1,4 +1,5 @@
 use super::*;
+use convoy_driver_sdk::ErrorKind;
 use serde_json::Value;
 
 fn fixture(dir: &Path) -> Store {

@@ -107,7 +107,7 @@ fn what_fails_is_undone() {
 fn a_stuck_attach_ends_with_the_call_and_is_undone_later() {
     let mut world = World::new();
     world.cloud.state().action_time = None;
-    let request = || CreateVolume { name: name("stuck"), size: None, options: options(&[]) };
+    let request = || CreateVolume::new(name("stuck")).options(options(&[]));
     let error = world.driver().create_volume(request(), &hurried(600)).unwrap_err();
     assert_eq!(error.kind, ErrorKind::DeadlineExceeded, "{error:?}");
     assert!(error.message.contains("and is remembered"), "{error}");
@@ -182,7 +182,7 @@ fn an_unreachable_cloud_hides_nothing_and_loses_nothing() {
     assert_eq!((listed.volumes.len(), listed.warnings.len()), (1, 1), "{listed:?}");
     assert_eq!(listed.volumes[0].size, 1 << 30);
     world.mount("data").unwrap();
-    let request = CreateVolume { name: name("more"), size: None, options: options(&[]) };
+    let request = CreateVolume::new(name("more")).options(options(&[]));
     let error = world.driver().create_volume(request, &hurried(800)).unwrap_err();
     assert!(matches!(error.kind, ErrorKind::Unavailable | ErrorKind::DeadlineExceeded), "{error:?}");
     line.heal();
@@ -190,7 +190,7 @@ fn an_unreachable_cloud_hides_nothing_and_loses_nothing() {
     // The answer of a making is lost, and then the cloud is away for a while: the volume is not forgotten.
     line.fail(0, 1, Fault::LoseAnswer, is("POST /v2/volumes"));
     line.fail(1, usize::MAX, Fault::LoseRequest, is("GET /v2/volumes"));
-    let request = CreateVolume { name: name("lost"), size: None, options: options(&[]) };
+    let request = CreateVolume::new(name("lost")).options(options(&[]));
     world.driver().create_volume(request, &context()).unwrap_err();
     assert_eq!((world.cloud.names().len(), world.intents()), (2, 1));
     line.heal();
@@ -229,7 +229,7 @@ fn what_cannot_be_settled_at_a_start_costs_no_other_volume() {
     for volume in ["lost", "stuck"] {
         line.fail(0, 1, Fault::LoseAnswer, is("POST /v2/volumes"));
         line.fail(1, usize::MAX, Fault::LoseRequest, is("GET /v2/volumes"));
-        let request = CreateVolume { name: name(volume), size: None, options: options(&[]) };
+        let request = CreateVolume::new(name(volume)).options(options(&[]));
         world.driver().create_volume(request, &hurried(2000)).unwrap_err();
         line.heal();
     }
@@ -275,7 +275,7 @@ fn a_slow_call_delays_no_other_volume() {
     world.create("quick", &[]).unwrap();
     world.cloud.state().show_devices = false;
     std::thread::scope(|scope| {
-        let request = CreateVolume { name: name("slow"), size: None, options: options(&[]) };
+        let request = CreateVolume::new(name("slow")).options(options(&[]));
         let slow = scope.spawn(|| world.driver().create_volume(request, &hurried(1500)));
         std::thread::sleep(Duration::from_millis(300));
         let begin = Instant::now();
@@ -293,7 +293,7 @@ fn bad_options_are_refused_by_name() {
     let read = |pairs: &[(&str, &str)]| {
         let mut all = options(&[("do.tokenfile", world.scratch.path().join("token").to_str().unwrap())]);
         all.extend(options(pairs));
-        Config::read::<DigitalOceanCloud>(&Open { root: world.root(), options: all, ..Open::default() })
+        Config::read::<DigitalOceanCloud>(&Open::new(world.root()).options(all))
     };
     read(&[]).unwrap();
     expect(read(&[("do.size", "1")]), ErrorKind::InvalidArgument, "do.defaultvolumesize");

@@ -79,25 +79,23 @@ fn snapshots_backups_and_what_is_made_of_them() {
     let shown = &world.get("data").unwrap().snapshots[0];
     assert_eq!((shown.info["Size"].as_str(), shown.info["State"].as_str()), ("1073741824", "completed"));
 
-    let backup = CreateBackup { volume: name("data"), snapshot: name("Snap_1"), options: options(&[]) };
+    let backup = CreateBackup::new(name("data"), name("Snap_1")).options(options(&[]));
     assert!(world.driver().list_backups(ListBackups::default(), &context()).unwrap().backups.is_empty());
     let url = world.driver().create_backup(backup, &context()).unwrap().url;
     assert!(url.starts_with(&format!("do://{REGION}/")), "{url}");
-    let info = world.driver().inspect_backup(InspectBackup { url: url.clone() }, &context()).unwrap();
+    let info = world.driver().inspect_backup(InspectBackup::new(url.clone()), &context()).unwrap();
     assert_eq!((info.volume.as_str(), info.snapshot.as_str(), info.size), ("data", "Snap_1", GIB));
     let listed = world.driver().list_backups(
-        ListBackups { destination: Some(format!("do://{REGION}")), volume: Some(name("data")) },
+        ListBackups::new().destination(Some(format!("do://{REGION}"))).volume(Some(name("data"))),
         &context(),
     );
     assert_eq!(listed.unwrap().backups, [info]);
 
     // Restored while the origin is mounted, larger than it was.
     world.create_sized("plain", GIB).unwrap();
-    let request = convoy_driver_sdk::protocol::CreateVolume {
-        name: name("copy"),
-        size: Some(2 * GIB),
-        options: options(&[("backup", url.as_str())]),
-    };
+    let request = convoy_driver_sdk::protocol::CreateVolume::new(name("copy"))
+        .size(Some(2 * GIB))
+        .options(options(&[("backup", url.as_str())]));
     assert_eq!(world.driver().create_volume(request, &context()).unwrap().size, 2 * GIB);
     let copy = world.mount("copy").unwrap();
     assert_eq!(std::fs::read_to_string(copy.join("state")).unwrap(), "one");
@@ -107,13 +105,17 @@ fn snapshots_backups_and_what_is_made_of_them() {
     expect(world.create("copy2", &[("backup", "do://fra1/unknown")]), ErrorKind::NotFound, "no backup");
 
     // The snapshot goes, the backup stays; the backup goes, and with it the last trace.
-    let delete = DeleteSnapshot { volume: name("data"), snapshot: name("Snap_1") };
+    let delete = DeleteSnapshot::new(name("data"), name("Snap_1"));
     world.driver().delete_snapshot(delete, &context()).unwrap();
     assert_eq!(world.cloud.state().snapshots.len(), 1);
-    let from_afar = world.driver().inspect_backup(InspectBackup { url: url.clone() }, &context()).unwrap();
+    let from_afar = world.driver().inspect_backup(InspectBackup::new(url.clone()), &context()).unwrap();
     assert_eq!((from_afar.volume.as_str(), from_afar.snapshot.as_str()), ("data", "Snap_1"));
-    world.driver().delete_backup(DeleteBackup { url: url.clone() }, &context()).unwrap();
-    expect(world.driver().delete_backup(DeleteBackup { url }, &context()), ErrorKind::NotFound, "no backup");
+    world.driver().delete_backup(DeleteBackup::new(url.clone()), &context()).unwrap();
+    expect(
+        world.driver().delete_backup(DeleteBackup::new(url), &context()),
+        ErrorKind::NotFound,
+        "no backup",
+    );
     assert!(world.cloud.state().snapshots.is_empty());
 
     // A snapshot that is nothing else goes with its volume.
@@ -136,30 +138,30 @@ fn a_snapshot_is_read_and_restored_by_the_backup_engine() {
     let at = world.mount("data").unwrap();
     std::fs::write(at.join("file"), vec![7; 1 << 20]).unwrap();
     world.snapshot("data", "one").unwrap();
-    let open = OpenSnapshot { volume: name("data"), snapshot: name("one"), base: None, kind: None };
+    let open = OpenSnapshot::new(name("data"), name("one"));
     let opened = world.driver().open_snapshot(open.clone(), &context()).unwrap();
-    let SourceLocation::Block { device, size, changed_only } = opened.location else { panic!("{opened:?}") };
+    let SourceLocation::Block { device, size, changed_only, .. } = opened.location else {
+        panic!("{opened:?}")
+    };
     assert_eq!((size, changed_only), (GIB, false));
-    let extents = ListExtents { handle: opened.handle.clone(), from: 0, limit: None };
+    let extents = ListExtents::new(opened.handle.clone());
     let extents = world.driver().list_extents(extents, &context()).unwrap();
     assert_eq!((extents.extents, extents.next), (vec![Extent { offset: 0, length: GIB }], None));
-    let delete = DeleteSnapshot { volume: name("data"), snapshot: name("one") };
+    let delete = DeleteSnapshot::new(name("data"), name("one"));
     expect(world.driver().delete_snapshot(delete, &context()), ErrorKind::InUse, "being read");
 
     // The engine's part: copy what is used of the device.
-    let prepare = |kind, volume: &str| PrepareRestore {
-        name: name(volume),
-        kind,
-        size: Some(GIB),
-        options: options(&[]),
-    };
+    let prepare =
+        |kind, volume: &str| PrepareRestore::new(name(volume), kind).size(Some(GIB)).options(options(&[]));
     let prepared = world.driver().prepare_restore(prepare(SourceKind::Block, "block"), &context()).unwrap();
-    let TargetLocation::Block { device: target, size } = &prepared.location else { panic!("{prepared:?}") };
+    let TargetLocation::Block { device: target, size, .. } = &prepared.location else {
+        panic!("{prepared:?}")
+    };
     assert_eq!(*size, GIB);
     expect(world.get("block"), ErrorKind::NotFound, "no volume");
     let copied = Command::new("e2image").arg("-ra").args([&device, target]).output().unwrap();
     assert!(copied.status.success(), "{copied:?}");
-    let finish = FinishRestore { handle: prepared.handle.clone() };
+    let finish = FinishRestore::new(prepared.handle.clone());
     assert_eq!(world.driver().finish_restore(finish.clone(), &context()).unwrap().size, GIB);
     // Its answer was lost.
     assert_eq!(world.driver().finish_restore(finish, &context()).unwrap().name, name("block"));
@@ -168,19 +170,19 @@ fn a_snapshot_is_read_and_restored_by_the_backup_engine() {
     assert_eq!(std::fs::read(restored.join("file")).unwrap(), vec![7; 1 << 20]);
 
     let prepared = world.driver().prepare_restore(prepare(SourceKind::Tree, "tree"), &context()).unwrap();
-    let TargetLocation::Tree { path } = &prepared.location else { panic!("{prepared:?}") };
+    let TargetLocation::Tree { path, .. } = &prepared.location else { panic!("{prepared:?}") };
     assert_eq!(std::fs::read_dir(path).unwrap().count(), 0, "an empty directory");
     std::fs::write(path.join("leaf"), "green").unwrap();
-    world.driver().finish_restore(FinishRestore { handle: prepared.handle.clone() }, &context()).unwrap();
+    world.driver().finish_restore(FinishRestore::new(prepared.handle.clone()), &context()).unwrap();
     let tree = world.mount("tree").unwrap();
     assert_eq!(std::fs::read_to_string(tree.join("leaf")).unwrap(), "green");
 
     // Aborted, closed: twice each; and an opening that an earlier life left.
     let prepared = world.driver().prepare_restore(prepare(SourceKind::Tree, "never"), &context()).unwrap();
     let handle = prepared.handle.clone();
-    world.driver().abort_restore(AbortRestore { handle: handle.clone() }, &context()).unwrap();
-    world.driver().abort_restore(AbortRestore { handle }, &context()).unwrap();
-    let close = CloseSnapshot { handle: opened.handle };
+    world.driver().abort_restore(AbortRestore::new(handle.clone()), &context()).unwrap();
+    world.driver().abort_restore(AbortRestore::new(handle), &context()).unwrap();
+    let close = CloseSnapshot::new(opened.handle);
     world.driver().close_snapshot(close.clone(), &context()).unwrap();
     world.driver().close_snapshot(close, &context()).unwrap();
     assert_eq!(world.cloud.names(), ["block", "data", "tree"]);
@@ -189,8 +191,8 @@ fn a_snapshot_is_read_and_restored_by_the_backup_engine() {
     let opened = world.reopen();
     assert_eq!(opened.recovered.len(), 2, "{opened:?}");
     assert_eq!((world.cloud.names().len(), world.intents()), (3, 0));
-    world.driver().close_snapshot(CloseSnapshot { handle: left.handle }, &context()).unwrap();
-    let finish = FinishRestore { handle: begun.handle };
+    world.driver().close_snapshot(CloseSnapshot::new(left.handle), &context()).unwrap();
+    let finish = FinishRestore::new(begun.handle);
     expect(world.driver().finish_restore(finish, &context()), ErrorKind::NotFound, "nothing is open");
 }
 
@@ -210,7 +212,7 @@ fn a_volume_grows_mounted_or_not() {
             if mounted {
                 world.mount(volume).unwrap();
             }
-            let resize = ResizeVolume { name: name(volume), size: size * GIB };
+            let resize = ResizeVolume::new(name(volume), size * GIB);
             if mounted && fs == "ext4" && !may_grow_mounted() {
                 let error = world.driver().resize_volume(resize.clone(), &context());
                 expect(error, ErrorKind::PermissionDenied, "unmount the volume");
@@ -222,7 +224,7 @@ fn a_volume_grows_mounted_or_not() {
             assert!(rustix_blocks(&at) > size * GIB * 9 / 10, "{fs} {size}");
             world.unmount(volume).unwrap();
         }
-        let shrink = ResizeVolume { name: name(volume), size: GIB };
+        let shrink = ResizeVolume::new(name(volume), GIB);
         expect(world.driver().resize_volume(shrink, &context()), ErrorKind::InvalidArgument, "cannot shrink");
     }
 }
@@ -241,7 +243,7 @@ fn a_hundred_volumes_are_listed_with_a_handful_of_calls() {
     }
     world.cloud.requests();
     let page = |after: Option<&str>| {
-        let request = ListVolumes { after: after.map(name), limit: Some(100), generation: None };
+        let request = ListVolumes::new().after(after.map(name)).limit(Some(100));
         world.driver().list_volumes(request, &context()).unwrap()
     };
     let first = page(None);
@@ -286,7 +288,7 @@ fn records_of_0_5_and_foreign_volumes_are_taken() {
     world.mount("taken").unwrap();
     assert_eq!(world.intents(), 0);
     let elsewhere = world.root().join("else");
-    let request = MountVolume { name: name("taken"), mountpoint: Some(elsewhere.clone()) };
+    let request = MountVolume::new(name("taken")).mountpoint(Some(elsewhere.clone()));
     expect(world.driver().mount_volume(request.clone(), &context()), ErrorKind::InUse, "is mounted at");
     world.unmount("taken").unwrap();
     assert_eq!(world.driver().mount_volume(request, &context()).unwrap().mountpoint, elsewhere);

@@ -17,22 +17,22 @@ fn a_volume_on_a_real_droplet() {
         return;
     }
     let root = tempfile::tempdir().unwrap();
-    let open = Open { root: root.path().join("digitalocean"), ..Open::default() };
+    let open = Open::new(root.path().join("digitalocean"));
     let context = || context().with_deadline(None);
     let (driver, _) = DigitalOcean::open(open, &context()).unwrap();
     let volume = name("convoy-live-test");
-    let request = CreateVolume { name: volume.clone(), size: Some(1 << 30), options: options(&[]) };
+    let request = CreateVolume::new(volume.clone()).size(Some(1 << 30)).options(options(&[]));
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         driver.create_volume(request, &context()).unwrap();
-        let mount = MountVolume { name: volume.clone(), mountpoint: None };
+        let mount = MountVolume::new(volume.clone());
         let at = driver.mount_volume(mount, &context()).unwrap().mountpoint;
         std::fs::write(at.join("file"), "content").unwrap();
-        let snapshot = CreateSnapshot { volume: volume.clone(), snapshot: name("one"), freeze: true };
+        let snapshot = CreateSnapshot::new(volume.clone(), name("one")).freeze(true);
         driver.create_snapshot(snapshot, &context()).unwrap();
-        driver.resize_volume(ResizeVolume { name: volume.clone(), size: 2 << 30 }, &context()).unwrap();
+        driver.resize_volume(ResizeVolume::new(volume.clone(), 2 << 30), &context()).unwrap();
         assert_eq!(std::fs::read_to_string(at.join("file")).unwrap(), "content");
     }));
-    let _ = driver.unmount_volume(UnmountVolume { name: volume.clone() }, &context());
-    driver.delete_volume(DeleteVolume { name: volume, reference_only: false }, &context()).unwrap();
+    let _ = driver.unmount_volume(UnmountVolume::new(volume.clone()), &context());
+    driver.delete_volume(DeleteVolume::new(volume), &context()).unwrap();
     outcome.unwrap();
 }

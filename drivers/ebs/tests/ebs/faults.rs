@@ -42,7 +42,7 @@ fn throttling_lost_answers_and_late_sight_do_not_show() {
     world.snapshot("data", "one").unwrap();
     assert_eq!(world.left().1, 1, "taken once");
     line.fail(0, 1, Fault::LoseAnswer, is("ModifyVolume"));
-    let resize = ResizeVolume { name: name("data"), size: 2 << 30 };
+    let resize = ResizeVolume::new(name("data"), 2 << 30);
     world.driver().resize_volume(resize, &context()).unwrap();
     world.delete("data", false).unwrap();
     assert_eq!(world.left(), (0, 0, 0));
@@ -86,7 +86,7 @@ fn what_fails_is_undone() {
 
     // The kernel does not show it before the call's time is over.
     world.cloud.state().show_devices = false;
-    let request = CreateVolume { name: name("unseen"), size: None, options: options(&[]) };
+    let request = CreateVolume::new(name("unseen")).options(options(&[]));
     let error = world.driver().create_volume(request, &hurried(1500)).unwrap_err();
     assert!(error.message.contains("the kernel to show"), "{error}");
     assert_eq!(world.left(), (1, 0, 0));
@@ -130,7 +130,7 @@ fn nothing_of_another_instance_is_taken() {
     expect(world.create("blank", &[]), ErrorKind::InvalidArgument, "run mkfs on it by hand");
     assert!(world.cloud.state().volumes[&blank].attached.is_none(), "detached again");
     expect(
-        world.driver().delete_backup(DeleteBackup { url: "ebs://us-east-1/snap-77".to_owned() }, &context()),
+        world.driver().delete_backup(DeleteBackup::new("ebs://us-east-1/snap-77".to_owned()), &context()),
         ErrorKind::NotFound,
         "no backup",
     );
@@ -173,7 +173,7 @@ fn an_unreachable_cloud_hides_nothing_and_loses_nothing() {
     world.cloud.server.line.fail(0, 1, Fault::LoseAnswer, is("CreateVolume"));
     world.cloud.server.line.fail(0, usize::MAX, Fault::LoseRequest, is("CreateVolume"));
     world.cloud.server.line.fail(1, usize::MAX, Fault::LoseRequest, is("DescribeVolumes"));
-    let request = CreateVolume { name: name("lost"), size: None, options: options(&[]) };
+    let request = CreateVolume::new(name("lost")).options(options(&[]));
     let begin = Instant::now();
     world.driver().create_volume(request, &hurried(2000)).unwrap_err();
     assert!(begin.elapsed() < Duration::from_secs(60), "{:?}", begin.elapsed());

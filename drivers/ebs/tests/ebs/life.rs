@@ -49,7 +49,7 @@ fn a_volume_from_its_making_to_its_end() {
     std::fs::write(container.join("page"), "two").unwrap();
     assert!(Command::new("umount").arg(&container).status().unwrap().success());
     world.cloud.state().pending = 3;
-    let backup = CreateBackup { volume: name("Data.1"), snapshot: name("snap"), options: options(&[]) };
+    let backup = CreateBackup::new(name("Data.1"), name("snap")).options(options(&[]));
     let seen = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
     let sink = std::sync::Arc::clone(&seen);
     let watched = context().with_progress(move |progress| sink.lock().unwrap().push(progress.done));
@@ -57,44 +57,46 @@ fn a_volume_from_its_making_to_its_end() {
     assert!(url.starts_with("ebs://us-east-1/snap-"), "{url}");
     assert_eq!(seen.lock().unwrap().as_slice(), [42, 42, 42]);
 
-    let info = world.driver().inspect_backup(InspectBackup { url: url.clone() }, &context()).unwrap();
+    let info = world.driver().inspect_backup(InspectBackup::new(url.clone()), &context()).unwrap();
     assert_eq!((info.volume.as_str(), info.snapshot.as_str(), info.size), ("Data.1", "snap", GIB));
     assert_eq!(info.info["State"], "completed");
     let request =
-        ListBackups { destination: Some("ebs://us-east-1".to_owned()), volume: Some(name("Data.1")) };
+        ListBackups::new().destination(Some("ebs://us-east-1".to_owned())).volume(Some(name("Data.1")));
     assert_eq!(world.driver().list_backups(request, &context()).unwrap().backups, [info]);
 
     // Restored beside its origin, larger.
-    let request = CreateVolume {
-        name: name("copy"),
-        size: Some(2 * GIB),
-        options: options(&[("backup", url.as_str()), ("type", "gp2")]),
-    };
+    let request = CreateVolume::new(name("copy"))
+        .size(Some(2 * GIB))
+        .options(options(&[("backup", url.as_str()), ("type", "gp2")]));
     assert_eq!(world.driver().create_volume(request, &context()).unwrap().info["Type"], "gp2");
     let copy = world.mount("copy").unwrap();
     assert_eq!(std::fs::read_to_string(copy.join("page")).unwrap(), "one");
     assert!(size_of(&copy) > 19 * GIB / 10);
 
     // Grown while mounted, and again.
-    let resize = ResizeVolume { name: name("copy"), size: 3 * GIB };
+    let resize = ResizeVolume::new(name("copy"), 3 * GIB);
     assert_eq!(world.driver().resize_volume(resize.clone(), &context()).unwrap().size, 3 * GIB);
     assert_eq!(world.driver().resize_volume(resize, &context()).unwrap().size, 3 * GIB);
     assert!(size_of(&copy) > 29 * GIB / 10);
     world.unmount("copy").unwrap();
 
     // The snapshot is forgotten, the backup stays; then it goes too.
-    let delete = DeleteSnapshot { volume: name("Data.1"), snapshot: name("snap") };
+    let delete = DeleteSnapshot::new(name("Data.1"), name("snap"));
     world.driver().delete_snapshot(delete, &context()).unwrap();
     assert_eq!(world.left().1, 1);
-    world.driver().delete_backup(DeleteBackup { url: url.clone() }, &context()).unwrap();
+    world.driver().delete_backup(DeleteBackup::new(url.clone()), &context()).unwrap();
     assert_eq!(world.left().1, 0);
-    expect(world.driver().delete_backup(DeleteBackup { url }, &context()), ErrorKind::NotFound, "no backup");
+    expect(
+        world.driver().delete_backup(DeleteBackup::new(url), &context()),
+        ErrorKind::NotFound,
+        "no backup",
+    );
 
     // A backup whose snapshot is still wanted goes on as a snapshot, and ends with its volume.
     world.snapshot("Data.1", "two").unwrap();
-    let backup = CreateBackup { volume: name("Data.1"), snapshot: name("two"), options: options(&[]) };
+    let backup = CreateBackup::new(name("Data.1"), name("two")).options(options(&[]));
     let url = world.driver().create_backup(backup, &context()).unwrap().url;
-    world.driver().delete_backup(DeleteBackup { url }, &context()).unwrap();
+    world.driver().delete_backup(DeleteBackup::new(url), &context()).unwrap();
     assert!(world.driver().list_backups(ListBackups::default(), &context()).unwrap().backups.is_empty());
     assert_eq!(world.left().1, 1);
 
@@ -116,7 +118,7 @@ fn a_volume_from_its_making_to_its_end() {
     world.cloud.state().pending = 1;
     world.create("far", &[("backup", &away), ("copy", "true")]).unwrap();
     world.mount("far").unwrap();
-    let listed = ListBackups { destination: Some("ebs://eu-west-1/".to_owned()), volume: None };
+    let listed = ListBackups::new().destination(Some("ebs://eu-west-1/".to_owned()));
     assert_eq!(world.driver().list_backups(listed, &context()).unwrap().backups[0].volume, "far");
     world.unmount("far").unwrap();
 
@@ -141,11 +143,8 @@ fn every_type_is_made_as_asked() {
     ] {
         let mut pairs = vec![("type", kind)];
         pairs.extend(iops.map(|iops| ("iops", iops)));
-        let request = CreateVolume {
-            name: name(&format!("of-{kind}")),
-            size: Some(gib * GIB),
-            options: options(&pairs),
-        };
+        let request =
+            CreateVolume::new(name(&format!("of-{kind}"))).size(Some(gib * GIB)).options(options(&pairs));
         let made = world.driver().create_volume(request, &context()).unwrap();
         assert_eq!((made.info["Type"].as_str(), made.size), (kind, gib * GIB));
         assert!(iops.is_none_or(|iops| made.info["IOPS"] == iops), "{made:?}");
@@ -195,7 +194,7 @@ fn older_instances_and_small_systems() {
     let written = std::fs::read_to_string(world.root().join("ebs_volume_old.json")).unwrap();
     assert!(written.contains(&format!(r#""EBSID":"{id}""#)) && !written.contains(r#""ID""#), "{written}");
     world.unmount("old").unwrap();
-    let delete = DeleteSnapshot { volume: name("old"), snapshot: name("s1") };
+    let delete = DeleteSnapshot::new(name("old"), name("s1"));
     world.driver().delete_snapshot(delete, &context()).unwrap();
     assert_eq!(world.left().1, 1);
     world.create("encrypted", &[("encrypted", "true")]).unwrap();
@@ -209,12 +208,12 @@ fn a_snapshot_is_read_and_restored_by_the_backup_engine() {
     let at = world.mount("data").unwrap();
     std::fs::write(at.join("file"), vec![7; 1 << 20]).unwrap();
     world.snapshot("data", "one").unwrap();
-    let open = OpenSnapshot { volume: name("data"), snapshot: name("one"), base: None, kind: None };
+    let open = OpenSnapshot::new(name("data"), name("one"));
     let opened = world.driver().open_snapshot(open.clone(), &context()).unwrap();
     let SourceLocation::Block { device, size, .. } = &opened.location else { panic!("{opened:?}") };
     assert_eq!(*size, GIB);
     let prepare = |kind, volume: &str| {
-        let request = PrepareRestore { name: name(volume), kind, size: Some(GIB), options: options(&[]) };
+        let request = PrepareRestore::new(name(volume), kind).size(Some(GIB)).options(options(&[]));
         world.driver().prepare_restore(request, &context()).unwrap()
     };
     let block = prepare(SourceKind::Block, "block");
@@ -222,14 +221,14 @@ fn a_snapshot_is_read_and_restored_by_the_backup_engine() {
     let copied = Command::new("e2image").arg("-ra").args([device, target]).output().unwrap();
     assert!(copied.status.success(), "{copied:?}");
     let tree = prepare(SourceKind::Tree, "tree");
-    let TargetLocation::Tree { path } = &tree.location else { panic!("{tree:?}") };
+    let TargetLocation::Tree { path, .. } = &tree.location else { panic!("{tree:?}") };
     std::fs::write(path.join("leaf"), "green").unwrap();
     let aborted = prepare(SourceKind::Tree, "aborted");
     for prepared in [block, tree] {
-        world.driver().finish_restore(FinishRestore { handle: prepared.handle }, &context()).unwrap();
+        world.driver().finish_restore(FinishRestore::new(prepared.handle), &context()).unwrap();
     }
-    world.driver().abort_restore(AbortRestore { handle: aborted.handle }, &context()).unwrap();
-    world.driver().close_snapshot(CloseSnapshot { handle: opened.handle }, &context()).unwrap();
+    world.driver().abort_restore(AbortRestore::new(aborted.handle), &context()).unwrap();
+    world.driver().close_snapshot(CloseSnapshot::new(opened.handle), &context()).unwrap();
     assert_eq!(world.left(), (3, 1, 0));
     let block = world.mount("block").unwrap();
     assert_eq!(std::fs::read(block.join("file")).unwrap(), vec![7; 1 << 20]);
@@ -257,7 +256,7 @@ fn a_hundred_volumes_are_listed_with_two_calls() {
         std::fs::write(world.root().join(format!("ebs_volume_vol-{number:03}.json")), record).unwrap();
     }
     world.cloud.actions();
-    let request = ListVolumes { after: None, limit: Some(100), generation: None };
+    let request = ListVolumes::new().limit(Some(100));
     let listed = world.driver().list_volumes(request, &context()).unwrap();
     assert_eq!((listed.volumes.len(), listed.more), (100, true));
     assert!(listed.volumes.iter().all(|volume| volume.health == Health::Good && volume.size == GIB));

@@ -20,35 +20,29 @@ fn a_volume_on_a_real_instance() {
         return;
     }
     let root = tempfile::tempdir().unwrap();
-    let open = Open { root: root.path().join("ebs"), ..Open::default() };
+    let open = Open::new(root.path().join("ebs"));
     let context = || context().with_deadline(None);
     let (driver, _) = Ebs::open(open, &context()).unwrap();
     let (volume, copy) = (name("convoy-live-test"), name("convoy-live-copy"));
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        let request = CreateVolume { name: volume.clone(), size: Some(1 << 30), options: options(&[]) };
+        let request = CreateVolume::new(volume.clone()).size(Some(1 << 30)).options(options(&[]));
         driver.create_volume(request, &context()).unwrap();
-        let mount = |volume| {
-            driver
-                .mount_volume(MountVolume { name: volume, mountpoint: None }, &context())
-                .unwrap()
-                .mountpoint
-        };
+        let mount = |volume| driver.mount_volume(MountVolume::new(volume), &context()).unwrap().mountpoint;
         let at = mount(volume.clone());
         std::fs::write(at.join("file"), "content").unwrap();
-        let snapshot = CreateSnapshot { volume: volume.clone(), snapshot: name("one"), freeze: true };
+        let snapshot = CreateSnapshot::new(volume.clone(), name("one")).freeze(true);
         driver.create_snapshot(snapshot, &context()).unwrap();
-        let backup = CreateBackup { volume: volume.clone(), snapshot: name("one"), options: options(&[]) };
+        let backup = CreateBackup::new(volume.clone(), name("one")).options(options(&[]));
         let url = driver.create_backup(backup, &context()).unwrap().url;
-        let request =
-            CreateVolume { name: copy.clone(), size: None, options: options(&[("backup", url.as_str())]) };
+        let request = CreateVolume::new(copy.clone()).options(options(&[("backup", url.as_str())]));
         driver.create_volume(request, &context()).unwrap();
         assert_eq!(std::fs::read_to_string(mount(copy.clone()).join("file")).unwrap(), "content");
-        driver.delete_backup(DeleteBackup { url }, &context()).unwrap();
-        driver.resize_volume(ResizeVolume { name: volume.clone(), size: 2 << 30 }, &context()).unwrap();
+        driver.delete_backup(DeleteBackup::new(url), &context()).unwrap();
+        driver.resize_volume(ResizeVolume::new(volume.clone(), 2 << 30), &context()).unwrap();
     }));
     for volume in [copy, volume] {
-        let _ = driver.unmount_volume(UnmountVolume { name: volume.clone() }, &context());
-        let _ = driver.delete_volume(DeleteVolume { name: volume, reference_only: false }, &context());
+        let _ = driver.unmount_volume(UnmountVolume::new(volume.clone()), &context());
+        let _ = driver.delete_volume(DeleteVolume::new(volume), &context());
     }
     outcome.unwrap();
 }

@@ -8,7 +8,7 @@ use convoy_driver_sdk::protocol::{Check, Finding, Severity};
 use crate::support::{Bed, Carrier, Client, refused};
 
 fn check(client: &Client, repair: bool) -> Vec<Finding> {
-    let mut findings = client.call(Check { repair }).unwrap().findings;
+    let mut findings = client.call(Check::new().repair(repair)).unwrap().findings;
     // How much room the machine has is its own affair.
     findings.retain(|finding| !finding.message.ends_with("are free"));
     findings

@@ -127,31 +127,25 @@ fn perform(bed: &Path, client: &Client, volume: &str, step: Step) {
         Step::CreateSized => drop(client.create_with(volume, Some(8 << 20), &[]).unwrap()),
         Step::Resize(mib) => {
             let size = u64::from(mib) << 20;
-            drop(client.call(ResizeVolume { name: name(volume), size }).unwrap());
+            drop(client.call(ResizeVolume::new(name(volume), size)).unwrap());
         }
         Step::Write(value) => write(bed.join("volumes").join(volume), value),
         Step::Snapshot(n) => drop(client.snapshot(volume, &snapshot(n)).unwrap()),
         Step::DropSnapshot(n) => client.drop_snapshot(volume, &snapshot(n)).unwrap(),
         Step::Forget => client.delete(volume, true).unwrap(),
-        Step::DropKept => drop(client.call(DeleteKept { name: name(volume) }).unwrap()),
+        Step::DropKept => drop(client.call(DeleteKept::new(name(volume))).unwrap()),
         Step::Delete => client.delete(volume, false).unwrap(),
         Step::Revert(n) => {
-            drop(client.call(RevertVolume { name: name(volume), snapshot: name(&snapshot(n)) }).unwrap());
+            drop(client.call(RevertVolume::new(name(volume), name(&snapshot(n)))).unwrap());
         }
         Step::Clone(_) => {
-            let request = CloneVolume {
-                name: name(volume),
-                source: name(ORIGIN),
-                snapshot: name("snap0"),
-                size: None,
-                options: BTreeMap::new(),
-            };
+            let request = CloneVolume::new(name(volume), name(ORIGIN), name("snap0"));
             drop(client.call(request).unwrap());
         }
         Step::Restore(value) => {
             let (prepared, path) = client.prepare(volume, &[]).unwrap();
             write(path, value);
-            client.call(FinishRestore { handle: prepared.handle }).unwrap();
+            client.call(FinishRestore::new(prepared.handle)).unwrap();
         }
     }
 }

@@ -128,15 +128,9 @@ fn everything_is_renamed(bed: &Bed, project: &str) {
     run_program("chattr", &["-i"], &file("vol1"));
     fs::write(file("vol1"), "now").unwrap();
     client.snapshot("vol1", "later").unwrap();
-    let revert = || client.call(RevertVolume { name: name("vol1"), snapshot: name("snap") });
+    let revert = || client.call(RevertVolume::new(name("vol1"), name("snap")));
     revert().unwrap();
-    let clone = CloneVolume {
-        name: name("copy"),
-        source: name("vol1"),
-        snapshot: name("snap"),
-        size: None,
-        options: options(&[]),
-    };
+    let clone = CloneVolume::new(name("copy"), name("vol1"), name("snap")).options(options(&[]));
     client.call(clone).unwrap();
     for volume in ["vol1", "copy"] {
         assert_eq!(fs::read_to_string(file(volume)).unwrap(), "then");
@@ -146,7 +140,7 @@ fn everything_is_renamed(bed: &Bed, project: &str) {
     }
     let (prepared, path) = client.prepare("back", &[]).unwrap();
     fs::write(path.join("file"), "x").unwrap();
-    client.call(FinishRestore { handle: prepared.handle }).unwrap();
+    client.call(FinishRestore::new(prepared.handle)).unwrap();
     assert_eq!(flags(&file("back")), format!("{project} "));
     client.create_with("image", Some(1 << 20), &[("vm", "true")]).unwrap();
     // A project of its own stays, also where the volumes' directory has another.

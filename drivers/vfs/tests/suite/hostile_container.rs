@@ -38,7 +38,7 @@ fn chain(root: &Path, levels: usize, name: &str) {
 
 /// What a check says but for the room of the machine.
 fn check(client: &Client, repair: bool) -> Vec<Finding> {
-    let mut findings = client.call(Check { repair }).unwrap().findings;
+    let mut findings = client.call(Check::new().repair(repair)).unwrap().findings;
     findings.retain(|finding| !finding.message.ends_with("are free"));
     findings
 }
@@ -101,7 +101,7 @@ fn little_memory() {
     setrlimit(Resource::Data, Rlimit { current: most, maximum: most }).unwrap();
     let Some(client) = opened() else { return };
     client.snapshot("deep", "one").unwrap();
-    client.call(RevertVolume { name: name("deep"), snapshot: name("one") }).unwrap();
+    client.call(RevertVolume::new(name("deep"), name("one"))).unwrap();
     client.delete("deep", false).unwrap();
     let work = PathBuf::from(std::env::var_os(PLACE).unwrap()).join("volumes/config/work");
     waits_for("removing what was deleted", || {
@@ -236,7 +236,7 @@ pub(crate) fn immutable_volumes_are_deleted_and_go_back(carrier: Carrier) {
     };
     client.snapshot("vol1", "empty").unwrap();
     lock(&bed.volume("vol1"));
-    client.call(RevertVolume { name: name("vol1"), snapshot: name("empty") }).unwrap();
+    client.call(RevertVolume::new(name("vol1"), name("empty"))).unwrap();
     assert_eq!(fs::read_dir(bed.volume("vol1")).unwrap().count(), 0);
     lock(&bed.volume("vol1"));
     client.delete("vol1", false).unwrap();

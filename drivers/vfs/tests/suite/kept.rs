@@ -12,7 +12,7 @@ use crate::support::{Bed, Carrier, Client, name, refused};
 const SIZE: usize = 1 << 20;
 
 fn kept(client: &Client) -> Vec<Kept> {
-    let listed = client.call(ListKept { sizes: true, ..ListKept::default() }).unwrap();
+    let listed = client.call(ListKept::new().sizes(true)).unwrap();
     assert!(!listed.more);
     listed.kept
 }
@@ -22,7 +22,7 @@ fn names(client: &Client) -> Vec<String> {
 }
 
 fn delete(client: &Client, volume: &str) -> Result<()> {
-    client.call(DeleteKept { name: name(volume) }).map(drop)
+    client.call(DeleteKept::new(name(volume))).map(drop)
 }
 
 /// Bytes that no file system makes fewer of.
@@ -61,9 +61,9 @@ pub(crate) fn kept_data_is_told_with_its_size_and_deleted(carrier: Carrier) {
     assert_eq!(big.path.as_deref(), Some(&*bed.volume("big")));
     assert!(big.since.is_some() && big.note.is_none(), "{big:?}");
     assert!(small.size.unwrap() < SIZE as u64, "{small:?}");
-    let page = client.call(ListKept { limit: Some(1), ..ListKept::default() }).unwrap();
+    let page = client.call(ListKept::new().limit(Some(1))).unwrap();
     assert_eq!((page.kept.len(), page.more, page.kept[0].size), (1, true, None));
-    let page = client.call(ListKept { after: Some(name("big")), ..ListKept::default() }).unwrap();
+    let page = client.call(ListKept::new().after(Some(name("big")))).unwrap();
     assert_eq!((page.kept[0].name.as_str(), page.more), ("small", false));
 
     delete(&client, "big").unwrap();

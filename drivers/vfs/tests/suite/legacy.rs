@@ -30,9 +30,9 @@ pub(crate) fn what_0_5_left_is_taken_over(carrier: Carrier) {
     let bed = state(carrier);
     let before = fs::read(bed.config().join("vfs_volume_web.json")).unwrap();
     // No option is given, as the users of 0.5 start it: its saved configuration holds.
-    let (client, opened) = bed.open_with(Open { root: bed.root(), ..Open::default() }).unwrap();
+    let (client, opened) = bed.open_with(Open::new(bed.root())).unwrap();
     assert_eq!(opened.warnings, Vec::<String>::new());
-    let info = client.call(Info {}).unwrap().info;
+    let info = client.call(Info::new()).unwrap().info;
     assert_eq!(info["Path"], bed.volumes().to_str().unwrap());
     assert_eq!(info["DefaultVolumeSize"], "107374182400");
     assert_eq!(client.names(), ["ab", "db", "web"]);
@@ -42,7 +42,7 @@ pub(crate) fn what_0_5_left_is_taken_over(carrier: Carrier) {
     assert_eq!(web.info["PrepareForVM"], "false");
     assert_eq!(web.snapshots.iter().map(|s| &*s.name).collect::<Vec<_>>(), ["first", "second"]);
     assert!(web.snapshots[0].info["FilePath"].ends_with("vfs/snapshots/web_first.tar.gz"));
-    let mounted = client.call(MountVolume { name: name("web"), mountpoint: None }).unwrap();
+    let mounted = client.call(MountVolume::new(name("web"))).unwrap();
     assert!(mounted.mountpoint.join("html/css/a.css").exists());
     assert_eq!(
         fs::read(bed.config().join("vfs_volume_web.json")).unwrap(),
@@ -77,7 +77,7 @@ pub(crate) fn what_0_5_had_mounted_is_in_use(carrier: Carrier) {
     client.snapshot("web", "third").unwrap();
     assert_eq!(mounted("web"), Some(bed.volume("web")));
     for _ in 0..2 {
-        client.call(UnmountVolume { name: name("web") }).unwrap();
+        client.call(UnmountVolume::new(name("web"))).unwrap();
         assert_eq!(mounted("web"), None);
     }
     assert!(fs::read_to_string(&record).unwrap().contains("\"MountPoint\":\"\""));

@@ -68,11 +68,11 @@ fn limits(place: &Path) -> Vec<u64> {
 
 fn clone_of(client: &Client, new: &str, size: Option<u64>) -> convoy_driver_sdk::Result<Volume> {
     let (source, snapshot) = (name("vol1"), name("snap"));
-    client.call(CloneVolume { name: name(new), source, snapshot, size, options: options(&[]) })
+    client.call(CloneVolume::new(name(new), source, snapshot).size(size).options(options(&[])))
 }
 
 fn resize(client: &Client, volume: &str, size: u64) -> convoy_driver_sdk::Result<Volume> {
-    client.call(ResizeVolume { name: name(volume), size })
+    client.call(ResizeVolume::new(name(volume), size))
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn a_size_is_enforced_on_btrfs_through_all_a_volume_goes_through() {
     clone_of(&client, "copy", None).unwrap();
     enforced("copy", 16);
     full(&volume("copy"), 10);
-    client.call(RevertVolume { name: name("vol1"), snapshot: name("snap") }).unwrap();
+    client.call(RevertVolume::new(name("vol1"), name("snap"))).unwrap();
     enforced("vol1", 16);
     assert_eq!(fs::read(volume("vol1").join("file")).unwrap(), vec![7; 10 << 20]);
     full(&volume("vol1"), 10);
@@ -113,19 +113,15 @@ fn a_size_is_enforced_on_btrfs_through_all_a_volume_goes_through() {
     full(&volume("vol1"), 10);
     // A restore, into which anything may be written until it is a volume.
     for (size, fits) in [(4 * MIB, false), (16 * MIB, true)] {
-        let prepared = client.call(PrepareRestore {
-            name: name("back"),
-            kind: SourceKind::Tree,
-            size: Some(size),
-            options: options(&[]),
-        });
+        let prepared = client
+            .call(PrepareRestore::new(name("back"), SourceKind::Tree).size(Some(size)).options(options(&[])));
         let prepared = prepared.unwrap();
-        let TargetLocation::Tree { path } = prepared.location else { panic!("not a tree") };
+        let TargetLocation::Tree { path, .. } = prepared.location else { panic!("not a tree") };
         fill(&path, "file", 6).unwrap();
-        let finished = client.call(FinishRestore { handle: prepared.handle.clone() });
+        let finished = client.call(FinishRestore::new(prepared.handle.clone()));
         assert_eq!(finished.is_ok(), fits, "{finished:?}");
         if !fits {
-            let abort = convoy_driver_sdk::protocol::AbortRestore { handle: prepared.handle };
+            let abort = convoy_driver_sdk::protocol::AbortRestore::new(prepared.handle);
             client.call(abort).unwrap();
         }
     }
@@ -139,11 +135,11 @@ fn a_size_is_enforced_on_btrfs_through_all_a_volume_goes_through() {
     client.create("free").unwrap();
     assert_eq!(told(&client.get("free").unwrap()), (0, None));
     assert_eq!(refused(resize(&client, "free", 16 * MIB)).kind, ErrorKind::Unsupported);
-    assert_eq!(client.call(Check { repair: false }).unwrap().findings, []);
+    assert_eq!(client.call(Check::new()).unwrap().findings, []);
     // A limit that somebody changed is told, and put back.
     run_program("btrfs", &["qgroup", "limit", "20M"], &volume("copy"));
     assert_eq!(told(&client.get("copy").unwrap()), (0, Some("false")));
-    assert!(client.call(Check { repair: true }).unwrap().findings[0].repaired);
+    assert!(client.call(Check::new().repair(true)).unwrap().findings[0].repaired);
     enforced("copy", 16);
     assert_eq!(limits(&place), [16 * MIB, 16 * MIB, 32 * MIB]);
     for volume in ["vol1", "copy", "back", "free"] {
@@ -168,7 +164,7 @@ fn a_size_that_nothing_enforces_is_taken_and_told_or_refused() {
     client.create("free").unwrap();
     client.create_with("image", Some(MIB), &[("vm", "true")]).unwrap();
     assert_eq!(told(&client.get("image").unwrap()), (MIB, None));
-    let found = client.call(Check { repair: false }).unwrap().findings;
+    let found = client.call(Check::new()).unwrap().findings;
     assert_eq!(found.len(), 1, "{found:?}");
     assert!(found[0].severity == Severity::Info && found[0].message.contains(" vol1, vol2 are not enforced"));
     assert_eq!(refused(resize(&client, "vol1", 6 << 30)).kind, ErrorKind::Unsupported);
@@ -184,7 +180,7 @@ fn a_size_that_nothing_enforces_is_taken_and_told_or_refused() {
     client.create("vol3").unwrap();
     // What was made before stays of use.
     client.snapshot("vol1", "snap").unwrap();
-    client.call(RevertVolume { name: name("vol1"), snapshot: name("snap") }).unwrap();
+    client.call(RevertVolume::new(name("vol1"), name("snap"))).unwrap();
     assert_eq!(refused(clone_of(&client, "vol4", None)).kind, ErrorKind::Unsupported);
 }
 
@@ -210,7 +206,7 @@ fn what_was_made_without_a_limit_gets_one_when_it_goes_back_to_a_snapshot() {
     client.delete("linked", false).unwrap();
     assert_eq!(limits(&place), [64 * MIB]);
     client.snapshot("vol1", "snap").unwrap();
-    client.call(RevertVolume { name: name("vol1"), snapshot: name("snap") }).unwrap();
+    client.call(RevertVolume::new(name("vol1"), name("snap"))).unwrap();
     assert_eq!(told(&client.get("vol1").unwrap()), (16 * MIB, Some("true")));
 }
 

@@ -14,10 +14,10 @@ pub(crate) fn a_restore_becomes_a_volume(carrier: Carrier) {
     fs::write(path.join("file"), b"x").unwrap();
     assert_eq!(client.names(), Vec::<String>::new());
     assert_eq!(bed.volume_dirs(), Vec::<String>::new());
-    let finish = || client.call(FinishRestore { handle: prepared.handle.clone() });
+    let finish = || client.call(FinishRestore::new(prepared.handle.clone()));
     let made = finish().unwrap();
     assert_eq!(finish().unwrap(), made, "an answer that was lost can be had again");
-    client.call(AbortRestore { handle: prepared.handle.clone() }).unwrap();
+    client.call(AbortRestore::new(prepared.handle.clone())).unwrap();
     assert_eq!(client.names(), ["back"]);
     assert_eq!(fs::read(bed.volume("back").join("file")).unwrap(), b"x");
     use std::os::unix::fs::MetadataExt as _;
@@ -38,14 +38,13 @@ pub(crate) fn a_restore_goes_over_nothing(carrier: Carrier) {
     assert!(error.hint.unwrap().contains(bed.volume("taken").to_str().unwrap()));
     assert_eq!(refused(client.prepare("config", &[])).kind, ErrorKind::InvalidArgument);
     assert_eq!(refused(client.prepare("new", &[("type", "x")])).kind, ErrorKind::InvalidArgument);
-    let block =
-        PrepareRestore { name: name("new"), kind: SourceKind::Block, size: None, options: options(&[]) };
+    let block = PrepareRestore::new(name("new"), SourceKind::Block).options(options(&[]));
     assert_eq!(refused(client.call(block)).kind, ErrorKind::Unsupported);
     // Taken while it was being restored.
     let (prepared, path) = client.prepare("late", &[]).unwrap();
     fs::write(path.join("file"), b"x").unwrap();
     client.create("late").unwrap();
-    let finish = || client.call(FinishRestore { handle: prepared.handle.clone() });
+    let finish = || client.call(FinishRestore::new(prepared.handle.clone()));
     assert_eq!(refused(finish()).kind, ErrorKind::AlreadyExists);
     assert!(!bed.volume("late").join("file").exists());
     client.delete("late", false).unwrap();
@@ -59,9 +58,9 @@ pub(crate) fn an_aborted_restore_leaves_nothing(carrier: Carrier) {
     let (prepared, path) = client.prepare("back", &[]).unwrap();
     fs::write(path.join("file"), b"x").unwrap();
     for _ in 0..2 {
-        client.call(AbortRestore { handle: prepared.handle.clone() }).unwrap();
+        client.call(AbortRestore::new(prepared.handle.clone())).unwrap();
     }
-    assert_eq!(refused(client.call(FinishRestore { handle: prepared.handle })).kind, ErrorKind::NotFound);
+    assert_eq!(refused(client.call(FinishRestore::new(prepared.handle))).kind, ErrorKind::NotFound);
     // One that is open when the driver closes is undone too.
     let (_, path) = client.prepare("other", &[]).unwrap();
     fs::write(path.join("file"), b"x").unwrap();
@@ -76,16 +75,13 @@ pub(crate) fn images_keep_their_flag_and_size(carrier: Carrier) {
     client.snapshot("guest", "snap").unwrap();
     let (opened, from) = client.open_snapshot("guest", "snap").unwrap();
     assert_eq!(opened.restore_options, options(&[("vm", "true")]));
-    let request = PrepareRestore {
-        name: name("again"),
-        kind: SourceKind::Tree,
-        size: Some(8 << 20),
-        options: opened.restore_options.clone(),
-    };
+    let request = PrepareRestore::new(name("again"), SourceKind::Tree)
+        .size(Some(8 << 20))
+        .options(opened.restore_options.clone());
     let prepared = client.call(request).unwrap();
-    let finish = || client.call(FinishRestore { handle: prepared.handle.clone() });
+    let finish = || client.call(FinishRestore::new(prepared.handle.clone()));
     assert_eq!(refused(finish()).kind, ErrorKind::DataLoss, "nothing was restored yet");
-    let convoy_driver_sdk::protocol::TargetLocation::Tree { path } = &prepared.location else {
+    let convoy_driver_sdk::protocol::TargetLocation::Tree { path, .. } = &prepared.location else {
         panic!("tree")
     };
     fs::copy(from.join("disk.img"), path.join("disk.img")).unwrap();

@@ -71,14 +71,14 @@ pub(crate) fn a_directory_that_everybody_enters_is_mounted_on_itself(carrier: Ca
     assert!(opened.warnings.iter().any(|line| line.contains("nosuid,nodev")), "{:?}", opened.warnings);
     for volume in ["plain", "disk"] {
         client.create(volume).unwrap();
-        let mounted = client.call(MountVolume { name: name(volume), mountpoint: None }).unwrap();
+        let mounted = client.call(MountVolume::new(name(volume))).unwrap();
         assert_eq!(mounted.mountpoint, bed.volume(volume));
         assert_eq!(attack(&mounted.mountpoint), Some(STRANGER), "{volume}");
-        client.call(UnmountVolume { name: name(volume) }).unwrap();
+        client.call(UnmountVolume::new(name(volume))).unwrap();
     }
     // What moves directories works in it, and nothing is told.
     client.snapshot("plain", "snap").unwrap();
-    let told = client.call(Check { repair: false }).unwrap().findings;
+    let told = client.call(Check::new()).unwrap().findings;
     assert!(!told.iter().any(|finding| finding.severity == Severity::Error), "{told:?}");
     client.close();
     // Once is enough.
@@ -102,7 +102,7 @@ pub(crate) fn what_is_open_later_is_told_with_a_way_out(carrier: Carrier) {
     client.create("plain").unwrap();
     // As somebody may do at any time: the doctor tells.
     rustix::mount::unmount(bed.volumes(), UnmountFlags::DETACH).unwrap();
-    let told = client.call(Check { repair: false }).unwrap().findings;
+    let told = client.call(Check::new()).unwrap().findings;
     let finding = told.iter().find(|finding| finding.severity == Severity::Error).unwrap();
     let way_out = format!("`chmod 0700 {}`", bed.volumes().display());
     assert!(finding.hint.as_ref().unwrap().contains(&way_out), "{finding:?}");
@@ -132,9 +132,9 @@ pub(crate) fn what_lies_elsewhere_is_refused_where_everybody_enters(carrier: Car
     let client = bed.open();
     symlink(elsewhere.path().join("data"), bed.volume("linked")).unwrap();
     client.create("linked").unwrap();
-    let error = refused(client.call(MountVolume { name: name("linked"), mountpoint: None }));
+    let error = refused(client.call(MountVolume::new(name("linked"))));
     assert_eq!(error.kind, ErrorKind::PermissionDenied);
     assert!(error.hint.unwrap().contains(&format!("`chmod 0700 {}`", elsewhere.path().display())));
     mode(elsewhere.path(), 0o700);
-    client.call(MountVolume { name: name("linked"), mountpoint: None }).unwrap();
+    client.call(MountVolume::new(name("linked"))).unwrap();
 }

@@ -122,7 +122,7 @@ pub(crate) fn a_stopped_snapshot_leaves_nothing(carrier: Carrier) {
     for n in 0..2000 {
         fs::write(bed.volume("vol1").join(format!("f{n}")), b"x").unwrap();
     }
-    let request = || CreateSnapshot { volume: name("vol1"), snapshot: name("snap"), freeze: false };
+    let request = || CreateSnapshot::new(name("vol1"), name("snap"));
     let cancel = CancelFlag::default();
     cancel.cancel();
     let error = refused(client.call_in(request(), &Context::new("1").with_cancel(cancel)));

@@ -14,17 +14,11 @@ use crate::snapshots::fill;
 use crate::support::{Bed, Carrier, Client, name, options, refused};
 
 fn clone_of(source: &str, snapshot: &str, to: &str) -> CloneVolume {
-    CloneVolume {
-        name: name(to),
-        source: name(source),
-        snapshot: name(snapshot),
-        size: None,
-        options: options(&[]),
-    }
+    CloneVolume::new(name(to), name(source), name(snapshot)).options(options(&[]))
 }
 
 fn revert(client: &Client, volume: &str, snapshot: &str) -> Result<Volume> {
-    client.call(RevertVolume { name: name(volume), snapshot: name(snapshot) })
+    client.call(RevertVolume::new(name(volume), name(snapshot)))
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -53,10 +47,7 @@ pub(crate) fn a_clone_is_whole_and_independent(carrier: Carrier) {
     client.delete("vol1", false).unwrap();
     client.snapshot("new", "its-own").unwrap();
     assert_eq!(fs::read(bed.volume("new").join("linked")).unwrap(), b"of the clone");
-    let request = CloneVolume {
-        options: options(&[("uid", "7"), ("mode", "0750")]),
-        ..clone_of("new", "its-own", "third")
-    };
+    let request = (clone_of("new", "its-own", "third")).options(options(&[("uid", "7"), ("mode", "0750")]));
     client.call(request).unwrap();
     let meta = fs::metadata(bed.volume("third")).unwrap();
     assert_eq!((meta.uid(), meta.mode() & 0o7777), (7, 0o750));
@@ -73,9 +64,9 @@ pub(crate) fn a_clone_of_what_is_not_there_makes_nothing(carrier: Carrier) {
     assert_eq!(kind(clone_of("nope", "snap", "new")), ErrorKind::NotFound);
     assert_eq!(kind(clone_of("vol1", "nope", "new")), ErrorKind::NotFound);
     assert_eq!(kind(clone_of("vol1", "snap", "config")), ErrorKind::InvalidArgument);
-    let unknown = CloneVolume { options: options(&[("sise", "1")]), ..clone_of("vol1", "snap", "new") };
+    let unknown = (clone_of("vol1", "snap", "new")).options(options(&[("sise", "1")]));
     assert_eq!(kind(unknown), ErrorKind::InvalidArgument);
-    let no_image = CloneVolume { options: options(&[("vm", "true")]), ..clone_of("vol1", "snap", "new") };
+    let no_image = (clone_of("vol1", "snap", "new")).options(options(&[("vm", "true")]));
     assert_eq!(kind(no_image), ErrorKind::DataLoss);
     client.delete("vol1", true).unwrap();
     client.create("vol2").unwrap();
@@ -95,13 +86,13 @@ pub(crate) fn images_are_cloned_and_go_back_with_their_size(carrier: Carrier) {
     let client = bed.open();
     client.create_with("image", Some(1 << 20), &[("vm", "true")]).unwrap();
     client.snapshot("image", "small").unwrap();
-    let of = |size| CloneVolume { size, ..clone_of("image", "small", "larger") };
+    let of = |size| (clone_of("image", "small", "larger")).size(size);
     assert_eq!(refused(client.call(of(Some(4096)))).kind, ErrorKind::InvalidArgument);
     let larger = client.call(of(Some(2 << 20))).unwrap();
     assert_eq!((larger.size, &*larger.info["PrepareForVM"]), (2 << 20, "true"));
     assert_eq!(fs::metadata(bed.volume("larger").join("disk.img")).unwrap().len(), 2 << 20);
 
-    let grown = convoy_driver_sdk::protocol::ResizeVolume { name: name("image"), size: 3 << 20 };
+    let grown = convoy_driver_sdk::protocol::ResizeVolume::new(name("image"), 3 << 20);
     assert_eq!(client.call(grown).unwrap().size, 3 << 20);
     assert_eq!(revert(&client, "image", "small").unwrap().size, 1 << 20);
     assert_eq!(client.get("image").unwrap().size, 1 << 20);
@@ -142,7 +133,7 @@ pub(crate) fn what_is_used_does_not_go_back(carrier: Carrier) {
     client.create("vol1").unwrap();
     client.snapshot("vol1", "snap").unwrap();
     fs::write(bed.volume("vol1").join("file"), b"x").unwrap();
-    let mount = || client.call(MountVolume { name: name("vol1"), mountpoint: None }).unwrap();
+    let mount = || client.call(MountVolume::new(name("vol1"))).unwrap();
     mount();
     mount();
     // Neither here nor on another host.
@@ -151,7 +142,7 @@ pub(crate) fn what_is_used_does_not_go_back(carrier: Carrier) {
         assert_eq!(refused(client.delete("vol1", false)).kind, ErrorKind::InUse);
         assert_eq!(refused(client.delete("vol1", true)).kind, ErrorKind::InUse);
     }
-    client.call(UnmountVolume { name: name("vol1") }).unwrap();
+    client.call(UnmountVolume::new(name("vol1"))).unwrap();
     assert_eq!(refused(revert(&client, "vol1", "nope")).kind, ErrorKind::NotFound);
     let cancel = CancelFlag::default();
     cancel.cancel();
@@ -161,7 +152,7 @@ pub(crate) fn what_is_used_does_not_go_back(carrier: Carrier) {
     }
     client.snapshot("vol1", "many").unwrap();
     fs::write(bed.volume("vol1").join("file"), b"y").unwrap();
-    let request = RevertVolume { name: name("vol1"), snapshot: name("many") };
+    let request = RevertVolume::new(name("vol1"), name("many"));
     let stopped = refused(client.call_in(request, &Context::new("1").with_cancel(cancel)));
     assert_eq!(stopped.kind, ErrorKind::Cancelled);
     assert_eq!(fs::read(bed.volume("vol1").join("file")).unwrap(), b"y");

@@ -23,12 +23,12 @@ pub(crate) fn a_volume_lives_and_dies(carrier: Carrier) {
     );
     assert_eq!(fs::metadata(bed.volume("vol1")).unwrap().mode() & 0o7777, 0o700);
     assert_eq!(refused(client.create("vol1")).kind, ErrorKind::AlreadyExists);
-    let mount = || client.call(MountVolume { name: name("vol1"), mountpoint: None }).unwrap().mountpoint;
+    let mount = || client.call(MountVolume::new(name("vol1"))).unwrap().mountpoint;
     assert_eq!(mount(), bed.volume("vol1"));
     assert_eq!(mount(), bed.volume("vol1"));
-    let elsewhere = client.call(MountVolume { name: name("vol1"), mountpoint: Some("/mnt/x".into()) });
+    let elsewhere = client.call(MountVolume::new(name("vol1")).mountpoint(Some("/mnt/x".into())));
     assert_eq!(refused(elsewhere).message, "VFS doesn't support specified mount point");
-    client.call(UnmountVolume { name: name("vol1") }).unwrap();
+    client.call(UnmountVolume::new(name("vol1"))).unwrap();
     fs::write(bed.volume("vol1").join("file"), b"x").unwrap();
     assert_eq!(client.get("vol1").unwrap(), made);
     client.delete("vol1", false).unwrap();
@@ -37,7 +37,7 @@ pub(crate) fn a_volume_lives_and_dies(carrier: Carrier) {
         refused(client.get("vol1")),
         refused(client.delete("vol1", false)),
         refused(client.delete("vol1", true)),
-        refused(client.call(UnmountVolume { name: name("vol1") })),
+        refused(client.call(UnmountVolume::new(name("vol1")))),
     ] {
         assert_eq!(error.kind, ErrorKind::NotFound);
     }
@@ -143,7 +143,7 @@ pub(crate) fn an_image_has_a_size(carrier: Carrier) {
     let image = bed.volume("guest").join("disk.img");
     let meta = fs::metadata(&image).unwrap();
     assert_eq!((meta.len(), meta.blocks()), (64 << 20, 0));
-    let resize = |volume: &str, size| client.call(ResizeVolume { name: name(volume), size });
+    let resize = |volume: &str, size| client.call(ResizeVolume::new(name(volume), size));
     assert_eq!(resize("guest", 128 << 20).unwrap().size, 128 << 20);
     assert_eq!(resize("guest", 128 << 20).unwrap().size, 128 << 20);
     assert_eq!(fs::metadata(&image).unwrap().len(), 128 << 20);
@@ -165,7 +165,7 @@ pub(crate) fn images_are_not_followed_out(carrier: Carrier) {
     let image = bed.volume("guest").join("disk.img");
     fs::remove_file(&image).unwrap();
     symlink(&outside, &image).unwrap();
-    refused(client.call(ResizeVolume { name: name("guest"), size: 2 << 20 }));
+    refused(client.call(ResizeVolume::new(name("guest"), 2 << 20)));
     client.delete("guest", false).unwrap();
     assert_eq!(fs::read(&outside).unwrap(), b"precious");
 }
@@ -231,7 +231,7 @@ pub(crate) fn missing_data_is_said(carrier: Carrier) {
     let client = bed.open();
     client.create("lost").unwrap();
     fs::remove_dir(bed.volume("lost")).unwrap();
-    let error = refused(client.call(MountVolume { name: name("lost"), mountpoint: None }));
+    let error = refused(client.call(MountVolume::new(name("lost"))));
     assert_eq!(error.kind, ErrorKind::DataLoss);
     assert!(error.hint.unwrap().contains("mounted"));
     assert!(matches!(client.get("lost").unwrap().health, Health::Damaged(_)));
@@ -242,7 +242,7 @@ pub(crate) fn missing_data_is_said(carrier: Carrier) {
     fs::rename(bed.config(), bed.path().join("away")).unwrap();
     assert_eq!(refused(client.get("vol1")).kind, ErrorKind::Unavailable);
     assert_eq!(refused(client.call(ListVolumes::default())).kind, ErrorKind::Unavailable);
-    let probed = client.call(Probe {}).unwrap();
+    let probed = client.call(Probe::new()).unwrap();
     assert!(!probed.healthy && probed.message.unwrap().contains("mounted"));
     let error = refused(bed.open_with(bed.request()).map(|_| ()));
     assert_eq!(error.kind, ErrorKind::Unavailable);
@@ -256,7 +256,7 @@ pub(crate) fn listing_in_pages_and_generations(carrier: Carrier) {
     }
     let (mut names, mut after) = (Vec::new(), None);
     loop {
-        let page = client.call(ListVolumes { after, limit: Some(10), generation: None }).unwrap();
+        let page = client.call(ListVolumes::new().after(after).limit(Some(10))).unwrap();
         assert!(page.volumes.len() <= 10);
         names.extend(page.volumes.iter().map(|v| v.name.to_string()));
         after = page.volumes.last().map(|v| v.name.clone());
@@ -270,11 +270,10 @@ pub(crate) fn listing_in_pages_and_generations(carrier: Carrier) {
     let settled = client.list();
     let generation = settled.generation.clone();
     assert!(generation.is_some());
-    let again =
-        client.call(ListVolumes { generation: generation.clone(), ..ListVolumes::default() }).unwrap();
+    let again = client.call(ListVolumes::new().generation(generation.clone())).unwrap();
     assert!(again.unchanged && again.volumes.is_empty());
     bed.open().delete("v07", true).unwrap();
-    let changed = client.call(ListVolumes { generation, ..ListVolumes::default() }).unwrap();
+    let changed = client.call(ListVolumes::new().generation(generation)).unwrap();
     assert!(!changed.unchanged);
     assert_eq!(changed.volumes.len(), 24);
 }
@@ -283,9 +282,9 @@ pub(crate) fn settings_are_kept_and_not_overridden(carrier: Carrier) {
     let bed = Bed::new(carrier);
     // Nothing said: beside the driver's root.
     let root = bed.path().join("other/vfs");
-    let plain = Open { root: root.clone(), ..Open::default() };
+    let plain = Open::new(root.clone());
     let (client, _) = bed.open_with(plain.clone()).unwrap();
-    let info = client.call(Info {}).unwrap().info;
+    let info = client.call(Info::new()).unwrap().info;
     let path = root.join("volumes");
     assert_eq!(
         info,
@@ -299,8 +298,7 @@ pub(crate) fn settings_are_kept_and_not_overridden(carrier: Carrier) {
     assert!(path.join("vol1").is_dir());
     client.close();
     // Said again, the same: fine. Said otherwise: an error with both values.
-    let with =
-        |pairs: &[(&str, &str)]| Open { root: root.clone(), options: options(pairs), ..Open::default() };
+    let with = |pairs: &[(&str, &str)]| Open::new(root.clone()).options(options(pairs));
     bed.open_with(with(&[("vfs.path", path.to_str().unwrap()), ("vfs.defaultvolumesize", "100G")])).unwrap();
     let error = refused(bed.open_with(with(&[("vfs.path", "/somewhere/else")])).map(|_| ()));
     assert!(
@@ -312,17 +310,17 @@ pub(crate) fn settings_are_kept_and_not_overridden(carrier: Carrier) {
     let error = refused(bed.open_with(with(&[("vfs.pth", "/x")])).map(|_| ()));
     assert_eq!(error.hint.unwrap(), "known options: vfs.path, vfs.defaultvolumesize, vfs.strictsize");
     for bad in [("vfs.path", "relative"), ("vfs.defaultvolumesize", "big"), ("vfs.defaultvolumesize", "0")] {
-        let request = Open { root: bed.path().join("new/vfs"), options: options(&[bad]), ..Open::default() };
+        let request = Open::new(bed.path().join("new/vfs")).options(options(&[bad]));
         assert_eq!(refused(bed.open_with(request).map(|_| ())).kind, ErrorKind::InvalidArgument, "{bad:?}");
         assert!(!bed.path().join("new").exists());
     }
     // Said to be taken: it is, is remembered, and leaves the rest as it was.
-    let larger = Open { override_saved: true, ..with(&[("vfs.defaultvolumesize", "5G")]) };
+    let larger = (with(&[("vfs.defaultvolumesize", "5G")])).override_saved(true);
     bed.open_with(larger).unwrap();
     let (client, _) = bed.open_with(with(&[])).unwrap();
-    let info = client.call(Info {}).unwrap().info;
+    let info = client.call(Info::new()).unwrap().info;
     assert_eq!((&*info["DefaultVolumeSize"], &*info["Path"]), ("5368709120", path.to_str().unwrap()));
-    let described = client.call(Describe {}).unwrap();
+    let described = client.call(Describe::new()).unwrap();
     assert_eq!(&*described.name, "vfs");
 }
 
@@ -332,16 +330,13 @@ pub(crate) fn two_hosts_see_each_other(carrier: Carrier) {
     // Another host has a root of its own, and the share mounted elsewhere.
     let mounted = bed.path().join("mnt");
     symlink(bed.volumes(), &mounted).unwrap();
-    let there = Open {
-        root: bed.path().join("there/vfs"),
-        options: options(&[("vfs.path", mounted.to_str().unwrap())]),
-        ..Open::default()
-    };
+    let there =
+        Open::new(bed.path().join("there/vfs")).options(options(&[("vfs.path", mounted.to_str().unwrap())]));
     let (there, _) = bed.open_with(there).unwrap();
     here.create("vol1").unwrap();
     fs::write(bed.volume("vol1").join("file"), b"x").unwrap();
     here.snapshot("vol1", "snap").unwrap();
-    let seen = there.call(GetVolume { name: name("vol1") }).unwrap();
+    let seen = there.call(GetVolume::new(name("vol1"))).unwrap();
     assert_eq!(seen.info["Path"], mounted.join("vol1").to_str().unwrap());
     assert_eq!(seen.snapshots.len(), 1);
     assert_eq!(refused(there.create("vol1")).kind, ErrorKind::AlreadyExists);
@@ -427,7 +422,7 @@ pub(crate) fn a_read_only_place_still_serves_what_it_has(carrier: Carrier) {
     rustix::mount::mount_remount(bed.volumes(), read_only, c"").unwrap();
     let client = bed.open();
     assert_eq!(client.names(), ["vol1"]);
-    client.call(MountVolume { name: name("vol1"), mountpoint: None }).unwrap();
+    client.call(MountVolume::new(name("vol1"))).unwrap();
     let (opened, path) = client.open_snapshot("vol1", "snap").unwrap();
     assert_eq!(fs::read(path.join("file")).unwrap(), b"x");
     client.close_snapshot(opened);

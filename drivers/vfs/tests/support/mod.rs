@@ -96,7 +96,7 @@ impl Bed {
 
     pub(crate) fn request(&self) -> Open {
         let options = options(&[("vfs.path", self.volumes().to_str().unwrap())]);
-        Open { root: self.root(), options, ..Open::default() }
+        Open::new(self.root()).options(options)
     }
 
     pub(crate) fn open(&self) -> Client {
@@ -213,15 +213,15 @@ impl Client {
         size: Option<u64>,
         pairs: &[(&str, &str)],
     ) -> Result<Volume> {
-        self.call(CreateVolume { name: name(volume), size, options: options(pairs) })
+        self.call(CreateVolume::new(name(volume)).size(size).options(options(pairs)))
     }
 
     pub(crate) fn delete(&self, volume: &str, reference_only: bool) -> Result<()> {
-        self.call(DeleteVolume { name: name(volume), reference_only }).map(drop)
+        self.call(DeleteVolume::new(name(volume)).reference_only(reference_only)).map(drop)
     }
 
     pub(crate) fn get(&self, volume: &str) -> Result<Volume> {
-        self.call(GetVolume { name: name(volume) })
+        self.call(GetVolume::new(name(volume)))
     }
 
     pub(crate) fn list(&self) -> ListedVolumes {
@@ -233,41 +233,32 @@ impl Client {
     }
 
     pub(crate) fn snapshot(&self, volume: &str, snapshot: &str) -> Result<Snapshot> {
-        self.call(CreateSnapshot { volume: name(volume), snapshot: name(snapshot), freeze: false })
+        self.call(CreateSnapshot::new(name(volume), name(snapshot)))
     }
 
     pub(crate) fn drop_snapshot(&self, volume: &str, snapshot: &str) -> Result<()> {
-        self.call(DeleteSnapshot { volume: name(volume), snapshot: name(snapshot) }).map(drop)
+        self.call(DeleteSnapshot::new(name(volume), name(snapshot))).map(drop)
     }
 
     pub(crate) fn open_snapshot(&self, volume: &str, snapshot: &str) -> Result<(OpenedSnapshot, PathBuf)> {
-        let opened = self.call(OpenSnapshot {
-            volume: name(volume),
-            snapshot: name(snapshot),
-            base: None,
-            kind: None,
-        })?;
+        let opened = self.call(OpenSnapshot::new(name(volume), name(snapshot)))?;
         let SourceLocation::Tree { path, .. } = opened.location.clone() else { panic!("not a tree") };
         Ok((opened, path))
     }
 
     pub(crate) fn close_snapshot(&self, opened: OpenedSnapshot) {
-        self.call(CloseSnapshot { handle: opened.handle }).unwrap();
+        self.call(CloseSnapshot::new(opened.handle)).unwrap();
     }
 
     pub(crate) fn prepare(&self, volume: &str, pairs: &[(&str, &str)]) -> Result<(PreparedRestore, PathBuf)> {
-        let prepared = self.call(PrepareRestore {
-            name: name(volume),
-            kind: SourceKind::Tree,
-            size: None,
-            options: options(pairs),
-        })?;
-        let TargetLocation::Tree { path } = prepared.location.clone() else { panic!("not a tree") };
+        let prepared =
+            self.call(PrepareRestore::new(name(volume), SourceKind::Tree).options(options(pairs)))?;
+        let TargetLocation::Tree { path, .. } = prepared.location.clone() else { panic!("not a tree") };
         Ok((prepared, path))
     }
 
     pub(crate) fn close(&self) {
-        self.call(Close {}).unwrap();
+        self.call(Close::new()).unwrap();
     }
 }
 

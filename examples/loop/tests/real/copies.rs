@@ -20,13 +20,8 @@ fn a_copy_is_independent_and_a_volume_goes_back() -> Result<()> {
 
             let copy = |size, fs: &str| {
                 let options = [("fs".to_owned(), fs.to_owned())].into();
-                let request = CloneVolume {
-                    name: name("vol2"),
-                    source: name("vol1"),
-                    snapshot: name("monday"),
-                    size,
-                    options,
-                };
+                let request =
+                    CloneVolume::new(name("vol2"), name("vol1"), name("monday")).size(size).options(options);
                 driver.0.clone_volume(request, &context())
             };
             assert_eq!(copy(None, "xfs").unwrap_err().kind, ErrorKind::InvalidArgument);
@@ -41,9 +36,7 @@ fn a_copy_is_independent_and_a_volume_goes_back() -> Result<()> {
             std::fs::write(second.join("file"), "third").unwrap();
 
             let revert = |snapshot: &str| {
-                driver
-                    .0
-                    .revert_volume(RevertVolume { name: name("vol1"), snapshot: name(snapshot) }, &context())
+                driver.0.revert_volume(RevertVolume::new(name("vol1"), name(snapshot)), &context())
             };
             assert_eq!(revert("monday").unwrap_err().kind, ErrorKind::InUse);
             driver.unmount("vol1").unwrap();
@@ -57,10 +50,7 @@ fn a_copy_is_independent_and_a_volume_goes_back() -> Result<()> {
             assert_eq!(std::fs::read_to_string(second.join("file")).unwrap(), "third");
             driver.unmount("vol2").unwrap();
             // The copy stays when its source goes.
-            driver
-                .0
-                .delete_volume(DeleteVolume { name: name("vol1"), reference_only: false }, &context())
-                .unwrap();
+            driver.0.delete_volume(DeleteVolume::new(name("vol1")), &context()).unwrap();
             driver.mount("vol2").unwrap();
             assert_eq!(std::fs::read_to_string(second.join("file")).unwrap(), "third");
             driver.unmount("vol2").unwrap();
@@ -74,16 +64,13 @@ fn a_check_says_what_is_not_as_it_should_be() -> Result<()> {
     Lab::run(|lab| {
         let place = Place::new(lab, "xfs")?;
         let (driver, _) = place.open();
-        let check = || driver.0.check(Check { repair: false }, &context()).unwrap().findings;
+        let check = || driver.0.check(Check::new(), &context()).unwrap().findings;
         for volume in ["good", "gone", "kept"] {
             driver.create(volume).unwrap();
             driver.snapshot(volume, "monday").unwrap();
         }
         assert_eq!(check(), []);
-        driver
-            .0
-            .delete_volume(DeleteVolume { name: name("kept"), reference_only: true }, &context())
-            .unwrap();
+        driver.0.delete_volume(DeleteVolume::new(name("kept")).reference_only(true), &context()).unwrap();
         std::fs::remove_file(place.images().join("volumes/gone.img")).unwrap();
         std::fs::write(place.images().join("volumes/strange.img"), "").unwrap();
         std::fs::write(place.root.join("loop_volume_torn.json"), "{").unwrap();

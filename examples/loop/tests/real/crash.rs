@@ -25,12 +25,7 @@ fn a_cut_off_call_is_finished_or_undone() -> Result<()> {
             }
             let path = driver.mount("good").unwrap();
             std::fs::write(path.join("file"), "content").unwrap();
-            let request = PrepareRestore {
-                name: name("vol9"),
-                kind: SourceKind::Tree,
-                size: Some(SIZE),
-                options: [].into(),
-            };
+            let request = PrepareRestore::new(name("vol9"), SourceKind::Tree).size(Some(SIZE));
             driver.0.prepare_restore(request, &context()).unwrap();
             // A kill runs none of what `drop` or `close` would do: the lock is dropped by the kernel, all else stays.
             drop(driver);

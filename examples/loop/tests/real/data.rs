@@ -77,7 +77,7 @@ fn a_difference_between_snapshots_is_all_of_it_and_little_more() -> Result<()> {
             let unknown = driver.read("vol1", "tuesday", Some("sunday")).unwrap();
             assert!(!block(&unknown).1);
             for opened in [whole, changed, nothing, unknown] {
-                driver.0.close_snapshot(CloseSnapshot { handle: opened.handle }, &context()).unwrap();
+                driver.0.close_snapshot(CloseSnapshot::new(opened.handle), &context()).unwrap();
             }
             driver.unmount("vol1").unwrap();
         }
@@ -99,17 +99,17 @@ fn an_image_and_files_become_volumes() -> Result<()> {
         let (image, _) = block(&driver.read("vol1", "monday", None).unwrap());
 
         let prepare = |volume: &str, kind, size| {
-            let request = PrepareRestore { name: name(volume), kind, size: Some(size), options: [].into() };
+            let request = PrepareRestore::new(name(volume), kind).size(Some(size));
             driver.0.prepare_restore(request, &context())
         };
         let finish =
-            |handle: &str| driver.0.finish_restore(FinishRestore { handle: handle.to_owned() }, &context());
+            |handle: &str| driver.0.finish_restore(FinishRestore::new(handle.to_owned()), &context());
         let taken = prepare("vol1", SourceKind::Block, SIZE).unwrap_err();
         assert_eq!(taken.kind, ErrorKind::AlreadyExists);
 
         // The image, into a volume that is larger.
         let target = prepare("vol2", SourceKind::Block, 2 * SIZE).unwrap();
-        let TargetLocation::Block { device, size } = &target.location else { panic!("{target:?}") };
+        let TargetLocation::Block { device, size, .. } = &target.location else { panic!("{target:?}") };
         assert_eq!(*size, 2 * SIZE);
         let device = OpenOptions::new().write(true).open(device).unwrap();
         device.write_all_at(&std::fs::read(&image).unwrap(), 0).unwrap();
@@ -122,7 +122,7 @@ fn an_image_and_files_become_volumes() -> Result<()> {
 
         // Its files, beside the first.
         let target = prepare("vol3", SourceKind::Tree, SIZE).unwrap();
-        let TargetLocation::Tree { path: files } = &target.location else { panic!("{target:?}") };
+        let TargetLocation::Tree { path: files, .. } = &target.location else { panic!("{target:?}") };
         assert_eq!(std::fs::read_dir(files).unwrap().count(), 0);
         let copied = Command::new("cp").arg("-a").arg(path.join(".")).arg(files).status().unwrap();
         assert!(copied.success());
@@ -139,7 +139,7 @@ fn an_image_and_files_become_volumes() -> Result<()> {
         finish(&one.handle).unwrap();
         assert_eq!(finish(&two.handle).unwrap_err().kind, ErrorKind::AlreadyExists);
         for handle in [&two.handle, &two.handle, &one.handle] {
-            driver.0.abort_restore(AbortRestore { handle: handle.clone() }, &context()).unwrap();
+            driver.0.abort_restore(AbortRestore::new(handle.clone()), &context()).unwrap();
         }
         driver.mount("vol4").unwrap();
         assert_eq!(std::fs::read_dir(place.images().join("work")).unwrap().count(), 0);

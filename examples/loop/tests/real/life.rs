@@ -30,13 +30,15 @@ fn a_volume_is_made_used_grown_kept_and_deleted() -> Result<()> {
             assert_eq!(MountTable::read().unwrap().under(&path).count(), 1);
             std::fs::write(path.join("file"), "content").unwrap();
 
-            let resize = |size| driver.0.resize_volume(ResizeVolume { name: name("vol1"), size }, &context());
+            let resize = |size| driver.0.resize_volume(ResizeVolume::new(name("vol1"), size), &context());
             let before = capacity(&path);
             assert_eq!(resize(SIZE / 2).unwrap_err().kind, ErrorKind::InvalidArgument);
             assert_eq!(resize(SIZE).unwrap().size, SIZE);
 
             let delete = |reference_only| {
-                driver.0.delete_volume(DeleteVolume { name: name("vol1"), reference_only }, &context())
+                driver
+                    .0
+                    .delete_volume(DeleteVolume::new(name("vol1")).reference_only(reference_only), &context())
             };
             assert_eq!(delete(false).unwrap_err().kind, ErrorKind::InUse);
             driver.unmount("vol1").unwrap();
@@ -44,7 +46,7 @@ fn a_volume_is_made_used_grown_kept_and_deleted() -> Result<()> {
             assert_eq!(resize(3 * SIZE).unwrap().size, 3 * SIZE);
             driver.snapshot("vol1", "first").unwrap();
             let kept = || driver.0.list_kept(ListKept::default(), &context()).unwrap().kept;
-            let delete_kept = || driver.0.delete_kept(DeleteKept { name: name("vol1") }, &context());
+            let delete_kept = || driver.0.delete_kept(DeleteKept::new(name("vol1")), &context());
             assert_eq!((kept(), delete_kept().unwrap_err().kind), (vec![], ErrorKind::NotFound));
             delete(true).unwrap();
             let told = &kept()[0];
@@ -88,14 +90,14 @@ fn what_another_namespace_holds_is_let_alone() -> Result<()> {
         driver.unmount("vol1").unwrap();
 
         let soon = || context().with_deadline(Some(Instant::now() + Duration::from_secs(2)));
-        let larger = ResizeVolume { name: name("vol1"), size: 3 * SIZE };
+        let larger = ResizeVolume::new(name("vol1"), 3 * SIZE);
         let refused = driver.0.resize_volume(larger.clone(), &soon()).unwrap_err();
         assert_eq!(refused.kind, ErrorKind::InUse, "{refused}");
         assert!(refused.message.contains("/dev/loop"), "{refused}");
-        let request = CreateSnapshot { volume: name("vol1"), snapshot: name("first"), freeze: true };
+        let request = CreateSnapshot::new(name("vol1"), name("first")).freeze(true);
         let refused = driver.0.create_snapshot(request, &soon()).unwrap_err();
         assert_eq!(refused.kind, ErrorKind::InUse, "{refused}");
-        assert_eq!(driver.0.get_volume(GetVolume { name: name("vol1") }, &context()).unwrap().size, SIZE);
+        assert_eq!(driver.0.get_volume(GetVolume::new(name("vol1")), &context()).unwrap().size, SIZE);
         // It is one file system, however often it is mounted.
         driver.mount("vol1").unwrap();
         driver.unmount("vol1").unwrap();
@@ -125,15 +127,14 @@ fn what_is_read_is_not_deleted() -> Result<()> {
         assert_eq!(driver.read("vol1", "second", None).unwrap_err().kind, ErrorKind::NotFound);
         let opened = driver.read("vol1", "first", None).unwrap();
         let drop_snapshot = || {
-            let request = DeleteSnapshot { volume: name("vol1"), snapshot: name("first") };
+            let request = DeleteSnapshot::new(name("vol1"), name("first"));
             driver.0.delete_snapshot(request, &context())
         };
-        let delete =
-            || driver.0.delete_volume(DeleteVolume { name: name("vol1"), reference_only: false }, &context());
+        let delete = || driver.0.delete_volume(DeleteVolume::new(name("vol1")), &context());
         assert_eq!(drop_snapshot().unwrap_err().kind, ErrorKind::InUse);
         assert_eq!(delete().unwrap_err().kind, ErrorKind::InUse);
         for _ in 0..2 {
-            driver.0.close_snapshot(CloseSnapshot { handle: opened.handle.clone() }, &context()).unwrap();
+            driver.0.close_snapshot(CloseSnapshot::new(opened.handle.clone()), &context()).unwrap();
         }
         drop_snapshot().unwrap();
         assert_eq!(drop_snapshot().unwrap_err().kind, ErrorKind::NotFound);
@@ -153,7 +154,7 @@ fn a_volume_with_xfs_and_one_whose_image_is_gone() -> Result<()> {
         let path = driver.mount("vol1").unwrap();
         let table = MountTable::read().unwrap();
         assert_eq!(table.at(&path).unwrap().fs_type, "xfs");
-        let (before, larger) = (capacity(&path), ResizeVolume { name: name("vol1"), size: 400 << 20 });
+        let (before, larger) = (capacity(&path), ResizeVolume::new(name("vol1"), 400 << 20));
         for _ in 0..2 {
             assert_eq!(driver.0.resize_volume(larger.clone(), &context()).unwrap().size, 400 << 20);
         }
@@ -161,7 +162,7 @@ fn a_volume_with_xfs_and_one_whose_image_is_gone() -> Result<()> {
         driver.snapshot("vol1", "first").unwrap();
         driver.unmount("vol1").unwrap();
         std::fs::remove_file(place.images().join("volumes/vol1.img")).unwrap();
-        let get = || driver.0.get_volume(GetVolume { name: name("vol1") }, &context()).unwrap();
+        let get = || driver.0.get_volume(GetVolume::new(name("vol1")), &context()).unwrap();
         assert!(matches!(get().health, Health::Damaged(text) if text.contains("loop.path")));
         assert_eq!(driver.mount("vol1").unwrap_err().kind, ErrorKind::DataLoss);
         Ok(())
@@ -178,8 +179,7 @@ fn storage_without_shared_blocks_and_storage_of_another_are_refused() -> Result<
         assert_eq!(busy.kind, ErrorKind::Busy);
         assert!(busy.hint.unwrap().contains("loop.path"));
         let memory = tempfile::Builder::new().prefix("convoy-loop-").tempdir_in("/dev/shm").unwrap();
-        let refused =
-            LoopImages::open(Open { root: memory.path().to_owned(), ..Open::default() }, &context());
+        let refused = LoopImages::open(Open::new(memory.path().to_owned()), &context());
         let refused = refused.unwrap_err();
         assert_eq!(refused.kind, ErrorKind::Unsupported);
         assert!(refused.hint.unwrap().contains("btrfs"));

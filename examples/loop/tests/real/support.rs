@@ -41,7 +41,7 @@ impl Place {
     pub(crate) fn request(&self) -> Open {
         let path = self.images().display().to_string();
         let options = [("loop.path".to_owned(), path), ("loop.size".to_owned(), SIZE.to_string())];
-        Open { root: self.root.clone(), options: options.into(), ..Open::default() }
+        Open::new(self.root.clone()).options(options.into())
     }
 
     pub(crate) fn open(&self) -> (Calls, Opened) {
@@ -65,20 +65,20 @@ impl Calls {
         options: &[(&str, &str)],
     ) -> Result<Volume> {
         let options = options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        self.0.create_volume(CreateVolume { name: name(volume), size, options }, &context())
+        self.0.create_volume(CreateVolume::new(name(volume)).size(size).options(options), &context())
     }
 
     pub(crate) fn mount(&self, volume: &str) -> Result<PathBuf> {
-        let request = MountVolume { name: name(volume), mountpoint: None };
+        let request = MountVolume::new(name(volume));
         self.0.mount_volume(request, &context()).map(|mounted| mounted.mountpoint)
     }
 
     pub(crate) fn unmount(&self, volume: &str) -> Result<()> {
-        self.0.unmount_volume(UnmountVolume { name: name(volume) }, &context())
+        self.0.unmount_volume(UnmountVolume::new(name(volume)), &context())
     }
 
     pub(crate) fn snapshot(&self, volume: &str, snapshot: &str) -> Result<()> {
-        let request = CreateSnapshot { volume: name(volume), snapshot: name(snapshot), freeze: true };
+        let request = CreateSnapshot::new(name(volume), name(snapshot)).freeze(true);
         self.0.create_snapshot(request, &context()).map(drop)
     }
 
@@ -93,8 +93,7 @@ impl Calls {
         base: Option<&str>,
         kind: Option<SourceKind>,
     ) -> Result<OpenedSnapshot> {
-        let request =
-            OpenSnapshot { volume: name(volume), snapshot: name(snapshot), base: base.map(name), kind };
+        let request = OpenSnapshot::new(name(volume), name(snapshot)).base(base.map(name)).kind(kind);
         self.0.open_snapshot(request, &context())
     }
 
@@ -103,7 +102,7 @@ impl Calls {
         let mut all = Extents::default();
         let mut from = Some(0);
         while let Some(at) = from {
-            let request = ListExtents { handle: handle.to_owned(), from: at, limit: Some(3) };
+            let request = ListExtents::new(handle.to_owned()).from(at).limit(Some(3));
             let page = self.0.list_extents(request, &context()).unwrap();
             all.extents.extend(page.extents);
             all.discarded.extend(page.discarded);

@@ -21,7 +21,7 @@ use super::{Engine, EngineOptions, runs, trust};
 use crate::crypt::Crypt;
 use crate::error::{BackupError, BackupResult};
 use crate::format::manifest::{BackupKind, Root};
-use crate::layout::{VolumeDir, valid_name};
+use crate::layout::VolumeDir;
 use crate::lock::{Lock, LockMode};
 use crate::memory::{Charge, Memory};
 use crate::progress::{Phase, Progress};
@@ -270,7 +270,7 @@ impl Preparation {
     ) -> BackupResult<BackupSummary> {
         let started = Instant::now();
         let record_key = self.volume.backup(&meta.backup)?;
-        if meta.volume != self.volume.name() || !valid_name(&meta.backup) {
+        if meta.volume != self.volume.name() || !convoy_objectstore::has_name_form(&meta.backup) {
             return Err(BackupError::Invalid(format!(
                 "the backup was prepared for volume {}, not {}",
                 self.volume.name(),

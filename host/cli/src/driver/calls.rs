@@ -59,35 +59,38 @@ impl Calls<'_> {
     pub(super) async fn make(&self, command: &Command, output: &mut Output) -> Result<()> {
         match command {
             Command::Describe => show::reply(output, self.driver.description()),
-            Command::Info => show::reply(output, &self.call(Info {}).await?),
-            Command::Probe => show::reply(output, &self.call(Probe {}).await?),
+            Command::Info => show::reply(output, &self.call(Info::new()).await?),
+            Command::Probe => show::reply(output, &self.call(Probe::new()).await?),
             Command::Create { name, size, options } => {
                 let options = options.iter().cloned().collect();
                 let size = size.filter(|size| *size > 0);
-                show::reply(output, &self.call(CreateVolume { name: parse(name)?, size, options }).await?)
+                show::reply(
+                    output,
+                    &self.call(CreateVolume::new(parse(name)?).size(size).options(options)).await?,
+                )
             }
             Command::Delete { name, reference } => {
-                let request = DeleteVolume { name: parse(name)?, reference_only: *reference };
+                let request = DeleteVolume::new(parse(name)?).reference_only(*reference);
                 show::reply(output, &self.call(request).await?)
             }
             Command::Mount { name, mountpoint } => {
                 let mountpoint = mountpoint.as_deref().map(std::path::absolute).transpose()?;
-                show::reply(output, &self.call(MountVolume { name: parse(name)?, mountpoint }).await?)
+                show::reply(output, &self.call(MountVolume::new(parse(name)?).mountpoint(mountpoint)).await?)
             }
             Command::Umount { name } => {
-                show::reply(output, &self.call(UnmountVolume { name: parse(name)? }).await?)
+                show::reply(output, &self.call(UnmountVolume::new(parse(name)?)).await?)
             }
             Command::Resize { name, size } => {
-                show::reply(output, &self.call(ResizeVolume { name: parse(name)?, size: *size }).await?)
+                show::reply(output, &self.call(ResizeVolume::new(parse(name)?, *size)).await?)
             }
             Command::Clone { source, snapshot, name, size } => {
                 let (name, source, snapshot) = (parse(name)?, parse(source)?, parse(snapshot)?);
                 let size = size.filter(|size| *size > 0);
-                let request = CloneVolume { name, source, snapshot, size, options: [].into() };
+                let request = CloneVolume::new(name, source, snapshot).size(size);
                 show::reply(output, &self.call(request).await?)
             }
             Command::Revert { name, snapshot } => {
-                let request = RevertVolume { name: parse(name)?, snapshot: parse(snapshot)? };
+                let request = RevertVolume::new(parse(name)?, parse(snapshot)?);
                 show::reply(output, &self.call(request).await?)
             }
             Command::Restore { name, from, size, options } => {
@@ -98,56 +101,54 @@ impl Calls<'_> {
                     (_, SourceKind::Tree) => None,
                 };
                 let options = options.iter().cloned().collect();
-                let request = PrepareRestore { name: parse(name)?, kind, size, options };
+                let request = PrepareRestore::new(parse(name)?, kind).size(size).options(options);
                 show::reply(output, &self.restore(request, from).await?)
             }
-            Command::Check { repair } => show::reply(output, &self.call(Check { repair: *repair }).await?),
+            Command::Check { repair } => show::reply(output, &self.call(Check::new().repair(*repair)).await?),
             Command::List => show::volumes(output, &self.list().await?),
-            Command::Inspect { name } => {
-                show::reply(output, &self.call(GetVolume { name: parse(name)? }).await?)
-            }
+            Command::Inspect { name } => show::reply(output, &self.call(GetVolume::new(parse(name)?)).await?),
             Command::Snapshot(command) => self.snapshot(command, output).await,
         }
     }
 
     /// Fills what the driver prepares, and makes a volume of it.
     async fn restore(&self, request: PrepareRestore, from: &Path) -> Result<Volume> {
-        let PreparedRestore { handle, location } = self.call(request).await?;
+        let PreparedRestore { handle, location, .. } = self.call(request).await?;
         let from = from.to_owned();
         let filled = tokio::task::spawn_blocking(move || fill(&from, &location)).await;
         let filled = filled.map_err(|error| Failure::Other { message: error.to_string(), hint: None });
         if let Err(error) = filled.flatten() {
-            self.call(AbortRestore { handle }).await?;
+            self.call(AbortRestore::new(handle)).await?;
             return Err(error);
         }
-        self.call(FinishRestore { handle }).await
+        self.call(FinishRestore::new(handle)).await
     }
 
     async fn snapshot(&self, command: &Snapshot, output: &mut Output) -> Result<()> {
         match command {
             Snapshot::Create { volume, snapshot } => {
                 let (volume, snapshot) = (parse(volume)?, parse(snapshot)?);
-                show::reply(output, &self.call(CreateSnapshot { volume, snapshot, freeze: false }).await?)
+                show::reply(output, &self.call(CreateSnapshot::new(volume, snapshot)).await?)
             }
             Snapshot::Delete { volume, snapshot } => {
                 let (volume, snapshot) = (parse(volume)?, parse(snapshot)?);
-                show::reply(output, &self.call(DeleteSnapshot { volume, snapshot }).await?)
+                show::reply(output, &self.call(DeleteSnapshot::new(volume, snapshot)).await?)
             }
             Snapshot::List { volume } => {
-                show::reply(output, &self.call(ListSnapshots { volume: parse(volume)? }).await?)
+                show::reply(output, &self.call(ListSnapshots::new(parse(volume)?)).await?)
             }
             Snapshot::Inspect { volume, snapshot } => {
                 let (volume, snapshot) = (parse(volume)?, parse(snapshot)?);
-                show::reply(output, &self.call(GetSnapshot { volume, snapshot }).await?)
+                show::reply(output, &self.call(GetSnapshot::new(volume, snapshot)).await?)
             }
             Snapshot::Read { volume, snapshot, base, kind } => {
                 let base = base.as_deref().map(parse).transpose()?;
                 let kind = kind.map(Into::into);
-                let request = OpenSnapshot { volume: parse(volume)?, snapshot: parse(snapshot)?, base, kind };
+                let request = OpenSnapshot::new(parse(volume)?, parse(snapshot)?).base(base).kind(kind);
                 let opened = self.call(request).await?;
                 let handle = opened.handle.clone();
                 let read = self.read(opened).await;
-                self.call(CloseSnapshot { handle }).await?;
+                self.call(CloseSnapshot::new(handle)).await?;
                 show::reply(output, &read?)
             }
         }
@@ -158,7 +159,7 @@ impl Calls<'_> {
         let mut all = ListedVolumes::default();
         loop {
             let after = all.volumes.last().map(|volume| volume.name.clone());
-            let request = ListVolumes { after, limit: Some(PAGE), generation: None };
+            let request = ListVolumes::new().after(after).limit(Some(PAGE));
             let page = self.call(request).await?;
             let end = !page.more || page.volumes.is_empty();
             all.volumes.extend(page.volumes);
@@ -175,7 +176,7 @@ impl Calls<'_> {
         }
         let (mut all, mut from) = (Extents::default(), Some(0));
         while let Some(at) = from {
-            let request = ListExtents { handle: opened.handle.clone(), from: at, limit: Some(PAGE) };
+            let request = ListExtents::new(opened.handle.clone()).from(at).limit(Some(PAGE));
             let page = self.call(request).await?;
             all.extents.extend(page.extents);
             all.discarded.extend(page.discarded);
@@ -188,7 +189,7 @@ impl Calls<'_> {
 /// Copies a directory or an image to where a restore goes.
 fn fill(from: &Path, to: &TargetLocation) -> Result<()> {
     match to {
-        TargetLocation::Tree { path } => {
+        TargetLocation::Tree { path, .. } => {
             let copied = tree::copy_tree(from, path, &tree::CopyOptions::default());
             copied.map(drop).map_err(|error| refused("restore", error.into()))
         }

@@ -146,6 +146,6 @@ pub(super) async fn describe(driver: &str, drivers: &Drivers, output: &mut Outpu
 }
 
 fn option(spec: OptionSpec) -> DriverOption {
-    let OptionSpec { name, help, default, required, secret, docker } = spec;
+    let OptionSpec { name, help, default, required, secret, docker, .. } = spec;
     DriverOption { name, help, default, required, secret, docker }
 }

@@ -94,7 +94,7 @@ async fn session(
     commands: &[DriverCallCommand],
     output: &mut Output,
 ) -> Result<()> {
-    let open = Open { root: root.to_owned(), options: options.into_iter().collect(), ..Open::default() };
+    let open = Open::new(root.to_owned()).options(options.into_iter().collect());
     let opened = calls.open(open).await.map_err(|error| refused("driver.open", error))?;
     for line in &opened.recovered {
         output.aside("recovered", line);

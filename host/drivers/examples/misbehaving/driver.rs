@@ -4,10 +4,10 @@
 
 use convoy_driver_sdk::context::Progress;
 use convoy_driver_sdk::protocol::{
-    Capability, CreateVolume, DeleteVolume, Description, GetVolume, Health, ListVolumes, ListedVolumes,
-    MountVolume, Mounted, Open, Opened, OptionSpec, UnmountVolume, Volume,
+    Capability, CreateVolume, DeleteVolume, Description, GetVolume, ListVolumes, ListedVolumes, MountVolume,
+    Mounted, Open, Opened, OptionSpec, UnmountVolume, Volume,
 };
-use convoy_driver_sdk::{Context, Driver, DriverError, ErrorKind, Name, PROTOCOL_VERSION, Result, Timestamp};
+use convoy_driver_sdk::{Context, Driver, DriverError, Name, Result, Timestamp};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ pub(crate) struct Misbehaving {
 
 fn volume(name: Name, info: BTreeMap<String, String>) -> Volume {
     let (created, snapshots) = (Timestamp::from_unix(0), Vec::new());
-    Volume { name, size: 0, created, mountpoint: None, info, snapshots, health: Health::Good }
+    Volume::new(name, 0, created).info(info).snapshots(snapshots)
 }
 
 fn write_to_socket(bytes: &[u8]) -> Result<()> {
@@ -51,20 +51,12 @@ impl Misbehaving {
 
 impl Driver for Misbehaving {
     fn describe() -> Description {
-        Description {
-            name: Name::from_static("misbehaving"),
-            version: "1.0".to_owned(),
-            protocol: PROTOCOL_VERSION.to_owned(),
-            summary: "does what no driver should".to_owned(),
-            // What it cannot do: its methods are those of the trait, which refuse.
-            capabilities: match std::env::var("MISBEHAVING_MODE").as_deref() {
-                Ok("lies") => [Capability::Snapshots, Capability::ReadTree, Capability::Sized].into(),
-                _ => [].into(),
-            },
-            options: Vec::new(),
-            create_options: vec![OptionSpec::new("do", "what to do"), OptionSpec::new("ms", "for how long")],
-            backup_scheme: None,
-        }
+        // What it cannot do: its methods are those of the trait, which refuse.
+        let lies = std::env::var("MISBEHAVING_MODE").as_deref() == Ok("lies");
+        let capabilities = [Capability::Snapshots, Capability::ReadTree, Capability::Sized];
+        Description::new("misbehaving", "1.0", "does what no driver should")
+            .capabilities(capabilities.into_iter().filter(|_| lies).collect())
+            .create_options(vec![OptionSpec::new("do", "what to do"), OptionSpec::new("ms", "for how long")])
     }
 
     fn open(request: Open, _: &Context) -> Result<(Self, Opened)> {
@@ -72,7 +64,7 @@ impl Driver for Misbehaving {
             std::process::exit(7);
         }
         let recovered = vec![format!("process {}", std::process::id())];
-        Ok((Self { root: request.root }, Opened { recovered, warnings: Vec::new() }))
+        Ok((Self { root: request.root }, Opened::new().recovered(recovered)))
     }
 
     fn info(&self, _: &Context) -> Result<BTreeMap<String, String>> {
@@ -107,7 +99,7 @@ impl Driver for Misbehaving {
                 tracing::debug!("logged a debug");
             }
             Some("progress") => (1..=3).for_each(|done| {
-                context.progress(Progress { done, total: Some(3), unit: "files".to_owned(), note: None });
+                context.progress(Progress::new(done, "files").total(Some(3)));
             }),
             Some("print") => {
                 println!("a stray line on standard output");
@@ -120,9 +112,7 @@ impl Driver for Misbehaving {
             Some("garbage") => write_to_socket(b"this is no message\n")?,
             Some("huge") => drop(info.insert("huge".to_owned(), "x".repeat(65 << 20))),
             Some("refuse") => {
-                return Err(DriverError::new(ErrorKind::Exhausted, "no room for it")
-                    .retryable(true)
-                    .hint("make room"));
+                return Err(DriverError::exhausted("no room for it").retryable(true).hint("make room"));
             }
             _ => {}
         }
@@ -138,7 +128,7 @@ impl Driver for Misbehaving {
     }
 
     fn mount_volume(&self, request: MountVolume, _: &Context) -> Result<Mounted> {
-        Ok(Mounted { mountpoint: self.root.join(request.name.as_str()) })
+        Ok(Mounted::new(self.root.join(request.name.as_str())))
     }
 
     fn unmount_volume(&self, _: UnmountVolume, _: &Context) -> Result<()> {
@@ -151,7 +141,7 @@ impl Driver for Misbehaving {
         let info =
             BTreeMap::from([("Path".to_owned(), "/var/lib/somewhere/volumes/of/this/driver".to_owned())]);
         let volumes = names.map(|name| Ok(volume(name?, info.clone()))).collect::<Result<_>>()?;
-        Ok(ListedVolumes { volumes, ..ListedVolumes::default() })
+        Ok(ListedVolumes::new(volumes))
     }
 
     fn get_volume(&self, request: GetVolume, _: &Context) -> Result<Volume> {

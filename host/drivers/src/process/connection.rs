@@ -3,9 +3,8 @@
 use super::messages;
 use super::transport::{Line, Receiver, Sender, request_id};
 use crate::context::RequestContext;
-use convoy_driver_sdk::protocol::CallContext;
-use convoy_driver_sdk::wire::{Cancel, Envelope, MAX_FRAME_BYTES, method};
-use convoy_driver_sdk::{DriverError, ErrorKind, Name, Result};
+use convoy_driver_sdk::wire::{CallContext, Cancel, Envelope, MAX_FRAME_BYTES, method};
+use convoy_driver_sdk::{DriverError, Name, Result};
 use jsonrpsee_core::client::{Client, ClientBuilder, ClientT, Error};
 use jsonrpsee_core::traits::ToRpcParams;
 use serde::Serialize;
@@ -88,10 +87,10 @@ impl Connection {
         let deadline_ms = call.deadline.map(|deadline| {
             u64::try_from(deadline.saturating_duration_since(Instant::now()).as_millis()).unwrap_or(u64::MAX)
         });
-        let context = CallContext { request_id: request_id.clone(), deadline_ms };
+        let context = CallContext::new(request_id.clone()).deadline_ms(deadline_ms);
         let params = Params::new(method, &Envelope { request, context })?;
         if let Some(progress) = call.progress {
-            self.line.listeners().insert(number, progress);
+            self.line.listeners.lock().insert(number, progress);
         }
         let connection = Arc::clone(self);
         let guard = Underway::new(self, number, call.hold);
@@ -115,10 +114,9 @@ impl Connection {
             Err(Error::RestartNeeded(_) | Error::ServiceDisconnect | Error::Transport(_)) => {
                 Err(self.gone().await)
             }
-            Err(other) => Err(DriverError::new(
-                ErrorKind::Internal,
-                format!("driver {}: {method}: {other}", self.line.driver),
-            )),
+            Err(other) => {
+                Err(DriverError::internal(format!("driver {}: {method}: {other}", self.line.driver)))
+            }
         }
     }
 
@@ -134,7 +132,7 @@ impl Connection {
         let restarts = self.line.restarts;
         let then = if restarts { "; it is started again: try again" } else { "" };
         let text = format!("driver {}: {reason}{then}", self.line.driver);
-        DriverError::new(ErrorKind::Unavailable, text).retryable(restarts)
+        DriverError::unavailable(text).retryable(restarts)
     }
 }
 
@@ -143,16 +141,13 @@ struct Params(Box<RawValue>);
 impl Params {
     fn new(method: &str, params: &impl Serialize) -> Result<Self> {
         let json = to_raw_value(params).map_err(|error| {
-            DriverError::new(ErrorKind::Internal, format!("cannot write the request of {method}: {error}"))
+            DriverError::internal(format!("cannot write the request of {method}: {error}"))
         })?;
         if json.get().len() + OVERHEAD > MAX_FRAME_BYTES {
-            return Err(DriverError::new(
-                ErrorKind::InvalidArgument,
-                format!(
-                    "the request of {method} has {} bytes, more than the {MAX_FRAME_BYTES} of a message",
-                    json.get().len()
-                ),
-            ));
+            return Err(DriverError::invalid(format!(
+                "the request of {method} has {} bytes, more than the {MAX_FRAME_BYTES} of a message",
+                json.get().len()
+            )));
         }
         Ok(Self(json))
     }
@@ -179,7 +174,7 @@ impl Underway {
 
 impl Drop for Underway {
     fn drop(&mut self) {
-        self.connection.line.listeners().remove(&self.number);
+        self.connection.line.listeners.lock().remove(&self.number);
     }
 }
 
@@ -196,7 +191,7 @@ impl ProcessCall {
     pub(super) fn canceller(&self) -> impl Fn() + use<> {
         let (connection, request_id) = (Arc::clone(&self.connection), self.request_id.clone());
         move || {
-            let (connection, note) = (Arc::clone(&connection), Cancel { request_id: request_id.clone() });
+            let (connection, note) = (Arc::clone(&connection), Cancel::new(request_id.clone()));
             if let Ok(runtime) = tokio::runtime::Handle::try_current() {
                 runtime.spawn(async move { connection.notify(method::CANCEL, &note).await });
             }

@@ -87,7 +87,7 @@ async fn introduce(
     let mut own = Hello::new(concat!("convoy ", env!("CARGO_PKG_VERSION")));
     own.log_level = Some(logs::level());
     let unreadable = |error: serde_json::Error| {
-        DriverError::new(ErrorKind::Internal, format!("its answer to hello cannot be read: {error}"))
+        DriverError::internal(format!("its answer to hello cannot be read: {error}"))
     };
     let theirs: Hello = ask(connection, method::HELLO, connection.request(method::HELLO, &own))
         .await
@@ -104,7 +104,7 @@ async fn introduce(
     let call = RequestContext::new("describe");
     let call = connection.call(Describe::METHOD, Describe::default(), call).map_err(cannot_describe)?;
     let json = ask(connection, Describe::METHOD, call).await.map_err(cannot_describe)?;
-    let description = answer::read(&Describe {}, &json)
+    let description = answer::read(&Describe::new(), &json)
         .map_err(|broken| cannot_describe(broken.error(&connection.driver(), Describe::METHOD)))?;
     check_name(path, expected, &description)?;
     Ok(description)
@@ -133,10 +133,10 @@ pub(crate) fn check_name(
 async fn ask(connection: &Connection, method: &str, answer: impl Future<Output = Answer>) -> Answer {
     tokio::select! {
         answer = answer => answer,
-        reason = connection.silent() => Err(DriverError::new(ErrorKind::Unavailable, reason)),
+        reason = connection.silent() => Err(DriverError::unavailable(reason)),
         () = tokio::time::sleep(HELLO) => {
             let text = format!("no answer to {method} within {} s", HELLO.as_secs());
-            Err(DriverError::new(ErrorKind::DeadlineExceeded, text))
+            Err(DriverError::deadline_exceeded(text))
         }
     }
 }

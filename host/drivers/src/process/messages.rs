@@ -18,11 +18,11 @@ pub(super) enum Kind<'a> {
     Response(u64),
     /// An error about a message without id.
     Refused(DriverError),
-    /// A notification.
+    /// A message that is not answered.
     Note {
-        /// Which.
+        /// The method of the notification.
         method: Cow<'a, str>,
-        /// JSON.
+        /// The parameters, as JSON.
         params: &'a str,
     },
 }

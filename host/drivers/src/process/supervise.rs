@@ -57,7 +57,7 @@ enum ProcessEnd {
 
 /// Until the process ends, or is to be stopped.
 async fn watch(shared: &Shared, mut process: Running) -> ProcessEnd {
-    shared.record().pid = process.child.id();
+    shared.record.lock().pid = process.child.id();
     shared.phase.send_replace(Phase::Ready(Arc::clone(&process.connection)));
     let reason = loop {
         tokio::select! {
@@ -66,8 +66,8 @@ async fn watch(shared: &Shared, mut process: Running) -> ProcessEnd {
                 // Its end is the better reason, if that is why.
                 break process.how_it_ended().await.unwrap_or(reason);
             }
-            () = shared.wished.notified() => {
-                if let Some(SupervisorRequest::Stop { drain }) = shared.take_wish() {
+            () = shared.requested.notified() => {
+                if let Some(SupervisorRequest::Stop { drain }) = shared.take_request() {
                     drain_and_stop(shared, &mut process, drain).await;
                     return ProcessEnd::Stopped;
                 }
@@ -90,13 +90,13 @@ fn ended(status: std::io::Result<ExitStatus>) -> String {
 
 fn failed(shared: &Shared, reason: String) {
     tracing::error!(driver = %shared.name, reason, "a driver process failed");
-    let mut record = shared.record();
+    let mut record = shared.record.lock();
     record.pid = None;
     record.last_error = Some(reason);
 }
 
 fn stopped(shared: &Shared) {
-    shared.record().pid = None;
+    shared.record.lock().pid = None;
     shared.phase.send_replace(Phase::Stopped);
 }
 
@@ -121,7 +121,7 @@ async fn pause(shared: &Shared, failures: &mut u32) -> bool {
         };
         tokio::select! {
             () = sleep => return true,
-            () = shared.wished.notified() => match shared.take_wish() {
+            () = shared.requested.notified() => match shared.take_request() {
                 Some(SupervisorRequest::Stop { .. }) => return false,
                 Some(SupervisorRequest::Restart) => {
                     *failures = 0;
@@ -136,8 +136,8 @@ async fn pause(shared: &Shared, failures: &mut u32) -> bool {
 /// Waits until the driver is to be stopped.
 async fn stop_wished(shared: &Shared) {
     loop {
-        shared.wished.notified().await;
-        if let Some(SupervisorRequest::Stop { .. }) = shared.take_wish() {
+        shared.requested.notified().await;
+        if let Some(SupervisorRequest::Stop { .. }) = shared.take_request() {
             return;
         }
     }
@@ -145,10 +145,10 @@ async fn stop_wished(shared: &Shared) {
 
 /// Starts the program anew and opens the driver as it was open.
 async fn start_again(shared: &Shared) -> Result<Running, String> {
-    shared.record().restarts += 1;
+    shared.record.lock().restarts += 1;
     let (mut process, _) =
         launch(&shared.path, Some(&shared.name), true).await.map_err(|error| error.to_string())?;
-    let open = shared.record().open.clone();
+    let open = shared.record.lock().open.clone();
     if let Some(open) = open {
         let opened = match reopen(&process, open).await {
             Ok(opened) => opened,

@@ -6,9 +6,10 @@ use crate::logs;
 use convoy_driver_sdk::Name;
 use convoy_driver_sdk::wire::{LogRecord, MAX_FRAME_BYTES, ProgressNote, method};
 use jsonrpsee_core::client::{ReceivedMessage, TransportReceiverT, TransportSenderT};
+use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::watch;
@@ -23,7 +24,7 @@ pub(crate) struct Line {
     silent: watch::Sender<Option<String>>,
     /// Why the process is given up: what calls in flight are told.
     verdict: watch::Sender<Option<String>>,
-    listeners: Mutex<HashMap<u64, ProgressSink>>,
+    pub(super) listeners: Mutex<HashMap<u64, ProgressSink>>,
     /// Requests that were sent and not answered, by the id of JSON-RPC.
     unanswered: Mutex<HashSet<u64>>,
     /// Whether a process that ends is started again.
@@ -40,14 +41,6 @@ impl Line {
             unanswered: Mutex::default(),
             restarts,
         }
-    }
-
-    pub(super) fn listeners(&self) -> MutexGuard<'_, HashMap<u64, ProgressSink>> {
-        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn unanswered(&self) -> MutexGuard<'_, HashSet<u64>> {
-        self.unanswered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until nothing more comes.
@@ -100,7 +93,7 @@ impl TransportSenderT for Sender {
 
     async fn send(&mut self, mut message: String) -> io::Result<()> {
         // Before it can be answered.
-        self.line.unanswered().extend(messages::id_of(&message));
+        self.line.unanswered.lock().extend(messages::id_of(&message));
         message.push('\n');
         self.socket.write_all(message.as_bytes()).await
     }
@@ -159,7 +152,7 @@ impl Receiver {
             method::PROGRESS => {
                 let Ok(note) = serde_json::from_str::<ProgressNote>(params) else { return };
                 let Some(call) = call_of(&note.request_id) else { return };
-                let listener = self.line.listeners().get(&call).cloned();
+                let listener = self.line.listeners.lock().get(&call).cloned();
                 if let Some(listener) = listener {
                     listener(note.progress);
                 }
@@ -176,7 +169,7 @@ impl TransportReceiverT for Receiver {
     async fn receive(&mut self) -> io::Result<ReceivedMessage> {
         let response = self.next_response().await.and_then(|(id, bytes)| {
             // The client would take it for its own defect, and say nothing of the driver's.
-            let asked = self.line.unanswered().remove(&id);
+            let asked = self.line.unanswered.lock().remove(&id);
             asked.then_some(bytes).ok_or_else(|| {
                 format!(
                     "the process broke the protocol (R47): it answered request {id}, which was answered already or never \

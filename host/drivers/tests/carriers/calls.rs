@@ -47,10 +47,10 @@ fn quick() -> RequestContext {
 
 async fn a_driver_must_be_opened_once(spec: &str) {
     let driver = drivers().load(&spec.parse().unwrap()).await.unwrap();
-    let early = driver.call(Info {}, quick()).await.unwrap_err();
+    let early = driver.call(Info::new(), quick()).await.unwrap_err();
     assert_eq!(early.kind, ErrorKind::Unavailable);
     let root = tempfile::tempdir().unwrap();
-    let request = Open { root: root.path().to_owned(), ..Open::default() };
+    let request = Open::new(root.path().to_owned());
     driver.open(request.clone(), quick()).await.unwrap();
     assert_eq!(driver.open(request, quick()).await.unwrap_err().kind, ErrorKind::AlreadyExists);
     let status = driver.status();
@@ -60,7 +60,7 @@ async fn a_driver_must_be_opened_once(spec: &str) {
 
 async fn replies_and_errors_keep_their_types(spec: &str) {
     let opened = open(spec).await;
-    let info = opened.driver.call(Info {}, quick()).await.unwrap().info;
+    let info = opened.driver.call(Info::new(), quick()).await.unwrap().info;
     assert_eq!(info["Root"], opened.root.path().display().to_string());
     let error = opened.create("refuse", 0, quick()).await.unwrap_err();
     assert_eq!(
@@ -68,7 +68,7 @@ async fn replies_and_errors_keep_their_types(spec: &str) {
         (ErrorKind::Exhausted, true, Some("make room"))
     );
     let name = Name::from_static("vol1");
-    let error = opened.driver.call(ResizeVolume { name, size: 1 }, quick()).await.unwrap_err();
+    let error = opened.driver.call(ResizeVolume::new(name, 1), quick()).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Unsupported);
 }
 
@@ -77,7 +77,7 @@ async fn a_panic_becomes_an_error_and_the_driver_goes_on(spec: &str) {
     let error = opened.create("panic", 0, quick()).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Internal);
     assert!(error.message.contains("volume.create: on purpose"), "{error}");
-    opened.driver.call(Probe {}, quick()).await.unwrap();
+    opened.driver.call(Probe::new(), quick()).await.unwrap();
     assert_eq!(opened.driver.status().restarts, 0);
 }
 
@@ -100,14 +100,14 @@ async fn a_slow_call_ends_at_its_deadline_and_keeps_what_it_holds(spec: &str) {
     assert!(!released.load(Ordering::SeqCst), "the driver is still busy");
     assert_eq!(opened.driver.status().calls, 1);
     // Nobody else waits for it.
-    opened.driver.call(Probe {}, quick()).await.unwrap();
+    opened.driver.call(Probe::new(), quick()).await.unwrap();
     assert!(begun.elapsed() < Duration::from_millis(1400));
     while !released.load(Ordering::SeqCst) {
         assert!(begun.elapsed() < Duration::from_secs(10));
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     // The late answer is nobody's.
-    opened.driver.call(Probe {}, quick()).await.unwrap();
+    opened.driver.call(Probe::new(), quick()).await.unwrap();
     assert_eq!(opened.driver.status().calls, 0);
 }
 
@@ -170,7 +170,7 @@ async fn logs_arrive_with_their_level(spec: &str) {
 async fn stray_output_breaks_nothing(spec: &str) {
     let opened = open(spec).await;
     opened.create("print", 0, quick()).await.unwrap();
-    opened.driver.call(Probe {}, quick()).await.unwrap();
+    opened.driver.call(Probe::new(), quick()).await.unwrap();
     if spec.starts_with("process") {
         let line = logged(|record| record.is("a stray line on standard output")).await;
         assert_eq!(line.fields["driver"], "misbehaving");
@@ -192,7 +192,7 @@ async fn many_calls_run_at_once(spec: &str) {
             let driver = opened.driver.clone();
             tokio::spawn(async move {
                 let name = Name::parse(format!("vol{number}")).unwrap();
-                assert_eq!(driver.call(GetVolume { name: name.clone() }, quick()).await.unwrap().name, name);
+                assert_eq!(driver.call(GetVolume::new(name.clone()), quick()).await.unwrap().name, name);
             })
         })
         .collect();
@@ -220,7 +220,7 @@ async fn more_calls_than_run_at_once_all_have_their_time(spec: &str) {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let begun = Instant::now();
-    opened.driver.call(Probe {}, quick()).await.unwrap();
+    opened.driver.call(Probe::new(), quick()).await.unwrap();
     let waiting = opened.driver.under_way().iter().filter(|call| call.waiting).count();
     assert!(waiting > 0, "the probe was answered after {:?}, when nothing waited any more", begun.elapsed());
     for call in calls {
@@ -243,7 +243,7 @@ async fn stopping_drains_and_closes(spec: &str) {
     running.await.unwrap().unwrap();
     assert!(opened.root.path().join("closed").exists());
     assert_eq!(opened.driver.status().health, DriverHealth::Stopped);
-    let error = opened.driver.call(Probe {}, quick()).await.unwrap_err();
+    let error = opened.driver.call(Probe::new(), quick()).await.unwrap_err();
     assert!(!error.retryable && error.message.contains("was stopped"), "{error}");
     opened.driver.stop(Duration::from_secs(1)).await;
 }

@@ -29,7 +29,7 @@ async fn a_driver_has_no_more_than_storage_needs() {
     rustix::io::fcntl_setfd(&left_open, rustix::io::FdFlags::empty()).unwrap();
     let opened = open("process:misbehaving").await;
     let options = RequestContext::new("who").within(Duration::from_secs(60));
-    let pid = opened.driver.call(Info {}, options).await.unwrap().info["Pid"].clone();
+    let pid = opened.driver.call(Info::new(), options).await.unwrap().info["Pid"].clone();
 
     let own = open_files("self");
     assert!(own.iter().any(|file| Path::new(file) == path), "{own:?}");

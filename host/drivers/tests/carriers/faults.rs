@@ -29,7 +29,7 @@ async fn behind(plan: &Value) -> Opened {
     std::fs::write(&script, text).unwrap();
     std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let driver = drivers().load(&format!("process:{}", script.display()).parse().unwrap()).await.unwrap();
-    let open = Open { root: root.path().to_owned(), ..Open::default() };
+    let open = Open::new(root.path().to_owned());
     driver.open(open, RequestContext::new("open").within(Duration::from_secs(20))).await.unwrap();
     Opened { driver, root }
 }
@@ -44,11 +44,11 @@ fn fault(to: &str, at: usize, fault: &Value) -> Value {
 
 fn keep(name: &str) -> CreateVolume {
     let options = [("do".to_owned(), "keep".to_owned())].into();
-    CreateVolume { name: Name::parse(name).unwrap(), size: None, options }
+    CreateVolume::new(Name::parse(name).unwrap()).options(options)
 }
 
 fn delete(name: &str) -> DeleteVolume {
-    DeleteVolume { name: Name::parse(name).unwrap(), reference_only: false }
+    DeleteVolume::new(Name::parse(name).unwrap())
 }
 
 fn effects(root: &Path) -> Vec<String> {
@@ -66,7 +66,7 @@ fn is_of_the_wire(error: &DriverError) -> bool {
 /// Until the driver answers again.
 async fn well(driver: &DriverHandle) {
     let begun = Instant::now();
-    while driver.call(Probe {}, call()).await.is_err() {
+    while driver.call(Probe::new(), call()).await.is_err() {
         assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", driver.status());
     }
 }
@@ -103,7 +103,7 @@ async fn what_is_lost_ends_at_the_deadline_and_what_is_cut_at_once() {
         let error = opened.driver.call(keep("vol1"), call()).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::DeadlineExceeded, "{to} {how}: {error}");
         assert!(error.message.contains("driver misbehaving: volume.create"), "{error}");
-        opened.driver.call(Probe {}, call()).await.unwrap();
+        opened.driver.call(Probe::new(), call()).await.unwrap();
         assert_eq!(opened.driver.status().restarts, 0, "{to} {how}");
     }
     for (to, how) in
@@ -219,7 +219,7 @@ async fn whatever_happens_on_the_wire_nothing_is_lost_or_done_twice() {
         async move {
             loop {
                 let quick = RequestContext::new("other").within(Duration::from_secs(5));
-                driver.call(Probe {}, quick).await.unwrap();
+                driver.call(Probe::new(), quick).await.unwrap();
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         }

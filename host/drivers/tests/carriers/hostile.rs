@@ -14,7 +14,7 @@ fn quick() -> RequestContext {
 }
 
 async fn pid(opened: &Opened) -> i32 {
-    opened.driver.call(Info {}, quick()).await.unwrap().info["Pid"].parse().unwrap()
+    opened.driver.call(Info::new(), quick()).await.unwrap().info["Pid"].parse().unwrap()
 }
 
 fn kill(pid: i32) {
@@ -68,8 +68,8 @@ async fn a_killed_process_fails_its_calls_and_comes_back_open() {
 async fn an_abort_takes_only_its_process() {
     let (opened, other) = (open(PROCESS).await, open(PROCESS).await);
     is_retryable(&opened.create("abort", 0, quick()).await.unwrap_err(), "signal: 6");
-    other.driver.call(Probe {}, quick()).await.unwrap();
-    opened.driver.call(Probe {}, quick()).await.unwrap();
+    other.driver.call(Probe::new(), quick()).await.unwrap();
+    opened.driver.call(Probe::new(), quick()).await.unwrap();
     assert_eq!((opened.driver.status().restarts, other.driver.status().restarts), (1, 0));
 }
 
@@ -79,13 +79,13 @@ async fn a_crash_loop_is_given_up_and_can_be_restarted_by_hand() {
     std::fs::write(opened.root.path().join("crash"), "").unwrap();
     kill(pid(&opened).await);
     until("given up", || opened.driver.status().health == DriverHealth::Failed).await;
-    let error = opened.driver.call(Probe {}, quick()).await.unwrap_err();
+    let error = opened.driver.call(Probe::new(), quick()).await.unwrap_err();
     assert!(!error.retryable && error.message.contains("given up") && error.hint.is_some(), "{error:?}");
     assert!(error.message.contains("exit status: 7"), "{error}");
     std::fs::remove_file(opened.root.path().join("crash")).unwrap();
     opened.driver.restart();
     until("ready", || opened.driver.status().health == DriverHealth::Ready).await;
-    opened.driver.call(Probe {}, quick()).await.unwrap();
+    opened.driver.call(Probe::new(), quick()).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -93,7 +93,7 @@ async fn a_message_that_is_none_ends_the_process() {
     let opened = open(PROCESS).await;
     let error = opened.create("garbage", 0, quick()).await.unwrap_err();
     is_retryable(&error, "found \"this is no message\"");
-    opened.driver.call(Probe {}, quick()).await.unwrap();
+    opened.driver.call(Probe::new(), quick()).await.unwrap();
     assert_eq!(opened.driver.status().restarts, 1);
 }
 
@@ -103,7 +103,7 @@ async fn a_reply_that_is_too_long_is_an_error_of_its_call() {
     let error = opened.create("huge", 0, quick()).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Exhausted, "{error}");
     assert!(error.message.contains("67108864"), "{error}");
-    opened.driver.call(Probe {}, quick()).await.unwrap();
+    opened.driver.call(Probe::new(), quick()).await.unwrap();
     assert_eq!(opened.driver.status().restarts, 0);
 }
 
@@ -114,7 +114,7 @@ async fn a_request_that_is_too_long_is_not_sent() {
     request.options.insert("long".to_owned(), "x".repeat(65 << 20));
     let error = opened.driver.call(request, quick()).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::InvalidArgument, "{error}");
-    opened.driver.call(Probe {}, quick()).await.unwrap();
+    opened.driver.call(Probe::new(), quick()).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -169,7 +169,7 @@ async fn a_killed_host_leaves_no_process() {
 #[tokio::test(flavor = "multi_thread")]
 async fn little_of_the_environment_is_handed_on() {
     let opened = open(PROCESS).await;
-    let names = opened.driver.call(Info {}, quick()).await.unwrap().info["Environment"].clone();
+    let names = opened.driver.call(Info::new(), quick()).await.unwrap().info["Environment"].clone();
     assert!(names.split(' ').any(|name| name == "CONVOY_DRIVER_FD"), "{names}");
     // Set by cargo and nextest, so that it is there to be dropped.
     assert!(std::env::var_os("CARGO_MANIFEST_DIR").is_some() && !names.contains("CARGO"), "{names}");
@@ -202,15 +202,14 @@ async fn a_slow_start_is_waited_for() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_driver_that_cannot_do_what_it_declares_is_named() {
     let (driver, dir) = try_in_mode("lies").await.unwrap();
-    driver.open(Open { root: dir.path().to_owned(), ..Open::default() }, quick()).await.unwrap();
+    driver.open(Open::new(dir.path().to_owned()), quick()).await.unwrap();
     let (volume, snapshot) = (Name::from_static("vol1"), Name::from_static("snap1"));
-    let error = driver.call(CreateSnapshot { volume, snapshot, freeze: false }, quick()).await.unwrap_err();
+    let error = driver.call(CreateSnapshot::new(volume, snapshot), quick()).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Unsupported);
     assert!(error.message.contains("driver misbehaving declares snapshots"), "{error}");
     assert!(error.hint.as_ref().unwrap().contains("report it to its author"), "{error:?}");
     // What it does not declare is no lie.
-    let error =
-        driver.call(ResizeVolume { name: Name::from_static("vol1"), size: 1 }, quick()).await.unwrap_err();
+    let error = driver.call(ResizeVolume::new(Name::from_static("vol1"), 1), quick()).await.unwrap_err();
     assert!(!error.message.contains("declares"), "{error}");
 }
 
@@ -301,5 +300,5 @@ async fn a_driver_under_another_name_is_refused() {
     std::fs::rename(&file, &any).unwrap();
     let driver = drivers().load(&format!("process:{}", any.display()).parse().unwrap()).await.unwrap();
     assert_eq!(driver.name().as_str(), "misbehaving");
-    driver.open(Open { root: dir.path().to_owned(), ..Open::default() }, quick()).await.unwrap();
+    driver.open(Open::new(dir.path().to_owned()), quick()).await.unwrap();
 }

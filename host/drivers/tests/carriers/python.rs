@@ -33,7 +33,7 @@ impl Folder {
         crate::support::drivers();
         let drivers = Drivers::new(SearchPath::only(&[self.dir.path().to_owned()]));
         let driver = drivers.load(&"folder".parse().unwrap()).await.unwrap();
-        let open = Open { root: self.dir.path().join("root"), ..Open::default() };
+        let open = Open::new(self.dir.path().join("root"));
         driver.open(open, options()).await.unwrap();
         driver
     }
@@ -48,23 +48,23 @@ fn name(text: &'static str) -> Name {
 }
 
 async fn create(driver: &DriverHandle, volume: &'static str) -> PathBuf {
-    let request = CreateVolume { name: name(volume), size: None, options: [].into() };
+    let request = CreateVolume::new(name(volume));
     driver.call(request, options()).await.unwrap();
     mountpoint(driver, volume).await
 }
 
 async fn mountpoint(driver: &DriverHandle, volume: &'static str) -> PathBuf {
-    driver.call(MountVolume { name: name(volume), mountpoint: None }, options()).await.unwrap().mountpoint
+    driver.call(MountVolume::new(name(volume)), options()).await.unwrap().mountpoint
 }
 
 async fn snapshot(driver: &DriverHandle, options: RequestContext) -> convoy_driver_sdk::Result<()> {
-    let request = CreateSnapshot { volume: name("vol1"), snapshot: name("monday"), freeze: false };
+    let request = CreateSnapshot::new(name("vol1"), name("monday"));
     driver.call(request, options).await.map(drop)
 }
 
 /// Where the snapshot is, and the handle it was opened under.
 async fn open_snapshot(driver: &DriverHandle) -> (PathBuf, String) {
-    let request = OpenSnapshot { volume: name("vol1"), snapshot: name("monday"), base: None, kind: None };
+    let request = OpenSnapshot::new(name("vol1"), name("monday"));
     let opened = driver.call(request, options()).await.unwrap();
     let SourceLocation::Tree { path, .. } = opened.location else { panic!("{:?}", opened.location) };
     (path, opened.handle)
@@ -98,9 +98,9 @@ async fn snapshots_are_whole_and_frozen() {
     assert!(sparse.blocks() < 100, "{}", sparse.blocks());
     assert!(frozen.join("a/b").is_dir());
 
-    let delete = || DeleteSnapshot { volume: name("vol1"), snapshot: name("monday") };
+    let delete = || DeleteSnapshot::new(name("vol1"), name("monday"));
     assert_eq!(driver.call(delete(), options()).await.unwrap_err().kind, ErrorKind::InUse);
-    driver.call(CloseSnapshot { handle }, options()).await.unwrap();
+    driver.call(CloseSnapshot::new(handle), options()).await.unwrap();
     driver.call(delete(), options()).await.unwrap();
     assert!(!frozen.exists());
     assert_eq!(driver.call(delete(), options()).await.unwrap_err().kind, ErrorKind::NotFound);
@@ -112,31 +112,22 @@ async fn kept_data_restores_and_pages() {
     let folder = Folder::new();
     let driver = folder.open().await;
     std::fs::write(create(&driver, "vol1").await.join("file"), "kept").unwrap();
-    driver.call(DeleteVolume { name: name("vol1"), reference_only: true }, options()).await.unwrap();
-    let prepare = |volume| PrepareRestore {
-        name: name(volume),
-        kind: SourceKind::Tree,
-        size: None,
-        options: [].into(),
-    };
+    driver.call(DeleteVolume::new(name("vol1")).reference_only(true), options()).await.unwrap();
+    let prepare = |volume| PrepareRestore::new(name(volume), SourceKind::Tree);
     assert_eq!(driver.call(prepare("vol1"), options()).await.unwrap_err().kind, ErrorKind::AlreadyExists);
     assert_eq!(std::fs::read_to_string(create(&driver, "vol1").await.join("file")).unwrap(), "kept");
 
     let prepared = driver.call(prepare("vol2"), options()).await.unwrap();
-    let TargetLocation::Tree { path } = prepared.location else { panic!("{:?}", prepared.location) };
+    let TargetLocation::Tree { path, .. } = prepared.location else { panic!("{:?}", prepared.location) };
     std::fs::write(path.join("file"), "restored").unwrap();
-    let missing = driver.call(GetVolume { name: name("vol2") }, options()).await.unwrap_err();
+    let missing = driver.call(GetVolume::new(name("vol2")), options()).await.unwrap_err();
     assert_eq!(missing.kind, ErrorKind::NotFound);
-    driver.call(FinishRestore { handle: prepared.handle }, options()).await.unwrap();
+    driver.call(FinishRestore::new(prepared.handle), options()).await.unwrap();
     assert_eq!(std::fs::read_to_string(mountpoint(&driver, "vol2").await.join("file")).unwrap(), "restored");
 
     create(&driver, "vol3").await;
     std::fs::write(folder.dir.path().join("root/volumes/vol3/record.json"), "{").unwrap();
-    let page = |after: Option<&'static str>| ListVolumes {
-        after: after.map(name),
-        limit: Some(2),
-        ..ListVolumes::default()
-    };
+    let page = |after: Option<&'static str>| ListVolumes::new().after(after.map(name)).limit(Some(2));
     let first = driver.call(page(None), options()).await.unwrap();
     let second = driver.call(page(Some("vol2")), options()).await.unwrap();
     let names = |listed: &convoy_driver_sdk::protocol::ListedVolumes| {

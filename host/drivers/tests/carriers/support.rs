@@ -97,7 +97,7 @@ pub(crate) struct Opened {
 pub(crate) async fn open(spec: &str) -> Opened {
     let root = tempfile::tempdir().unwrap();
     let driver = drivers().load(&spec.parse().unwrap()).await.unwrap();
-    let request = Open { root: root.path().to_owned(), ..Open::default() };
+    let request = Open::new(root.path().to_owned());
     driver.open(request, RequestContext::new("open")).await.unwrap();
     Opened { driver, root }
 }
@@ -105,7 +105,7 @@ pub(crate) async fn open(spec: &str) -> Opened {
 /// A create that does something else.
 pub(crate) fn doing(what: &str, ms: u64) -> CreateVolume {
     let options = [("do".to_owned(), what.to_owned()), ("ms".to_owned(), ms.to_string())];
-    CreateVolume { name: Name::from_static("vol1"), size: None, options: options.into() }
+    CreateVolume::new(Name::from_static("vol1")).options(options.into())
 }
 
 impl Opened {

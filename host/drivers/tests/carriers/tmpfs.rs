@@ -20,25 +20,25 @@ fn capacity(path: &Path) -> u64 {
 
 async fn life_of_a_volume(spec: &str) {
     let root = Root::new();
-    let open = Open { root: root.path().to_owned(), ..Open::default() };
+    let open = Open::new(root.path().to_owned());
     let driver = drivers().load(&spec.parse().unwrap()).await.unwrap();
     driver.open(open.clone(), options()).await.unwrap();
     let name = Name::from_static("scratch");
-    let create = CreateVolume { name: name.clone(), size: Some(1 << 20), options: [].into() };
+    let create = CreateVolume::new(name.clone()).size(Some(1 << 20));
     assert_eq!(driver.call(create.clone(), options()).await.unwrap().size, 1 << 20);
     assert_eq!(driver.call(create.clone(), options()).await.unwrap_err().kind, ErrorKind::AlreadyExists);
-    let wrong = CreateVolume { options: [("colour".to_owned(), "red".to_owned())].into(), ..create.clone() };
+    let wrong = create.clone().options([("colour".to_owned(), "red".to_owned())].into());
     assert_eq!(driver.call(wrong, options()).await.unwrap_err().kind, ErrorKind::InvalidArgument);
 
-    let mount = MountVolume { name: name.clone(), mountpoint: None };
+    let mount = MountVolume::new(name.clone());
     let path = driver.call(mount.clone(), options()).await.unwrap().mountpoint;
     assert_eq!(capacity(&path), 1 << 20);
     std::fs::write(path.join("file"), "content").unwrap();
-    driver.call(ResizeVolume { name: name.clone(), size: 4 << 20 }, options()).await.unwrap();
+    driver.call(ResizeVolume::new(name.clone(), 4 << 20), options()).await.unwrap();
     assert_eq!(capacity(&path), 4 << 20);
 
     // Forgotten and taken back, with its content; then there after a restart of the driver.
-    driver.call(DeleteVolume { name: name.clone(), reference_only: true }, options()).await.unwrap();
+    driver.call(DeleteVolume::new(name.clone()).reference_only(true), options()).await.unwrap();
     assert_eq!(driver.call(mount.clone(), options()).await.unwrap_err().kind, ErrorKind::NotFound);
     driver.call(create, options()).await.unwrap();
     driver.stop(std::time::Duration::from_secs(5)).await;
@@ -46,12 +46,12 @@ async fn life_of_a_volume(spec: &str) {
     driver.open(open.clone(), options()).await.unwrap();
     assert_eq!(std::fs::read_to_string(path.join("file")).unwrap(), "content");
     let listed = driver.call(ListVolumes::default(), options()).await.unwrap();
-    assert_eq!(listed.volumes, [driver.call(GetVolume { name: name.clone() }, options()).await.unwrap()]);
+    assert_eq!(listed.volumes, [driver.call(GetVolume::new(name.clone()), options()).await.unwrap()]);
     assert_eq!(listed.volumes[0].mountpoint.as_deref(), Some(path.as_path()));
 
-    driver.call(DeleteVolume { name: name.clone(), reference_only: false }, options()).await.unwrap();
+    driver.call(DeleteVolume::new(name.clone()), options()).await.unwrap();
     assert!(!path.exists() && !MountTable::read().unwrap().is_mounted(&path));
-    let gone = DeleteVolume { name, reference_only: false };
+    let gone = DeleteVolume::new(name);
     assert_eq!(driver.call(gone, options()).await.unwrap_err().kind, ErrorKind::NotFound);
 }
 

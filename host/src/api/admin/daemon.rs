@@ -39,7 +39,7 @@ pub(super) async fn info(State(app): State<App>, request: Request) -> Answer {
     let asked = app.volumes().drivers().iter().map(|driver| {
         let call = &call;
         async move {
-            let pairs = match driver.unless_silent(AskInfo {}, call).await {
+            let pairs = match driver.unless_silent(AskInfo::new(), call).await {
                 Ok(reply) => reply.info,
                 // One driver that does not answer hides nothing of the others.
                 Err(error) => Pairs::from([("Error".to_owned(), error.to_string())]),

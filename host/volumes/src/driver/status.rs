@@ -14,7 +14,7 @@ impl ManagedDriver {
     /// Who the driver is and whether it takes calls, for which it is asked, unless it is known not to answer.
     pub async fn status(&self, call: &RequestContext) -> DriverStatus {
         let mut status = DriverStatus { name: self.name.to_string(), ..DriverStatus::default() };
-        let probed = self.unless_silent(Probe {}, call).await;
+        let probed = self.unless_silent(Probe::new(), call).await;
         if let Some(loaded) = &self.loaded {
             // A driver that ended may be back once it has answered.
             let told = loaded.handle.status();

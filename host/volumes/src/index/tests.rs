@@ -12,21 +12,8 @@ fn driver(text: &str) -> Arc<ManagedDriver> {
 }
 
 fn volume(text: &str, snapshots: &[&str]) -> Volume {
-    let snapshot = |snapshot: &&str| Snapshot {
-        name: name(snapshot),
-        volume: name(text),
-        created: Timestamp::from_unix(0),
-        info: BTreeMap::new(),
-    };
-    Volume {
-        name: name(text),
-        size: 0,
-        created: Timestamp::from_unix(0),
-        mountpoint: None,
-        info: BTreeMap::new(),
-        snapshots: snapshots.iter().map(snapshot).collect(),
-        health: convoy_driver_sdk::protocol::Health::Good,
-    }
+    let snapshot = |snapshot: &&str| Snapshot::new(name(snapshot), name(text), Timestamp::from_unix(0));
+    Volume::new(name(text), 0, Timestamp::from_unix(0)).snapshots(snapshots.iter().map(snapshot).collect())
 }
 
 fn names(index: &Index) -> Vec<String> {

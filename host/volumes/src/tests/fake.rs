@@ -8,7 +8,7 @@ use convoy_activity::events::Events;
 use convoy_driver_sdk::dispatch::{Dispatch, Dispatcher};
 use convoy_driver_sdk::protocol::{
     Capability, CloneVolume, CreateSnapshot, CreateVolume, DeleteSnapshot, DeleteVolume, Description,
-    GetVolume, Health, ListVolumes, ListedVolumes, MountVolume, Mounted, Open, Opened, OptionSpec, Probed,
+    GetVolume, ListVolumes, ListedVolumes, MountVolume, Mounted, Open, Opened, OptionSpec, Probed,
     RevertVolume, Snapshot, UnmountVolume, Volume,
 };
 use convoy_driver_sdk::{Context, Driver, DriverError, ErrorKind, Name, Result, Timestamp};
@@ -122,15 +122,7 @@ impl Control {
 pub(super) struct Fake(Arc<Control>);
 
 pub(super) fn volume(name: &Name) -> Volume {
-    Volume {
-        name: name.clone(),
-        size: 0,
-        created: Timestamp::from_unix(0),
-        mountpoint: None,
-        info: BTreeMap::new(),
-        snapshots: Vec::new(),
-        health: Health::Good,
-    }
+    Volume::new(name.clone(), 0, Timestamp::from_unix(0))
 }
 
 fn known<'a>(state: &'a mut State, name: &Name) -> Result<&'a mut Volume> {
@@ -140,17 +132,11 @@ fn known<'a>(state: &'a mut State, name: &Name) -> Result<&'a mut Volume> {
 
 impl Driver for Fake {
     fn describe() -> Description {
-        Description {
-            name: Name::from_static("fake"),
-            version: "0".to_owned(),
-            protocol: convoy_driver_sdk::PROTOCOL_VERSION.to_owned(),
-            summary: String::new(),
-            capabilities: [Capability::Snapshots, Capability::Shared, Capability::Clone, Capability::Revert]
-                .into(),
-            options: Vec::new(),
-            create_options: vec![OptionSpec::new("plain", "").for_docker(), OptionSpec::new("unsaid", "")],
-            backup_scheme: None,
-        }
+        Description::new("fake", "0", "")
+            .capabilities(
+                [Capability::Snapshots, Capability::Shared, Capability::Clone, Capability::Revert].into(),
+            )
+            .create_options(vec![OptionSpec::new("plain", "").for_docker(), OptionSpec::new("unsaid", "")])
     }
 
     fn open(request: Open, _: &Context) -> Result<(Self, Opened)> {
@@ -168,7 +154,7 @@ impl Driver for Fake {
     }
 
     fn probe(&self, _: &Context) -> Result<Probed> {
-        self.0.call("driver.probe", |state| Ok(Probed { healthy: true, message: state.trouble.clone() }))
+        self.0.call("driver.probe", |state| Ok(Probed::well().message(state.trouble.clone())))
     }
 
     fn create_volume(&self, request: CreateVolume, _: &Context) -> Result<Volume> {
@@ -195,7 +181,7 @@ impl Driver for Fake {
             let mountpoint = state.dir.join("mounts").join(request.name.as_str());
             known(state, &request.name)?.mountpoint = Some(mountpoint.clone());
             std::fs::create_dir_all(&mountpoint).map_err(|error| DriverError::io("mount", &error))?;
-            Ok(Mounted { mountpoint })
+            Ok(Mounted::new(mountpoint))
         })
     }
 
@@ -215,7 +201,7 @@ impl Driver for Fake {
                 .filter(|volume| request.after.as_ref().is_none_or(|after| volume.name > *after));
             let volumes: Vec<Volume> = rest.clone().take(size).cloned().collect();
             let more = rest.count() > volumes.len();
-            Ok(ListedVolumes { volumes, more, ..ListedVolumes::default() })
+            Ok(ListedVolumes::new(volumes).more(more))
         })
     }
 
@@ -225,12 +211,7 @@ impl Driver for Fake {
 
     fn create_snapshot(&self, request: CreateSnapshot, _: &Context) -> Result<Snapshot> {
         self.0.call("snapshot", |state| {
-            let snapshot = Snapshot {
-                name: request.snapshot,
-                volume: request.volume.clone(),
-                created: Timestamp::from_unix(0),
-                info: BTreeMap::new(),
-            };
+            let snapshot = Snapshot::new(request.snapshot, request.volume.clone(), Timestamp::from_unix(0));
             known(state, &request.volume)?.snapshots.push(snapshot.clone());
             Ok(snapshot)
         })
@@ -240,7 +221,8 @@ impl Driver for Fake {
         self.0.call("clone", |state| {
             let source = known(state, &request.source)?;
             assert!(source.snapshots.iter().any(|one| one.name == request.snapshot));
-            let made = Volume { size: request.size.unwrap_or(source.size), ..volume(&request.name) };
+            let mut made = volume(&request.name);
+            made.size = request.size.unwrap_or(source.size);
             state.volumes.insert(request.name, made.clone());
             Ok(made)
         })
@@ -275,7 +257,7 @@ pub(super) async fn opening(dir: &Path, patience: Duration) -> (Arc<Volumes>, Ar
     let drivers = Drivers::new(SearchPath::only(&[]))
         .builtin(Name::from_static("fake"), || Arc::new(Dispatcher::<Fake>::new()) as Arc<dyn Dispatch>);
     let handle = drivers.load(&DriverSpec::named(Name::from_static("fake"))).await.unwrap();
-    let open = Open { options: [("control".to_owned(), id)].into(), ..Open::default() };
+    let open = Open::default().options([("control".to_owned(), id)].into());
     let backend = Arc::new(ManagedDriver::loaded(handle, open));
     let ledger = Ledger::open(dir, &dir.join("run"), "boot").unwrap();
     let set = DriverSet::new(Arc::clone(&backend), Vec::new());

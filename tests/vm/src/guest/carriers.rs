@@ -26,7 +26,7 @@ impl Remote {
         let drivers = Drivers::new(SearchPath::standard(&[]));
         let handle = runtime.block_on(drivers.load(&spec.parse()?))?;
         let setup = Setup::default();
-        let open = Open { root: setup.root, options: setup.options, ..Open::default() };
+        let open = Open::new(setup.root).options(setup.options);
         let opened = runtime.block_on(handle.open(open, options()))?;
         ensure!(opened.warnings.is_empty(), "{opened:?}");
         Ok(Self { runtime, handle })
@@ -63,38 +63,37 @@ pub(super) fn run() -> Step {
 fn everyday(remote: &Remote) -> Step {
     let volume = || name("v1");
     let options = [("fs".to_owned(), FsKind::Ext4.to_string())].into();
-    remote.call(CreateVolume { name: volume(), size: Some(64 * MIB), options })?;
-    let mountpoint = remote.call(MountVolume { name: volume(), mountpoint: None })?.mountpoint;
+    remote.call(CreateVolume::new(volume()).size(Some(64 * MIB)).options(options))?;
+    let mountpoint = remote.call(MountVolume::new(volume()))?.mountpoint;
     std::fs::write(mountpoint.join("file"), "content")?;
-    remote.call(CreateSnapshot { volume: volume(), snapshot: name("s1"), freeze: true })?;
-    let opened =
-        remote.call(OpenSnapshot { volume: volume(), snapshot: name("s1"), base: None, kind: None })?;
-    let page = remote.call(ListExtents { handle: opened.handle.clone(), from: 0, limit: None })?;
+    remote.call(CreateSnapshot::new(volume(), name("s1")).freeze(true))?;
+    let opened = remote.call(OpenSnapshot::new(volume(), name("s1")))?;
+    let page = remote.call(ListExtents::new(opened.handle.clone()))?;
     ensure!(!page.extents.is_empty() && page.next.is_none(), "{page:?}");
-    remote.call(CloseSnapshot { handle: opened.handle })?;
-    remote.call(UnmountVolume { name: volume() })?;
-    remote.call(DeleteVolume { name: volume(), reference_only: false })?;
+    remote.call(CloseSnapshot::new(opened.handle))?;
+    remote.call(UnmountVolume::new(volume()))?;
+    remote.call(DeleteVolume::new(volume()))?;
     Ok(())
 }
 
 /// The process dies while a volume is mounted: the mount stays, and the next process knows everything.
 fn killed(remote: &Remote) -> Step {
     let volume = || name("v2");
-    remote.call(CreateVolume { name: volume(), size: Some(64 * MIB), options: [].into() })?;
-    let mountpoint = remote.call(MountVolume { name: volume(), mountpoint: None })?.mountpoint;
+    remote.call(CreateVolume::new(volume()).size(Some(64 * MIB)))?;
+    let mountpoint = remote.call(MountVolume::new(volume()))?.mountpoint;
     std::fs::write(mountpoint.join("file"), "content")?;
     let pid = sh("pgrep -f ^[^[:space:]]*convoy-driver-devicemapper | head -1")?;
     sh(&format!("kill -9 {pid}"))?;
     ensure_eq!(std::fs::read_to_string(mountpoint.join("file"))?, "content");
-    let get = || remote.call(GetVolume { name: volume() });
+    let get = || remote.call(GetVolume::new(volume()));
     let unavailable = |error: DriverError| error.kind == ErrorKind::Unavailable;
     patience::wait("the driver after a kill", Duration::from_secs(60), || {
         Step::Ok(!get().is_err_and(unavailable))
     })?;
     let found = get()?;
     ensure_eq!(found.mountpoint.as_deref(), Some(mountpoint.as_path()));
-    remote.call(UnmountVolume { name: volume() })?;
-    remote.call(DeleteVolume { name: volume(), reference_only: false })?;
+    remote.call(UnmountVolume::new(volume()))?;
+    remote.call(DeleteVolume::new(volume()))?;
     remote.runtime.block_on(remote.handle.stop(Duration::from_secs(5)));
     ensure!(Path::new("/dev/mapper/convoy-pool").exists(), "the pool is gone");
     no_leaks(&["convoy-pool"])

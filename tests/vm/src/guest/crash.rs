@@ -150,7 +150,7 @@ fn carry_out(lab: &Lab, op: &Op) -> Step {
         Op::Delete { volume } => lab.delete(volume)?,
         Op::Snapshot { volume, snapshot } => lab.snapshot(volume, snapshot)?,
         Op::DeleteSnapshot { volume, snapshot } => lab.delete_snapshot(volume, snapshot)?,
-        Op::Resize { volume, size } => drop(lab.call(ResizeVolume { name: name(volume), size: *size })?),
+        Op::Resize { volume, size } => drop(lab.call(ResizeVolume::new(name(volume), *size))?),
         Op::Write { volume, seed } => {
             let dir = lab.mount(volume)?;
             let new = format!("data-{seed}");
@@ -167,20 +167,20 @@ fn carry_out(lab: &Lab, op: &Op) -> Step {
         Op::Restore { volume, from, snapshot } => {
             let source = lab.open_snapshot(from, snapshot, None)?;
             let restored = restore(lab, volume, &source);
-            lab.call(CloseSnapshot { handle: source.handle.clone() })?;
+            lab.call(CloseSnapshot::new(source.handle.clone()))?;
             restored?;
         }
         Op::Clone { volume, from, snapshot } => {
             let (name, source, snapshot) = (name(volume), name(from), name(snapshot));
-            lab.call(CloneVolume { name, source, snapshot, size: None, options: [].into() })?;
+            lab.call(CloneVolume::new(name, source, snapshot))?;
         }
         Op::Revert { volume, snapshot } => {
-            lab.call(RevertVolume { name: name(volume), snapshot: name(snapshot) })?;
+            lab.call(RevertVolume::new(name(volume), name(snapshot)))?;
         }
         Op::Abort { volume } => {
             let (handle, device) = target(lab, volume, 32 * MIB)?;
             std::fs::write(device, vec![1; 1 << 20])?;
-            lab.call(AbortRestore { handle })?;
+            lab.call(AbortRestore::new(handle))?;
         }
     }
     Ok(())
@@ -189,16 +189,15 @@ fn carry_out(lab: &Lab, op: &Op) -> Step {
 fn restore(lab: &Lab, volume: &str, source: &super::lab::Source) -> Step {
     let (handle, device) = target(lab, volume, source.size)?;
     bytes::copy_extents(source, &device)?;
-    lab.call(FinishRestore { handle })?;
+    lab.call(FinishRestore::new(handle))?;
     Ok(())
 }
 
 fn target(lab: &Lab, volume: &str, size: u64) -> Step<(String, std::path::PathBuf)> {
-    let request =
-        PrepareRestore { name: name(volume), kind: SourceKind::Block, size: Some(size), options: [].into() };
+    let request = PrepareRestore::new(name(volume), SourceKind::Block).size(Some(size));
     let prepared = lab.call(request)?;
     match prepared.location {
         TargetLocation::Block { device, .. } => Ok((prepared.handle, device)),
-        TargetLocation::Tree { path } => Err(DriverError::unsupported(path.display()).into()),
+        TargetLocation::Tree { path, .. } => Err(DriverError::unsupported(path.display()).into()),
     }
 }

@@ -60,7 +60,7 @@ fn volumes(lab: &Lab, kind: FsKind) -> Step {
     ensure_eq!(lab.get("v1")?.mountpoint, Some(mountpoint.clone()));
     ensure_eq!(sh(&format!("findmnt -no FSTYPE {}", mountpoint.display()))?, kind.as_str());
     expect(lab.delete("v1"), ErrorKind::InUse)?;
-    let elsewhere = MountVolume { name: name("v1"), mountpoint: Some("/mnt".into()) };
+    let elsewhere = MountVolume::new(name("v1")).mountpoint(Some("/mnt".into()));
     expect(lab.call(elsewhere), ErrorKind::InUse)?;
     bytes::write(&mountpoint.join("first"), 1, 5 << 20)
 }
@@ -120,18 +120,17 @@ fn snapshots(lab: &Lab, kind: FsKind) -> Step<String> {
         held?;
     }
     for handle in [&monday.handle, &tuesday.handle, &whole.handle, &whole.handle] {
-        lab.call(CloseSnapshot { handle: handle.clone() })?;
+        lab.call(CloseSnapshot::new(handle.clone()))?;
     }
     ensure!(!tuesday.device.exists(), "the device of a closed snapshot is left");
     Ok(sum)
 }
 
 fn prepare(lab: &Lab, volume: &str, size: u64) -> Step<(String, PathBuf)> {
-    let request =
-        PrepareRestore { name: name(volume), kind: SourceKind::Block, size: Some(size), options: [].into() };
-    let PreparedRestore { handle, location } = lab.call(request)?;
+    let request = PrepareRestore::new(name(volume), SourceKind::Block).size(Some(size));
+    let PreparedRestore { handle, location, .. } = lab.call(request)?;
     match location {
-        TargetLocation::Block { device, size: given } if given == size => Ok((handle, device)),
+        TargetLocation::Block { device, size: given, .. } if given == size => Ok((handle, device)),
         other => Err(Failure::new(format!("expected a device of {size} bytes, found {other:?}"))),
     }
 }
@@ -146,11 +145,11 @@ fn restores(lab: &Lab, kind: FsKind, sum: &str) -> Step {
     ensure!(bytes::image(&device)?.iter().all(|byte| *byte == 0), "a new target is not zeros");
     let source = lab.open_snapshot("v1", "tuesday", None)?;
     bytes::copy_extents(&source, &device)?;
-    lab.call(FinishRestore { handle: handle.clone() })?;
-    let again = lab.call(FinishRestore { handle: handle.clone() })?;
+    lab.call(FinishRestore::new(handle.clone()))?;
+    let again = lab.call(FinishRestore::new(handle.clone()))?;
     ensure_eq!(again.name.as_str(), "r1");
     // Finished: aborting what is no longer a restore changes nothing.
-    lab.call(AbortRestore { handle })?;
+    lab.call(AbortRestore::new(handle))?;
     if kind != FsKind::Btrfs {
         ensure_eq!(bytes::checksum(Path::new("/dev/mapper/r1"))?, sum);
     }
@@ -160,34 +159,31 @@ fn restores(lab: &Lab, kind: FsKind, sum: &str) -> Step {
     bytes::verify(&mountpoint.join("unsynced"), 2, 3 << 20)?;
     ensure!(!mountpoint.join("third").exists(), "the restore holds what came after the snapshot");
     bytes::verify(&lab.root.join("mounts/v1/third"), 4, 1 << 20)?;
-    lab.call(CloseSnapshot { handle: source.handle })?;
+    lab.call(CloseSnapshot::new(source.handle))?;
 
     let used = lab.figure("PoolDataUsed")?;
     let (handle, device) = prepare(lab, "r2", size)?;
     std::fs::write(&device, vec![7; 8 << 20])?;
-    lab.call(AbortRestore { handle: handle.clone() })?;
-    lab.call(AbortRestore { handle })?;
+    lab.call(AbortRestore::new(handle.clone()))?;
+    lab.call(AbortRestore::new(handle))?;
     // The four blocks that were written are free again; ext4's own threads may have taken one or two
     // meanwhile.
     let now = lab.figure("PoolDataUsed")?;
     ensure!(now < used + 8 * MIB, "an aborted restore keeps its blocks: {used} before, {now} after");
     expect(lab.get("r2"), ErrorKind::NotFound)?;
     // Files go into a file system that is made for them, and is gone with an abort.
-    let tree = PrepareRestore {
-        name: name("r3"),
-        kind: SourceKind::Tree,
-        size: Some(64 * MIB),
-        options: [("fs".to_owned(), "ext4".to_owned())].into(),
-    };
-    let PreparedRestore { handle, location } = lab.call(tree)?;
-    let TargetLocation::Tree { path } = location else {
+    let tree = PrepareRestore::new(name("r3"), SourceKind::Tree)
+        .size(Some(64 * MIB))
+        .options([("fs".to_owned(), "ext4".to_owned())].into());
+    let PreparedRestore { handle, location, .. } = lab.call(tree)?;
+    let TargetLocation::Tree { path, .. } = location else {
         return Err(Failure::new(format!("expected a directory, found {location:?}")));
     };
     ensure_eq!(std::fs::read_dir(&path)?.count(), 0);
     bytes::write(&path.join("file"), 1, 1 << 20)?;
-    lab.call(AbortRestore { handle })?;
+    lab.call(AbortRestore::new(handle))?;
     ensure!(!path.exists(), "{} is still there", path.display());
-    let taken = PrepareRestore { name: name("r1"), kind: SourceKind::Block, size: None, options: [].into() };
+    let taken = PrepareRestore::new(name("r1"), SourceKind::Block);
     expect(lab.call(taken), ErrorKind::AlreadyExists)?;
     Ok(())
 }
@@ -196,7 +192,7 @@ fn resizing(lab: &Lab, kind: FsKind) -> Step {
     let (small, large) = (size(kind), size(kind) + 64 * MIB);
     let mountpoint = lab.root.join("mounts/v1");
     let before = capacity(&mountpoint)?;
-    let resize = |volume: &str, size| lab.call(ResizeVolume { name: name(volume), size });
+    let resize = |volume: &str, size| lab.call(ResizeVolume::new(name(volume), size));
     // Online, with a file open.
     let open = std::fs::File::open(mountpoint.join("third"))?;
     ensure_eq!(resize("v1", large)?.size, large);
@@ -209,11 +205,11 @@ fn resizing(lab: &Lab, kind: FsKind) -> Step {
     // A snapshot keeps the size it was taken with.
     let source = lab.open_snapshot("v1", "monday", None)?;
     ensure_eq!(source.size, small);
-    lab.call(CloseSnapshot { handle: source.handle })?;
+    lab.call(CloseSnapshot::new(source.handle))?;
     lab.snapshot("v1", "wednesday")?;
     let source = lab.open_snapshot("v1", "wednesday", Some("tuesday"))?;
     ensure_eq!((source.size, source.changed_only), (large, true));
-    lab.call(CloseSnapshot { handle: source.handle })?;
+    lab.call(CloseSnapshot::new(source.handle))?;
     // Unmounted: the file system follows with the next mount.
     lab.unmount("r1")?;
     ensure_eq!(resize("r1", large)?.size, large);
@@ -235,7 +231,7 @@ fn without_the_right_to_grow(lab: &Lab, now: u64) -> Step {
     rustix::thread::remove_capability_from_bounding_set(right).map_err(std::io::Error::from)?;
     let mountpoint = lab.root.join("mounts/r1");
     let before = capacity(&mountpoint)?;
-    let resize = ResizeVolume { name: name("r1"), size: now + 64 * MIB };
+    let resize = ResizeVolume::new(name("r1"), now + 64 * MIB);
     expect(lab.call(resize), ErrorKind::PermissionDenied)?;
     ensure_eq!(lab.mount("r1")?, mountpoint);
     lab.unmount("r1")?;
@@ -255,14 +251,9 @@ fn refusals(lab: &Lab, kind: FsKind) -> Step {
     expect(create("convoy-pool"), ErrorKind::InvalidArgument)?;
     expect(create("control"), ErrorKind::InvalidArgument)?;
     expect(create(&"v".repeat(128)), ErrorKind::InvalidArgument)?;
-    let odd = CreateVolume {
-        name: name("odd"),
-        size: None,
-        options: [("fs".to_owned(), "ntfs".to_owned())].into(),
-    };
+    let odd = CreateVolume::new(name("odd")).options([("fs".to_owned(), "ntfs".to_owned())].into());
     expect(lab.call(odd), ErrorKind::InvalidArgument)?;
-    let unknown =
-        CreateVolume { name: name("odd"), size: None, options: [("type".to_owned(), "x".to_owned())].into() };
+    let unknown = CreateVolume::new(name("odd")).options([("type".to_owned(), "x".to_owned())].into());
     expect(lab.call(unknown), ErrorKind::InvalidArgument)?;
     // Too small for its file system: refused, and nothing of it is left.
     for kind in [FsKind::Xfs, FsKind::Btrfs] {
@@ -284,10 +275,10 @@ fn refusals(lab: &Lab, kind: FsKind) -> Step {
     ensure!(used <= lacking, "a failed create keeps its blocks: {used} bytes, {lacking} before");
     sh(&format!("{others} -u $at; done"))?;
     ensure_eq!(sh("dmsetup ls | grep -c -e stranger -e tiny || true")?, "0");
-    let missing = MountVolume { name: name("v2"), mountpoint: Some("/nonexistent".into()) };
+    let missing = MountVolume::new(name("v2")).mountpoint(Some("/nonexistent".into()));
     create("v2")?;
     expect(lab.call(missing), ErrorKind::InvalidArgument)?;
-    let somewhere = MountVolume { name: name("v2"), mountpoint: Some("/mnt".into()) };
+    let somewhere = MountVolume::new(name("v2")).mountpoint(Some("/mnt".into()));
     ensure_eq!(lab.call(somewhere)?.mountpoint, Path::new("/mnt"));
     ensure_eq!(lab.get("v2")?.mountpoint, Some("/mnt".into()));
     let busy = std::fs::File::create("/mnt/open")?;
@@ -306,7 +297,7 @@ fn refusals(lab: &Lab, kind: FsKind) -> Step {
     // A reader that holds the device when its snapshot is closed: the kernel removes it later.
     let source = lab.open_snapshot("v1", "monday", None)?;
     let reader = std::fs::File::open(&source.device)?;
-    lab.call(CloseSnapshot { handle: source.handle })?;
+    lab.call(CloseSnapshot::new(source.handle))?;
     lab.delete_snapshot("v1", "monday")?;
     ensure!(source.device.exists(), "a device in use is gone");
     drop(reader);
@@ -321,28 +312,28 @@ fn refusals(lab: &Lab, kind: FsKind) -> Step {
 /// A delete by reference keeps the data, and a create of that name brings it back.
 fn kept(lab: &Lab, kind: FsKind) -> Step {
     lab.unmount("r1")?;
-    lab.call(DeleteVolume { name: name("r1"), reference_only: true })?;
+    lab.call(DeleteVolume::new(name("r1")).reference_only(true))?;
     expect(lab.get("r1"), ErrorKind::NotFound)?;
     ensure!(!Path::new("/dev/mapper/r1").exists(), "a forgotten volume is still active");
-    let listed = || Step::Ok(lab.call(ListKept { sizes: true, ..ListKept::default() })?.kept);
+    let listed = || Step::Ok(lab.call(ListKept::new().sizes(true))?.kept);
     let told = listed()?;
     ensure_eq!(told.len(), 1);
     ensure!(*told[0].name == *"r1" && told[0].size >= Some(size(kind)), "kept: {told:?}");
-    let taken = PrepareRestore { name: name("r1"), kind: SourceKind::Block, size: None, options: [].into() };
+    let taken = PrepareRestore::new(name("r1"), SourceKind::Block);
     expect(lab.call(taken), ErrorKind::AlreadyExists)?;
     expect(lab.create("r1", size(kind), kind), ErrorKind::AlreadyExists)?;
-    lab.call(CreateVolume { name: name("r1"), size: None, options: [].into() })?;
+    lab.call(CreateVolume::new(name("r1")))?;
     ensure_eq!(listed()?, []);
-    expect(lab.call(DeleteKept { name: name("r1") }), ErrorKind::NotFound)?;
+    expect(lab.call(DeleteKept::new(name("r1"))), ErrorKind::NotFound)?;
     let mountpoint = lab.mount("r1")?;
     bytes::verify(&mountpoint.join("second"), 3, 5 << 20)?;
 
     // Deleted, it is gone from the pool, and its name is free.
     lab.create("kept", size(kind), kind)?;
     lab.snapshot("kept", "kept-snap")?;
-    lab.call(DeleteVolume { name: name("kept"), reference_only: true })?;
-    lab.call(DeleteKept { name: name("kept") })?;
-    expect(lab.call(DeleteKept { name: name("kept") }), ErrorKind::NotFound)?;
+    lab.call(DeleteVolume::new(name("kept")).reference_only(true))?;
+    lab.call(DeleteKept::new(name("kept")))?;
+    expect(lab.call(DeleteKept::new(name("kept"))), ErrorKind::NotFound)?;
     ensure_eq!(listed()?, []);
     lab.create("kept", size(kind), kind)?;
     lab.delete("kept")?;
@@ -363,12 +354,12 @@ pub(super) fn with_udev() -> Step {
     sh("udevadm settle")?;
     // The snapshot has the same UUID: it must not take the volume's link.
     ensure_eq!(sh(&format!("readlink -f /dev/disk/by-uuid/{uuid}"))?, sh("readlink -f /dev/mapper/v1")?);
-    lab.call(CloseSnapshot { handle: source.handle })?;
+    lab.call(CloseSnapshot::new(source.handle))?;
     // Another device under the same name, and another of the same content: both have their links.
     let device = sh("readlink -f /dev/mapper/v1")?;
-    lab.call(RevertVolume { name: name("v1"), snapshot: name("s1") })?;
+    lab.call(RevertVolume::new(name("v1"), name("s1")))?;
     let (source, snapshot) = (name("v1"), name("s1"));
-    lab.call(CloneVolume { name: name("v2"), source, snapshot, size: None, options: [].into() })?;
+    lab.call(CloneVolume::new(name("v2"), source, snapshot))?;
     sh("udevadm settle")?;
     println!("{device}, now {}", sh("readlink -f /dev/mapper/v1 /dev/mapper/v2 | tr '\\n' ' '")?);
     for volume in ["v1", "v2"] {

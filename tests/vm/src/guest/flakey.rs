@@ -163,6 +163,6 @@ fn reading_fails(lab: &Lab) -> Step {
     sh("echo 3 > /proc/sys/vm/drop_caches")?;
     let read = bytes::image(&source.device);
     ensure!(read.is_err(), "what cannot be read was read");
-    lab.call(convoy_driver_sdk::protocol::CloseSnapshot { handle: source.handle })?;
+    lab.call(convoy_driver_sdk::protocol::CloseSnapshot::new(source.handle))?;
     Ok(())
 }

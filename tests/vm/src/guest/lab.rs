@@ -83,13 +83,11 @@ impl Setup {
     /// The driver's.
     pub fn open(&self) -> Result<Lab, DriverError> {
         let dispatcher = Dispatcher::new();
-        let open = Open {
-            root: self.root.clone(),
-            options: self.options.clone(),
-            override_saved: self.override_saved,
-            mount_namespace: self.namespace.clone(),
-            command_timeout_ms: Some(60_000),
-        };
+        let open = Open::new(self.root.clone())
+            .options(self.options.clone())
+            .override_saved(self.override_saved)
+            .mount_namespace(self.namespace.clone())
+            .command_timeout_ms(Some(60_000));
         let opened = call(&dispatcher, open)?;
         Ok(Lab { dispatcher, root: self.root.clone(), opened })
     }
@@ -133,7 +131,7 @@ impl Lab {
     /// The driver's.
     pub fn create(&self, volume: &str, size: u64, filesystem: FsKind) -> Result<Volume, DriverError> {
         let options = [("fs".to_owned(), filesystem.to_string())].into();
-        self.call(CreateVolume { name: name(volume), size: Some(size), options })
+        self.call(CreateVolume::new(name(volume)).size(Some(size)).options(options))
     }
 
     /// Mounts a volume in the driver's own place, and answers where.
@@ -141,7 +139,7 @@ impl Lab {
     /// # Errors
     /// The driver's.
     pub fn mount(&self, volume: &str) -> Result<PathBuf, DriverError> {
-        Ok(self.call(MountVolume { name: name(volume), mountpoint: None })?.mountpoint)
+        Ok(self.call(MountVolume::new(name(volume)))?.mountpoint)
     }
 
     /// Unmounts a volume.
@@ -149,7 +147,7 @@ impl Lab {
     /// # Errors
     /// The driver's.
     pub fn unmount(&self, volume: &str) -> Result<(), DriverError> {
-        self.call(UnmountVolume { name: name(volume) }).map(drop)
+        self.call(UnmountVolume::new(name(volume))).map(drop)
     }
 
     /// Deletes a volume and its data.
@@ -157,7 +155,7 @@ impl Lab {
     /// # Errors
     /// The driver's.
     pub fn delete(&self, volume: &str) -> Result<(), DriverError> {
-        self.call(DeleteVolume { name: name(volume), reference_only: false }).map(drop)
+        self.call(DeleteVolume::new(name(volume))).map(drop)
     }
 
     /// Takes a snapshot.
@@ -165,7 +163,7 @@ impl Lab {
     /// # Errors
     /// The driver's.
     pub fn snapshot(&self, volume: &str, snapshot: &str) -> Result<(), DriverError> {
-        let request = CreateSnapshot { volume: name(volume), snapshot: name(snapshot), freeze: true };
+        let request = CreateSnapshot::new(name(volume), name(snapshot)).freeze(true);
         self.call(request).map(drop)
     }
 
@@ -174,7 +172,7 @@ impl Lab {
     /// # Errors
     /// The driver's.
     pub fn delete_snapshot(&self, volume: &str, snapshot: &str) -> Result<(), DriverError> {
-        self.call(DeleteSnapshot { volume: name(volume), snapshot: name(snapshot) }).map(drop)
+        self.call(DeleteSnapshot::new(name(volume), name(snapshot))).map(drop)
     }
 
     /// A volume.
@@ -182,7 +180,7 @@ impl Lab {
     /// # Errors
     /// The driver's.
     pub fn get(&self, volume: &str) -> Result<Volume, DriverError> {
-        self.call(GetVolume { name: name(volume) })
+        self.call(GetVolume::new(name(volume)))
     }
 
     /// All volumes.
@@ -198,7 +196,7 @@ impl Lab {
     /// # Errors
     /// The driver's.
     pub fn info(&self) -> Result<BTreeMap<String, String>, DriverError> {
-        Ok(self.call(Info {})?.info)
+        Ok(self.call(Info::new())?.info)
     }
 
     /// A number of what `convoy info` shows.
@@ -216,7 +214,7 @@ impl Lab {
     /// # Errors
     /// The driver's.
     pub fn probe(&self) -> Result<Probed, DriverError> {
-        self.call(Probe {})
+        self.call(Probe::new())
     }
 
     /// Opens a snapshot, with its device and all its extents.
@@ -225,9 +223,9 @@ impl Lab {
     /// The driver's, or pages that do not follow each other.
     pub fn open_snapshot(&self, volume: &str, snapshot: &str, base: Option<&str>) -> Step<Source> {
         let base = base.map(name);
-        let request = OpenSnapshot { volume: name(volume), snapshot: name(snapshot), base, kind: None };
+        let request = OpenSnapshot::new(name(volume), name(snapshot)).base(base);
         let OpenedSnapshot { handle, location, .. } = self.call(request)?;
-        let SourceLocation::Block { device, size, changed_only } = location else {
+        let SourceLocation::Block { device, size, changed_only, .. } = location else {
             return Err(Failure::new(format!("{snapshot} is no block device: {location:?}")));
         };
         let mut source =
@@ -235,7 +233,7 @@ impl Lab {
         let mut from = 0;
         loop {
             // A small page, so that there are several.
-            let request = ListExtents { handle: source.handle.clone(), from, limit: Some(3) };
+            let request = ListExtents::new(source.handle.clone()).from(from).limit(Some(3));
             let page = self.call(request)?;
             source.extents.extend(page.extents);
             source.discarded.extend(page.discarded);
@@ -273,7 +271,7 @@ impl Lab {
             self.unmount(&volume.name)?;
             self.delete(&volume.name)?;
         }
-        self.call(Close {})?;
+        self.call(Close::new())?;
         let info = self.info()?;
         let metadata = info.get("MetadataDevice").map(String::as_str).unwrap_or_default();
         let ids = sh(&format!(
@@ -312,7 +310,7 @@ impl Lab {
     /// # Errors
     /// The driver's.
     pub fn check(&self, repair: bool) -> Result<Vec<Finding>, DriverError> {
-        Ok(self.call(Check { repair })?.findings)
+        Ok(self.call(Check::new().repair(repair))?.findings)
     }
 
     /// Blocks of the pool that nobody owns, as the driver tells.
@@ -330,7 +328,7 @@ impl Lab {
     /// # Errors
     /// The driver's.
     pub fn describe(&self) -> Result<convoy_driver_sdk::protocol::Description, DriverError> {
-        self.call(Describe {})
+        self.call(Describe::new())
     }
 }
 

@@ -43,7 +43,7 @@ fn there(namespace: &Path) -> Step {
             Ok(figures.split(' ').map(str::parse::<u64>).product::<Result<_, _>>()?)
         };
         let before = room()?;
-        lab.call(ResizeVolume { name: Name::parse(&volume)?, size: size(kind) + 64 * MIB })?;
+        lab.call(ResizeVolume::new(Name::parse(&volume)?, size(kind) + 64 * MIB))?;
         let after = room()?;
         ensure!(after > before + 40 * MIB, "it grew there from {before} to {after} only");
         expect(lab.delete(&volume), ErrorKind::InUse)?;

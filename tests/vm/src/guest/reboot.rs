@@ -34,7 +34,7 @@ pub(super) fn before() -> Step {
         lab.create(volume, size * MIB, kind)?;
     }
     let own = lab.mount("own-place")?;
-    lab.call(MountVolume { name: name("other-place"), mountpoint: Some(elsewhere.clone()) })?;
+    lab.call(MountVolume::new(name("other-place")).mountpoint(Some(elsewhere.clone())))?;
     let unmounted = lab.mount("unmounted")?;
     bytes::write(&own.join("file"), 1, 3 << 20)?;
     bytes::write(&elsewhere.join("file"), 2, 3 << 20)?;

@@ -90,7 +90,7 @@ pub(super) fn run() -> Step {
     bytes::check_extents(&tuesday, Some(&before))?;
     ensure!(!tuesday.discarded.is_empty(), "what was trimmed is not told");
     for handle in [monday.handle, tuesday.handle] {
-        lab.call(CloseSnapshot { handle })?;
+        lab.call(CloseSnapshot::new(handle))?;
     }
     // Ids go on where 0.5 stopped.
     let next = lab.create("next", 64 * MIB, FsKind::Ext4)?;

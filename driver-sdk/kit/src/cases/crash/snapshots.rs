@@ -23,7 +23,7 @@ fn is_whole(kit: &Subject, volume: &Name, snapshot: &Name, expected: &pattern::T
         let found = io(rules::WHOLE, format_args!("read {what}"), pattern::read(&path))?;
         let differences = pattern::differences(expected, &found);
         ensure(rules::WHOLE, differences.is_empty(), || format!("{what}: {}", differences.join("; ")))?;
-        done(rules::SNAPSHOT_OPEN, "snapshot.close", kit.call(CloseSnapshot { handle }))?;
+        done(rules::SNAPSHOT_OPEN, "snapshot.close", kit.call(CloseSnapshot::new(handle)))?;
     } else if kit.can(Capability::Clone) {
         let name = kit.name("whole");
         done(rules::WHOLE, "volume.clone of what is there", clone_of(kit, &name, volume, snapshot))?;
@@ -43,7 +43,7 @@ pub(in crate::cases) fn snapshot(kit: &Subject) -> Outcome {
     let mut expected = 1;
     for (number, delay) in moments(kit, whole).enumerate() {
         let snapshot = Name::parse(format!("crash-{number}")).unwrap_or_else(|_| Name::from_static("crash"));
-        let request = || CreateSnapshot { volume: name.clone(), snapshot: snapshot.clone(), freeze };
+        let request = || CreateSnapshot::new(name.clone(), snapshot.clone()).freeze(freeze);
         let files = io(rules::MOUNT, "read the volume", pattern::read(&path))?;
         let answered = kill_after(kit, delay, || kit.call(request()))?;
         let there = snapshot_names(kit, &name)?.contains(&snapshot);
@@ -99,20 +99,16 @@ pub(in crate::cases) fn reading(kit: &Subject) -> Outcome {
     for kind in kinds.iter().copied() {
         let (opened, whole) = timed(|| image::open_as(kit, &name, &snapshot, None, kind))?;
         for delay in moments(kit, whole) {
-            let request = convoy_driver_sdk::protocol::OpenSnapshot {
-                volume: name.clone(),
-                snapshot: snapshot.clone(),
-                base: None,
-                kind,
-            };
+            let request =
+                convoy_driver_sdk::protocol::OpenSnapshot::new(name.clone(), snapshot.clone()).kind(kind);
             // Made to the next process, it is open there.
             if let Some(opened) = kill_after(kit, delay, || kit.call(request))? {
-                let close = CloseSnapshot { handle: opened.handle };
+                let close = CloseSnapshot::new(opened.handle);
                 done(rules::SNAPSHOT_OPEN, "snapshot.close", kit.call(close))?;
             }
         }
         // Nothing is open any more: a handle of an earlier life closes nothing, and the snapshot can go.
-        let close = CloseSnapshot { handle: opened.handle };
+        let close = CloseSnapshot::new(opened.handle);
         done(rules::SNAPSHOT_OPEN, "snapshot.close of a handle of an earlier life", kit.call(close))?;
     }
     done(

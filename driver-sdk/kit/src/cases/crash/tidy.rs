@@ -68,10 +68,10 @@ fn life(kit: &Subject, name: &Name, delay: Option<Duration>) -> Outcome {
         for kind in if kit.can(Capability::ReadEither) { &either[..] } else { &[None] } {
             let call = || {
                 let (volume, snapshot) = (name.clone(), snapshot.clone());
-                kit.call(OpenSnapshot { volume, snapshot, base: None, kind: *kind })
+                kit.call(OpenSnapshot::new(volume, snapshot).kind(*kind))
             };
             if let Some(opened) = cut(kit, delay, "snapshot.open", call)? {
-                let close = kit.call(CloseSnapshot { handle: opened.handle });
+                let close = kit.call(CloseSnapshot::new(opened.handle));
                 done(rules::SNAPSHOT_OPEN, "snapshot.close", close)?;
             }
         }

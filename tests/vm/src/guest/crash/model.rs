@@ -236,7 +236,7 @@ pub(crate) fn observe(lab: &Lab) -> Step<Model> {
             sh(&format!("mount -t ext4 -o ro,noload {} {}", source.device.display(), inside.display()))?;
             let found = seeds(inside);
             sh(&format!("umount {}", inside.display()))?;
-            lab.call(CloseSnapshot { handle: source.handle })?;
+            lab.call(CloseSnapshot::new(source.handle))?;
             ensure!(
                 snapshot.info.get("Size") == Some(&source.size.to_string()),
                 "{snapshot:?} has {}",
