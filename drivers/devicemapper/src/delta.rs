@@ -19,8 +19,8 @@ pub enum Comparison {
 /// The element in which the ranges are.
 const DIFF: &str = "diff";
 
-/// Reads the XML. `size` is the device's, in bytes. Ranges are multiplied by the block size and cut at the device's size: the pool may
-/// still hold blocks behind the end of a device that once was larger.
+/// Reads the XML. Ranges are multiplied by the block size and cut at the device's `size` in bytes: the pool
+/// may still hold blocks behind the end of a device that once was larger.
 ///
 /// # Errors
 /// [`Error::Output`] for anything but a whole, sorted answer of `thin_delta`: never a part of the truth.

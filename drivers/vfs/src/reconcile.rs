@@ -76,7 +76,7 @@ impl Deaths {
 /// A record, and the store that it is in.
 type RecordInStore<'a> = (VolumeRecord, &'a RecordStore<VolumeRecord>);
 
-/// Finishes or undoes what processes left that are gone. Gives what was done, and what could not be, in words.
+/// Finishes or undoes what processes left that are gone. Gives in words what was done and what could not be.
 pub(crate) fn settle(catalog: &Catalog) -> (Vec<String>, Vec<String>) {
     let mut reconciler = Reconciler { catalog, done: Vec::new(), warnings: Vec::new() };
     reconciler.run();
