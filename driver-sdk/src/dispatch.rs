@@ -63,7 +63,7 @@ impl<D: Driver> Dispatcher<D> {
         route! {
             Describe => |_| Ok(D::describe());
             Open => |request| self.open(request, context);
-            Info => |_| self.driver()?.info(context).map(|info| InfoReply::new(info));
+            Info => |_| self.driver()?.info(context).map(InfoReply::new);
             Probe => |_| self.driver()?.probe(context);
             Check => |request| self.driver()?.check(request, context);
             Close => |_| self.driver.get().map_or(Ok(()), |driver| driver.close(context)).map(done);
