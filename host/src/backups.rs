@@ -2,7 +2,7 @@
 //!
 //! - [`provider`]: backups that a storage system keeps itself, by the driver whose name is the URL's scheme.
 //!
-//! - [`keys`]: who may open encrypted backups, with a [`secret`]; [`settings`]: how a destination is reached,
+//! - [`keys`]: who may open encrypted backups, with a [`secret`];
 //!   how fast, with which key.
 //!
 //! - [`engine`]: backups in a store, made of what a driver hands over ([`source`]) by the backup engine;
@@ -20,11 +20,11 @@ mod provider;
 mod restore;
 mod secret;
 mod seen;
-pub mod settings;
 mod source;
 mod store;
 
 use crate::call::RequestContext;
+use crate::config::destinations::{BackupSettings, Destinations};
 use crate::jobs::{About, Jobs, Running};
 use crate::volumes::Volumes;
 use crate::volumes::error::{Error, Result};
@@ -43,7 +43,6 @@ use memory::Memory;
 pub(crate) use provider::own_destination;
 use secret::Secret;
 use seen::SeenBackups;
-use settings::{BackupSettings, Destinations};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, RwLock, RwLockReadGuard};

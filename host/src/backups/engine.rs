@@ -2,9 +2,9 @@
 
 use super::progress::watched;
 use super::secret::Secret;
-use super::settings::Destinations;
 use super::store::Store;
 use super::{AUTHENTIC, Backups, source};
+use crate::config::destinations::Destinations;
 use crate::events::about;
 use crate::jobs::{Running, STALLED};
 use crate::metrics::{Bytes, METRICS};

@@ -3,8 +3,8 @@
 //! What the first backup makes stays when the last one is deleted. So a place where nothing is was never a
 //! destination.
 
-use super::settings::Destinations;
 use super::store::Store;
+use crate::config::destinations::Destinations;
 use crate::volumes::error::{Error, Result};
 use convoy_backup::Engine;
 use convoy_driver_sdk::ErrorKind;

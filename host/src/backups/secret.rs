@@ -3,7 +3,7 @@
 //! Only the places of secrets are in requests, settings and logs; their contents go from the file to the
 //! engine.
 
-use super::settings::DestinationSettings;
+use crate::config::destinations::DestinationSettings;
 use crate::volumes::error::{Error, Result};
 use convoy_backup::KeySource;
 use convoy_driver_sdk::ErrorKind;
@@ -88,11 +88,6 @@ impl Secret {
             }
         }
     }
-}
-
-/// Whether systemd could hand over a credential of this name: it is one part of a path.
-pub(super) fn is_credential_name(name: &str) -> bool {
-    !name.is_empty() && name.len() < 256 && name != "." && name != ".." && !name.contains(['/', '\0'])
 }
 
 async fn read(
@@ -192,13 +187,5 @@ mod tests {
         assert_eq!(Secret::asked("/k", "").unwrap(), Some(Secret::KeyFile("/k".into())));
         assert_eq!(Secret::asked("", "/p").unwrap(), Some(Secret::Passphrase("/p".into())));
         assert!(Secret::asked("/k", "/p").is_err());
-    }
-
-    #[test]
-    fn credentials_have_names_and_no_paths() {
-        assert!(is_credential_name("convoy.passphrase"));
-        for name in ["", ".", "..", "a/b", "/etc/passwd"] {
-            assert!(!is_credential_name(name), "{name}");
-        }
     }
 }

@@ -1,7 +1,7 @@
 //! From an URL to a store, and from a store's errors to those of the service.
 
 use super::secret::Secret;
-use super::settings::{DestinationSettings, Destinations, MAX_COMPRESSION};
+use crate::config::destinations::{DestinationSettings, Destinations, MAX_COMPRESSION};
 use crate::volumes::error::{Error, Result};
 use convoy_backup::{BackupError, BackupOptions, Engine, StoreKey, Unencrypted};
 use convoy_driver_sdk::ErrorKind;

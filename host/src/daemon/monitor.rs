@@ -7,39 +7,14 @@ use axum::extract::Request;
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
+use convoy_cli::settings::values::Address;
 use std::io;
-use std::net::SocketAddr;
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
+use std::path::Path;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
-
-/// Where to listen.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Address {
-    /// At an address of the network.
-    Tcp(SocketAddr),
-    /// At a unix socket.
-    Unix(PathBuf),
-}
-
-/// A text that is no address.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("expected an address and a port like 127.0.0.1:9413, or unix:/PATH")]
-pub struct InvalidAddress;
-
-impl FromStr for Address {
-    type Err = InvalidAddress;
-    fn from_str(text: &str) -> Result<Self, InvalidAddress> {
-        if let Some(path) = text.strip_prefix("unix:") {
-            return if path.starts_with('/') { Ok(Self::Unix(path.into())) } else { Err(InvalidAddress) };
-        }
-        text.parse().map(Self::Tcp).map_err(|_| InvalidAddress)
-    }
-}
 
 /// Listens, and answers until told to stop.
 ///
@@ -84,19 +59,5 @@ async fn pass(api: Service, request: Request) -> Response {
     match plain {
         Ok(plain) => api.oneshot(plain).await.unwrap_or_else(|never| match never {}),
         Err(_) => StatusCode::BAD_REQUEST.into_response(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses() {
-        assert_eq!("127.0.0.1:9413".parse(), Ok(Address::Tcp(([127, 0, 0, 1], 9413).into())));
-        assert_eq!("unix:/run/m.sock".parse(), Ok(Address::Unix("/run/m.sock".into())));
-        for bad in ["", "9413", "localhost", "unix:m.sock", "127.0.0.1"] {
-            assert_eq!(bad.parse::<Address>(), Err(InvalidAddress), "{bad}");
-        }
     }
 }

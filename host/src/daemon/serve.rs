@@ -64,7 +64,7 @@ pub async fn serve(start: Start<'_>) -> Result<(), DaemonError> {
     let volumes = Volumes::new(drivers, ledger, Events::default())
         .with_policies(Policies::open(start.root)?)
         .with_known(NameCache::open(start.root))
-        .with_mount_namespace(start.config.now().mount_namespace.clone());
+        .with_mount_namespace(start.config.now().settings.mnt_ns.clone());
     let volumes = Arc::new(volumes);
     load(&volumes, start.root, first).await;
 
@@ -105,7 +105,7 @@ pub async fn serve(start: Start<'_>) -> Result<(), DaemonError> {
     if let Some((listener, _)) = start.sockets.docker {
         serving.push(serve_at(listener, "docker", api::docker_service(app.clone()), &stopping)?);
     }
-    if let Some(address) = &start.config.now().metrics_listen {
+    if let Some(address) = &start.config.now().settings.metrics_listen {
         monitor::start(address, api::service(app.clone()), stopping.clone())
             .await
             .map_err(|source| DaemonError::System { what: "listen at --metrics-listen", source })?;
@@ -136,7 +136,7 @@ async fn configure_schedules(schedules: Schedules, config: Live) {
     let mut before = None;
     loop {
         let now = Arc::clone(&changes.borrow_and_update());
-        let file = &now.file.settings;
+        let file = &now.file.tables;
         let asked = (file.scheduling.clone(), file.schedule.clone());
         if before.as_ref() != Some(&asked) {
             schedules.configure(&asked.0, now.schedules.clone()).await;
@@ -181,7 +181,7 @@ async fn load(volumes: &Volumes, root: &Path, first: bool) {
 /// Lets what runs come to an end, and cancels what does not.
 async fn drain(app: &App) {
     app.tasks.close();
-    let limit = app.config.now().stop_timeout;
+    let limit = app.config.now().settings.stop_timeout;
     // What runs may end by itself; then it is cancelled and undoes what it began.
     let (patience, undo) = (limit / 3, limit - limit / 3);
     if !app.tasks.is_empty() {

@@ -4,7 +4,7 @@ use super::super::answer::{Failure, body, json, text};
 use super::super::{App, front, stream};
 use super::call;
 use crate::config::live::ReloadReport;
-use crate::config::setting::is_secret;
+use crate::config::secret::is_secret;
 use crate::events::{self, is_wanted};
 use crate::jobs::About;
 use axum::body::Body;
@@ -65,10 +65,10 @@ pub(super) async fn config(State(app): State<App>) -> Answer {
         .flat_map(|description| description.options.iter().filter(|option| option.secret))
         .map(|option| format!("driver-options.{}", option.name))
         .collect();
-    let shown = config.shown.iter().map(|(key, setting)| {
+    let shown = config.shown.0.iter().map(|(key, given)| {
         let hidden = secrets.contains(key) || is_secret(key);
-        let value = if hidden { NOT_SHOWN.to_owned() } else { setting.value.clone() };
-        (key.clone(), ConfigValue { value, source: setting.source.to_string() })
+        let value = if hidden { NOT_SHOWN.to_owned() } else { given.text() };
+        (key.clone(), ConfigValue { value, source: given.source.to_string() })
     });
     Ok(text(json(&shown.collect::<BTreeMap<_, _>>())?))
 }

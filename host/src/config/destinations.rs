@@ -9,8 +9,7 @@
 //! bandwidth = "20M"
 //! ```
 
-use super::secret::is_credential_name;
-use crate::config::with_dashes;
+use super::spelling::with_dashes;
 use convoy_driver_sdk::size;
 use convoy_objectstore::{Bandwidth, Destination, Location};
 use serde::Deserialize;
@@ -94,7 +93,7 @@ pub enum SettingsError {
     /// What they are for is no destination.
     #[error("the destination {url:?} of settings: {why}")]
     Url {
-        /// As written.
+        /// The URL as it was written.
         url: String,
         /// What is wrong.
         why: String,
@@ -102,9 +101,9 @@ pub enum SettingsError {
     /// One of them has a value it cannot have.
     #[error("the setting {setting} of destination {url:?}: {why}")]
     Value {
-        /// Whose.
+        /// The URL that they are set for.
         url: String,
-        /// Which.
+        /// The key of the setting.
         setting: &'static str,
         /// What is wrong, and what was expected.
         why: String,
@@ -112,7 +111,7 @@ pub enum SettingsError {
     /// The file cannot be read.
     #[error("cannot read the settings of destinations {}: {why}", path.display())]
     File {
-        /// Which.
+        /// The path of the file.
         path: PathBuf,
         /// Where and why.
         why: String,
@@ -200,7 +199,7 @@ impl Destinations {
     }
 
     /// What holds for a destination, and the road its bytes go.
-    pub(super) fn of(&self, destination: &Destination) -> (DestinationSettings, Option<Arc<Bandwidth>>) {
+    pub fn of(&self, destination: &Destination) -> (DestinationSettings, Option<Arc<Bandwidth>>) {
         let fitting = self.0.iter().filter_map(|entry| Some((entry.scope.fits(destination)?, entry)));
         let best = fitting.max_by_key(|(length, _)| *length);
         best.map(|(_, entry)| (entry.settings.clone(), entry.road.clone())).unwrap_or_default()
@@ -302,6 +301,11 @@ fn check(url: &str, scope: &Scope, settings: &DestinationSettings) -> Result<(),
     Ok(())
 }
 
+/// Whether systemd could hand over a credential of this name: it is one part of a path.
+fn is_credential_name(name: &str) -> bool {
+    !name.is_empty() && name.len() < 256 && name != "." && name != ".." && !name.contains(['/', '\0'])
+}
+
 /// What holds for all backups.
 #[derive(Debug, Clone, Default)]
 pub struct BackupSettings {
@@ -391,5 +395,13 @@ mod tests {
         assert!(!format!("{all:?}").contains("secret"));
         let error = read("[destinations.\"s3://b1\"]\nproxy = \"me:secret@proxy\"\n").unwrap_err();
         assert!(error.contains("proxy of destination") && !error.contains("secret"), "{error}");
+    }
+
+    #[test]
+    fn credentials_have_names_and_no_paths() {
+        assert!(is_credential_name("convoy.passphrase"));
+        for name in ["", ".", "..", "a/b", "/etc/passwd"] {
+            assert!(!is_credential_name(name), "{name}");
+        }
     }
 }
