@@ -166,7 +166,7 @@ settings! {
     docker_options: Vec<String> = list, {
         key: "docker-options", variable: "CONVOY_DOCKER_OPTIONS", value_name: "DRIVER.OPTION",
         kind: Kind::List(','), reload: true,
-        more: "[What Docker's users may ask for](#what-dockers-users-may-ask-for)",
+        more: "like `[\"ebs.id\"]`: [what Docker's users may ask for](#what-dockers-users-may-ask-for)",
     }
     /// The unix socket where everything is served
     socket: PathBuf = one, {

@@ -14,7 +14,11 @@ const SOCKET: &str = "socket";
 
 impl Setting {
     fn flag(&'static self) -> Arg {
-        let default = if self.default.is_empty() { self.unset } else { self.default };
+        let default = match (self.kind, self.default) {
+            (Kind::Switch, _) => "",
+            (_, "") => self.unset,
+            (_, default) => default,
+        };
         let default = if default.is_empty() { String::new() } else { format!(" [default: {default}]") };
         let flag = Arg::new(self.key).long(self.key).value_name(self.value_name);
         let flag = flag.env(self.variable).help(format!("{}{default}", self.help));
