@@ -5,17 +5,18 @@
 //! anything. Where a flag says something else, the start is refused, since either could be the mistake.
 //! `convoy.toml` is edited on purpose: what it says holds, and the difference is logged.
 //!
-//! - [`duration`] and [`options`]: values in them.
-//! - [`destinations`]: how destinations of backups are reached, how fast, with which key.
-//! - [`file`]: `convoy.toml`; [`setting`]: where a value comes from; [`live`]: settings that change while the
-//!   daemon runs; `check`: `convoy config check`.
+//! Each setting is a row of [`convoy_cli::settings`]. Here are the layers:
+//!
+//! - [`file`]: `convoy.toml`, with its tables [`destinations`], `schedules`
+//!   and [`options`] of drivers.
+//! - `merge`: one layer over the other; [`live`]: what changes while the daemon runs.
+//! - `check`: `convoy config check`; [`secret`]: what `convoy config show` does not show.
 
 pub mod destinations;
-pub mod duration;
 pub mod file;
 pub mod live;
 pub mod options;
-pub mod setting;
+pub mod secret;
 
 mod check;
 mod merge;
@@ -25,9 +26,9 @@ mod spelling;
 pub use check::check_file;
 pub use live::Live;
 
-use crate::listen::Address;
-use crate::logging;
-use convoy_cli::args::DEFAULT_ROOT;
+use convoy_cli::args::DaemonArgs;
+use convoy_cli::settings::Settings;
+use convoy_cli::settings::values::{InvalidValue, Source, Values, one_of, optional};
 use convoy_client::types::General;
 use convoy_driver_sdk::atomic;
 use convoy_schedule::{InvalidSchedule, Schedule};
@@ -35,37 +36,29 @@ use convoy_volumes::{DockerRemove, DockerRules};
 use destinations::{BackupSettings, SettingsError};
 use file::File;
 use options::Options;
-use setting::{Layers, SettingValue, Shown, Source};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
-/// The driver of a daemon that was given none. It is compiled in.
-pub const EMBEDDED: &str = "vfs";
-
-/// The file's name, in the daemon's root.
+/// The name of the file of saved settings, in the daemon's root.
 pub const FILE: &str = "convoy.cfg";
-
-/// The shortest time an external command of a driver may be given.
-const SHORTEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Settings that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// The saved ones cannot be read.
+    /// The saved settings cannot be read.
     #[error("cannot read the saved configuration {}: {error}; repair it, or start with --ignore-config-file", path.display())]
     Unreadable {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// Why.
+        /// What is wrong, and where.
         error: String,
     },
-    /// They cannot be saved.
+    /// The settings cannot be saved.
     #[error("cannot save the configuration {}: {source}", path.display())]
     Unwritable {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// Why.
+        /// What the operating system said.
         source: std::io::Error,
     },
     /// The command line says something else.
@@ -75,39 +68,23 @@ pub enum ConfigError {
         path.display()
     )]
     Differs {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
         /// Each on a line of its own.
         differences: String,
     },
-    /// `--cmd-timeout` is no duration, or too short.
-    #[error("invalid --cmd-timeout {value:?}: {why}")]
-    CmdTimeout {
-        /// As given.
-        value: String,
-        /// Why.
-        why: String,
-    },
-    /// `--mnt-ns` names nothing.
-    #[error("invalid --mnt-ns {value:?}: expected a mount namespace like /proc/1/ns/mnt: {source}")]
-    MountNamespace {
-        /// As given.
-        value: String,
-        /// Why.
-        source: std::io::Error,
-    },
     /// The file of settings cannot be read.
     #[error("cannot read the settings in {}: {source}", path.display())]
     FileUnreadable {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// Why.
+        /// What the operating system said.
         source: std::io::Error,
     },
     /// The file of settings is no such file.
     #[error("invalid settings in {}: {error}", path.display())]
     File {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
         /// What and where.
         error: String,
@@ -115,19 +92,19 @@ pub enum ConfigError {
     /// A value that its setting cannot have.
     #[error("invalid {key} {value:?} ({at}): {why}")]
     Value {
-        /// The setting.
+        /// The key of the setting.
         key: &'static str,
-        /// As given.
+        /// The value as it was given.
         value: String,
         /// Where it comes from.
         at: Source,
         /// What was expected.
         why: String,
     },
-    /// The settings of destinations.
+    /// Settings of destinations that cannot be used.
     #[error(transparent)]
     Destinations(#[from] SettingsError),
-    /// A schedule.
+    /// A schedule that cannot run.
     #[error("{error} ({at})")]
     Schedule {
         /// Where it stands.
@@ -141,7 +118,7 @@ pub enum ConfigError {
     /// A destination that could not be used.
     #[error("destination {url} of the settings: {why}")]
     Destination {
-        /// The destination.
+        /// The URL of the destination.
         url: String,
         /// Why, and what to do.
         why: String,
@@ -149,77 +126,58 @@ pub enum ConfigError {
     /// A file that the settings name.
     #[error("{} is named in the settings and cannot be read: {source} ({at})", path.display())]
     NamedFile {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
         /// Where it is named.
         at: Source,
-        /// Why.
+        /// What the operating system said.
         source: std::io::Error,
     },
-    /// An option that no driver knows.
+    /// A driver option that no driver knows.
     #[error("no driver knows the option {name} ({at}): known are {known}")]
     UnknownOption {
-        /// The option.
+        /// The name of the option.
         name: String,
         /// Where it stands.
         at: Source,
         /// The ones that are known, with commas.
         known: String,
     },
-    /// `--drivers` names no driver.
-    #[error("invalid --drivers: a name is empty")]
-    EmptyDriver,
 }
 
-/// How much is logged, when nobody says.
-const LOG_LEVEL: &str = "info";
+/// What a user asks for: flags and environment over the file.
+#[derive(Debug, Clone, Copy)]
+pub struct Layers<'a> {
+    /// The command line, with what the environment gives.
+    pub args: &'a DaemonArgs,
+    /// The file of settings.
+    pub file: &'a File,
+}
 
-/// How long running work may take to end when the daemon stops, when nobody says: less than the 90 s after
-/// which systemd kills.
-const STOP_TIMEOUT: &str = "45s";
-
-/// Where the daemon listens, and who may connect beside root.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Sockets {
-    /// Everything is served here.
-    pub admin: PathBuf,
-    /// A group that may use it.
-    pub admin_group: Option<String>,
-    /// Docker's calls alone are served here.
-    pub docker: Option<PathBuf>,
-    /// A group that may use it.
-    pub docker_group: Option<String>,
+impl Layers<'_> {
+    /// The values of all layers but the saved one.
+    fn values(&self) -> Values {
+        Values::defaults().under(&self.file.values).under(&self.args.values)
+    }
 }
 
 /// The settings of this run.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// As they are shown and saved.
+    /// The settings, parsed.
+    pub settings: Settings,
+    /// The settings as `convoy info` shows them and `convoy.cfg` keeps them.
     pub general: General,
-    /// How long an external command of a driver may take, where that was said.
-    pub command_timeout: Option<Duration>,
-    /// The mount namespace to mount in.
-    pub mount_namespace: Option<PathBuf>,
     /// Whether nothing was saved, or what was saved is ignored.
     pub first_start: bool,
     /// Whether the command line also wins over what the drivers saved.
     pub override_saved: bool,
     /// The drivers' options.
     pub driver_options: Options,
-    /// Where to look for drivers first.
-    pub driver_path: Vec<PathBuf>,
-    /// Where to listen.
-    pub sockets: Sockets,
-    /// How much is logged.
-    pub log_level: String,
     /// What Docker's users may ask for.
     pub docker_rules: Arc<DockerRules>,
     /// What becomes of the data of a volume that has no policy of its own.
     pub docker_remove: DockerRemove,
-    /// How long running work may take to end when the daemon stops.
-    pub stop_timeout: Duration,
-    /// Where metrics are told besides.
-    pub metrics_listen: Option<Address>,
     /// How backups are made.
     pub backups: BackupSettings,
     /// What is backed up when.
@@ -227,24 +185,25 @@ pub struct Config {
     /// The file of settings, with the tables of other parts of the daemon.
     pub file: File,
     /// Every setting with where it comes from.
-    pub shown: Shown,
+    pub shown: Values,
 }
 
-/// The log's level, file and form, which are needed before everything else.
+/// Gives the log's level, file and form, which are needed before everything else.
 ///
 /// # Errors
 /// [`ConfigError::Value`].
-pub fn log(layers: Layers<'_>) -> Result<(String, Option<PathBuf>, Option<String>), ConfigError> {
-    let level = log_level(layers)?.map_or_else(|| LOG_LEVEL.to_owned(), |given| given.value);
-    let file = layers.pick("log", layers.args.log.clone(), layers.file.settings.log.as_ref());
-    let format = log_format(layers)?.map(|given| given.value);
-    Ok((level, file.map(|given| given.value), format))
+pub fn log(layers: Layers<'_>) -> Result<(String, Option<PathBuf>, String), ConfigError> {
+    let values = layers.values();
+    let log = || {
+        let level = values.parse("log-level", one_of)?;
+        Ok((level, values.parse("log", optional)?, values.parse("log-format", one_of)?))
+    };
+    log().map_err(|invalid| refuse(&values, invalid))
 }
 
-/// The daemon's directory, which is needed to find what is saved.
+/// Gives the daemon's directory, which is needed to find what is saved.
 pub fn root(layers: Layers<'_>) -> PathBuf {
-    let given = layers.pick("root", layers.args.root.clone(), layers.file.settings.root.as_ref());
-    given.map_or_else(|| PathBuf::from(DEFAULT_ROOT), |given| given.value)
+    layers.values().text("root").into()
 }
 
 /// Brings what is saved and what is asked for together.
@@ -252,9 +211,8 @@ pub fn root(layers: Layers<'_>) -> PathBuf {
 /// # Errors
 /// [`ConfigError`].
 pub fn load(root: &Path, layers: Layers<'_>) -> Result<Config, ConfigError> {
-    let path = root.join(FILE);
-    let saved = if layers.args.ignore_config_file { None } else { read(&path)? };
-    merge::merge(&path, root, saved, layers)
+    let saved = if layers.args.ignore_config_file { None } else { read(&root.join(FILE))? };
+    merge::merge(root, saved, layers)
 }
 
 /// Saves settings, durably.
@@ -285,32 +243,10 @@ fn read(path: &Path) -> Result<Option<General>, ConfigError> {
     }
 }
 
-fn log_format(layers: Layers<'_>) -> Result<Option<SettingValue<String>>, ConfigError> {
-    let file = layers.file.settings.log_format.as_ref();
-    match layers.pick("log-format", layers.args.log_format.clone(), file) {
-        Some(SettingValue { value, source }) if !logging::FORMATS.contains(&value.as_str()) => {
-            let why = format!("expected one of {}", logging::FORMATS.join(", "));
-            Err(ConfigError::Value { key: "log-format", value, at: source, why })
-        }
-        given => Ok(given),
-    }
-}
-
-fn log_level(layers: Layers<'_>) -> Result<Option<SettingValue<String>>, ConfigError> {
-    let file = layers.file.settings.log_level.as_ref();
-    let given = match (&layers.args.log_level, layers.args.debug) {
-        (None, true) => Some(SettingValue { value: "debug".to_owned(), source: layers.flag("debug") }),
-        (flag, _) => layers.pick("log-level", flag.clone(), file),
-    };
-    match given {
-        Some(SettingValue { value, source })
-            if !["error", "warn", "info", "debug", "trace"].contains(&value.as_str()) =>
-        {
-            let why = "expected error, warn, info, debug or trace".to_owned();
-            Err(ConfigError::Value { key: "log-level", value, at: source, why })
-        }
-        given => Ok(given),
-    }
+/// Says where a value stands that its setting cannot have.
+fn refuse(values: &Values, InvalidValue { key, why }: InvalidValue) -> ConfigError {
+    let at = values.0.get(key).map_or(Source::Default, |given| given.source.clone());
+    ConfigError::Value { key, value: values.text(key), at, why }
 }
 
 #[cfg(test)]

@@ -93,7 +93,7 @@ pub enum SettingsError {
     /// What they are for is no destination.
     #[error("the destination {url:?} of settings: {why}")]
     Url {
-        /// As written.
+        /// The URL as it was written.
         url: String,
         /// What is wrong.
         why: String,
@@ -101,9 +101,9 @@ pub enum SettingsError {
     /// One of them has a value it cannot have.
     #[error("the setting {setting} of destination {url:?}: {why}")]
     Value {
-        /// Whose.
+        /// The URL that they are set for.
         url: String,
-        /// Which.
+        /// The key of the setting.
         setting: &'static str,
         /// What is wrong, and what was expected.
         why: String,
@@ -111,7 +111,7 @@ pub enum SettingsError {
     /// The file cannot be read.
     #[error("cannot read the settings of destinations {}: {why}", path.display())]
     File {
-        /// Which.
+        /// The path of the file.
         path: PathBuf,
         /// Where and why.
         why: String,
@@ -199,7 +199,7 @@ impl Destinations {
     }
 
     /// What holds for a destination, and the road its bytes go.
-    pub(crate) fn of(&self, destination: &Destination) -> (DestinationSettings, Option<Arc<Bandwidth>>) {
+    pub fn of(&self, destination: &Destination) -> (DestinationSettings, Option<Arc<Bandwidth>>) {
         let fitting = self.0.iter().filter_map(|entry| Some((entry.scope.fits(destination)?, entry)));
         let best = fitting.max_by_key(|(length, _)| *length);
         best.map(|(_, entry)| (entry.settings.clone(), entry.road.clone())).unwrap_or_default()
@@ -301,6 +301,11 @@ fn check(url: &str, scope: &Scope, settings: &DestinationSettings) -> Result<(),
     Ok(())
 }
 
+/// Whether systemd could hand over a credential of this name: it is one part of a path.
+fn is_credential_name(name: &str) -> bool {
+    !name.is_empty() && name.len() < 256 && name != "." && name != ".." && !name.contains(['/', '\0'])
+}
+
 /// What holds for all backups.
 #[derive(Debug, Clone, Default)]
 pub struct BackupSettings {
@@ -308,11 +313,6 @@ pub struct BackupSettings {
     pub memory: Option<u64>,
     /// Settings of destinations.
     pub destinations: Destinations,
-}
-
-/// Whether systemd could hand over a credential of this name: it is one part of a path.
-fn is_credential_name(name: &str) -> bool {
-    !name.is_empty() && name.len() < 256 && name != "." && name != ".." && !name.contains(['/', '\0'])
 }
 
 #[cfg(test)]

@@ -1,9 +1,8 @@
 //! The schedules of the file, checked; what is wrong is told with its line.
 
 use super::ConfigError;
-use super::EMBEDDED;
 use super::file::File;
-use super::setting::Source;
+use convoy_cli::settings::EMBEDDED_DRIVER;
 use convoy_objectstore::Destination;
 use convoy_schedule::schedule::Reason;
 use convoy_schedule::{InvalidSchedule, Schedule};
@@ -13,7 +12,7 @@ use convoy_schedule::{InvalidSchedule, Schedule};
 /// # Errors
 /// [`ConfigError::Schedule`].
 pub(super) fn schedules(file: &File, drivers: &[String]) -> Result<Vec<Schedule>, ConfigError> {
-    let schedules = Schedule::all(&file.settings.schedule).map_err(|error| wrong(file, error))?;
+    let schedules = Schedule::all(&file.tables.schedule).map_err(|error| wrong(file, error))?;
     for schedule in &schedules {
         if let Err(expected) = destination(&schedule.destination, drivers) {
             let why = Reason::Destination { url: schedule.destination.clone(), expected };
@@ -26,13 +25,13 @@ pub(super) fn schedules(file: &File, drivers: &[String]) -> Result<Vec<Schedule>
 
 fn wrong(file: &File, error: InvalidSchedule) -> ConfigError {
     // Of two schedules of one name the later one is the mistake.
-    let number = file.settings.schedule.iter().rposition(|config| config.name == error.name);
+    let number = file.tables.schedule.iter().rposition(|config| config.name == error.name);
     let number = number.unwrap_or_default();
-    let line = [error.why.field(), "name"]
-        .iter()
-        .find_map(|field| file.line(&format!("schedule.{number}.{field}")))
-        .unwrap_or(1);
-    ConfigError::Schedule { at: Source::File { path: file.path.clone(), line }, error }
+    let key = [error.why.field(), "name"]
+        .map(|field| format!("schedule.{number}.{field}"))
+        .into_iter()
+        .find(|key| file.line(key).is_some());
+    ConfigError::Schedule { at: file.at(&key.unwrap_or_default()), error }
 }
 
 /// Whether backups can go there: to a directory, to S3, or to the storage of a driver. A typing error would
@@ -53,7 +52,7 @@ fn destination(url: &str, drivers: &[String]) -> Result<(), String> {
 }
 
 fn is_embedded(driver: &str) -> bool {
-    driver.rsplit(':').next() == Some(EMBEDDED)
+    driver.rsplit(':').next() == Some(EMBEDDED_DRIVER)
 }
 
 #[cfg(test)]
