@@ -1,9 +1,12 @@
 //! `convoy config check`: what a daemon would say of a file, without one.
 
+use super::effective::Config;
+use super::error::ConfigError;
 use super::file::File;
+use super::layers::{Layers, root};
 use super::merge::merge;
 use super::options::{self, OptionError};
-use super::{Config, ConfigError, FILE, Layers, read, root};
+use super::saved::{FILE, read};
 use convoy_cli::args::DaemonArgs;
 use convoy_cli::driver::describe_apart;
 use convoy_driver_sdk::protocol::Description;

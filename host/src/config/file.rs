@@ -3,8 +3,8 @@
 //! Its keys are those of the table of settings. Beside them stand the tables of other parts of the daemon,
 //! each with a type of its own that serde fills; a key nobody knows is refused with its line.
 
-use super::ConfigError;
 use super::destinations::Destinations;
+use super::error::ConfigError;
 use super::spelling::with_dashes;
 use convoy_cli::args::DEFAULT_CONFIG;
 use convoy_cli::settings::values::{Given, Size, Source, Values};

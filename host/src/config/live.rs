@@ -1,8 +1,12 @@
 //! The settings as they are now: SIGHUP reads them again.
 
 use super::destinations::BackupSettings;
+use super::effective::Config;
+use super::error::{ConfigError, refuse};
 use super::file::File;
-use super::{Config, ConfigError, Layers, load, refuse, save};
+use super::layers::Layers;
+use super::merge::load;
+use super::saved::save;
 use convoy_cli::args::DaemonArgs;
 use convoy_cli::settings::values::Values;
 use convoy_cli::settings::{Settings, is_reloaded};

@@ -1,8 +1,12 @@
 //! The layers of settings, brought together.
 
 use super::destinations::{BackupSettings, Destinations};
+use super::effective::Config;
+use super::error::{ConfigError, refuse};
+use super::layers::Layers;
+use super::options;
+use super::saved::{FILE, read};
 use super::schedules::schedules;
-use super::{Config, ConfigError, FILE, Layers, options, refuse};
 use convoy_cli::settings::values::{Given, InvalidValue, Source, Values};
 use convoy_cli::settings::{EMBEDDED_DRIVER, Setting, Settings};
 use convoy_client::types::General;
@@ -12,6 +16,15 @@ use convoy_volumes::DockerRules;
 use std::fmt::Write;
 use std::path::Path;
 use std::sync::Arc;
+
+/// Brings what is saved and what is asked for together.
+///
+/// # Errors
+/// [`ConfigError`].
+pub fn load(root: &Path, layers: Layers<'_>) -> Result<Config, ConfigError> {
+    let saved = if layers.args.ignore_config_file { None } else { read(&root.join(FILE))? };
+    merge(root, saved, layers)
+}
 
 /// Puts flags over the file over what is saved over the defaults, and parses the values.
 pub(super) fn merge(root: &Path, saved: Option<General>, layers: Layers<'_>) -> Result<Config, ConfigError> {

@@ -1,6 +1,6 @@
 //! The schedules of the file, checked; what is wrong is told with its line.
 
-use super::ConfigError;
+use super::error::ConfigError;
 use super::file::File;
 use convoy_cli::settings::EMBEDDED_DRIVER;
 use convoy_objectstore::Destination;

@@ -1,7 +1,11 @@
+use super::file::File;
 use super::*;
+use convoy_cli::args::DaemonArgs;
 use convoy_cli::settings::SETTINGS;
-use convoy_cli::settings::values::Given;
+use convoy_cli::settings::values::{Given, Source, Values};
+use convoy_client::types::General;
 use proptest::prelude::*;
+use std::path::Path;
 use std::time::Duration;
 
 /// As convoy 0.5.2 wrote it.

@@ -202,6 +202,7 @@ impl Drop for Group {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::schedules::tail::TAIL_BYTES;
     use std::time::Instant;
 
     fn shell(script: &str) -> Vec<String> {

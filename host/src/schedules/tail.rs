@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 /// How much of what a command prints is kept: the end, where the reason stands as a rule.
-const TAIL_BYTES: usize = 4096;
+pub(super) const TAIL_BYTES: usize = 4096;
 
 /// The last 4096 bytes of an output.
 #[derive(Debug, Default)]
