@@ -45,7 +45,8 @@ pub(crate) struct Workspace {
     work: PathBuf,
     aside: PathBuf,
     home: Mutex<Option<Arc<Home>>>,
-    /// Marks that are used again: making and removing a directory costs more than renaming one.
+    /// Marks that are used again: to remove a directory right after a sync may wait for the file system's
+    /// journal, to rename it does not (`cargo xtask bench calls` shows both).
     spare: Mutex<Vec<PathBuf>>,
     count: AtomicU64,
     /// Whether removals are to stop.

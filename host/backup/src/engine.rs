@@ -10,7 +10,7 @@ pub(crate) mod fetch;
 #[cfg(test)]
 mod hostile;
 pub(crate) mod index;
-mod large;
+pub(crate) mod large;
 pub(crate) mod links;
 pub(crate) mod live;
 pub(crate) mod manifest_writer;

@@ -15,6 +15,8 @@ mod error;
 mod format;
 #[doc(hidden)]
 pub mod fuzz;
+#[doc(hidden)]
+pub mod hot;
 mod layout;
 mod lock;
 mod memory;

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use convoy_tests::error::Context;
@@ -18,8 +19,11 @@ const CYCLES: u32 = 500;
 const CALLS: u32 = 5_000;
 
 pub(super) fn run(lab: &Lab) -> Result<Vec<Row>> {
-    let mut rows =
-        vec![Row::new("one durable write on this disk, p50", micros(durable_write(lab)?, 0.5), "us")];
+    let mut rows = vec![
+        Row::new("one durable write on this disk, p50", micros(durable_write(lab)?, 0.5), "us"),
+        Row::new("a mark removed after it, p50", micros(take_back(lab, false)?, 0.5), "us"),
+        Row::new("a mark kept to be used again, as vfs does, p50", micros(take_back(lab, true)?, 0.5), "us"),
+    ];
     let mut pairs = Vec::new();
     for (carrier, name) in
         [(Carrier::Builtin, "builtin"), (Carrier::Library, "library"), (Carrier::Process, "process")]
@@ -118,19 +122,37 @@ fn driver_call(client: &mut Client) -> Result<Vec<Duration>> {
 /// What the disk makes every acknowledged change cost: a file written, synced, renamed, its directory synced.
 fn durable_write(lab: &Lab) -> Result<Vec<Duration>> {
     let directory = lab.make("durable")?;
+    let write = |_| {
+        let start = Instant::now();
+        write_durably(&directory)?;
+        Ok(start.elapsed())
+    };
+    (0..200).map(write).collect()
+}
+
+/// What a directory costs that was made before a durable write and is of no use after it: removed, which may
+/// wait for the file system's journal, or renamed to be used again, as vfs does with its marks of creates.
+fn take_back(lab: &Lab, again: bool) -> Result<Vec<Duration>> {
+    let directory = lab.make(if again { "marks-again" } else { "marks" })?;
+    let (mark, spare) = (directory.join("mark"), directory.join("spare"));
+    let what = || "a mark".to_owned();
+    let cycle = |number| {
+        if again && number > 0 { fs::rename(&spare, &mark) } else { fs::create_dir(&mark) }.during(what)?;
+        write_durably(&directory)?;
+        let start = Instant::now();
+        if again { fs::rename(&mark, &spare) } else { fs::remove_dir(&mark) }.during(what)?;
+        Ok(start.elapsed())
+    };
+    (0..200).map(cycle).collect()
+}
+
+fn write_durably(directory: &Path) -> Result<()> {
     let what = || "a durable write".to_owned();
-    let parent = File::open(&directory).during(what)?;
-    (0..200)
-        .map(|_| {
-            let start = Instant::now();
-            let mut file = File::create(directory.join("new")).during(what)?;
-            file.write_all(&[b'x'; 300]).during(what)?;
-            file.sync_all().during(what)?;
-            fs::rename(directory.join("new"), directory.join("record")).during(what)?;
-            parent.sync_all().during(what)?;
-            Ok(start.elapsed())
-        })
-        .collect()
+    let mut file = File::create(directory.join("new")).during(what)?;
+    file.write_all(&[b'x'; 300]).during(what)?;
+    file.sync_all().during(what)?;
+    fs::rename(directory.join("new"), directory.join("record")).during(what)?;
+    File::open(directory).and_then(|directory| directory.sync_all()).during(what)
 }
 
 fn mean_millis(times: &[Duration]) -> f64 {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use convoy_driver_sdk::dispatch::{Dispatch, Dispatcher};
 use convoy_driver_sdk::protocol::{
@@ -106,6 +107,18 @@ impl Bed {
         let client = (self.carrier)();
         let opened = client.open(request)?;
         Ok((client, opened))
+    }
+
+    /// Checks that nothing is left in the driver's workspace: what the end of one driver cut off, the next removes,
+    /// which takes as long as the machine needs.
+    pub(crate) fn nothing_is_left(&self) {
+        let give_up = Instant::now() + Duration::from_secs(200);
+        while self.own_files().iter().any(|file| file.starts_with("work/")) {
+            assert!(Instant::now() < give_up, "{:?}", self.own_files());
+            let client = self.open();
+            std::thread::sleep(Duration::from_millis(50));
+            client.close();
+        }
     }
 
     /// All files of the driver's own, for "nothing unknown is left".

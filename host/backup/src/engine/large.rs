@@ -28,7 +28,7 @@ const AHEAD: u64 = 2 * BUFFER as u64;
 
 /// Where a file is cut, by its size: small chunks where a change should cost little, larger ones where there
 /// would be too many of them. The least, the average and the most bytes of a chunk.
-fn cuts(size: u64) -> (usize, usize, usize) {
+pub(crate) fn cuts(size: u64) -> (usize, usize, usize) {
     let average = match size {
         0..=0x2_0000_0000 => 256 << 10,
         0x2_0000_0001..=0x40_0000_0000 => 1 << 20,
