@@ -116,6 +116,15 @@ fn used(module: &Module, path: &Path, files: &BTreeMap<Module, PathBuf>) -> BTre
     named.iter().filter_map(resolve).collect()
 }
 
+/// What a module uses, and what that uses, and so on.
+fn reached(from: &Module, uses: &BTreeMap<Module, BTreeSet<Module>>) -> BTreeSet<Module> {
+    let (mut seen, mut open) = (BTreeSet::new(), vec![from]);
+    while let Some(module) = open.pop() {
+        open.extend(uses[module].iter().filter(|other| seen.insert((*other).clone())));
+    }
+    seen
+}
+
 fn src(of: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(of)
 }
@@ -142,22 +151,15 @@ fn no_module_uses_one_above_it() {
 fn no_files_use_each_other_in_circles() {
     for of in ["src", "volumes/src", "activity/src"] {
         let files = files(&src(of));
-        let uses: BTreeMap<&Module, BTreeSet<Module>> =
-            files.iter().map(|(module, path)| (module, used(module, path, &files))).collect();
-        let reached = |from: &Module| {
-            let (mut seen, mut open) = (BTreeSet::new(), vec![from]);
-            while let Some(module) = open.pop() {
-                open.extend(uses[module].iter().filter(|other| seen.insert(*other)));
-            }
-            seen
-        };
+        let uses: BTreeMap<Module, BTreeSet<Module>> =
+            files.iter().map(|(module, path)| (module.clone(), used(module, path, &files))).collect();
         let circle: Vec<_> = uses
             .iter()
-            .filter(|(module, _)| reached(module).contains(*module))
+            .filter(|(module, _)| reached(module, &uses).contains(*module))
             .map(|(module, used)| {
-                let back: Vec<_> = used.iter().filter(|other| reached(other).contains(*module)).collect();
-                let back: Vec<_> = back.iter().map(|other| other.join("::")).collect();
-                format!("{} -> {}", files[*module].display(), back.join(", "))
+                let back = used.iter().filter(|other| reached(other, &uses).contains(module));
+                let back: Vec<_> = back.map(|other| other.join("::")).collect();
+                format!("{} -> {}", files[module].display(), back.join(", "))
             })
             .collect();
         assert!(
