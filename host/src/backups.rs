@@ -37,6 +37,7 @@ use convoy_client::types::{
     VerifyBackups, VerifyReport,
 };
 use convoy_driver_sdk::{ErrorKind, Name, Timestamp};
+use convoy_objectstore::{prefixes_with, split};
 pub use last::Last;
 use last::LastBackups;
 use memory::Memory;
@@ -143,9 +144,12 @@ impl Backups {
         }
         let url = plain_url(&spec.backup);
         let scheme = scheme(&url);
-        if !spec.endpoint.is_empty() && scheme != "s3" {
+        if !spec.endpoint.is_empty()
+            && !convoy_objectstore::scheme(scheme).is_some_and(|it| it.has_setting("endpoint"))
+        {
+            let those = prefixes_with("endpoint");
             let text = format!(
-                "Unsupported backup protocol for custom endpoint: {scheme}. Only s3:// is supported."
+                "Unsupported backup protocol for custom endpoint: {scheme}. Only {those} is supported."
             );
             return Err(Error::InvalidRequest(text));
         }
@@ -389,11 +393,7 @@ const AUTHENTIC: &str = "Authentic";
 
 /// What stands before `://`.
 fn scheme(url: &str) -> &str {
-    match url.split_once("://") {
-        Some((scheme, _)) => scheme,
-        None if url.starts_with("vfs:/") => "vfs",
-        None => "",
-    }
+    split(url).0
 }
 
 /// An URL as it was before it was printed as JSON: in what separates its parameters, `\u0026` and `u0026` (a
