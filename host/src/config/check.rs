@@ -11,7 +11,7 @@ use convoy_cli::args::DaemonArgs;
 use convoy_cli::driver::describe_apart;
 use convoy_driver_sdk::protocol::Description;
 use convoy_driver_sdk::secret::{self, SecretFileError};
-use convoy_objectstore::{Destination, Location};
+use convoy_objectstore::Destination;
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -87,14 +87,9 @@ fn destinations(config: &Config) -> Result<String, ConfigError> {
         let Ok(destination) = url.parse::<Destination>().or_else(|_| format!("{url}/").parse()) else {
             continue;
         };
-        let found = match destination.place() {
-            Location::Directory { path } if path.is_dir() => "the directory is there".to_owned(),
-            Location::Directory { .. } => "the directory is not there".to_owned(),
-            Location::S3 { .. } => settings
-                .credentials(&destination.to_string())
-                .map_err(|error| ConfigError::Destination { url: url.to_owned(), why: error.to_string() })?
-                .unwrap_or_default(),
-        };
+        let found = settings
+            .probe(&destination)
+            .map_err(|error| ConfigError::Destination { url: url.to_owned(), why: error.to_string() })?;
         // Writing to a text cannot fail.
         let _ = write!(told, "\ndestination {url}: {found}");
     }

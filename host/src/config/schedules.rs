@@ -3,7 +3,7 @@
 use super::error::ConfigError;
 use super::file::File;
 use convoy_cli::settings::EMBEDDED_DRIVER;
-use convoy_objectstore::Destination;
+use convoy_objectstore::{Destination, forms, scheme, split};
 use convoy_schedule::schedule::Reason;
 use convoy_schedule::{InvalidSchedule, Schedule};
 
@@ -34,20 +34,19 @@ fn wrong(file: &File, error: InvalidSchedule) -> ConfigError {
     ConfigError::Schedule { at: file.at(&key.unwrap_or_default()), error }
 }
 
-/// Whether backups can go there: to a directory, to S3, or to the storage of a driver. A typing error would
-/// else be found at night.
+/// Checks that backups can go there: to a store, or to the storage of a driver. A typing error would else be found
+/// at night.
 fn destination(url: &str, drivers: &[String]) -> Result<(), String> {
-    let expected =
-        "vfs:///path/, s3://bucket@region/path/, or a driver of this daemon that keeps backups itself";
-    match url.split_once("://") {
-        None if url.is_empty() => Ok(()),
-        None if url.starts_with("vfs:/") => Ok(()),
-        Some(("vfs" | "s3", _)) => url.parse::<Destination>().map(|_| ()).map_err(|error| error.to_string()),
+    let (name, _) = split(url);
+    match scheme(name) {
+        _ if url.is_empty() => Ok(()),
+        Some(_) => url.parse::<Destination>().map(|_| ()).map_err(|error| error.to_string()),
         // What a driver calls its own storage it says when it is open.
-        Some((scheme, _)) if !scheme.is_empty() && !drivers.iter().all(|driver| is_embedded(driver)) => {
-            Ok(())
+        None if !name.is_empty() && !drivers.iter().all(|driver| is_embedded(driver)) => Ok(()),
+        None => {
+            let forms = forms(", ");
+            Err(format!("expected {forms}, or a driver of this daemon that keeps backups itself"))
         }
-        _ => Err(format!("expected {expected}")),
     }
 }
 
@@ -67,9 +66,9 @@ mod tests {
             (
                 "destination = \"gs://bucket/x\"",
                 12,
-                "invalid destination \"gs://bucket/x\": expected vfs:///path/",
+                "invalid destination \"gs://bucket/x\": expected vfs:///dir/",
             ),
-            ("destination = \"/srv/backups\"", 12, "expected vfs:///path/"),
+            ("destination = \"/srv/backups\"", 12, "expected vfs:///dir/"),
             ("destination = \"vfs://srv\"", 12, "VFS path must follow"),
             ("destination = \"vfs:///srv\"\njitter = \"2d\"", 13, "invalid jitter"),
             ("timezone = \"Mars\"", 12, "invalid timezone \"Mars\""),
