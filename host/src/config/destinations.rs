@@ -9,8 +9,7 @@
 //! bandwidth = "20M"
 //! ```
 
-use super::file::OneOf;
-use super::spelling::with_dashes;
+use super::spelling::{OneOf, with_dashes};
 use convoy_driver_sdk::size;
 use convoy_objectstore::{
     Bandwidth, Destination, Location, SCHEMES, Scheme, SettingKind, StoreError, StoreOptions, scheme,

@@ -5,14 +5,13 @@
 
 use super::destinations::Destinations;
 use super::error::ConfigError;
-use super::spelling::with_dashes;
+use super::spelling::{OneOf, with_dashes};
 use convoy_cli::args::DEFAULT_CONFIG;
 use convoy_cli::settings::values::{Given, Size, Source, Values};
 use convoy_cli::settings::{Kind, SETTINGS, Setting, TABLES};
 use convoy_schedule::config::{ScheduleConfig, SchedulingConfig};
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, Visitor};
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -72,23 +71,6 @@ impl<'de> Visitor<'de> for ContentsVisitor {
             }
         }
         Ok(Contents { settings, tables })
-    }
-}
-
-/// One of the keys that a table may have.
-pub(super) struct OneOf<'a>(pub &'a [&'static str]);
-
-impl<'de> DeserializeSeed<'de> for OneOf<'_> {
-    type Value = &'static str;
-
-    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<&'static str, D::Error> {
-        let key = Cow::<str>::deserialize(from)?;
-        let known = self.0.iter().find(|known| **known == key);
-        // As serde says it of a struct.
-        known.copied().ok_or_else(|| {
-            let known: Vec<_> = self.0.iter().map(|known| format!("`{known}`")).collect();
-            D::Error::custom(format!("unknown field `{key}`, expected one of {}", known.join(", ")))
-        })
     }
 }
 
