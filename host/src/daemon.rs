@@ -13,13 +13,14 @@ pub mod root;
 pub mod serve;
 pub mod socket;
 
-use crate::config::Live;
 use crate::config::file::File;
-use crate::config::setting::Layers;
+use crate::config::{Layers, Live};
 use crate::logging;
 use convoy_cli::args::DaemonArgs;
+use convoy_cli::settings::values::Values;
 use error::DaemonError;
 use root::Root;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Runs the daemon until it is told to stop.
@@ -43,24 +44,23 @@ fn start(args: &DaemonArgs) -> Result<(), DaemonError> {
     let file = match File::find(args.config.as_deref()) {
         Ok(file) => file,
         Err(error) => {
-            // Where the file wants the log is not known.
-            logging::init(args.log.as_deref(), "info", args.log_format.as_deref())?;
+            log_as_flags_say(args)?;
             return Err(error.into());
         }
     };
     let layers = Layers { args, file: &file };
     let log_level = match crate::config::log(layers) {
-        Ok((level, log, format)) => logging::init(log.as_deref(), &level, format.as_deref())?,
+        Ok((level, log, format)) => logging::init(log.as_deref(), &level, &format)?,
         Err(error) => {
-            logging::init(args.log.as_deref(), "info", args.log_format.as_deref())?;
+            log_as_flags_say(args)?;
             return Err(error.into());
         }
     };
     file.warn();
     let root = Root::open(&crate::config::root(layers))?;
     let config = crate::config::load(root.path(), layers)?;
-    process::warn_of_secrets(&config.sockets.admin);
-    let sockets = socket::open(&config.sockets)?;
+    process::warn_of_secrets(&config.settings.socket);
+    let sockets = socket::open(&config.settings)?;
     let boot_id =
         root::boot_id().map_err(|source| DaemonError::System { what: "read the boot id", source })?;
     raise_open_files();
@@ -81,6 +81,14 @@ fn start(args: &DaemonArgs) -> Result<(), DaemonError> {
         tracing::info!("stopped");
     }
     served
+}
+
+/// Sets the log up where the file of settings cannot say how.
+fn log_as_flags_say(args: &DaemonArgs) -> Result<logging::LogLevel, logging::LogError> {
+    let values = Values::defaults().under(&args.values);
+    let file = PathBuf::from(values.text("log"));
+    let file = Some(file.as_path()).filter(|file| !file.as_os_str().is_empty());
+    logging::init(file, "info", &values.text("log-format"))
 }
 
 /// A restore keeps a file open as long as parts of it are on their way, which may be thousands; the usual

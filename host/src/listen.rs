@@ -22,9 +22,6 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -42,30 +39,6 @@ const BUFFER: usize = 16 << 10;
 
 /// A service that answers every request.
 pub type Service = BoxCloneSyncService<Request, Response, Infallible>;
-
-/// An address to listen at, of the network or a socket.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Address {
-    /// At an address of the network.
-    Tcp(SocketAddr),
-    /// At a unix socket.
-    Unix(PathBuf),
-}
-
-/// A text that is no address.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("expected an address and a port like 127.0.0.1:9413, or unix:/PATH")]
-pub struct InvalidAddress;
-
-impl FromStr for Address {
-    type Err = InvalidAddress;
-    fn from_str(text: &str) -> Result<Self, InvalidAddress> {
-        if let Some(path) = text.strip_prefix("unix:") {
-            return if path.starts_with('/') { Ok(Self::Unix(path.into())) } else { Err(InvalidAddress) };
-        }
-        text.parse().map(Self::Tcp).map_err(|_| InvalidAddress)
-    }
-}
 
 /// What clients of a listener may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -179,18 +152,4 @@ pub async fn answer(
     }
     drop(listener);
     connections.shutdown().await;
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses() {
-        assert_eq!("127.0.0.1:9413".parse(), Ok(Address::Tcp(([127, 0, 0, 1], 9413).into())));
-        assert_eq!("unix:/run/m.sock".parse(), Ok(Address::Unix("/run/m.sock".into())));
-        for bad in ["", "9413", "localhost", "unix:m.sock", "127.0.0.1"] {
-            assert_eq!(bad.parse::<Address>(), Err(InvalidAddress), "{bad}");
-        }
-    }
 }

@@ -46,15 +46,12 @@ fn filter(level: &str) -> EnvFilter {
     EnvFilter::new(format!("{chosen},jsonrpsee-client=off,jsonrpsee_core=off"))
 }
 
-/// The forms of the log.
-pub const FORMATS: [&str; 4] = ["auto", "text", "json", "journal"];
-
-/// Sets the log up, to standard output or to the end of a file. Without a form, or with `auto`, it is that of
-/// journald where standard output is journald's.
+/// Sets the log up, to standard output or to the end of a file. With the form `auto` it is that of journald
+/// where standard output is journald's.
 ///
 /// # Errors
 /// [`LogError`].
-pub fn init(file: Option<&Path>, level: &str, format: Option<&str>) -> Result<LogLevel, LogError> {
+pub fn init(file: Option<&Path>, level: &str, format: &str) -> Result<LogLevel, LogError> {
     let (filter, handle) = reload::Layer::new(filter(level));
     let output = match file {
         Some(path) => {
@@ -70,7 +67,7 @@ pub fn init(file: Option<&Path>, level: &str, format: Option<&str>) -> Result<Lo
         .with_ansi(file.is_none() && std::io::stdout().is_terminal())
         .with_writer(output);
     let under_journald = file.is_none() && journal::is_standard_output();
-    let lines = match format.unwrap_or("auto") {
+    let lines = match format {
         "json" => lines.json().flatten_event(true).boxed(),
         "journal" => lines.with_ansi(false).event_format(Journal).boxed(),
         "auto" if under_journald => lines.with_ansi(false).event_format(Journal).boxed(),

@@ -53,7 +53,7 @@ impl Reload {
         match &result {
             Ok(done) => {
                 let now = self.config.now();
-                self.log_level.set(&now.log_level);
+                self.log_level.set(&now.settings.log_level);
                 self.backups.set_destinations(now.backups.destinations.clone());
                 now.file.warn();
                 tracing::info!(applied = done.applied.join(","), "the settings were read again");

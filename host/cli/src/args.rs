@@ -14,7 +14,7 @@ pub use backup::{
     BackupArgs, BackupCommand, CreateBackupArgs, Encryption, Format, KeyArgs, KeyCommand, KeyFileArgs,
     ListBackupsArgs, PruneArgs, SnapshotKind, VerifyArgs,
 };
-pub use daemon::{DEFAULT_CONFIG, DEFAULT_ROOT, DaemonArgs};
+pub use daemon::{DEFAULT_CONFIG, DaemonArgs};
 pub use driver::{
     DriverArgs, DriverCall, DriverCallCommand, DriverCommand, DriverSnapshotCommand, Kind, Language,
     ListDriversArgs, NewDriverArgs, RunDriverArgs, TestDriverArgs,
@@ -458,7 +458,7 @@ fn size(text: &str) -> Result<u64, String> {
 }
 
 /// The same for a resize, where nothing is no size.
-fn size_to_reach(text: &str) -> Result<u64, String> {
+pub(crate) fn size_to_reach(text: &str) -> Result<u64, String> {
     match size(text)? {
         0 => Err("expected a size greater than 0".to_owned()),
         bytes => Ok(bytes),

@@ -1,7 +1,7 @@
 //! convoy's command line.
 //!
 //! - [`args`]: every command and flag, as clap derives; [`spelling`] takes the spellings convoy 0.5 took
-//!   besides.
+//!   besides; [`settings`]: the table of the daemon's settings, and its flags.
 //! - `commands`: what each does, in a few lines over [`convoy_client`].
 //! - [`driver`]: what is installed, and help for those who write drivers.
 //! - `plugin`: commands that driver packages bring along.
@@ -18,7 +18,7 @@ use crate::args::{Cli, Command, ConfigArgs, ConfigCommand, DaemonArgs, OutputFor
 use crate::error::Failure;
 use crate::output::Output;
 use clap::error::ErrorKind;
-use clap::{ArgMatches, CommandFactory, FromArgMatches};
+use clap::{CommandFactory, FromArgMatches};
 use convoy_client::types::Diagnosis;
 use std::ffi::OsString;
 use std::path::Path;
@@ -33,6 +33,7 @@ pub mod error;
 pub mod output;
 mod plugin;
 mod progress;
+pub mod settings;
 pub mod spelling;
 
 /// The whole program: parses the arguments of the process, runs the client, or hands over to the daemon.
@@ -90,33 +91,22 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Parsed {
         // `convoy` and `convoy backup` alone: say what there is, as 0.5 did.
         cli = understand(&mut command, arguments.into_iter().chain(["--help".into()]).collect());
     }
-    let (cli, matches) = match cli {
-        Ok(understood) => understood,
+    let cli = match cli {
+        Ok(cli) => cli,
         Err(error) => return Parsed::Done(refuse(&error, form)),
     };
     match cli.command {
-        Command::Daemon(mut args) => {
-            args.socket = Some(cli.global.socket);
-            args.debug = cli.global.debug;
-            if let Some(matches) = matches.subcommand_matches("daemon") {
-                args.note_sources(matches);
-            }
-            match args.add_environment() {
-                Ok(()) => Parsed::Daemon(args),
-                Err(message) => Parsed::Done(fail(&message, None)),
-            }
-        }
+        Command::Daemon(mut args) => match args.add_environment() {
+            Ok(()) => Parsed::Daemon(args),
+            Err(message) => Parsed::Done(fail(&message, None)),
+        },
         command => Parsed::Client(Cli { command, ..cli }),
     }
 }
 
-fn understand(
-    command: &mut clap::Command,
-    arguments: Vec<OsString>,
-) -> Result<(Cli, ArgMatches), clap::Error> {
+fn understand(command: &mut clap::Command, arguments: Vec<OsString>) -> Result<Cli, clap::Error> {
     let matches = command.try_get_matches_from_mut(arguments)?;
-    let cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(command))?;
-    Ok((cli, matches))
+    Cli::from_arg_matches(&matches).map_err(|error| error.format(command))
 }
 
 /// Prints what the daemon's side answered without a daemon.

@@ -1,6 +1,6 @@
 //! Destinations and backup URLs, as users write them.
 //!
-//! A destination is `vfs:///dir/`, `s3://bucket@region/path/` or `s3://bucket/path/`; a backup is
+//! A destination is the URL of a [`Scheme`](crate::Scheme), like `vfs:///dir/`; a backup is
 //! `<destination>?backup=<backup>&volume=<volume>`. Both are printed as they were given. Error texts are
 //! those of convoy 0.5 where it had one.
 
@@ -8,8 +8,12 @@ use convoy_driver_sdk::name::has_name_form;
 use percent_encoding::percent_decode_str;
 use std::borrow::Cow;
 use std::fmt;
-use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
+
+use crate::error::StoreError;
+use crate::schemes::{Location, StoreOptions, scheme};
+use crate::store::ObjectStore;
 
 /// Why a text is not a destination or backup URL.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -23,16 +27,21 @@ pub enum DestinationError {
         /// What stands before `://`.
         scheme: String,
     },
-    /// A directory with a host, or not absolute.
-    #[error("VFS path must follow: vfs:///path/ format")]
-    VfsForm,
-    /// Not the form of an S3 destination.
-    #[error("Invalid URL. Must be either s3://bucket@region/path/, or s3://bucket/path")]
-    S3Form,
+    /// Not the form that URLs of the scheme have.
+    #[error("{message}")]
+    Form {
+        /// What is wrong, in the words of 0.5.
+        message: &'static str,
+        /// What was expected, where that is more than the form of a destination.
+        hint: &'static str,
+    },
+    /// A broken escape.
+    #[error("'%' is followed by two hexadecimal digits")]
+    Escape,
     /// A custom endpoint where it means nothing.
     #[error("Driver {scheme} does not support custom endpoints")]
     Endpoint {
-        /// The scheme.
+        /// What stands before `://`.
         scheme: String,
     },
     /// A character that URLs use otherwise, or a broken escape.
@@ -63,27 +72,8 @@ pub enum DestinationError {
     },
 }
 
-/// Where a store is.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Location {
-    /// In a directory.
-    Directory {
-        /// Absolute.
-        path: PathBuf,
-    },
-    /// In a bucket.
-    S3 {
-        /// The bucket.
-        bucket: String,
-        /// Its region; else that of the environment.
-        region: Option<String>,
-        /// What keys begin with: empty, or ending in `/`.
-        prefix: String,
-    },
-}
-
 /// A destination, with the text it was given as.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Destination {
     text: String,
     place: Location,
@@ -96,13 +86,26 @@ impl Destination {
         &self.place
     }
 
-    /// `vfs` or `s3`.
+    /// The name of its kind of store, which its URL begins with.
     #[must_use]
     pub fn scheme(&self) -> &'static str {
-        match self.place {
-            Location::Directory { .. } => "vfs",
-            Location::S3 { .. } => "s3",
-        }
+        self.place.scheme.name()
+    }
+
+    /// Opens the store.
+    ///
+    /// # Errors
+    /// As [`Scheme::open`](crate::Scheme::open).
+    pub async fn open(&self, options: &StoreOptions) -> Result<Arc<dyn ObjectStore>, StoreError> {
+        self.place.scheme.open(&self.place, options).await
+    }
+
+    /// Tells what can be told of the store without asking a server.
+    ///
+    /// # Errors
+    /// As [`Scheme::probe`](crate::Scheme::probe).
+    pub fn probe(&self, options: &StoreOptions) -> Result<String, StoreError> {
+        self.place.scheme.probe(&self.place, options)
     }
 
     /// The destination one level up, and what this one is called there.
@@ -142,72 +145,52 @@ impl FromStr for Destination {
             return Err(DestinationError::Missing);
         }
         let malformed = |why| DestinationError::Malformed { url: text.to_owned(), why };
-        // Convoy 0.5 took `vfs:/dir` as well, and handed it out in the URLs of backups.
-        let one_slash =
-            text.strip_prefix("vfs:").filter(|rest| rest.starts_with('/') && !rest.starts_with("//"));
-        let (scheme, rest) = match one_slash {
-            Some(path) => ("vfs", path),
-            None => text.split_once("://").unwrap_or(("", text)),
+        let (name, rest) = split(text);
+        let Some(scheme) = scheme(name) else {
+            return Err(DestinationError::Scheme { scheme: name.to_owned() });
         };
-        if !matches!(scheme, "vfs" | "s3") {
-            return Err(DestinationError::Scheme { scheme: scheme.to_owned() });
-        }
         if rest.contains(['?', '#']) {
             return Err(malformed("a destination has no '?' and no '#'"));
         }
         if rest.chars().any(char::is_control) {
             return Err(malformed("it has control characters"));
         }
-        let place = match scheme {
-            "vfs" => {
-                if !rest.starts_with('/') {
-                    return Err(DestinationError::VfsForm);
-                }
-                let path =
-                    unescape(rest).ok_or_else(|| malformed("'%' is followed by two hexadecimal digits"))?;
-                Location::Directory { path: PathBuf::from(path) }
-            }
-            _ => parse_s3(text, rest)?,
-        };
+        let place = scheme.parse(rest).map_err(|error| match error {
+            DestinationError::Escape => malformed("'%' is followed by two hexadecimal digits"),
+            error => error,
+        })?;
         Ok(Self { text: text.to_owned(), place })
     }
 }
 
-/// `bucket@region/path/` or `bucket/path`.
-fn parse_s3(text: &str, rest: &str) -> Result<Location, DestinationError> {
-    let (host, path) = rest.split_once('/').ok_or(DestinationError::S3Form)?;
-    let (bucket, region) = match host.split_once('@') {
-        Some((bucket, region)) => (bucket, Some(region)),
-        None => (host, None),
-    };
-    let plain =
-        |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
-    if !plain(bucket) || region.is_some_and(|r| !plain(r)) {
-        return Err(DestinationError::S3Form);
+/// Splits an URL into the name of its scheme, empty if it has none, and what stands after `://`.
+#[must_use]
+pub fn split(url: &str) -> (&str, &str) {
+    if let Some(parts) = url.split_once("://") {
+        return parts;
     }
-    let path = unescape(path).ok_or(DestinationError::Malformed {
-        url: text.to_owned(),
-        why: "'%' is followed by two hexadecimal digits",
-    })?;
-    let mut prefix = path.trim_matches('/').to_owned();
-    if !prefix.is_empty() {
-        prefix.push('/');
-    }
-    Ok(Location::S3 { bucket: bucket.to_owned(), region: region.map(str::to_owned), prefix })
+    let one_slash = url.split_once(':').filter(|(name, rest)| {
+        rest.starts_with('/') && scheme(name).is_some_and(|scheme| scheme.takes_one_slash())
+    });
+    one_slash.unwrap_or(("", url))
 }
 
-/// Undoes `%xx`, as convoy 0.5 did. `None` if an escape is broken or the result is not UTF-8.
-fn unescape(text: &str) -> Option<String> {
+/// Undoes `%xx`, as convoy 0.5 did.
+///
+/// # Errors
+/// [`DestinationError::Escape`] if an escape is broken or the result is not UTF-8.
+pub(crate) fn unescape(text: &str) -> Result<String, DestinationError> {
     let whole =
         |at: usize| text.get(at + 1..at + 3).is_some_and(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()));
     let all_whole = text.match_indices('%').all(|(at, _)| whole(at));
-    all_whole.then(|| percent_decode_str(text).decode_utf8().ok()).flatten().map(Cow::into_owned)
+    let decoded = all_whole.then(|| percent_decode_str(text).decode_utf8().ok()).flatten();
+    decoded.map(Cow::into_owned).ok_or(DestinationError::Escape)
 }
 
 /// One backup: where it is and what it is called.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BackupUrl {
-    /// Where.
+    /// Where it is.
     pub destination: Destination,
     /// The backup's name.
     pub backup: String,
@@ -277,19 +260,21 @@ mod tests {
         ] {
             let dest: Destination = text.parse().unwrap();
             assert_eq!(dest.to_string(), text);
-            let place =
-                Location::S3 { bucket: bucket.into(), region: region.map(Into::into), prefix: prefix.into() };
-            assert_eq!(dest.place(), &place);
+            let at = dest.place();
+            assert_eq!(
+                (dest.scheme(), at.host.as_str(), at.region.as_deref(), at.path.as_str()),
+                ("s3", bucket, region, prefix)
+            );
         }
         let dest: Destination = "vfs:///srv/a%20b/".parse().unwrap();
-        assert_eq!(dest.place(), &Location::Directory { path: "/srv/a b/".into() });
+        assert_eq!((dest.scheme(), dest.place().path.as_str()), ("vfs", "/srv/a b/"));
         assert_eq!(dest.to_string(), "vfs:///srv/a%20b/");
     }
 
     #[test]
     fn one_slash_is_as_good_as_three_and_printed_as_given() {
         let dest: Destination = "vfs:/srv/backups".parse().unwrap();
-        assert_eq!(dest.place(), &Location::Directory { path: "/srv/backups".into() });
+        assert_eq!((dest.scheme(), dest.place().path.as_str()), ("vfs", "/srv/backups"));
         let url = dest.backup_url("backup-1", "vol");
         assert_eq!(url, "vfs:/srv/backups?backup=backup-1&volume=vol");
         assert_eq!(url.parse::<BackupUrl>().unwrap().to_string(), url);

@@ -12,7 +12,7 @@ pub enum StoreError {
     /// There is no such object.
     #[error("cannot find {key} in objectstore")]
     NotFound {
-        /// The object.
+        /// The key of the object.
         key: String,
     },
     /// The directory a store was to be opened in is not there.
@@ -32,9 +32,9 @@ pub enum StoreError {
     /// The store refuses these credentials, or the file system this user.
     #[error("{op} {key}: access denied ({detail}); check the credentials and their permissions")]
     Denied {
-        /// The call.
+        /// What was called: `read`, `write`, `list` ...
         op: &'static str,
-        /// The object.
+        /// The key of the object.
         key: String,
         /// What the store said.
         detail: String,
@@ -61,9 +61,9 @@ pub enum StoreError {
     /// The network, or the store for the moment. Trying again can help.
     #[error("{op} {key}: {detail}")]
     Transient {
-        /// The call.
+        /// What was called: `read`, `write`, `list` ...
         op: &'static str,
-        /// The object.
+        /// The key of the object.
         key: String,
         /// What was seen.
         detail: String,
@@ -71,9 +71,9 @@ pub enum StoreError {
     /// No answer in time. Trying again can help.
     #[error("{op} {key}: no answer within {} s", after.as_secs())]
     Timeout {
-        /// The call.
+        /// What was called: `read`, `write`, `list` ...
         op: &'static str,
-        /// The object.
+        /// The key of the object.
         key: String,
         /// How long was waited.
         after: Duration,
@@ -93,7 +93,7 @@ pub enum StoreError {
         "{key} is {size} bytes, more than the {limit} expected at most: the store is damaged or not convoy's"
     )]
     TooLarge {
-        /// The object.
+        /// The key of the object.
         key: String,
         /// Its size in bytes.
         size: u64,
@@ -103,7 +103,7 @@ pub enum StoreError {
     /// The object ends before the bytes asked for do.
     #[error("{key}: expected {expected} bytes, found {found}")]
     Truncated {
-        /// The object.
+        /// The key of the object.
         key: String,
         /// Bytes asked for.
         expected: u64,
@@ -115,9 +115,9 @@ pub enum StoreError {
         "{op} {key}: a {kind} is in its way, and below a destination convoy follows no links and opens nothing but files: find out who put it there, and remove it"
     )]
     Foreign {
-        /// The call.
+        /// What was called: `read`, `write`, `list` ...
         op: &'static str,
-        /// The object.
+        /// The key of the object.
         key: String,
         /// What is there.
         kind: &'static str,
@@ -125,7 +125,7 @@ pub enum StoreError {
     /// Not a name an object can have.
     #[error("{key:?} cannot name an object: {why}")]
     InvalidKey {
-        /// The name.
+        /// The name that was given.
         key: String,
         /// The rule it breaks.
         why: &'static str,
@@ -133,19 +133,19 @@ pub enum StoreError {
     /// The file system said no.
     #[error("{op} {key}: {source}")]
     Io {
-        /// The call.
+        /// What was called: `read`, `write`, `list` ...
         op: &'static str,
-        /// The object.
+        /// The key of the object.
         key: String,
-        /// The reason.
+        /// What the server or the system said.
         source: io::Error,
     },
     /// The store said no for good.
     #[error("{op} {key}: {detail}")]
     Refused {
-        /// The call.
+        /// What was called: `read`, `write`, `list` ...
         op: &'static str,
-        /// The object.
+        /// The key of the object.
         key: String,
         /// What the store said.
         detail: String,

@@ -1,12 +1,13 @@
 //! Keeps what goes to and comes from a store below a rate.
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::error::StoreError;
@@ -35,7 +36,7 @@ impl Lane {
         #[allow(clippy::cast_precision_loss)]
         let takes = Duration::from_secs_f64(bytes as f64 / rate as f64);
         let start = {
-            let mut free_at = self.free_at.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut free_at = self.free_at.lock();
             let now = Instant::now();
             let start = free_at.map_or(now, |free_at| free_at.max(now));
             *free_at = Some(start + takes);

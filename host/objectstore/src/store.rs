@@ -13,9 +13,9 @@ use crate::error::StoreError;
 /// What a listing says of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectInfo {
-    /// Its name.
+    /// The key of the object.
     pub key: String,
-    /// Bytes.
+    /// Its size in bytes.
     pub size: u64,
     /// When it was written, by the clock of the store (not of this machine).
     pub modified: SystemTime,

@@ -13,6 +13,7 @@ use convoy_client::types::{
 use convoy_driver_sdk::Name;
 use convoy_driver_sdk::protocol::Capability;
 use convoy_drivers::RequestContext;
+use convoy_objectstore::prefixes_with;
 use convoy_volumes::{CreateSpec, Entry, Error, Result};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,9 +32,12 @@ impl Backups {
     ) -> Result<Entry> {
         let url = plain_url(&spec.backup);
         let scheme = scheme(&url);
-        if !spec.endpoint.is_empty() && scheme != "s3" {
+        if !spec.endpoint.is_empty()
+            && !convoy_objectstore::scheme(scheme).is_some_and(|it| it.has_setting("endpoint"))
+        {
+            let those = prefixes_with("endpoint");
             let text = format!(
-                "Unsupported backup protocol for custom endpoint: {scheme}. Only s3:// is supported."
+                "Unsupported backup protocol for custom endpoint: {scheme}. Only {those} is supported."
             );
             return Err(Error::InvalidRequest(text));
         }

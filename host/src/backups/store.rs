@@ -6,8 +6,7 @@ use crate::config::destinations::{DestinationSettings, Destinations, MAX_COMPRES
 use convoy_backup::{BackupError, BackupOptions, Engine, StoreKey, Unencrypted};
 use convoy_driver_sdk::ErrorKind;
 use convoy_objectstore::{
-    BackupUrl, Destination, DestinationError, DirectoryStore, LimitedStore, Location, ObjectStore,
-    RetryPolicy, RetryStore, S3Options, S3Store, StoreError,
+    BackupUrl, Destination, DestinationError, LimitedStore, ObjectStore, SCHEMES, StoreError, forms,
 };
 use convoy_volumes::{Error, Result};
 use std::io::ErrorKind as ErrorKindOfIo;
@@ -25,21 +24,15 @@ impl Destinations {
     /// Opens a destination as its settings say; an endpoint that is not empty comes before theirs.
     pub(super) async fn open_at(&self, destination: Destination, endpoint: &str) -> Result<Store> {
         let (settings, bandwidth) = self.of(&destination);
-        let objects: Arc<dyn ObjectStore> = match destination.place() {
-            Location::Directory { .. } if !endpoint.is_empty() => {
+        let mut options = settings.store.clone();
+        if !endpoint.is_empty() {
+            if !destination.place().scheme.has_setting("endpoint") {
                 let error = DestinationError::Endpoint { scheme: destination.scheme().to_owned() };
                 return Err(refused(&destination.to_string(), &error));
             }
-            Location::Directory { path } => {
-                Arc::new(DirectoryStore::open(path.clone()).await.map_err(store_error)?)
-            }
-            Location::S3 { bucket, region, prefix } => {
-                let options = s3_options(&settings, endpoint);
-                let region = region.as_ref().or(settings.region.as_ref()).map(String::as_str);
-                let bucket = S3Store::open(bucket, region, prefix, &options).await.map_err(store_error)?;
-                Arc::new(RetryStore::new(bucket, RetryPolicy::default()))
-            }
-        };
+            options.set("endpoint", endpoint.to_owned());
+        }
+        let objects = destination.open(&options).await.map_err(store_error)?;
         let objects = match bandwidth {
             Some(bandwidth) => Arc::new(LimitedStore::new(objects, bandwidth)),
             None => objects,
@@ -47,16 +40,13 @@ impl Destinations {
         Ok(Store { destination, objects, settings })
     }
 
-    /// Where the credentials of an S3 destination come from; `None` for another. Nothing of them is told.
+    /// Tells where the credentials of a destination come from, and nothing of them; `None` where none are used.
     ///
     /// # Errors
     /// For an URL that is none, and for credentials that cannot be used.
     pub fn credentials(&self, url: &str) -> Result<Option<String>> {
         let destination: Destination = parsed(url)?;
-        if !matches!(destination.place(), Location::S3 { .. }) {
-            return Ok(None);
-        }
-        Ok(Some(s3_options(&self.of(&destination).0, "").credentials().map_err(store_error)?.to_string()))
+        destination.place().scheme.credentials(&self.of(&destination).0.store).map_err(store_error)
     }
 
     /// Whether the settings of a destination name a key.
@@ -73,19 +63,6 @@ impl Destinations {
     pub(super) async fn open_backup(&self, url: &str, endpoint: &str) -> Result<(Store, BackupUrl)> {
         let url: BackupUrl = parsed(url)?;
         Ok((self.open_at(url.destination.clone(), endpoint).await?, url))
-    }
-}
-
-/// How to reach a bucket as the settings say; an endpoint that is not empty comes before theirs.
-fn s3_options(settings: &DestinationSettings, endpoint: &str) -> S3Options {
-    let endpoint = Some(endpoint).filter(|endpoint| !endpoint.is_empty()).map(str::to_owned);
-    S3Options {
-        endpoint: endpoint.or_else(|| settings.endpoint.clone()),
-        path_style: settings.path_style,
-        ca_bundle: settings.ca_file.clone(),
-        profile: settings.profile.clone(),
-        credentials_file: settings.credentials_file.clone(),
-        proxy: settings.proxy.clone(),
     }
 }
 
@@ -189,24 +166,23 @@ pub(super) fn parsed<T: FromStr<Err = DestinationError>>(url: &str) -> Result<T>
 
 /// What is wrong with an URL: to scripts as 0.5 said it, to people with what was given and what to give.
 fn refused(url: &str, error: &DestinationError) -> Error {
-    const DESTINATIONS: &str = "destinations are vfs:///dir/ and s3://bucket@region/path/";
+    let destinations = || format!("destinations are {}", forms(" and "));
     const BACKUPS: &str = "expected <destination>?backup=<backup>&volume=<volume>, which `convoy backup list \
                            <destination>` shows";
     let is_backup_name = url.starts_with("backup-") && !url.contains(['/', ':']);
     let no_destination = || format!("{url} is no destination");
     let (plain, hint) = match error {
-        DestinationError::Missing => ("no destination is named".to_owned(), DESTINATIONS.to_owned()),
+        DestinationError::Missing => ("no destination is named".to_owned(), destinations()),
         DestinationError::Scheme { .. } | DestinationError::BackupForm { .. } if is_backup_name => {
             (format!("{url} is the name of a backup and does not say where it is"), BACKUPS.to_owned())
         }
         DestinationError::Scheme { .. } if url.starts_with('/') => {
-            (no_destination(), format!("say vfs://{url}; {DESTINATIONS}"))
+            let of_paths = SCHEMES.iter().find(|scheme| scheme.parse(url).is_ok());
+            let meant = of_paths.map(|scheme| format!("say {}://{url}; ", scheme.name()));
+            (no_destination(), meant.unwrap_or_default() + &destinations())
         }
-        DestinationError::Scheme { .. } => (no_destination(), DESTINATIONS.to_owned()),
-        DestinationError::VfsForm => {
-            (no_destination(), "expected vfs:/// and the absolute path of a directory".to_owned())
-        }
-        DestinationError::S3Form => (no_destination(), DESTINATIONS.to_owned()),
+        DestinationError::Form { hint, .. } if !hint.is_empty() => (no_destination(), (*hint).to_owned()),
+        DestinationError::Scheme { .. } | DestinationError::Form { .. } => (no_destination(), destinations()),
         DestinationError::BackupForm { .. } if !url.contains('?') => {
             (format!("{url} is a destination and names no backup"), BACKUPS.to_owned())
         }

@@ -1,17 +1,14 @@
 //! URLs of backups as requests name them.
 
+use convoy_objectstore::split;
+
 /// Gives what stands before `://`.
 pub(super) fn scheme(url: &str) -> &str {
-    match url.split_once("://") {
-        Some((scheme, _)) => scheme,
-        None if url.starts_with("vfs:/") => "vfs",
-        None => "",
-    }
+    split(url).0
 }
 
-/// Gives a URL as it was before it was printed as JSON: in what separates its parameters, `\u0026` and
-/// `u0026` (a
-/// shell took the backslash) are `&`. A volume or a directory may have `u0026` in its name: nothing else is
+/// Gives a URL as it was before it was printed as JSON: in what separates its parameters, `\u0026` and `u0026`
+/// (a shell took the backslash) are `&`. A volume or a directory may have `u0026` in its name: nothing else is
 /// touched.
 pub(super) fn plain_url(url: &str) -> String {
     let url = url.replace("\\u0026", "&");

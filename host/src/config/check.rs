@@ -1,15 +1,17 @@
 //! `convoy config check`: what a daemon would say of a file, without one.
 
+use super::effective::Config;
+use super::error::ConfigError;
 use super::file::File;
+use super::layers::{Layers, root};
 use super::merge::merge;
-use super::setting::{Layers, Source};
-use super::{Config, ConfigError, FILE, read, root};
-use crate::config::options::{self, OptionError};
+use super::options::{self, OptionError};
+use super::saved::{FILE, read};
 use convoy_cli::args::DaemonArgs;
 use convoy_cli::driver::describe_apart;
 use convoy_driver_sdk::protocol::Description;
 use convoy_driver_sdk::secret::{self, SecretFileError};
-use convoy_objectstore::{Destination, Location};
+use convoy_objectstore::Destination;
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -36,7 +38,7 @@ pub fn check_file(path: &Path) -> Result<String, ConfigError> {
     // this file.
     let saved = read(&root.join(FILE)).ok().flatten();
     let from_earlier = saved.is_some();
-    let config = merge(&root.join(FILE), &root, saved, layers)?;
+    let config = merge(&root, saved, layers)?;
     named_files(&file)?;
     let unchecked = driver_options(&config, from_earlier)?.map_or_else(String::new, |driver| {
         format!("; the options of drivers were not checked, since driver {driver} cannot be loaded here")
@@ -48,15 +50,14 @@ pub fn check_file(path: &Path) -> Result<String, ConfigError> {
 }
 
 fn named_files(file: &File) -> Result<(), ConfigError> {
-    for (key, value, line) in file.values() {
+    for (key, value, _) in file.values() {
         let last = key.rsplit('.').next().unwrap_or(key);
         if !FILES.contains(&last) || !(key.starts_with("destinations.") || key.starts_with("schedule.")) {
             continue;
         }
         let path = PathBuf::from(value);
         if let Err(source) = readable(&path, last != CERTIFICATES) {
-            let at = Source::File { path: file.path.clone(), line };
-            return Err(ConfigError::NamedFile { path, at, source });
+            return Err(ConfigError::NamedFile { path, at: file.at(key), source });
         }
     }
     Ok(())
@@ -86,14 +87,9 @@ fn destinations(config: &Config) -> Result<String, ConfigError> {
         let Ok(destination) = url.parse::<Destination>().or_else(|_| format!("{url}/").parse()) else {
             continue;
         };
-        let found = match destination.place() {
-            Location::Directory { path } if path.is_dir() => "the directory is there".to_owned(),
-            Location::Directory { .. } => "the directory is not there".to_owned(),
-            Location::S3 { .. } => settings
-                .credentials(&destination.to_string())
-                .map_err(|error| ConfigError::Destination { url: url.to_owned(), why: error.to_string() })?
-                .unwrap_or_default(),
-        };
+        let found = settings
+            .probe(&destination)
+            .map_err(|error| ConfigError::Destination { url: url.to_owned(), why: error.to_string() })?;
         // Writing to a text cannot fail.
         let _ = write!(told, "\ndestination {url}: {found}");
     }
@@ -103,7 +99,7 @@ fn destinations(config: &Config) -> Result<String, ConfigError> {
 /// Refuses options that none of the drivers knows; or gives the driver that cannot be asked.
 fn driver_options(config: &Config, from_earlier: bool) -> Result<Option<String>, ConfigError> {
     let mut options = config.driver_options.clone();
-    if config.file.settings.drivers.is_none() && !from_earlier {
+    if config.file.line("drivers").is_none() && !from_earlier {
         // A flag may name other drivers: only what is surely meant for the embedded one can be told to be
         // wrong.
         options.retain(|name, _| name.starts_with("vfs."));
@@ -112,8 +108,8 @@ fn driver_options(config: &Config, from_earlier: bool) -> Result<Option<String>,
         return Ok(None);
     }
     let mut known = Vec::new();
-    for driver in &config.general.driver_list {
-        match describe_apart(driver, &config.driver_path) {
+    for driver in &config.settings.drivers {
+        match describe_apart(driver, &config.settings.driver_path) {
             Some(description) => known.push(description),
             None => return Ok(Some(driver.clone())),
         }
@@ -121,8 +117,7 @@ fn driver_options(config: &Config, from_earlier: bool) -> Result<Option<String>,
     let known: Vec<&Description> = known.iter().collect();
     options::refuse_unknown(&options, &known).map_err(|error| match error {
         OptionError::Unknown { name, known } => {
-            let line = config.file.line(&format!("driver-options.{name}")).unwrap_or(1);
-            let at = Source::File { path: config.file.path.clone(), line };
+            let at = config.file.at(&format!("driver-options.{name}"));
             ConfigError::UnknownOption { name, at, known }
         }
         other => other.into(),

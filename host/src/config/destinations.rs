@@ -9,11 +9,15 @@
 //! bandwidth = "20M"
 //! ```
 
-use super::spelling::with_dashes;
+use super::spelling::{OneOf, with_dashes};
 use convoy_driver_sdk::size;
-use convoy_objectstore::{Bandwidth, Destination, Location};
+use convoy_objectstore::{
+    Bandwidth, Destination, Location, SCHEMES, Scheme, SettingKind, StoreError, StoreOptions, scheme,
+};
 use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -21,23 +25,10 @@ use std::sync::Arc;
 pub const MAX_COMPRESSION: u8 = 19;
 
 /// What holds for the destinations whose URLs begin alike. What is not said is as without settings.
-#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DestinationSettings {
-    /// The URL of an S3 server that is not Amazon's.
-    pub endpoint: Option<String>,
-    /// Whether the bucket stands in the path of requests instead of the host name; with an endpoint it does.
-    pub path_style: Option<bool>,
-    /// The region of buckets whose URLs name none.
-    pub region: Option<String>,
-    /// The profile, in the file of credentials, that is used in the place of what the environment says.
-    pub profile: Option<String>,
-    /// The file of credentials, in the place of `~/.aws/credentials`.
-    pub credentials_file: Option<PathBuf>,
-    /// A file of PEM certificates to trust beside the system's.
-    pub ca_file: Option<PathBuf>,
-    /// The proxy for every request, in the place of those of the environment.
-    pub proxy: Option<String>,
+    /// What is set for the kind of store: see its [`Scheme`].
+    pub store: StoreOptions,
     /// Bytes a second in each direction, all work at these destinations together.
     pub bandwidth: Option<Rate>,
     /// The key that encrypts new backups and opens old ones, unless a request names another.
@@ -50,23 +41,45 @@ pub struct DestinationSettings {
     pub compression: Option<u8>,
 }
 
-/// The URL of a proxy may hold a password.
-impl std::fmt::Debug for DestinationSettings {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("DestinationSettings")
-            .field("endpoint", &self.endpoint)
-            .field("path-style", &self.path_style)
-            .field("region", &self.region)
-            .field("profile", &self.profile)
-            .field("credentials-file", &self.credentials_file)
-            .field("ca-file", &self.ca_file)
-            .field("proxy", &self.proxy.is_some())
-            .field("bandwidth", &self.bandwidth)
-            .field("encryption-key-file", &self.encryption_key_file)
-            .field("passphrase-file", &self.passphrase_file)
-            .field("passphrase-credential", &self.passphrase_credential)
-            .field("compression", &self.compression)
-            .finish()
+impl<'de> Deserialize<'de> for DestinationSettings {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_map(SettingsVisitor)
+    }
+}
+
+struct SettingsVisitor;
+
+impl<'de> Visitor<'de> for SettingsVisitor {
+    type Value = DestinationSettings;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("settings of a destination")
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<DestinationSettings, M::Error> {
+        const OF_ALL: [&str; 5] =
+            ["bandwidth", "encryption-key-file", "passphrase-file", "passphrase-credential", "compression"];
+        let of_stores = || SCHEMES.iter().flat_map(|scheme| scheme.settings());
+        let keys: Vec<&str> = of_stores().map(|setting| setting.key).chain(OF_ALL).collect();
+        let mut settings = DestinationSettings::default();
+        while let Some(key) = map.next_key_seed(OneOf(&keys))? {
+            match key {
+                "bandwidth" => settings.bandwidth = map.next_value()?,
+                "encryption-key-file" => settings.encryption_key_file = map.next_value()?,
+                "passphrase-file" => settings.passphrase_file = map.next_value()?,
+                "passphrase-credential" => settings.passphrase_credential = map.next_value()?,
+                "compression" => settings.compression = map.next_value()?,
+                key => {
+                    let is_switch = of_stores().any(|it| it.key == key && it.kind == SettingKind::Switch);
+                    let value = match is_switch {
+                        true => map.next_value::<bool>()?.to_string(),
+                        false => map.next_value()?,
+                    };
+                    settings.store.set(key, value);
+                }
+            }
+        }
+        Ok(settings)
     }
 }
 
@@ -93,7 +106,7 @@ pub enum SettingsError {
     /// What they are for is no destination.
     #[error("the destination {url:?} of settings: {why}")]
     Url {
-        /// As written.
+        /// The URL as it was written.
         url: String,
         /// What is wrong.
         why: String,
@@ -101,9 +114,9 @@ pub enum SettingsError {
     /// One of them has a value it cannot have.
     #[error("the setting {setting} of destination {url:?}: {why}")]
     Value {
-        /// Whose.
+        /// The URL that they are set for.
         url: String,
-        /// Which.
+        /// The key of the setting.
         setting: &'static str,
         /// What is wrong, and what was expected.
         why: String,
@@ -111,7 +124,7 @@ pub enum SettingsError {
     /// The file cannot be read.
     #[error("cannot read the settings of destinations {}: {why}", path.display())]
     File {
-        /// Which.
+        /// The path of the file.
         path: PathBuf,
         /// Where and why.
         why: String,
@@ -119,10 +132,10 @@ pub enum SettingsError {
 }
 
 /// Which destinations settings are for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 enum Scope {
-    /// `s3://` or `vfs://`: all of the kind.
-    All(&'static str),
+    /// `s3://`: all of the kind.
+    All(&'static dyn Scheme),
     /// A place and what is below it.
     At(Location),
 }
@@ -154,7 +167,7 @@ impl TryFrom<BTreeMap<String, DestinationSettings>> for Destinations {
         let mut entries: Vec<Entry> = Vec::new();
         for (url, settings) in table {
             let scope = Scope::parse(&url)?;
-            if let Some(other) = entries.iter().find(|entry| entry.scope == scope) {
+            if let Some(other) = entries.iter().find(|entry| entry.scope.is(&scope)) {
                 let why = format!("it is the same as {:?}", other.url);
                 return Err(SettingsError::Url { url, why });
             }
@@ -198,8 +211,16 @@ impl Destinations {
         })
     }
 
-    /// What holds for a destination, and the road its bytes go.
-    pub(crate) fn of(&self, destination: &Destination) -> (DestinationSettings, Option<Arc<Bandwidth>>) {
+    /// Tells what can be told of a destination without asking a server.
+    ///
+    /// # Errors
+    /// [`StoreError::Config`] for credentials that cannot be used.
+    pub fn probe(&self, destination: &Destination) -> Result<String, StoreError> {
+        destination.probe(&self.of(destination).0.store)
+    }
+
+    /// Gives the settings of a destination, and the bandwidth that it shares with others.
+    pub fn of(&self, destination: &Destination) -> (DestinationSettings, Option<Arc<Bandwidth>>) {
         let fitting = self.0.iter().filter_map(|entry| Some((entry.scope.fits(destination)?, entry)));
         let best = fitting.max_by_key(|(length, _)| *length);
         best.map(|(_, entry)| (entry.settings.clone(), entry.road.clone())).unwrap_or_default()
@@ -208,10 +229,8 @@ impl Destinations {
 
 impl Scope {
     fn parse(url: &str) -> Result<Self, SettingsError> {
-        match url {
-            "s3://" => return Ok(Self::All("s3")),
-            "vfs://" => return Ok(Self::All("vfs")),
-            _ => {}
+        if let Some(scheme) = url.strip_suffix("://").and_then(scheme) {
+            return Ok(Self::All(scheme));
         }
         let whole = if url.ends_with('/') { url.to_owned() } else { format!("{url}/") };
         match whole.parse::<Destination>() {
@@ -220,27 +239,26 @@ impl Scope {
         }
     }
 
-    fn is_s3(&self) -> bool {
-        matches!(self, Self::All("s3") | Self::At(Location::S3 { .. }))
+    fn scheme(&self) -> &'static dyn Scheme {
+        match self {
+            Self::All(scheme) => *scheme,
+            Self::At(place) => place.scheme,
+        }
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::All(scheme), Self::All(other)) => scheme.name() == other.name(),
+            (Self::At(place), Self::At(other)) => place == other,
+            _ => false,
+        }
     }
 
     /// How well this fits: the greater, the better.
     fn fits(&self, destination: &Destination) -> Option<(usize, bool)> {
-        match (self, destination.place()) {
-            (Self::All(scheme), _) => (*scheme == destination.scheme()).then_some((0, false)),
-            (Self::At(Location::Directory { path }), Location::Directory { path: of }) => {
-                of.starts_with(path).then(|| (path.components().count(), false))
-            }
-            (
-                Self::At(Location::S3 { bucket, region, prefix }),
-                Location::S3 { bucket: of_bucket, region: of_region, prefix: of_prefix },
-            ) => {
-                let same_region = region.is_none() || region == of_region;
-                let fits = bucket == of_bucket && same_region && of_prefix.starts_with(prefix.as_str());
-                // Of two that are as long, the one that names the region.
-                fits.then(|| (1 + prefix.len(), region.is_some()))
-            }
-            _ => None,
+        match self {
+            Self::All(scheme) => (scheme.name() == destination.scheme()).then_some((0, false)),
+            Self::At(place) => place.fit(destination.place()),
         }
     }
 }
@@ -249,33 +267,8 @@ impl Scope {
 fn check(url: &str, scope: &Scope, settings: &DestinationSettings) -> Result<(), SettingsError> {
     let refuse =
         |setting, why: &str| Err(SettingsError::Value { url: url.to_owned(), setting, why: why.to_owned() });
-    let of_s3 = [
-        ("endpoint", settings.endpoint.is_some()),
-        ("path-style", settings.path_style.is_some()),
-        ("region", settings.region.is_some()),
-        ("profile", settings.profile.is_some()),
-        ("credentials-file", settings.credentials_file.is_some()),
-        ("ca-file", settings.ca_file.is_some()),
-        ("proxy", settings.proxy.is_some()),
-    ];
-    if !scope.is_s3()
-        && let Some((setting, _)) = of_s3.iter().find(|(_, given)| *given)
-    {
-        return refuse(setting, "only an s3:// destination has it");
-    }
-    let web = |url: &Option<String>| {
-        url.as_deref().is_none_or(|url| url.starts_with("http://") || url.starts_with("https://"))
-    };
-    // Values of a proxy are not repeated: they may hold a password.
-    if !web(&settings.endpoint) {
-        return refuse("endpoint", "expected an URL that begins with http:// or https://");
-    }
-    if !web(&settings.proxy) {
-        return refuse("proxy", "expected an URL that begins with http:// or https://");
-    }
+    settings.store.check(scope.scheme()).or_else(|(setting, why)| refuse(setting, &why))?;
     for (setting, path) in [
-        ("credentials-file", &settings.credentials_file),
-        ("ca-file", &settings.ca_file),
         ("encryption-key-file", &settings.encryption_key_file),
         ("passphrase-file", &settings.passphrase_file),
     ] {
@@ -301,6 +294,11 @@ fn check(url: &str, scope: &Scope, settings: &DestinationSettings) -> Result<(),
     Ok(())
 }
 
+/// Whether systemd could hand over a credential of this name: it is one part of a path.
+fn is_credential_name(name: &str) -> bool {
+    !name.is_empty() && name.len() < 256 && name != "." && name != ".." && !name.contains(['/', '\0'])
+}
+
 /// What holds for all backups.
 #[derive(Debug, Clone, Default)]
 pub struct BackupSettings {
@@ -308,11 +306,6 @@ pub struct BackupSettings {
     pub memory: Option<u64>,
     /// Settings of destinations.
     pub destinations: Destinations,
-}
-
-/// Whether systemd could hand over a credential of this name: it is one part of a path.
-fn is_credential_name(name: &str) -> bool {
-    !name.is_empty() && name.len() < 256 && name != "." && name != ".." && !name.contains(['/', '\0'])
 }
 
 #[cfg(test)]
@@ -326,7 +319,7 @@ mod tests {
     }
 
     fn profile(of: &Destinations, url: &str) -> Option<String> {
-        of.of(&url.parse().unwrap()).0.profile
+        of.of(&url.parse().unwrap()).0.store.get("profile")
     }
 
     #[test]

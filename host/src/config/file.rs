@@ -1,66 +1,30 @@
 //! The file of settings, `convoy.toml`.
 //!
-//! Its keys are the names of the daemon's flags. Beside them stand the tables of other parts of the daemon,
+//! Its keys are those of the table of settings. Beside them stand the tables of other parts of the daemon,
 //! each with a type of its own that serde fills; a key nobody knows is refused with its line.
 
-use super::ConfigError;
-use super::spelling::with_dashes;
-use crate::config::destinations::Destinations;
+use super::destinations::Destinations;
+use super::error::ConfigError;
+use super::spelling::{OneOf, with_dashes};
 use convoy_cli::args::DEFAULT_CONFIG;
-use convoy_driver_sdk::size;
+use convoy_cli::settings::values::{Given, Size, Source, Values};
+use convoy_cli::settings::{Kind, SETTINGS, Setting, TABLES};
 use convoy_schedule::config::{ScheduleConfig, SchedulingConfig};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, Visitor};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// What stands in the file. What does not is `None` or empty.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct Settings {
-    /// `--root`
-    pub root: Option<PathBuf>,
-    /// `--log`
-    pub log: Option<PathBuf>,
-    /// `--log-level`
-    pub log_level: Option<String>,
-    /// `--log-format`
-    pub log_format: Option<String>,
-    /// `--metrics-listen`
-    pub metrics_listen: Option<String>,
-    /// `--socket`
-    pub socket: Option<PathBuf>,
-    /// `--socket-group`
-    pub socket_group: Option<String>,
-    /// `--docker-socket`
-    pub docker_socket: Option<PathBuf>,
-    /// `--docker-socket-group`
-    pub docker_socket_group: Option<String>,
-    /// `--drivers`
-    pub drivers: Option<Vec<String>>,
-    /// `--driver-path`
-    pub driver_path: Option<Vec<PathBuf>>,
-    /// `--mnt-ns`
-    pub mnt_ns: Option<String>,
-    /// `--ignore-docker-delete`
-    pub ignore_docker_delete: Option<bool>,
-    /// `--create-on-docker-mount`
-    pub create_on_docker_mount: Option<bool>,
-    /// `--cmd-timeout`
-    pub cmd_timeout: Option<String>,
-    /// `--docker-remove`
-    pub docker_remove: Option<String>,
-    /// `--docker-options`
-    pub docker_options: Option<Vec<String>>,
-    /// `--stop-timeout`
-    pub stop_timeout: Option<String>,
-    /// `--driver-opts`, by name. TOML reads `vfs.path = "/srv"` as a table in a table: both forms are one.
-    #[serde(deserialize_with = "driver_options")]
-    pub driver_options: BTreeMap<String, String>,
-    /// `--memory`
-    pub memory: Option<Memory>,
-    /// `--destinations` names another file with this table.
+/// The tables of the file. One that is not there is `None` or empty.
+#[derive(Debug, Clone, Default)]
+pub struct Tables {
+    /// The options of drivers, by name. TOML reads `vfs.path = "/srv"` as a table in a table: both forms are
+    /// one.
+    driver_options: BTreeMap<String, String>,
+    /// The settings of destinations; the flag `--destinations` names another file with this table.
     pub destinations: Option<Destinations>,
     /// What is backed up when.
     pub schedule: Vec<ScheduleConfig>,
@@ -68,34 +32,65 @@ pub struct Settings {
     pub scheduling: SchedulingConfig,
 }
 
-/// Bytes of memory, written as a size: `256M`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct Memory(pub u64);
-
-impl Memory {
-    /// What the engine keeps to when nobody says.
-    pub const DEFAULT: Self = Self(128 << 20);
+/// What stands in the file: settings by key, each in the form that its row says, and tables.
+#[derive(Default)]
+struct Contents {
+    settings: BTreeMap<&'static str, Vec<String>>,
+    tables: Tables,
 }
 
-impl std::fmt::Display for Memory {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.0 {
-            bytes if bytes % (1 << 20) == 0 => write!(f, "{}M", bytes >> 20),
-            bytes => write!(f, "{bytes}"),
-        }
+impl<'de> Deserialize<'de> for Contents {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_map(ContentsVisitor)
     }
 }
 
-impl TryFrom<String> for Memory {
-    type Error = String;
+struct ContentsVisitor;
 
-    fn try_from(text: String) -> Result<Self, String> {
-        match size::parse(&text) {
-            Ok(0) => Err("expected a size greater than 0".to_owned()),
-            Ok(bytes) => Ok(Self(bytes)),
-            Err(error) => Err(error.to_string()),
+impl<'de> Visitor<'de> for ContentsVisitor {
+    type Value = Contents;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("settings")
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Contents, M::Error> {
+        let keys = SETTINGS.iter().filter(|setting| setting.in_file).map(|setting| setting.key);
+        let keys: Vec<&str> = keys.chain(TABLES.iter().map(|table| table.key)).collect();
+        let Contents { mut settings, mut tables } = Contents::default();
+        while let Some(key) = map.next_key_seed(OneOf(&keys))? {
+            match key {
+                "driver-options" => tables.driver_options = map.next_value::<DriverOptions>()?.0,
+                "destinations" => tables.destinations = Some(map.next_value()?),
+                "schedule" => tables.schedule = map.next_value()?,
+                "scheduling" => tables.scheduling = map.next_value()?,
+                key => {
+                    let kind = Setting::find(key).map_or(Kind::Text, |setting| setting.kind);
+                    settings.insert(key, map.next_value_seed(InFile(kind))?);
+                }
+            }
         }
+        Ok(Contents { settings, tables })
+    }
+}
+
+/// The value of a setting in the form that its kind has in the file.
+struct InFile(Kind);
+
+impl<'de> DeserializeSeed<'de> for InFile {
+    type Value = Vec<String>;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Vec<String>, D::Error> {
+        Ok(match self.0 {
+            Kind::Text => vec![String::deserialize(from)?],
+            Kind::Path => vec![PathBuf::deserialize(from)?.display().to_string()],
+            Kind::Switch => vec![bool::deserialize(from)?.to_string()],
+            Kind::List(_) => Vec::deserialize(from)?,
+            Kind::Size => {
+                let size: Size = String::deserialize(from)?.parse().map_err(D::Error::custom)?;
+                vec![size.to_string()]
+            }
+        })
     }
 }
 
@@ -104,10 +99,10 @@ impl TryFrom<String> for Memory {
 pub struct File {
     /// Where it is; empty for none.
     pub path: PathBuf,
-    /// What it says.
-    pub settings: Settings,
-    /// Every value by its full key, with the line its key stands on.
-    values: BTreeMap<String, (String, usize)>,
+    /// Every value by its full key (`destinations.nightly.url`), with the line its key stands on.
+    pub values: Values,
+    /// The tables of the file.
+    pub tables: Tables,
     /// What is understood and should be written otherwise.
     warnings: Vec<String>,
 }
@@ -157,10 +152,20 @@ impl File {
         };
         let (text, warnings) = with_dashes(text);
         let text = text.as_str();
-        let settings: Settings = toml::from_str(text).map_err(wrong)?;
-        let mut values = BTreeMap::new();
-        collect(text, "", DeTable::parse(text).map_err(wrong)?.get_ref(), &mut values);
-        Ok(Self { path: path.to_owned(), settings, values, warnings })
+        let Contents { settings, tables } = toml::from_str(text).map_err(wrong)?;
+        let mut file = Self { path: path.to_owned(), tables, warnings, ..Self::default() };
+        file.collect(text, "", DeTable::parse(text).map_err(wrong)?.get_ref());
+        // What is parsed is shown as it was understood, everything else as it was written.
+        let settings = settings.into_iter().map(|(key, texts)| (key.to_owned(), texts));
+        let options = &file.tables.driver_options;
+        let options =
+            options.iter().map(|(name, value)| (format!("driver-options.{name}"), vec![value.clone()]));
+        for (key, texts) in settings.chain(options).collect::<Vec<_>>() {
+            if let Some(given) = file.values.0.get_mut(&key) {
+                given.texts = texts;
+            }
+        }
+        Ok(file)
     }
 
     /// What is understood and should be written otherwise, with its line.
@@ -168,7 +173,7 @@ impl File {
         &self.warnings
     }
 
-    /// Logs that.
+    /// Logs what is understood and should be written otherwise.
     pub fn warn(&self) {
         for warning in &self.warnings {
             tracing::warn!(file = %self.path.display(), warning, "settings");
@@ -177,32 +182,43 @@ impl File {
 
     /// The line a key stands on.
     pub fn line(&self, key: &str) -> Option<usize> {
-        self.values.get(key).map(|(_, line)| *line)
+        self.values().find(|(known, ..)| *known == key).map(|(.., line)| line)
     }
 
-    /// Every value by its full key (`destinations.nightly.url`), as text, with its line.
-    pub fn values(&self) -> impl Iterator<Item = (&str, &str, usize)> {
-        self.values.iter().map(|(key, (value, line))| (key.as_str(), value.as_str(), *line))
+    /// Where a key stands; the first line, if it is left out.
+    pub fn at(&self, key: &str) -> Source {
+        Source::File { path: self.path.clone(), line: self.line(key).unwrap_or(1) }
     }
-}
 
-/// Collects the values of a table. A list is a value; a list of tables is not, its tables are numbered from
-/// 0.
-fn collect(text: &str, above: &str, table: &DeTable<'_>, values: &mut BTreeMap<String, (String, usize)>) {
-    for (key, value) in table {
-        let name = key.get_ref();
-        let path = if above.is_empty() { name.to_string() } else { format!("{above}.{name}") };
-        match value.get_ref() {
-            DeValue::Table(table) => collect(text, &path, table, values),
-            DeValue::Array(array) if array.iter().any(|item| item.get_ref().is_table()) => {
-                for (number, item) in array.iter().enumerate() {
-                    if let DeValue::Table(table) = item.get_ref() {
-                        collect(text, &format!("{path}.{number}"), table, values);
+    /// Every value by its full key, as text, with its line.
+    pub fn values(&self) -> impl Iterator<Item = (&str, String, usize)> {
+        self.values.0.iter().filter_map(|(key, given)| match given.source {
+            Source::File { line, .. } => Some((key.as_str(), given.text(), line)),
+            _ => None,
+        })
+    }
+
+    /// Collects the values of a table. A list is a value; a list of tables is not, its tables are numbered
+    /// from 0.
+    fn collect(&mut self, text: &str, above: &str, table: &DeTable<'_>) {
+        for (key, value) in table {
+            let name = key.get_ref();
+            let path = if above.is_empty() { name.to_string() } else { format!("{above}.{name}") };
+            match value.get_ref() {
+                DeValue::Table(table) => self.collect(text, &path, table),
+                DeValue::Array(array) if array.iter().any(|item| item.get_ref().is_table()) => {
+                    for (number, item) in array.iter().enumerate() {
+                        if let DeValue::Table(table) = item.get_ref() {
+                            self.collect(text, &format!("{path}.{number}"), table);
+                        }
                     }
                 }
-            }
-            plain => {
-                values.insert(path, (shown(text, plain, value), line_of(text, key.span().start)));
+                plain => {
+                    let source =
+                        Source::File { path: self.path.clone(), line: line_of(text, key.span().start) };
+                    let texts = vec![shown(text, plain, value)];
+                    self.values.0.insert(path, Given { texts, source });
+                }
             }
         }
     }
@@ -250,10 +266,19 @@ fn line_of(text: &str, offset: usize) -> usize {
     1 + text.bytes().take(offset).filter(|byte| *byte == b'\n').count()
 }
 
-fn driver_options<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, String>, D::Error> {
-    let mut flat = BTreeMap::new();
-    flatten("", toml::Table::deserialize(from)?, &mut flat).map_err(serde::de::Error::custom)?;
-    Ok(flat)
+/// The table of driver options, flat.
+#[derive(Deserialize)]
+#[serde(try_from = "toml::Table")]
+struct DriverOptions(BTreeMap<String, String>);
+
+impl TryFrom<toml::Table> for DriverOptions {
+    type Error = String;
+
+    fn try_from(table: toml::Table) -> Result<Self, String> {
+        let mut flat = BTreeMap::new();
+        flatten("", table, &mut flat)?;
+        Ok(Self(flat))
+    }
 }
 
 fn flatten(above: &str, table: toml::Table, flat: &mut BTreeMap<String, String>) -> Result<(), String> {
@@ -296,10 +321,12 @@ mod tests {
              \"dm.thinpoolname\" = \"p=1\"\n[driver-options.dm]\nblocksize = 65536\n",
         )
         .unwrap();
-        assert_eq!(file.settings.root.as_deref(), Some(Path::new("/srv/convoy")));
-        assert_eq!(file.settings.drivers.as_deref(), Some(&["vfs".to_owned()][..]));
+        assert_eq!(
+            (file.values.text("root").as_str(), file.values.texts("drivers")),
+            ("/srv/convoy", &["vfs".to_owned()][..])
+        );
         let options: Vec<_> =
-            file.settings.driver_options.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+            file.tables.driver_options.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
         assert_eq!(options, [("dm.blocksize", "65536"), ("dm.thinpoolname", "p=1"), ("vfs.path", "/v")]);
         let line = |key: &str| file.line(key);
         assert_eq!((line("root"), line("drivers")), (Some(2), Some(3)));
@@ -354,7 +381,7 @@ mod tests {
         let file =
             parse("log_level = \"warn\"\n[destinations.\"s3://b/\"]\nca-file = \"/a\"\npath_style = true\n");
         let file = file.unwrap();
-        assert_eq!(file.settings.log_level.as_deref(), Some("warn"));
+        assert_eq!(file.values.text("log-level"), "warn");
         assert_eq!(file.line("destinations.s3://b/.path-style"), Some(4));
         assert_eq!(file.warnings().len(), 2);
         let error = parse("log_level = \"warn\"\nlog-level = \"info\"\n").unwrap_err().to_string();

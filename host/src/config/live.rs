@@ -1,27 +1,21 @@
 //! The settings as they are now: SIGHUP reads them again.
 
+use super::destinations::BackupSettings;
+use super::effective::Config;
+use super::error::{ConfigError, refuse};
 use super::file::File;
-use super::setting::{Layers, Shown};
-use super::{Config, ConfigError, load, save};
-use crate::config::destinations::BackupSettings;
+use super::layers::Layers;
+use super::merge::load;
+use super::saved::save;
 use convoy_cli::args::DaemonArgs;
+use convoy_cli::settings::values::Values;
+use convoy_cli::settings::{Settings, is_reloaded};
+use convoy_client::types::General;
 use convoy_driver_sdk::Name;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::watch;
-
-/// The settings that change while the daemon runs; everything else needs a restart.
-const RELOADED: [&str; 6] = [
-    "log-level",
-    "ignore-docker-delete",
-    "create-on-docker-mount",
-    "docker-remove",
-    "docker-options",
-    "stop-timeout",
-];
-
-/// Tables of the file that are taken over whole.
-const RELOADED_TABLES: [&str; 3] = ["destinations.", "schedule.", "scheduling."];
 
 /// The settings as they are now, for whoever needs them. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -37,7 +31,7 @@ pub struct ReloadReport {
 }
 
 impl Live {
-    /// These settings.
+    /// Starts with these settings.
     pub fn new(config: Config) -> Self {
         Self(Arc::new(watch::Sender::new(Arc::new(config))))
     }
@@ -77,17 +71,19 @@ impl Live {
     pub fn reload(&self, root: &Path, args: &DaemonArgs) -> Result<ReloadReport, ConfigError> {
         let old = self.now();
         let new = read(&old, root, args)?;
-        let (reloaded, shown) = compare(&old.shown, &new.shown);
-        let mut general = old.general.clone();
-        general.ignore_docker_delete = new.general.ignore_docker_delete;
-        general.create_on_docker_mount = new.general.create_on_docker_mount;
+        let (report, shown) = compare(&old.shown, &new.shown);
+        let settings = Settings::parse(&shown).map_err(|invalid| refuse(&shown, invalid))?;
+        let general = General {
+            ignore_docker_delete: settings.ignore_docker_delete,
+            create_on_docker_mount: settings.create_on_docker_mount,
+            ..old.general.clone()
+        };
         save(root, &general)?;
         let now = Config {
+            settings,
             general,
-            log_level: new.log_level,
             docker_rules: new.docker_rules,
             docker_remove: new.docker_remove,
-            stop_timeout: new.stop_timeout,
             backups: BackupSettings { destinations: new.backups.destinations, ..old.backups.clone() },
             schedules: new.schedules,
             file: new.file,
@@ -95,7 +91,7 @@ impl Live {
             ..(*old).clone()
         };
         self.0.send_replace(Arc::new(now));
-        Ok(reloaded)
+        Ok(report)
     }
 }
 
@@ -106,27 +102,25 @@ fn read(old: &Config, root: &Path, args: &DaemonArgs) -> Result<Config, ConfigEr
     load(root, Layers { args, file: &file })
 }
 
-/// What changed, and how the settings are shown from now on: what needs a restart as it was.
-fn compare(old: &Shown, new: &Shown) -> (ReloadReport, Shown) {
-    let mut reloaded = ReloadReport::default();
-    let mut shown = Shown::new();
-    let keys: std::collections::BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+/// Tells what changed, and the values that hold from now on: what needs a restart stays as it was.
+fn compare(old: &Values, new: &Values) -> (ReloadReport, Values) {
+    let mut report = ReloadReport::default();
+    let mut now = Values::default();
+    let keys: BTreeSet<&String> = old.0.keys().chain(new.0.keys()).collect();
     for key in keys {
-        let value = |shown: &Shown| shown.get(key).map(|setting| setting.value.clone());
-        let changed = value(old) != value(new);
-        let reloads =
-            RELOADED.contains(&key.as_str()) || RELOADED_TABLES.iter().any(|table| key.starts_with(table));
+        let (was, is) = (old.0.get(key), new.0.get(key));
+        let changed = was.map(|given| &given.texts) != is.map(|given| &given.texts);
+        let reloads = is_reloaded(key);
         if changed {
-            let list = if reloads { &mut reloaded.applied } else { &mut reloaded.needs_restart };
+            let list = if reloads { &mut report.applied } else { &mut report.needs_restart };
             list.push(key.clone());
         }
         // Unchanged, a value may come from another line.
-        let from = if changed && !reloads { old } else { new };
-        if let Some(setting) = from.get(key) {
-            shown.insert(key.clone(), setting.clone());
+        if let Some(given) = if changed && !reloads { was } else { is } {
+            now.0.insert(key.clone(), given.clone());
         }
     }
-    (reloaded, shown)
+    (report, now)
 }
 
 #[cfg(test)]
@@ -152,10 +146,10 @@ mod tests {
         assert_eq!(reloaded.applied, ["docker-remove", "log-level"]);
         assert_eq!(reloaded.needs_restart, ["drivers"]);
         let now = live.now();
-        assert_eq!(now.log_level, "debug");
+        assert_eq!(now.settings.log_level, "debug");
         assert_eq!(now.general.driver_list, ["vfs"]);
-        assert_eq!(now.shown["drivers"].value, "vfs");
-        assert!(now.shown["log-level"].source.to_string().ends_with("convoy.toml:2"));
+        assert_eq!(now.shown.text("drivers"), "vfs");
+        assert!(now.shown.0["log-level"].source.to_string().ends_with("convoy.toml:2"));
 
         std::fs::write(&path, "log-level = \"loud\"\n").unwrap();
         let error = live.reload(dir.path(), &args).unwrap_err().to_string();
@@ -163,38 +157,11 @@ mod tests {
         assert_eq!(live.now().shown, now.shown, "a file that is wrong changes nothing");
     }
 
-    const DOCUMENT: &str = include_str!("../../../docs/operations/configuration.md");
-
     /// The keys that are told to be known instead of one that is not.
     fn known(text: &str) -> Vec<String> {
         let error = File::parse(Path::new("c.toml"), text).unwrap_err().to_string();
         let (_, known) = error.split_once("expected one of ").expect(&error);
         known.split(", ").map(|key| key.trim_matches('`').to_owned()).collect()
-    }
-
-    #[test]
-    fn the_table_of_settings_is_whole_and_says_what_a_reload_takes() {
-        let rows = DOCUMENT.lines().filter(|line| line.starts_with("| `"));
-        let (mut keys, mut reloaded) = (Vec::new(), Vec::new());
-        for row in rows {
-            let cells: Vec<&str> = row.split(" |").map(|cell| cell.trim_start_matches('|').trim()).collect();
-            for key in cells[0].split(", ") {
-                let key = key.trim_matches(['`', '[', ']']).split('.').next().unwrap().to_owned();
-                if cells[2] == "yes" {
-                    reloaded.push(key.clone());
-                }
-                keys.push(key);
-            }
-        }
-        let mut expected = known("nothing = 1");
-        expected.sort();
-        keys.sort();
-        assert_eq!(keys, expected);
-        let mut takes: Vec<&str> =
-            RELOADED.iter().chain(&RELOADED_TABLES).map(|key| key.trim_end_matches('.')).collect();
-        takes.sort_unstable();
-        reloaded.sort();
-        assert_eq!(reloaded, takes);
     }
 
     #[test]

@@ -15,17 +15,17 @@ pub enum OptionError {
     /// Twice, with different values.
     #[error("--driver-opts {name} is given twice: {first:?} and {second:?}")]
     Twice {
-        /// The option.
+        /// The name of the option.
         name: String,
-        /// One value.
+        /// The value that was given first.
         first: String,
-        /// The other.
+        /// The value that was given then.
         second: String,
     },
     /// No driver knows it.
     #[error("no driver knows --driver-opts {name}: known are {known}")]
     Unknown {
-        /// The option.
+        /// The name of the option.
         name: String,
         /// The ones that are known, with commas.
         known: String,

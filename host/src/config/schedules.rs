@@ -1,10 +1,9 @@
 //! The schedules of the file, checked; what is wrong is told with its line.
 
-use super::ConfigError;
-use super::EMBEDDED;
+use super::error::ConfigError;
 use super::file::File;
-use super::setting::Source;
-use convoy_objectstore::Destination;
+use convoy_cli::settings::EMBEDDED_DRIVER;
+use convoy_objectstore::{Destination, forms, scheme, split};
 use convoy_schedule::schedule::Reason;
 use convoy_schedule::{InvalidSchedule, Schedule};
 
@@ -13,7 +12,7 @@ use convoy_schedule::{InvalidSchedule, Schedule};
 /// # Errors
 /// [`ConfigError::Schedule`].
 pub(super) fn schedules(file: &File, drivers: &[String]) -> Result<Vec<Schedule>, ConfigError> {
-    let schedules = Schedule::all(&file.settings.schedule).map_err(|error| wrong(file, error))?;
+    let schedules = Schedule::all(&file.tables.schedule).map_err(|error| wrong(file, error))?;
     for schedule in &schedules {
         if let Err(expected) = destination(&schedule.destination, drivers) {
             let why = Reason::Destination { url: schedule.destination.clone(), expected };
@@ -26,34 +25,33 @@ pub(super) fn schedules(file: &File, drivers: &[String]) -> Result<Vec<Schedule>
 
 fn wrong(file: &File, error: InvalidSchedule) -> ConfigError {
     // Of two schedules of one name the later one is the mistake.
-    let number = file.settings.schedule.iter().rposition(|config| config.name == error.name);
+    let number = file.tables.schedule.iter().rposition(|config| config.name == error.name);
     let number = number.unwrap_or_default();
-    let line = [error.why.field(), "name"]
-        .iter()
-        .find_map(|field| file.line(&format!("schedule.{number}.{field}")))
-        .unwrap_or(1);
-    ConfigError::Schedule { at: Source::File { path: file.path.clone(), line }, error }
+    let key = [error.why.field(), "name"]
+        .map(|field| format!("schedule.{number}.{field}"))
+        .into_iter()
+        .find(|key| file.line(key).is_some());
+    ConfigError::Schedule { at: file.at(&key.unwrap_or_default()), error }
 }
 
-/// Whether backups can go there: to a directory, to S3, or to the storage of a driver. A typing error would
-/// else be found at night.
+/// Checks that backups can go there: to a store, or to the storage of a driver. A typing error would else be found
+/// at night.
 fn destination(url: &str, drivers: &[String]) -> Result<(), String> {
-    let expected =
-        "vfs:///path/, s3://bucket@region/path/, or a driver of this daemon that keeps backups itself";
-    match url.split_once("://") {
-        None if url.is_empty() => Ok(()),
-        None if url.starts_with("vfs:/") => Ok(()),
-        Some(("vfs" | "s3", _)) => url.parse::<Destination>().map(|_| ()).map_err(|error| error.to_string()),
+    let (name, _) = split(url);
+    match scheme(name) {
+        _ if url.is_empty() => Ok(()),
+        Some(_) => url.parse::<Destination>().map(|_| ()).map_err(|error| error.to_string()),
         // What a driver calls its own storage it says when it is open.
-        Some((scheme, _)) if !scheme.is_empty() && !drivers.iter().all(|driver| is_embedded(driver)) => {
-            Ok(())
+        None if !name.is_empty() && !drivers.iter().all(|driver| is_embedded(driver)) => Ok(()),
+        None => {
+            let forms = forms(", ");
+            Err(format!("expected {forms}, or a driver of this daemon that keeps backups itself"))
         }
-        _ => Err(format!("expected {expected}")),
     }
 }
 
 fn is_embedded(driver: &str) -> bool {
-    driver.rsplit(':').next() == Some(EMBEDDED)
+    driver.rsplit(':').next() == Some(EMBEDDED_DRIVER)
 }
 
 #[cfg(test)]
@@ -68,9 +66,9 @@ mod tests {
             (
                 "destination = \"gs://bucket/x\"",
                 12,
-                "invalid destination \"gs://bucket/x\": expected vfs:///path/",
+                "invalid destination \"gs://bucket/x\": expected vfs:///dir/",
             ),
-            ("destination = \"/srv/backups\"", 12, "expected vfs:///path/"),
+            ("destination = \"/srv/backups\"", 12, "expected vfs:///dir/"),
             ("destination = \"vfs://srv\"", 12, "VFS path must follow"),
             ("destination = \"vfs:///srv\"\njitter = \"2d\"", 13, "invalid jitter"),
             ("timezone = \"Mars\"", 12, "invalid timezone \"Mars\""),

@@ -1,5 +1,8 @@
 //! Keys of the file of settings are spelt with dashes; those with underscores are understood, and told of.
 
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, Error as _};
+use std::borrow::Cow;
 use toml::de::{DeTable, DeValue};
 
 /// Brings keys into the spelling with dashes. Nothing moves: a text with the same length comes out, so that
@@ -50,6 +53,23 @@ fn each_table(value: &DeValue<'_>, visit: &mut dyn FnMut(&DeTable<'_>)) {
         DeValue::Table(table) => visit(table),
         DeValue::Array(items) => items.iter().for_each(|item| each_table(item.get_ref(), visit)),
         _ => {}
+    }
+}
+
+/// One of the keys that a table may have.
+pub(super) struct OneOf<'a>(pub(super) &'a [&'static str]);
+
+impl<'de> DeserializeSeed<'de> for OneOf<'_> {
+    type Value = &'static str;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<&'static str, D::Error> {
+        let key = Cow::<str>::deserialize(from)?;
+        let known = self.0.iter().find(|known| **known == key);
+        // As serde says it of a struct.
+        known.copied().ok_or_else(|| {
+            let known: Vec<_> = self.0.iter().map(|known| format!("`{known}`")).collect();
+            D::Error::custom(format!("unknown field `{key}`, expected one of {}", known.join(", ")))
+        })
     }
 }
 

@@ -1,6 +1,12 @@
+use super::file::File;
 use super::*;
 use convoy_cli::args::DaemonArgs;
+use convoy_cli::settings::SETTINGS;
+use convoy_cli::settings::values::{Given, Source, Values};
+use convoy_client::types::General;
 use proptest::prelude::*;
+use std::path::Path;
+use std::time::Duration;
 
 /// As convoy 0.5.2 wrote it.
 const SAVED: &str = concat!(
@@ -19,6 +25,15 @@ fn args() -> DaemonArgs {
     DaemonArgs::default()
 }
 
+/// Flags, each with its values.
+fn flags(flags: &[(&str, &[&str])]) -> DaemonArgs {
+    let given = |(key, texts): &(&str, &[&str])| {
+        let texts = texts.iter().map(|text| (*text).to_owned()).collect();
+        ((*key).to_owned(), Given { texts, source: Source::Flag(format!("--{key}")) })
+    };
+    DaemonArgs { values: Values(flags.iter().map(given).collect()), ..args() }
+}
+
 fn load(root: &Path, args: &DaemonArgs) -> Result<Config, ConfigError> {
     super::load(root, Layers { args, file: &File::default() })
 }
@@ -29,8 +44,8 @@ fn load_with(root: &Path, args: &DaemonArgs, file: &str) -> Result<Config, Confi
 }
 
 fn shown(config: &Config, key: &str) -> String {
-    let setting = &config.shown[key];
-    format!("{} from {}", setting.value, setting.source)
+    let given = &config.shown.0[key];
+    format!("{} from {}", given.text(), given.source)
 }
 
 #[test]
@@ -38,13 +53,9 @@ fn each_layer_wins_over_the_one_below_and_is_named() {
     let root = root_with(SAVED);
     let file = "root = \"/r\"\nlog-level = \"warn\"\ndocker-remove = \"delete\"\ndrivers = [\"vfs\", \"dm\"]\n\
                 [driver-options]\nvfs.path = \"/file\"\ndm.x = 1\n";
-    let args = DaemonArgs {
-        log_level: Some("trace".to_owned()),
-        docker_remove: Some("keep".to_owned()),
-        driver_opts: vec!["vfs.path=/flag".to_owned()],
-        by_environment: ["log-level".to_owned()].into(),
-        ..args()
-    };
+    let mut args = flags(&[("log-level", &["trace"]), ("docker-remove", &["keep"])]);
+    args.driver_opts = vec!["vfs.path=/flag".to_owned()];
+    args.values.0.get_mut("log-level").unwrap().source = Source::Environment("CONVOY_LOG_LEVEL".to_owned());
     let config = load_with(root.path(), &args, file).unwrap();
     assert_eq!(shown(&config, "log-level"), "trace from environment CONVOY_LOG_LEVEL");
     assert_eq!(shown(&config, "docker-remove"), "keep from flag --docker-remove");
@@ -92,33 +103,41 @@ fn the_file_of_0_5_is_read_and_written_to_the_byte() {
 }
 
 #[test]
+fn the_rows_say_what_is_saved() {
+    let mut saved = merge::saved(&General::default()).map(|(key, _)| key);
+    saved.sort_unstable();
+    let rows = SETTINGS.iter().filter(|setting| setting.saved).map(|setting| setting.key);
+    let mut rows: Vec<&str> = rows.collect();
+    rows.sort_unstable();
+    assert_eq!(rows, saved);
+}
+
+#[test]
 fn a_first_start_takes_the_command_line() {
     let root = tempfile::tempdir().unwrap();
     let config = load(root.path(), &args()).unwrap();
     assert_eq!(config.general.driver_list, ["vfs"]);
-    let all = DaemonArgs {
-        drivers: vec!["a1".to_owned(), "process:b1".to_owned()],
-        cmd_timeout: Some("2m".to_owned()),
-        ignore_docker_delete: Some(true),
-        mnt_ns: Some("/proc/self/ns/mnt".to_owned()),
-        ..args()
-    };
+    let all = flags(&[
+        ("drivers", &["a1", "process:b1"]),
+        ("cmd-timeout", &["2m"]),
+        ("ignore-docker-delete", &["true"]),
+        ("mnt-ns", &["/proc/self/ns/mnt"]),
+    ]);
     let config = load(root.path(), &all).unwrap();
-    assert_eq!(config.general.driver_list, all.drivers);
-    assert_eq!(config.command_timeout, Some(Duration::from_secs(120)));
-    assert_eq!(config.mount_namespace, Some("/proc/self/ns/mnt".into()));
+    assert_eq!(config.general.driver_list, ["a1", "process:b1"]);
+    assert_eq!(config.settings.cmd_timeout, Some(Duration::from_secs(120)));
+    assert_eq!(config.settings.mnt_ns, Some("/proc/self/ns/mnt".into()));
     assert!(config.general.ignore_docker_delete && !config.general.create_on_docker_mount);
 }
 
 #[test]
 fn a_flag_that_differs_is_refused_with_both_values() {
     let root = root_with(SAVED);
-    let given = DaemonArgs {
-        drivers: vec!["devicemapper".to_owned()],
-        create_on_docker_mount: Some(true),
-        ignore_docker_delete: Some(false),
-        ..args()
-    };
+    let given = flags(&[
+        ("drivers", &["devicemapper"]),
+        ("create-on-docker-mount", &["true"]),
+        ("ignore-docker-delete", &["false"]),
+    ]);
     let error = load(root.path(), &given).unwrap_err().to_string();
     for part in
         ["--drivers", "\"vfs\"", "\"devicemapper\"", "--create-on-docker-mount", "--ignore-config-file"]
@@ -140,23 +159,29 @@ fn what_cannot_be_is_refused() {
     }
     let root = tempfile::tempdir().unwrap();
     for timeout in ["30s", "soon", ""] {
-        let given = DaemonArgs { cmd_timeout: Some(timeout.to_owned()), ..args() };
+        let given = flags(&[("cmd-timeout", &[timeout])]);
         assert_eq!(load(root.path(), &given).is_ok(), timeout.is_empty(), "{timeout}");
     }
-    let nowhere = DaemonArgs { mnt_ns: Some("/nonexistent/mnt".to_owned()), ..args() };
-    assert!(matches!(load(root.path(), &nowhere), Err(ConfigError::MountNamespace { .. })));
+    let nowhere = flags(&[("mnt-ns", &["/nonexistent/mnt"])]);
+    assert!(matches!(load(root.path(), &nowhere), Err(ConfigError::Value { key: "mnt-ns", .. })));
 }
 
 fn any_args() -> impl Strategy<Value = DaemonArgs> {
     let names = prop::collection::vec("[a-z]{2,4}", 0..3);
     let flag = || prop::option::of(any::<bool>());
     let timeout = prop::option::of(prop::sample::select(vec!["1m", "90s", "1h"]));
-    (names, flag(), flag(), timeout).prop_map(|(drivers, ignore, create, timeout)| DaemonArgs {
-        drivers,
-        ignore_docker_delete: ignore,
-        create_on_docker_mount: create,
-        cmd_timeout: timeout.map(str::to_owned),
-        ..DaemonArgs::default()
+    (names, flag(), flag(), timeout).prop_map(|(drivers, ignore, create, timeout)| {
+        let drivers: Vec<&str> = drivers.iter().map(String::as_str).collect();
+        let switch = |flag: Option<bool>| flag.map(|flag| if flag { "true" } else { "false" });
+        let mut given = Vec::new();
+        if !drivers.is_empty() {
+            given.push(("drivers", drivers.as_slice()));
+        }
+        let (ignore, create) = (switch(ignore), switch(create));
+        given.extend(ignore.as_slice().chunks(1).map(|it| ("ignore-docker-delete", it)));
+        given.extend(create.as_slice().chunks(1).map(|it| ("create-on-docker-mount", it)));
+        given.extend(timeout.as_slice().chunks(1).map(|it| ("cmd-timeout", it)));
+        flags(&given)
     })
 }
 
@@ -169,7 +194,7 @@ proptest! {
         let saved = load(root.path(), &first).unwrap();
         save(root.path(), &saved.general).unwrap();
         // Where a value comes from, and what a first start is, differs.
-        let bare = |config: Config| (config.general, config.command_timeout, config.mount_namespace);
+        let bare = |config: Config| (config.general, config.settings.cmd_timeout, config.settings.mnt_ns);
         let drivers = saved.general.driver_list.clone();
         let ignore = saved.general.ignore_docker_delete;
         let saved = bare(saved);
@@ -177,8 +202,9 @@ proptest! {
         prop_assert_eq!(&bare(load(root.path(), &first).unwrap()), &saved);
         if let Ok(again) = load(root.path(), &second) {
             prop_assert_eq!(&bare(again), &saved);
-            prop_assert!(second.drivers.is_empty() || second.drivers == drivers);
-            prop_assert!(second.ignore_docker_delete.is_none_or(|flag| flag == ignore));
+            let second = second.values;
+            prop_assert!(second.texts("drivers").is_empty() || second.texts("drivers") == drivers);
+            prop_assert!(second.0.get("ignore-docker-delete").is_none_or(|flag| flag.text() == ignore.to_string()));
         }
     }
 

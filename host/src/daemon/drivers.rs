@@ -1,7 +1,8 @@
 //! From the names on the command line to open drivers.
 
+use crate::config::Config;
 use crate::config::options::{self, OptionError, Options};
-use crate::config::{Config, EMBEDDED};
+use convoy_cli::settings::EMBEDDED_DRIVER;
 use convoy_driver_sdk::dispatch::{Dispatch, Dispatcher};
 use convoy_driver_sdk::protocol::{Description, Open, Opened};
 use convoy_driver_sdk::{DriverError, ErrorKind, Name};
@@ -22,12 +23,12 @@ pub enum DriversError {
     /// A name, or a path, that can be none.
     #[error("invalid --drivers {given:?}: {why}")]
     Spec {
-        /// As given.
+        /// The name as it was given.
         given: String,
-        /// Why.
+        /// What is wrong, and what was expected.
         why: String,
     },
-    /// An option.
+    /// A driver option that cannot be used.
     #[error(transparent)]
     Option(#[from] OptionError),
     /// One that was asked for by a first start does not exist.
@@ -51,9 +52,9 @@ pub enum DriversError {
 /// [`DriversError`].
 pub async fn open(root: &Path, config: &Config) -> Result<DriverSet, DriversError> {
     let given = &config.driver_options;
-    let installed = installed(&config.driver_path);
+    let installed = installed(&config.settings.driver_path);
     let mut loaded = Vec::new();
-    for text in &config.general.driver_list {
+    for text in &config.settings.drivers {
         let spec: DriverSpec = text
             .parse()
             .map_err(|error| DriversError::Spec { given: text.clone(), why: format!("{error}") })?;
@@ -101,7 +102,7 @@ pub async fn open(root: &Path, config: &Config) -> Result<DriverSet, DriversErro
 
 /// Every driver that could be loaded.
 pub fn installed(path: &[PathBuf]) -> Drivers {
-    Drivers::new(SearchPath::standard(path)).builtin(Name::from_static(EMBEDDED), || {
+    Drivers::new(SearchPath::standard(path)).builtin(Name::from_static(EMBEDDED_DRIVER), || {
         Arc::new(Dispatcher::<VfsDriver>::new()) as Arc<dyn Dispatch>
     })
 }
@@ -119,10 +120,11 @@ fn make(
                 let open = Open::new(root.join(handle.name().as_str()))
                     .options(options::for_driver(given, handle.description()))
                     .override_saved(config.override_saved)
-                    .mount_namespace(config.mount_namespace.clone())
+                    .mount_namespace(config.settings.mnt_ns.clone())
                     .command_timeout_ms(
                         config
-                            .command_timeout
+                            .settings
+                            .cmd_timeout
                             .map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
                     );
                 ManagedDriver::loaded(handle, open)

@@ -1,11 +1,12 @@
 //! The listener for those who watch: `/metrics` and `/healthz`, and nothing else.
 
-use crate::listen::{self, Address, Limits, Listener, Service};
+use crate::listen::{self, Limits, Listener, Service};
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
+use convoy_cli::settings::values::Address;
 use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;

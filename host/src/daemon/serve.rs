@@ -61,7 +61,7 @@ pub async fn serve(start: Start<'_>) -> Result<(), DaemonError> {
     let volumes = Volumes::new(drivers, ledger, events.clone())
         .with_policies(Policies::open(start.root)?)
         .with_name_cache(NameCache::open(start.root))
-        .with_mount_namespace(start.config.now().mount_namespace.clone());
+        .with_mount_namespace(start.config.now().settings.mnt_ns.clone());
     let volumes = Arc::new(volumes);
     volumes.load(start.root).await;
 
@@ -89,7 +89,7 @@ pub async fn serve(start: Start<'_>) -> Result<(), DaemonError> {
     if let Some((listener, _)) = start.sockets.docker {
         serving.push(serve_at(listener, "docker", api::docker_service(app.clone()), &stopping)?);
     }
-    if let Some(address) = &start.config.now().metrics_listen {
+    if let Some(address) = &start.config.now().settings.metrics_listen {
         monitor::start(address, api::service(app.clone()), stopping.clone())
             .await
             .map_err(|source| DaemonError::System { what: "listen at --metrics-listen", source })?;
@@ -105,7 +105,7 @@ pub async fn serve(start: Start<'_>) -> Result<(), DaemonError> {
     stopping.cancelled().await;
     notify("STOPPING=1");
     looking_after.abort();
-    app.drain(start.config.now().stop_timeout).await;
+    app.drain(start.config.now().settings.stop_timeout).await;
     // The last answers are on their way: those who asked get them.
     if tokio::time::timeout(CLOSE, futures::future::join_all(serving)).await.is_err() {
         tracing::warn!("stopping although clients still read their answers");
@@ -120,7 +120,7 @@ async fn configure_schedules(schedules: Schedules, config: Live) {
     let mut before = None;
     loop {
         let now = Arc::clone(&changes.borrow_and_update());
-        let file = &now.file.settings;
+        let file = &now.file.tables;
         let asked = (file.scheduling.clone(), file.schedule.clone());
         if before.as_ref() != Some(&asked) {
             schedules.configure(&asked.0, now.schedules.clone()).await;

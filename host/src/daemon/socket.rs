@@ -2,7 +2,7 @@
 
 use super::activation::{self, ActivationError, ActivationSockets};
 use super::root::lock;
-use crate::config::Sockets;
+use convoy_cli::settings::Settings;
 use nix::unistd::Group;
 use rustix::fs::{AtFlags, CWD, Gid, Mode};
 use std::fs::File;
@@ -81,14 +81,14 @@ pub struct Listening {
 ///
 /// # Errors
 /// [`SocketError`].
-pub fn open(sockets: &Sockets) -> Result<Listening, SocketError> {
+pub fn open(settings: &Settings) -> Result<Listening, SocketError> {
     let ActivationSockets { admin, docker } = activation::take()?;
     let mut names = vec![match &admin {
         Some(_) => "handed over".to_owned(),
-        None => sockets.admin.display().to_string(),
+        None => settings.socket.display().to_string(),
     }];
-    let ignored = (admin.is_some() && sockets.admin_group.is_some())
-        || (docker.is_some() && sockets.docker_group.is_some());
+    let ignored = (admin.is_some() && settings.socket_group.is_some())
+        || (docker.is_some() && settings.docker_socket_group.is_some());
     if ignored {
         tracing::warn!(
             "the group of a socket that systemd hands over is set in its socket unit: SocketGroup=, \
@@ -97,16 +97,16 @@ pub fn open(sockets: &Sockets) -> Result<Listening, SocketError> {
     }
     let admin = match admin {
         Some(listener) => (listener, None),
-        None => made(&sockets.admin, sockets.admin_group.as_deref())?,
+        None => made(&settings.socket, settings.socket_group.as_deref())?,
     };
-    let docker = match (docker, &sockets.docker) {
+    let docker = match (docker, &settings.docker_socket) {
         (Some(listener), _) => {
             names.push("handed over for Docker".to_owned());
             Some((listener, None))
         }
         (None, Some(path)) => {
             names.push(path.display().to_string());
-            Some(made(path, sockets.docker_group.as_deref())?)
+            Some(made(path, settings.docker_socket_group.as_deref())?)
         }
         (None, None) => None,
     };

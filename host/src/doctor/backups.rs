@@ -5,6 +5,7 @@ use crate::app::App;
 use convoy_client::types::{ListBackups, ScheduleStatus};
 use convoy_driver_sdk::Timestamp;
 use convoy_drivers::RequestContext;
+use convoy_objectstore::{Destination, StoreOptions};
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
@@ -129,14 +130,14 @@ fn clock(subject: &str, skew: u64, findings: &mut Findings) {
     }
 }
 
-/// The server of an S3 destination.
+/// Gives the server whose clock matters to a destination.
 fn server(url: &str, endpoint: &str) -> Option<String> {
-    let rest = url.strip_prefix("s3://")?;
+    let destination: Destination = url.parse().ok()?;
+    let mut options = StoreOptions::default();
     if !endpoint.is_empty() {
-        return Some(endpoint.to_owned());
+        options.set("endpoint", endpoint.to_owned());
     }
-    let region = rest.split('/').next()?.split_once('@')?.1;
-    Some(format!("https://s3.{region}.amazonaws.com/"))
+    destination.place().scheme.server(destination.place(), &options)
 }
 
 /// How many seconds the clock of a server is away from ours. Every answer has its time, a refusal too.

@@ -57,7 +57,7 @@ impl DockerRules {
     /// # Errors
     /// [`Error::NotForDocker`], with the line to add to the settings.
     pub fn check_destination(&self, destination: &Destination) -> Result<()> {
-        if self.places.iter().any(|place| covers(place, destination.place())) {
+        if self.places.iter().any(|place| place.admits(destination.place())) {
             return Ok(());
         }
         Err(Error::NotForDocker {
@@ -82,25 +82,6 @@ impl DockerRules {
                    [destinations.\"s3://BUCKET/\"], and leave it out here"
                 .to_owned(),
         }
-    }
-}
-
-/// Whether what is at `asked` belongs to the place that the settings name.
-fn covers(named: &Location, asked: &Location) -> bool {
-    match (named, asked) {
-        (Location::Directory { path }, Location::Directory { path: asked }) => path == asked,
-        (
-            Location::S3 { bucket, region, prefix },
-            Location::S3 { bucket: asked_bucket, region: asked_region, prefix: asked_prefix },
-        ) => {
-            // Some servers read such parts of a path as directories do.
-            let plain = !asked_prefix.split('/').any(|part| matches!(part, "." | ".."));
-            bucket == asked_bucket
-                && (region.is_none() || region == asked_region)
-                && asked_prefix.starts_with(prefix.as_str())
-                && plain
-        }
-        _ => false,
     }
 }
 

@@ -4,6 +4,7 @@ use super::ProgressArgs;
 use crate::complete;
 use clap::{Args, Subcommand, ValueEnum};
 use convoy_driver_sdk::protocol::SourceKind;
+use convoy_objectstore::forms;
 use std::path::PathBuf;
 
 /// Where the daemon finds what opens encrypted backups: one of the two.
@@ -18,12 +19,18 @@ pub struct KeyFileArgs {
     pub passphrase_file: Option<PathBuf>,
 }
 
+fn about_urls() -> String {
+    format!(
+        "A destination is a URL: {}. Without a region it takes that of the environment.\n\
+         Put a backup's URL in quotes: it contains '&'. The forms \\u0026 and u0026 are understood too.",
+        forms(" or ")
+    )
+}
+
 /// The arguments of `convoy backup`.
 #[derive(Debug, Args)]
 #[command(subcommand_required = true, arg_required_else_help = true)]
-#[command(after_help = "\
-A destination is a URL: vfs:///directory/ or s3://bucket@region/path/ (s3://bucket/path/ takes the region from
-the environment). Put a backup's URL in quotes: it contains '&'. The forms \\u0026 and u0026 are understood too.")]
+#[command(after_help = about_urls())]
 pub struct BackupArgs {
     /// The S3 server, like `http://minio.example.com:9000` [default: Amazon's]
     #[arg(long, global = true, value_name = "URL")]
@@ -119,9 +126,9 @@ pub struct CreateBackupArgs {
     /// Its volume; needed only where two volumes have a snapshot of that name
     #[arg(long, value_name = "NAME", add = complete::volumes())]
     pub volume: Option<String>,
-    /// Where to: vfs:///directory/ or s3://bucket@region/path/ [default: the driver's own store, if it has
-    /// one]
+    /// Where to.
     #[arg(long, value_name = "URL", add = complete::destinations())]
+    #[arg(help = format!("Where to: {} [default: the driver's own store, if it has one]", forms(" or ")))]
     pub dest: Option<String>,
     /// The form of the backup [default: the newest]
     #[arg(long, value_name = "FORMAT")]

@@ -127,11 +127,13 @@ fn the_daemon_can_tell_what_was_said() {
          --driver-opts a.b= --mnt-ns /proc/1/ns/mnt --ignore-docker-delete --create-on-docker-mount=false \
          --cmd-timeout 2m --ignore-config-file --driver-path /p:/q",
     );
-    assert_eq!(args.drivers, ["vfs", "process:ebs", "dm"]);
+    assert_eq!(args.values.texts("drivers"), ["vfs", "process:ebs", "dm"]);
     assert_eq!(args.driver_opts, ["vfs.path=/a,b=c", "a.b="]);
-    assert_eq!((args.ignore_docker_delete, args.create_on_docker_mount), (Some(true), Some(false)));
-    assert_eq!(args.driver_path, [PathBuf::from("/p"), PathBuf::from("/q")]);
-    assert!(args.ignore_config_file && args.cmd_timeout.as_deref() == Some("2m"));
+    let switches = ["ignore-docker-delete", "create-on-docker-mount"];
+    assert_eq!(switches.map(|key| args.values.text(key)), ["true", "false"]);
+    assert_eq!(args.values.texts("driver-path"), ["/p", "/q"]);
+    assert_eq!(args.values.0["log-level"].source.to_string(), "flag --debug");
+    assert!(args.ignore_config_file && args.values.text("cmd-timeout") == "2m");
     assert_eq!(daemon("daemon"), DaemonArgs::default());
 }
 

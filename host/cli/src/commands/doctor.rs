@@ -1,9 +1,10 @@
 //! Runs `convoy doctor`.
 
 use super::Session;
-use crate::args::{DEFAULT_ROOT, DoctorArgs};
+use crate::args::DoctorArgs;
 use crate::error::{Failure, Result};
 use crate::output::doctor as views;
+use crate::settings::DEFAULT_ROOT;
 use convoy_client::Error;
 use convoy_client::client::Call;
 use convoy_client::types::{Diagnosis, Examine};

@@ -1,8 +1,10 @@
 //! The documents say what the program does: `docs/cli.md` ends with a reference made from the definition of
-//! the command line. To renew it: `CONVOY_UPDATE_DOCS=1 cargo nextest run -p convoy-cli documents`.
+//! the command line, `docs/operations/configuration.md` has the table of settings. To renew them:
+//! `CONVOY_UPDATE_DOCS=1 cargo nextest run -p convoy-cli documents`.
 
 use crate::daemon::nobody;
 use crate::run::run;
+use convoy_cli::settings::{Kind, SETTINGS, Setting, TABLES};
 use std::fmt::Write;
 
 const MARK: &str = "<!-- Made from the definition of the command line; do not edit below. -->\n";
@@ -67,17 +69,63 @@ fn row(text: &mut String, argument: &clap::Arg) {
     writeln!(text, "| {spelling} | {} |", meaning.replace('|', "\\|").replace('<', "&lt;")).unwrap();
 }
 
+/// Compares a document with what the program says, or renews it.
+fn check(path: &str, renewed: impl FnOnce(&str) -> String) {
+    let path = format!("{}/../../docs/{path}", env!("CARGO_MANIFEST_DIR"));
+    let document = std::fs::read_to_string(&path).unwrap();
+    let renewed = renewed(&document);
+    if std::env::var_os("CONVOY_UPDATE_DOCS").is_some() {
+        return std::fs::write(path, renewed).unwrap();
+    }
+    assert!(document == renewed, "{path} is behind: run this test once with CONVOY_UPDATE_DOCS=1");
+}
+
 #[test]
 fn the_reference_is_up_to_date() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/cli.md");
-    let document = std::fs::read_to_string(path).unwrap();
-    let (written_by_hand, _) = document.split_once(MARK).unwrap();
-    let renewed = format!("{written_by_hand}{}", reference());
-    if std::env::var_os("CONVOY_UPDATE_DOCS").is_some() {
-        std::fs::write(path, &renewed).unwrap();
-        return;
+    check("cli.md", |document| {
+        let (written_by_hand, _) = document.split_once(MARK).unwrap();
+        format!("{written_by_hand}{}", reference())
+    });
+}
+
+const TABLE: &str = "<!-- Made from the table of settings; do not edit. -->\n";
+
+/// The default of a setting as the file would have it.
+fn default(setting: &Setting) -> String {
+    match (setting.kind, setting.default) {
+        (Kind::List(_), _) => format!("`{:?}`", setting.texts()),
+        (_, "") => setting.unset.to_owned(),
+        (Kind::Switch, default) => format!("`{default}`"),
+        (_, default) => format!("`{default:?}`"),
     }
-    assert!(document == renewed, "docs/cli.md is behind: run this test once with CONVOY_UPDATE_DOCS=1");
+}
+
+fn settings() -> String {
+    let mut text = format!("{TABLE}\n| key | default | reload | meaning |\n| --- | --- | --- | --- |\n");
+    let reload = |takes: bool| if takes { "yes" } else { "" };
+    for setting in SETTINGS.iter().filter(|setting| setting.in_file) {
+        let mut meaning = setting.help.to_owned();
+        if !setting.more.is_empty() {
+            write!(meaning, "; {}", setting.more).unwrap();
+        }
+        meaning.push_str(if setting.saved { "; *saved*" } else { "" });
+        let (default, reload) = (default(setting), reload(setting.reload));
+        writeln!(text, "| `{}` | {default} | {reload} | {meaning} |", setting.key).unwrap();
+    }
+    for table in TABLES {
+        writeln!(text, "| `{}` | | {} | {} |", table.header, reload(table.reload), table.meaning).unwrap();
+    }
+    // Empty cells, of which two may stand side by side.
+    text.replace("|  |", "| |").replace("|  |", "| |")
+}
+
+#[test]
+fn the_table_of_settings_is_whole_and_says_what_a_reload_takes() {
+    check("operations/configuration.md", |document| {
+        let (before, table) = document.split_once(TABLE).unwrap();
+        let rows = table.trim_start().find("\n\n").unwrap();
+        format!("{before}{}{}", settings(), &table.trim_start()[rows + 1..])
+    });
 }
 
 /// Every page, with its path; of `docs/cli.md` what is written by hand.

@@ -28,7 +28,7 @@ pub(super) struct Root {
 }
 
 impl Root {
-    /// Opens it.
+    /// Opens the directory that a store is in.
     pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
         match rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
             Ok(fd) => Ok(Self { fd }),

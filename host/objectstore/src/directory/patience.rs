@@ -7,8 +7,10 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, LazyLock, Weak};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use crate::error::StoreError;
 
@@ -44,7 +46,7 @@ struct UnderWay {
 impl Watch {
     /// That of a directory.
     pub(super) fn of(path: &Path) -> Arc<Self> {
-        let mut all = unpoisoned(&DIRECTORIES);
+        let mut all = DIRECTORIES.lock();
         all.retain(|_, watch| watch.strong_count() > 0);
         if let Some(known) = all.get(path).and_then(Weak::upgrade) {
             return known;
@@ -87,7 +89,7 @@ impl Watch {
 
     /// How long the directory has not answered a call, if that is longer than the call may take.
     fn silence(&self) -> Option<Duration> {
-        let calls = unpoisoned(&self.calls);
+        let calls = self.calls.lock();
         let ages = calls.under_way.values().map(|(since, limit)| (since.elapsed(), *limit));
         ages.filter(|(age, limit)| age >= limit).map(|(age, _)| age).max()
     }
@@ -97,7 +99,7 @@ impl Watch {
     }
 
     fn begin(self: &Arc<Self>, limit: Duration) -> UnderWay {
-        let mut calls = unpoisoned(&self.calls);
+        let mut calls = self.calls.lock();
         calls.last += 1;
         let id = calls.last;
         calls.under_way.insert(id, (Instant::now(), limit));
@@ -107,16 +109,11 @@ impl Watch {
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        let ended = unpoisoned(&self.watch.calls).under_way.remove(&self.id);
+        let ended = self.watch.calls.lock().under_way.remove(&self.id);
         if ended.is_some_and(|(since, limit)| since.elapsed() >= limit) && self.watch.silence().is_none() {
             tracing::info!(path = %self.watch.path.display(), "a directory of backups answers again");
         }
     }
-}
-
-/// What a panic beside it cannot leave half done.
-fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -175,6 +172,6 @@ mod tests {
     }
 
     fn calls(path: &Path) -> usize {
-        unpoisoned(&Watch::of(path).calls).under_way.len()
+        Watch::of(path).calls.lock().under_way.len()
     }
 }

@@ -18,9 +18,9 @@ pub enum CredentialsSource {
     Environment,
     /// A profile of a file.
     Profile {
-        /// Its name.
+        /// The name of the profile.
         name: String,
-        /// The file.
+        /// The file that it is in.
         file: PathBuf,
     },
     /// A token of a web identity, by `AWS_WEB_IDENTITY_TOKEN_FILE`.
@@ -33,7 +33,7 @@ pub enum CredentialsSource {
     Nowhere,
     /// A profile or a file was named, and the profile is not there.
     NoProfile {
-        /// The profile.
+        /// The name of the profile.
         name: String,
         /// Where it was looked for.
         file: PathBuf,

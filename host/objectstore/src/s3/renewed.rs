@@ -4,7 +4,6 @@
 //! whoever renews those writes them into the same files. So credentials that say nothing of their end are
 //! good for a minute here, and then read anew.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use aws_config::Region;
@@ -15,6 +14,7 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, future};
 use aws_runtime::env_config::file::EnvConfigFiles;
+use parking_lot::Mutex;
 
 /// How long credentials are used that say nothing of their end.
 const READ_AFTER: Duration = Duration::from_secs(60);
@@ -60,7 +60,7 @@ impl Renewed {
 
     async fn credentials(&self) -> Result<Credentials, CredentialsError> {
         let read = self.read().await;
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.last.lock();
         let mut credentials = match (read, &*last) {
             (Ok(read), _) => read,
             // The file may be half written at this moment.

@@ -5,7 +5,7 @@ use crate::api::request::{body, call, request_id};
 use crate::api::stream;
 use crate::app::App;
 use crate::config::live::ReloadReport;
-use crate::config::setting::is_secret;
+use crate::config::secret::is_secret;
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, Request, State};
@@ -63,10 +63,10 @@ pub(super) async fn config(State(app): State<App>) -> Answer {
         .flat_map(|description| description.options.iter().filter(|option| option.secret))
         .map(|option| format!("driver-options.{}", option.name))
         .collect();
-    let shown = config.shown.iter().map(|(key, setting)| {
+    let shown = config.shown.0.iter().map(|(key, given)| {
         let hidden = secrets.contains(key) || is_secret(key);
-        let value = if hidden { NOT_SHOWN.to_owned() } else { setting.value.clone() };
-        (key.clone(), ConfigValue { value, source: setting.source.to_string() })
+        let value = if hidden { NOT_SHOWN.to_owned() } else { given.text() };
+        (key.clone(), ConfigValue { value, source: given.source.to_string() })
     });
     Ok(text(json(&shown.collect::<BTreeMap<_, _>>())?))
 }
