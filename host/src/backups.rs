@@ -2,8 +2,8 @@
 //!
 //! - [`provider`]: backups that a storage system keeps itself, by the driver whose name is the URL's scheme.
 //!
-//! - [`keys`]: who may open encrypted backups, with a [`secret`];
-//!   how fast, with which key.
+//! - [`keys`]: who may open encrypted backups, with a [`secret`]. How a destination is reached, how fast and
+//!   with which key, says [`crate::config::destinations`].
 //!
 //! - [`engine`]: backups in a store, made of what a driver hands over ([`source`]) by the backup engine;
 //!   [`restore`]: the way back; [`store`]: from URLs to stores; [`nearest`]: what was meant by a wrong URL;
