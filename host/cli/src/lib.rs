@@ -65,6 +65,7 @@ pub type Doctor = fn(&Path, &Path, bool) -> Diagnosis;
 
 /// What the arguments say is to be done.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "there is one of it in a process")]
 pub enum Parsed {
     /// Something for [`run`].
     Client(Cli),

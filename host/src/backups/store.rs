@@ -40,7 +40,8 @@ impl Destinations {
         Ok(Store { destination, objects, settings })
     }
 
-    /// Tells where the credentials of a destination come from, and nothing of them; `None` where none are used.
+    /// Tells where the credentials of a destination come from, and nothing of them; `None` where none are
+    /// used.
     ///
     /// # Errors
     /// For an URL that is none, and for credentials that cannot be used.

@@ -34,8 +34,8 @@ fn wrong(file: &File, error: InvalidSchedule) -> ConfigError {
     ConfigError::Schedule { at: file.at(&key.unwrap_or_default()), error }
 }
 
-/// Checks that backups can go there: to a store, or to the storage of a driver. A typing error would else be found
-/// at night.
+/// Checks that backups can go there: to a store, or to the storage of a driver. A typing error would else be
+/// found at night.
 fn destination(url: &str, drivers: &[String]) -> Result<(), String> {
     let (name, _) = split(url);
     match scheme(name) {

@@ -7,7 +7,7 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, ValueHint};
 use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The setting whose flag every command has.
 const SOCKET: &str = "socket";
@@ -64,7 +64,12 @@ impl FromArgMatches for Values {
         for setting in SETTINGS {
             let Some(source) = source(matches, setting.key, setting.variable) else { continue };
             let texts = if setting.key == SOCKET {
-                matches.get_one::<PathBuf>(SOCKET).map(text_of_path).transpose()?.into_iter().collect()
+                matches
+                    .get_one::<PathBuf>(SOCKET)
+                    .map(|path| text_of_path(path))
+                    .transpose()?
+                    .into_iter()
+                    .collect()
             } else {
                 matches.get_many::<String>(setting.key).into_iter().flatten().cloned().collect()
             };
@@ -90,7 +95,7 @@ fn source(matches: &ArgMatches, key: &str, variable: &str) -> Option<Source> {
     }
 }
 
-fn text_of_path(path: &PathBuf) -> Result<String, clap::Error> {
+fn text_of_path(path: &Path) -> Result<String, clap::Error> {
     let why = || clap::Error::raw(ErrorKind::InvalidUtf8, format!("{} is not UTF-8\n", path.display()));
     path.to_str().map(str::to_owned).ok_or_else(why)
 }
