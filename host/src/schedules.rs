@@ -5,7 +5,7 @@
 //! - `tick`: finds what is due; `run`: one run of one schedule for one volume; `retain`: deletes what is no
 //!   longer kept.
 //! - `hooks`, `docker`: commands before and after; `tail`: the end of what they print; `notify`: tells
-//! whoever
+//!   whoever
 //!   wants to know.
 //! - `view`: what is shown. The rules themselves are in `convoy_schedule`.
 

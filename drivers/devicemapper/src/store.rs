@@ -139,7 +139,7 @@ impl Store {
         }
         let record =
             self.volumes.load(name)?.ok_or_else(|| not_found(format!("there is no volume {name}")))?;
-        let record = named(record, name).map_err(|text| DriverError::data_loss(text))?;
+        let record = named(record, name).map_err(DriverError::data_loss)?;
         self.index.write().volumes.insert(name.clone(), Slot::Known { record: record.clone(), damage: None });
         Ok((record, None))
     }
@@ -194,7 +194,7 @@ impl Store {
             return Err(DriverError::already_exists(text).into());
         }
         let kept = self.kept_or_damage(name).transpose();
-        if kept.map_err(|damage| DriverError::data_loss(damage))?.is_some() {
+        if kept.map_err(DriverError::data_loss)?.is_some() {
             let text = format!("the data of a volume {name} was kept when it was deleted by reference");
             let hint = format!(
                 "`convoy create {name}` brings it back; then it can be used, or deleted with its data"

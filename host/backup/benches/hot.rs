@@ -2,6 +2,8 @@
 //!
 //! `cargo xtask bench` measures whole backups; this says which part of one became slower.
 
+#![allow(clippy::unwrap_used, reason = "it measures; what fails ends it")]
+
 use convoy_backup::hot::{Files, cut, pack};
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};

@@ -178,7 +178,7 @@ impl Process {
         };
         let name = &self.shared.name;
         let error = self.shared.record.lock().last_error.clone().unwrap_or_default();
-        let unavailable = |text| DriverError::unavailable(text);
+        let unavailable = DriverError::unavailable;
         match settled {
             Some(Phase::Ready(connection)) => Ok(connection),
             Some(Phase::Stopped) => Err(unavailable(format!("driver {name} was stopped")).retryable(false)),

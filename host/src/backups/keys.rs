@@ -16,7 +16,7 @@ impl Backups {
     /// Those of the store.
     pub async fn keys(&self, asked: &ListKeys) -> Result<Vec<String>> {
         let store = self.destinations().open_known(&self.engine, &asked.url, &asked.endpoint).await?;
-        Ok(convoy_backup::list_keys(&*store.objects).await.map_err(backup_error)?)
+        convoy_backup::list_keys(&*store.objects).await.map_err(backup_error)
     }
 
     /// Lets a further key open a store. Gives its name.

@@ -112,8 +112,8 @@ impl Crowd {
         Some(ConnectionSlot { crowd: Arc::clone(self), id, member })
     }
 
-    /// How many are connected.
-    pub fn len(&self) -> usize {
+    /// Counts those that are connected.
+    pub fn count(&self) -> usize {
         self.inside().members.len()
     }
 
@@ -244,15 +244,15 @@ mod tests {
         let places = enter(&crowd, Peer::Operator, 8);
         let busy = places[0].begin();
         let more = enter(&crowd, Peer::Operator, 3);
-        assert_eq!((more.len(), crowd.len()), (3, 8));
+        assert_eq!((more.len(), crowd.count()), (3, 8));
         let gone: Vec<bool> = places.iter().map(|place| place.member.out.is_cancelled()).collect();
         assert_eq!(gone, [false, true, true, true, false, false, false, false]);
         // After an answer it waits again, as the last.
         drop(busy);
         let again = enter(&crowd, Peer::Operator, 4);
-        assert_eq!((again.len(), left(&places), left(&more)), (4, 1, 3), "{}", crowd.len());
+        assert_eq!((again.len(), left(&places), left(&more)), (4, 1, 3), "{}", crowd.count());
         drop((places, more, again));
-        assert_eq!(crowd.len(), 0);
+        assert_eq!(crowd.count(), 0);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //!   `from_snapshot`, `mount`, `remove`, `snapshot`, `kept`, `lookup`, `retain`, `space`.
 //! - `driver`: one driver, ready or failed; `driver_set`: all of them, with the default one.
 //! - `index`: every volume and snapshot in memory, each an [`Entry`]; `refresh`: keeps it true to the
-//! drivers;
+//!   drivers;
 //!   `orphans`: volumes of drivers that failed, `name_cache`: their names.
 //! - `ledger`: who uses which volume; `locks`: one changing call a volume at a time.
 //! - `spec`: what a create asks for, checked against what the driver knows; `names`: names that are given.

@@ -28,7 +28,7 @@ impl DeviceMapper {
 
     pub(super) fn delete_kept(&self, name: &Name, context: &Context) -> Result<()> {
         let record = match self.store.kept_or_damage(name) {
-            Some(record) => record.map_err(|damage| DriverError::data_loss(damage))?,
+            Some(record) => record.map_err(DriverError::data_loss)?,
             None => {
                 let text = format!("nothing is kept of a volume {name}");
                 return Err(DriverError::not_found(text));
