@@ -555,13 +555,20 @@ mod tests {
         let context = Context::new("1").with_deadline(Some(Instant::now() + Duration::from_millis(100)));
         let started = Instant::now();
         let error = shell(&format!("sleep {marker} & sleep {marker}")).run(&context).unwrap_err();
-        assert!(started.elapsed() < Duration::from_secs(2));
+        let patience = Duration::from_secs(60);
+        assert!(started.elapsed() < patience);
         assert_eq!(DriverError::from(error).kind, ErrorKind::DeadlineExceeded);
-        let left = std::fs::read_dir("/proc").unwrap().flatten().filter(|entry| {
-            let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-            line.starts_with(format!("sleep\0{marker}").as_bytes())
-        });
-        assert_eq!(left.count(), 0);
+        // A process that was killed is gone a moment later.
+        let is_left = || {
+            std::fs::read_dir("/proc").unwrap().flatten().any(|entry| {
+                let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+                line.starts_with(format!("sleep\0{marker}").as_bytes())
+            })
+        };
+        while is_left() {
+            assert!(started.elapsed() < patience, "a process of the group lives on");
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     #[test]
@@ -584,8 +591,8 @@ mod tests {
     #[test]
     fn a_background_child_does_not_hold_up_the_answer() {
         let started = Instant::now();
-        let output = shell("echo done; sleep 2 &").run(&Context::default()).unwrap();
+        let output = shell("echo done; sleep 30 &").run(&Context::default()).unwrap();
         assert_eq!(output.text(), "done\n");
-        assert!(started.elapsed() < Duration::from_secs(1));
+        assert!(started.elapsed() < Duration::from_secs(20));
     }
 }

@@ -95,8 +95,10 @@ impl Destination {
     /// Opens the store.
     ///
     /// # Errors
-    /// As [`Scheme::open`](crate::Scheme::open).
+    /// As [`Scheme::open`](crate::Scheme::open); [`StoreError::Config`] for a kind of store that cannot do what
+    /// backups need.
     pub async fn open(&self, options: &StoreOptions) -> Result<Arc<dyn ObjectStore>, StoreError> {
+        self.place.scheme.abilities().suffice(self.scheme())?;
         self.place.scheme.open(&self.place, options).await
     }
 

@@ -99,6 +99,24 @@ pub struct Abilities {
     pub versions: bool,
 }
 
+impl Abilities {
+    /// Checks that backups can be kept in such a store: their locks are objects that are created if absent, and
+    /// a chunk is read out of a pack.
+    ///
+    /// # Errors
+    /// [`StoreError::Config`] with what is missing.
+    pub fn suffice(self, scheme: &str) -> Result<(), StoreError> {
+        let needs = [
+            (self.create_if_absent || self.locks, "create an object only if it is not there"),
+            (self.ranges, "read a part of an object"),
+        ];
+        match needs.iter().find(|(able, _)| !able) {
+            None => Ok(()),
+            Some((_, what)) => Err(StoreError::Config(format!("stores of {scheme}:// cannot {what}"))),
+        }
+    }
+}
+
 /// What may be set for destinations of one kind.
 #[derive(Debug)]
 pub struct StoreSetting {

@@ -27,31 +27,31 @@ const SETTINGS: &[StoreSetting] = &[
     StoreSetting {
         key: "endpoint",
         kind: Url,
-        doc: "the S3 server, if it is not Amazon's; `--s3-endpoint` comes before it",
+        doc: "the S3 server, if it is not Amazon's; `--s3-endpoint` overrides it",
     },
     StoreSetting {
         key: "path-style",
         kind: Switch,
-        doc: "`true`: the bucket stands in the path of requests, `false`: in the host name. Default: `true` with an \
+        doc: "`true`: requests name the bucket in the path; `false`: in the host name. Default: `true` with an \
               endpoint",
     },
-    StoreSetting { key: "region", kind: Text, doc: "the region where the URL names none" },
+    StoreSetting { key: "region", kind: Text, doc: "the region, if the URL names none" },
     StoreSetting {
         key: "profile",
         kind: Text,
-        doc: "a profile of the file of credentials or of `~/.aws/config`, used in the place of what the environment \
-              and the machine offer",
+        doc: "a profile of the credentials file or of `~/.aws/config`, used instead of the credentials of the \
+              environment and the machine",
     },
     StoreSetting {
         key: "credentials-file",
         kind: Path,
-        doc: "that file, in the place of `~/.aws/credentials` of the daemon's user",
+        doc: "the credentials file, instead of `~/.aws/credentials` of the daemon's user",
     },
-    StoreSetting { key: "ca-file", kind: Path, doc: "PEM certificates to trust beside the system's" },
+    StoreSetting { key: "ca-file", kind: Path, doc: "PEM certificates to trust in addition to the system's" },
     StoreSetting {
         key: "proxy",
         kind: Url,
-        doc: "a proxy for every request, in the place of `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`",
+        doc: "a proxy for every request, instead of `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`",
     },
 ];
 

@@ -8,7 +8,7 @@ use crate::{BackupUrl, Depth, Destination, PutOutcome};
 /// What a new store has to do beside its own module is to stand in [`SCHEMES`].
 #[tokio::test]
 async fn a_store_that_is_registered_is_parsed_set_probed_and_opened() {
-    let url: BackupUrl = "memory://lab/nightly/?backup=b1&volume=v1".parse().unwrap();
+    let url: BackupUrl = "memory://lab/nightly?backup=b1&volume=v1".parse().unwrap();
     let at = url.destination.place();
     assert_eq!((at.scheme.name(), at.host.as_str(), at.path.as_str()), ("memory", "lab", "nightly/"));
     assert_eq!("memory://".parse::<Destination>().unwrap_err().to_string(), "a memory has a name");
@@ -29,6 +29,18 @@ async fn a_store_that_is_registered_is_parsed_set_probed_and_opened() {
     assert_eq!(again.list("", Depth::One, None).await.unwrap().dirs, ["a/"]);
     let elsewhere: Destination = "memory://lab/other/".parse().unwrap();
     assert!(elsewhere.open(&options).await.unwrap().get("a/b", 10).await.is_err());
+}
+
+#[test]
+fn a_store_that_cannot_lock_or_read_parts_is_refused() {
+    let all = scheme("memory").unwrap().abilities();
+    let told = |able: Abilities| able.suffice("memory").map_err(|error| error.to_string());
+    assert_eq!(told(all), Ok(()));
+    assert_eq!(told(Abilities { create_if_absent: false, locks: true, ..all }), Ok(()));
+    let refused = |what: &str| Err(format!("stores of memory:// cannot {what}"));
+    assert_eq!(told(Abilities { ranges: false, ..all }), refused("read a part of an object"));
+    let lockless = Abilities { create_if_absent: false, ..all };
+    assert_eq!(told(lockless), refused("create an object only if it is not there"));
 }
 
 #[test]

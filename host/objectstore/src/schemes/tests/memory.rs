@@ -10,13 +10,13 @@ use bytes::{Bytes, BytesMut};
 use futures::TryStreamExt;
 use parking_lot::Mutex;
 
-use crate::destination::DestinationError;
+use crate::destination::{DestinationError, unescape};
 use crate::error::StoreError;
 use crate::schemes::{Abilities, Location, Scheme, SettingKind, StoreOptions, StoreSetting};
 use crate::store::{ByteStream, Depth, ObjectInfo, ObjectStore, Page, PutOutcome, check_dir, check_key};
 
 /// Objects of all stores, by name and path of the store and by key.
-static OBJECTS: LazyLock<Mutex<BTreeMap<String, Bytes>>> = LazyLock::new(Mutex::default);
+static OBJECTS: LazyLock<Mutex<BTreeMap<String, (Bytes, SystemTime)>>> = LazyLock::new(Mutex::default);
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -35,7 +35,12 @@ impl Scheme for Memory {
     fn parse(&'static self, rest: &str) -> Result<Location, DestinationError> {
         match rest.split_once('/') {
             Some((name, path)) if !name.is_empty() => {
-                Ok(Location { scheme: self, host: name.to_owned(), region: None, path: path.to_owned() })
+                // With a slash at its end: what is below `a/` is not below `ab/`.
+                let path = match unescape(path)?.trim_matches('/') {
+                    "" => String::new(),
+                    path => format!("{path}/"),
+                };
+                Ok(Location { scheme: self, host: name.to_owned(), region: None, path })
             }
             _ => Err(DestinationError::Form { message: "a memory has a name", hint: "" }),
         }
@@ -74,7 +79,7 @@ impl MemoryStore {
         Ok(format!("{}{key}", self.prefix))
     }
 
-    fn object(&self, key: &str) -> Result<Bytes, StoreError> {
+    fn object(&self, key: &str) -> Result<(Bytes, SystemTime), StoreError> {
         let found = OBJECTS.lock().get(&self.key(key)?).cloned();
         found.ok_or_else(|| StoreError::NotFound { key: key.to_owned() })
     }
@@ -83,7 +88,7 @@ impl MemoryStore {
 #[async_trait]
 impl ObjectStore for MemoryStore {
     async fn put(&self, key: &str, data: Bytes) -> Result<(), StoreError> {
-        OBJECTS.lock().insert(self.key(key)?, data);
+        OBJECTS.lock().insert(self.key(key)?, (data, SystemTime::now()));
         Ok(())
     }
 
@@ -93,7 +98,7 @@ impl ObjectStore for MemoryStore {
         if objects.contains_key(&key) {
             return Ok(PutOutcome::Exists);
         }
-        objects.insert(key, data);
+        objects.insert(key, (data, SystemTime::now()));
         Ok(PutOutcome::Created)
     }
 
@@ -104,30 +109,31 @@ impl ObjectStore for MemoryStore {
     }
 
     async fn get(&self, key: &str, limit: u64) -> Result<Bytes, StoreError> {
-        let data = self.object(key)?;
+        let (data, _) = self.object(key)?;
         let size = data.len() as u64;
         if size > limit { Err(StoreError::TooLarge { key: key.to_owned(), size, limit }) } else { Ok(data) }
     }
 
     async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
-        let data = self.object(key)?;
+        let (data, _) = self.object(key)?;
         let (start, end) = (range.start.min(data.len() as u64), range.end.min(data.len() as u64));
         if end < range.end {
             let (expected, found) = (range.end - range.start, end - start);
             return Err(StoreError::Truncated { key: key.to_owned(), expected, found });
         }
-        Ok(data.slice(usize::try_from(start).unwrap()..usize::try_from(end).unwrap()))
+        let bytes = data.len().saturating_sub(usize::try_from(start).unwrap_or(usize::MAX));
+        Ok(data.slice(data.len() - bytes..).split_to(usize::try_from(end - start).unwrap_or(bytes)))
     }
 
     async fn head(&self, key: &str) -> Result<ObjectInfo, StoreError> {
-        let size = self.object(key)?.len() as u64;
-        Ok(ObjectInfo { key: key.to_owned(), size, modified: SystemTime::now() })
+        let (data, modified) = self.object(key)?;
+        Ok(ObjectInfo { key: key.to_owned(), size: data.len() as u64, modified })
     }
 
     async fn list(&self, dir: &str, depth: Depth, _: Option<&str>) -> Result<Page, StoreError> {
         check_dir(dir)?;
         let (mut page, mut dirs) = (Page::default(), BTreeSet::new());
-        for (key, data) in OBJECTS.lock().iter() {
+        for (key, (data, modified)) in OBJECTS.lock().iter() {
             let Some(key) = key.strip_prefix(&self.prefix) else { continue };
             let Some(below) = key.strip_prefix(dir) else { continue };
             match below.split_once('/') {
@@ -135,7 +141,7 @@ impl ObjectStore for MemoryStore {
                 _ => page.objects.push(ObjectInfo {
                     key: key.to_owned(),
                     size: data.len() as u64,
-                    modified: SystemTime::now(),
+                    modified: *modified,
                 }),
             }
         }
