@@ -1,9 +1,10 @@
 //! A Docker engine of our own.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use nix::mount::{MntFlags, umount2};
@@ -12,15 +13,11 @@ use crate::child::Child;
 use crate::error::{Context, Error, Result};
 use crate::http::Client;
 use crate::lab::{Lab, Origin};
-use crate::namespace::Namespace;
 use crate::run::{self, Output};
 use crate::{leaks, patience};
 
 /// The image every container is made from.
 pub const IMAGE: &str = "convoy-busybox";
-
-/// Where an engine looks for plugins, on every machine.
-const PLUGINS: [&str; 3] = ["/etc/docker/plugins", "/run/docker/plugins", "/usr/lib/docker/plugins"];
 
 /// What a container runs that counts up in a file of its volume, ten times a second. The file is never empty.
 pub const COUNT: &str = "i=0; while true; do i=$((i+1)); echo $i > /data/next; \
@@ -53,16 +50,13 @@ const APPLETS: [&str; 20] = [
     "wc",
 ];
 
-/// A running engine with its own directories, and with our plugin alone: it sees no plugin of this machine, and
-/// no other engine sees ours.
+/// A running engine with its own directories, and its own name for our plugin.
 /// Dropping it removes its containers and ends it.
 #[derive(Debug)]
 pub struct Engine {
     directory: PathBuf,
     plugin: String,
-    plugins: PathBuf,
-    /// Where it runs, with plugins of its own.
-    namespace: Namespace,
+    spec: PathBuf,
     live_restore: bool,
     swarm: bool,
     origin: Origin,
@@ -112,19 +106,16 @@ impl Engine {
         live_restore: bool,
         swarm: bool,
     ) -> Result<Self> {
+        take_turns()?;
         let directory = lab.make(&format!("docker{}", lab.number()))?;
-        let plugins = lab.make(&format!("plugins{}", lab.number()))?;
-        let spec = plugins.join(format!("{plugin}.spec"));
+        fs::create_dir_all(leaks::PLUGINS).during(|| format!("cannot make {}", leaks::PLUGINS))?;
+        let spec = Path::new(leaks::PLUGINS).join(format!("{plugin}.spec"));
         fs::write(&spec, format!("unix://{}", plugin_socket.display()))
             .during(|| format!("cannot write {}", spec.display()))?;
-        for place in [PLUGINS[0], PLUGINS[1]] {
-            fs::create_dir_all(place).during(|| format!("cannot make {place}"))?;
-        }
         let mut engine = Self {
             directory,
             plugin: plugin.to_owned(),
-            namespace: Namespace::of(lab, &plugins, &PLUGINS)?,
-            plugins,
+            spec,
             live_restore,
             swarm,
             origin: lab.origin(),
@@ -138,11 +129,6 @@ impl Engine {
     /// The name our plugin has in this engine.
     pub fn plugin(&self) -> &str {
         &self.plugin
-    }
-
-    /// Where the specs and sockets of the engine's plugins are; the engine itself knows it by another name.
-    pub fn plugins(&self) -> &Path {
-        &self.plugins
     }
 
     /// The engine's socket.
@@ -164,14 +150,16 @@ impl Engine {
     /// # Errors
     /// When it cannot be started.
     pub fn launch(&mut self) -> Result<()> {
-        let mut command = Command::new("nsenter");
-        command.arg(format!("--mount={}", self.namespace.path().display())).arg("--");
-        if self.swarm {
+        let mut command = if self.swarm {
+            let mut command = Command::new("unshare");
             let within = "ip link set lo up && exec dockerd \"$@\"";
-            command.args(["unshare", "--net", "--", "sh", "-c", within]);
-        }
+            command.args(["--net", "--", "sh", "-c", within, "dockerd"]);
+            command
+        } else {
+            Command::new("dockerd")
+        };
         command
-            .args(["dockerd", "--data-root"])
+            .arg("--data-root")
             .arg(self.directory.join("data"))
             .arg("--exec-root")
             .arg(self.directory.join("exec"))
@@ -316,7 +304,8 @@ impl Engine {
         self.ok(&["exec", container, "/bin/sh", "-c", shell])
     }
 
-    /// The names of the volumes of our plugin, sorted.
+    /// The names of the volumes of our plugin, sorted. Docker asks every plugin that has a spec on this
+    /// machine, those of other tests, too.
     ///
     /// # Errors
     /// When the engine refuses.
@@ -378,12 +367,36 @@ impl Drop for Engine {
         for mount in leaks::mounts(&self.directory).unwrap_or_default().iter().rev() {
             let _ = umount2(mount, MntFlags::MNT_DETACH);
         }
+        let _ = fs::remove_file(&self.spec);
     }
 }
 
-/// A name for the plugin that no other test has.
+/// A name for the plugin. Docker looks for plugins in fixed places only: a name of their own keeps tests
+/// apart.
 fn own_name(lab: &Lab) -> String {
     format!("convoy-{}-{}", std::process::id(), lab.number())
+}
+
+/// The lock of whoever runs engines on this machine.
+pub const TURNS: &str = "/run/lock/convoy-tests-engine";
+
+/// Waits until no other process has an engine for tests; this one has its turn until it ends.
+///
+/// Every engine asks every plugin that has a spec on this machine, so that two test runs side by side would see
+/// each other's volumes, which have the same names.
+fn take_turns() -> Result<()> {
+    static TURN: OnceLock<File> = OnceLock::new();
+    if TURN.get().is_some() {
+        return Ok(());
+    }
+    let what = || format!("cannot lock {TURNS}");
+    if let Some(directory) = Path::new(TURNS).parent() {
+        fs::create_dir_all(directory).during(what)?;
+    }
+    let file = File::options().create(true).append(true).open(TURNS).during(what)?;
+    file.lock().during(what)?;
+    let _ = TURN.set(file);
+    Ok(())
 }
 
 /// The statically linked busybox of the system.

@@ -16,6 +16,9 @@ use crate::{lab, patience, run};
 /// How the directories of labs are named: this, the process id of the test, a dash and something random.
 pub const PREFIX: &str = "convoy-lab-";
 
+/// Where Docker looks for plugins that are not containers.
+pub const PLUGINS: &str = "/etc/docker/plugins";
+
 /// How long processes and devices that are ending anyway are given.
 const SETTLE: Duration = Duration::from_secs(3);
 
@@ -50,6 +53,7 @@ pub fn clear(directory: &Path) -> Result<Vec<String>> {
         left.push(format!("loop device {device} ({file})"));
         let _ = run::capture(Command::new("losetup").arg("--detach").arg(device));
     }
+    remove_specs(directory);
     if std::env::var_os(lab::KEEP).is_some() {
         eprintln!("kept: {}", directory.display());
     } else if directory.exists() {
@@ -158,4 +162,16 @@ fn loops(directory: &Path) -> Vec<Loop> {
             })
         })
         .collect()
+}
+
+/// Removes the plugin specs that point into a lab.
+fn remove_specs(directory: &Path) {
+    let Ok(entries) = fs::read_dir(PLUGINS) else { return };
+    for path in entries.flatten().map(|entry| entry.path()) {
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        if text.strip_prefix("unix://").is_some_and(|socket| Path::new(socket.trim()).starts_with(directory))
+        {
+            let _ = fs::remove_file(&path);
+        }
+    }
 }

@@ -1,11 +1,11 @@
 //! A mount namespace beside the test's own, as a container has one.
 
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use crate::error::{Context, Result};
-use crate::lab::{Lab, MARK};
+use crate::lab::MARK;
 use crate::leaks::PREFIX;
 
 /// The words by which a shell runs a script in a mount namespace of its own; what follows them is its `$0`,
@@ -31,32 +31,11 @@ impl Namespace {
     /// # Errors
     /// When it cannot be made.
     pub fn new() -> Result<Self> {
-        Self::hold("private", "echo; exec sleep 60", &[], |_| {})
-    }
-
-    /// Makes one for a lab that is told of every mount and unmount here, and where each of `places` that is a directory
-    /// shows `directory`. What is mounted in it is not seen here.
-    ///
-    /// # Errors
-    /// When it cannot be made.
-    pub fn of(lab: &Lab, directory: &Path, places: &[&str]) -> Result<Self> {
-        let script = "mount --make-rshared /; for at in \"$@\"; do \
-                      if [ -d \"$at\" ]; then mount --bind \"$0\" \"$at\"; fi; done; echo; exec sleep infinity";
-        let directory = directory.to_string_lossy();
-        Self::hold("slave", script, &[&[&*directory], places].concat(), |command| lab.origin().mark(command))
-    }
-
-    fn hold(
-        propagation: &str,
-        script: &str,
-        words: &[&str],
-        mark: impl FnOnce(&mut Command),
-    ) -> Result<Self> {
         let mut command = Command::new("unshare");
-        command.args(["--mount", "--propagation", propagation, "sh", "-ec", script]).args(words);
-        mark(command.stdin(Stdio::null()).stdout(Stdio::piped()));
+        command.args(["--mount", "--propagation", "private", "sh", "-c", "echo; exec sleep 60"]);
         let what = || "cannot make a mount namespace".to_owned();
-        Self(command.spawn().during(what)?).wait_for_a_word()
+        let namespace = Self(command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().during(what)?);
+        namespace.wait_for_a_word()
     }
 
     /// Said from within: it is there.

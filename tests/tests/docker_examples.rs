@@ -131,7 +131,12 @@ fn pages() -> Result<Vec<(String, String)>> {
     names.sort();
     let read = |name: String| {
         let text = fs::read_to_string(checkout().join(&name)).during(|| format!("cannot read {name}"))?;
-        let by_hand = text.split("<!-- Made from").next().unwrap_or_default().to_owned();
+        // The reference of the commands is made from the program, and begins there.
+        let by_hand = text
+            .split("<!-- Made from the definition of the command line")
+            .next()
+            .unwrap_or_default()
+            .to_owned();
         Ok((name, by_hand))
     };
     names.into_iter().map(read).collect()

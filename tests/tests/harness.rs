@@ -6,9 +6,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use convoy_tests::child::Child;
+use convoy_tests::engine;
 use convoy_tests::error::{Context, check};
 use convoy_tests::namespace::apart;
-use convoy_tests::{Carrier, Engine, Lab, Result, Setup, Storage, leaks, patience, run};
+use convoy_tests::{Engine, Lab, Result, Storage, leaks, patience, run};
 
 #[test]
 fn a_mount_left_behind_is_found_and_cleared() -> Result<()> {
@@ -92,22 +93,18 @@ fn an_engine_of_our_own_runs_containers_and_leaves_nothing() -> Result<()> {
     })
 }
 
-/// Two test runs on one machine, and the engine of whoever runs them: none sees the plugins of another.
+/// Two test runs on one machine: their engines take turns, since each would see the plugins of the other.
 #[test]
-fn engines_do_not_see_each_others_plugins() -> Result<()> {
+fn an_engine_waits_for_that_of_another_run() -> Result<()> {
     Lab::run(|lab| {
-        let setup = || Setup::vfs(lab, Carrier::Builtin).start();
-        let (one, two) = (setup()?, setup()?);
-        let first = Engine::start_as(lab, &one.setup().socket, "convoy", false)?;
-        let second = Engine::start_as(lab, &two.setup().socket, "convoy", false)?;
-        let create = ["volume", "create", "--driver", "convoy", "same"];
-        first.ok(&create)?;
-        check(second.volumes()?.is_empty(), || "the second engine sees a volume of the first".to_owned())?;
-        second.ok(&create)?;
-        for engine in [&first, &second] {
-            let names = engine.ok(&["volume", "ls", "-q"])?;
-            check(names == "same", || format!("an engine lists {names:?}"))?;
-        }
-        Ok(())
+        let mut command = Command::new("flock");
+        command.args([engine::TURNS, "sh", "-c", "echo locked; sleep 2"]);
+        lab.origin().mark(&mut command);
+        let mut other = Child::start(&mut command, &lab.path("other.log"))?;
+        patience::until("the lock of another run", Duration::from_secs(200), || {
+            Ok(fs::read_to_string(other.log()).is_ok_and(|text| text == "locked\n"))
+        })?;
+        let _engine = Engine::start(lab, &lab.path("nobody.sock"))?;
+        check(other.ended()?.is_some(), || "the engine did not wait".to_owned())
     })
 }

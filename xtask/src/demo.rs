@@ -64,8 +64,9 @@ fn show(lab: &Lab, narrator: &Narrator) -> Result<()> {
     narrator.command("convoy daemon --root $DEMO/root --config $DEMO/convoy.toml &");
     let convoy = setup.start()?;
     narrator.command("dockerd --data-root $DEMO/docker ... &");
-    let engine = Engine::start_as(lab, &setup.socket, "convoy", false)?;
+    let engine = Engine::start_as(lab, &setup.socket, &plugin_name(), false)?;
     let plugin = engine.plugin().to_owned();
+    narrator.answer(&format!("convoy is known to this engine as {plugin}"));
     let docker = |words: &[&str]| narrator.run("docker", words, || engine.run(words));
     let client = |words: &[&str]| narrator.run("convoy", words, || convoy.run(words));
     let container = |volume: &str, shell: &str| {
@@ -98,4 +99,13 @@ fn show(lab: &Lab, narrator: &Narrator) -> Result<()> {
     let second = container("from-tuesday", "cat /data/note")?;
     check(first == format!("{NOTE}\ndrwxr-x--- /data/dir"), || format!("restored wrongly: {first:?}"))?;
     check(second == format!("{NOTE}\nadded on Tuesday"), || format!("restored wrongly: {second:?}"))
+}
+
+/// The plain name when it is free on this machine.
+fn plugin_name() -> String {
+    let plain = "convoy-demo";
+    if Path::new(leaks::PLUGINS).join(format!("{plain}.spec")).exists() {
+        return format!("{plain}-{}", std::process::id());
+    }
+    plain.to_owned()
 }
