@@ -10,7 +10,7 @@ use crate::error::{Context, Error, Result};
 use crate::patience;
 
 /// How long a command may take before it is killed.
-pub const LIMIT: Duration = Duration::from_secs(90);
+pub const LIMIT: Duration = Duration::from_secs(200);
 
 /// What a command printed and how it ended.
 #[derive(Debug, Clone)]
