@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use nix::mount::{MntFlags, umount2};
@@ -385,8 +385,10 @@ pub const TURNS: &str = "/run/lock/convoy-tests-engine";
 /// Every engine asks every plugin that has a spec on this machine, so that two test runs side by side would see
 /// each other's volumes, which have the same names.
 fn take_turns() -> Result<()> {
-    static TURN: OnceLock<File> = OnceLock::new();
-    if TURN.get().is_some() {
+    // Held while waiting: of two threads, the second finds what the first has locked.
+    static TURN: Mutex<Option<File>> = Mutex::new(None);
+    let mut turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    if turn.is_some() {
         return Ok(());
     }
     let what = || format!("cannot lock {TURNS}");
@@ -395,7 +397,7 @@ fn take_turns() -> Result<()> {
     }
     let file = File::options().create(true).append(true).open(TURNS).during(what)?;
     file.lock().during(what)?;
-    let _ = TURN.set(file);
+    *turn = Some(file);
     Ok(())
 }
 
