@@ -2,11 +2,11 @@
 #![no_main]
 
 use convoy_client::gojson;
-use convoy_objectstore::Destination;
+use convoy_objectstore::{Destination, plain_url};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
-    let plain = gojson::unescape_url(text);
+    let plain = plain_url(text);
     let _ = gojson::escape_url(&plain);
     if let Ok(destination) = plain.parse::<Destination>() {
         let again: Destination = destination.to_string().parse().expect("what is shown is read");

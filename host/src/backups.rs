@@ -23,7 +23,6 @@ mod seen;
 mod service;
 mod source;
 mod store;
-mod url;
 
 pub use last::Last;
 pub(crate) use provider::own_destination;

@@ -40,11 +40,6 @@ pub fn escape_url(url: &str) -> String {
     url.replace('&', "\\u0026")
 }
 
-/// Turns `\u0026` back into `&`: what [`escape_url`] changed.
-pub fn unescape_url(url: &str) -> String {
-    url.replace("\\u0026", "&")
-}
-
 /// A body that is not the request it should be.
 #[derive(Debug, thiserror::Error)]
 pub enum ParseError {

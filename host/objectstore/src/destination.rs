@@ -5,8 +5,6 @@
 //! those of convoy 0.5 where it had one.
 
 use convoy_driver_sdk::name::has_name_form;
-use percent_encoding::percent_decode_str;
-use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -14,63 +12,7 @@ use std::sync::Arc;
 use crate::error::StoreError;
 use crate::schemes::{Location, StoreOptions, scheme};
 use crate::store::ObjectStore;
-
-/// Why a text is not a destination or backup URL.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum DestinationError {
-    /// Nothing was given.
-    #[error("Destination URL hasn't been specified")]
-    Missing,
-    /// A scheme nobody knows. The text is that of 0.5.
-    #[error("Driver {scheme} is not supported!")]
-    Scheme {
-        /// What stands before `://`.
-        scheme: String,
-    },
-    /// Not the form that URLs of the scheme have.
-    #[error("{message}")]
-    Form {
-        /// What is wrong, in the words of 0.5.
-        message: &'static str,
-        /// What was expected, where that is more than the form of a destination.
-        hint: &'static str,
-    },
-    /// A broken escape.
-    #[error("'%' is followed by two hexadecimal digits")]
-    Escape,
-    /// A custom endpoint where it means nothing.
-    #[error("Driver {scheme} does not support custom endpoints")]
-    Endpoint {
-        /// What stands before `://`.
-        scheme: String,
-    },
-    /// A character that URLs use otherwise, or a broken escape.
-    #[error("Invalid URL {url}: {why}")]
-    Malformed {
-        /// What was given.
-        url: String,
-        /// What is wrong with it.
-        why: &'static str,
-    },
-    /// A backup URL without its names.
-    #[error(
-        "Invalid name parsed, got {backup} and {volume}: expected <destination>?backup=<backup>&volume=<volume>"
-    )]
-    BackupForm {
-        /// What stands where the backup's name should.
-        backup: String,
-        /// What stands where the volume's name should.
-        volume: String,
-    },
-    /// A name that breaks the rule for names.
-    #[error(
-        "Invalid name {name}: expected letters, digits, '_', '.' and '-', two or more, the first a letter or digit"
-    )]
-    Name {
-        /// What was given.
-        name: String,
-    },
-}
+use crate::urls::{DestinationError, unescape};
 
 /// A destination, with the text it was given as.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -177,18 +119,6 @@ pub fn split(url: &str) -> (&str, &str) {
     one_slash.unwrap_or(("", url))
 }
 
-/// Undoes `%xx`, as convoy 0.5 did.
-///
-/// # Errors
-/// [`DestinationError::Escape`] if an escape is broken or the result is not UTF-8.
-pub(crate) fn unescape(text: &str) -> Result<String, DestinationError> {
-    let whole =
-        |at: usize| text.get(at + 1..at + 3).is_some_and(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()));
-    let all_whole = text.match_indices('%').all(|(at, _)| whole(at));
-    let decoded = all_whole.then(|| percent_decode_str(text).decode_utf8().ok()).flatten();
-    decoded.map(Cow::into_owned).ok_or(DestinationError::Escape)
-}
-
 /// One backup: where it is and what it is called.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BackupUrl {
@@ -209,12 +139,12 @@ impl fmt::Display for BackupUrl {
 impl FromStr for BackupUrl {
     type Err = DestinationError;
 
-    /// Between the two parameters stands `&`, `\u0026` (as JSON escapes it) or `u0026` (as a shell leaves
-    /// that). The same letters inside a name or a path are left alone: names have no `=`, so where the second
-    /// parameter begins is not in doubt.
+    /// Reads what [`plain_url`] gives of a text. Names have no `=`, so where the second parameter begins is not
+    /// in doubt.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let text = &*plain_url(text);
         let part =
-            |key| text.split_once(key).map_or("", |(_, rest)| rest.split(['&', '\\']).next().unwrap_or(""));
+            |key| text.split_once(key).map_or("", |(_, rest)| rest.split('&').next().unwrap_or(""));
         let form = || DestinationError::BackupForm {
             backup: part("backup=").into(),
             volume: part("volume=").into(),
@@ -231,11 +161,30 @@ impl FromStr for BackupUrl {
             _ => return Err(form()),
         };
         let middle = middle.strip_suffix(second_key).ok_or_else(form)?;
-        let first =
-            ["\\u0026", "&", "u0026"].iter().find_map(|sep| middle.strip_suffix(sep)).ok_or_else(form)?;
+        let first = middle.strip_suffix('&').ok_or_else(form)?;
         let (backup, volume) = if first_key == "backup" { (first, second) } else { (second, first) };
         Ok(Self { destination: destination.parse()?, backup: name(backup)?, volume: name(volume)? })
     }
+}
+
+/// Gives the URL of a backup as it was before it was printed as JSON: in what separates its parameters, `\u0026` and `u0026`
+/// (a shell took the backslash) are `&`. A volume or a directory may have `u0026` in its name: nothing else is
+/// touched.
+#[must_use]
+pub fn plain_url(url: &str) -> String {
+    let url = url.replace("\\u0026", "&");
+    let Some((destination, query)) = url.split_once('?') else { return url };
+    if query.contains('&') {
+        return url;
+    }
+    let query = ["volume=", "backup="]
+        .iter()
+        .find_map(|key| {
+            let (before, after) = query.split_once(&format!("u0026{key}"))?;
+            Some(format!("{before}&{key}{after}"))
+        })
+        .unwrap_or_else(|| query.to_owned());
+    format!("{destination}?{query}")
 }
 
 /// Checks a name, which may be longer than that of a new volume.
@@ -248,6 +197,23 @@ fn name(text: &str) -> Result<String, DestinationError> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn all_three_forms_of_an_ampersand() {
+        let plain = "vfs:///b?backup=backup-1&volume=vol1";
+        for form in
+            [plain, "vfs:///b?backup=backup-1\\u0026volume=vol1", "vfs:///b?backup=backup-1u0026volume=vol1"]
+        {
+            assert_eq!(plain_url(form), plain);
+        }
+        for untouched in ["vfs:///bku0026x/", "vfs:///b?backup=backup-1&volume=au0026b", "vfs:///b", ""] {
+            assert_eq!(plain_url(untouched), untouched);
+        }
+        assert_eq!(
+            plain_url("vfs:///bu0026x?backup=backup-1u0026volume=au0026b"),
+            "vfs:///bu0026x?backup=backup-1&volume=au0026b"
+        );
+    }
 
     fn error(text: &str) -> String {
         text.parse::<Destination>().unwrap_err().to_string()

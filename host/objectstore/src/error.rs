@@ -45,7 +45,7 @@ pub enum StoreError {
          AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for the daemon"
     )]
     NoCredentials {
-        /// The destination.
+        /// The destination, as a user wrote it.
         destination: String,
         /// What was looked for in vain.
         detail: String,
@@ -53,7 +53,7 @@ pub enum StoreError {
     /// The credentials were good until some time ago.
     #[error("{destination} refuses the credentials, whose token has expired ({detail}): renew them")]
     Expired {
-        /// The destination.
+        /// The destination, as a user wrote it.
         destination: String,
         /// What the store said.
         detail: String,

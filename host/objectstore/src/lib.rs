@@ -18,10 +18,11 @@ mod retry;
 mod s3;
 mod schemes;
 mod store;
+mod urls;
 
 /// Names of volumes and backups: the rule is that of drivers.
 pub use convoy_driver_sdk::name::has_name_form;
-pub use destination::{BackupUrl, Destination, DestinationError, split};
+pub use destination::{BackupUrl, Destination, plain_url, split};
 pub use directory::DirectoryStore;
 pub use error::StoreError;
 pub use faults::{Call, Fault, FaultStore};
@@ -37,3 +38,4 @@ pub use store::{
     ByteStream, Depth, LIST_MAX, ObjectInfo, ObjectStore, Page, Pages, PutOutcome, check_dir, check_key,
     list_all,
 };
+pub use urls::DestinationError;

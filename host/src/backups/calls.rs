@@ -4,7 +4,6 @@ use super::engine::AUTHENTIC;
 use super::provider::keeps;
 use super::secret::Secret;
 use super::service::Backups;
-use super::url::{plain_url, scheme};
 use convoy_activity::jobs::Running;
 use convoy_client::types::{
     BackupInfo, BackupRef, CreateBackup, CreatedBackup, ListBackups, PruneBackups, PruneReport,
@@ -13,7 +12,7 @@ use convoy_client::types::{
 use convoy_driver_sdk::Name;
 use convoy_driver_sdk::protocol::Capability;
 use convoy_drivers::RequestContext;
-use convoy_objectstore::prefixes_with;
+use convoy_objectstore::{plain_url, prefixes_with, split};
 use convoy_volumes::{CreateSpec, Entry, Error, Result};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,7 +30,7 @@ impl Backups {
         request_id: &str,
     ) -> Result<Entry> {
         let url = plain_url(&spec.backup);
-        let scheme = scheme(&url);
+        let scheme = split(&url).0;
         if !spec.endpoint.is_empty()
             && !convoy_objectstore::scheme(scheme).is_some_and(|it| it.has_setting("endpoint"))
         {
@@ -66,7 +65,7 @@ impl Backups {
         let own = if url.is_empty() {
             entry.driver.can(Capability::NativeBackup)
         } else {
-            keeps(&entry.driver, scheme(&url))
+            keeps(&entry.driver, split(&url).0)
         };
         if own {
             if !asked.kind.is_empty() {
@@ -97,7 +96,7 @@ impl Backups {
         call: &RequestContext,
     ) -> Result<BTreeMap<String, BackupInfo>> {
         let url = plain_url(&asked.url);
-        match self.provider(scheme(&url)) {
+        match self.provider(split(&url).0) {
             Some(driver) => self.list_at_provider(driver, &url, asked, call).await,
             None => {
                 let asked = asked.clone();
@@ -152,7 +151,7 @@ impl Backups {
     /// Whether a key is named for what a request is about, by it or by the settings.
     fn names_key(&self, asked: &ListBackups) -> Result<bool> {
         let url = plain_url(&asked.url);
-        if self.provider(scheme(&url)).is_some() {
+        if self.provider(split(&url).0).is_some() {
             return Ok(false);
         }
         let secret = Secret::asked(&asked.encryption_key_file, &asked.passphrase_file)?;
@@ -165,7 +164,7 @@ impl Backups {
     /// Those of the store.
     pub async fn older(&self, url: &str, endpoint: &str) -> Result<Vec<String>> {
         let url = plain_url(url);
-        if self.provider(scheme(&url)).is_some() {
+        if self.provider(split(&url).0).is_some() {
             return Ok(Vec::new());
         }
         let endpoint = endpoint.to_owned();
@@ -178,7 +177,7 @@ impl Backups {
     /// Those of the store or the driver.
     pub async fn inspect(&self, asked: &BackupRef, call: &RequestContext) -> Result<BackupInfo> {
         let url = plain_url(&asked.url);
-        match self.provider(scheme(&url)) {
+        match self.provider(split(&url).0) {
             Some(driver) => self.inspect_at_provider(driver, &url, call).await,
             None => {
                 let asked = asked.clone();
@@ -193,7 +192,7 @@ impl Backups {
     /// Those of the store or the driver.
     pub async fn delete(&self, asked: &BackupRef, call: &RequestContext) -> Result<()> {
         let url = plain_url(&asked.url);
-        match self.provider(scheme(&url)) {
+        match self.provider(split(&url).0) {
             Some(driver) => self.delete_at_provider(driver, &url, call).await,
             None => {
                 let asked = asked.clone();
@@ -226,7 +225,7 @@ impl Backups {
 
     /// What a storage system keeps itself is its own affair.
     fn refuse_provider(&self, url: &str, what: &'static str) -> Result<()> {
-        match self.provider(scheme(url)) {
+        match self.provider(split(url).0) {
             Some(driver) => Err(Error::Unsupported { driver: driver.name().clone(), what }),
             None => Ok(()),
         }

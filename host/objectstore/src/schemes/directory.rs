@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{Abilities, Location, Scheme, StoreOptions};
-use crate::destination::{DestinationError, unescape};
+use super::definition::{Abilities, Location, Scheme, StoreOptions};
 use crate::directory::DirectoryStore;
 use crate::error::StoreError;
 use crate::store::ObjectStore;
+use crate::urls::{DestinationError, unescape};
 
 /// See the [module](self).
 #[derive(Debug)]

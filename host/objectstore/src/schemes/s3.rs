@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::SettingKind::{Path, Switch, Text, Url};
-use super::{Abilities, Location, Scheme, StoreOptions, StoreSetting};
-use crate::destination::{DestinationError, unescape};
+use super::definition::SettingKind::{Path, Switch, Text, Url};
+use super::definition::{Abilities, Location, Scheme, StoreOptions, StoreSetting};
 use crate::error::StoreError;
 #[cfg(feature = "s3")]
 use crate::retry::{RetryPolicy, RetryStore};
 #[cfg(feature = "s3")]
 use crate::s3::{S3Options, S3Store};
 use crate::store::ObjectStore;
+use crate::urls::{DestinationError, unescape};
 
 /// See the [module](self).
 #[derive(Debug)]

@@ -7,7 +7,7 @@
 /// A call that fails.
 #[derive(Clone, Copy)]
 pub struct Forbidden {
-    /// Its number.
+    /// The number of the system call.
     pub call: libc::c_long,
     /// The error it gives.
     pub error: i32,

@@ -82,12 +82,12 @@ impl Server {
         server
     }
 
-    /// Its URL.
+    /// Gives the URL of the server.
     pub fn endpoint(&self) -> String {
         format!("http://127.0.0.1:{}/", self.port)
     }
 
-    /// Its port.
+    /// Gives the port of the server.
     pub fn port(&self) -> u16 {
         self.port
     }

@@ -10,10 +10,10 @@ use bytes::{Bytes, BytesMut};
 use futures::TryStreamExt;
 use parking_lot::Mutex;
 
-use crate::destination::{DestinationError, unescape};
 use crate::error::StoreError;
 use crate::schemes::{Abilities, Location, Scheme, SettingKind, StoreOptions, StoreSetting};
 use crate::store::{ByteStream, Depth, ObjectInfo, ObjectStore, Page, PutOutcome, check_dir, check_key};
+use crate::urls::{DestinationError, unescape};
 
 /// Objects of all stores, by name and path of the store and by key.
 static OBJECTS: LazyLock<Mutex<BTreeMap<String, (Bytes, SystemTime)>>> = LazyLock::new(Mutex::default);
