@@ -3,6 +3,8 @@
 //! The rules are those of `docs/driver-protocol.md`. What breaks one is an error of its call, which names the
 //! driver, the method and the rule; nothing of the answer goes any further.
 
+mod texts;
+
 use convoy_driver_sdk::protocol::{
     BackupInfo, Check, CloneVolume, CreateBackup, CreateSnapshot, CreateVolume, Describe, Description,
     Extent, Finding, FinishRestore, GetSnapshot, GetVolume, Health, Info, InspectBackup, ListBackups,
@@ -15,6 +17,7 @@ use serde::Deserialize;
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::path::{Component, Path};
+use texts::Texts;
 
 /// The longest name of an option, version, generation or handle, in bytes.
 const MAX_WORD: usize = 1024;
@@ -77,6 +80,11 @@ pub(crate) fn read<R: Request>(request: &R, answer: &[u8]) -> Result<R::Reply, B
     let reply: R::Reply = serde_json::from_slice(answer)
         .map_err(|error| Broken { rule: "R46", text: format!("it cannot be read: {error}") })?;
     check::<R>(request, &reply)?;
+    // Members that no rule above names. No text is longer than the answer that it is in.
+    if answer.len() > MAX_TEXT {
+        serde_json::from_slice::<Texts<MAX_TEXT>>(answer)
+            .map_err(|error| Broken { rule: "R46", text: error.to_string() })?;
+    }
     Ok(reply)
 }
 

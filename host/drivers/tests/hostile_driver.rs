@@ -66,6 +66,8 @@ fn lies() -> Vec<(&'static str, Value, &'static str)> {
         ("volume.create", volume("vol1", json!({"size": -1})), "R46"),
         ("volume.create", volume("vol1", json!({"info": {"key": long}})), "R46"),
         ("volume.create", volume("vol1", json!({"info": {long.clone(): "value"}})), "R46"),
+        // In a member of a later version.
+        ("volume.create", volume("vol1", json!({"of_a_later_version": [{"text": long}]})), "R46"),
         ("volume.create", volume("vol1", json!({"mountpoint": "vol1"})), "R14"),
         ("volume.get", volume("vol2", json!({})), "R46"),
         ("volume.get", volume("vol1", json!({"health": {"damaged": long}})), "R46"),

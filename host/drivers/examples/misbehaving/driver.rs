@@ -13,7 +13,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// The driver.
+/// The driver that misbehaves as it is told.
 pub(crate) struct Misbehaving {
     root: PathBuf,
 }
