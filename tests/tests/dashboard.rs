@@ -66,7 +66,7 @@ fn free_port() -> Result<u16> {
     Ok(listener.local_addr().during(|| "no address".to_owned())?.port())
 }
 
-/// A Prometheus.
+/// A Prometheus server that reads the daemon's metrics.
 struct Prometheus {
     _child: Child,
     url: String,

@@ -12,7 +12,7 @@ use convoy_tests::{Blocks, Carrier, Engine, Lab, Result, Setup, Storage};
 /// An image with files where the volume comes.
 const SEEDED: &str = "convoy-seeded";
 
-/// Makes it.
+/// Makes the image with data in it.
 fn seed(engine: &Engine) -> Result<()> {
     let files = "mkdir -p /data/dir && echo from the image > /data/dir/seed && chmod 700 /data/dir";
     engine.ok(&["run", "--network", "none", "--name", "seed", IMAGE, "/bin/sh", "-c", files])?;

@@ -1,4 +1,4 @@
-//! `volume.*`.
+//! The messages of the methods `volume.*`.
 
 use super::{BTreeMap, Deserialize, Name, PathBuf, Serialize, Snapshot, Timestamp, messages};
 

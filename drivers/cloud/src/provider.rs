@@ -61,7 +61,7 @@ pub struct VolumeSpec {
     pub label: Label,
     /// Names the request: asking twice with one token makes one volume.
     pub token: String,
-    /// Its size.
+    /// The size of the volume.
     pub size: Gib,
     /// The snapshot it begins as.
     pub snapshot: Option<String>,
@@ -106,7 +106,7 @@ pub struct CloudVolume {
     pub cloud_name: Option<String>,
     /// What convoy wrote on it; `None` on what convoy did not make.
     pub label: Option<Label>,
-    /// Its size.
+    /// The size of the volume.
     pub size: Gib,
     /// Whether it can be used.
     pub state: VolumeState,

@@ -13,7 +13,7 @@ pub mod model;
 pub mod names;
 pub mod provider;
 
-/// The driver.
+/// The driver for DigitalOcean's block storage.
 pub type DigitalOcean = convoy_driver_cloud::CloudDriver<provider::DigitalOceanCloud>;
 
 convoy_driver_sdk::export!(DigitalOcean);

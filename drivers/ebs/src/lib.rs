@@ -21,7 +21,7 @@ pub mod provider;
 pub mod tags;
 pub mod volume_type;
 
-/// The driver.
+/// The driver for Amazon's EBS.
 pub type Ebs = convoy_driver_cloud::CloudDriver<provider::Ec2Cloud>;
 
 convoy_driver_sdk::export!(Ebs);

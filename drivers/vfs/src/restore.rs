@@ -22,7 +22,7 @@ pub(crate) struct Restores {
 
 #[derive(Debug)]
 enum Restore {
-    /// Being written.
+    /// The data is being written.
     Open(Box<Target>),
     /// It has become this volume: a repeated finish answers it again.
     Finished(Name),

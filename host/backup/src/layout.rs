@@ -12,7 +12,7 @@ pub(crate) const VOLUMES: &str = "convoy-objectstore/volumes/";
 /// An object of a volume: which one of those that convoy writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Object {
-    /// `volume.cfg`.
+    /// The record of a volume, `volume.cfg`.
     Config,
     /// What `volume.cfg` said before, by the name it was kept under.
     Incarnation(u64),

@@ -99,7 +99,7 @@ pub struct BackupStats {
     pub warnings: u64,
 }
 
-/// `backup_<name>.cfg`.
+/// The record of a backup: `backup_<name>.cfg`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct BackupRecord {
@@ -370,14 +370,14 @@ impl BackupRecord {
 }
 
 impl VolumeConfig {
-    /// Reads `volume.cfg`.
+    /// Reads the record of a volume, `volume.cfg`.
     pub(crate) async fn load(store: &dyn ObjectStore, volume: &VolumeDir) -> BackupResult<Self> {
         let key = volume.config();
         let bytes = store.get(&key, CONFIG_MAX).await?;
         serde_json::from_slice(&bytes).map_err(|e| BackupError::damaged(key, e))
     }
 
-    /// Writes `volume.cfg`.
+    /// Writes the record of a volume, `volume.cfg`.
     pub(crate) async fn store(&self, store: &dyn ObjectStore, volume: &VolumeDir) -> BackupResult<()> {
         Ok(store.put(&volume.config(), json(self)?).await?)
     }

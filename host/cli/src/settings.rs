@@ -25,9 +25,9 @@ pub const DEFAULT_ROOT: &str = "/var/lib/rancher/convoy";
 /// How a setting is written on the command line and in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// A text.
+    /// The value is any text.
     Text,
-    /// A path.
+    /// The value is a path.
     Path,
     /// `true` or `false`; a flag alone is `true`.
     Switch,
@@ -230,7 +230,7 @@ settings! {
 /// key.
 #[derive(Debug)]
 pub struct Table {
-    /// Its key.
+    /// The key in the file of settings.
     pub key: &'static str,
     /// How its header is written.
     pub header: &'static str,

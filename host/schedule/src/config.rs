@@ -141,7 +141,7 @@ pub struct KeepConfig {
 pub enum Count {
     /// At most this many.
     Some(u32),
-    /// Every one.
+    /// Everything is kept.
     All,
 }
 

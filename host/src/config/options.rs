@@ -9,7 +9,7 @@ pub type Options = BTreeMap<String, String>;
 /// An option that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OptionError {
-    /// Not `KEY=VALUE`.
+    /// A text that is not `KEY=VALUE`.
     #[error("invalid --driver-opts {0:?}: expected KEY=VALUE")]
     Form(String),
     /// Twice, with different values.

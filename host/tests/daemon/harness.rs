@@ -141,7 +141,7 @@ impl Daemon {
         child.wait_with_output().unwrap()
     }
 
-    /// `kill -9`
+    /// Kills the daemon with `kill -9`.
     pub(crate) fn kill(&mut self) {
         let mut child = self.child.take().unwrap();
         child.kill().unwrap();

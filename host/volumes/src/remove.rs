@@ -1,4 +1,4 @@
-//! Deleting volumes.
+//! How volumes are deleted or forgotten.
 
 use crate::driver::CHANGE;
 use crate::error::{Error, Result};

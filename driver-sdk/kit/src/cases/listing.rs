@@ -1,4 +1,4 @@
-//! Listings.
+//! Cases of listings.
 
 use crate::check::{Outcome, done, ensure, fail, same, skip};
 use crate::rules;

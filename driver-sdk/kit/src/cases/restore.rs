@@ -1,4 +1,4 @@
-//! Restores.
+//! Cases of restores.
 
 use super::data::{TwoDays, open_tree};
 use crate::check::{Outcome, done, ensure, fail, io, refused, same, skip};

@@ -16,7 +16,7 @@ pub fn part() -> Option<String> {
     std::env::var(VARIABLE).ok()
 }
 
-/// The process.
+/// The process that is to be killed.
 #[derive(Debug, Clone)]
 pub struct Part(Arc<Mutex<Option<Child>>>);
 
@@ -41,7 +41,7 @@ impl Part {
         Ok(())
     }
 
-    /// `kill -9`.
+    /// Kills it with `kill -9`.
     pub fn kill(&self) {
         if let Some(child) = self.0.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
             // It may have ended by itself.

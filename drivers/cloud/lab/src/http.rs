@@ -22,7 +22,7 @@ const LAST_REQUESTS: Duration = Duration::from_secs(5);
 /// A request, whole.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// `GET`.
+    /// The method, such as `GET`.
     pub method: String,
     /// Without the query.
     pub path: String,
@@ -30,7 +30,7 @@ pub struct Request {
     pub query: BTreeMap<String, String>,
     /// By lower case name.
     pub headers: BTreeMap<String, String>,
-    /// The body.
+    /// The body of the request.
     pub body: Vec<u8>,
 }
 
@@ -41,14 +41,14 @@ impl Request {
     }
 }
 
-/// An answer.
+/// An answer to a request.
 #[derive(Debug, Clone)]
 pub struct Reply {
     /// The status code.
     pub status: u16,
-    /// By name.
+    /// The headers, by name.
     pub headers: Vec<(String, String)>,
-    /// The body.
+    /// The body of the answer.
     pub body: Vec<u8>,
 }
 
@@ -148,7 +148,7 @@ impl Line {
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
-    /// Its faults.
+    /// The faults of the line to it.
     pub line: Arc<Line>,
     runtime: Option<Runtime>,
 }

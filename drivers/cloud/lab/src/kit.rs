@@ -31,7 +31,7 @@ struct Case {
 pub enum Part {
     /// Kills in the midst of calls, and whether they leave anything.
     Kills,
-    /// All others.
+    /// Every other case.
     Calls,
     /// Those that are worth repeating by a second carrier: what is below the carrier does not read gigabytes
     /// twice.

@@ -76,9 +76,9 @@ pub struct World<C: Cloud> {
     pub driver: Option<CloudDriver<C::Provider>>,
     /// Where its root is.
     pub scratch: Scratch,
-    /// The cloud.
+    /// The cloud that the driver talks to.
     pub cloud: C,
-    /// The kernel.
+    /// The kernel that shows the cloud's disks.
     pub kernel: Arc<Kernel>,
 }
 
@@ -169,7 +169,7 @@ impl<C: Cloud> World<C> {
         opened
     }
 
-    /// The driver.
+    /// Gives the driver under test.
     pub fn driver(&self) -> &CloudDriver<C::Provider> {
         self.driver.as_ref().unwrap()
     }

@@ -1,4 +1,4 @@
-//! Restoring.
+//! How backups are restored.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! Snapshots.
+//! How snapshots are taken, listed and deleted.
 
 use std::fs;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _, symlink};

@@ -92,7 +92,7 @@ pub async fn backup(
     engine().backup(store.clone(), meta("vol1", backup), source, options, &progress, &cancel).await
 }
 
-/// Restores, plainly.
+/// Restores without any option.
 pub async fn restore(
     store: &Arc<dyn ObjectStore>,
     volume: &str,

@@ -1,4 +1,4 @@
-//! `daemon`.
+//! The arguments of `convoy daemon`.
 
 use crate::settings::values::Values;
 use clap::Args;

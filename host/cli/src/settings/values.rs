@@ -21,14 +21,14 @@ pub enum Source {
     Saved(PathBuf),
     /// The file of settings.
     File {
-        /// The file.
+        /// The file of settings.
         path: PathBuf,
         /// The line, from 1.
         line: usize,
     },
     /// An environment variable.
     Environment(String),
-    /// A flag.
+    /// A flag on the command line.
     Flag(String),
 }
 
@@ -64,7 +64,7 @@ impl Given {
 /// A value that its setting cannot have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InvalidValue {
-    /// The setting.
+    /// The key of the setting.
     pub key: &'static str,
     /// What was expected.
     pub why: String,
@@ -126,7 +126,7 @@ fn first(texts: &[String]) -> &str {
     texts.first().map_or("", String::as_str)
 }
 
-/// One value.
+/// Parses a setting with one value.
 pub(super) fn one<T: FromStr<Err: Display>>(_: &Setting, texts: &[String]) -> Result<T, String> {
     parsed(first(texts))
 }
@@ -136,12 +136,12 @@ pub fn optional<T: FromStr<Err: Display>>(_: &Setting, texts: &[String]) -> Resu
     Some(first(texts)).filter(|text| !text.is_empty()).map(parsed).transpose()
 }
 
-/// Several values.
+/// Parses a setting with several values.
 pub(super) fn list<T: FromStr<Err: Display>>(_: &Setting, texts: &[String]) -> Result<Vec<T>, String> {
     texts.iter().map(|text| parsed(text)).collect()
 }
 
-/// Several names.
+/// Parses a setting with several names.
 pub(super) fn names(_: &Setting, texts: &[String]) -> Result<Vec<String>, String> {
     if texts.iter().any(String::is_empty) { Err("a name is empty".to_owned()) } else { Ok(texts.to_vec()) }
 }
@@ -156,7 +156,7 @@ pub fn one_of(setting: &Setting, texts: &[String]) -> Result<String, String> {
     Err(format!("expected {} or {last}", others.join(", ")))
 }
 
-/// A duration.
+/// Parses a setting that is a duration.
 pub(super) fn duration(_: &Setting, texts: &[String]) -> Result<Duration, String> {
     durations::parse(first(texts)).map_err(|error| error.to_string())
 }

@@ -1,4 +1,4 @@
-//! `/backups/...`
+//! The calls below `/backups/`.
 
 use crate::api::answer::{Answer, Failure, json, text};
 use crate::api::request::{body, call, request_id};

@@ -1,4 +1,4 @@
-//! `/metrics`
+//! The call `/metrics`.
 
 use crate::api::answer::Failure;
 use crate::api::request::request_id;

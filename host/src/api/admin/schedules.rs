@@ -1,4 +1,4 @@
-//! `/schedules/...`
+//! The calls below `/schedules/`.
 
 use crate::api::answer::{Answer, Failure, json, text};
 use crate::api::request::{body, given, request_id};

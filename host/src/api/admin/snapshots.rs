@@ -1,4 +1,4 @@
-//! `/snapshots/...`
+//! The calls below `/snapshots/`.
 
 use crate::api::answer::{Answer, json, text};
 use crate::api::request::{body, call, given, request_id};

@@ -1,4 +1,4 @@
-//! `/volumes/...`
+//! The calls below `/volumes/`.
 
 use crate::api::answer::{Answer, Failure, json, text};
 use crate::api::request::{body, call, given, request_id};

@@ -118,7 +118,7 @@ impl Control {
     }
 }
 
-/// The driver.
+/// The driver under the service.
 pub(super) struct Fake(Arc<Control>);
 
 pub(super) fn volume(name: &Name) -> Volume {
