@@ -12,7 +12,7 @@ use std::sync::Arc;
 use crate::error::StoreError;
 use crate::schemes::{Location, StoreOptions, scheme};
 use crate::store::ObjectStore;
-use crate::urls::{DestinationError, unescape};
+use crate::urls::DestinationError;
 
 /// A destination, with the text it was given as.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -143,8 +143,7 @@ impl FromStr for BackupUrl {
     /// in doubt.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let text = &*plain_url(text);
-        let part =
-            |key| text.split_once(key).map_or("", |(_, rest)| rest.split('&').next().unwrap_or(""));
+        let part = |key| text.split_once(key).map_or("", |(_, rest)| rest.split('&').next().unwrap_or(""));
         let form = || DestinationError::BackupForm {
             backup: part("backup=").into(),
             volume: part("volume=").into(),
