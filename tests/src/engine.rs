@@ -26,6 +26,12 @@ pub const COUNT: &str = "i=0; while true; do i=$((i+1)); echo $i > /data/next; \
 /// How long the engine may take until it answers. It asks plugins for known volumes first.
 const START: Duration = Duration::from_secs(60);
 
+/// What a Swarm answers to a change that starts from an old version of the object.
+const OUT_OF_SEQUENCE: &str = "update out of sequence";
+
+/// How long others may change an object of a Swarm before a change of ours fails.
+const SEQUENCE: Duration = Duration::from_secs(30);
+
 /// What the containers of the tests use; each is a link to busybox.
 const APPLETS: [&str; 20] = [
     "cat",
@@ -264,10 +270,21 @@ impl Engine {
 
     /// Runs Docker's client, which must succeed, and gives what it printed.
     ///
+    /// Docker's client reads an object of a Swarm and sends it back changed. When somebody else changed it in
+    /// between, the Swarm refuses with [`OUT_OF_SEQUENCE`] and means "read it again": so this runs it again.
+    ///
     /// # Errors
-    /// When it fails.
+    /// When it fails, or meets changes of others for longer than [`SEQUENCE`].
     pub fn ok(&self, words: &[&str]) -> Result<String> {
-        self.run(words)?.ok()
+        let mut output = self.run(words)?;
+        patience::until("an object of the Swarm that nobody else changes", SEQUENCE, || {
+            let retry = !output.success() && output.stderr.contains(OUT_OF_SEQUENCE);
+            if retry {
+                output = self.run(words)?;
+            }
+            Ok(!retry)
+        })?;
+        output.ok()
     }
 
     /// The words of `docker run` up to the image's, for a container with a volume of our plugin at `/data`.

@@ -119,3 +119,25 @@ fn each_task_has_a_volume_of_its_own_where_the_name_says_so() -> Result<()> {
         patience::until("the end of both tasks", TASK, || Ok(engine.ok(&["ps", "-q"])?.is_empty()))
     })
 }
+
+#[test]
+fn changes_of_one_node_at_the_same_time_are_all_made() -> Result<()> {
+    Lab::run(|lab| {
+        let convoy = Setup::vfs(lab, Carrier::Builtin).start()?;
+        let engine = Engine::start_swarm(lab, &convoy.setup().socket)?;
+        let node = engine.ok(&["node", "ls", "-q"])?;
+        let (engine, node) = (&engine, node.as_str());
+        std::thread::scope(|scope| {
+            let label = |who: &str, turn: u8| {
+                engine.ok(&["node", "update", "--label-add", &format!("{who}{turn}=set"), node])
+            };
+            let threads = ["a", "b", "c"]
+                .map(|who| scope.spawn(move || (0..8).try_for_each(|turn| label(who, turn).map(drop))));
+            threads
+                .into_iter()
+                .try_for_each(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        })?;
+        let labels = engine.ok(&["node", "inspect", "--format", "{{len .Spec.Labels}}", node])?;
+        check(labels == "24", || format!("{labels} labels of 24"))
+    })
+}
