@@ -1,10 +1,9 @@
 //! A Docker engine of our own.
 
-use std::fs::{self, File};
+use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use nix::mount::{MntFlags, umount2};
@@ -14,7 +13,7 @@ use crate::error::{Context, Error, Result};
 use crate::http::Client;
 use crate::lab::{Lab, Origin};
 use crate::run::{self, Output};
-use crate::{leaks, patience};
+use crate::{leaks, patience, turns};
 
 /// The image every container is made from.
 pub const IMAGE: &str = "convoy-busybox";
@@ -112,7 +111,7 @@ impl Engine {
         live_restore: bool,
         swarm: bool,
     ) -> Result<Self> {
-        take_turns()?;
+        turns::take()?;
         let directory = lab.make(&format!("docker{}", lab.number()))?;
         fs::create_dir_all(leaks::PLUGINS).during(|| format!("cannot make {}", leaks::PLUGINS))?;
         let spec = Path::new(leaks::PLUGINS).join(format!("{plugin}.spec"));
@@ -392,30 +391,6 @@ impl Drop for Engine {
 /// apart.
 fn own_name(lab: &Lab) -> String {
     format!("convoy-{}-{}", std::process::id(), lab.number())
-}
-
-/// The lock of whoever runs engines on this machine.
-pub const TURNS: &str = "/run/lock/convoy-tests-engine";
-
-/// Waits until no other process has an engine for tests; this one has its turn until it ends.
-///
-/// Every engine asks every plugin that has a spec on this machine, so that two test runs side by side would see
-/// each other's volumes, which have the same names.
-fn take_turns() -> Result<()> {
-    // Held while waiting: of two threads, the second finds what the first has locked.
-    static TURN: Mutex<Option<File>> = Mutex::new(None);
-    let mut turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    if turn.is_some() {
-        return Ok(());
-    }
-    let what = || format!("cannot lock {TURNS}");
-    if let Some(directory) = Path::new(TURNS).parent() {
-        fs::create_dir_all(directory).during(what)?;
-    }
-    let file = File::options().create(true).append(true).open(TURNS).during(what)?;
-    file.lock().during(what)?;
-    *turn = Some(file);
-    Ok(())
 }
 
 /// The statically linked busybox of the system.

@@ -19,6 +19,7 @@
 //! | [`storage`] | a file system of its own, on a loop device |
 //! | [`recording`] | answers of convoy 0.5, asked again of the daemon under test |
 //! | [`peers`] | programs and files of others that tests run against, fetched once |
+//! | [`turns`] | of what there can be only once on a machine, one after the other |
 //! | [`patience`] | waits for a condition, never for a time |
 //!
 //! Tests return [`Result`]; whatever fails, the guards clean up and the logs are shown.
@@ -43,6 +44,7 @@ pub mod recording;
 pub mod run;
 pub mod storage;
 pub mod tree;
+pub mod turns;
 
 pub use blocks::Blocks;
 pub use convoy::{Carrier, Convoy, Setup};

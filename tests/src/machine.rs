@@ -17,7 +17,7 @@ use crate::error::{Context, Error, Result};
 use crate::lab::{MARK, Origin};
 use crate::namespace::apart;
 use crate::run::{self, Output};
-use crate::{Lab, Storage, patience};
+use crate::{Lab, Storage, patience, turns};
 
 /// How long a boot and a shutdown may take.
 const LIMIT: Duration = Duration::from_secs(80);
@@ -79,11 +79,12 @@ impl Drop for Root {
 }
 
 impl Machine {
-    /// Makes a machine and boots it.
+    /// Makes a machine and boots it, when no other test has one.
     ///
     /// # Errors
     /// When the kernel or systemd-nspawn refuses, or it does not come up.
     pub fn boot(lab: &Lab) -> Result<Self> {
+        turns::take()?;
         let layer = Storage::new(lab, "ext4", SIZE, "")?;
         let (upper, work) = (layer.path().join("upper"), layer.path().join("work"));
         for directory in OWN {

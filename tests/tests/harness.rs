@@ -6,9 +6,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use convoy_tests::child::Child;
-use convoy_tests::engine;
 use convoy_tests::error::{Context, check};
 use convoy_tests::namespace::apart;
+use convoy_tests::turns;
 use convoy_tests::{Engine, Lab, Result, Storage, leaks, patience, run};
 
 #[test]
@@ -98,7 +98,7 @@ fn an_engine_of_our_own_runs_containers_and_leaves_nothing() -> Result<()> {
 fn an_engine_waits_for_that_of_another_run() -> Result<()> {
     Lab::run(|lab| {
         let mut command = Command::new("flock");
-        command.args([engine::TURNS, "sh", "-c", "echo locked; sleep 2"]);
+        command.args([turns::LOCK, "sh", "-c", "echo locked; sleep 2"]);
         lab.origin().mark(&mut command);
         let mut other = Child::start(&mut command, &lab.path("other.log"))?;
         patience::until("the lock of another run", Duration::from_secs(200), || {

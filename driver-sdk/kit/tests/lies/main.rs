@@ -125,11 +125,13 @@ fn caught(report: &Report, (lie, case, rule): Lie) {
     }
 }
 
-/// Several at once: most of their time is spent waiting.
+/// Several at once: most of their time is spent waiting. More than there are cores for would wait for each other
+/// longer than a driver may take.
 fn each(lies: &[Lie], run: impl Fn(&Lie) -> Report + Sync) {
     let next = AtomicUsize::new(0);
+    let threads = std::thread::available_parallelism().map_or(2, usize::from) + 1;
     std::thread::scope(|scope| {
-        for _ in 0..6 {
+        for _ in 0..threads {
             scope.spawn(|| {
                 while let Some(lie) = lies.get(next.fetch_add(1, Ordering::Relaxed)) {
                     caught(&run(lie), *lie);
