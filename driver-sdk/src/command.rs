@@ -29,40 +29,23 @@ const QUOTED: usize = 600;
 /// Where system programs are, for a host whose own path lacks them.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Why a program did not do its work.
+/// Why a program did not do its work. A `command` is its command line, without its secrets.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
+#[allow(missing_docs, reason = "the text of an error names its fields")]
 pub enum CommandError {
     /// There is no such program.
     #[error("the program {program} is not installed")]
-    NotInstalled {
-        /// The name of the program.
-        program: String,
-        /// The package it comes with.
-        package: Option<&'static str>,
-    },
+    NotInstalled { program: String, package: Option<&'static str> },
     /// It could not be started.
     #[error("cannot start {program}: {source}")]
-    Start {
-        /// The name of the program.
-        program: String,
-        /// What the system answered.
-        source: io::Error,
-    },
+    Start { program: String, source: io::Error },
     /// It said that it failed.
     #[error("{command} failed ({status}): {stderr}")]
-    Failed {
-        /// The command line, without its secrets.
-        command: String,
-        /// How the program ended.
-        status: ExitStatus,
-        /// The end of what it wrote on standard error.
-        stderr: String,
-    },
+    Failed { command: String, status: ExitStatus, stderr: String },
     /// The call ended first, and the program with it.
     #[error("{command} was ended: {reason}")]
     Ended {
-        /// The command line, without its secrets.
         command: String,
         /// The call was cancelled, or its deadline or the time limit passed.
         reason: DriverError,
@@ -71,20 +54,10 @@ pub enum CommandError {
     },
     /// The call ended first. The program goes on and holds its lock: see [`Command::outlives`].
     #[error("{command} takes longer than the call, and goes on: {reason}")]
-    GoesOn {
-        /// The command line, without its secrets.
-        command: String,
-        /// Why the call ended.
-        reason: DriverError,
-    },
+    GoesOn { command: String, reason: DriverError },
     /// Reading its output or waiting for it failed.
     #[error("lost {program}: {source}")]
-    Lost {
-        /// The name of the program.
-        program: String,
-        /// What the system answered.
-        source: io::Error,
-    },
+    Lost { program: String, source: io::Error },
 }
 
 impl From<CommandError> for DriverError {

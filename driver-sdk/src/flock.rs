@@ -16,26 +16,17 @@ const LAST_WAIT: Duration = Duration::from_millis(50);
 
 /// Why a lock could not be taken.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of an error names its fields")]
 pub enum LockError {
     /// Somebody else has it.
     #[error("{} is locked by {holder}", path.display())]
-    Held {
-        /// The lock file.
-        path: PathBuf,
-        /// What the holder wrote about itself.
-        holder: String,
-    },
+    Held { path: PathBuf, holder: String },
     /// The call was cancelled, or its deadline passed, while it waited.
     #[error(transparent)]
     Interrupted(DriverError),
     /// The operating system refused.
     #[error("cannot lock {}: {source}", path.display())]
-    Io {
-        /// The lock file.
-        path: PathBuf,
-        /// What the system answered.
-        source: io::Error,
-    },
+    Io { path: PathBuf, source: io::Error },
 }
 
 impl From<LockError> for DriverError {

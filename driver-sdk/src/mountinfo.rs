@@ -8,23 +8,14 @@ use std::path::{Path, PathBuf};
 
 /// Why the table could not be read.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of an error names its fields")]
 pub enum MountinfoError {
     /// The file could not be read.
     #[error("cannot read {}: {source}", path.display())]
-    Read {
-        /// The file that could not be read.
-        path: PathBuf,
-        /// What the system answered.
-        source: io::Error,
-    },
+    Read { path: PathBuf, source: io::Error },
     /// A line is not as `proc_pid_mountinfo(5)` says.
     #[error("cannot understand the mount table: expected {expected} in {line:?}")]
-    Malformed {
-        /// What the line does not have.
-        expected: &'static str,
-        /// The line, as the kernel wrote it.
-        line: String,
-    },
+    Malformed { expected: &'static str, line: String },
 }
 
 impl From<MountinfoError> for DriverError {

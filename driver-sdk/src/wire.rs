@@ -104,21 +104,16 @@ fn major(version: &str) -> Option<u32> {
 
 /// A peer that cannot be talked to.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of an error names its fields")]
 pub enum Incompatible {
     /// It speaks something else.
     #[error("expected the protocol \"convoy-driver\", found {found:?}")]
-    Protocol {
-        /// What the peer said instead.
-        found: String,
-    },
+    Protocol { found: String },
     /// It speaks another major version.
     #[error(
         "expected version {PROTOCOL_VERSION} of the driver protocol or another of its major, found {found:?}"
     )]
-    Version {
-        /// What the peer said instead.
-        found: String,
-    },
+    Version { found: String },
 }
 
 impl From<Incompatible> for DriverError {

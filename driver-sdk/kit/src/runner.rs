@@ -25,15 +25,11 @@ const SHUTDOWN: Duration = Duration::from_secs(1);
 
 /// Why the driver could not be tested at all.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of an error names its fields")]
 pub enum KitError {
     /// Neither a name of a driver nor a file.
     #[error("no driver {spec}: {source}")]
-    Load {
-        /// What was asked for.
-        spec: String,
-        /// Why it could not be loaded.
-        source: LoadError,
-    },
+    Load { spec: String, source: LoadError },
     /// It does not open with the options given.
     #[error("the driver does not open: {}{}", .0.message, .0.hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default())]
     Open(DriverError),

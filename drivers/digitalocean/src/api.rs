@@ -51,19 +51,16 @@ impl std::fmt::Debug for Token {
 
 /// Why a request failed.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of an error names its fields")]
 pub enum ApiError {
-    /// The token has bytes that no header can have.
     #[error("expected a DigitalOcean API token, found text that cannot be one")]
     BadToken,
-    /// The client could not be built.
     #[error("cannot make HTTP requests: {0}")]
     Client(reqwest::Error),
     /// No answer: it is unknown whether the request was carried out, unless `sent` says it was not even sent.
     #[error("no answer from DigitalOcean to {what}: {reason}")]
     Silent {
-        /// Method and path.
         what: String,
-        /// Why, in words.
         reason: String,
         /// Whether it can have been carried out.
         sent: bool,
@@ -73,25 +70,15 @@ pub enum ApiError {
     /// The answer is an error.
     #[error("DigitalOcean refused {what}: {status} {message}{}", request_id.as_ref().map(|id| format!(" (request {id})")).unwrap_or_default())]
     Refused {
-        /// Method and path.
         what: String,
-        /// The status code.
         status: u16,
-        /// Its own words.
         message: String,
-        /// For its support.
         request_id: Option<String>,
         /// How long it asks to wait, if it did nothing for want of requests left.
         wait: Option<Duration>,
     },
-    /// The answer is no error and not what is documented.
     #[error("cannot understand DigitalOcean's answer to {what}: {reason}")]
-    Malformed {
-        /// Method and path.
-        what: String,
-        /// What is wrong with it, in words.
-        reason: String,
-    },
+    Malformed { what: String, reason: String },
     /// The call ended first.
     #[error("{0}")]
     Ended(DriverError),

@@ -19,28 +19,17 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Drivers that cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of an error names its fields")]
 pub enum DriversError {
-    /// A name, or a path, that can be none.
     #[error("invalid --drivers {given:?}: {why}")]
-    Spec {
-        /// The name as it was given.
-        given: String,
-        /// What is wrong, and what was expected.
-        why: String,
-    },
-    /// A driver option that cannot be used.
+    Spec { given: String, why: String },
     #[error(transparent)]
     Option(#[from] OptionError),
     /// One that was asked for by a first start does not exist.
     #[error("{error} ({})", error.hint())]
-    NotFound {
-        /// What was looked for.
-        error: LoadError,
-    },
-    /// Two of one name.
+    NotFound { error: LoadError },
     #[error("--drivers names driver {0} twice")]
     Twice(Name),
-    /// None could be opened.
     #[error("no driver could be started:{0}")]
     None(String),
 }

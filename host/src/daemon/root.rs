@@ -10,26 +10,17 @@ use std::path::{Path, PathBuf};
 
 /// A directory that cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of an error names its fields")]
 pub enum RootError {
-    /// It cannot be made or entered.
     #[error("cannot use the root directory {}: {source}", path.display())]
-    Unusable {
-        /// The path of the directory.
-        path: PathBuf,
-        /// The error of the system call.
-        source: io::Error,
-    },
+    Unusable { path: PathBuf, source: io::Error },
     /// Another daemon uses it. The words are those of convoy 0.5.
     #[error(
         "Failed to lock the file at {}: resource temporarily unavailable. Another convoy daemon uses this \
          root",
         path.display()
     )]
-    Locked {
-        /// The path of the lock file.
-        path: PathBuf,
-    },
-    /// A newer convoy has written what this one would misread.
+    Locked { path: PathBuf },
     #[error(
         "{} was written by convoy {written_by} in format {found}; this is convoy {} and knows formats up to \
          {known}: \
@@ -37,16 +28,7 @@ pub enum RootError {
         path.display(),
         env!("CARGO_PKG_VERSION")
     )]
-    Newer {
-        /// The path of the directory.
-        path: PathBuf,
-        /// The version of the program that wrote it.
-        written_by: String,
-        /// The format it has.
-        found: u32,
-        /// The newest this program reads.
-        known: u32,
-    },
+    Newer { path: PathBuf, written_by: String, found: u32, known: u32 },
 }
 
 /// The format of the records in the directory. To be raised when an older program would misread them.

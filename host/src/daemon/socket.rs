@@ -13,39 +13,19 @@ use std::path::{Path, PathBuf};
 
 /// A socket that cannot be listened at.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of an error names its fields")]
 pub enum SocketError {
-    /// A live daemon has it.
     #[error("another convoy daemon is listening at {}: stop it first, or choose another \
              --socket", path.display())]
-    Live {
-        /// The path of the socket.
-        path: PathBuf,
-    },
-    /// Something else is there.
+    Live { path: PathBuf },
     #[error("{} is there and is no socket: move it away, or choose another --socket", path.display())]
-    NoSocket {
-        /// The path of what is there.
-        path: PathBuf,
-    },
-    /// A group that is to use it does not exist.
+    NoSocket { path: PathBuf },
     #[error("no group {group:?} for the socket {}: make it, or name another as socket-group", path.display())]
-    NoGroup {
-        /// The name of the group.
-        group: String,
-        /// The path of the socket.
-        path: PathBuf,
-    },
-    /// systemd handed over what cannot be used.
+    NoGroup { group: String, path: PathBuf },
     #[error(transparent)]
     Activation(#[from] ActivationError),
-    /// The operating system refused.
     #[error("cannot listen at {}: {source}", path.display())]
-    Io {
-        /// The path of the socket.
-        path: PathBuf,
-        /// The error of the system call.
-        source: io::Error,
-    },
+    Io { path: PathBuf, source: io::Error },
 }
 
 /// A socket that is listened at; removed when dropped.
