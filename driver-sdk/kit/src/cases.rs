@@ -6,6 +6,7 @@ use convoy_driver_sdk::protocol::Capability;
 
 mod backups;
 mod calls;
+mod contents;
 mod copies;
 mod crash;
 mod data;

@@ -68,6 +68,16 @@ pub(crate) fn refused<T>(
     }
 }
 
+/// The call must be refused because what it names is not there.
+pub(crate) fn not_found<T>(rule: Rule, what: &str, answer: Result<T, DriverError>) -> Outcome {
+    refused(rule, what, &[ErrorKind::NotFound], answer).map(drop)
+}
+
+/// The call must be refused because the name it gives is taken.
+pub(crate) fn already_exists<T>(rule: Rule, what: &str, answer: Result<T, DriverError>) -> Outcome {
+    refused(rule, what, &[ErrorKind::AlreadyExists], answer).map(drop)
+}
+
 /// Whatever else a call was to show: that it is not there, or did not end in time, is another rule.
 fn broken_by(rule: Rule, error: &DriverError) -> Rule {
     // What the host refuses of an answer it names itself.
