@@ -222,9 +222,6 @@ impl Command {
     /// its own. When the call is cancelled or its deadline passes, the group is ended by SIGTERM and, two
     /// seconds later, SIGKILL. When this process dies, the kernel kills the program. [`Self::outlives`] makes
     /// both otherwise.
-    ///
-    /// # Errors
-    /// [`CommandError`].
     pub fn run(&self, context: &Context) -> Result<Output, CommandError> {
         let started = Instant::now();
         if let (Some(_), Err(reason)) = (&self.lock, context.check()) {

@@ -51,9 +51,6 @@ pub struct LockFile {
 
 impl LockFile {
     /// Takes the lock if nobody has it.
-    ///
-    /// # Errors
-    /// [`LockError::Held`], [`LockError::Io`].
     pub fn try_acquire(path: impl Into<PathBuf>) -> Result<Self, LockError> {
         let path = path.into();
         match attempt(&path) {
@@ -64,9 +61,6 @@ impl LockFile {
     }
 
     /// Waits for the lock as long as the call may last.
-    ///
-    /// # Errors
-    /// [`LockError::Interrupted`], [`LockError::Io`].
     pub fn acquire(path: impl Into<PathBuf>, context: &Context) -> Result<Self, LockError> {
         let path = path.into();
         let mut wait = FIRST_WAIT;
@@ -111,9 +105,6 @@ impl LockFile {
 }
 
 /// Locks an open file, such as a device, for as long as this or a copy of its descriptor is open.
-///
-/// # Errors
-/// When the call ends first, or the kernel refuses.
 pub(crate) fn lock_open(file: &File, context: &Context) -> crate::Result<()> {
     loop {
         match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {

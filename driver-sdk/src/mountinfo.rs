@@ -67,9 +67,6 @@ pub struct MountTable {
 
 impl MountTable {
     /// The mounts this process sees.
-    ///
-    /// # Errors
-    /// [`MountinfoError`].
     pub fn read() -> Result<Self, MountinfoError> {
         Self::read_file(Path::new("/proc/self/mountinfo"))
     }
@@ -83,9 +80,6 @@ impl MountTable {
     }
 
     /// The mounts in a namespace given as `/proc/<pid>/ns/mnt`; those of this process without one.
-    ///
-    /// # Errors
-    /// [`MountinfoError`].
     pub fn in_namespace(namespace: Option<&Path>) -> Result<Self, MountinfoError> {
         match namespace.and_then(Path::parent).and_then(Path::parent) {
             Some(process) => Self::read_file(&process.join("mountinfo")),

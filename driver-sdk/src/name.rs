@@ -39,9 +39,6 @@ pub fn has_name_form(text: &str) -> bool {
 
 impl Name {
     /// Checks a text against the rule.
-    ///
-    /// # Errors
-    /// [`InvalidName`] with the text.
     pub fn parse(text: impl Into<String>) -> Result<Self, InvalidName> {
         let text = text.into();
         let good = (2..=MAX_NAME_BYTES).contains(&text.len()) && has_name_form(&text);

@@ -111,9 +111,6 @@ impl<T: Serialize + DeserializeOwned> RecordStore<T> {
     }
 
     /// The store of a driver's volumes, named as convoy always has: `<driver>_volume_<name>.json`.
-    ///
-    /// # Errors
-    /// As [`RecordStore::open`].
     pub fn volumes(dir: impl Into<PathBuf>, driver: &str) -> Result<Self, RecordError> {
         Self::open(dir, format!("{driver}_volume_"), ".json")
     }
@@ -199,9 +196,6 @@ impl<T: Serialize + DeserializeOwned> RecordStore<T> {
     }
 
     /// Removes a record. Succeeds when it is gone already.
-    ///
-    /// # Errors
-    /// [`RecordError::Io`].
     pub fn delete(&self, name: &Name) -> Result<(), RecordError> {
         let path = self.path(name);
         atomic::remove(&path).map_err(io_error("remove the record", &path))

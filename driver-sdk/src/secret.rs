@@ -55,9 +55,6 @@ impl From<SecretFileError> for DriverError {
 ///
 /// Links are followed: what counts is the file that was opened, which is looked at by its descriptor. Does
 /// not block on a pipe.
-///
-/// # Errors
-/// [`SecretFileError`].
 pub fn open(path: &Path) -> Result<File, SecretFileError> {
     let unreadable = |source| SecretFileError::Unreadable { path: path.to_owned(), source };
     // Number from the kernel's headers by way of rustix: the standard library has no name for it.

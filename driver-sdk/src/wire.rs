@@ -85,9 +85,6 @@ impl Hello {
 }
 
 /// Whether a peer's version of the protocol can be talked to: the major version is the same.
-///
-/// # Errors
-/// [`Incompatible::Version`].
 pub fn check_version(found: &str) -> Result<(), Incompatible> {
     match (major(found), major(PROTOCOL_VERSION)) {
         (Some(theirs), Some(ours)) if theirs == ours => Ok(()),

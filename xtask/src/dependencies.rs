@@ -103,33 +103,21 @@ const LAB: [Need; 24] = [
 const PEERS: [Need; 1] = [program("restic", &["restic"])];
 
 /// Installs what measurements compare with and is missing.
-///
-/// # Errors
-/// As [`install`].
 pub(crate) fn install_peers() -> Result<()> {
     packages(&PEERS.iter().collect::<Vec<_>>())
 }
 
 /// Installs what the demonstration needs and is missing.
-///
-/// # Errors
-/// As [`install`].
 pub(crate) fn install_engine() -> Result<()> {
     packages(&ENGINE.iter().collect::<Vec<_>>())
 }
 
 /// Installs what a package is made with and is missing.
-///
-/// # Errors
-/// As [`install`].
 pub(crate) fn install_package() -> Result<()> {
     packages(&BUILD.iter().chain(&PACKAGE).collect::<Vec<_>>())
 }
 
 /// Installs the command `cargo NAME` from `package` unless it is there.
-///
-/// # Errors
-/// When it cannot be built.
 pub(crate) fn install_tool(name: &str, package: &str, features: &str) -> Result<()> {
     if capture(&mut cargo::command(&[name, "--version"])).is_ok_and(|output| output.success()) {
         return Ok(());

@@ -59,9 +59,6 @@ const FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer
 const SECONDS_IN_CI: u64 = 60;
 
 /// Builds and runs every target for a minute, and says so where that is not possible.
-///
-/// # Errors
-/// As [`run`].
 pub(crate) fn run_in_ci() -> Result<()> {
     let compiler = std::env::var_os("CXX").unwrap_or_else(|| "c++".into());
     let there = Command::new(&compiler).arg("--version").output().is_ok_and(|said| said.status.success());

@@ -71,17 +71,11 @@ fn absolute(path: &Path) -> String {
 }
 
 /// Tests a driver that is loaded from these.
-///
-/// # Errors
-/// As [`run`].
 pub fn run_with(drivers: Drivers, spec: DriverSpec, options: &Options) -> Result<Report, KitError> {
     run_watched(drivers, spec, options, CancelFlag::default(), |_| {})
 }
 
 /// As [`run_with`], telling of each case when it is done. After the flag is set no case is begun.
-///
-/// # Errors
-/// As [`run`].
 pub fn run_watched(
     drivers: Drivers,
     spec: DriverSpec,

@@ -60,9 +60,6 @@ pub fn token() -> String {
 
 impl Intents {
     /// Those in a directory, which is made if it is missing.
-    ///
-    /// # Errors
-    /// When it cannot be made or read.
     pub fn open(dir: &Path) -> Result<Self> {
         let store = RecordStore::open(dir, "", ".json")?;
         Ok(Self { store, live: Mutex::default() })
@@ -87,17 +84,11 @@ impl Intents {
     }
 
     /// Reads one intent.
-    ///
-    /// # Errors
-    /// When it is damaged.
     pub fn load(&self, token: &Name) -> Result<Option<Intent>> {
         Ok(self.store.load(token)?)
     }
 
     /// Every intent on disk, live or not, with those that cannot be read.
-    ///
-    /// # Errors
-    /// When the directory cannot be read.
     pub fn all(&self) -> Result<Vec<(Name, std::result::Result<Intent, RecordError>)>> {
         Ok(self.store.load_all()?.records.into_iter().collect())
     }
@@ -108,9 +99,6 @@ impl Intents {
     }
 
     /// Removes one that is done with, and its hold.
-    ///
-    /// # Errors
-    /// When it cannot be removed.
     pub fn forget(&self, token: &Name) -> Result<()> {
         self.store.delete(token)?;
         self.live.lock().remove(token);
@@ -140,9 +128,6 @@ impl Open<'_> {
     }
 
     /// Writes down the id of what was made.
-    ///
-    /// # Errors
-    /// When it could not be made durable.
     pub fn found(&mut self, id: &str) -> Result<()> {
         self.intent.resource = Some(id.to_owned());
         Ok(self.intents.store.save(&self.token, &self.intent)?)

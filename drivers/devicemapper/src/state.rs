@@ -73,9 +73,6 @@ impl PoolConfig {
     }
 
     /// Writes the file durably.
-    ///
-    /// # Errors
-    /// Those of the file system.
     pub fn save(&self, root: &Path) -> std::io::Result<()> {
         atomic::write_atomic(&root.join(CONFIG_FILE), &serde_json::to_vec(self)?, 0o600)
     }

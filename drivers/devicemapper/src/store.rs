@@ -58,9 +58,6 @@ pub struct Page {
 
 impl Store {
     /// Reads all records. What cannot be read is told, one line each.
-    ///
-    /// # Errors
-    /// When the directory itself cannot be read.
     pub fn open(root: &Path) -> Result<(Self, Vec<String>)> {
         let volumes = RecordStore::volumes(root, DRIVER)?;
         let kept = RecordStore::open(root, format!("{DRIVER}_kept_"), ".json")?;
@@ -231,9 +228,6 @@ impl Store {
     }
 
     /// Forgets what was kept of a volume.
-    ///
-    /// # Errors
-    /// [`Error::Record`].
     pub fn forget_kept(&self, name: &Name) -> Result<()> {
         self.kept.delete(name)?;
         self.index.write().kept.remove(name);
@@ -287,9 +281,6 @@ impl Store {
     }
 
     /// Forgets a volume.
-    ///
-    /// # Errors
-    /// [`Error::Record`].
     pub fn delete(&self, name: &Name) -> Result<()> {
         self.volumes.delete(name)?;
         self.index.write().volumes.remove(name);
@@ -297,9 +288,6 @@ impl Store {
     }
 
     /// Forgets a volume but keeps its data: the record moves aside.
-    ///
-    /// # Errors
-    /// [`Error::Io`].
     pub fn keep(&self, record: VolumeRecord) -> Result<()> {
         let name = record.name.clone();
         self.move_record(self.volumes.path(&name), self.kept.path(&name))?;
@@ -310,9 +298,6 @@ impl Store {
     }
 
     /// Makes a volume again of data that was kept.
-    ///
-    /// # Errors
-    /// [`Error::Io`].
     pub fn adopt(&self, record: VolumeRecord) -> Result<()> {
         let name = record.name.clone();
         self.move_record(self.kept.path(&name), self.volumes.path(&name))?;

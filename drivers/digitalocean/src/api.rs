@@ -186,9 +186,6 @@ impl Api {
     }
 
     /// Reads something.
-    ///
-    /// # Errors
-    /// [`ApiError`].
     pub fn get<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -202,9 +199,6 @@ impl Api {
     }
 
     /// Reads all pages of a listing.
-    ///
-    /// # Errors
-    /// [`ApiError`].
     pub fn list<P: Page>(
         &self,
         path: &str,
@@ -228,9 +222,6 @@ impl Api {
     }
 
     /// Asks for something to be made or done. Repeated only when it certainly was not carried out.
-    ///
-    /// # Errors
-    /// [`ApiError`].
     pub fn post<B: Serialize, T: DeserializeOwned>(
         &self,
         path: &str,
@@ -245,9 +236,6 @@ impl Api {
     }
 
     /// Deletes something.
-    ///
-    /// # Errors
-    /// [`ApiError`].
     pub fn delete(&self, path: &str, context: &Context) -> Result<()> {
         let what = format!("DELETE {path}");
         self.repeat(&what, true, context, || self.send(Method::DELETE, path, &[], None, context))?;

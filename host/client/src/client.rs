@@ -195,9 +195,6 @@ impl Client {
     }
 
     /// The answer's body as it is: a name, a mount point, JSON, or nothing.
-    ///
-    /// # Errors
-    /// Any [`Error`] but `Answer`.
     pub async fn text(&self, call: Call) -> Result<String> {
         let name = call.name();
         let response = self.send(&call, None).await?;
@@ -205,9 +202,6 @@ impl Client {
     }
 
     /// The same call with progress, where the daemon has any to tell.
-    ///
-    /// # Errors
-    /// Any [`Error`] but `Answer`.
     pub async fn stream(&self, call: Call) -> Result<Stream> {
         let name = call.name();
         let response = self.send(&call, Some(NDJSON)).await?;
@@ -222,9 +216,6 @@ impl Client {
     }
 
     /// Reads the answer as JSON, of the type that the call is answered with.
-    ///
-    /// # Errors
-    /// Any [`Error`].
     pub async fn json<T: DeserializeOwned>(&self, call: Call) -> Result<T> {
         let name = call.name();
         let text = self.text(call).await?;
@@ -283,7 +274,6 @@ impl Client {
 }
 
 /// Calls that are made often, with typed answers; any other by [`Client::json`]. Each fails with any [`Error`].
-#[allow(clippy::missing_errors_doc)]
 impl Client {
     /// The daemon's settings and its drivers'.
     pub async fn info(&self) -> Result<Info> {

@@ -20,9 +20,6 @@ pub fn to_string<T: Serialize + ?Sized>(value: &T) -> serde_json::Result<String>
 }
 
 /// Prints `GET /info`: objects side by side, not indented under the outer one.
-///
-/// # Errors
-/// As [`to_string`].
 pub fn info(info: &Info) -> serde_json::Result<String> {
     let mut text = format!("{{\n\"General\": {}", to_string(&info.general)?);
     if !info.settings.is_empty() {

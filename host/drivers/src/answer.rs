@@ -68,9 +68,6 @@ fn ensure(rule: &'static str, good: bool, text: impl FnOnce() -> String) -> Chec
 }
 
 /// Reads the answer to a request.
-///
-/// # Errors
-/// The rule that it broke.
 pub(crate) fn read<R: Request>(request: &R, answer: &[u8]) -> Result<R::Reply, Broken> {
     let first = answer.iter().find(|byte| !byte.is_ascii_whitespace());
     ensure("R46", first == Some(&b'{'), || {

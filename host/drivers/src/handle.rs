@@ -91,9 +91,6 @@ impl DriverHandle {
     }
 
     /// Opens the driver. A process that is started again later is opened in the same way.
-    ///
-    /// # Errors
-    /// As [`DriverHandle::call`].
     pub async fn open(&self, request: Open, call: RequestContext) -> Result<Opened> {
         let remembered = request.clone();
         self.inner.elsewhere.store(request.mount_namespace.is_some(), Ordering::Release);

@@ -88,9 +88,6 @@ impl Shared {
 
 impl Process {
     /// Starts a driver and supervises it from now on. The first start is not repeated when it fails.
-    ///
-    /// # Errors
-    /// [`LoadError`].
     pub(crate) async fn load(
         path: &Path,
         expected: Option<&Name>,

@@ -45,9 +45,6 @@ impl Destination {
     }
 
     /// Tells what can be told of the store without asking a server.
-    ///
-    /// # Errors
-    /// As [`Scheme::probe`](crate::Scheme::probe).
     pub fn probe(&self, options: &StoreOptions) -> Result<String, StoreError> {
         self.place.scheme.probe(&self.place, options)
     }

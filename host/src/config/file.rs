@@ -127,9 +127,6 @@ impl File {
     }
 
     /// Reads a file.
-    ///
-    /// # Errors
-    /// As [`Self::find`].
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path)
             .map_err(|source| ConfigError::FileUnreadable { path: path.to_owned(), source })?;

@@ -23,9 +23,6 @@ impl Layers<'_> {
 }
 
 /// Gives the log's level, file and form, which are needed before everything else.
-///
-/// # Errors
-/// [`ConfigError::Value`].
 pub fn log(layers: Layers<'_>) -> Result<(String, Option<PathBuf>, String), ConfigError> {
     let values = layers.values();
     let log = || {

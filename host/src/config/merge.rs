@@ -18,9 +18,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// Brings what is saved and what is asked for together.
-///
-/// # Errors
-/// [`ConfigError`].
 pub fn load(root: &Path, layers: Layers<'_>) -> Result<Config, ConfigError> {
     let saved = if layers.args.ignore_config_file { None } else { read(&root.join(FILE))? };
     merge(root, saved, layers)

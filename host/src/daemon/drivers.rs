@@ -36,9 +36,6 @@ pub enum DriversError {
 
 /// Loads and opens the drivers of a configuration. One that fails is there with the reason, unless all do;
 /// one that takes its time goes on being opened.
-///
-/// # Errors
-/// [`DriversError`].
 pub async fn open(root: &Path, config: &Config) -> Result<DriverSet, DriversError> {
     let given = &config.driver_options;
     let installed = installed(&config.settings.driver_path);

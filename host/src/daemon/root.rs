@@ -55,9 +55,6 @@ pub struct Root {
 
 impl Root {
     /// Makes the directory if it is missing, and locks it.
-    ///
-    /// # Errors
-    /// [`RootError`].
     pub fn open(path: &Path) -> Result<Self, RootError> {
         let unusable = |source| RootError::Unusable { path: path.to_owned(), source };
         atomic::create_dir(path, 0o700).map_err(unusable)?;
@@ -125,9 +122,6 @@ pub(super) fn lock(path: &Path) -> io::Result<File> {
 }
 
 /// What the kernel names this boot by: no mount outlives it.
-///
-/// # Errors
-/// When the kernel does not say.
 pub fn boot_id() -> io::Result<String> {
     Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
 }

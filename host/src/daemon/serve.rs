@@ -46,9 +46,6 @@ pub struct Start<'a> {
 }
 
 /// Serves until told to stop.
-///
-/// # Errors
-/// Whatever keeps it from starting.
 pub async fn serve(start: Start<'_>) -> Result<(), DaemonError> {
     let began = Instant::now();
     let stopping = CancellationToken::new();

@@ -58,9 +58,6 @@ pub struct Listening {
 /// Takes the sockets that systemd hands over, and makes the others.
 ///
 /// To be called before there are other threads.
-///
-/// # Errors
-/// [`SocketError`].
 pub fn open(settings: &Settings) -> Result<Listening, SocketError> {
     let ActivationSockets { admin, docker } = activation::take()?;
     let mut names = vec![match &admin {
@@ -101,9 +98,6 @@ fn made(path: &Path, group: Option<&str>) -> Result<(UnixListener, Option<Socket
 /// volumes.
 ///
 /// Changes the process's umask for a moment: to be called before there are other threads.
-///
-/// # Errors
-/// [`SocketError`].
 pub fn listen(path: &Path, group: Option<&str>) -> Result<(UnixListener, Socket), SocketError> {
     let group = group.map(|name| group_id(name, path)).transpose()?;
     let failed = |source| SocketError::Io { path: path.to_owned(), source };

@@ -223,9 +223,6 @@ impl ManagedDriver {
 
     /// Calls the driver to change a volume, whose lock lasts until the driver is done. After an error that
     /// leaves open whether it was done, the driver's volumes are listed anew.
-    ///
-    /// # Errors
-    /// As [`Self::call`].
     pub async fn change<R: Request>(
         &self,
         request: R,

@@ -155,9 +155,6 @@ pub struct Server {
 
 impl Server {
     /// Serves with a function, several requests at once.
-    ///
-    /// # Errors
-    /// When no port can be had.
     pub fn start(handle: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
@@ -184,9 +181,6 @@ impl Server {
     }
 
     /// Where it is.
-    ///
-    /// # Errors
-    /// None that ever happened.
     pub fn url(&self) -> Result<Url> {
         Ok(Url::parse(&format!("http://{}", self.address))?)
     }

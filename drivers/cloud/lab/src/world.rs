@@ -145,9 +145,6 @@ impl<C: Cloud> World<C> {
     }
 
     /// Opens a driver on this root.
-    ///
-    /// # Errors
-    /// Those of the driver.
     pub fn open_with(
         &self,
         config: Config<<C::Provider as Provider>::Own>,
@@ -175,27 +172,18 @@ impl<C: Cloud> World<C> {
     }
 
     /// Creates a volume of the default size.
-    ///
-    /// # Errors
-    /// Those of the driver.
     pub fn create(&self, volume: &str, pairs: &[(&str, &str)]) -> Result<Volume> {
         let request = CreateVolume::new(name(volume)).options(options(pairs));
         self.driver().create_volume(request, &context())
     }
 
     /// Creates a volume of a size.
-    ///
-    /// # Errors
-    /// Those of the driver.
     pub fn create_sized(&self, volume: &str, bytes: u64) -> Result<Volume> {
         let request = CreateVolume::new(name(volume)).size(Some(bytes));
         self.driver().create_volume(request, &context())
     }
 
     /// Describes a volume.
-    ///
-    /// # Errors
-    /// Those of the driver.
     pub fn get(&self, volume: &str) -> Result<Volume> {
         self.driver().get_volume(GetVolume::new(name(volume)), &context())
     }
@@ -208,35 +196,23 @@ impl<C: Cloud> World<C> {
     }
 
     /// Mounts a volume at its usual place.
-    ///
-    /// # Errors
-    /// Those of the driver.
     pub fn mount(&self, volume: &str) -> Result<PathBuf> {
         let request = MountVolume::new(name(volume));
         Ok(self.driver().mount_volume(request, &context())?.mountpoint)
     }
 
     /// Unmounts a volume.
-    ///
-    /// # Errors
-    /// Those of the driver.
     pub fn unmount(&self, volume: &str) -> Result<()> {
         self.driver().unmount_volume(UnmountVolume::new(name(volume)), &context())
     }
 
     /// Deletes a volume, or forgets it.
-    ///
-    /// # Errors
-    /// Those of the driver.
     pub fn delete(&self, volume: &str, reference_only: bool) -> Result<()> {
         self.driver()
             .delete_volume(DeleteVolume::new(name(volume)).reference_only(reference_only), &context())
     }
 
     /// Takes a snapshot.
-    ///
-    /// # Errors
-    /// Those of the driver.
     pub fn snapshot(&self, volume: &str, snapshot: &str) -> Result<Snapshot> {
         let request = CreateSnapshot::new(name(volume), name(snapshot));
         self.driver().create_snapshot(request, &context())

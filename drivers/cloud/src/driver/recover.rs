@@ -52,9 +52,6 @@ impl<P: Provider> CloudDriver<P> {
     }
 
     /// Whether the driver is well; now and then, tries again what could not be undone before.
-    ///
-    /// # Errors
-    /// When the intents cannot be read.
     pub(super) fn probe(&self, context: &Context) -> Result<Probed> {
         let due = {
             let mut swept = self.swept.lock();

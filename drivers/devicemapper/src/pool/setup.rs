@@ -257,9 +257,6 @@ impl Pool {
     }
 
     /// Bytes of data the pool can hold.
-    ///
-    /// # Errors
-    /// [`Error::Kernel`].
     pub fn size(&self) -> Result<u64> {
         let state = self.kernel.state(&self.name)?;
         Ok(state

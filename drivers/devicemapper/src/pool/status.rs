@@ -95,9 +95,6 @@ pub struct PoolStatus {
 
 impl PoolStatus {
     /// Reads the line the kernel gives for a pool with blocks of so many bytes.
-    ///
-    /// # Errors
-    /// [`Error::Library`].
     pub fn parse(line: &str, block_bytes: u64) -> Result<Self> {
         let failed = Self {
             state: PoolState::Failed,

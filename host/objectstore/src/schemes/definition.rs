@@ -59,9 +59,6 @@ pub trait Scheme: Debug + Send + Sync {
     }
 
     /// Tells what can be told of a place without asking a server.
-    ///
-    /// # Errors
-    /// As [`Self::credentials`].
     fn probe(&self, _at: &Location, options: &StoreOptions) -> Result<String, StoreError> {
         Ok(self.credentials(options)?.unwrap_or_default())
     }
