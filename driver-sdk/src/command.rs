@@ -111,6 +111,7 @@ impl Output {
 
 /// A program to run.
 #[derive(Debug, Clone)]
+#[must_use]
 pub struct Command {
     program: OsString,
     package: Option<&'static str>,
@@ -150,21 +151,18 @@ impl Command {
     }
 
     /// The package to install when it is missing.
-    #[must_use]
     pub fn package(mut self, package: &'static str) -> Self {
         self.package = Some(package);
         self
     }
 
     /// One more argument. Arguments appear in messages: never pass a secret.
-    #[must_use]
     pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
         self.args.push(arg.as_ref().to_owned());
         self
     }
 
     /// Adds several arguments.
-    #[must_use]
     pub fn args<A: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
         self.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
         self
@@ -172,7 +170,6 @@ impl Command {
 
     /// What the program reads on its standard input. It may be a secret, such as the passphrase of a LUKS
     /// device: no message and no log shows it.
-    #[must_use]
     pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.stdin = Some(Hidden(bytes.into()));
         self
@@ -180,28 +177,24 @@ impl Command {
 
     /// One more variable of the program's environment. Its value may be a secret, such as the `PASSWD` of
     /// `mount.cifs`: no message and no log shows it.
-    #[must_use]
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl Into<Vec<u8>>) -> Self {
         self.environment.push((name.as_ref().to_owned(), Hidden(value.into())));
         self
     }
 
     /// One more exit code that is no failure.
-    #[must_use]
     pub fn accept(mut self, code: i32) -> Self {
         self.accepted.push(code);
         self
     }
 
     /// A time limit of its own, beside the deadline of the call.
-    #[must_use]
     pub fn limit(mut self, limit: Option<Duration>) -> Self {
         self.limit = limit;
         self
     }
 
     /// Runs it in another mount namespace (`/proc/<pid>/ns/mnt`).
-    #[must_use]
     pub fn namespace(mut self, namespace: Option<&Path>) -> Self {
         self.namespace = namespace.map(Path::to_owned);
         self
@@ -210,7 +203,6 @@ impl Command {
     /// For a program that leaves damage when it is cut off, such as `resize2fs`: it goes on when the call
     /// ends and when this process dies. `lock` is an open file with a lock (`flock`), which the program holds
     /// until it ends: who repeats the call, or is the next life of this process, waits for that lock first.
-    #[must_use]
     pub fn outlives(mut self, lock: &Arc<File>) -> Self {
         self.lock = Some(Arc::clone(lock));
         self

@@ -75,7 +75,6 @@ struct Batch {
     extents: [Raw; BATCH],
 }
 
-/// Where a piece of a file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
     /// At this byte of the device.

@@ -33,7 +33,6 @@ const BENCHES: [Bench; 7] = [
     Bench { name: "backup-many-files", run: backup::many_files },
 ];
 
-/// The names of all measurements.
 pub(crate) fn names() -> [&'static str; BENCHES.len()] {
     BENCHES.map(|bench| bench.name)
 }

@@ -11,7 +11,6 @@ pub(crate) struct Failure {
     pub(crate) text: String,
 }
 
-/// Why a case did not pass.
 #[derive(Debug, Clone)]
 pub(crate) enum Stop {
     /// The driver broke a rule.
@@ -27,7 +26,6 @@ pub(crate) fn fail<T>(rule: Rule, text: impl Into<String>) -> Outcome<T> {
     Err(Stop::Failed(Failure { rule, text: text.into() }))
 }
 
-/// There is nothing to test.
 pub(crate) fn skip<T>(why: impl Into<String>) -> Outcome<T> {
     Err(Stop::Skipped(why.into()))
 }
@@ -92,7 +90,6 @@ fn broken_by(rule: Rule, error: &DriverError) -> Rule {
     }
 }
 
-/// An error in words.
 pub(crate) fn in_words(error: &DriverError) -> String {
     format!("{}: {}", name(error.kind), error.message)
 }

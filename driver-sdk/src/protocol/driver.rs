@@ -59,6 +59,7 @@ pub enum Capability {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[non_exhaustive]
+#[must_use]
 pub struct OptionSpec {
     /// As the user writes it: `vfs.path` for the driver itself, `type` for a create.
     pub name: String,
@@ -87,28 +88,24 @@ impl OptionSpec {
     }
 
     /// Says what holds when it is not given.
-    #[must_use]
     pub fn default_value(mut self, default: &str) -> Self {
         self.default = Some(default.to_owned());
         self
     }
 
     /// Lets Docker's users give it: see [`OptionSpec::docker`].
-    #[must_use]
     pub fn for_docker(mut self) -> Self {
         self.docker = true;
         self
     }
 
     /// Says that the driver refuses to open, or to create, without it.
-    #[must_use]
     pub fn required(mut self) -> Self {
         self.required = true;
         self
     }
 
     /// Says that its value is never logged, stored or shown.
-    #[must_use]
     pub fn secret(mut self) -> Self {
         self.secret = true;
         self

@@ -13,7 +13,6 @@ use crate::error::{VfsError, VfsResult};
 use crate::options::CreateOptions;
 use crate::target::Target;
 
-/// Restores, by handle.
 #[derive(Debug, Default)]
 pub(crate) struct Restores {
     restores: Mutex<HashMap<String, Restore>>,

@@ -49,7 +49,6 @@ pub fn broken_rule(error: &DriverError) -> Option<&str> {
 }
 
 impl Broken {
-    /// The error of the call.
     pub(crate) fn error(&self, driver: &Name, method: &str) -> DriverError {
         let Self { rule, text } = self;
         let text =

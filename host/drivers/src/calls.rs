@@ -22,7 +22,6 @@ const MAX_QUESTIONS: usize = 2;
 /// After how long a call without an answer is told in the log; then after twice as long, and so on.
 const LONG: Duration = Duration::from_secs(30);
 
-/// The calls of one driver.
 pub(crate) struct Calls {
     slots: Arc<Semaphore>,
     questions: Arc<Semaphore>,

@@ -62,7 +62,6 @@ pub enum StoreError {
 
 impl StoreError {
     /// Whether the same call may succeed when repeated.
-    #[must_use]
     pub fn retryable(&self) -> bool {
         match self {
             Self::Transient { .. } | Self::Timeout { .. } => true,
@@ -78,7 +77,6 @@ impl StoreError {
     }
 
     /// Whether the object is simply not there.
-    #[must_use]
     pub fn not_found(&self) -> bool {
         matches!(self, Self::NotFound { .. })
     }

@@ -68,7 +68,6 @@ impl<S: ObjectStore> FaultStore<S> {
     }
 
     /// Calls made so far.
-    #[must_use]
     pub fn calls(&self) -> u64 {
         self.calls.load(Ordering::SeqCst)
     }

@@ -57,7 +57,6 @@ pub struct Bandwidth {
 
 impl Bandwidth {
     /// Rates in bytes per second; `None` is no limit.
-    #[must_use]
     pub fn new(up: Option<u64>, down: Option<u64>) -> Self {
         Self { up: Lane::new(up), down: Lane::new(down) }
     }

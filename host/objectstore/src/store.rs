@@ -133,7 +133,6 @@ pub struct Pages<'a> {
 
 impl<'a> Pages<'a> {
     /// The pages of what is in a directory, or below it.
-    #[must_use]
     pub fn new(store: &'a dyn ObjectStore, dir: &str, depth: Depth) -> Self {
         let dir = dir.to_owned();
         Self { store, dir, depth, from: None, ended: false, read: 0, empty: 0, mark: None }

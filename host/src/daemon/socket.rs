@@ -142,7 +142,6 @@ pub fn listen(path: &Path, group: Option<&str>) -> Result<(UnixListener, Socket)
     Ok((listener, socket))
 }
 
-/// A group by its name or number.
 fn group_id(name: &str, path: &Path) -> Result<Gid, SocketError> {
     if let Ok(number) = name.parse() {
         return Ok(Gid::from_raw(number));

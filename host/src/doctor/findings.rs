@@ -3,7 +3,6 @@
 use convoy_client::types::{Diagnosis, Symptom};
 use convoy_driver_sdk::protocol::{Finding, Severity};
 
-/// Findings, each with its severity.
 #[derive(Debug, Default)]
 pub(super) struct Findings(Vec<(Severity, Symptom)>);
 

@@ -21,7 +21,6 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 
-/// All volumes, and the snapshots they have.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
     state: Arc<RwLock<State>>,
@@ -53,12 +52,10 @@ impl Drop for Listing {
 }
 
 impl Index {
-    /// A volume by name.
     pub(crate) fn get(&self, name: &str) -> Option<Entry> {
         self.state.read().volumes.get(name).cloned()
     }
 
-    /// All volumes, sorted by name.
     pub(crate) fn all(&self) -> Vec<Entry> {
         self.state.read().volumes.values().cloned().collect()
     }
@@ -68,7 +65,6 @@ impl Index {
         self.state.read().volumes.values().for_each(&mut visit);
     }
 
-    /// How many volumes there are.
     pub(crate) fn len(&self) -> usize {
         self.state.read().volumes.len()
     }
@@ -150,12 +146,10 @@ impl Index {
         state.put(&entry.driver, volume);
     }
 
-    /// Takes a volume out, with its snapshots.
     pub(crate) fn remove(&self, name: &str) -> Option<Entry> {
         self.state.write().remove(name)
     }
 
-    /// Begins a listing of a driver.
     pub(crate) fn begin_listing(&self) -> Listing {
         let since = self.state.write().begin_listing();
         Listing { since, state: Arc::clone(&self.state) }

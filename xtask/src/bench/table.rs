@@ -9,7 +9,6 @@ pub(super) struct Row {
     pub(super) what: String,
     /// The figure, in `unit`.
     pub(super) now: f64,
-    /// The unit of the value.
     pub(super) unit: &'static str,
     /// The most it may be.
     pub(super) goal: Option<f64>,

@@ -15,14 +15,12 @@ pub(super) fn request(volume: &Name, snapshot: &Name) -> CreateBackup {
     CreateBackup::new(volume.clone(), snapshot.clone())
 }
 
-/// Makes a backup and gives its URL.
 pub(super) fn make(kit: &Subject, volume: &Name, snapshot: &Name) -> Outcome<String> {
     let url = done(rules::BACKUP, "backup.create", kit.call(request(volume, snapshot)))?.url;
     kit.backup(&url);
     Ok(url)
 }
 
-/// Makes a volume of a backup.
 pub(super) fn restore(kit: &Subject, name: &Name, url: &str) -> Result<Volume, DriverError> {
     let mut request = kit.create_request(name);
     request.options.insert("backup".to_owned(), url.to_owned());

@@ -34,7 +34,6 @@ impl TwoDays {
     }
 }
 
-/// Opens a snapshot as a tree.
 pub(super) fn open_tree(kit: &Subject, volume: &Name, snapshot: &Name) -> Outcome<(String, PathBuf)> {
     let opened = image::open(kit, volume, snapshot, None)?;
     match opened.location {

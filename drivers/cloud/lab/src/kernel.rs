@@ -25,12 +25,10 @@ const ENTER: &str = "mount --bind \"$1\" /dev && mount --bind \"$2\" /sys && shi
 pub struct Scratch(TempDir);
 
 impl Scratch {
-    /// A new one.
     pub fn new() -> Result<Self> {
         Ok(Self(TempDir::with_prefix("convoy-cloud-")?))
     }
 
-    /// Where it is.
     pub fn path(&self) -> &Path {
         self.0.path()
     }
@@ -58,7 +56,6 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// A new one.
     pub fn new() -> Result<Self> {
         let kernel = Self { root: TempDir::with_prefix("convoy-kernel-")? };
         std::fs::create_dir_all(kernel.dev().join("disk/by-id"))?;
@@ -153,7 +150,6 @@ pub struct Plugged {
 }
 
 impl Plugged {
-    /// The device node.
     pub fn node(&self) -> &Path {
         self.made.first().map_or(Path::new(""), PathBuf::as_path)
     }

@@ -24,7 +24,6 @@ const REPOSITORY: &str = env!("CARGO_PKG_REPOSITORY");
 /// The oldest Rust that builds the SDK.
 const RUST_VERSION: &str = env!("CARGO_PKG_RUST_VERSION");
 
-/// A file of a project.
 struct File {
     path: PathBuf,
     text: String,

@@ -41,12 +41,10 @@ pub(super) fn duration(millis: u64) -> String {
     }
 }
 
-/// `1 job`, `2 jobs`.
 pub(super) fn counted(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
-/// A dash for nothing.
 pub(super) fn or_dash(text: &str) -> String {
     if text.is_empty() { "-".to_owned() } else { text.to_owned() }
 }

@@ -55,7 +55,6 @@ pub struct Given {
 
 impl Given {
     /// The value as it is shown: a list with commas.
-    #[must_use]
     pub fn text(&self) -> String {
         self.texts.join(",")
     }
@@ -76,7 +75,6 @@ pub struct Values(pub BTreeMap<String, Given>);
 
 impl Values {
     /// What holds where nobody says anything.
-    #[must_use]
     pub fn defaults() -> Self {
         let of_file = SETTINGS.iter().filter(|setting| setting.in_file);
         Self(
@@ -87,20 +85,17 @@ impl Values {
     }
 
     /// Puts a layer over this one.
-    #[must_use]
     pub fn under(mut self, higher: &Self) -> Self {
         self.0.extend(higher.0.clone());
         self
     }
 
     /// The texts of a setting; none if it has no value.
-    #[must_use]
     pub fn texts(&self, key: &str) -> &[String] {
         self.0.get(key).map_or(&[], |given| &given.texts)
     }
 
     /// The value of a setting as it is shown.
-    #[must_use]
     pub fn text(&self, key: &str) -> String {
         self.texts(key).join(",")
     }
@@ -186,7 +181,6 @@ pub(super) fn mount_namespace(_: &Setting, texts: &[String]) -> Result<Option<Pa
 
 impl Setting {
     /// The texts of the default.
-    #[must_use]
     pub fn texts(&self) -> Vec<String> {
         match self.kind {
             Kind::List(_) => {

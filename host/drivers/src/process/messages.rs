@@ -20,9 +20,7 @@ pub(super) enum Kind<'a> {
     Refused(DriverError),
     /// A message that is not answered.
     Note {
-        /// The method of the notification.
         method: Cow<'a, str>,
-        /// The parameters, as JSON.
         params: &'a str,
     },
 }

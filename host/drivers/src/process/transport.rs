@@ -58,7 +58,6 @@ impl Line {
         settled(&self.verdict).await
     }
 
-    /// Gives the process up.
     pub(crate) fn give_up(&self, reason: &str) {
         settle(&self.verdict, reason);
         self.fall_silent(reason);

@@ -34,7 +34,6 @@ impl<'a> First<'a> {
         }
     }
 
-    /// The keys, sorted.
     pub(super) fn sorted(self) -> Vec<String> {
         self.keys.into_sorted_vec()
     }

@@ -9,7 +9,6 @@ use crate::bench::settle;
 use convoy_tests::Result;
 use convoy_tests::error::Context;
 
-/// A kind of data.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Data {
     /// A file of random bytes and one of text, 512 MiB each.
