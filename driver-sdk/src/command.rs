@@ -257,7 +257,7 @@ impl Command {
         }
     }
 
-    fn start(&self) -> Result<Running, CommandError> {
+    fn start(&self) -> Result<RunningProgram, CommandError> {
         let start = |source| CommandError::Start { program: self.name(), source };
         let namespace = self.namespace.as_ref().map(File::open).transpose().map_err(start)?;
         let mut command = std::process::Command::new(&self.program);
@@ -292,7 +292,8 @@ impl Command {
                 start(source)
             }
         })?;
-        Running::new(child, files).map_err(|source| CommandError::Lost { program: self.name(), source })
+        RunningProgram::new(child, files)
+            .map_err(|source| CommandError::Lost { program: self.name(), source })
     }
 
     fn name(&self) -> String {
@@ -342,7 +343,7 @@ fn prepare(parent: Pid, namespace: Option<&File>, lock: Option<&File>) -> io::Re
     Ok(())
 }
 
-struct Running {
+struct RunningProgram {
     child: Child,
     group: Pid,
     pidfd: rustix::fd::OwnedFd,
@@ -350,7 +351,7 @@ struct Running {
     files: Option<[File; 2]>,
 }
 
-impl Running {
+impl RunningProgram {
     fn new(mut child: Child, files: Option<[File; 2]>) -> io::Result<Self> {
         let opened = i32::try_from(child.id())
             .ok()

@@ -128,7 +128,7 @@ messages! {
         request_id: String,
         ;
         /// Milliseconds from now until the caller stops waiting.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(skip_serializing_if = "Option::is_none")]
         deadline_ms: Option<u64>,
     }
 }
@@ -191,10 +191,10 @@ messages! {
         message: String,
         ;
         /// What the record is about: values, by name.
-        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
         fields: BTreeMap<String, serde_json::Value>,
         /// Names the call that it belongs to, if it belongs to one.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(skip_serializing_if = "Option::is_none")]
         request_id: Option<String>,
     }
 }

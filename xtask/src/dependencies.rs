@@ -252,7 +252,8 @@ fn say(what: &str) {
     eprintln!("+ {what}");
 }
 
-fn status(command: &mut Command) -> Result<()> {
+/// Runs a command, whose output is seen.
+pub(crate) fn status(command: &mut Command) -> Result<()> {
     let line = convoy_tests::run::readable(command);
     let status = command.status().during(|| format!("cannot start {line}"))?;
     if status.success() { Ok(()) } else { Err(Error::Unexpected(format!("{line}: {status}"))) }

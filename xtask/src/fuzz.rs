@@ -11,6 +11,7 @@ use convoy_tests::error::Context;
 use convoy_tests::{Error, Result};
 
 use crate::cargo;
+use crate::dependencies::status;
 
 /// The targets, and what to begin with.
 const TARGETS: [(&str, &[&str]); 9] = [
@@ -87,7 +88,7 @@ pub(crate) fn run(seconds: u64) -> Result<()> {
         "--target",
         &host,
     ]);
-    done(build.env("CARGO_TARGET_DIR", &place).env("RUSTFLAGS", FLAGS))?;
+    status(build.env("CARGO_TARGET_DIR", &place).env("RUSTFLAGS", FLAGS))?;
     for (target, seeds) in TARGETS {
         let corpus = place.join("corpus").join(target);
         fs::create_dir_all(&corpus).during(|| format!("cannot make {}", corpus.display()))?;
@@ -106,13 +107,7 @@ pub(crate) fn run(seconds: u64) -> Result<()> {
         fuzzer.args(["-max_len=4096", "-rss_limit_mb=1024", "-print_final_stats=1"]);
         // All that is done to a store takes longer than to read a message.
         fuzzer.arg(if target == "stores" { "-timeout=120" } else { "-timeout=10" });
-        done(fuzzer.arg(format!("-artifact_prefix={}/{target}-", place.display())))?;
+        status(fuzzer.arg(format!("-artifact_prefix={}/{target}-", place.display())))?;
     }
     Ok(())
-}
-
-fn done(command: &mut Command) -> Result<()> {
-    let line = convoy_tests::run::readable(command);
-    let status = command.status().during(|| format!("cannot start {line}"))?;
-    if status.success() { Ok(()) } else { Err(Error::Unexpected(format!("{line}: {status}"))) }
 }

@@ -190,17 +190,16 @@ messages! {
         root: PathBuf,
         ;
         /// The driver's options, by full name.
-        #[serde(default)]
         options: BTreeMap<String, String>,
         /// The options given here win over what the driver saved at an earlier start; otherwise one that
         /// differs from its saved value is refused with both values.
-        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
         override_saved: bool,
         /// A mount namespace to mount in (`/proc/<pid>/ns/mnt`).
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(skip_serializing_if = "Option::is_none")]
         mount_namespace: Option<PathBuf>,
         /// How long an external command may take before it is ended, in milliseconds.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(skip_serializing_if = "Option::is_none")]
         command_timeout_ms: Option<u64>,
     }
 
@@ -209,10 +208,8 @@ messages! {
     pub struct Opened {
         ;
         /// What a crash had left and was finished or undone, one line each.
-        #[serde(default)]
         recovered: Vec<String>,
         /// What needs a person's attention (a damaged record, a full pool), one line each.
-        #[serde(default)]
         warnings: Vec<String>,
     }
 

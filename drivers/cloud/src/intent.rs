@@ -4,7 +4,7 @@
 //! and not live belongs to an operation that was cut off, or whose clean-up failed, and is undone by the next
 //! sweep.
 
-use crate::provider::Label;
+use crate::provider::{Label, Purpose};
 use convoy_driver_sdk::records::{RecordError, RecordStore};
 use convoy_driver_sdk::{DriverError, Name, Result, Timestamp};
 use parking_lot::Mutex;
@@ -69,7 +69,9 @@ impl Intents {
     ///
     /// # Errors
     /// When it could not be made durable: then nothing may be asked of the provider.
-    pub fn begin(&self, intent: Intent) -> Result<Open<'_>> {
+    pub fn begin(&self, label: &Label, operation: Operation, resource: Option<String>) -> Result<Open<'_>> {
+        let reads = label.snapshot.clone().filter(|_| label.purpose == Purpose::Reading);
+        let intent = Intent { label: label.clone(), started: Timestamp::now(), operation, resource, reads };
         let token = Name::parse(intent.label.token.clone().unwrap_or_default())?;
         self.live.lock().insert(token.clone());
         let open = Open { intents: self, token, kept: false, intent };

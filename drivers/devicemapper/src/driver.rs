@@ -168,7 +168,7 @@ impl DeviceMapper {
         }
     }
 
-    /// Settles what was left between two states: see [`crate::state::Pending`]. One line for each that is
+    /// Settles what was left between two states: see [`crate::state::PendingDevice`]. One line for each that is
     /// settled.
     fn settle(&self, context: &Context) -> Vec<String> {
         if self.journal.abandoned().is_empty() {

@@ -130,14 +130,14 @@ impl DriverHandle {
     /// Understands what came back of a call.
     fn read<R: Request>(&self, request: &R, reply: Result<Vec<u8>>) -> Result<R::Reply> {
         let reply = reply.map_err(|error| declared::explain(error, R::METHOD, self.description()))?;
-        let broken = |broken: answer::Broken| broken.error(self.name(), R::METHOD);
+        let broken = |broken: answer::BrokenRule| broken.error(self.name(), R::METHOD);
         let reply = answer::read(request, &reply).map_err(broken)?;
         self.follow_restore(request, &reply).map_err(broken)?;
         Ok(reply)
     }
 
     /// A restore is finished by its handle: the volume it makes is the one that it was prepared for.
-    fn follow_restore<R: Request>(&self, request: &R, reply: &R::Reply) -> answer::Checked {
+    fn follow_restore<R: Request>(&self, request: &R, reply: &R::Reply) -> answer::RuleCheck {
         let (request, reply): (&dyn Any, &dyn Any) = (request, reply);
         let mut restores = self.inner.restores.lock();
         if let (Some(request), Some(reply)) =

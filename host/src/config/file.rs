@@ -7,7 +7,7 @@ use super::destinations::Destinations;
 use super::error::ConfigError;
 use super::spelling::{OneOf, with_dashes};
 use convoy_cli::args::DEFAULT_CONFIG;
-use convoy_cli::settings::values::{Given, Size, Source, Values};
+use convoy_cli::settings::values::{GivenValue, Size, Source, Values};
 use convoy_cli::settings::{Kind, SETTINGS, Setting, TABLES};
 use convoy_schedule::config::{ScheduleConfig, SchedulingConfig};
 use serde::Deserialize;
@@ -214,7 +214,7 @@ impl File {
                     let source =
                         Source::File { path: self.path.clone(), line: line_of(text, key.span().start) };
                     let texts = vec![shown(text, plain, value)];
-                    self.values.0.insert(path, Given { texts, source });
+                    self.values.0.insert(path, GivenValue { texts, source });
                 }
             }
         }

@@ -2,7 +2,7 @@ use super::file::File;
 use super::*;
 use convoy_cli::args::DaemonArgs;
 use convoy_cli::settings::SETTINGS;
-use convoy_cli::settings::values::{Given, Source, Values};
+use convoy_cli::settings::values::{GivenValue, Source, Values};
 use convoy_client::types::General;
 use proptest::prelude::*;
 use std::path::Path;
@@ -29,7 +29,7 @@ fn args() -> DaemonArgs {
 fn flags(flags: &[(&str, &[&str])]) -> DaemonArgs {
     let given = |(key, texts): &(&str, &[&str])| {
         let texts = texts.iter().map(|text| (*text).to_owned()).collect();
-        ((*key).to_owned(), Given { texts, source: Source::Flag(format!("--{key}")) })
+        ((*key).to_owned(), GivenValue { texts, source: Source::Flag(format!("--{key}")) })
     };
     DaemonArgs { values: Values(flags.iter().map(given).collect()), ..args() }
 }

@@ -29,7 +29,7 @@ pub(crate) struct Index {
 
 /// What a listing changed.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Merged {
+pub(crate) struct MergeReport {
     /// Volumes that were not known.
     pub(crate) added: Vec<Name>,
     /// Volumes that are gone.
@@ -188,9 +188,9 @@ impl Index {
         driver: &Arc<ManagedDriver>,
         volumes: Vec<Volume>,
         keep: impl Fn(&Name) -> bool,
-    ) -> Merged {
+    ) -> MergeReport {
         let mut state = self.state.write();
-        let mut merged = Merged::default();
+        let mut merged = MergeReport::default();
         let listed: BTreeMap<Name, Volume> =
             volumes.into_iter().map(|volume| (volume.name.clone(), volume)).collect();
         let gone: Vec<Name> = state

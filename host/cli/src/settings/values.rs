@@ -46,14 +46,14 @@ impl Display for Source {
 
 /// The value of a setting as it was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Given {
+pub struct GivenValue {
     /// One text, or those of a list.
     pub texts: Vec<String>,
     /// Who gave it.
     pub source: Source,
 }
 
-impl Given {
+impl GivenValue {
     /// The value as it is shown: a list with commas.
     pub fn text(&self) -> String {
         self.texts.join(",")
@@ -71,7 +71,7 @@ pub struct InvalidValue {
 
 /// Values by key: those of one layer, or of all with the higher over the lower. The keys of tables have dots.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Values(pub BTreeMap<String, Given>);
+pub struct Values(pub BTreeMap<String, GivenValue>);
 
 impl Values {
     /// What holds where nobody says anything.
@@ -79,7 +79,7 @@ impl Values {
         let of_file = SETTINGS.iter().filter(|setting| setting.in_file);
         Self(
             of_file
-                .map(|it| (it.key.to_owned(), Given { texts: it.texts(), source: Source::Default }))
+                .map(|it| (it.key.to_owned(), GivenValue { texts: it.texts(), source: Source::Default }))
                 .collect(),
         )
     }

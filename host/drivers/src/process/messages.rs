@@ -19,10 +19,7 @@ pub(super) enum Kind<'a> {
     /// An error about a message without id.
     Refused(DriverError),
     /// A message that is not answered.
-    Note {
-        method: Cow<'a, str>,
-        params: &'a str,
-    },
+    Note { method: Cow<'a, str>, params: &'a str },
 }
 
 /// Every member that a response or a notification can have.
