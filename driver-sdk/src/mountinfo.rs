@@ -214,12 +214,11 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const TABLE: &[u8] = b"\
-22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw,errors=remount-ro\n\
-40 22 0:35 / /srv/with\\040space rw shared:9 master:2 - tmpfs tmpfs rw,size=1024k\n\
-41 22 0:36 / /srv/x ro,noatime - nfs4 host:/export rw,vers=4.2\n\
-42 41 8:2 /sub /srv/x rw - btrfs /dev/sdb rw,subvol=/sub\n\
-43 22 0:37 / /srv/x/deep rw - tmpfs  rw\n";
+    const TABLE: &[u8] = b"22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw,errors=remount-ro\n\
+        40 22 0:35 / /srv/with\\040space rw shared:9 master:2 - tmpfs tmpfs rw,size=1024k\n\
+        41 22 0:36 / /srv/x ro,noatime - nfs4 host:/export rw,vers=4.2\n\
+        42 41 8:2 /sub /srv/x rw - btrfs /dev/sdb rw,subvol=/sub\n\
+        43 22 0:37 / /srv/x/deep rw - tmpfs  rw\n";
 
     #[test]
     fn finds_what_is_mounted_where() {

@@ -24,8 +24,8 @@ pub struct Name(String);
 /// A text that is no name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "invalid name {0:?}: expected 2 to {MAX_NAME_BYTES} of letters, digits, dash(-), underscore(_) and dot(.), \
-     beginning with a letter or digit"
+    "invalid name {0:?}: expected 2 to {MAX_NAME_BYTES} of letters, digits, dash(-), underscore(_) and \
+     dot(.), beginning with a letter or digit"
 )]
 pub struct InvalidName(pub String);
 

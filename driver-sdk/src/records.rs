@@ -39,7 +39,8 @@ impl From<RecordError> for DriverError {
         let text = error.to_string();
         match error {
             RecordError::Damaged { path, .. } => Self::new(ErrorKind::DataLoss, text).hint(format!(
-                "the file was left as it is: put a good copy of {} there, or move it away to forget the volume",
+                "the file was left as it is: put a good copy of {} there, or move it away to forget the \
+                 volume",
                 path.display()
             )),
             RecordError::Exists { .. } => Self::new(ErrorKind::AlreadyExists, text),

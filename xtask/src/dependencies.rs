@@ -189,7 +189,8 @@ fn may_install(packages: &[&str]) -> Result<()> {
         return Ok(());
     }
     Err(Error::Unexpected(format!(
-        "packages are missing and only root can install them; run\n  sudo apt-get update && sudo apt-get install -y {list}\n\
+        "packages are missing and only root can install them; run\n  sudo apt-get update && sudo apt-get \
+         install -y {list}\n\
          and then this command as root, since it mounts file systems and starts containers"
     )))
 }

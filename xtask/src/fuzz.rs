@@ -42,9 +42,8 @@ const TARGETS: [(&str, &[&str]); 9] = [
     ),
     (
         "settings",
-        &[
-            "[[schedule]]\nname = \"n\"\ncron = \"@daily\"\nvolumes = [\"*\"]\nkind = \"backup\"\nkeep = { daily = 7 }\n",
-        ],
+        &["[[schedule]]\nname = \"n\"\ncron = \"@daily\"\nvolumes = [\"*\"]\nkind = \"backup\"\nkeep = \
+             { daily = 7 }\n"],
     ),
     ("stores", &[]),
     ("messages", &["volume.create\n{\"name\":\"v1\",\"size\":1024}", "driver.describe\n{}"]),
@@ -52,9 +51,8 @@ const TARGETS: [(&str, &[&str]); 9] = [
 
 /// What counts branches and compares; what cargo-fuzz passes, without a sanitizer.
 const FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
-                     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
-                     -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares \
-                     -Ccodegen-units=1 -Cdebug-assertions";
+    -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+    -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1 -Cdebug-assertions";
 
 /// How long each target runs in `cargo xtask ci`.
 const SECONDS_IN_CI: u64 = 60;

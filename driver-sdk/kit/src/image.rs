@@ -150,7 +150,8 @@ impl Source {
                 let to = extent.offset.saturating_add(extent.length);
                 ensure(rules::EXTENTS, extent.offset >= end && extent.length > 0 && to <= self.size, || {
                     format!(
-                        "{what}: expected them sorted, apart and within {} bytes, found {extent:?} after {end}",
+                        "{what}: expected them sorted, apart and within {} bytes, found {extent:?} after \
+                         {end}",
                         self.size
                     )
                 })?;

@@ -121,7 +121,8 @@ impl Raw {
                 _ => fail(
                     rules::ERRORS,
                     format!(
-                        "expected an error of code -32000 with its kind, message and retryable in `data`, found {error}"
+                        "expected an error of code -32000 with its kind, message and retryable in `data`, \
+                         found {error}"
                     ),
                 ),
             };

@@ -75,9 +75,9 @@ impl DeviceMapper {
     fn check_name(&self, name: &Name) -> Result<()> {
         if name.len() > MAX_NAME || **name == *"control" || **name == *self.pool.name() {
             return Err(DriverError::invalid(format!(
-                    "{name} cannot be a volume of this driver: expected at most {MAX_NAME} bytes, and neither \"control\" nor the pool's name"
-                ),
-            )
+                "{name} cannot be a volume of this driver: expected at most {MAX_NAME} bytes, and \
+                     neither \"control\" nor the pool's name"
+            ))
             .hint("volumes are device-mapper devices of the same name: choose another"));
         }
         Ok(self.pool.check_name_free(name)?)
@@ -168,8 +168,8 @@ impl DeviceMapper {
         }
     }
 
-    /// Settles what was left between two states: see [`crate::state::PendingDevice`]. One line for each that is
-    /// settled.
+    /// Settles what was left between two states: see [`crate::state::PendingDevice`]. One line for each that
+    /// is settled.
     fn settle(&self, context: &Context) -> Vec<String> {
         if self.journal.abandoned().is_empty() {
             return Vec::new();

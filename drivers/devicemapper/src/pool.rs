@@ -271,7 +271,8 @@ impl Pool {
                         usage.percent()
                     ),
                     hint: format!(
-                        "delete what is not needed, or enlarge the {what} device: the pool follows within seconds"
+                        "delete what is not needed, or enlarge the {what} device: the pool follows within \
+                         seconds"
                     ),
                     space: true,
                 });

@@ -66,7 +66,8 @@ impl fmt::Display for PoolDevices {
         }
         write!(
             f,
-            "convoy daemon --drivers devicemapper --driver-opts dm.datadev={} --driver-opts dm.metadatadev={}",
+            "convoy daemon --drivers devicemapper --driver-opts dm.datadev={} --driver-opts \
+             dm.metadatadev={}",
             self.data.display(),
             self.metadata.display()
         )
@@ -304,7 +305,8 @@ mod tests {
         };
         let text = plan.to_string();
         assert!(text.contains("Metadata Device size would be 89128960 bytes"), "{text}");
-        let last = "convoy daemon --drivers devicemapper --driver-opts dm.datadev=/dev/sdb2 --driver-opts dm.metadatadev=/dev/sdb1";
+        let last = "convoy daemon --drivers devicemapper --driver-opts dm.datadev=/dev/sdb2 --driver-opts \
+            dm.metadatadev=/dev/sdb1";
         assert_eq!(text.lines().last(), Some(last));
     }
 }

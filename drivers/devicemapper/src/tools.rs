@@ -65,7 +65,8 @@ fn damaged(metadata: &Path, said: &[u8]) -> Error {
     Error::Setup {
         message: format!("the pool's metadata on {at} is damaged: {}", String::from_utf8_lossy(said).trim()),
         hint: format!(
-            "copy the device, then `thin_repair -i {at} -o <another device>` and start with that as dm.metadatadev"
+            "copy the device, then `thin_repair -i {at} -o <another device>` and start with that as \
+             dm.metadatadev"
         ),
         kind: ErrorKind::DataLoss,
     }
@@ -228,7 +229,10 @@ fn reserve(pool: &Pool, context: &Context) -> Result<()> {
             }
             Err(error) if error.is(nix::errno::Errno::EBUSY) => {
                 return Err(DriverError::busy(error.to_string())
-                    .hint("another program keeps a metadata snapshot of the pool: wait for it, or release it with `dmsetup message <pool> 0 release_metadata_snap`")
+                    .hint(
+                        "another program keeps a metadata snapshot of the pool: wait for it, or release it \
+                        with `dmsetup message <pool> 0 release_metadata_snap`",
+                    )
                     .into());
             }
             done => return done,

@@ -119,15 +119,22 @@ impl From<ApiError> for DriverError {
             ApiError::Silent { late: true, .. } => Self::new(ErrorKind::DeadlineExceeded, text),
             ApiError::Silent { .. } => Self::new(ErrorKind::Unavailable, text),
             ApiError::Refused { status, .. } => match status {
-                _ if has(&["limit exceeded", "quota", "cannot attach more", "exceed", "too many snapshots"]) && status != 429 => {
+                _ if has(&[
+                    "limit exceeded",
+                    "quota",
+                    "cannot attach more",
+                    "exceed",
+                    "too many snapshots",
+                ]) && status != 429 =>
+                {
                     Self::new(ErrorKind::Exhausted, text)
                         .hint("delete what is not needed, or ask DigitalOcean to raise the limit")
                 }
                 401 => Self::new(ErrorKind::PermissionDenied, text)
                     .hint("the token is wrong, expired or revoked: set DO_TOKEN, or do.tokenfile, anew"),
                 403 => Self::new(ErrorKind::PermissionDenied, text).hint(
-                    "the token needs the scopes block_storage, block_storage_action and block_storage_snapshot \
-                     (create, read, delete)",
+                    "the token needs the scopes block_storage, block_storage_action and \
+                     block_storage_snapshot (create, read, delete)",
                 ),
                 404 => Self::new(ErrorKind::NotFound, text),
                 409 if has(&["already exists"]) => Self::new(ErrorKind::AlreadyExists, text),
@@ -135,7 +142,8 @@ impl From<ApiError> for DriverError {
                 422 if has(&["already exists"]) => Self::new(ErrorKind::AlreadyExists, text),
                 422 if has(&["pending event"]) => Self::new(ErrorKind::Busy, text),
                 422 if has(&["already attached"]) => Self::new(ErrorKind::InUse, text),
-                429 => Self::new(ErrorKind::Unavailable, text).hint("the rate limit of the account is used up: wait"),
+                429 => Self::new(ErrorKind::Unavailable, text)
+                    .hint("the rate limit of the account is used up: wait"),
                 400..=499 => Self::new(ErrorKind::InvalidArgument, text),
                 _ => Self::new(ErrorKind::Unavailable, text),
             },

@@ -206,7 +206,8 @@ fn known_format<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Er
     match u32::deserialize(deserializer)? {
         format if format <= FORMAT => Ok(format),
         format => Err(de::Error::custom(format_args!(
-            "it was written by a newer convoy (record format {format}, this one knows up to {FORMAT}): update convoy"
+            "it was written by a newer convoy (record format {format}, this one knows up to {FORMAT}): \
+             update convoy"
         ))),
     }
 }

@@ -48,8 +48,8 @@ impl Failure {
             (ErrorKind::InvalidSubcommand, Some(command)) if command == "restore" => Self::Other {
                 message: format!("Unrecognized command: {command}"),
                 hint: Some(
-                    "a backup is restored into a new volume: convoy create NAME --backup 'URL'; `convoy backup list \
-                     DEST` shows the URLs"
+                    "a backup is restored into a new volume: convoy create NAME --backup 'URL'; `convoy \
+                     backup list DEST` shows the URLs"
                         .to_owned(),
                 ),
             },
@@ -145,9 +145,11 @@ mod tests {
 
     #[test]
     fn a_usage_error_is_one_line() {
-        let text = "error: invalid value '10X' for '--size <SIZE>': expected bytes\n\nFor more information, try '--help'.\n";
+        let text = "error: invalid value '10X' for '--size <SIZE>': expected bytes\n\nFor more information, \
+            try '--help'.\n";
         assert_eq!(one_line(text), "invalid value '10X' for '--size <SIZE>': expected bytes");
-        let text = "error: the following required arguments were not provided:\n  <NAME>...\n\nUsage: convoy delete\n";
+        let text = "error: the following required arguments were not provided:\n  <NAME>...\n\nUsage: convoy \
+            delete\n";
         assert_eq!(one_line(text), "the following required arguments were not provided: <NAME>...");
     }
 }

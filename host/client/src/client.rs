@@ -273,7 +273,8 @@ impl Client {
     }
 }
 
-/// Calls that are made often, with typed answers; any other by [`Client::json`]. Each fails with any [`Error`].
+/// Calls that are made often, with typed answers; any other by [`Client::json`]. Each fails with any
+/// [`Error`].
 impl Client {
     /// The daemon's settings and its drivers'.
     pub async fn info(&self) -> Result<Info> {

@@ -181,8 +181,8 @@ impl Drop for Ticket {
 
 fn queued_in_vain(driver: &Name, method: &str) -> DriverError {
     let text = format!(
-        "driver {driver}: {method} did not end before its deadline: it waited for {MAX_CALLS} other calls, of which \
-         none ended"
+        "driver {driver}: {method} did not end before its deadline: it waited for {MAX_CALLS} other calls, \
+         of which none ended"
     );
     DriverError::deadline_exceeded(text).hint("see which they are with: convoy driver list")
 }

@@ -49,28 +49,43 @@ impl LoadError {
     /// What the user can do about it.
     pub fn hint(&self) -> String {
         match self {
-            Self::BadSpec { .. } => "write NAME, library:NAME, process:NAME, builtin:NAME or a path".to_owned(),
-            Self::NotFound { .. } => "install it into one of these directories, or name another with --driver-path".to_owned(),
+            Self::BadSpec { .. } => {
+                "write NAME, library:NAME, process:NAME, builtin:NAME or a path".to_owned()
+            }
+            Self::NotFound { .. } => {
+                "install it into one of these directories, or name another with --driver-path".to_owned()
+            }
             Self::NoFile { .. } | Self::NotAFile { .. } => {
-                "give the file of a driver, convoy-driver-NAME or libconvoy_driver_NAME.so (of a Rust project, what cargo built in target/), or the NAME of one that is installed: see convoy driver list".to_owned()
+                "give the file of a driver, convoy-driver-NAME or libconvoy_driver_NAME.so (of a Rust \
+                 project, what cargo built in target/), or the NAME of one that is installed: see convoy \
+                 driver list"
+                    .to_owned()
             }
             Self::NotExecutable { path } => format!("chmod +x {}", path.display()),
             Self::NoInterpreter { .. } => {
                 "install what its first line names after #!, or build it for this machine".to_owned()
             }
             Self::Untrusted { culprit, .. } => format!(
-                "make it writable by root alone, and every directory above it: chown root {0}; chmod go-w {0}",
+                "make it writable by root alone, and every directory above it: chown root {0}; chmod go-w \
+                 {0}",
                 culprit.display()
             ),
-            Self::Start { .. } => "check that the file is made for this machine and all it needs is installed".to_owned(),
+            Self::Start { .. } => {
+                "check that the file is made for this machine and all it needs is installed".to_owned()
+            }
             Self::NotADriver { .. } => {
-                "the file must be named lib<crate>.so, as cargo names it, and its crate must use convoy_driver_sdk::export!".to_owned()
+                "the file must be named lib<crate>.so, as cargo names it, and its crate must use \
+                 convoy_driver_sdk::export!"
+                    .to_owned()
             }
             Self::Abi { .. } | Self::Protocol { .. } => format!(
-                "rebuild the driver with convoy-driver-sdk {} (driver protocol {PROTOCOL_VERSION}), or install the release of it for this convoy",
+                "rebuild the driver with convoy-driver-sdk {} (driver protocol {PROTOCOL_VERSION}), or \
+                 install the release of it for this convoy",
                 env!("CARGO_PKG_VERSION")
             ),
-            Self::Hello { .. } => "run the file by hand: it says what it is; its own log says more".to_owned(),
+            Self::Hello { .. } => {
+                "run the file by hand: it says what it is; its own log says more".to_owned()
+            }
             Self::WrongName { found, .. } => format!("name the file after the driver, or ask for {found}"),
             Self::Describe { .. } => "this is a defect of the driver: report it to its author".to_owned(),
         }

@@ -103,8 +103,8 @@ impl DriverHandle {
 
     /// Makes a call and checks its answer.
     ///
-    /// Dropping the future cancels the call. What [`RequestContext::holding`] keeps is let go when the driver is
-    /// done.
+    /// Dropping the future cancels the call. What [`RequestContext::holding`] keeps is let go when the driver
+    /// is done.
     ///
     /// # Errors
     /// The driver's own; `DeadlineExceeded`; `Unavailable` with `retryable` for a process that ended

@@ -35,8 +35,8 @@ impl Destination {
     /// Opens the store.
     ///
     /// # Errors
-    /// As [`Scheme::open`](crate::Scheme::open); [`StoreError::Config`] for a kind of store that cannot do what
-    /// backups need.
+    /// As [`Scheme::open`](crate::Scheme::open); [`StoreError::Config`] for a kind of store that cannot do
+    /// what backups need.
     pub async fn open(&self, options: &StoreOptions) -> Result<Arc<dyn ObjectStore>, StoreError> {
         self.place.scheme.abilities().suffice(self.scheme())?;
         self.place.scheme.open(&self.place, options).await
@@ -130,8 +130,8 @@ impl fmt::Display for BackupUrl {
 impl FromStr for BackupUrl {
     type Err = DestinationError;
 
-    /// Reads what [`plain_url`] gives of a text. Names have no `=`, so where the second parameter begins is not
-    /// in doubt.
+    /// Reads what [`plain_url`] gives of a text. Names have no `=`, so where the second parameter begins is
+    /// not in doubt.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let text = &*plain_url(text);
         let part = |key| text.split_once(key).map_or("", |(_, rest)| rest.split('&').next().unwrap_or(""));
@@ -157,9 +157,9 @@ impl FromStr for BackupUrl {
     }
 }
 
-/// Gives the URL of a backup as it was before it was printed as JSON: in what separates its parameters, `\u0026` and `u0026`
-/// (a shell took the backslash) are `&`. A volume or a directory may have `u0026` in its name: nothing else is
-/// touched.
+/// Gives the URL of a backup as it was before it was printed as JSON: in what separates its parameters,
+/// `\u0026` and `u0026` (a shell took the backslash) are `&`. A volume or a directory may have `u0026` in its
+/// name: nothing else is touched.
 pub fn plain_url(url: &str) -> String {
     let url = url.replace("\\u0026", "&");
     let Some((destination, query)) = url.split_once('?') else { return url };

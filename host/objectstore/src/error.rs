@@ -15,14 +15,15 @@ pub enum StoreError {
     #[error("VFS path {path} doesn't exist or is not a directory")]
     NoDirectory { path: String },
     #[error(
-        "AWS Error: NoSuchBucket The specified bucket does not exist: {bucket}; create it, or correct the destination"
+        "AWS Error: NoSuchBucket The specified bucket does not exist: {bucket}; create it, or correct the \
+         destination"
     )]
     NoBucket { bucket: String },
     #[error("{op} {key}: access denied ({detail}); check the credentials and their permissions")]
     Denied { op: &'static str, key: String, detail: String },
     #[error(
-        "no credentials for {destination} ({detail}): name a file with credentials-file in its settings, or set \
-         AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for the daemon"
+        "no credentials for {destination} ({detail}): name a file with credentials-file in its settings, or \
+         set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for the daemon"
     )]
     NoCredentials { destination: String, detail: String },
     #[error("{destination} refuses the credentials, whose token has expired ({detail}): renew them")]
@@ -34,7 +35,8 @@ pub enum StoreError {
     #[error("{op} {key}: no answer within {} s", after.as_secs())]
     Timeout { op: &'static str, key: String, after: Duration },
     #[error(
-        "{path} has not answered for {seconds} s: look at the server or the disk behind it; it is used again as soon as it answers, without a restart"
+        "{path} has not answered for {seconds} s: look at the server or the disk behind it; it is used again \
+         as soon as it answers, without a restart"
     )]
     Unresponsive { path: String, seconds: u64 },
     #[error(
@@ -45,7 +47,8 @@ pub enum StoreError {
     Truncated { key: String, expected: u64, found: u64 },
     /// Something that convoy never makes is where a file or directory of the store should be.
     #[error(
-        "{op} {key}: a {kind} is in its way, and below a destination convoy follows no links and opens nothing but files: find out who put it there, and remove it"
+        "{op} {key}: a {kind} is in its way, and below a destination convoy follows no links and opens \
+         nothing but files: find out who put it there, and remove it"
     )]
     Foreign { op: &'static str, key: String, kind: &'static str },
     #[error("{key:?} cannot name an object: {why}")]

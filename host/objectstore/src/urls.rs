@@ -26,11 +26,13 @@ pub enum DestinationError {
     #[error("Invalid URL {url}: {why}")]
     Malformed { url: String, why: &'static str },
     #[error(
-        "Invalid name parsed, got {backup} and {volume}: expected <destination>?backup=<backup>&volume=<volume>"
+        "Invalid name parsed, got {backup} and {volume}: expected \
+         <destination>?backup=<backup>&volume=<volume>"
     )]
     BackupForm { backup: String, volume: String },
     #[error(
-        "Invalid name {name}: expected letters, digits, '_', '.' and '-', two or more, the first a letter or digit"
+        "Invalid name {name}: expected letters, digits, '_', '.' and '-', two or more, the first a letter or \
+         digit"
     )]
     Name { name: String },
 }

@@ -314,7 +314,8 @@ mod tests {
     #[test]
     fn values_know_their_lines() {
         let file = parse(
-            "# settings\nroot = \"/srv/convoy\"\ndrivers = [\n  \"vfs\",\n]\n\n[driver-options]\nvfs.path = \"/v\"\n\
+            "# settings\nroot = \"/srv/convoy\"\ndrivers = [\n  \"vfs\",\n]\n\n[driver-options]\nvfs.path = \
+             \"/v\"\n\
              \"dm.thinpoolname\" = \"p=1\"\n[driver-options.dm]\nblocksize = 65536\n",
         )
         .unwrap();

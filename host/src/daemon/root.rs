@@ -23,8 +23,7 @@ pub enum RootError {
     Locked { path: PathBuf },
     #[error(
         "{} was written by convoy {written_by} in format {found}; this is convoy {} and knows formats up to \
-         {known}: \
-         start convoy {written_by} or newer",
+         {known}: start convoy {written_by} or newer",
         path.display(),
         env!("CARGO_PKG_VERSION")
     )]

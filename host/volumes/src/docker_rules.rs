@@ -64,8 +64,7 @@ impl DockerRules {
             ),
             hint: format!(
                 "to let them, add the line [destinations.{:?}] to convoy.toml and reload; an operator \
-                 restores \
-                 from it with `convoy create --backup`",
+                 restores from it with `convoy create --backup`",
                 destination.to_string()
             ),
         })

@@ -188,15 +188,13 @@ impl Error {
             }
             Self::StillMounted(_) | Self::StillUsed { .. } => {
                 "stop the containers that use it; `convoy umount` takes a mount by hand back, and `convoy \
-                 umount --force` \
-                 those of containers that are gone"
+                 umount --force` those of containers that are gone"
             }
             Self::BeingRead(_) => "wait for the backup, or cancel it: `convoy jobs list`",
             Self::UsedByContainers { volume, .. } => {
                 return Some(format!(
                     "`docker ps --all --filter volume={volume}` names the containers: stop them, or take \
-                     their mounts \
-                     back with `convoy umount --force` if they are gone"
+                     their mounts back with `convoy umount --force` if they are gone"
                 ));
             }
             Self::UnknownDriver(_) => "`convoy driver list` shows the drivers",
@@ -206,8 +204,7 @@ impl Error {
             Self::Busy { .. } => "try again; `convoy jobs list` shows what is running",
             Self::Losses(_) => {
                 "restore into another driver or file system, or keep the rest with --allow-losses \
-                 (allow-losses=true \
-                 for Docker)"
+                 (allow-losses=true for Docker)"
             }
             Self::Ledger { .. } => "make room on, or repair, the file system of the daemon's root",
             _ => return None,

@@ -72,7 +72,8 @@ pub(super) fn tree(kit: &Subject) -> Outcome {
 pub(super) fn either(kit: &Subject) -> Outcome {
     let (tree, block) = (kit.can(Capability::ReadTree), kit.can(Capability::ReadBlock));
     ensure(rules::READ_EITHER, tree != block, || {
-        "read_either: expected one of read_tree and read_block beside it, which says what is handed over unasked"
+        "read_either: expected one of read_tree and read_block beside it, which says what is handed over \
+         unasked"
             .to_owned()
     })?;
     let days = TwoDays::make(kit)?;

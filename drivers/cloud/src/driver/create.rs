@@ -145,9 +145,14 @@ impl<P: Provider> CloudDriver<P> {
             return self.create_from(name, &snapshot, wanted, settings, context);
         }
         if !copy {
-            return Err(DriverError::invalid(format!("the backup is in {region}, this host is in {}", self.provider.region()),
-            )
-            .hint("add the option copy=true (`--copy`) to have it copied over first: that takes time and traffic that is paid for"));
+            return Err(DriverError::invalid(format!(
+                "the backup is in {region}, this host is in {}",
+                self.provider.region()
+            ))
+            .hint(
+                "add the option copy=true (`--copy`) to have it copied over first: that takes time and \
+                traffic that is paid for",
+            ));
         }
         let label = self.label(name, None, Purpose::Reading);
         let mut open = self.intents.begin(&label, Operation::Copy, None)?;

@@ -327,8 +327,8 @@ pub(super) fn orphan(volume: &CloudVolume) -> String {
     let (id, size) = (&volume.id, volume.size);
     match forgotten_purpose(volume) {
         None => format!(
-            "{id} ({size}) was made here for {name} and is kept in the cloud without a volume: `convoy create {name}` \
-             takes it"
+            "{id} ({size}) was made here for {name} and is kept in the cloud without a volume: `convoy \
+             create {name}` takes it"
         ),
         Some(purpose) => {
             format!("{id} ({size}) was made here for {name} ({}) and forgotten", purpose.as_str())

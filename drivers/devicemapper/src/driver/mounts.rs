@@ -111,7 +111,8 @@ impl DeviceMapper {
             .namespace(self.namespace.clone());
         filesystem::mount(&mount, &self.bounded(context)).map_err(|error| match error.kind {
             ErrorKind::DataLoss => error.hint(format!(
-                "the kernel log (dmesg) says what it did not accept; check with `fsck {}`, or restore a backup",
+                "the kernel log (dmesg) says what it did not accept; check with `fsck {}`, or restore a \
+                 backup",
                 mount.source.display()
             )),
             _ => error,

@@ -99,7 +99,8 @@ fn rust(args: &NewDriverArgs) -> Result<Vec<File>> {
             "process",
             "",
             format!(
-                "fn main() -> std::process::ExitCode {{\n    convoy_driver_sdk::process::serve::<{type_name}>()\n}}"
+                "fn main() -> std::process::ExitCode {{\n    \
+                 convoy_driver_sdk::process::serve::<{type_name}>()\n}}"
             ),
         ),
     };

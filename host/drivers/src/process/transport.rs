@@ -171,8 +171,8 @@ impl TransportReceiverT for Receiver {
             let asked = self.line.unanswered.lock().remove(&id);
             asked.then_some(bytes).ok_or_else(|| {
                 format!(
-                    "the process broke the protocol (R47): it answered request {id}, which was answered already or never \
-                     made"
+                    "the process broke the protocol (R47): it answered request {id}, which was answered \
+                     already or never made"
                 )
             })
         });

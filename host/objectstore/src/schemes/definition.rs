@@ -85,8 +85,8 @@ pub struct Abilities {
 }
 
 impl Abilities {
-    /// Checks that backups can be kept in such a store: their locks are objects that are created if absent, and
-    /// a chunk is read out of a pack.
+    /// Checks that backups can be kept in such a store: their locks are objects that are created if absent,
+    /// and a chunk is read out of a pack.
     ///
     /// # Errors
     /// [`StoreError::Config`] with what is missing.

@@ -143,7 +143,8 @@ pub(in crate::cases) fn restore(kit: &Subject) -> Outcome {
                 Ok(volume) => {
                     ensure(rules::WHOLE, volume.health == convoy_driver_sdk::protocol::Health::Good, || {
                         format!(
-                            "a restore that was killed left {name} in a state in which it cannot be used: {:?}",
+                            "a restore that was killed left {name} in a state in which it cannot be used: \
+                             {:?}",
                             volume.health
                         )
                     })?
