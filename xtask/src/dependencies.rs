@@ -142,7 +142,6 @@ pub(crate) fn install() -> Result<()> {
     install_tool("nextest", "cargo-nextest", "--no-default-features --features default-no-update")
 }
 
-/// Installs the packages of what is missing.
 fn packages(needs: &[&Need]) -> Result<()> {
     let missing: Vec<_> = needs.iter().copied().filter(|need| !present(need)).collect();
     if missing.is_empty() {
@@ -234,7 +233,6 @@ fn installed(package: &str) -> bool {
     query.map_or(true, |output| output.success() && output.stdout == "installed")
 }
 
-/// Whether a program is there.
 pub(crate) fn exists(program: &str) -> bool {
     if program.starts_with('/') {
         return Path::new(program).exists();
@@ -244,7 +242,6 @@ pub(crate) fn exists(program: &str) -> bool {
     places.filter(|place| !place.is_empty()).any(|place| Path::new(place).join(program).is_file())
 }
 
-/// Whether we are root.
 pub(crate) fn root() -> bool {
     capture(Command::new("id").arg("-u")).and_then(convoy_tests::run::Output::ok).is_ok_and(|id| id == "0")
 }

@@ -7,13 +7,12 @@
 use std::fs;
 use std::process::Command;
 
+use convoy_tests::Result;
 use convoy_tests::error::Context;
-use convoy_tests::{Error, Result};
 
 use crate::cargo;
 use crate::dependencies::status;
 
-/// The targets, and what to begin with.
 const TARGETS: [(&str, &[&str]); 9] = [
     (
         "bodies",

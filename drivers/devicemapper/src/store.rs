@@ -23,8 +23,10 @@ const STRIPES: usize = 64;
 #[derive(Debug, Clone)]
 enum Slot {
     /// Its record, and why it cannot be used if so.
-    Known { record: VolumeRecord, damage: Option<String> },
-    /// Its record cannot be read.
+    Known {
+        record: VolumeRecord,
+        damage: Option<String>,
+    },
     Unreadable(String),
 }
 

@@ -321,7 +321,6 @@ fn is_late(error: &reqwest::Error, context: &Context) -> bool {
     error.is_timeout() && context.remaining().is_some_and(|left| left < NEARLY)
 }
 
-/// Turns an error answer into an error.
 fn check(what: &str, answer: Response) -> Result<Response> {
     let status = answer.status();
     if status.is_success() {

@@ -22,7 +22,6 @@ use crate::record::{SnapshotRecord, VolumeRecord};
 use crate::sync::{DirSync, PendingSync};
 use crate::workspace::Workspace;
 
-/// The volumes under `vfs.path`.
 #[derive(Debug)]
 pub(crate) struct Catalog {
     pub(crate) layout: Layout,

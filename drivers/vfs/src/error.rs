@@ -97,7 +97,6 @@ pub(crate) enum VfsError {
     Call(#[from] DriverError),
 }
 
-/// Why a size is not enforced.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Obstacle {
     #[error("the file system of vfs.path has no quotas for directories")]

@@ -65,7 +65,6 @@ impl OpenSnapshots {
         }
     }
 
-    /// Closes all of them.
     pub(crate) fn clear(&self) {
         self.readers.lock().clear();
     }

@@ -86,7 +86,6 @@ impl Drop for DirSync {
 }
 
 impl PendingSync {
-    /// Waits until it is done.
     pub(crate) fn wait(mut self) -> io::Result<()> {
         let Some(round) = self.round else { return atomic::sync_dir(&self.shared.dir) };
         let mut state = self.shared.state.lock();

@@ -222,7 +222,6 @@ impl Client {
         serde_json::from_str(&text).map_err(|source| Error::Answer { call: name, source })
     }
 
-    /// Sends a call and checks the answer's status.
     async fn send(&self, call: &Call, accept: Option<&'static str>) -> Result<Response<Incoming>> {
         let agent = (header::USER_AGENT, USER_AGENT);
         let headers: Vec<_> = [agent].into_iter().chain(accept.map(|kind| (header::ACCEPT, kind))).collect();

@@ -30,7 +30,6 @@ const MAX_ENTRIES: usize = 10_000;
 /// The largest size, and the largest end of an extent, in bytes.
 const MAX_SIZE: u64 = i64::MAX.cast_unsigned();
 
-/// A rule that an answer broke.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct BrokenRule {
     rule: &'static str,
@@ -66,7 +65,6 @@ fn ensure(rule: &'static str, good: bool, text: impl FnOnce() -> String) -> Rule
     if good { Ok(()) } else { broken(rule, text()) }
 }
 
-/// Reads the answer to a request.
 pub(crate) fn read<R: Request>(request: &R, answer: &[u8]) -> Result<R::Reply, BrokenRule> {
     let first = answer.iter().find(|byte| !byte.is_ascii_whitespace());
     ensure("R46", first == Some(&b'{'), || {

@@ -49,7 +49,6 @@ pub(crate) struct Ticket {
     slot: Option<OwnedSemaphorePermit>,
 }
 
-/// The volume that a request is about.
 #[derive(Deserialize)]
 struct About {
     #[serde(default)]

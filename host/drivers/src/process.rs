@@ -60,7 +60,6 @@ enum Phase {
     Stopped,
 }
 
-/// What is told of the process.
 #[derive(Default)]
 struct ProcessState {
     open: Option<Open>,

@@ -27,7 +27,6 @@ type Factory = Arc<dyn Fn() -> Arc<dyn Dispatch> + Send + Sync>;
 
 /// Everything that could be loaded.
 #[derive(Clone)]
-#[must_use]
 pub struct Drivers {
     search: SearchPath,
     trust: Trust,
@@ -69,18 +68,21 @@ impl Drivers {
     }
 
     /// Trusts these users and groups instead of the usual ones.
+    #[must_use]
     pub fn trust(mut self, trust: Trust) -> Self {
         self.trust = trust;
         self
     }
 
     /// Starts processes again in this manner.
+    #[must_use]
     pub fn restarts(mut self, policy: RestartPolicy) -> Self {
         self.restarts = policy;
         self
     }
 
     /// Adds a driver that is compiled in.
+    #[must_use]
     pub fn builtin<F>(mut self, name: Name, make: F) -> Self
     where
         F: Fn() -> Arc<dyn Dispatch> + Send + Sync + 'static,

@@ -68,7 +68,6 @@ impl DirectoryStore {
     }
 }
 
-/// What the file system says of an object.
 fn info(key: &str, stat: &rustix::fs::Stat) -> ObjectInfo {
     ObjectInfo {
         key: key.to_owned(),

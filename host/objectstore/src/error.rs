@@ -84,7 +84,6 @@ impl StoreError {
         matches!(self, Self::NotFound { .. })
     }
 
-    /// A file system's answer about an object.
     pub(crate) fn from_io(op: &'static str, key: &str, source: io::Error) -> Self {
         let key = key.to_owned();
         match source.kind() {

@@ -16,7 +16,6 @@ pub struct Layers<'a> {
 }
 
 impl Layers<'_> {
-    /// The values of all layers but the saved one.
     pub(super) fn values(&self) -> Values {
         Values::defaults().under(&self.file.values).under(&self.args.values)
     }

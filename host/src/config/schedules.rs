@@ -7,7 +7,6 @@ use convoy_objectstore::{Destination, forms, scheme, split};
 use convoy_schedule::schedule::Reason;
 use convoy_schedule::{InvalidSchedule, Schedule};
 
-/// The schedules of a file.
 pub(super) fn schedules(file: &File, drivers: &[String]) -> Result<Vec<Schedule>, ConfigError> {
     let schedules = Schedule::all(&file.tables.schedule).map_err(|error| wrong(file, error))?;
     for schedule in &schedules {

@@ -129,7 +129,6 @@ async fn configure_schedules(schedules: Schedules, config: Live) {
     }
 }
 
-/// Answers at a socket.
 fn serve_at(
     listener: UnixListener,
     name: &'static str,

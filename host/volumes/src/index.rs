@@ -27,12 +27,9 @@ pub(crate) struct Index {
     released: Arc<Notify>,
 }
 
-/// What a listing changed.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct MergeReport {
-    /// Volumes that were not known.
     pub(crate) added: Vec<Name>,
-    /// Volumes that are gone.
     pub(crate) removed: Vec<Name>,
     /// Volumes left out since another driver has one of that name.
     pub(crate) hidden: Vec<Name>,

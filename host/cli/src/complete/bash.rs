@@ -107,7 +107,6 @@ fn split(line: &str, breaks: &str) -> (Vec<String>, Last) {
     (words, last)
 }
 
-/// A text as it can be typed without quotes.
 fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for letter in text.chars() {

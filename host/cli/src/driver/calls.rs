@@ -23,14 +23,12 @@ use tokio_util::sync::CancellationToken;
 /// How many volumes, or extents, are asked for at once.
 const PAGE: u32 = 1000;
 
-/// A driver that is called, and for how long.
 pub(super) struct Calls<'a> {
     pub(super) driver: &'a DriverHandle,
     pub(super) timeout: Duration,
     pub(super) cancel: CancellationToken,
 }
 
-/// What `snapshot read` shows.
 #[derive(Serialize)]
 struct SnapshotReply {
     #[serde(flatten)]
@@ -149,7 +147,6 @@ impl Calls<'_> {
         }
     }
 
-    /// All volumes, page after page.
     async fn list(&self) -> Result<ListedVolumes> {
         let mut all = ListedVolumes::default();
         loop {

@@ -83,7 +83,6 @@ fn is_the_same(loaded: &DriverStatus, carrier: Carrier, path: Option<&Path>) -> 
         || loaded.carrier.is_empty() && path.is_none() && carrier == Carrier::Builtin
 }
 
-/// Loads a driver and adds what it says.
 async fn look(mut status: DriverStatus, driver_path: Vec<PathBuf>) -> DriverStatus {
     if !status.error.is_empty() {
         return status;

@@ -18,7 +18,6 @@ const GO: [(&str, &str); 3] = [
     ("wire.go", include_str!("../../../../examples/go/wire.go")),
 ];
 
-/// Where convoy is.
 const REPOSITORY: &str = env!("CARGO_PKG_REPOSITORY");
 
 /// The oldest Rust that builds the SDK.

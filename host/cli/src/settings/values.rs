@@ -121,7 +121,6 @@ fn first(texts: &[String]) -> &str {
     texts.first().map_or("", String::as_str)
 }
 
-/// Parses a setting with one value.
 pub(super) fn one<T: FromStr<Err: Display>>(_: &Setting, texts: &[String]) -> Result<T, String> {
     parsed(first(texts))
 }
@@ -131,12 +130,10 @@ pub fn optional<T: FromStr<Err: Display>>(_: &Setting, texts: &[String]) -> Resu
     Some(first(texts)).filter(|text| !text.is_empty()).map(parsed).transpose()
 }
 
-/// Parses a setting with several values.
 pub(super) fn list<T: FromStr<Err: Display>>(_: &Setting, texts: &[String]) -> Result<Vec<T>, String> {
     texts.iter().map(|text| parsed(text)).collect()
 }
 
-/// Parses a setting with several names.
 pub(super) fn names(_: &Setting, texts: &[String]) -> Result<Vec<String>, String> {
     if texts.iter().any(String::is_empty) { Err("a name is empty".to_owned()) } else { Ok(texts.to_vec()) }
 }
@@ -151,7 +148,6 @@ pub fn one_of(setting: &Setting, texts: &[String]) -> Result<String, String> {
     Err(format!("expected {} or {last}", others.join(", ")))
 }
 
-/// Parses a setting that is a duration.
 pub(super) fn duration(_: &Setting, texts: &[String]) -> Result<Duration, String> {
     durations::parse(first(texts)).map_err(|error| error.to_string())
 }

@@ -35,7 +35,6 @@ impl RunningProcess {
     }
 }
 
-/// Starts a program and learns who it is.
 pub(super) async fn launch(
     path: &Path,
     expected: Option<&Name>,

@@ -12,7 +12,6 @@ use std::borrow::Cow;
 /// How much of a message that is none an error quotes, in bytes.
 const QUOTED: usize = 120;
 
-/// What a driver sent.
 pub(super) enum Kind<'a> {
     /// To the request of this id; `jsonrpsee` reads it.
     Response(u64),

@@ -16,7 +16,6 @@ const OPEN: Duration = Duration::from_secs(300);
 /// How long a process has after SIGTERM, and to be gone after SIGKILL.
 const TERM: Duration = Duration::from_secs(2);
 
-/// Runs until the driver is stopped.
 pub(super) async fn supervise(shared: Arc<Shared>, first: RunningProcess) {
     let mut running = Some(first);
     let mut failures = 0;
@@ -133,7 +132,6 @@ async fn pause(shared: &Shared, failures: &mut u32) -> bool {
     }
 }
 
-/// Waits until the driver is to be stopped.
 async fn stop_wished(shared: &Shared) {
     loop {
         shared.requested.notified().await;

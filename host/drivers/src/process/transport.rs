@@ -81,7 +81,6 @@ fn settle(state: &watch::Sender<Option<String>>, reason: &str) {
     });
 }
 
-/// Sends messages as lines.
 pub(super) struct Sender {
     pub(super) socket: OwnedWriteHalf,
     pub(super) line: Arc<Line>,

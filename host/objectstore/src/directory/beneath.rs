@@ -43,7 +43,6 @@ impl Root {
         self.object(op, key).map(|(_, stat)| stat)
     }
 
-    /// Opens an object for reading.
     pub(super) fn file(&self, op: &'static str, key: &str) -> Result<(File, u64), StoreError> {
         let (fd, _) = self.object(op, key)?;
         // What was looked at is what is opened, whatever has its name by now.

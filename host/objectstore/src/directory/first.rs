@@ -4,7 +4,6 @@ use std::collections::BinaryHeap;
 
 use crate::store::Depth;
 
-/// See the [module](self).
 pub(super) struct First<'a> {
     after: Option<&'a str>,
     depth: Depth,

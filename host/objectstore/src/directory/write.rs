@@ -45,7 +45,6 @@ pub(super) struct Partial {
 }
 
 impl Partial {
-    /// Makes the directories and the hidden file.
     pub(super) fn create(root: &Root, key: &str) -> Result<Self, StoreError> {
         let (dir, target) = split(key);
         let name = format!("{PARTIAL_PREFIX}{:016x}", rand::random::<u64>());

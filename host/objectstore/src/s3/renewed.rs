@@ -19,7 +19,6 @@ use parking_lot::Mutex;
 /// How long credentials are used that say nothing of their end.
 const READ_AFTER: Duration = Duration::from_secs(60);
 
-/// See the [module](self).
 #[derive(Debug)]
 pub(super) struct RenewedCredentials {
     config: ProviderConfig,

@@ -14,7 +14,6 @@ use crate::s3::{S3Options, S3Store};
 use crate::store::ObjectStore;
 use crate::urls::{DestinationError, unescape};
 
-/// See the [module](self).
 #[derive(Debug)]
 pub(super) struct S3;
 

@@ -38,7 +38,6 @@ impl Data {
         }
     }
 
-    /// Writes the files.
     pub(super) fn fill(self, place: &Path) -> Result<()> {
         let mut source = Source::new(1);
         match self {
