@@ -20,10 +20,7 @@ const SUFFIX: &str = ".tmp";
 const ATTEMPTS: usize = 8;
 
 /// Writes a file, replacing the one of that name. When it returns, the new content is durable; when it fails,
-/// or is cut off, the old content is untouched.
-///
-/// # Errors
-/// Those of the system calls. The file is unchanged, unless only the last sync of the directory failed.
+/// or is cut off, the old content is untouched, unless only the last sync of the directory failed.
 pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     publish(path, bytes, mode, |temporary| rustix::fs::rename(temporary, path))
 }
@@ -42,9 +39,6 @@ pub fn create_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
 }
 
 /// Removes a file durably. Succeeds when it is gone already.
-///
-/// # Errors
-/// Those of the system calls.
 pub fn remove(path: &Path) -> Result<()> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
@@ -53,9 +47,6 @@ pub fn remove(path: &Path) -> Result<()> {
 }
 
 /// Makes the names in a directory durable.
-///
-/// # Errors
-/// Those of the system calls.
 pub fn sync_dir(dir: &Path) -> Result<()> {
     File::open(dir)?.sync_all()
 }

@@ -29,40 +29,23 @@ const QUOTED: usize = 600;
 /// Where system programs are, for a host whose own path lacks them.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Why a program did not do its work.
+/// Why a program did not do its work. A `command` is its command line, without its secrets.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
+#[allow(missing_docs, reason = "the text of an error names its fields")]
 pub enum CommandError {
     /// There is no such program.
     #[error("the program {program} is not installed")]
-    NotInstalled {
-        /// The name of the program.
-        program: String,
-        /// The package it comes with.
-        package: Option<&'static str>,
-    },
+    NotInstalled { program: String, package: Option<&'static str> },
     /// It could not be started.
     #[error("cannot start {program}: {source}")]
-    Start {
-        /// The name of the program.
-        program: String,
-        /// What the system answered.
-        source: io::Error,
-    },
+    Start { program: String, source: io::Error },
     /// It said that it failed.
     #[error("{command} failed ({status}): {stderr}")]
-    Failed {
-        /// The command line, without its secrets.
-        command: String,
-        /// How the program ended.
-        status: ExitStatus,
-        /// The end of what it wrote on standard error.
-        stderr: String,
-    },
+    Failed { command: String, status: ExitStatus, stderr: String },
     /// The call ended first, and the program with it.
     #[error("{command} was ended: {reason}")]
     Ended {
-        /// The command line, without its secrets.
         command: String,
         /// The call was cancelled, or its deadline or the time limit passed.
         reason: DriverError,
@@ -71,20 +54,10 @@ pub enum CommandError {
     },
     /// The call ended first. The program goes on and holds its lock: see [`Command::outlives`].
     #[error("{command} takes longer than the call, and goes on: {reason}")]
-    GoesOn {
-        /// The command line, without its secrets.
-        command: String,
-        /// Why the call ended.
-        reason: DriverError,
-    },
+    GoesOn { command: String, reason: DriverError },
     /// Reading its output or waiting for it failed.
     #[error("lost {program}: {source}")]
-    Lost {
-        /// The name of the program.
-        program: String,
-        /// What the system answered.
-        source: io::Error,
-    },
+    Lost { program: String, source: io::Error },
 }
 
 impl From<CommandError> for DriverError {
@@ -138,6 +111,7 @@ impl Output {
 
 /// A program to run.
 #[derive(Debug, Clone)]
+#[must_use]
 pub struct Command {
     program: OsString,
     package: Option<&'static str>,
@@ -177,21 +151,18 @@ impl Command {
     }
 
     /// The package to install when it is missing.
-    #[must_use]
     pub fn package(mut self, package: &'static str) -> Self {
         self.package = Some(package);
         self
     }
 
     /// One more argument. Arguments appear in messages: never pass a secret.
-    #[must_use]
     pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
         self.args.push(arg.as_ref().to_owned());
         self
     }
 
     /// Adds several arguments.
-    #[must_use]
     pub fn args<A: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
         self.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
         self
@@ -199,7 +170,6 @@ impl Command {
 
     /// What the program reads on its standard input. It may be a secret, such as the passphrase of a LUKS
     /// device: no message and no log shows it.
-    #[must_use]
     pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.stdin = Some(Hidden(bytes.into()));
         self
@@ -207,28 +177,24 @@ impl Command {
 
     /// One more variable of the program's environment. Its value may be a secret, such as the `PASSWD` of
     /// `mount.cifs`: no message and no log shows it.
-    #[must_use]
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl Into<Vec<u8>>) -> Self {
         self.environment.push((name.as_ref().to_owned(), Hidden(value.into())));
         self
     }
 
     /// One more exit code that is no failure.
-    #[must_use]
     pub fn accept(mut self, code: i32) -> Self {
         self.accepted.push(code);
         self
     }
 
     /// A time limit of its own, beside the deadline of the call.
-    #[must_use]
     pub fn limit(mut self, limit: Option<Duration>) -> Self {
         self.limit = limit;
         self
     }
 
     /// Runs it in another mount namespace (`/proc/<pid>/ns/mnt`).
-    #[must_use]
     pub fn namespace(mut self, namespace: Option<&Path>) -> Self {
         self.namespace = namespace.map(Path::to_owned);
         self
@@ -237,7 +203,6 @@ impl Command {
     /// For a program that leaves damage when it is cut off, such as `resize2fs`: it goes on when the call
     /// ends and when this process dies. `lock` is an open file with a lock (`flock`), which the program holds
     /// until it ends: who repeats the call, or is the next life of this process, waits for that lock first.
-    #[must_use]
     pub fn outlives(mut self, lock: &Arc<File>) -> Self {
         self.lock = Some(Arc::clone(lock));
         self
@@ -249,9 +214,6 @@ impl Command {
     /// its own. When the call is cancelled or its deadline passes, the group is ended by SIGTERM and, two
     /// seconds later, SIGKILL. When this process dies, the kernel kills the program. [`Self::outlives`] makes
     /// both otherwise.
-    ///
-    /// # Errors
-    /// [`CommandError`].
     pub fn run(&self, context: &Context) -> Result<Output, CommandError> {
         let started = Instant::now();
         if let (Some(_), Err(reason)) = (&self.lock, context.check()) {
@@ -295,7 +257,7 @@ impl Command {
         }
     }
 
-    fn start(&self) -> Result<Running, CommandError> {
+    fn start(&self) -> Result<RunningProgram, CommandError> {
         let start = |source| CommandError::Start { program: self.name(), source };
         let namespace = self.namespace.as_ref().map(File::open).transpose().map_err(start)?;
         let mut command = std::process::Command::new(&self.program);
@@ -330,7 +292,8 @@ impl Command {
                 start(source)
             }
         })?;
-        Running::new(child, files).map_err(|source| CommandError::Lost { program: self.name(), source })
+        RunningProgram::new(child, files)
+            .map_err(|source| CommandError::Lost { program: self.name(), source })
     }
 
     fn name(&self) -> String {
@@ -380,7 +343,7 @@ fn prepare(parent: Pid, namespace: Option<&File>, lock: Option<&File>) -> io::Re
     Ok(())
 }
 
-struct Running {
+struct RunningProgram {
     child: Child,
     group: Pid,
     pidfd: rustix::fd::OwnedFd,
@@ -388,7 +351,7 @@ struct Running {
     files: Option<[File; 2]>,
 }
 
-impl Running {
+impl RunningProgram {
     fn new(mut child: Child, files: Option<[File; 2]>) -> io::Result<Self> {
         let opened = i32::try_from(child.id())
             .ok()

@@ -78,6 +78,7 @@ type ProgressSink = Arc<dyn Fn(Progress) + Send + Sync>;
 /// assert_eq!(copy(&["a", "b"], &context).unwrap_err().kind, ErrorKind::Cancelled);
 /// ```
 #[derive(Clone, Default)]
+#[must_use]
 pub struct Context {
     request_id: String,
     deadline: Option<Instant>,
@@ -102,21 +103,18 @@ impl Context {
     }
 
     /// Sets the moment after which the caller no longer waits.
-    #[must_use]
     pub fn with_deadline(mut self, deadline: Option<Instant>) -> Self {
         self.deadline = deadline;
         self
     }
 
     /// Uses a flag that somebody else holds too.
-    #[must_use]
     pub fn with_cancel(mut self, cancel: CancelFlag) -> Self {
         self.cancel = cancel;
         self
     }
 
     /// Sends the progress of the call to `sink`.
-    #[must_use]
     pub fn with_progress(mut self, sink: impl Fn(Progress) + Send + Sync + 'static) -> Self {
         self.progress = Some(Arc::new(sink));
         self

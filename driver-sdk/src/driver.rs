@@ -31,9 +31,6 @@ pub trait Driver: Send + Sync + Sized + 'static {
     fn open(request: Open, context: &Context) -> Result<(Self, Opened)>;
 
     /// What `convoy info` shows.
-    ///
-    /// # Errors
-    /// Whatever keeps it from being found out.
     fn info(&self, _context: &Context) -> Result<BTreeMap<String, String>> {
         Ok(BTreeMap::new())
     }
@@ -56,9 +53,6 @@ pub trait Driver: Send + Sync + Sized + 'static {
     }
 
     /// No more calls follow.
-    ///
-    /// # Errors
-    /// What could not be brought to rest.
     fn close(&self, _context: &Context) -> Result<()> {
         Ok(())
     }
@@ -219,9 +213,6 @@ pub trait Driver: Send + Sync + Sized + 'static {
     }
 
     /// Removes what was restored so far: [`AbortRestore`].
-    ///
-    /// # Errors
-    /// What could not be removed.
     fn abort_restore(&self, _request: AbortRestore, _context: &Context) -> Result<()> {
         Err(DriverError::unsupported("restoring"))
     }

@@ -78,9 +78,6 @@ impl FromStr for FsKind {
 
 /// What is on a device, as `blkid` names it: `ext4`, `xfs`, `LVM2_member`, `gpt`; `None` when nothing is
 /// known to be there. Reads the device itself, never a cache.
-///
-/// # Errors
-/// When the device cannot be read.
 pub fn signature(device: &Path, context: &Context) -> Result<Option<String>> {
     // 2: nothing found. 8: more than one thing found, which `blkid` does not want to choose from.
     let blkid = Command::new("blkid").package("util-linux").accept(2).accept(8);

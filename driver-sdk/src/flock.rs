@@ -16,26 +16,17 @@ const LAST_WAIT: Duration = Duration::from_millis(50);
 
 /// Why a lock could not be taken.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of an error names its fields")]
 pub enum LockError {
     /// Somebody else has it.
     #[error("{} is locked by {holder}", path.display())]
-    Held {
-        /// The lock file.
-        path: PathBuf,
-        /// What the holder wrote about itself.
-        holder: String,
-    },
+    Held { path: PathBuf, holder: String },
     /// The call was cancelled, or its deadline passed, while it waited.
     #[error(transparent)]
     Interrupted(DriverError),
     /// The operating system refused.
     #[error("cannot lock {}: {source}", path.display())]
-    Io {
-        /// The lock file.
-        path: PathBuf,
-        /// What the system answered.
-        source: io::Error,
-    },
+    Io { path: PathBuf, source: io::Error },
 }
 
 impl From<LockError> for DriverError {
@@ -60,9 +51,6 @@ pub struct LockFile {
 
 impl LockFile {
     /// Takes the lock if nobody has it.
-    ///
-    /// # Errors
-    /// [`LockError::Held`], [`LockError::Io`].
     pub fn try_acquire(path: impl Into<PathBuf>) -> Result<Self, LockError> {
         let path = path.into();
         match attempt(&path) {
@@ -73,9 +61,6 @@ impl LockFile {
     }
 
     /// Waits for the lock as long as the call may last.
-    ///
-    /// # Errors
-    /// [`LockError::Interrupted`], [`LockError::Io`].
     pub fn acquire(path: impl Into<PathBuf>, context: &Context) -> Result<Self, LockError> {
         let path = path.into();
         let mut wait = FIRST_WAIT;
@@ -120,9 +105,6 @@ impl LockFile {
 }
 
 /// Locks an open file, such as a device, for as long as this or a copy of its descriptor is open.
-///
-/// # Errors
-/// When the call ends first, or the kernel refuses.
 pub(crate) fn lock_open(file: &File, context: &Context) -> crate::Result<()> {
     loop {
         match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {

@@ -75,7 +75,6 @@ struct Batch {
     extents: [Raw; BATCH],
 }
 
-/// Where a piece of a file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
     /// At this byte of the device.
@@ -160,9 +159,6 @@ pub fn in_use(file: &File) -> io::Result<Ranges> {
 
 /// What differs between two files that nobody writes meanwhile; `None` if it cannot be told: then everything
 /// in use may differ.
-///
-/// # Errors
-/// As [`in_use`].
 pub fn changes(base: &File, file: &File) -> io::Result<Option<Ranges>> {
     let (old, new) = (base.metadata()?, file.metadata()?);
     if old.dev() != new.dev() {

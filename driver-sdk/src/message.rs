@@ -3,8 +3,9 @@
 /// Defines messages of the protocol.
 ///
 /// The members before the `;` are the arguments of `new`. Those after it begin with their defaults, and each
-/// has a method of its own name that sets it. So a member that is added after the `;` concerns nobody who
-/// made the message without it, and nobody outside of this crate can make one in another way.
+/// has a method of its own name that sets it. A reader that misses one takes the default. So a member that is
+/// added after the `;` concerns nobody who made the message without it, and nobody outside of this crate can
+/// make one in another way.
 macro_rules! messages {
     ($(
         $(#[$meta:meta])*
@@ -19,7 +20,7 @@ macro_rules! messages {
         #[non_exhaustive]
         pub struct $message {
             $($(#[$first_meta])* pub $first: $first_type,)*
-            $($($(#[$more_meta])* pub $more: $more_type,)*)?
+            $($(#[serde(default)] $(#[$more_meta])* pub $more: $more_type,)*)?
         }
 
         impl $message {

@@ -8,23 +8,14 @@ use std::path::{Path, PathBuf};
 
 /// Why the table could not be read.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of an error names its fields")]
 pub enum MountinfoError {
     /// The file could not be read.
     #[error("cannot read {}: {source}", path.display())]
-    Read {
-        /// The file that could not be read.
-        path: PathBuf,
-        /// What the system answered.
-        source: io::Error,
-    },
+    Read { path: PathBuf, source: io::Error },
     /// A line is not as `proc_pid_mountinfo(5)` says.
     #[error("cannot understand the mount table: expected {expected} in {line:?}")]
-    Malformed {
-        /// What the line does not have.
-        expected: &'static str,
-        /// The line, as the kernel wrote it.
-        line: String,
-    },
+    Malformed { expected: &'static str, line: String },
 }
 
 impl From<MountinfoError> for DriverError {
@@ -76,9 +67,6 @@ pub struct MountTable {
 
 impl MountTable {
     /// The mounts this process sees.
-    ///
-    /// # Errors
-    /// [`MountinfoError`].
     pub fn read() -> Result<Self, MountinfoError> {
         Self::read_file(Path::new("/proc/self/mountinfo"))
     }
@@ -92,9 +80,6 @@ impl MountTable {
     }
 
     /// The mounts in a namespace given as `/proc/<pid>/ns/mnt`; those of this process without one.
-    ///
-    /// # Errors
-    /// [`MountinfoError`].
     pub fn in_namespace(namespace: Option<&Path>) -> Result<Self, MountinfoError> {
         match namespace.and_then(Path::parent).and_then(Path::parent) {
             Some(process) => Self::read_file(&process.join("mountinfo")),
@@ -229,12 +214,11 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const TABLE: &[u8] = b"\
-22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw,errors=remount-ro\n\
-40 22 0:35 / /srv/with\\040space rw shared:9 master:2 - tmpfs tmpfs rw,size=1024k\n\
-41 22 0:36 / /srv/x ro,noatime - nfs4 host:/export rw,vers=4.2\n\
-42 41 8:2 /sub /srv/x rw - btrfs /dev/sdb rw,subvol=/sub\n\
-43 22 0:37 / /srv/x/deep rw - tmpfs  rw\n";
+    const TABLE: &[u8] = b"22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw,errors=remount-ro\n\
+        40 22 0:35 / /srv/with\\040space rw shared:9 master:2 - tmpfs tmpfs rw,size=1024k\n\
+        41 22 0:36 / /srv/x ro,noatime - nfs4 host:/export rw,vers=4.2\n\
+        42 41 8:2 /sub /srv/x rw - btrfs /dev/sdb rw,subvol=/sub\n\
+        43 22 0:37 / /srv/x/deep rw - tmpfs  rw\n";
 
     #[test]
     fn finds_what_is_mounted_where() {

@@ -24,8 +24,8 @@ pub struct Name(String);
 /// A text that is no name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "invalid name {0:?}: expected 2 to {MAX_NAME_BYTES} of letters, digits, dash(-), underscore(_) and dot(.), \
-     beginning with a letter or digit"
+    "invalid name {0:?}: expected 2 to {MAX_NAME_BYTES} of letters, digits, dash(-), underscore(_) and \
+     dot(.), beginning with a letter or digit"
 )]
 pub struct InvalidName(pub String);
 
@@ -39,9 +39,6 @@ pub fn has_name_form(text: &str) -> bool {
 
 impl Name {
     /// Checks a text against the rule.
-    ///
-    /// # Errors
-    /// [`InvalidName`] with the text.
     pub fn parse(text: impl Into<String>) -> Result<Self, InvalidName> {
         let text = text.into();
         let good = (2..=MAX_NAME_BYTES).contains(&text.len()) && has_name_form(&text);

@@ -55,9 +55,6 @@ pub struct Options<'a> {
 
 impl<'a> Options<'a> {
     /// Takes options as [`check`] lets them pass.
-    ///
-    /// # Errors
-    /// Those of [`check`].
     pub fn new(declared: &[OptionSpec], given: &'a BTreeMap<String, String>) -> Result<Self> {
         check(declared, given)?;
         Ok(Self { given })
@@ -69,9 +66,6 @@ impl<'a> Options<'a> {
     }
 
     /// A value of any type: `parse` gives `None` for what is not `expected`.
-    ///
-    /// # Errors
-    /// `InvalidArgument`.
     pub fn parse<T>(
         &self,
         name: &str,
@@ -85,9 +79,6 @@ impl<'a> Options<'a> {
     }
 
     /// One of several words.
-    ///
-    /// # Errors
-    /// `InvalidArgument`.
     pub fn one_of<T: Copy>(&self, name: &str, choices: &[(&str, T)]) -> Result<Option<T>> {
         let words: Vec<_> = choices.iter().map(|(word, _)| *word).collect();
         let expected = match words.split_last() {
@@ -99,35 +90,23 @@ impl<'a> Options<'a> {
     }
 
     /// Reads an option that is `true` or `false`.
-    ///
-    /// # Errors
-    /// `InvalidArgument`.
     pub fn boolean(&self, name: &str) -> Result<Option<bool>> {
         self.one_of(name, &[("true", true), ("false", false)])
     }
 
     /// A size in bytes: a number, or one followed by K, M, G or T. See [`size::parse`].
-    ///
-    /// # Errors
-    /// `InvalidArgument`.
     pub fn size(&self, name: &str) -> Result<Option<u64>> {
         let expected = "bytes, or a whole number followed by K, M, G or T (10G)";
         self.parse(name, expected, |text| size::parse(text).ok())
     }
 
     /// Permissions, octal: 0 to 7777.
-    ///
-    /// # Errors
-    /// `InvalidArgument`.
     pub fn mode(&self, name: &str) -> Result<Option<u32>> {
         let parse = |text| u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o7777);
         self.parse(name, "octal permissions such as 0750", parse)
     }
 
     /// Reads an option that is an absolute path.
-    ///
-    /// # Errors
-    /// `InvalidArgument`.
     pub fn path(&self, name: &str) -> Result<Option<PathBuf>> {
         self.parse(name, "an absolute path", |text| {
             Some(PathBuf::from(text)).filter(|path| path.is_absolute())
@@ -135,9 +114,6 @@ impl<'a> Options<'a> {
     }
 
     /// One of the file systems that the driver can make.
-    ///
-    /// # Errors
-    /// `InvalidArgument`.
     pub fn fs_kind(&self, name: &str, choices: &[FsKind]) -> Result<Option<FsKind>> {
         self.one_of(name, &choices.iter().map(|kind| (kind.as_str(), *kind)).collect::<Vec<_>>())
     }

@@ -18,39 +18,20 @@ const DIR_MODE: u32 = 0o700;
 /// Why a record could not be read, written or removed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
+#[allow(missing_docs, reason = "the text of an error names its fields")]
 pub enum RecordError {
     /// The file is there but is not such a record.
     #[error("the record {} is damaged: {reason}", path.display())]
-    Damaged {
-        /// The file of the record.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
+    Damaged { path: PathBuf, reason: String },
     /// A record of that name exists already.
     #[error("the record {} exists already", path.display())]
-    Exists {
-        /// The file of the record.
-        path: PathBuf,
-    },
+    Exists { path: PathBuf },
     /// A value that JSON cannot hold.
     #[error("cannot write the record {}: {source}", path.display())]
-    Unwritable {
-        /// The file of the record.
-        path: PathBuf,
-        /// What is wrong with the value.
-        source: serde_json::Error,
-    },
+    Unwritable { path: PathBuf, source: serde_json::Error },
     /// The operating system refused.
     #[error("cannot {action} {}: {source}", path.display())]
-    Io {
-        /// What was tried, as a verb: "read the record".
-        action: &'static str,
-        /// The file or directory.
-        path: PathBuf,
-        /// What the system answered.
-        source: io::Error,
-    },
+    Io { action: &'static str, path: PathBuf, source: io::Error },
 }
 
 impl From<RecordError> for DriverError {
@@ -58,7 +39,8 @@ impl From<RecordError> for DriverError {
         let text = error.to_string();
         match error {
             RecordError::Damaged { path, .. } => Self::new(ErrorKind::DataLoss, text).hint(format!(
-                "the file was left as it is: put a good copy of {} there, or move it away to forget the volume",
+                "the file was left as it is: put a good copy of {} there, or move it away to forget the \
+                 volume",
                 path.display()
             )),
             RecordError::Exists { .. } => Self::new(ErrorKind::AlreadyExists, text),
@@ -130,9 +112,6 @@ impl<T: Serialize + DeserializeOwned> RecordStore<T> {
     }
 
     /// The store of a driver's volumes, named as convoy always has: `<driver>_volume_<name>.json`.
-    ///
-    /// # Errors
-    /// As [`RecordStore::open`].
     pub fn volumes(dir: impl Into<PathBuf>, driver: &str) -> Result<Self, RecordError> {
         Self::open(dir, format!("{driver}_volume_"), ".json")
     }
@@ -218,9 +197,6 @@ impl<T: Serialize + DeserializeOwned> RecordStore<T> {
     }
 
     /// Removes a record. Succeeds when it is gone already.
-    ///
-    /// # Errors
-    /// [`RecordError::Io`].
     pub fn delete(&self, name: &Name) -> Result<(), RecordError> {
         let path = self.path(name);
         atomic::remove(&path).map_err(io_error("remove the record", &path))

@@ -11,47 +11,29 @@ use std::path::{Path, PathBuf};
 
 /// A file of a secret that cannot be used. Nothing of what is in it is repeated.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of an error names its fields")]
 pub enum SecretFileError {
     /// It cannot be read.
     #[error("cannot read {}: {source}", path.display())]
-    Unreadable {
-        /// The path, as it was given.
-        path: PathBuf,
-        /// What the system answered.
-        source: io::Error,
-    },
+    Unreadable { path: PathBuf, source: io::Error },
     /// It is a directory, a device or a pipe.
     #[error("{} is no regular file: name a file that holds the secret", path.display())]
-    NoFile {
-        /// The path of what is no file.
-        path: PathBuf,
-    },
+    NoFile { path: PathBuf },
     /// It is another user's.
     #[error(
         "{} belongs to user {user}, who can change it: `chown {} {}`",
         path.display(), rustix::process::geteuid().as_raw(), path.display()
     )]
-    Owner {
-        /// The path, as it was given.
-        path: PathBuf,
-        /// The user that the file belongs to.
-        user: u32,
-    },
+    Owner { path: PathBuf, user: u32 },
     /// Others may use it.
     #[error(
         "{} is open to others than its owner (mode {mode:04o}): `chmod 600 {}`",
         path.display(), path.display()
     )]
-    Mode {
-        /// The path, as it was given.
-        path: PathBuf,
-        /// The permissions of the file.
-        mode: u32,
-    },
+    Mode { path: PathBuf, mode: u32 },
     /// It is no secret of a size that a secret has.
     #[error("{} has more than {most} bytes: name a file that holds the secret alone", path.display())]
     TooLarge {
-        /// The path, as it was given.
         path: PathBuf,
         /// What is expected at most, in bytes.
         most: u64,
@@ -73,9 +55,6 @@ impl From<SecretFileError> for DriverError {
 ///
 /// Links are followed: what counts is the file that was opened, which is looked at by its descriptor. Does
 /// not block on a pipe.
-///
-/// # Errors
-/// [`SecretFileError`].
 pub fn open(path: &Path) -> Result<File, SecretFileError> {
     let unreadable = |source| SecretFileError::Unreadable { path: path.to_owned(), source };
     // Number from the kernel's headers by way of rustix: the standard library has no name for it.

@@ -17,9 +17,6 @@ pub enum InvalidSize {
 /// assert_eq!(convoy_driver_sdk::size::parse("10G"), Ok(10 << 30));
 /// assert!(convoy_driver_sdk::size::parse("10GB").is_err());
 /// ```
-///
-/// # Errors
-/// [`InvalidSize`] with the text.
 pub fn parse(text: &str) -> Result<u64, InvalidSize> {
     let malformed = || InvalidSize::Malformed(text.to_owned());
     let (digits, shift) = match text.bytes().last().ok_or_else(malformed)?.to_ascii_uppercase() {

@@ -42,9 +42,6 @@ impl Timestamp {
     }
 
     /// Reads a time in RFC 3339 or in the form of records.
-    ///
-    /// # Errors
-    /// [`InvalidTimestamp`] with the text.
     pub fn parse(text: &str) -> Result<Self, InvalidTimestamp> {
         let parsed = match text.parse::<jiff::Timestamp>() {
             Ok(time) => time,
@@ -80,17 +77,11 @@ pub mod legacy {
     use serde::{Deserialize, Deserializer, Serializer};
 
     /// Writes `Mon Nov 23 08:38:07 +0000 2026`.
-    ///
-    /// # Errors
-    /// Those of the serializer.
     pub fn serialize<S: Serializer>(time: &super::Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&time.to_legacy())
     }
 
     /// Reads it back; RFC 3339 is understood as well.
-    ///
-    /// # Errors
-    /// A text in neither form.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<super::Timestamp, D::Error> {
         super::Timestamp::parse(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
     }

@@ -85,9 +85,6 @@ impl Hello {
 }
 
 /// Whether a peer's version of the protocol can be talked to: the major version is the same.
-///
-/// # Errors
-/// [`Incompatible::Version`].
 pub fn check_version(found: &str) -> Result<(), Incompatible> {
     match (major(found), major(PROTOCOL_VERSION)) {
         (Some(theirs), Some(ours)) if theirs == ours => Ok(()),
@@ -104,21 +101,16 @@ fn major(version: &str) -> Option<u32> {
 
 /// A peer that cannot be talked to.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of an error names its fields")]
 pub enum Incompatible {
     /// It speaks something else.
     #[error("expected the protocol \"convoy-driver\", found {found:?}")]
-    Protocol {
-        /// What the peer said instead.
-        found: String,
-    },
+    Protocol { found: String },
     /// It speaks another major version.
     #[error(
         "expected version {PROTOCOL_VERSION} of the driver protocol or another of its major, found {found:?}"
     )]
-    Version {
-        /// What the peer said instead.
-        found: String,
-    },
+    Version { found: String },
 }
 
 impl From<Incompatible> for DriverError {
@@ -136,7 +128,7 @@ messages! {
         request_id: String,
         ;
         /// Milliseconds from now until the caller stops waiting.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(skip_serializing_if = "Option::is_none")]
         deadline_ms: Option<u64>,
     }
 }
@@ -199,10 +191,10 @@ messages! {
         message: String,
         ;
         /// What the record is about: values, by name.
-        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
         fields: BTreeMap<String, serde_json::Value>,
         /// Names the call that it belongs to, if it belongs to one.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(skip_serializing_if = "Option::is_none")]
         request_id: Option<String>,
     }
 }

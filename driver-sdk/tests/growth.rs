@@ -1,6 +1,7 @@
 //! The SDK can grow: drivers that were written for it as it is compile against a newer one, unchanged.
 //!
-//! The newer one is made here of a copy of the sources. Every message gets a member, every open set a variant.
+//! The newer one is made here of a copy of the sources. Every message gets a member, every open set a
+//! variant.
 
 // Helpers outside of test functions fail tests too.
 #![allow(clippy::unwrap_used, clippy::panic)]

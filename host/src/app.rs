@@ -93,9 +93,6 @@ impl App {
     }
 
     /// Compares the settings on disk with those that hold: see [`Reload::differences`].
-    ///
-    /// # Errors
-    /// That of a daemon that fails.
     pub async fn settings_on_disk(&self) -> Result<Pairs, JoinError> {
         let reload = Arc::clone(&self.0.reload);
         tokio::task::spawn_blocking(move || reload.differences()).await

@@ -48,9 +48,6 @@ fn filter(level: &str) -> EnvFilter {
 
 /// Sets the log up, to standard output or to the end of a file. With the form `auto` it is that of journald
 /// where standard output is journald's.
-///
-/// # Errors
-/// [`LogError`].
 pub fn init(file: Option<&Path>, level: &str, format: &str) -> Result<LogLevel, LogError> {
     let (filter, handle) = reload::Layer::new(filter(level));
     let output = match file {

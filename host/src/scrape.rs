@@ -21,9 +21,6 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Writes all metrics as text.
-///
-/// # Errors
-/// None: the text grows in memory.
 pub async fn text(app: &App, request_id: &str) -> Result<String, std::fmt::Error> {
     let mut gauges = Gauges::default();
     let build = [("version", env!("CARGO_PKG_VERSION"))];

@@ -33,15 +33,11 @@ const BENCHES: [Bench; 7] = [
     Bench { name: "backup-many-files", run: backup::many_files },
 ];
 
-/// The names of all measurements.
 pub(crate) fn names() -> [&'static str; BENCHES.len()] {
     BENCHES.map(|bench| bench.name)
 }
 
 /// Runs the measurements with the given names, or all, on a release build.
-///
-/// # Errors
-/// When a step fails, or a goal is missed.
 pub(crate) fn run(names: &[String]) -> Result<()> {
     // Programs built elsewhere can be measured, too: an older release, say.
     if std::env::var_os(programs::DIRECTORY).is_none() {

@@ -35,9 +35,6 @@ pub(crate) fn command(words: &[&str]) -> Command {
 }
 
 /// Runs cargo, its output going where ours goes.
-///
-/// # Errors
-/// When it fails.
 pub(crate) fn run(words: &[&str]) -> Result<()> {
     let line = format!("cargo {}", words.join(" "));
     let status = command(words).status().during(|| format!("cannot start {line}"))?;
@@ -54,9 +51,6 @@ pub(crate) fn for_all_but_ebs<'a>(words: &[&'a str]) -> Vec<&'a str> {
 
 /// Makes the documentation. On the pages of the SDK's types, which authors of drivers read, are no traits of
 /// other crates.
-///
-/// # Errors
-/// When it cannot be made, or is as it should not be.
 pub(crate) fn doc() -> Result<()> {
     run(&for_all_but_ebs(&["doc", "--no-deps"]))?;
     let page = target().join("doc/convoy_driver_sdk/protocol/struct.Volume.html");
@@ -69,9 +63,6 @@ pub(crate) fn doc() -> Result<()> {
 
 /// Checks that everything compiles with the oldest compiler that `rust-version` promises, where rustup has it
 /// or can fetch it.
-///
-/// # Errors
-/// When something does not compile with it.
 pub(crate) fn check_oldest() -> Result<()> {
     let oldest = env!("CARGO_PKG_RUST_VERSION");
     let install = ["toolchain", "install", "--profile", "minimal", "--no-self-update", oldest];
@@ -89,9 +80,6 @@ pub(crate) fn check_oldest() -> Result<()> {
 
 /// Builds packages, or with none named [`ALL_BUT_EBS`], and gives the directory the programs and libraries
 /// are in.
-///
-/// # Errors
-/// When something does not compile.
 pub(crate) fn build_programs(packages: &[&str], release: bool) -> Result<PathBuf> {
     // A driver is a library (cdylib) and a program of its own.
     let mut words = vec!["build", "--lib", "--bins"];

@@ -45,11 +45,12 @@ pub(crate) fn run(svg: Option<&Path>) -> Result<()> {
 
 fn show(lab: &Lab, narrator: &Narrator) -> Result<()> {
     narrator.title(
-        "One container writes to a convoy volume. The volume is snapshotted and backed up, a second volume is \
-         restored\nfrom the backup, and another container reads the file back.",
+        "One container writes to a convoy volume. The volume is snapshotted and backed up, a second volume \
+         is restored\nfrom the backup, and another container reads the file back.",
     );
     narrator.note(&format!(
-        "DEMO={} holds everything, and is removed in the end.\nconvoy and docker are called with the sockets in it.",
+        "DEMO={} holds everything, and is removed in the end.\nconvoy and docker are called with the sockets \
+         in it.",
         lab.directory().display()
     ));
 

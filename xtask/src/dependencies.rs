@@ -103,33 +103,21 @@ const LAB: [Need; 24] = [
 const PEERS: [Need; 1] = [program("restic", &["restic"])];
 
 /// Installs what measurements compare with and is missing.
-///
-/// # Errors
-/// As [`install`].
 pub(crate) fn install_peers() -> Result<()> {
     packages(&PEERS.iter().collect::<Vec<_>>())
 }
 
 /// Installs what the demonstration needs and is missing.
-///
-/// # Errors
-/// As [`install`].
 pub(crate) fn install_engine() -> Result<()> {
     packages(&ENGINE.iter().collect::<Vec<_>>())
 }
 
 /// Installs what a package is made with and is missing.
-///
-/// # Errors
-/// As [`install`].
 pub(crate) fn install_package() -> Result<()> {
     packages(&BUILD.iter().chain(&PACKAGE).collect::<Vec<_>>())
 }
 
 /// Installs the command `cargo NAME` from `package` unless it is there.
-///
-/// # Errors
-/// When it cannot be built.
 pub(crate) fn install_tool(name: &str, package: &str, features: &str) -> Result<()> {
     if capture(&mut cargo::command(&[name, "--version"])).is_ok_and(|output| output.success()) {
         return Ok(());
@@ -154,7 +142,6 @@ pub(crate) fn install() -> Result<()> {
     install_tool("nextest", "cargo-nextest", "--no-default-features --features default-no-update")
 }
 
-/// Installs the packages of what is missing.
 fn packages(needs: &[&Need]) -> Result<()> {
     let missing: Vec<_> = needs.iter().copied().filter(|need| !present(need)).collect();
     if missing.is_empty() {
@@ -201,7 +188,8 @@ fn may_install(packages: &[&str]) -> Result<()> {
         return Ok(());
     }
     Err(Error::Unexpected(format!(
-        "packages are missing and only root can install them; run\n  sudo apt-get update && sudo apt-get install -y {list}\n\
+        "packages are missing and only root can install them; run\n  sudo apt-get update && sudo apt-get \
+         install -y {list}\n\
          and then this command as root, since it mounts file systems and starts containers"
     )))
 }
@@ -245,7 +233,6 @@ fn installed(package: &str) -> bool {
     query.map_or(true, |output| output.success() && output.stdout == "installed")
 }
 
-/// Whether a program is there.
 pub(crate) fn exists(program: &str) -> bool {
     if program.starts_with('/') {
         return Path::new(program).exists();
@@ -255,7 +242,6 @@ pub(crate) fn exists(program: &str) -> bool {
     places.filter(|place| !place.is_empty()).any(|place| Path::new(place).join(program).is_file())
 }
 
-/// Whether we are root.
 pub(crate) fn root() -> bool {
     capture(Command::new("id").arg("-u")).and_then(convoy_tests::run::Output::ok).is_ok_and(|id| id == "0")
 }
@@ -264,7 +250,8 @@ fn say(what: &str) {
     eprintln!("+ {what}");
 }
 
-fn status(command: &mut Command) -> Result<()> {
+/// Runs a command, whose output is seen.
+pub(crate) fn status(command: &mut Command) -> Result<()> {
     let line = convoy_tests::run::readable(command);
     let status = command.status().during(|| format!("cannot start {line}"))?;
     if status.success() { Ok(()) } else { Err(Error::Unexpected(format!("{line}: {status}"))) }

@@ -7,12 +7,12 @@
 use std::fs;
 use std::process::Command;
 
+use convoy_tests::Result;
 use convoy_tests::error::Context;
-use convoy_tests::{Error, Result};
 
 use crate::cargo;
+use crate::dependencies::status;
 
-/// The targets, and what to begin with.
 const TARGETS: [(&str, &[&str]); 9] = [
     (
         "bodies",
@@ -41,9 +41,8 @@ const TARGETS: [(&str, &[&str]); 9] = [
     ),
     (
         "settings",
-        &[
-            "[[schedule]]\nname = \"n\"\ncron = \"@daily\"\nvolumes = [\"*\"]\nkind = \"backup\"\nkeep = { daily = 7 }\n",
-        ],
+        &["[[schedule]]\nname = \"n\"\ncron = \"@daily\"\nvolumes = [\"*\"]\nkind = \"backup\"\nkeep = \
+             { daily = 7 }\n"],
     ),
     ("stores", &[]),
     ("messages", &["volume.create\n{\"name\":\"v1\",\"size\":1024}", "driver.describe\n{}"]),
@@ -51,17 +50,13 @@ const TARGETS: [(&str, &[&str]); 9] = [
 
 /// What counts branches and compares; what cargo-fuzz passes, without a sanitizer.
 const FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
-                     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
-                     -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares \
-                     -Ccodegen-units=1 -Cdebug-assertions";
+    -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+    -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1 -Cdebug-assertions";
 
 /// How long each target runs in `cargo xtask ci`.
 const SECONDS_IN_CI: u64 = 60;
 
 /// Builds and runs every target for a minute, and says so where that is not possible.
-///
-/// # Errors
-/// As [`run`].
 pub(crate) fn run_in_ci() -> Result<()> {
     let compiler = std::env::var_os("CXX").unwrap_or_else(|| "c++".into());
     let there = Command::new(&compiler).arg("--version").output().is_ok_and(|said| said.status.success());
@@ -90,7 +85,7 @@ pub(crate) fn run(seconds: u64) -> Result<()> {
         "--target",
         &host,
     ]);
-    done(build.env("CARGO_TARGET_DIR", &place).env("RUSTFLAGS", FLAGS))?;
+    status(build.env("CARGO_TARGET_DIR", &place).env("RUSTFLAGS", FLAGS))?;
     for (target, seeds) in TARGETS {
         let corpus = place.join("corpus").join(target);
         fs::create_dir_all(&corpus).during(|| format!("cannot make {}", corpus.display()))?;
@@ -109,13 +104,7 @@ pub(crate) fn run(seconds: u64) -> Result<()> {
         fuzzer.args(["-max_len=4096", "-rss_limit_mb=1024", "-print_final_stats=1"]);
         // All that is done to a store takes longer than to read a message.
         fuzzer.arg(if target == "stores" { "-timeout=120" } else { "-timeout=10" });
-        done(fuzzer.arg(format!("-artifact_prefix={}/{target}-", place.display())))?;
+        status(fuzzer.arg(format!("-artifact_prefix={}/{target}-", place.display())))?;
     }
     Ok(())
-}
-
-fn done(command: &mut Command) -> Result<()> {
-    let line = convoy_tests::run::readable(command);
-    let status = command.status().during(|| format!("cannot start {line}"))?;
-    if status.success() { Ok(()) } else { Err(Error::Unexpected(format!("{line}: {status}"))) }
 }

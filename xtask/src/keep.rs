@@ -34,9 +34,6 @@ debug = false
 const LEVEL: i32 = 19;
 
 /// Builds them from the commit and packs them.
-///
-/// # Errors
-/// When the commit is not there or does not compile.
 pub(crate) fn run(version: &str, commit: &str) -> Result<()> {
     let source = cargo::target().join("peers").join(version);
     let _ = fs::remove_dir_all(&source);

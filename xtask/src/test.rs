@@ -14,9 +14,6 @@ struct Step {
 }
 
 /// Runs every check; or with arguments, the tests they choose.
-///
-/// # Errors
-/// When a check fails. All are run before that is said.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     sweep()?;
     if !arguments.is_empty() {

@@ -8,9 +8,6 @@ use convoy_tests::{Error, Result};
 use crate::{cargo, dependencies};
 
 /// Checks the spelling; `typos.toml` has the words that only look wrong.
-///
-/// # Errors
-/// When a word is misspelt, or typos cannot be installed.
 pub(crate) fn run() -> Result<()> {
     if !dependencies::exists("typos") {
         dependencies::cargo_install("install typos-cli --locked --version ^1.40")?;

@@ -6,6 +6,7 @@ use convoy_driver_sdk::protocol::Capability;
 
 mod backups;
 mod calls;
+mod contents;
 mod copies;
 mod crash;
 mod data;
@@ -17,7 +18,6 @@ mod restore;
 mod snapshots;
 mod volumes;
 
-/// What a case needs.
 pub(crate) enum Need {
     /// The driver declares this capability.
     Can(Capability),
@@ -29,7 +29,6 @@ pub(crate) enum Need {
     Adopted,
 }
 
-/// One thing that is tried with the driver.
 pub(crate) struct Case {
     pub(crate) id: &'static str,
     pub(crate) title: &'static str,

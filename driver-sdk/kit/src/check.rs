@@ -11,7 +11,6 @@ pub(crate) struct Failure {
     pub(crate) text: String,
 }
 
-/// Why a case did not pass.
 #[derive(Debug, Clone)]
 pub(crate) enum Stop {
     /// The driver broke a rule.
@@ -27,7 +26,6 @@ pub(crate) fn fail<T>(rule: Rule, text: impl Into<String>) -> Outcome<T> {
     Err(Stop::Failed(Failure { rule, text: text.into() }))
 }
 
-/// There is nothing to test.
 pub(crate) fn skip<T>(why: impl Into<String>) -> Outcome<T> {
     Err(Stop::Skipped(why.into()))
 }
@@ -68,6 +66,16 @@ pub(crate) fn refused<T>(
     }
 }
 
+/// The call must be refused because what it names is not there.
+pub(crate) fn not_found<T>(rule: Rule, what: &str, answer: Result<T, DriverError>) -> Outcome {
+    refused(rule, what, &[ErrorKind::NotFound], answer).map(drop)
+}
+
+/// The call must be refused because the name it gives is taken.
+pub(crate) fn already_exists<T>(rule: Rule, what: &str, answer: Result<T, DriverError>) -> Outcome {
+    refused(rule, what, &[ErrorKind::AlreadyExists], answer).map(drop)
+}
+
 /// Whatever else a call was to show: that it is not there, or did not end in time, is another rule.
 fn broken_by(rule: Rule, error: &DriverError) -> Rule {
     // What the host refuses of an answer it names itself.
@@ -82,7 +90,6 @@ fn broken_by(rule: Rule, error: &DriverError) -> Rule {
     }
 }
 
-/// An error in words.
 pub(crate) fn in_words(error: &DriverError) -> String {
     format!("{}: {}", name(error.kind), error.message)
 }

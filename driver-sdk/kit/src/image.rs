@@ -21,7 +21,6 @@ static ZEROS: [u8; 1 << 20] = [0; 1 << 20];
 /// Bytes read at a time.
 const PART: u64 = ZEROS.len() as u64;
 
-/// Something whose bytes can be read.
 pub(crate) trait Bytes {
     /// Fills a part of a buffer of [`each_part`].
     fn read(&self, part: &mut [u8], at: u64) -> std::io::Result<()>;
@@ -87,7 +86,6 @@ impl Bytes for Image {
     }
 }
 
-/// An open block snapshot.
 pub(crate) struct Source {
     pub(crate) handle: String,
     pub(crate) device: PathBuf,
@@ -96,7 +94,6 @@ pub(crate) struct Source {
     pub(crate) restore_options: std::collections::BTreeMap<String, String>,
 }
 
-/// Opens a snapshot for reading.
 pub(crate) fn open(
     kit: &Subject,
     volume: &Name,
@@ -122,7 +119,6 @@ pub(crate) fn open_as(
 }
 
 impl Source {
-    /// Opens a snapshot as a block device.
     pub(crate) fn open(kit: &Subject, volume: &Name, snapshot: &Name, base: Option<&Name>) -> Outcome<Self> {
         let OpenedSnapshot { handle, location, restore_options, .. } = open(kit, volume, snapshot, base)?;
         let SourceLocation::Block { device, size, changed_only, .. } = location else {
@@ -154,7 +150,8 @@ impl Source {
                 let to = extent.offset.saturating_add(extent.length);
                 ensure(rules::EXTENTS, extent.offset >= end && extent.length > 0 && to <= self.size, || {
                     format!(
-                        "{what}: expected them sorted, apart and within {} bytes, found {extent:?} after {end}",
+                        "{what}: expected them sorted, apart and within {} bytes, found {extent:?} after \
+                         {end}",
                         self.size
                     )
                 })?;
@@ -211,7 +208,6 @@ impl Source {
     }
 }
 
-/// Whether there is nothing but zeros.
 pub(crate) fn is_zero(part: &[u8]) -> bool {
     ZEROS.get(..part.len()).is_some_and(|zeros| zeros == part)
 }

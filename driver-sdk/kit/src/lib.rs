@@ -14,8 +14,8 @@
 //! A driver is best tested through both carriers: the crash cases need the process, since a library that is
 //! killed takes the kit along.
 //!
-//! The kit calls the driver by the host's own loader and carriers (`convoy-drivers`), so that what passes here
-//! is what the daemon can use. That is the one crate of the host that it needs.
+//! The kit calls the driver by the host's own loader and carriers (`convoy-drivers`), so that what passes
+//! here is what the daemon can use. That is the one crate of the host that it needs.
 //!
 //! - [`rules`]: what a driver is held to; [`report`]: what came out, for people, for machines and for CI.
 //! - `subject`: the driver under test and calls to it; `raw`: the same over its socket, byte by byte.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 /// What the driver is opened with, and how it is tested.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
 pub struct Options {
     pub(crate) driver: BTreeMap<String, String>,
     pub(crate) create: BTreeMap<String, String>,
@@ -34,14 +35,12 @@ impl Default for Options {
 
 impl Options {
     /// An option of the driver itself (`mystore.path`).
-    #[must_use]
     pub fn option(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.driver.insert(name.into(), value.into());
         self
     }
 
     /// An option of every volume that is created; `{name}` in its value stands for the name of the volume.
-    #[must_use]
     pub fn create_option(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.create.insert(name.into(), value.into());
         self
@@ -50,7 +49,6 @@ impl Options {
     /// A create option that names a directory whose data the volume adopts, and `volume.delete` keeps. The
     /// kit makes the directory before the volume and removes it at the end; `{name}` in its path stands for
     /// the name of the volume.
-    #[must_use]
     pub fn adopt(mut self, name: impl Into<String>, directory: impl Into<String>) -> Self {
         self.adopted.insert(name.into(), directory.into());
         self
@@ -58,41 +56,35 @@ impl Options {
 
     /// The size of the volumes, in bytes; the driver's default if not given. Small ones make a quick run:
     /// blocks are read and written whole.
-    #[must_use]
     pub fn size(mut self, bytes: u64) -> Self {
         self.size = Some(bytes);
         self
     }
 
     /// Runs only cases whose ids contain this, or any of several.
-    #[must_use]
     pub fn case(mut self, filter: impl Into<String>) -> Self {
         self.cases.push(filter.into());
         self
     }
 
     /// How long a case may take; a minute if not given.
-    #[must_use]
     pub fn limit(mut self, limit: Duration) -> Self {
         self.limit = limit;
         self
     }
 
     /// At how many moments of each call the driver is killed; 4 if not given.
-    #[must_use]
     pub fn kills(mut self, kills: u32) -> Self {
         self.kills = kills;
         self
     }
 
     /// Where the driver's root and the kit's files are made; the directory for temporary files if not given.
-    #[must_use]
     pub fn work(mut self, directory: impl Into<PathBuf>) -> Self {
         self.work = Some(directory.into());
         self
     }
 
-    /// Whether a case is wanted.
     pub(crate) fn wants(&self, id: &str) -> bool {
         self.cases.is_empty() || self.cases.iter().any(|filter| id.contains(filter.as_str()))
     }

@@ -14,7 +14,6 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-/// The hello of a host.
 const HELLO: &str = r#"{"protocol":"convoy-driver","version":"1.3","features":["cancel","progress","log","goodbye"],"software":"convoy-driver-kit","log_level":"trace"}"#;
 /// How long a driver may take to end after it was told to.
 pub(crate) const END: Duration = Duration::from_secs(10);
@@ -51,7 +50,6 @@ impl Raw {
         Ok(Self { child: child?, socket: Some(socket), reader, output, next: 1, received: String::new() })
     }
 
-    /// Starts the program and says hello.
     pub(crate) fn greeted(program: &Path, work: &Path) -> Outcome<Self> {
         let mut raw = crate::check::io(rules::HELLO, "start the driver", Self::start(program, work))?;
         raw.send_raw(&format!(r#"{{"jsonrpc":"2.0","id":0,"method":"hello","params":{HELLO}}}"#))?;
@@ -123,7 +121,8 @@ impl Raw {
                 _ => fail(
                     rules::ERRORS,
                     format!(
-                        "expected an error of code -32000 with its kind, message and retryable in `data`, found {error}"
+                        "expected an error of code -32000 with its kind, message and retryable in `data`, \
+                         found {error}"
                     ),
                 ),
             };

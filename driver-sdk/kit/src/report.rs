@@ -90,17 +90,11 @@ impl Report {
     }
 
     /// The report as JSON.
-    ///
-    /// # Errors
-    /// None that is known: the report holds nothing that JSON cannot.
     pub fn to_json(&self) -> serde_json::Result<String> {
         serde_json::to_string_pretty(self)
     }
 
     /// The report in JUnit's XML, as CI systems read it.
-    ///
-    /// # Errors
-    /// None that is known: it is written to memory.
     pub fn to_junit(&self) -> io::Result<String> {
         let mut writer = Writer::new_with_indent(Vec::new(), b' ', 2);
         writer.write_event(Event::Decl(BytesDecl::new("1.0", Some("UTF-8"), None)))?;

@@ -25,15 +25,11 @@ const SHUTDOWN: Duration = Duration::from_secs(1);
 
 /// Why the driver could not be tested at all.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of an error names its fields")]
 pub enum KitError {
     /// Neither a name of a driver nor a file.
     #[error("no driver {spec}: {source}")]
-    Load {
-        /// What was asked for.
-        spec: String,
-        /// Why it could not be loaded.
-        source: LoadError,
-    },
+    Load { spec: String, source: LoadError },
     /// It does not open with the options given.
     #[error("the driver does not open: {}{}", .0.message, .0.hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default())]
     Open(DriverError),
@@ -75,17 +71,11 @@ fn absolute(path: &Path) -> String {
 }
 
 /// Tests a driver that is loaded from these.
-///
-/// # Errors
-/// As [`run`].
 pub fn run_with(drivers: Drivers, spec: DriverSpec, options: &Options) -> Result<Report, KitError> {
     run_watched(drivers, spec, options, CancelFlag::default(), |_| {})
 }
 
 /// As [`run_with`], telling of each case when it is done. After the flag is set no case is begun.
-///
-/// # Errors
-/// As [`run`].
 pub fn run_watched(
     drivers: Drivers,
     spec: DriverSpec,

@@ -49,7 +49,6 @@ pub(crate) struct Subject {
     baseline: OnceLock<Resources>,
 }
 
-/// What has to be undone after a case.
 #[derive(Default)]
 struct Leftovers {
     volumes: BTreeSet<Name>,
@@ -311,7 +310,6 @@ impl Subject {
         self.made.lock().volumes.insert(name.clone());
     }
 
-    /// Undoes what a case has made.
     pub(crate) fn clean(&self) -> Outcome {
         self.begin();
         let made = std::mem::take(&mut *self.made.lock());
@@ -388,7 +386,6 @@ impl Subject {
         std::iter::once(self.open.root.clone()).chain(named).collect()
     }
 
-    /// Whether a path is where something is mounted.
     pub(crate) fn is_mounted(path: &Path) -> bool {
         convoy_driver_sdk::mountinfo::MountTable::read().is_ok_and(|table| table.is_mounted(path))
     }

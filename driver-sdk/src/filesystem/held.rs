@@ -58,7 +58,8 @@ fn in_use(device: &Path) -> DriverError {
     );
     let name = device.canonicalize().unwrap_or_else(|_| device.to_owned());
     DriverError::in_use(text).hint(format!(
-        "end what uses it: `grep -l {0} /proc/[0-9]*/mountinfo` names the processes that have it mounted, `lsblk {0}` what is made of it",
+        "end what uses it: `grep -l {0} /proc/[0-9]*/mountinfo` names the processes that have it mounted, \
+         `lsblk {0}` what is made of it",
         name.display()
     ))
 }

@@ -100,7 +100,6 @@ extern "C" fn destroy(driver: u64) {
 /// be late.
 const EARLY: usize = 256;
 
-/// The calls under way, by id.
 #[derive(Default)]
 struct Calls {
     running: HashMap<u64, CancelFlag>,

@@ -18,9 +18,6 @@ pub enum ModuleError {
 }
 
 /// Checks what a library exports, and gives the functions of its driver.
-///
-/// # Errors
-/// [`ModuleError`].
 pub fn module(exported: AbiHeaderRef) -> Result<DriverModuleRef, ModuleError> {
     let header = exported.upgrade().map_err(|error| explain(None, &error))?;
     header.init_root_module::<DriverModuleRef>().map_err(|error| explain(Some(header), &error))

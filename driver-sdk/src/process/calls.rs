@@ -31,9 +31,7 @@ struct Server {
 
 #[derive(Default)]
 struct State {
-    /// Threads that wait to read.
     idle: usize,
-    /// Calls that are carried out at this moment.
     running: usize,
     /// Calls that wait for one of them to end.
     queue: VecDeque<Call>,

@@ -5,7 +5,6 @@ use parking_lot::Mutex;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 
-/// The lines that come in.
 pub(super) struct Incoming {
     reader: BufReader<UnixStream>,
 }

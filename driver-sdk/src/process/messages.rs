@@ -26,7 +26,6 @@ fn present<'de, D: serde::Deserializer<'de>>(
 }
 
 impl<'a> Message<'a> {
-    /// The parameters as a type.
     pub(super) fn params<P: Deserialize<'a>>(&self) -> Result<P> {
         let text = self.params.map_or("{}", RawValue::get);
         serde_json::from_str(text).map_err(|error| {
@@ -35,7 +34,6 @@ impl<'a> Message<'a> {
     }
 }
 
-/// The response to a call.
 pub(super) fn response(id: Id<'_>, outcome: Result<Vec<u8>>) -> Vec<u8> {
     let written = outcome.and_then(|json| {
         let raw = String::from_utf8(json)
@@ -66,7 +64,6 @@ pub(super) fn failure(id: Id<'_>, code: i32, error: &DriverError) -> Vec<u8> {
     to_bytes(&Response::<()>::new(ResponsePayload::error(object), id)).unwrap_or_default()
 }
 
-/// A notification of the driver.
 pub(super) fn notification(method: &'static str, params: &impl Serialize) -> Option<Vec<u8>> {
     to_bytes(&Notification::new(method.into(), params)).ok().filter(|bytes| bytes.len() < MAX_FRAME_BYTES)
 }

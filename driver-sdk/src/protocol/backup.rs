@@ -11,7 +11,6 @@ messages! {
         snapshot: Name,
         ;
         /// Options of the backup. None is defined yet: a driver refuses those that it does not know.
-        #[serde(default)]
         options: BTreeMap<String, String>,
     }
 
@@ -46,10 +45,8 @@ messages! {
         created: Timestamp,
         ;
         /// The size of the volume, in bytes.
-        #[serde(default)]
         size: u64,
         /// Further keys for `backup inspect`.
-        #[serde(default)]
         info: BTreeMap<String, String>,
     }
 
@@ -58,10 +55,10 @@ messages! {
     pub struct ListBackups {
         ;
         /// `ebs://region` or the like; the driver's own region when missing.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(skip_serializing_if = "Option::is_none")]
         destination: Option<String>,
         /// Only backups of this volume; of all volumes when missing.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(skip_serializing_if = "Option::is_none")]
         volume: Option<Name>,
     }
 

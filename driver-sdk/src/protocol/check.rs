@@ -11,7 +11,6 @@ messages! {
     pub struct Check {
         ;
         /// Repair what can be repaired without losing data that somebody may want; only look when missing.
-        #[serde(default)]
         repair: bool,
     }
 

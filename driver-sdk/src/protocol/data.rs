@@ -61,11 +61,11 @@ messages! {
         ;
         /// For drivers with `changed_extents`: an older snapshot of the same volume that the reader has
         /// already. If it is gone the driver gives all extents in use instead, and says so.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(skip_serializing_if = "Option::is_none")]
         base: Option<Name>,
         /// For drivers with `read_either`: which of the two shapes the reader wants; `None` is the driver's
         /// own choice. `base` means nothing for a tree. Since 1.2.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(skip_serializing_if = "Option::is_none")]
         kind: Option<SourceKind>,
     }
 }
@@ -139,7 +139,6 @@ messages! {
         location: SourceLocation,
         ;
         /// What a restore must be told again in `restore.prepare` (`{"vm": "true"}`), kept beside the backup.
-        #[serde(default)]
         restore_options: BTreeMap<String, String>,
     }
 
@@ -149,10 +148,9 @@ messages! {
         handle: String,
         ;
         /// Only extents that begin at this byte or later.
-        #[serde(default)]
         from: u64,
         /// At most so many extents; the driver may give fewer.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(skip_serializing_if = "Option::is_none")]
         limit: Option<u32>,
     }
 
@@ -164,10 +162,9 @@ messages! {
         extents: Vec<Extent>,
         ;
         /// With `changed_only`: in use in the base, unused now. They read as zeros.
-        #[serde(default)]
         discarded: Vec<Extent>,
         /// Where to go on; `None` at the end.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(skip_serializing_if = "Option::is_none")]
         next: Option<u64>,
     }
 
@@ -187,10 +184,9 @@ messages! {
         kind: SourceKind,
         ;
         /// Bytes; of the backup's volume or larger. `None` or 0 where the backup knows none.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(skip_serializing_if = "Option::is_none")]
         size: Option<u64>,
         /// Create options, the backup's `restore_options` among them.
-        #[serde(default)]
         options: BTreeMap<String, String>,
     }
 }

@@ -59,6 +59,7 @@ pub enum Capability {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[non_exhaustive]
+#[must_use]
 pub struct OptionSpec {
     /// As the user writes it: `vfs.path` for the driver itself, `type` for a create.
     pub name: String,
@@ -87,28 +88,24 @@ impl OptionSpec {
     }
 
     /// Says what holds when it is not given.
-    #[must_use]
     pub fn default_value(mut self, default: &str) -> Self {
         self.default = Some(default.to_owned());
         self
     }
 
     /// Lets Docker's users give it: see [`OptionSpec::docker`].
-    #[must_use]
     pub fn for_docker(mut self) -> Self {
         self.docker = true;
         self
     }
 
     /// Says that the driver refuses to open, or to create, without it.
-    #[must_use]
     pub fn required(mut self) -> Self {
         self.required = true;
         self
     }
 
     /// Says that its value is never logged, stored or shown.
-    #[must_use]
     pub fn secret(mut self) -> Self {
         self.secret = true;
         self
@@ -193,17 +190,16 @@ messages! {
         root: PathBuf,
         ;
         /// The driver's options, by full name.
-        #[serde(default)]
         options: BTreeMap<String, String>,
         /// The options given here win over what the driver saved at an earlier start; otherwise one that
         /// differs from its saved value is refused with both values.
-        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
         override_saved: bool,
         /// A mount namespace to mount in (`/proc/<pid>/ns/mnt`).
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(skip_serializing_if = "Option::is_none")]
         mount_namespace: Option<PathBuf>,
         /// How long an external command may take before it is ended, in milliseconds.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(skip_serializing_if = "Option::is_none")]
         command_timeout_ms: Option<u64>,
     }
 
@@ -212,10 +208,8 @@ messages! {
     pub struct Opened {
         ;
         /// What a crash had left and was finished or undone, one line each.
-        #[serde(default)]
         recovered: Vec<String>,
         /// What needs a person's attention (a damaged record, a full pool), one line each.
-        #[serde(default)]
         warnings: Vec<String>,
     }
 

@@ -11,14 +11,13 @@ messages! {
     pub struct ListKept {
         ;
         /// Only names after this one.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(skip_serializing_if = "Option::is_none")]
         after: Option<Name>,
         /// At most so many; the driver may give fewer.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(skip_serializing_if = "Option::is_none")]
         limit: Option<u32>,
         /// Find out sizes, for a few seconds at most: then the driver says what it knows. Without it, it says
         /// what costs nothing to tell.
-        #[serde(default)]
         sizes: bool,
     }
 
@@ -29,7 +28,6 @@ messages! {
         kept: Vec<Kept>,
         ;
         /// Whether names follow after the last one.
-        #[serde(default)]
         more: bool,
     }
 
@@ -39,23 +37,22 @@ messages! {
         name: Name,
         ;
         /// Bytes that data and snapshots take up; missing when that is not known.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(skip_serializing_if = "Option::is_none")]
         size: Option<u64>,
         /// There was no time, or no way, to add up all of it: `size` is a part.
-        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
         at_least: bool,
         /// Since when it is kept, where that is known.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(skip_serializing_if = "Option::is_none")]
         since: Option<Timestamp>,
         /// How many snapshots are kept with it.
-        #[serde(default)]
         snapshots: u32,
         /// Where it is, if it has a place in the file system.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(skip_serializing_if = "Option::is_none")]
         path: Option<PathBuf>,
         /// What a person should know before it is deleted: that its record is damaged, that `kept.delete`
         /// refuses it.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(skip_serializing_if = "Option::is_none")]
         note: Option<String>,
     }
 

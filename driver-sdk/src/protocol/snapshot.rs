@@ -13,7 +13,6 @@ messages! {
         created: Timestamp,
         ;
         /// Keys for `inspect`; the host adds `Driver`, `SnapshotName` and `SnapshotCreatedAt`.
-        #[serde(default)]
         info: BTreeMap<String, String>,
     }
 
@@ -27,7 +26,6 @@ messages! {
         snapshot: Name,
         ;
         /// Freeze the mounted file system meanwhile, for drivers that declare `freeze`.
-        #[serde(default)]
         freeze: bool,
     }
 

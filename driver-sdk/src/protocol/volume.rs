@@ -27,17 +27,14 @@ messages! {
         /// Where the kernel has it mounted at this moment, for drivers that mount; `None` when it is not
         /// mounted and for drivers whose volumes are plain directories. The host keeps count of who uses a
         /// volume.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(skip_serializing_if = "Option::is_none")]
         mountpoint: Option<PathBuf>,
         /// Keys for `inspect`; the host adds `Driver`, `MountPoint`, `VolumeName`, `VolumeCreatedAt` and
         /// `Size`.
-        #[serde(default)]
         info: BTreeMap<String, String>,
         /// The snapshots of the volume, in any order.
-        #[serde(default)]
         snapshots: Vec<Snapshot>,
         /// Whether the volume can be used.
-        #[serde(default)]
         health: Health,
     }
 
@@ -50,10 +47,9 @@ messages! {
         name: Name,
         ;
         /// Bytes; the driver's default when missing.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(skip_serializing_if = "Option::is_none")]
         size: Option<u64>,
         /// Only names among the driver's `create_options`.
-        #[serde(default)]
         options: BTreeMap<String, String>,
     }
 
@@ -65,7 +61,6 @@ messages! {
         name: Name,
         ;
         /// Keep the data and its snapshots, and forget the volume alone.
-        #[serde(default)]
         reference_only: bool,
     }
 
@@ -75,7 +70,7 @@ messages! {
         name: Name,
         ;
         /// Where, for drivers that declare `mount_at`; the driver's own place when missing.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(skip_serializing_if = "Option::is_none")]
         mountpoint: Option<PathBuf>,
     }
 
@@ -113,10 +108,9 @@ messages! {
         snapshot: Name,
         ;
         /// Bytes, at least the snapshot's; its size when missing.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(skip_serializing_if = "Option::is_none")]
         size: Option<u64>,
         /// Only names among the driver's `create_options`.
-        #[serde(default)]
         options: BTreeMap<String, String>,
     }
 
@@ -138,14 +132,14 @@ messages! {
     pub struct ListVolumes {
         ;
         /// Only names after this one.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(skip_serializing_if = "Option::is_none")]
         after: Option<Name>,
         /// At most so many; the driver may give fewer.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(skip_serializing_if = "Option::is_none")]
         limit: Option<u32>,
         /// The generation of an earlier, complete listing: if nothing changed since, the driver may answer
         /// `unchanged`.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(skip_serializing_if = "Option::is_none")]
         generation: Option<String>,
     }
 
@@ -157,16 +151,13 @@ messages! {
         volumes: Vec<Volume>,
         ;
         /// Whether names follow after the last one.
-        #[serde(default)]
         more: bool,
         /// Names this state of things; `None` where the driver cannot tell cheaply.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(skip_serializing_if = "Option::is_none")]
         generation: Option<String>,
         /// The generation asked with still holds; `volumes` is empty.
-        #[serde(default)]
         unchanged: bool,
         /// What could not be listed, one line each.
-        #[serde(default)]
         warnings: Vec<String>,
     }
 

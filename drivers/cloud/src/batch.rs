@@ -82,7 +82,7 @@ impl<T: Clone> Batch<T> {
         ask: impl Fn(&[&str]) -> Answer<T>,
     ) -> MutexGuard<'a, State<T>> {
         state.asking = true;
-        let mut asking = Question { batch: self, asked: std::mem::take(&mut state.waiting) };
+        let mut asking = BatchRequest { batch: self, asked: std::mem::take(&mut state.waiting) };
         drop(state);
         let ids: BTreeSet<_> = asking.asked.values().flatten().map(String::as_str).collect();
         let answer = ask(&ids.into_iter().collect::<Vec<_>>());
@@ -113,12 +113,12 @@ impl<T: Clone> Batch<T> {
 }
 
 /// While this lives a question is being asked. If that panics, those who wait for the answer ask anew.
-struct Question<'a, T> {
+struct BatchRequest<'a, T> {
     batch: &'a Batch<T>,
     asked: BTreeMap<u64, Vec<String>>,
 }
 
-impl<T> Drop for Question<'_, T> {
+impl<T> Drop for BatchRequest<'_, T> {
     fn drop(&mut self) {
         let mut state = self.batch.state.lock();
         state.asking = false;

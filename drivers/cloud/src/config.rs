@@ -72,18 +72,12 @@ impl Options<'_> {
     }
 
     /// A yes or no.
-    ///
-    /// # Errors
-    /// `InvalidArgument`.
     pub fn boolean(&self, name: &str) -> Result<Option<bool>> {
         let full = format!("{}.{name}", self.prefix);
         self.get(name).map(|text| boolean(&full, text)).transpose()
     }
 
     /// An address.
-    ///
-    /// # Errors
-    /// `InvalidArgument`.
     pub fn url(&self, name: &str) -> Result<Option<Url>> {
         let Some(text) = self.get(name) else { return Ok(None) };
         let url = Url::parse(text)
@@ -101,9 +95,6 @@ impl Options<'_> {
 }
 
 /// Reads a yes or no.
-///
-/// # Errors
-/// `InvalidArgument`.
 pub fn boolean(name: &str, text: &str) -> Result<bool> {
     match text {
         "true" | "1" | "yes" => Ok(true),

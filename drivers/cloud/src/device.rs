@@ -12,18 +12,12 @@ pub fn is_block(path: &Path) -> bool {
 }
 
 /// The bytes of a block device.
-///
-/// # Errors
-/// When it cannot be opened.
 pub fn size(path: &Path) -> Result<u64> {
     let open = File::open(path).and_then(|mut device| device.seek(SeekFrom::End(0)));
     open.map_err(|error| DriverError::io(format_args!("find the size of {}", path.display()), &error))
 }
 
 /// Its major and minor number.
-///
-/// # Errors
-/// When it is none.
 pub fn numbers(path: &Path) -> Result<(u32, u32)> {
     let found = std::fs::metadata(path)
         .map_err(|error| DriverError::io(format_args!("look at {}", path.display()), &error))?;

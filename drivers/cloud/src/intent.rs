@@ -4,7 +4,7 @@
 //! and not live belongs to an operation that was cut off, or whose clean-up failed, and is undone by the next
 //! sweep.
 
-use crate::provider::Label;
+use crate::provider::{Label, Purpose};
 use convoy_driver_sdk::records::{RecordError, RecordStore};
 use convoy_driver_sdk::{DriverError, Name, Result, Timestamp};
 use parking_lot::Mutex;
@@ -60,9 +60,6 @@ pub fn token() -> String {
 
 impl Intents {
     /// Those in a directory, which is made if it is missing.
-    ///
-    /// # Errors
-    /// When it cannot be made or read.
     pub fn open(dir: &Path) -> Result<Self> {
         let store = RecordStore::open(dir, "", ".json")?;
         Ok(Self { store, live: Mutex::default() })
@@ -72,7 +69,9 @@ impl Intents {
     ///
     /// # Errors
     /// When it could not be made durable: then nothing may be asked of the provider.
-    pub fn begin(&self, intent: Intent) -> Result<Open<'_>> {
+    pub fn begin(&self, label: &Label, operation: Operation, resource: Option<String>) -> Result<Open<'_>> {
+        let reads = label.snapshot.clone().filter(|_| label.purpose == Purpose::Reading);
+        let intent = Intent { label: label.clone(), started: Timestamp::now(), operation, resource, reads };
         let token = Name::parse(intent.label.token.clone().unwrap_or_default())?;
         self.live.lock().insert(token.clone());
         let open = Open { intents: self, token, kept: false, intent };
@@ -87,17 +86,11 @@ impl Intents {
     }
 
     /// Reads one intent.
-    ///
-    /// # Errors
-    /// When it is damaged.
     pub fn load(&self, token: &Name) -> Result<Option<Intent>> {
         Ok(self.store.load(token)?)
     }
 
     /// Every intent on disk, live or not, with those that cannot be read.
-    ///
-    /// # Errors
-    /// When the directory cannot be read.
     pub fn all(&self) -> Result<Vec<(Name, std::result::Result<Intent, RecordError>)>> {
         Ok(self.store.load_all()?.records.into_iter().collect())
     }
@@ -108,9 +101,6 @@ impl Intents {
     }
 
     /// Removes one that is done with, and its hold.
-    ///
-    /// # Errors
-    /// When it cannot be removed.
     pub fn forget(&self, token: &Name) -> Result<()> {
         self.store.delete(token)?;
         self.live.lock().remove(token);
@@ -140,9 +130,6 @@ impl Open<'_> {
     }
 
     /// Writes down the id of what was made.
-    ///
-    /// # Errors
-    /// When it could not be made durable.
     pub fn found(&mut self, id: &str) -> Result<()> {
         self.intent.resource = Some(id.to_owned());
         Ok(self.intents.store.save(&self.token, &self.intent)?)

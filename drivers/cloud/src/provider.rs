@@ -216,9 +216,6 @@ pub trait Provider: Send + Sync + Sized + 'static {
 
     /// Checks the provider's own create options (those it declares) for a volume of that size and fills in
     /// defaults.
-    ///
-    /// # Errors
-    /// `InvalidArgument`.
     fn settings(
         &self,
         options: &BTreeMap<String, String>,
@@ -233,34 +230,19 @@ pub trait Provider: Send + Sync + Sized + 'static {
     fn create_volume(&self, spec: &VolumeSpec, context: &Context) -> Result<CloudVolume>;
 
     /// Describes volumes by id; ids that do not exist are missing in the answer. One call for many.
-    ///
-    /// # Errors
-    /// When the provider cannot be asked.
     fn volumes(&self, ids: &[&str], context: &Context) -> Result<BTreeMap<String, CloudVolume>>;
 
     /// Volumes of that convoy name where this instance could attach them, whatever made them; those being
     /// deleted are left out.
-    ///
-    /// # Errors
-    /// When the provider cannot be asked.
     fn volumes_named(&self, name: &Name, context: &Context) -> Result<Vec<CloudVolume>>;
 
     /// Volumes that carry a token. More than one if a request was doubled on its way.
-    ///
-    /// # Errors
-    /// When the provider cannot be asked.
     fn volumes_with_token(&self, label: &Label, context: &Context) -> Result<Vec<CloudVolume>>;
 
     /// Every volume that this instance made.
-    ///
-    /// # Errors
-    /// When the provider cannot be asked.
     fn volumes_of_host(&self, context: &Context) -> Result<Vec<CloudVolume>>;
 
     /// Writes a label on an existing volume, where the provider can; makes a restored volume known as whole.
-    ///
-    /// # Errors
-    /// When it could have been written but was not.
     fn label_volume(&self, id: &str, label: &Label, context: &Context) -> Result<()>;
 
     /// Deletes a volume that is attached nowhere. One that is gone is success.
@@ -318,15 +300,9 @@ pub trait Provider: Send + Sync + Sized + 'static {
     fn create_snapshot(&self, volume_id: &str, label: &Label, context: &Context) -> Result<CloudSnapshot>;
 
     /// Describes snapshots by id, in the region; ids that do not exist are missing in the answer.
-    ///
-    /// # Errors
-    /// When the provider cannot be asked.
     fn snapshots(&self, ids: &[&str], context: &Context) -> Result<BTreeMap<String, CloudSnapshot>>;
 
     /// Snapshots of a volume that carry a token.
-    ///
-    /// # Errors
-    /// When the provider cannot be asked.
     fn snapshots_with_token(
         &self,
         volume_id: &str,
@@ -335,9 +311,6 @@ pub trait Provider: Send + Sync + Sized + 'static {
     ) -> Result<Vec<CloudSnapshot>>;
 
     /// Every snapshot that this instance made and that is no backup, where the provider keeps who made it.
-    ///
-    /// # Errors
-    /// When the provider cannot be asked.
     fn snapshots_of_host(&self, context: &Context) -> Result<Vec<CloudSnapshot>>;
 
     /// Deletes a snapshot. One that is gone is success.
@@ -347,9 +320,6 @@ pub trait Provider: Send + Sync + Sized + 'static {
     fn delete_snapshot(&self, id: &str, context: &Context) -> Result<()>;
 
     /// Marks a completed snapshot as a backup, or no longer as one, where the provider can keep that.
-    ///
-    /// # Errors
-    /// When it could have been marked but was not.
     fn mark_backup(&self, id: &str, backup: bool, context: &Context) -> Result<()>;
 
     /// The backups convoy has made in a region, from whatever host.

@@ -134,9 +134,6 @@ const LOCKS: usize = 64;
 
 impl Records {
     /// Those in a driver's root.
-    ///
-    /// # Errors
-    /// When the directory cannot be made or read.
     pub fn open<P: Provider>(root: &Path) -> Result<Self> {
         let changing = std::array::from_fn(|_| Mutex::default());
         Ok(Self { store: RecordStore::volumes(root, P::DRIVER)?, id_key: P::ID_KEY, changing })
@@ -165,9 +162,6 @@ impl Records {
     }
 
     /// All records by name, readable or not, and files that are no records.
-    ///
-    /// # Errors
-    /// When the directory cannot be read.
     pub fn all(&self) -> Result<(ByName, Vec<PathBuf>)> {
         let listing = self.store.load_all()?;
         let parse = |(name, record): (Name, std::result::Result<_, RecordError>)| {
@@ -203,9 +197,6 @@ impl Records {
     }
 
     /// Removes a record.
-    ///
-    /// # Errors
-    /// When it cannot be removed.
     pub fn delete(&self, name: &Name) -> Result<()> {
         Ok(self.store.delete(name)?)
     }

@@ -135,9 +135,6 @@ pub fn gib<P: Provider>(bytes: u64) -> Result<Gib> {
 ///
 /// btrfs is not offered: a snapshot of it cannot be used beside its origin, on one host, without damage to
 /// both.
-///
-/// # Errors
-/// `InvalidArgument`.
 pub fn fs_kind(text: &str) -> Result<FsKind> {
     match text {
         "ext4" => Ok(FsKind::Ext4),

@@ -34,9 +34,6 @@ impl Backoff {
 }
 
 /// Sleeps, but never longer than the call.
-///
-/// # Errors
-/// `Cancelled`, `DeadlineExceeded`.
 pub fn sleep(pause: Duration, context: &Context) -> Result<()> {
     let end = Instant::now() + pause;
     loop {

@@ -66,7 +66,6 @@ impl DeviceMapper {
         context.clone().with_deadline(deadline.into_iter().chain(limit).min())
     }
 
-    /// A context for undoing what a call began.
     fn undoing(context: &Context) -> Context {
         Context::new(context.request_id()).with_deadline(Some(Instant::now() + UNDO_LIMIT))
     }
@@ -75,9 +74,9 @@ impl DeviceMapper {
     fn check_name(&self, name: &Name) -> Result<()> {
         if name.len() > MAX_NAME || **name == *"control" || **name == *self.pool.name() {
             return Err(DriverError::invalid(format!(
-                    "{name} cannot be a volume of this driver: expected at most {MAX_NAME} bytes, and neither \"control\" nor the pool's name"
-                ),
-            )
+                "{name} cannot be a volume of this driver: expected at most {MAX_NAME} bytes, and \
+                     neither \"control\" nor the pool's name"
+            ))
             .hint("volumes are device-mapper devices of the same name: choose another"));
         }
         Ok(self.pool.check_name_free(name)?)
@@ -88,7 +87,6 @@ impl DeviceMapper {
         format!("{}+read+{id}", self.pool.name())
     }
 
-    /// The name of a device that is being restored.
     fn restore_name(&self, id: ThinId) -> String {
         format!("{}+restore+{id}", self.pool.name())
     }
@@ -168,8 +166,8 @@ impl DeviceMapper {
         }
     }
 
-    /// Settles what was left between two states: see [`crate::state::Pending`]. One line for each that is
-    /// settled.
+    /// Settles what was left between two states: see [`crate::state::PendingDevice`]. One line for each that
+    /// is settled.
     fn settle(&self, context: &Context) -> Vec<String> {
         if self.journal.abandoned().is_empty() {
             return Vec::new();
@@ -205,6 +203,16 @@ impl DeviceMapper {
         }
         lines
     }
+}
+
+/// Methods of the trait that are one call: a row each.
+macro_rules! methods {
+    ($($method:ident($request:ty) -> $reply:ty = $call:expr;)*) => {$(
+        fn $method(&self, request: $request, context: &Context) -> Result<$reply> {
+            let call: fn(&Self, $request, &Context) -> Result<$reply> = $call;
+            call(self, request, context)
+        }
+    )*};
 }
 
 impl Driver for DeviceMapper {
@@ -251,88 +259,41 @@ impl Driver for DeviceMapper {
         self.look(context)
     }
 
-    fn check(&self, request: Check, context: &Context) -> Result<Checked> {
-        self.examine(request, context)
-    }
-
-    fn create_volume(&self, request: CreateVolume, context: &Context) -> Result<Volume> {
-        self.create(request, context)
-    }
-
-    fn delete_volume(&self, request: DeleteVolume, context: &Context) -> Result<()> {
-        self.delete(&request, context)
-    }
-
-    fn mount_volume(&self, request: MountVolume, context: &Context) -> Result<Mounted> {
-        self.mount(request, context)
-    }
-
-    fn unmount_volume(&self, request: UnmountVolume, context: &Context) -> Result<()> {
-        self.unmount(&request.name, context)
-    }
-
-    fn list_volumes(&self, request: ListVolumes, _context: &Context) -> Result<ListedVolumes> {
-        self.list(&request)
-    }
-
-    fn get_volume(&self, request: GetVolume, _context: &Context) -> Result<Volume> {
-        self.get(&request.name)
-    }
-
-    fn resize_volume(&self, request: ResizeVolume, context: &Context) -> Result<Volume> {
-        self.resize(&request, context)
-    }
-
-    fn clone_volume(&self, request: CloneVolume, context: &Context) -> Result<Volume> {
-        self.clone_snapshot(&request, context)
-    }
-
-    fn revert_volume(&self, request: RevertVolume, context: &Context) -> Result<Volume> {
-        self.revert(&request, context)
-    }
-
-    fn list_kept(&self, request: ListKept, _context: &Context) -> Result<ListedKept> {
-        Ok(self.list_kept(&request))
-    }
-
-    fn delete_kept(&self, request: DeleteKept, context: &Context) -> Result<()> {
-        self.delete_kept(&request.name, context)
-    }
-
-    fn create_snapshot(&self, request: CreateSnapshot, context: &Context) -> Result<Snapshot> {
-        self.take_snapshot(&request, context)
-    }
-
-    fn delete_snapshot(&self, request: DeleteSnapshot, context: &Context) -> Result<()> {
-        self.drop_snapshot(&request, context)
-    }
-
     fn get_snapshot(&self, request: GetSnapshot, _context: &Context) -> Result<Snapshot> {
         let (volume, snapshot) = self.store.snapshot(&request.volume, &request.snapshot)?;
         Ok(crate::store::snapshot(&volume, &snapshot))
     }
 
-    fn open_snapshot(&self, request: OpenSnapshot, context: &Context) -> Result<OpenedSnapshot> {
-        self.open_source(&request, context)
-    }
-
-    fn list_extents(&self, request: ListExtents, _context: &Context) -> Result<Extents> {
-        self.extents(&request)
-    }
-
-    fn close_snapshot(&self, request: CloseSnapshot, context: &Context) -> Result<()> {
-        self.close_source(&request.handle, context)
-    }
-
-    fn prepare_restore(&self, request: PrepareRestore, context: &Context) -> Result<PreparedRestore> {
-        self.begin_restore(request, context)
-    }
-
-    fn finish_restore(&self, request: FinishRestore, context: &Context) -> Result<Volume> {
-        self.complete_restore(&request.handle, context)
-    }
-
-    fn abort_restore(&self, request: AbortRestore, context: &Context) -> Result<()> {
-        self.drop_restore(&request.handle, context)
+    methods! {
+        check(Check) -> Checked = |it, request, context| it.examine(request, context);
+        create_volume(CreateVolume) -> Volume = |it, request, context| it.create(request, context);
+        delete_volume(DeleteVolume) -> () = |it, request, context| it.delete(&request, context);
+        mount_volume(MountVolume) -> Mounted = |it, request, context| it.mount(request, context);
+        unmount_volume(UnmountVolume) -> () = |it, request, context| it.unmount(&request.name, context);
+        list_volumes(ListVolumes) -> ListedVolumes = |it, request, _| it.list(&request);
+        get_volume(GetVolume) -> Volume = |it, request, _| it.get(&request.name);
+        resize_volume(ResizeVolume) -> Volume = |it, request, context| it.resize(&request, context);
+        clone_volume(CloneVolume) -> Volume = |it, request, context| it.clone_snapshot(&request, context);
+        revert_volume(RevertVolume) -> Volume = |it, request, context| it.revert(&request, context);
+        list_kept(ListKept) -> ListedKept = |it, request, _| Ok(it.list_kept(&request));
+        delete_kept(DeleteKept) -> () = |it, request, context| it.delete_kept(&request.name, context);
+        create_snapshot(CreateSnapshot) -> Snapshot = |it, request, context| {
+            it.take_snapshot(&request, context)
+        };
+        delete_snapshot(DeleteSnapshot) -> () = |it, request, context| it.drop_snapshot(&request, context);
+        open_snapshot(OpenSnapshot) -> OpenedSnapshot = |it, request, context| {
+            it.open_source(&request, context)
+        };
+        list_extents(ListExtents) -> Extents = |it, request, _| it.extents(&request);
+        close_snapshot(CloseSnapshot) -> () = |it, request, context| {
+            it.close_source(&request.handle, context)
+        };
+        prepare_restore(PrepareRestore) -> PreparedRestore = |it, request, context| {
+            it.begin_restore(request, context)
+        };
+        finish_restore(FinishRestore) -> Volume = |it, request, context| {
+            it.complete_restore(&request.handle, context)
+        };
+        abort_restore(AbortRestore) -> () = |it, request, context| it.drop_restore(&request.handle, context);
     }
 }

@@ -97,7 +97,8 @@ mod tests {
             let lines: String = ranges
                 .iter()
                 .map(|(begin, length)| {
-                    format!("<range_mapping origin_begin=\"0\" data_begin=\"{begin}\" length=\"{length}\" time=\"0\"/>")
+                    format!("<range_mapping origin_begin=\"0\" data_begin=\"{begin}\" length=\"{length}\" \
+                        time=\"0\"/>")
                 })
                 .collect();
             let xml = format!("<superblock><device>{lines}</device></superblock>");

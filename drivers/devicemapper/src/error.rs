@@ -13,10 +13,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "the message of each says what its fields are")]
 pub enum Error {
-    /// The kernel refused an operation on a device-mapper device.
     #[error("cannot {action} the device-mapper device {name}: {source}")]
     Kernel { action: &'static str, name: String, source: io::Error },
-    /// A message to the thin pool was refused.
     #[error("the pool {pool} refused {message:?}: {source}")]
     Message { pool: String, message: String, source: io::Error },
     /// The kernel answered what cannot be understood, or the library failed beside the kernel.
@@ -25,13 +23,11 @@ pub enum Error {
     /// The kernel has no device-mapper, or no thin target.
     #[error("this kernel offers no {missing}: {reason}")]
     NoDeviceMapper { missing: &'static str, reason: String },
-    /// udev was asked to make device nodes and did not answer.
     #[error("udev did not confirm the device {name} within {seconds} s")]
     UdevSilent { name: String, seconds: u64 },
     /// A dm device of that name exists and is not this driver's.
     #[error("the device-mapper name {name} is taken by a device that is not of the pool {pool}: {found}")]
     Foreign { name: String, pool: String, found: String },
-    /// Somebody has a device open.
     #[error("the device {} is open ({count} times)", device.display())]
     Open { device: PathBuf, count: i32 },
     /// The pool cannot take new work.
@@ -40,16 +36,12 @@ pub enum Error {
     /// Pool, devices and options do not fit together.
     #[error("{message}")]
     Setup { message: String, hint: String, kind: ErrorKind },
-    /// A tool of thin-provisioning-tools wrote something unexpected.
     #[error("cannot understand what {tool} wrote: {reason}")]
     Output { tool: &'static str, reason: String },
-    /// The operating system refused.
     #[error("{what}: {source}")]
     Io { what: String, source: io::Error },
-    /// An external program failed.
     #[error(transparent)]
     Command(#[from] CommandError),
-    /// A record could not be read or written.
     #[error(transparent)]
     Record(#[from] RecordError),
     /// The call ended, or the SDK refused.

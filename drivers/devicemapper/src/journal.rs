@@ -2,10 +2,10 @@
 //!
 //! Whoever makes or deletes a thin device says so here first ([`Journal::begin`], [`Journal::doom`]) and says
 //! here when its record is settled ([`Journal::end`]). What a crash, or an undo that failed, leaves in
-//! between is found by [`Journal::abandoned`] and settled by the one rule of [`Pending`].
+//! between is found by [`Journal::abandoned`] and settled by the one rule of [`PendingDevice`].
 
 use crate::error::{Error, Result};
-use crate::state::{MAX_THIN_ID, Pending, PoolConfig, ThinId};
+use crate::state::{MAX_THIN_ID, PendingDevice, PoolConfig, ThinId};
 use convoy_driver_sdk::DriverError;
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
@@ -47,7 +47,7 @@ impl Journal {
         })?;
         let mut config = inner.config.clone();
         config.last_dev_id = id;
-        config.pending.push(Pending { dev_id: id, what: what.to_owned() });
+        config.pending.push(PendingDevice { dev_id: id, what: what.to_owned() });
         self.write(&mut inner, config)?;
         inner.taken.insert(id);
         inner.attended.insert(id);
@@ -61,7 +61,7 @@ impl Journal {
     pub fn doom(&self, ids: &[ThinId], what: &str) -> Result<()> {
         let mut inner = self.inner.lock();
         let mut config = inner.config.clone();
-        config.pending.extend(ids.iter().map(|id| Pending { dev_id: *id, what: what.to_owned() }));
+        config.pending.extend(ids.iter().map(|id| PendingDevice { dev_id: *id, what: what.to_owned() }));
         self.write(&mut inner, config)?;
         inner.attended.extend(ids);
         Ok(())
@@ -94,7 +94,7 @@ impl Journal {
     }
 
     /// Pending ids that no running call looks after.
-    pub fn abandoned(&self) -> Vec<Pending> {
+    pub fn abandoned(&self) -> Vec<PendingDevice> {
         let inner = self.inner.lock();
         let pending = inner.config.pending.iter();
         pending.filter(|pending| !inner.attended.contains(&pending.dev_id)).cloned().collect()
@@ -144,7 +144,7 @@ mod tests {
         journal.end(&[2], false);
 
         let again = reopened(dir.path(), &BTreeSet::from([1, 2, 3]));
-        assert_eq!(again.abandoned(), [Pending { dev_id: 4, what: "create volume bb".to_owned() }]);
+        assert_eq!(again.abandoned(), [PendingDevice { dev_id: 4, what: "create volume bb".to_owned() }]);
         assert_eq!(again.begin("next").unwrap(), 5);
         again.doom(&[1, 3], "delete").unwrap();
         assert_eq!(again.abandoned().len(), 1);

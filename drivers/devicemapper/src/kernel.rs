@@ -91,9 +91,6 @@ impl std::fmt::Debug for Kernel {
 
 impl Kernel {
     /// Opens the control device.
-    ///
-    /// # Errors
-    /// [`Error::NoDeviceMapper`].
     pub fn open() -> Result<Self> {
         nodes::ensure_control();
         let dm = DM::new()
@@ -103,9 +100,6 @@ impl Kernel {
     }
 
     /// Whether the kernel knows these target types.
-    ///
-    /// # Errors
-    /// [`Error::Library`].
     pub fn has_targets(&self, wanted: &[&str]) -> Result<bool> {
         let known = self.dm.list_versions().map_err(|error| library(&error))?;
         Ok(wanted.iter().all(|target| known.iter().any(|(name, ..)| name == target)))
@@ -117,18 +111,12 @@ impl Kernel {
     }
 
     /// The names of all devices, with their numbers.
-    ///
-    /// # Errors
-    /// [`Error::Library`].
     pub fn list(&self) -> Result<Vec<(String, Device)>> {
         let devices = self.dm.list_devices().map_err(|error| library(&error))?;
         Ok(devices.into_iter().map(|(name, number, _)| (name.to_string(), number)).collect())
     }
 
     /// A device; `None` when there is none of that name.
-    ///
-    /// # Errors
-    /// [`Error::Kernel`].
     pub fn state(&self, name: &str) -> Result<Option<DeviceState>> {
         let options = DmOptions::default().set_flags(DmFlags::DM_STATUS_TABLE | DmFlags::DM_NOFLUSH);
         match self.dm.table_status(&id(name)?, options) {
@@ -194,9 +182,6 @@ impl Kernel {
     }
 
     /// Makes sure that a device's node leads to it.
-    ///
-    /// # Errors
-    /// [`Error::Io`].
     pub fn ensure_node(&self, name: &str, number: Device) -> Result<()> {
         nodes::ensure(&Self::node(name), number)
     }
@@ -238,18 +223,12 @@ impl Kernel {
 
     /// Holds up a device's I/O. Without `DM_SKIP_LOCKFS` the file system on it is frozen, whole on the
     /// device.
-    ///
-    /// # Errors
-    /// [`Error::Kernel`].
     pub fn suspend(&self, name: &str, flags: DmFlags) -> Result<()> {
         let options = DmOptions::default().set_flags(DmFlags::DM_SUSPEND | flags);
         self.dm.device_suspend(&id(name)?, options).map(drop).map_err(|error| failure("suspend", name, error))
     }
 
     /// Lets a device's I/O go on, with the table that was loaded last.
-    ///
-    /// # Errors
-    /// [`Error::Kernel`], [`Error::UdevSilent`].
     pub fn resume(&self, name: &str, visibility: Visibility) -> Result<()> {
         let options = visibility.options();
         self.guarded("resume", name, move |dm, id| dm.device_suspend(id, options).map(drop))
@@ -274,9 +253,6 @@ impl Kernel {
     }
 
     /// Sends a message to a device's target.
-    ///
-    /// # Errors
-    /// [`Error::Message`].
     pub fn message(&self, name: &str, message: &str) -> Result<()> {
         self.dm.target_msg(&id(name)?, None, message).map(drop).map_err(|error| match errno(&error) {
             Some(source) => Error::Message { pool: name.to_owned(), message: message.to_owned(), source },
@@ -312,9 +288,6 @@ impl Kernel {
     }
 
     /// Removes a device, or has the kernel do so as soon as nobody has it open.
-    ///
-    /// # Errors
-    /// [`Error::Kernel`], [`Error::UdevSilent`].
     pub fn remove_or_defer(&self, name: &str, context: &Context) -> Result<Removal> {
         match self.remove(name, context) {
             Ok(()) => Ok(Removal::Gone),
@@ -337,9 +310,6 @@ impl Kernel {
     }
 
     /// Removes the nodes of devices that the kernel has removed since their removal was left to it.
-    ///
-    /// # Errors
-    /// [`Error::Kernel`].
     pub fn forget_deferred(&self) -> Result<()> {
         let names = self.deferred.lock().clone();
         for name in names {
@@ -352,9 +322,6 @@ impl Kernel {
     }
 
     /// Removes the nodes of devices that are gone, among those whose names begin so.
-    ///
-    /// # Errors
-    /// [`Error::Kernel`].
     pub fn forget_gone(&self, prefixes: &[String]) -> Result<()> {
         for name in nodes::names(prefixes) {
             if self.state(&name)?.is_none() {

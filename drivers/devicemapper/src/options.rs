@@ -201,7 +201,8 @@ impl Settings {
             None => Ok(()),
             Some((key, given, saved)) => Err(invalid(
                 format!("{key} is {given} now, and was {saved} when the driver was started before"),
-                "leave the option out to keep what was saved, or start with --ignore-config-file to change it",
+                "leave the option out to keep what was saved, or start with --ignore-config-file to change \
+                 it",
             )),
         }
     }
@@ -230,7 +231,8 @@ fn pool_name(name: &str) -> Result<String> {
     }
     Err(invalid(
         format!(
-            "{POOL}={name}: expected a name of 2 to {MAX_POOL_NAME} letters, digits, dashes, underscores and dots"
+            "{POOL}={name}: expected a name of 2 to {MAX_POOL_NAME} letters, digits, dashes, underscores and \
+             dots"
         ),
         "it becomes /dev/mapper/<name>",
     ))
@@ -247,7 +249,8 @@ fn block_sectors(given: Option<&str>, saved: Option<&PoolConfig>) -> Result<u64>
     if !(MIN_BLOCK_SECTORS..=MAX_BLOCK_SECTORS).contains(&sectors) || sectors % MIN_BLOCK_SECTORS != 0 {
         return Err(invalid(
             format!(
-                "{BLOCK_SIZE}={text}: expected {MIN_BLOCK_SECTORS} to {MAX_BLOCK_SECTORS} sectors of 512 bytes, a multiple of {MIN_BLOCK_SECTORS}"
+                "{BLOCK_SIZE}={text}: expected {MIN_BLOCK_SECTORS} to {MAX_BLOCK_SECTORS} sectors of 512 \
+                 bytes, a multiple of {MIN_BLOCK_SECTORS}"
             ),
             "4096 (2 MiB) suits most pools",
         ));

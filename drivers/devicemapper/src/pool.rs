@@ -84,9 +84,6 @@ impl Pool {
 
     /// Makes a thin device with the content of another that nobody writes to: a snapshot, active for reading
     /// or not.
-    ///
-    /// # Errors
-    /// As [`Pool::create_thin`].
     pub fn copy(&self, id: ThinId, origin_id: ThinId) -> Result<()> {
         self.message(&format!("create_snap {id} {origin_id}"))?;
         self.committed()
@@ -131,9 +128,6 @@ impl Pool {
     }
 
     /// Lets it go. None kept is success.
-    ///
-    /// # Errors
-    /// [`Error::Message`].
     pub fn release_metadata_snapshot(&self) -> Result<()> {
         match self.message("release_metadata_snap") {
             Err(error) if error.is(Errno::EINVAL) => Ok(()),
@@ -215,9 +209,6 @@ impl Pool {
     }
 
     /// Whether a name is that of this thin device, or of one that was never finished.
-    ///
-    /// # Errors
-    /// [`Error::Kernel`].
     pub fn is(&self, name: &str, id: ThinId) -> Result<bool> {
         let owner = self.kernel.state(name)?.map(|state| self.owner(&state));
         Ok(owner.is_some_and(|owner| match owner {
@@ -228,9 +219,6 @@ impl Pool {
     }
 
     /// Refuses a name that is taken by a device which is not ours.
-    ///
-    /// # Errors
-    /// [`Error::Foreign`].
     pub fn check_name_free(&self, name: &str) -> Result<()> {
         match self.kernel.state(name)? {
             Some(state) if self.owner(&state) != Owner::Unfinished => Err(self.foreign(name, &state)),
@@ -283,7 +271,8 @@ impl Pool {
                         usage.percent()
                     ),
                     hint: format!(
-                        "delete what is not needed, or enlarge the {what} device: the pool follows within seconds"
+                        "delete what is not needed, or enlarge the {what} device: the pool follows within \
+                         seconds"
                     ),
                     space: true,
                 });

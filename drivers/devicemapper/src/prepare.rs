@@ -31,7 +31,7 @@ const APPEAR: Duration = Duration::from_secs(10);
 
 /// Devices for a pool, or a plan of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Prepared {
+pub struct PoolDevices {
     /// The disk, or the directory of the loop files.
     pub on: PathBuf,
     /// Its size in bytes, or that of the data file.
@@ -50,7 +50,7 @@ pub struct Prepared {
     pub done: bool,
 }
 
-impl fmt::Display for Prepared {
+impl fmt::Display for PoolDevices {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let on = self.on.display();
         writeln!(f, "{on} size is {} bytes", self.size)?;
@@ -66,7 +66,8 @@ impl fmt::Display for Prepared {
         }
         write!(
             f,
-            "convoy daemon --drivers devicemapper --driver-opts dm.datadev={} --driver-opts dm.metadatadev={}",
+            "convoy daemon --drivers devicemapper --driver-opts dm.datadev={} --driver-opts \
+             dm.metadatadev={}",
             self.data.display(),
             self.metadata.display()
         )
@@ -87,7 +88,7 @@ pub fn metadata_size(data: u64, devices: u64) -> u64 {
 ///
 /// # Errors
 /// [`Error::Setup`] if it is no disk, in use, too small, or not empty; [`Error::Command`].
-pub fn disk(device: &Path, devices: u64, write: bool, context: &Context) -> Result<Prepared> {
+pub fn disk(device: &Path, devices: u64, write: bool, context: &Context) -> Result<PoolDevices> {
     let bytes = check_empty(device, context)?;
     let metadata_size = metadata_size(bytes, devices);
     if bytes < MIN_DISK || metadata_size > bytes / 2 {
@@ -98,7 +99,7 @@ pub fn disk(device: &Path, devices: u64, write: bool, context: &Context) -> Resu
             ErrorKind::InvalidArgument,
         ));
     }
-    let mut prepared = Prepared {
+    let mut prepared = PoolDevices {
         on: device.to_owned(),
         size: bytes,
         devices,
@@ -127,13 +128,13 @@ pub fn disk(device: &Path, devices: u64, write: bool, context: &Context) -> Resu
 ///
 /// # Errors
 /// [`Error::Io`], [`Error::Command`]; [`Error::Setup`] if a file there has another size.
-pub fn loop_files(dir: &Path, data_size: u64, context: &Context) -> Result<Prepared> {
+pub fn loop_files(dir: &Path, data_size: u64, context: &Context) -> Result<PoolDevices> {
     atomic::create_dir(dir, 0o700).map_err(Error::io(format_args!("make {}", dir.display())))?;
     let metadata_size = metadata_size(data_size, DEVICES);
     let data = attach(&dir.join("data.img"), data_size, context)?;
     let metadata = attach(&dir.join("metadata.img"), metadata_size, context)?;
     let on = dir.to_owned();
-    Ok(Prepared {
+    Ok(PoolDevices {
         on,
         size: data_size,
         devices: DEVICES,
@@ -146,9 +147,6 @@ pub fn loop_files(dir: &Path, data_size: u64, context: &Context) -> Result<Prepa
 }
 
 /// A size as users write it.
-///
-/// # Errors
-/// `InvalidArgument`.
 pub fn parse_size(text: &str) -> Result<u64> {
     size::parse(text).map_err(|error| Error::Driver(DriverError::invalid(error.to_string())))
 }
@@ -295,7 +293,7 @@ mod tests {
 
     #[test]
     fn a_plan_ends_with_the_daemons_command_line() {
-        let plan = Prepared {
+        let plan = PoolDevices {
             on: "/dev/sdb".into(),
             size: 100 << 30,
             devices: DEVICES,
@@ -307,7 +305,8 @@ mod tests {
         };
         let text = plan.to_string();
         assert!(text.contains("Metadata Device size would be 89128960 bytes"), "{text}");
-        let last = "convoy daemon --drivers devicemapper --driver-opts dm.datadev=/dev/sdb2 --driver-opts dm.metadatadev=/dev/sdb1";
+        let last = "convoy daemon --drivers devicemapper --driver-opts dm.datadev=/dev/sdb2 --driver-opts \
+            dm.metadatadev=/dev/sdb1";
         assert_eq!(text.lines().last(), Some(last));
     }
 }

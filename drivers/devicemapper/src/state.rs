@@ -44,14 +44,14 @@ pub struct PoolConfig {
     pub filesystem: FsKind,
     /// Ids that were asked of the kernel, or are to be deleted, and whose record is not settled yet.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub pending: Vec<Pending>,
+    pub pending: Vec<PendingDevice>,
 }
 
 /// An id between two states. If a record names it, what was begun was also finished; if none does, it is to
 /// be deleted. So one rule settles a create, a snapshot, a restore and a delete that were cut off.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub struct Pending {
+pub struct PendingDevice {
     /// Id of the thin device.
     #[serde(rename = "DevID")]
     pub dev_id: ThinId,
@@ -73,9 +73,6 @@ impl PoolConfig {
     }
 
     /// Writes the file durably.
-    ///
-    /// # Errors
-    /// Those of the file system.
     pub fn save(&self, root: &Path) -> std::io::Result<()> {
         atomic::write_atomic(&root.join(CONFIG_FILE), &serde_json::to_vec(self)?, 0o600)
     }

@@ -23,8 +23,10 @@ const STRIPES: usize = 64;
 #[derive(Debug, Clone)]
 enum Slot {
     /// Its record, and why it cannot be used if so.
-    Known { record: VolumeRecord, damage: Option<String> },
-    /// Its record cannot be read.
+    Known {
+        record: VolumeRecord,
+        damage: Option<String>,
+    },
     Unreadable(String),
 }
 
@@ -58,9 +60,6 @@ pub struct Page {
 
 impl Store {
     /// Reads all records. What cannot be read is told, one line each.
-    ///
-    /// # Errors
-    /// When the directory itself cannot be read.
     pub fn open(root: &Path) -> Result<(Self, Vec<String>)> {
         let volumes = RecordStore::volumes(root, DRIVER)?;
         let kept = RecordStore::open(root, format!("{DRIVER}_kept_"), ".json")?;
@@ -231,9 +230,6 @@ impl Store {
     }
 
     /// Forgets what was kept of a volume.
-    ///
-    /// # Errors
-    /// [`Error::Record`].
     pub fn forget_kept(&self, name: &Name) -> Result<()> {
         self.kept.delete(name)?;
         self.index.write().kept.remove(name);
@@ -287,9 +283,6 @@ impl Store {
     }
 
     /// Forgets a volume.
-    ///
-    /// # Errors
-    /// [`Error::Record`].
     pub fn delete(&self, name: &Name) -> Result<()> {
         self.volumes.delete(name)?;
         self.index.write().volumes.remove(name);
@@ -297,9 +290,6 @@ impl Store {
     }
 
     /// Forgets a volume but keeps its data: the record moves aside.
-    ///
-    /// # Errors
-    /// [`Error::Io`].
     pub fn keep(&self, record: VolumeRecord) -> Result<()> {
         let name = record.name.clone();
         self.move_record(self.volumes.path(&name), self.kept.path(&name))?;
@@ -310,9 +300,6 @@ impl Store {
     }
 
     /// Makes a volume again of data that was kept.
-    ///
-    /// # Errors
-    /// [`Error::Io`].
     pub fn adopt(&self, record: VolumeRecord) -> Result<()> {
         let name = record.name.clone();
         self.move_record(self.kept.path(&name), self.volumes.path(&name))?;

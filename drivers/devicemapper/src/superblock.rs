@@ -35,9 +35,6 @@ pub enum Superblock {
 
 impl Superblock {
     /// Reads the first block of a device.
-    ///
-    /// # Errors
-    /// [`Error::Io`].
     pub fn read(device: &Path) -> Result<Self> {
         let what = || format!("read the metadata device {}", device.display());
         let mut block = vec![0; usize::try_from(METADATA_BLOCK).unwrap_or_default()];

@@ -65,7 +65,8 @@ fn damaged(metadata: &Path, said: &[u8]) -> Error {
     Error::Setup {
         message: format!("the pool's metadata on {at} is damaged: {}", String::from_utf8_lossy(said).trim()),
         hint: format!(
-            "copy the device, then `thin_repair -i {at} -o <another device>` and start with that as dm.metadatadev"
+            "copy the device, then `thin_repair -i {at} -o <another device>` and start with that as \
+             dm.metadatadev"
         ),
         kind: ErrorKind::DataLoss,
     }
@@ -129,17 +130,11 @@ pub struct MetadataReader {
 
 impl MetadataReader {
     /// The ids of all thin devices of the pool.
-    ///
-    /// # Errors
-    /// [`Error::Command`], [`Error::Output`], [`Error::Message`].
     pub fn ids(&self, pool: &Pool, scratch: &Path, context: &Context) -> Result<BTreeSet<ThinId>> {
         Ok(self.mapped(pool, scratch, context)?.into_keys().collect())
     }
 
     /// The thin devices of the pool, each with how many blocks it maps, its own and shared ones.
-    ///
-    /// # Errors
-    /// [`Error::Command`], [`Error::Output`], [`Error::Message`].
     pub fn mapped(&self, pool: &Pool, scratch: &Path, context: &Context) -> Result<BTreeMap<ThinId, u64>> {
         let args = ["thin_ls", "--metadata-snap", "--no-headers", "-o", "DEV,MAPPED_BLOCKS"];
         let mut out = self.run(&args, pool, scratch, context)?;
@@ -148,9 +143,6 @@ impl MetadataReader {
     }
 
     /// How many of the pool's `total` blocks for data thin devices map, each counted once.
-    ///
-    /// # Errors
-    /// [`Error::Command`], [`Error::Output`], [`Error::Message`].
     pub fn owned_blocks(&self, pool: &Pool, total: u64, scratch: &Path, context: &Context) -> Result<u64> {
         let out = self.run(&["thin_dump", "--metadata-snap"], pool, scratch, context)?;
         dump::mapped_blocks(BufReader::new(out), total)
@@ -168,9 +160,6 @@ impl MetadataReader {
 
     /// The blocks of a device that are in use or, with an older device to compare with, those that changed.
     /// The tool's answer goes through a nameless file in `scratch`, since it can be large.
-    ///
-    /// # Errors
-    /// [`Error::Command`], [`Error::Output`], [`Error::Message`].
     pub fn delta(
         &self,
         pool: &Pool,
@@ -240,7 +229,10 @@ fn reserve(pool: &Pool, context: &Context) -> Result<()> {
             }
             Err(error) if error.is(nix::errno::Errno::EBUSY) => {
                 return Err(DriverError::busy(error.to_string())
-                    .hint("another program keeps a metadata snapshot of the pool: wait for it, or release it with `dmsetup message <pool> 0 release_metadata_snap`")
+                    .hint(
+                        "another program keeps a metadata snapshot of the pool: wait for it, or release it \
+                        with `dmsetup message <pool> 0 release_metadata_snap`",
+                    )
                     .into());
             }
             done => return done,

@@ -51,19 +51,16 @@ impl std::fmt::Debug for Token {
 
 /// Why a request failed.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of an error names its fields")]
 pub enum ApiError {
-    /// The token has bytes that no header can have.
     #[error("expected a DigitalOcean API token, found text that cannot be one")]
     BadToken,
-    /// The client could not be built.
     #[error("cannot make HTTP requests: {0}")]
     Client(reqwest::Error),
     /// No answer: it is unknown whether the request was carried out, unless `sent` says it was not even sent.
     #[error("no answer from DigitalOcean to {what}: {reason}")]
     Silent {
-        /// Method and path.
         what: String,
-        /// Why, in words.
         reason: String,
         /// Whether it can have been carried out.
         sent: bool,
@@ -73,25 +70,15 @@ pub enum ApiError {
     /// The answer is an error.
     #[error("DigitalOcean refused {what}: {status} {message}{}", request_id.as_ref().map(|id| format!(" (request {id})")).unwrap_or_default())]
     Refused {
-        /// Method and path.
         what: String,
-        /// The status code.
         status: u16,
-        /// Its own words.
         message: String,
-        /// For its support.
         request_id: Option<String>,
         /// How long it asks to wait, if it did nothing for want of requests left.
         wait: Option<Duration>,
     },
-    /// The answer is no error and not what is documented.
     #[error("cannot understand DigitalOcean's answer to {what}: {reason}")]
-    Malformed {
-        /// Method and path.
-        what: String,
-        /// What is wrong with it, in words.
-        reason: String,
-    },
+    Malformed { what: String, reason: String },
     /// The call ended first.
     #[error("{0}")]
     Ended(DriverError),
@@ -132,15 +119,22 @@ impl From<ApiError> for DriverError {
             ApiError::Silent { late: true, .. } => Self::new(ErrorKind::DeadlineExceeded, text),
             ApiError::Silent { .. } => Self::new(ErrorKind::Unavailable, text),
             ApiError::Refused { status, .. } => match status {
-                _ if has(&["limit exceeded", "quota", "cannot attach more", "exceed", "too many snapshots"]) && status != 429 => {
+                _ if has(&[
+                    "limit exceeded",
+                    "quota",
+                    "cannot attach more",
+                    "exceed",
+                    "too many snapshots",
+                ]) && status != 429 =>
+                {
                     Self::new(ErrorKind::Exhausted, text)
                         .hint("delete what is not needed, or ask DigitalOcean to raise the limit")
                 }
                 401 => Self::new(ErrorKind::PermissionDenied, text)
                     .hint("the token is wrong, expired or revoked: set DO_TOKEN, or do.tokenfile, anew"),
                 403 => Self::new(ErrorKind::PermissionDenied, text).hint(
-                    "the token needs the scopes block_storage, block_storage_action and block_storage_snapshot \
-                     (create, read, delete)",
+                    "the token needs the scopes block_storage, block_storage_action and \
+                     block_storage_snapshot (create, read, delete)",
                 ),
                 404 => Self::new(ErrorKind::NotFound, text),
                 409 if has(&["already exists"]) => Self::new(ErrorKind::AlreadyExists, text),
@@ -148,7 +142,8 @@ impl From<ApiError> for DriverError {
                 422 if has(&["already exists"]) => Self::new(ErrorKind::AlreadyExists, text),
                 422 if has(&["pending event"]) => Self::new(ErrorKind::Busy, text),
                 422 if has(&["already attached"]) => Self::new(ErrorKind::InUse, text),
-                429 => Self::new(ErrorKind::Unavailable, text).hint("the rate limit of the account is used up: wait"),
+                429 => Self::new(ErrorKind::Unavailable, text)
+                    .hint("the rate limit of the account is used up: wait"),
                 400..=499 => Self::new(ErrorKind::InvalidArgument, text),
                 _ => Self::new(ErrorKind::Unavailable, text),
             },
@@ -199,9 +194,6 @@ impl Api {
     }
 
     /// Reads something.
-    ///
-    /// # Errors
-    /// [`ApiError`].
     pub fn get<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -215,9 +207,6 @@ impl Api {
     }
 
     /// Reads all pages of a listing.
-    ///
-    /// # Errors
-    /// [`ApiError`].
     pub fn list<P: Page>(
         &self,
         path: &str,
@@ -241,9 +230,6 @@ impl Api {
     }
 
     /// Asks for something to be made or done. Repeated only when it certainly was not carried out.
-    ///
-    /// # Errors
-    /// [`ApiError`].
     pub fn post<B: Serialize, T: DeserializeOwned>(
         &self,
         path: &str,
@@ -258,9 +244,6 @@ impl Api {
     }
 
     /// Deletes something.
-    ///
-    /// # Errors
-    /// [`ApiError`].
     pub fn delete(&self, path: &str, context: &Context) -> Result<()> {
         let what = format!("DELETE {path}");
         self.repeat(&what, true, context, || self.send(Method::DELETE, path, &[], None, context))?;
@@ -338,7 +321,6 @@ fn is_late(error: &reqwest::Error, context: &Context) -> bool {
     error.is_timeout() && context.remaining().is_some_and(|left| left < NEARLY)
 }
 
-/// Turns an error answer into an error.
 fn check(what: &str, answer: Response) -> Result<Response> {
     let status = answer.status();
     if status.is_success() {

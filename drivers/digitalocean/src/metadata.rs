@@ -36,11 +36,13 @@ impl Droplet {
             client.get(url).send()?.error_for_status()?.json()
         };
         ask().map_err(|error| {
-            DriverError::unavailable(format!("cannot find out which droplet this is: {}", error.without_url()),
-            )
+            DriverError::unavailable(format!(
+                "cannot find out which droplet this is: {}",
+                error.without_url()
+            ))
             .hint(
-                "the driver must run on a droplet whose metadata service it can reach, or be told by do.droplet and \
-                 do.region",
+                "the driver must run on a droplet whose metadata service it can reach, or be told by \
+                 do.droplet and do.region",
             )
         })
     }

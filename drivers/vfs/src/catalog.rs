@@ -19,10 +19,9 @@ use crate::locks::Locks;
 use crate::options::DriverOptions;
 use crate::parcel::{DATA, Parcel};
 use crate::record::{SnapshotRecord, VolumeRecord};
-use crate::sync::{DirSync, Pending};
+use crate::sync::{DirSync, PendingSync};
 use crate::workspace::Workspace;
 
-/// The volumes under `vfs.path`.
 #[derive(Debug)]
 pub(crate) struct Catalog {
     pub(crate) layout: Layout,
@@ -180,12 +179,12 @@ impl Catalog {
     }
 
     /// Begins to make the names in `vfs.path` durable.
-    pub(crate) fn begin_sync(&self) -> Pending {
+    pub(crate) fn begin_sync(&self) -> PendingSync {
         self.names.begin()
     }
 
     /// Waits until the names in `vfs.path` are durable.
-    pub(crate) fn end_sync(&self, pending: Pending) -> VfsResult<()> {
+    pub(crate) fn end_sync(&self, pending: PendingSync) -> VfsResult<()> {
         pending.wait().map_err(io_error("sync the directory", &self.layout.path))
     }
 

@@ -24,7 +24,6 @@ use crate::{reconcile, shelter, sizes};
 
 /// Less than this part (a hundredth) of all bytes, or files, free is worth a word.
 const LOW: u64 = 100;
-/// How many volumes are named in one finding.
 const NAMED: usize = 10;
 
 struct Checker<'a> {

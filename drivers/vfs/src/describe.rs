@@ -134,7 +134,8 @@ pub(crate) fn names(layout: &Layout, prefix: &str, warnings: &mut Vec<String>) -
             None => {}
             Some(Ok(name)) => names.push(name),
             Some(Err(error)) => warnings.push(format!(
-                "{}: {error}: rename the directory and the record (its file and its \"Name\") to use the volume",
+                "{}: {error}: rename the directory and the record (its file and its \"Name\") to use the \
+                 volume",
                 config.join(&file).display()
             )),
         }

@@ -97,7 +97,6 @@ pub(crate) enum VfsError {
     Call(#[from] DriverError),
 }
 
-/// Why a size is not enforced.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Obstacle {
     #[error("the file system of vfs.path has no quotas for directories")]
@@ -121,18 +120,18 @@ impl Obstacle {
     pub(crate) fn hint(&self) -> &'static str {
         match self {
             Self::FileSystem => {
-                "put vfs.path on an XFS or ext4 that is mounted with prjquota or on a btrfs with quotas, or use a \
-                 driver whose volumes have a size, such as devicemapper"
+                "put vfs.path on an XFS or ext4 that is mounted with prjquota or on a btrfs with quotas, or \
+                 use a driver whose volumes have a size, such as devicemapper"
             }
             Self::ProjectsOff => {
-                "mount it with -o prjquota, on Linux 5.14 or newer; an ext4 has to be unmounted and needs `tune2fs \
-                 -O project,quota -Q prjquota DEVICE` first"
+                "mount it with -o prjquota, on Linux 5.14 or newer; an ext4 has to be unmounted and needs \
+                 `tune2fs -O project,quota -Q prjquota DEVICE` first"
             }
             Self::SubvolumesOff => "`btrfs quota enable` on it turns them on",
             Self::OtherProject(_) => "limit that project, or take it from the directory: `chattr -P`",
             Self::MadeWithout => {
-                "a volume that is made of its snapshot has a limit (convoy snapshot clone SNAPSHOT NAME --size SIZE); \
-                 one with a size gets it when it goes back to a snapshot"
+                "a volume that is made of its snapshot has a limit (convoy snapshot clone SNAPSHOT NAME \
+                 --size SIZE); one with a size gets it when it goes back to a snapshot"
             }
             Self::Differs(_) => "convoy doctor --repair sets the limit that is recorded",
             Self::Kernel(_) => "limits need root's CAP_SYS_ADMIN and, on btrfs, Linux 5.9 and /sys",
@@ -169,18 +168,21 @@ impl From<VfsError> for DriverError {
             )),
             VfsError::VolumeExists(_) | VfsError::SnapshotExists { .. } => new(ErrorKind::AlreadyExists),
             VfsError::KeptData(path) => new(ErrorKind::AlreadyExists).hint(format!(
-                "create the volume without a backup to use that data again, or move {} away, or restore under another name",
+                "create the volume without a backup to use that data again, or move {} away, or restore \
+                 under another name",
                 path.display()
             )),
             VfsError::DataMissing { .. } => {
                 new(ErrorKind::DataLoss).hint("is the file system with the volumes mounted?")
             }
-            VfsError::SnapshotMissing { .. } => new(ErrorKind::DataLoss)
-                .hint("delete the snapshot if its data is gone for good"),
+            VfsError::SnapshotMissing { .. } => {
+                new(ErrorKind::DataLoss).hint("delete the snapshot if its data is gone for good")
+            }
             VfsError::DataElsewhere { .. } => new(ErrorKind::Unsupported)
                 .hint("make a new volume from the snapshot instead, or copy its files"),
-            VfsError::PathGone(_) => new(ErrorKind::Unavailable)
-                .hint("is the file system with the volumes mounted?"),
+            VfsError::PathGone(_) => {
+                new(ErrorKind::Unavailable).hint("is the file system with the volumes mounted?")
+            }
             VfsError::Reachable { dir, data } => new(ErrorKind::PermissionDenied).hint(format!(
                 "`chmod 0700 {}`, through which containers need no way; or mount the file system of {} with \
                  nosuid,nodev",
@@ -198,7 +200,8 @@ impl From<VfsError> for DriverError {
                 new(ErrorKind::InUse).hint(format!("unmount {} first", path.display()))
             }
             VfsError::ConfigDiffers { option, file, .. } => new(ErrorKind::InvalidArgument).hint(format!(
-                "leave {option} out, give the value used until now, or start once with --ignore-config-file to save the new one in {}",
+                "leave {option} out, give the value used until now, or start once with --ignore-config-file \
+                 to save the new one in {}",
                 file.display()
             )),
             VfsError::MountPoint => new(ErrorKind::Unsupported)

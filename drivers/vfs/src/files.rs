@@ -28,7 +28,6 @@ pub(crate) fn make_dirs(path: &Path) -> VfsResult<()> {
     atomic::create_dir(path, 0o700).map_err(io_error("make the directory", path))
 }
 
-/// Makes the names in a directory durable.
 pub(crate) fn sync_dir(path: &Path) -> VfsResult<()> {
     atomic::sync_dir(path).map_err(io_error("sync the directory", path))
 }
@@ -50,7 +49,6 @@ pub(crate) fn set_owner(path: &Path, options: &CreateOptions) -> VfsResult<()> {
     change().map_err(io_error("set the owner and mode of", path))
 }
 
-/// Renames within a file system.
 pub(crate) fn rename(from: &Path, to: &Path) -> VfsResult<()> {
     fs::rename(from, to).map_err(io_error("move", from))
 }

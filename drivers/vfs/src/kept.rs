@@ -77,7 +77,6 @@ fn size_of(catalog: &Catalog, record: &VolumeRecord, budget: &mut Budget) -> (u6
     })
 }
 
-/// Removes what is kept of a deleted volume.
 pub(crate) fn delete(catalog: &Catalog, request: &DeleteKept, context: &Context) -> VfsResult<()> {
     let name = &request.name;
     let parcel = catalog.locked(name, context, || {

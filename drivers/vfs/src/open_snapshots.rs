@@ -16,7 +16,6 @@ use crate::options::CreateOptions;
 use crate::parcel::{Kind, Parcel};
 use crate::snapshots::claim_shared;
 
-/// What is open, by handle.
 #[derive(Debug, Default)]
 pub(crate) struct OpenSnapshots {
     readers: Mutex<HashMap<String, Reader>>,
@@ -66,7 +65,6 @@ impl OpenSnapshots {
         }
     }
 
-    /// Closes all of them.
     pub(crate) fn clear(&self) {
         self.readers.lock().clear();
     }

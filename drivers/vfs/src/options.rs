@@ -112,7 +112,6 @@ impl DriverOptions {
     }
 }
 
-/// What a create asks for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct CreateOptions {
     pub(crate) vm: bool,

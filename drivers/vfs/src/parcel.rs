@@ -14,7 +14,6 @@ pub(crate) const DATA: &str = "data";
 pub(crate) const SNAPSHOTS: &str = "snapshots";
 pub(crate) const OLD: &str = "old";
 
-/// What a parcel holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// A volume that is made or taken down: [`DATA`] and [`SNAPSHOTS`].
@@ -42,7 +41,6 @@ impl Kind {
         (Self::Scratch, "scratch"),
     ];
 
-    /// The word in a parcel's file name.
     pub(crate) fn text(self) -> &'static str {
         Self::ALL.iter().find(|(kind, _)| *kind == self).map_or("scratch", |(_, text)| text)
     }

@@ -43,7 +43,6 @@ const MOST: u64 = 1 << 62;
 /// How a file system keeps a directory to a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Quotas {
-    /// Quotas of projects.
     Projects,
     /// Quota groups of subvolumes.
     Subvolumes,

@@ -73,7 +73,6 @@ impl Deaths {
     }
 }
 
-/// A record, and the store that it is in.
 type RecordInStore<'a> = (VolumeRecord, &'a RecordStore<VolumeRecord>);
 
 /// Finishes or undoes what processes left that are gone. Gives in words what was done and what could not be.

@@ -65,7 +65,6 @@ pub(crate) struct VolumeRecord {
     further: BTreeMap<String, serde_json::Value>,
 }
 
-/// A snapshot in the record of its volume.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct SnapshotRecord {
@@ -113,7 +112,6 @@ impl VolumeRecord {
             .ok_or_else(|| VfsError::NoSnapshot { volume: self.name.clone(), snapshot: name.clone() })
     }
 
-    /// The newest snapshot that is a tree.
     pub(crate) fn newest(&self) -> Option<&SnapshotRecord> {
         self.snapshots.values().filter(|s| s.is_tree()).max_by_key(|s| s.sequence)
     }
@@ -208,7 +206,8 @@ fn known_format<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Er
     match u32::deserialize(deserializer)? {
         format if format <= FORMAT => Ok(format),
         format => Err(de::Error::custom(format_args!(
-            "it was written by a newer convoy (record format {format}, this one knows up to {FORMAT}): update convoy"
+            "it was written by a newer convoy (record format {format}, this one knows up to {FORMAT}): \
+             update convoy"
         ))),
     }
 }

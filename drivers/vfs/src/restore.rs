@@ -13,7 +13,6 @@ use crate::error::{VfsError, VfsResult};
 use crate::options::CreateOptions;
 use crate::target::Target;
 
-/// Restores, by handle.
 #[derive(Debug, Default)]
 pub(crate) struct Restores {
     restores: Mutex<HashMap<String, Restore>>,
@@ -29,7 +28,6 @@ enum Restore {
 }
 
 impl Restores {
-    /// Makes the directory that the host is to fill.
     pub(crate) fn prepare(
         &self,
         catalog: &Catalog,
@@ -47,7 +45,6 @@ impl Restores {
         Ok(PreparedRestore::new(handle, TargetLocation::tree(path)))
     }
 
-    /// Makes a volume of what was restored.
     pub(crate) fn finish(&self, catalog: &Catalog, handle: &str, context: &Context) -> VfsResult<Volume> {
         let put = |restore| drop(self.restores.lock().insert(handle.to_owned(), restore));
         let found = self.restores.lock().remove(handle);
@@ -82,7 +79,6 @@ impl Restores {
         }
     }
 
-    /// Removes all that is not finished.
     pub(crate) fn clear(&self) {
         self.restores.lock().clear();
     }

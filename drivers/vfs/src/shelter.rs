@@ -39,8 +39,8 @@ pub(crate) fn take(path: &Path) -> VfsResult<Option<String>> {
     let path = path.display();
     Ok(Some(format!(
         "every user of this host can enter {path}: it is mounted on itself with nosuid,nodev, so set-user-ID \
-         programs and devices in volumes have no effect; to do without, `chmod 0700 {path}`, `umount {path}` and \
-         start convoy again"
+         programs and devices in volumes have no effect; to do without, `chmod 0700 {path}`, `umount {path}` \
+         and start convoy again"
     )))
 }
 

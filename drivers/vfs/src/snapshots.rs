@@ -89,7 +89,6 @@ fn freeze(
     Ok(())
 }
 
-/// Deletes a snapshot that nobody reads.
 pub(crate) fn delete(catalog: &Catalog, request: &DeleteSnapshot, context: &Context) -> VfsResult<()> {
     let DeleteSnapshot { volume, snapshot, .. } = request;
     let parcel = catalog.locked(volume, context, || {

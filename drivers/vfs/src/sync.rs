@@ -20,7 +20,7 @@ pub(crate) struct DirSync {
 /// A sync that was asked for: it covers every change that was made before.
 #[derive(Debug)]
 #[must_use = "nothing is durable before it was waited for"]
-pub(crate) struct Pending {
+pub(crate) struct PendingSync {
     shared: Arc<Shared>,
     /// `None`: nobody else does it.
     round: Option<u64>,
@@ -54,7 +54,7 @@ impl DirSync {
     }
 
     /// Begins to make durable what was changed in the directory until now.
-    pub(crate) fn begin(&self) -> Pending {
+    pub(crate) fn begin(&self) -> PendingSync {
         let shared = Arc::clone(&self.shared);
         let mut state = shared.state.lock();
         if !state.running {
@@ -74,7 +74,7 @@ impl DirSync {
         });
         drop(state);
         shared.changed.notify_all();
-        Pending { shared, round }
+        PendingSync { shared, round }
     }
 }
 
@@ -85,8 +85,7 @@ impl Drop for DirSync {
     }
 }
 
-impl Pending {
-    /// Waits until it is done.
+impl PendingSync {
     pub(crate) fn wait(mut self) -> io::Result<()> {
         let Some(round) = self.round else { return atomic::sync_dir(&self.shared.dir) };
         let mut state = self.shared.state.lock();
@@ -111,7 +110,7 @@ impl Pending {
     }
 }
 
-impl Drop for Pending {
+impl Drop for PendingSync {
     fn drop(&mut self) {
         self.leave();
     }

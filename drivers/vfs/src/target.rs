@@ -52,7 +52,6 @@ impl Target {
         Ok(Self { name, incarnation, parcel, options, size, quotas, storage })
     }
 
-    /// Where its data goes.
     pub(crate) fn data(&self) -> PathBuf {
         self.parcel.join(DATA)
     }

@@ -101,7 +101,6 @@ pub(crate) fn set_aside(aside: &Path, path: &Path, why: &str) -> VfsResult<()> {
     fs::write(&note, why).map_err(io_error("write", &note))
 }
 
-/// Something that was set aside.
 pub(crate) struct Aside {
     pub(crate) path: PathBuf,
     pub(crate) volume: String,
@@ -111,7 +110,6 @@ pub(crate) struct Aside {
     pub(crate) size: String,
 }
 
-/// All that was set aside.
 pub(crate) fn aside(dir: &Path) -> Vec<Aside> {
     let mut found: Vec<_> = fs::read_dir(dir)
         .into_iter()

@@ -133,7 +133,6 @@ impl Workspace {
         self.parcel(Kind::Create, volume, None)
     }
 
-    /// Takes a mark back.
     pub(crate) fn unmark(&self, mark: Parcel) {
         let mut spare = self.spare.lock();
         let dir = mark.path().parent().unwrap_or(&self.work);

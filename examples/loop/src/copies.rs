@@ -18,7 +18,8 @@ impl LoopImages {
             size.filter(|size| *size > 0).map_or(Ok(least), |size| options::checked_size(size, record.fs))?;
         if size < least {
             let text = format!(
-                "the snapshot {snapshot} of {source} has {least} bytes: expected at least as many, found {size}"
+                "the snapshot {snapshot} of {source} has {least} bytes: expected at least as many, found \
+                 {size}"
             );
             return Err(DriverError::invalid(text));
         }

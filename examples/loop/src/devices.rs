@@ -51,7 +51,8 @@ pub(crate) fn wait_until_free(image: &Path, context: &Context) -> Result<()> {
             image.display()
         );
         Ok(Some(DriverError::in_use(text).hint(format!(
-            "end what started while it was mounted: `grep -l {device} /proc/[0-9]*/mountinfo` names its processes"
+            "end what started while it was mounted: `grep -l {device} /proc/[0-9]*/mountinfo` names its \
+             processes"
         ))))
     })
 }

@@ -1,4 +1,5 @@
-//! What `open` does about a crash: finish or undo whatever was cut off, so that what was acknowledged is there and nothing else.
+//! What `open` does about a crash: finish or undo whatever was cut off, so that what was acknowledged is
+//! there and nothing else.
 //!
 //! What cannot be repaired is told, and costs what it belongs to: it never keeps the driver from being
 //! opened.

@@ -77,7 +77,8 @@ impl LoopImages {
                 }
                 None => found_on(&target, context)?,
             };
-            // The image may be larger than the volume that was backed up; a file system made here has its size.
+            // The image may be larger than the volume that was backed up; a file system made here has its
+            // size.
             self.publish(&name, Record::new(fs, target.mountpoint.is_none()), &target.work)
         })?;
         self.restores.lock().insert(handle.to_owned(), Restore::Finished(name));

@@ -130,7 +130,8 @@ impl LoopImages {
         let done =
             self.images.place_volume(work, name).and_then(|()| Ok(self.records.save(name, &record)?));
         if let Err(error) = done {
-            // Not there if it did not come that far; and what cannot be undone now is undone by the next open.
+            // Not there if it did not come that far; and what cannot be undone now is undone by the next
+            // open.
             let _ = std::fs::rename(self.images.volume(name), work);
             self.records.delete(name)?;
             return Err(error);

@@ -160,7 +160,6 @@ impl State {
         }
     }
 
-    /// Notes how far it is.
     fn moves_to(&self, progress: &Progress) {
         let (mark, mut moved) = (mark(progress), self.moved.lock());
         if moved.mark != mark {

@@ -165,9 +165,6 @@ impl Metrics {
     /// Writes all counters as text. Those of these jobs, events and schedules that are not counted yet are
     /// written as 0: of a counter that comes with its first event, Prometheus never sees it grow, and the
     /// first run after a start would be missing in every `increase()`.
-    ///
-    /// # Errors
-    /// None: the text grows in memory.
     pub fn encode<'a>(
         &self,
         jobs: &[&str],

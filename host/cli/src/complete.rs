@@ -55,7 +55,6 @@ pub(crate) fn script(shell: clap_complete::Shell) -> std::io::Result<Vec<u8>> {
     Ok(script)
 }
 
-/// Names of volumes.
 pub(crate) fn volumes() -> ArgValueCandidates {
     ArgValueCandidates::new(|| {
         let volumes = ask(async |client| client.list_volumes().await.ok()).unwrap_or_default();
@@ -74,7 +73,6 @@ pub(crate) fn deletable() -> ArgValueCandidates {
     })
 }
 
-/// Names of snapshots.
 pub(crate) fn snapshots() -> ArgValueCandidates {
     ArgValueCandidates::new(|| {
         let volumes = ask(async |client| client.list_volumes().await.ok()).unwrap_or_default();
@@ -85,7 +83,6 @@ pub(crate) fn snapshots() -> ArgValueCandidates {
     })
 }
 
-/// Names of drivers.
 pub(crate) fn drivers() -> ArgValueCandidates {
     ArgValueCandidates::new(|| {
         let drivers = ask(async |client| client.list_drivers().await.ok()).unwrap_or_default();
@@ -93,7 +90,6 @@ pub(crate) fn drivers() -> ArgValueCandidates {
     })
 }
 
-/// Names of schedules.
 pub(crate) fn schedules() -> ArgValueCandidates {
     ArgValueCandidates::new(|| {
         let schedules = ask(async |client| client.list_schedules().await.ok()).unwrap_or_default();
@@ -101,7 +97,6 @@ pub(crate) fn schedules() -> ArgValueCandidates {
     })
 }
 
-/// Ids of jobs.
 pub(crate) fn jobs() -> ArgValueCandidates {
     ArgValueCandidates::new(|| {
         let jobs = ask(async |client| client.list_jobs().await.ok()).unwrap_or_default();
@@ -109,7 +104,6 @@ pub(crate) fn jobs() -> ArgValueCandidates {
     })
 }
 
-/// Destinations of schedules.
 pub(crate) fn destinations() -> ArgValueCandidates {
     ArgValueCandidates::new(|| {
         let known = ask(async |client| Some(known_destinations(&client).await)).unwrap_or_default();

@@ -23,7 +23,6 @@ pub use list::describe_apart;
 /// Makes what can be loaded from these directories, from the standard ones and from the program itself.
 pub type Installed = fn(&[PathBuf]) -> Drivers;
 
-/// Runs a command under `driver`.
 pub(crate) async fn run(
     args: DriverArgs,
     installed: Installed,

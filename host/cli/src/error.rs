@@ -5,46 +5,31 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 /// A command that did not succeed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
+#[allow(missing_docs, reason = "the text of an error names its fields")]
 pub enum Failure {
     /// The arguments make no sense.
     #[error("{message}")]
     Usage {
-        /// What is wrong, in one line.
         message: String,
         /// What clap would tell a person, with colours.
         rendered: clap::builder::StyledStr,
     },
     /// The name can be no name; nothing was sent.
     #[error("Invalid name {name}")]
-    Name {
-        /// What was given.
-        name: String,
-        /// What a name is.
-        source: convoy_driver_sdk::name::InvalidName,
-    },
+    Name { name: String, source: convoy_driver_sdk::name::InvalidName },
     /// The daemon refused, failed, or cannot be reached.
     #[error("{0}")]
     Call(#[from] convoy_client::Error),
     /// The user pressed Ctrl-C.
     #[error("{message}")]
-    Interrupted {
-        /// What became of the work.
-        message: String,
-    },
-    /// What was to be printed cannot be.
+    Interrupted { message: String },
     #[error("cannot write the output: {0}")]
     Output(#[from] std::io::Error),
-    /// An answer that is not what it should be.
     #[error("cannot understand the daemon's answer: {0}")]
     Answer(#[from] serde_json::Error),
     /// Any other failure, in its own words.
     #[error("{message}")]
-    Other {
-        /// What was expected and what was found.
-        message: String,
-        /// What to do.
-        hint: Option<String>,
-    },
+    Other { message: String, hint: Option<String> },
 }
 
 /// What a command comes back with.
@@ -63,8 +48,8 @@ impl Failure {
             (ErrorKind::InvalidSubcommand, Some(command)) if command == "restore" => Self::Other {
                 message: format!("Unrecognized command: {command}"),
                 hint: Some(
-                    "a backup is restored into a new volume: convoy create NAME --backup 'URL'; `convoy backup list \
-                     DEST` shows the URLs"
+                    "a backup is restored into a new volume: convoy create NAME --backup 'URL'; `convoy \
+                     backup list DEST` shows the URLs"
                         .to_owned(),
                 ),
             },
@@ -160,9 +145,11 @@ mod tests {
 
     #[test]
     fn a_usage_error_is_one_line() {
-        let text = "error: invalid value '10X' for '--size <SIZE>': expected bytes\n\nFor more information, try '--help'.\n";
+        let text = "error: invalid value '10X' for '--size <SIZE>': expected bytes\n\nFor more information, \
+            try '--help'.\n";
         assert_eq!(one_line(text), "invalid value '10X' for '--size <SIZE>': expected bytes");
-        let text = "error: the following required arguments were not provided:\n  <NAME>...\n\nUsage: convoy delete\n";
+        let text = "error: the following required arguments were not provided:\n  <NAME>...\n\nUsage: convoy \
+            delete\n";
         assert_eq!(one_line(text), "the following required arguments were not provided: <NAME>...");
     }
 }

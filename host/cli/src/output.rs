@@ -81,9 +81,6 @@ impl Output {
     }
 
     /// Prints a text that has colours and line ends of its own.
-    ///
-    /// # Errors
-    /// As [`Self::line`].
     pub fn styled(&mut self, text: &str) -> Result<()> {
         if self.colours {
             return self.bytes(text.as_bytes());
@@ -92,9 +89,6 @@ impl Output {
     }
 
     /// Prints bytes as they are.
-    ///
-    /// # Errors
-    /// As [`Self::line`].
     pub fn bytes(&mut self, bytes: &[u8]) -> Result<()> {
         Ok(self.pending.write_all(bytes)?)
     }
@@ -112,9 +106,6 @@ impl Output {
     }
 
     /// Prints the answer to something that has none: an empty line to scripts, a sentence to people.
-    ///
-    /// # Errors
-    /// As [`Self::line`].
     pub fn done(&mut self, sentence: std::fmt::Arguments<'_>) -> Result<()> {
         if self.people { self.line(sentence) } else { self.line("") }
     }
@@ -127,9 +118,6 @@ impl Output {
     }
 
     /// Hands everything to the kernel.
-    ///
-    /// # Errors
-    /// As [`Self::line`].
     pub fn finish(&mut self) -> Result<()> {
         let pending = std::mem::take(&mut self.pending);
         let mut out = std::io::stdout().lock();

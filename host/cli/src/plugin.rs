@@ -15,7 +15,6 @@ use std::process::ExitCode;
 /// Where drivers are looked for besides the usual directories, as the daemon's variable says it.
 const PATH_VARIABLE: &str = "CONVOY_DRIVER_PATH";
 
-/// A call of a driver's command.
 #[derive(Debug)]
 pub(crate) struct PluginCommand {
     driver: String,

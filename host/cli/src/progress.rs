@@ -157,7 +157,8 @@ impl Drop for Display {
 }
 
 const OF_UNKNOWN_SIZE: &str = "{spinner} {msg:<9} {bytes}  {prefix}{bytes_per_sec}  {elapsed}";
-const OF_KNOWN_SIZE: &str = "{spinner} {msg:<9} [{wide_bar}] {percent:>3}%  {bytes} of {total_bytes}  {prefix}{bytes_per_sec}  {eta} left";
+const OF_KNOWN_SIZE: &str = "{spinner} {msg:<9} [{wide_bar}] {percent:>3}%  {bytes} of {total_bytes}  \
+    {prefix}{bytes_per_sec}  {eta} left";
 /// The same for a terminal where that would not fit on a line: the percentage tells what the totals would.
 const OF_KNOWN_SIZE_NARROW: &str =
     "{spinner} {msg:<9} [{wide_bar}] {percent:>3}%  {bytes}  {prefix}{bytes_per_sec}  {eta} left";

@@ -85,7 +85,6 @@ impl Setting {
     };
 
     /// The row with this key.
-    #[must_use]
     pub fn find(key: &str) -> Option<&'static Self> {
         SETTINGS.iter().find(|setting| setting.key == key)
     }
@@ -269,7 +268,6 @@ pub const TABLES: &[Table] = &[
 ];
 
 /// Whether a reload takes a setting, or a key of a table (`schedule.0.cron`), over.
-#[must_use]
 pub fn is_reloaded(key: &str) -> bool {
     let first = key.split('.').next().unwrap_or(key);
     Setting::find(key).is_some_and(|setting| setting.reload)

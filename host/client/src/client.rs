@@ -5,9 +5,9 @@ use crate::stream::Stream;
 use crate::types::{
     AddKey, BackupInfo, BackupRef, CancelJob, CreateBackup, CreateSnapshot, CreateVolume, CreatedBackup,
     DeleteKept, DeleteVolume, DriverStatus, EventFilter, Examine, Info, Job, ListBackups, ListKeys,
-    ListedKept, MountVolume, Pairs, PruneBackups, PruneReport, RemoveKey, ResizeVolume, RetainSchedule,
-    RetainVolume, RevertSnapshot, RunSchedule, ScheduleStatus, Snapshot, SnapshotRef, UnmountVolume,
-    VerifyBackups, VerifyReport, Volume, VolumeRef,
+    ListedKept, MountVolume, PruneBackups, RemoveKey, ResizeVolume, RetainSchedule, RetainVolume,
+    RevertSnapshot, RunSchedule, ScheduleStatus, SnapshotRef, UnmountVolume, VerifyBackups, Volume,
+    VolumeRef,
 };
 use crate::unix::{self, SendError};
 use http_body_util::BodyExt;
@@ -51,165 +51,19 @@ pub struct Call {
 }
 
 impl Call {
-    fn bare(method: Method, path: &'static str) -> Self {
-        Self { method, path: path.into(), body: None }
-    }
-
-    fn with<T: Serialize>(method: Method, path: &'static str, body: &T) -> Self {
-        // The requests are structures with text keys: serialising them cannot fail. An empty body, which the
-        // daemon refuses by name, is the honest answer if one ever could.
-        Self { method, path: path.into(), body: Some(serde_json::to_vec(body).unwrap_or_default()) }
-    }
-
     /// Method and path, for messages.
     pub fn name(&self) -> String {
         format!("{} {}", self.method, self.path)
     }
 
-    /// Asks for the settings of the daemon and its drivers: `GET /info`.
-    pub fn info() -> Self {
-        Self::bare(Method::GET, "/v1/info")
-    }
-    /// Asks for every setting and where its value comes from: `GET /config`.
-    pub fn config() -> Self {
-        Self::bare(Method::GET, "/v1/config")
-    }
-    /// Reads `convoy.toml` again: `POST /config/reload`.
-    pub fn reload_config() -> Self {
-        Self::bare(Method::POST, "/v1/config/reload")
-    }
     /// `GET /volumes/list`; with `driver_form`, what the drivers say of their volumes and nothing else.
     pub fn list_volumes(driver_form: bool) -> Self {
-        Self::bare(Method::GET, if driver_form { "/v1/volumes/list?driver=1" } else { "/v1/volumes/list" })
+        Self::get(if driver_form { "/v1/volumes/list?driver=1" } else { "/v1/volumes/list" })
     }
     /// `GET /volumes/list`; with `details`, what 0.5 did not tell: `Used` in what is said of a mounted
     /// volume.
     pub fn list_volumes_with(details: bool) -> Self {
-        Self::bare(Method::GET, if details { "/v1/volumes/list?details=1" } else { "/v1/volumes/list" })
-    }
-    /// Asks for one volume: `GET /volumes/`.
-    pub fn inspect_volume(body: &VolumeRef) -> Self {
-        Self::with(Method::GET, "/v1/volumes/", body)
-    }
-    /// Creates a volume, or restores one from a backup: `POST /volumes/create`.
-    pub fn create_volume(body: &CreateVolume) -> Self {
-        Self::with(Method::POST, "/v1/volumes/create", body)
-    }
-    /// Deletes a volume: `DELETE /volumes/`.
-    pub fn delete_volume(body: &DeleteVolume) -> Self {
-        Self::with(Method::DELETE, "/v1/volumes/", body)
-    }
-    /// Asks what is kept of volumes that were forgotten: `GET /volumes/kept`.
-    pub fn list_kept() -> Self {
-        Self::bare(Method::GET, "/v1/volumes/kept")
-    }
-    /// Deletes what is kept of a volume that was forgotten: `DELETE /volumes/kept`.
-    pub fn delete_kept(body: &DeleteKept) -> Self {
-        Self::with(Method::DELETE, "/v1/volumes/kept", body)
-    }
-    /// Mounts a volume: `POST /volumes/mount`.
-    pub fn mount_volume(body: &MountVolume) -> Self {
-        Self::with(Method::POST, "/v1/volumes/mount", body)
-    }
-    /// Unmounts a volume: `POST /volumes/umount`.
-    pub fn unmount_volume(body: &UnmountVolume) -> Self {
-        Self::with(Method::POST, "/v1/volumes/umount", body)
-    }
-    /// Changes the size of a volume: `POST /volumes/resize`.
-    pub fn resize_volume(body: &ResizeVolume) -> Self {
-        Self::with(Method::POST, "/v1/volumes/resize", body)
-    }
-    /// Sets what Docker's remove does to the data of a volume: `POST /volumes/retain`.
-    pub fn retain_volume(body: &RetainVolume) -> Self {
-        Self::with(Method::POST, "/v1/volumes/retain", body)
-    }
-    /// Takes a snapshot: `POST /snapshots/create`.
-    pub fn create_snapshot(body: &CreateSnapshot) -> Self {
-        Self::with(Method::POST, "/v1/snapshots/create", body)
-    }
-    /// Asks for one snapshot: `GET /snapshots/`.
-    pub fn inspect_snapshot(body: &SnapshotRef) -> Self {
-        Self::with(Method::GET, "/v1/snapshots/", body)
-    }
-    /// Deletes a snapshot: `DELETE /snapshots/`.
-    pub fn delete_snapshot(body: &SnapshotRef) -> Self {
-        Self::with(Method::DELETE, "/v1/snapshots/", body)
-    }
-    /// Takes a volume back to a snapshot: `POST /snapshots/revert`.
-    pub fn revert_snapshot(body: &RevertSnapshot) -> Self {
-        Self::with(Method::POST, "/v1/snapshots/revert", body)
-    }
-    /// Backs up a snapshot: `POST /backups/create`.
-    pub fn create_backup(body: &CreateBackup) -> Self {
-        Self::with(Method::POST, "/v1/backups/create", body)
-    }
-    /// Deletes a backup: `DELETE /backups`.
-    pub fn delete_backup(body: &BackupRef) -> Self {
-        Self::with(Method::DELETE, "/v1/backups", body)
-    }
-    /// Asks for one backup: `GET /backups/inspect`.
-    pub fn inspect_backup(body: &BackupRef) -> Self {
-        Self::with(Method::GET, "/v1/backups/inspect", body)
-    }
-    /// Asks for the backups of a destination: `GET /backups/list`.
-    pub fn list_backups(body: &ListBackups) -> Self {
-        Self::with(Method::GET, "/v1/backups/list", body)
-    }
-    /// Checks what a destination has: `POST /backups/verify`.
-    pub fn verify_backups(body: &VerifyBackups) -> Self {
-        Self::with(Method::POST, "/v1/backups/verify", body)
-    }
-    /// Removes what no backup of a destination needs: `POST /backups/prune`.
-    pub fn prune_backups(body: &PruneBackups) -> Self {
-        Self::with(Method::POST, "/v1/backups/prune", body)
-    }
-    /// Asks for the keys of a destination: `GET /backups/keys`.
-    pub fn list_keys(body: &ListKeys) -> Self {
-        Self::with(Method::GET, "/v1/backups/keys", body)
-    }
-    /// Adds a key to a destination: `POST /backups/keys/add`.
-    pub fn add_key(body: &AddKey) -> Self {
-        Self::with(Method::POST, "/v1/backups/keys/add", body)
-    }
-    /// Removes a key from a destination: `POST /backups/keys/remove`.
-    pub fn remove_key(body: &RemoveKey) -> Self {
-        Self::with(Method::POST, "/v1/backups/keys/remove", body)
-    }
-    /// Asks for the jobs that run or ran: `GET /jobs`.
-    pub fn list_jobs() -> Self {
-        Self::bare(Method::GET, "/v1/jobs")
-    }
-    /// Cancels a job: `POST /jobs/cancel`.
-    pub fn cancel_job(body: &CancelJob) -> Self {
-        Self::with(Method::POST, "/v1/jobs/cancel", body)
-    }
-    /// Asks for the drivers and how they are: `GET /drivers`.
-    pub fn list_drivers() -> Self {
-        Self::bare(Method::GET, "/v1/drivers")
-    }
-    /// Asks for the schedules and their last runs: `GET /schedules`.
-    pub fn list_schedules() -> Self {
-        Self::bare(Method::GET, "/v1/schedules")
-    }
-    /// Runs a schedule now: `POST /schedules/run`.
-    pub fn run_schedule(body: &RunSchedule) -> Self {
-        Self::with(Method::POST, "/v1/schedules/run", body)
-    }
-    /// Applies what a schedule keeps, without a new backup: `POST /schedules/retain`.
-    pub fn retain_schedule(body: &RetainSchedule) -> Self {
-        Self::with(Method::POST, "/v1/schedules/retain", body)
-    }
-    /// Examines the daemon, its volumes and destinations: `POST /doctor`.
-    pub fn examine(body: &Examine) -> Self {
-        Self::with(Method::POST, "/v1/doctor", body)
-    }
-    /// Asks for the metrics, in the format of Prometheus: `GET /metrics`.
-    pub fn metrics() -> Self {
-        Self::bare(Method::GET, "/v1/metrics")
-    }
-    /// Follows the events: `GET /events`.
-    pub fn events() -> Self {
-        Self::bare(Method::GET, "/v1/events")
+        Self::get(if details { "/v1/volumes/list?details=1" } else { "/v1/volumes/list" })
     }
     /// `GET /events` that are wanted.
     pub fn some_events(filter: &EventFilter) -> Self {
@@ -222,9 +76,105 @@ impl Call {
         ];
         let given = fields.iter().filter(|(_, value)| !value.is_empty());
         let query: Vec<String> = given.map(|(key, value)| format!("{key}={}", encode_query(value))).collect();
-        let path = format!("/v1/events?{}", query.join("&"));
+        Self::get(format!("/v1/events?{}", query.join("&")))
+    }
+
+    fn get(path: impl Into<Cow<'static, str>>) -> Self {
         Self { method: Method::GET, path: path.into(), body: None }
     }
+}
+
+/// Makes the constructors of calls, each of a row: its name, what it is asked with, method and path.
+macro_rules! calls {
+    ($($(#[$doc:meta])+ $name:ident$(($body:ty))?: $method:ident $path:literal;)+) => {
+        impl Call {
+            $(
+                $(#[$doc])+
+                #[doc = concat!("\n\n`", stringify!($method), " ", $path, "`")]
+                pub fn $name($(body: &$body)?) -> Self {
+                    let body = None$(.or_else(|| json::<$body>(body)))?;
+                    Self { method: Method::$method, path: concat!("/v1", $path).into(), body }
+                }
+            )+
+        }
+    };
+}
+
+fn json<T: Serialize>(body: &T) -> Option<Vec<u8>> {
+    // The requests are structures with text keys: serialising them cannot fail. An empty body, which the
+    // daemon refuses by name, is the honest answer if one ever could.
+    Some(serde_json::to_vec(body).unwrap_or_default())
+}
+
+calls! {
+    /// Asks for the settings of the daemon and its drivers.
+    info: GET "/info";
+    /// Asks for every setting and where its value comes from.
+    config: GET "/config";
+    /// Reads `convoy.toml` again.
+    reload_config: POST "/config/reload";
+    /// Asks for one volume.
+    inspect_volume(VolumeRef): GET "/volumes/";
+    /// Creates a volume, or restores one from a backup.
+    create_volume(CreateVolume): POST "/volumes/create";
+    /// Deletes a volume.
+    delete_volume(DeleteVolume): DELETE "/volumes/";
+    /// Asks what is kept of volumes that were forgotten.
+    list_kept: GET "/volumes/kept";
+    /// Deletes what is kept of a volume that was forgotten.
+    delete_kept(DeleteKept): DELETE "/volumes/kept";
+    /// Mounts a volume.
+    mount_volume(MountVolume): POST "/volumes/mount";
+    /// Unmounts a volume.
+    unmount_volume(UnmountVolume): POST "/volumes/umount";
+    /// Changes the size of a volume.
+    resize_volume(ResizeVolume): POST "/volumes/resize";
+    /// Sets what Docker's remove does to the data of a volume.
+    retain_volume(RetainVolume): POST "/volumes/retain";
+    /// Takes a snapshot.
+    create_snapshot(CreateSnapshot): POST "/snapshots/create";
+    /// Asks for one snapshot.
+    inspect_snapshot(SnapshotRef): GET "/snapshots/";
+    /// Deletes a snapshot.
+    delete_snapshot(SnapshotRef): DELETE "/snapshots/";
+    /// Takes a volume back to a snapshot.
+    revert_snapshot(RevertSnapshot): POST "/snapshots/revert";
+    /// Backs up a snapshot.
+    create_backup(CreateBackup): POST "/backups/create";
+    /// Deletes a backup.
+    delete_backup(BackupRef): DELETE "/backups";
+    /// Asks for one backup.
+    inspect_backup(BackupRef): GET "/backups/inspect";
+    /// Asks for the backups of a destination.
+    list_backups(ListBackups): GET "/backups/list";
+    /// Checks what a destination has.
+    verify_backups(VerifyBackups): POST "/backups/verify";
+    /// Removes what no backup of a destination needs.
+    prune_backups(PruneBackups): POST "/backups/prune";
+    /// Asks for the keys of a destination.
+    list_keys(ListKeys): GET "/backups/keys";
+    /// Adds a key to a destination.
+    add_key(AddKey): POST "/backups/keys/add";
+    /// Removes a key from a destination.
+    remove_key(RemoveKey): POST "/backups/keys/remove";
+    /// Asks for the jobs that run or ran.
+    list_jobs: GET "/jobs";
+    /// Cancels a job.
+    cancel_job(CancelJob): POST "/jobs/cancel";
+    /// Asks for the drivers and how they are.
+    list_drivers: GET "/drivers";
+    /// Asks for the schedules and their last runs.
+    list_schedules: GET "/schedules";
+    /// Runs a schedule now.
+    run_schedule(RunSchedule): POST "/schedules/run";
+    /// Applies what a schedule keeps, without a new backup.
+    retain_schedule(RetainSchedule): POST "/schedules/retain";
+    /// Examines the daemon, its volumes and destinations.
+    examine(Examine): POST "/doctor";
+    /// Asks for the metrics, in the format of Prometheus.
+    metrics: GET "/metrics";
+    /// Follows the events.
+    events: GET "/events";
 }
 
 /// A client of one daemon. Cheap to make and to clone: every call has a connection of its own.
@@ -245,9 +195,6 @@ impl Client {
     }
 
     /// The answer's body as it is: a name, a mount point, JSON, or nothing.
-    ///
-    /// # Errors
-    /// Any [`Error`] but `Answer`.
     pub async fn text(&self, call: Call) -> Result<String> {
         let name = call.name();
         let response = self.send(&call, None).await?;
@@ -255,9 +202,6 @@ impl Client {
     }
 
     /// The same call with progress, where the daemon has any to tell.
-    ///
-    /// # Errors
-    /// Any [`Error`] but `Answer`.
     pub async fn stream(&self, call: Call) -> Result<Stream> {
         let name = call.name();
         let response = self.send(&call, Some(NDJSON)).await?;
@@ -271,13 +215,13 @@ impl Client {
         Ok(Stream::finished(self.socket.clone(), name.clone(), self.body(&name, response).await?))
     }
 
-    async fn json<T: DeserializeOwned>(&self, call: Call) -> Result<T> {
+    /// Reads the answer as JSON, of the type that the call is answered with.
+    pub async fn json<T: DeserializeOwned>(&self, call: Call) -> Result<T> {
         let name = call.name();
         let text = self.text(call).await?;
         serde_json::from_str(&text).map_err(|source| Error::Answer { call: name, source })
     }
 
-    /// Sends a call and checks the answer's status.
     async fn send(&self, call: &Call, accept: Option<&'static str>) -> Result<Response<Incoming>> {
         let agent = (header::USER_AGENT, USER_AGENT);
         let headers: Vec<_> = [agent].into_iter().chain(accept.map(|kind| (header::ACCEPT, kind))).collect();
@@ -328,8 +272,8 @@ impl Client {
     }
 }
 
-/// The calls with typed answers. Each fails with any [`Error`].
-#[allow(clippy::missing_errors_doc)]
+/// Calls that are made often, with typed answers; any other by [`Client::json`]. Each fails with any
+/// [`Error`].
 impl Client {
     /// The daemon's settings and its drivers'.
     pub async fn info(&self) -> Result<Info> {
@@ -338,10 +282,6 @@ impl Client {
     /// All volumes by name.
     pub async fn list_volumes(&self) -> Result<BTreeMap<String, Volume>> {
         self.json(Call::list_volumes(false)).await
-    }
-    /// What the drivers say of their volumes, by name.
-    pub async fn list_driver_info(&self) -> Result<BTreeMap<String, Pairs>> {
-        self.json(Call::list_volumes(true)).await
     }
     /// Describes a volume.
     pub async fn inspect_volume(&self, name: &str) -> Result<Volume> {
@@ -360,74 +300,19 @@ impl Client {
     pub async fn list_kept(&self) -> Result<ListedKept> {
         self.json(Call::list_kept()).await
     }
-    /// Deletes what is kept of a volume that was forgotten; an empty `driver`: the only one that keeps any.
-    pub async fn delete_kept(&self, name: &str, driver: &str) -> Result<()> {
-        let request = DeleteKept { volume_name: name.to_owned(), driver_name: driver.to_owned() };
-        self.text(Call::delete_kept(&request)).await.map(drop)
-    }
     /// Mounts a volume in the driver's own place and answers where.
     pub async fn mount_volume(&self, name: &str) -> Result<String> {
         let request = MountVolume { volume_name: name.to_owned(), ..MountVolume::default() };
         self.text(Call::mount_volume(&request)).await
-    }
-    /// Takes back a mount made by [`Self::mount_volume`]; with `force`, those of Docker as well.
-    pub async fn unmount_volume(&self, name: &str, force: bool) -> Result<()> {
-        let request = UnmountVolume { volume_name: name.to_owned(), force };
-        self.text(Call::unmount_volume(&request)).await.map(drop)
-    }
-    /// Changes a volume's size, in bytes.
-    pub async fn resize_volume(&self, name: &str, size: u64) -> Result<Volume> {
-        let request = ResizeVolume { volume_name: name.to_owned(), size, verbose: true };
-        self.json(Call::resize_volume(&request)).await
-    }
-    /// Makes a snapshot; an empty name is generated.
-    pub async fn create_snapshot(&self, volume: &str, name: &str) -> Result<Snapshot> {
-        let request = CreateSnapshot {
-            name: name.to_owned(),
-            volume_name: volume.to_owned(),
-            verbose: true,
-            freeze: false,
-        };
-        self.json(Call::create_snapshot(&request)).await
-    }
-    /// Describes a snapshot.
-    pub async fn inspect_snapshot(&self, name: &str) -> Result<Snapshot> {
-        self.json(Call::inspect_snapshot(&snapshot_ref(name))).await
-    }
-    /// Deletes a snapshot.
-    pub async fn delete_snapshot(&self, name: &str) -> Result<()> {
-        self.text(Call::delete_snapshot(&snapshot_ref(name))).await.map(drop)
-    }
-    /// Makes a volume's contents those of one of its snapshots.
-    pub async fn revert_snapshot(&self, name: &str) -> Result<Volume> {
-        let request =
-            RevertSnapshot { snapshot_name: name.to_owned(), verbose: true, ..RevertSnapshot::default() };
-        self.json(Call::revert_snapshot(&request)).await
     }
     /// Backs a snapshot up and answers the backup's URL, with a plain `&`.
     pub async fn create_backup(&self, request: &CreateBackup) -> Result<String> {
         let call = Call::create_backup(&CreateBackup { verbose: true, ..request.clone() });
         self.json::<CreatedBackup>(call).await.map(|created| created.url)
     }
-    /// Deletes a backup.
-    pub async fn delete_backup(&self, backup: &BackupRef) -> Result<()> {
-        self.text(Call::delete_backup(backup)).await.map(drop)
-    }
-    /// Describes a backup.
-    pub async fn inspect_backup(&self, backup: &BackupRef) -> Result<BackupInfo> {
-        self.json(Call::inspect_backup(backup)).await
-    }
     /// The backups at a destination, by URL.
     pub async fn list_backups(&self, request: &ListBackups) -> Result<BTreeMap<String, BackupInfo>> {
         self.json(Call::list_backups(request)).await
-    }
-    /// Checks backups; damage is found in the report, not in an error.
-    pub async fn verify_backups(&self, request: &VerifyBackups) -> Result<VerifyReport> {
-        self.json(Call::verify_backups(request)).await
-    }
-    /// Removes what no backup refers to.
-    pub async fn prune_backups(&self, request: &PruneBackups) -> Result<PruneReport> {
-        self.json(Call::prune_backups(request)).await
     }
     /// Running work by id.
     pub async fn list_jobs(&self) -> Result<BTreeMap<String, Job>> {
@@ -449,10 +334,6 @@ impl Client {
     pub async fn events(&self) -> Result<Stream> {
         self.stream(Call::events()).await
     }
-}
-
-fn snapshot_ref(name: &str) -> SnapshotRef {
-    SnapshotRef { snapshot_name: name.to_owned(), ..SnapshotRef::default() }
 }
 
 /// What a query's value holds as it is: RFC 3986's unreserved characters.

@@ -13,59 +13,27 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// A call that did not succeed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
+#[allow(missing_docs, reason = "the text of an error names its fields")]
 pub enum Error {
     /// Nobody listens at the socket.
     #[error("cannot connect to {}: is `convoy daemon` running? ({source})", socket.display())]
-    NotRunning {
-        /// The daemon's socket.
-        socket: PathBuf,
-        /// What the kernel said.
-        source: std::io::Error,
-    },
-    /// The socket may not be used by this user.
+    NotRunning { socket: PathBuf, source: std::io::Error },
     #[error("cannot connect to {}: permission denied", socket.display())]
-    PermissionDenied {
-        /// The daemon's socket.
-        socket: PathBuf,
-    },
-    /// The socket is there and cannot be used for another reason.
+    PermissionDenied { socket: PathBuf },
     #[error("cannot connect to {}: {source}", socket.display())]
-    Connect {
-        /// The daemon's socket.
-        socket: PathBuf,
-        /// What the kernel said.
-        source: std::io::Error,
-    },
-    /// The connection ended, or spoke no HTTP, before the answer was complete.
+    Connect { socket: PathBuf, source: std::io::Error },
     #[error("the connection to {} broke before the answer to {call} was complete: {source}", socket.display())]
-    Broken {
-        /// The daemon's socket.
-        socket: PathBuf,
-        /// Method and path.
-        call: String,
-        /// What happened to it.
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
+    Broken { socket: PathBuf, call: String, source: Box<dyn std::error::Error + Send + Sync> },
     /// The daemon speaks another version of the API.
     #[error("{0}")]
     Version(String),
-    /// The daemon does not know this call.
     #[error("the daemon does not know the call {call}")]
-    UnknownCall {
-        /// Method and path.
-        call: String,
-    },
+    UnknownCall { call: String },
     /// The daemon refused, or failed.
     #[error("{0}")]
     Server(Box<ServerError>),
-    /// The answer is not what this call is answered with.
     #[error("cannot understand the daemon's answer to {call}: {source}")]
-    Answer {
-        /// Method and path.
-        call: String,
-        /// Where it stops making sense.
-        source: serde_json::Error,
-    },
+    Answer { call: String, source: serde_json::Error },
 }
 
 /// An error that the daemon answered.

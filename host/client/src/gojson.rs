@@ -20,9 +20,6 @@ pub fn to_string<T: Serialize + ?Sized>(value: &T) -> serde_json::Result<String>
 }
 
 /// Prints `GET /info`: objects side by side, not indented under the outer one.
-///
-/// # Errors
-/// As [`to_string`].
 pub fn info(info: &Info) -> serde_json::Result<String> {
     let mut text = format!("{{\n\"General\": {}", to_string(&info.general)?);
     if !info.settings.is_empty() {
@@ -42,21 +39,15 @@ pub fn escape_url(url: &str) -> String {
 
 /// A body that is not the request it should be.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of an error names its fields")]
 pub enum ParseError {
     /// Nothing at all.
     #[error("EOF")]
     Empty,
-    /// JSON, and no object.
     #[error("invalid request: expected a JSON object, found {0}")]
     NoObject(&'static str),
-    /// A value of another type than the field has.
     #[error("invalid request: field {field:?}: {source}")]
-    Field {
-        /// The name of the field.
-        field: String,
-        /// What was expected and what was found.
-        source: serde_json::Error,
-    },
+    Field { field: String, source: serde_json::Error },
     /// The body is not JSON.
     #[error("invalid request: {0}")]
     Json(#[from] serde_json::Error),

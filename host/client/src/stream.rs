@@ -65,9 +65,6 @@ impl Stream {
     }
 
     /// Waits for the result and hands every other line to `watch`.
-    ///
-    /// # Errors
-    /// As [`Self::next`].
     pub async fn result(mut self, mut watch: impl FnMut(StreamLine)) -> Result<String> {
         loop {
             match self.next().await? {

@@ -30,14 +30,13 @@ const MAX_ENTRIES: usize = 10_000;
 /// The largest size, and the largest end of an extent, in bytes.
 const MAX_SIZE: u64 = i64::MAX.cast_unsigned();
 
-/// A rule that an answer broke.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Broken {
+pub(crate) struct BrokenRule {
     rule: &'static str,
     text: String,
 }
 
-pub(crate) type Checked = Result<(), Broken>;
+pub(crate) type RuleCheck = Result<(), BrokenRule>;
 
 /// What errors of broken rules say before the rule.
 const BROKE: &str = " broke the driver protocol (";
@@ -48,8 +47,7 @@ pub fn broken_rule(error: &DriverError) -> Option<&str> {
     Some(rest.split_once(')')?.0)
 }
 
-impl Broken {
-    /// The error of the call.
+impl BrokenRule {
     pub(crate) fn error(&self, driver: &Name, method: &str) -> DriverError {
         let Self { rule, text } = self;
         let text =
@@ -59,37 +57,33 @@ impl Broken {
     }
 }
 
-fn broken<T>(rule: &'static str, text: impl Into<String>) -> Result<T, Broken> {
-    Err(Broken { rule, text: text.into() })
+fn broken<T>(rule: &'static str, text: impl Into<String>) -> Result<T, BrokenRule> {
+    Err(BrokenRule { rule, text: text.into() })
 }
 
-fn ensure(rule: &'static str, good: bool, text: impl FnOnce() -> String) -> Checked {
+fn ensure(rule: &'static str, good: bool, text: impl FnOnce() -> String) -> RuleCheck {
     if good { Ok(()) } else { broken(rule, text()) }
 }
 
-/// Reads the answer to a request.
-///
-/// # Errors
-/// The rule that it broke.
-pub(crate) fn read<R: Request>(request: &R, answer: &[u8]) -> Result<R::Reply, Broken> {
+pub(crate) fn read<R: Request>(request: &R, answer: &[u8]) -> Result<R::Reply, BrokenRule> {
     let first = answer.iter().find(|byte| !byte.is_ascii_whitespace());
     ensure("R46", first == Some(&b'{'), || {
         let start = String::from_utf8_lossy(answer.get(..40).unwrap_or(answer));
         format!("expected a JSON object, found {start}")
     })?;
     let reply: R::Reply = serde_json::from_slice(answer)
-        .map_err(|error| Broken { rule: "R46", text: format!("it cannot be read: {error}") })?;
+        .map_err(|error| BrokenRule { rule: "R46", text: format!("it cannot be read: {error}") })?;
     check::<R>(request, &reply)?;
     // Members that no rule above names. No text is longer than the answer that it is in.
     if answer.len() > MAX_TEXT {
         serde_json::from_slice::<Texts<MAX_TEXT>>(answer)
-            .map_err(|error| Broken { rule: "R46", text: error.to_string() })?;
+            .map_err(|error| BrokenRule { rule: "R46", text: error.to_string() })?;
     }
     Ok(reply)
 }
 
 /// What only this kind of request can tell of its answer.
-fn check<R: Request>(request: &R, reply: &R::Reply) -> Checked {
+fn check<R: Request>(request: &R, reply: &R::Reply) -> RuleCheck {
     let (request, reply): (&dyn Any, &dyn Any) = (request, reply);
     /// One arm a request: the first that is of its type decides.
     macro_rules! checks {
@@ -97,7 +91,7 @@ fn check<R: Request>(request: &R, reply: &R::Reply) -> Checked {
             $(if let Some(request) = request.downcast_ref::<$request>()
                 && let Some(reply) = reply.downcast_ref::<<$request as Request>::Reply>()
             {
-                let check: fn(&$request, &<$request as Request>::Reply) -> Checked = $check;
+                let check: fn(&$request, &<$request as Request>::Reply) -> RuleCheck = $check;
                 return check(request, reply);
             })*
         };
@@ -161,7 +155,7 @@ fn check<R: Request>(request: &R, reply: &R::Reply) -> Checked {
     Ok(())
 }
 
-fn describes(description: &Description) -> Checked {
+fn describes(description: &Description) -> RuleCheck {
     text("the summary", &description.summary)?;
     for (what, value) in [("version", &description.version), ("protocol", &description.protocol)] {
         word(what, value)?;
@@ -179,7 +173,7 @@ fn describes(description: &Description) -> Checked {
 }
 
 /// Whether a volume is the one that was asked for.
-pub(crate) fn is_volume(volume: &Volume, requested: Option<&Name>) -> Checked {
+pub(crate) fn is_volume(volume: &Volume, requested: Option<&Name>) -> RuleCheck {
     ensure("R46", requested.is_none_or(|requested| volume.name == *requested), || {
         format!(
             "expected volume {}, found {}",
@@ -191,7 +185,7 @@ pub(crate) fn is_volume(volume: &Volume, requested: Option<&Name>) -> Checked {
 
 /// Whether a volume is where its driver says that it has mounted it: at the place that was asked for, if one
 /// was.
-pub(crate) fn is_mounted(requested: Option<&Path>, found: &Path) -> Checked {
+pub(crate) fn is_mounted(requested: Option<&Path>, found: &Path) -> RuleCheck {
     ensure("R14", found.is_dir(), || format!("expected a directory, found none at {}", found.display()))?;
     let same = requested.is_none_or(|requested| {
         requested == found || requested.canonicalize().ok() == found.canonicalize().ok()
@@ -202,7 +196,7 @@ pub(crate) fn is_mounted(requested: Option<&Path>, found: &Path) -> Checked {
     })
 }
 
-fn volume(volume: &Volume, requested: Option<&Name>) -> Checked {
+fn volume(volume: &Volume, requested: Option<&Name>) -> RuleCheck {
     is_volume(volume, requested)?;
     size(volume.size)?;
     info(&volume.info)?;
@@ -215,7 +209,7 @@ fn volume(volume: &Volume, requested: Option<&Name>) -> Checked {
     snapshots(&volume.snapshots, &volume.name)
 }
 
-fn listed_volumes(request: &ListVolumes, listed: &<ListVolumes as Request>::Reply) -> Checked {
+fn listed_volumes(request: &ListVolumes, listed: &<ListVolumes as Request>::Reply) -> RuleCheck {
     let (found, generation) = (&listed.volumes, listed.generation.as_deref().unwrap_or_default());
     word("the generation", generation)?;
     lines("warnings", &listed.warnings)?;
@@ -230,7 +224,7 @@ fn listed_volumes(request: &ListVolumes, listed: &<ListVolumes as Request>::Repl
     found.iter().try_for_each(|one| volume(one, None))
 }
 
-fn listed_kept(request: &ListKept, listed: &<ListKept as Request>::Reply) -> Checked {
+fn listed_kept(request: &ListKept, listed: &<ListKept as Request>::Reply) -> RuleCheck {
     let names = listed.kept.iter().map(|one| &one.name);
     page("R53", request.limit, request.after.as_ref(), names, listed.more)?;
     listed.kept.iter().try_for_each(|one| {
@@ -247,7 +241,7 @@ fn page<'a>(
     after: Option<&'a Name>,
     names: impl ExactSizeIterator<Item = &'a Name>,
     more: bool,
-) -> Checked {
+) -> RuleCheck {
     let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
     let found = names.len();
     ensure(rule, found <= limit, || format!("expected at most {limit} volumes, found {found}"))?;
@@ -264,7 +258,7 @@ fn page<'a>(
     Ok(())
 }
 
-fn snapshot(found: &Snapshot, of: &Name, requested: Option<&Name>) -> Checked {
+fn snapshot(found: &Snapshot, of: &Name, requested: Option<&Name>) -> RuleCheck {
     ensure("R46", found.volume == *of, || {
         format!("expected a snapshot of {of}, found one of {}", found.volume)
     })?;
@@ -276,7 +270,7 @@ fn snapshot(found: &Snapshot, of: &Name, requested: Option<&Name>) -> Checked {
     info(&found.info)
 }
 
-fn snapshots(found: &[Snapshot], of: &Name) -> Checked {
+fn snapshots(found: &[Snapshot], of: &Name) -> RuleCheck {
     let mut names: Vec<&Name> = found.iter().map(|one| &one.name).collect();
     names.sort_unstable();
     names.dedup();
@@ -284,7 +278,7 @@ fn snapshots(found: &[Snapshot], of: &Name) -> Checked {
     found.iter().try_for_each(|one| snapshot(one, of, None))
 }
 
-fn source(request: &OpenSnapshot, location: &SourceLocation) -> Checked {
+fn source(request: &OpenSnapshot, location: &SourceLocation) -> RuleCheck {
     if let Some(kind) = request.kind {
         let found = location.kind();
         ensure("R45", found == kind, || format!("expected a {kind}, found a {found}"))?;
@@ -301,7 +295,7 @@ fn source(request: &OpenSnapshot, location: &SourceLocation) -> Checked {
     }
 }
 
-fn in_order(what: &str, extents: &[Extent], from: u64) -> Checked {
+fn in_order(what: &str, extents: &[Extent], from: u64) -> RuleCheck {
     let mut end = from;
     for Extent { offset, length } in extents {
         let next = offset.checked_add(*length).filter(|next| *next <= MAX_SIZE && *length > 0);
@@ -318,7 +312,7 @@ fn in_order(what: &str, extents: &[Extent], from: u64) -> Checked {
     Ok(())
 }
 
-fn backup(found: &BackupInfo) -> Checked {
+fn backup(found: &BackupInfo) -> RuleCheck {
     text("the URL", &found.url)?;
     text("the volume", &found.volume)?;
     text("the snapshot", &found.snapshot)?;
@@ -326,7 +320,7 @@ fn backup(found: &BackupInfo) -> Checked {
     info(&found.info)
 }
 
-fn findings(findings: &[Finding]) -> Checked {
+fn findings(findings: &[Finding]) -> RuleCheck {
     count("findings", findings.len())?;
     findings.iter().try_for_each(|finding| {
         ensure("R42", !finding.subject.is_empty(), || "a finding does not say what it is about".to_owned())?;
@@ -337,7 +331,7 @@ fn findings(findings: &[Finding]) -> Checked {
 }
 
 /// An absolute path that means the same from everywhere.
-fn path(rule: &'static str, what: &str, path: &Path) -> Checked {
+fn path(rule: &'static str, what: &str, path: &Path) -> RuleCheck {
     let climbs = path.components().any(|part| part == Component::ParentDir);
     let good = path.is_absolute() && !climbs && path.as_os_str().len() < MAX_PATH;
     ensure(rule, good, || {
@@ -346,43 +340,43 @@ fn path(rule: &'static str, what: &str, path: &Path) -> Checked {
     })
 }
 
-fn size(bytes: u64) -> Checked {
+fn size(bytes: u64) -> RuleCheck {
     ensure("R46", bytes <= MAX_SIZE, || format!("expected a size of at most {MAX_SIZE} bytes, found {bytes}"))
 }
 
-fn handle(handle: &str) -> Checked {
+fn handle(handle: &str) -> RuleCheck {
     ensure("R46", !handle.is_empty(), || "its handle is empty".to_owned())?;
     word("the handle", handle)
 }
 
-fn word(what: &str, word: &str) -> Checked {
+fn word(what: &str, word: &str) -> RuleCheck {
     bounded(what, word, MAX_WORD)
 }
 
-fn text(what: &str, text: &str) -> Checked {
+fn text(what: &str, text: &str) -> RuleCheck {
     bounded(what, text, MAX_TEXT)
 }
 
-fn bounded(what: &str, text: &str, limit: usize) -> Checked {
+fn bounded(what: &str, text: &str, limit: usize) -> RuleCheck {
     ensure("R46", text.len() <= limit, || {
         format!("{what}: expected at most {limit} bytes, found {}", text.len())
     })
 }
 
-fn count(what: &str, found: usize) -> Checked {
+fn count(what: &str, found: usize) -> RuleCheck {
     ensure("R46", found <= MAX_ENTRIES, || format!("expected at most {MAX_ENTRIES} {what}, found {found}"))
 }
 
-fn lines(what: &str, lines: &[String]) -> Checked {
+fn lines(what: &str, lines: &[String]) -> RuleCheck {
     count(what, lines.len())?;
     lines.iter().try_for_each(|line| text(what, line))
 }
 
-fn info(info: &BTreeMap<String, String>) -> Checked {
+fn info(info: &BTreeMap<String, String>) -> RuleCheck {
     strings("info", info)
 }
 
-fn strings(what: &str, strings: &BTreeMap<String, String>) -> Checked {
+fn strings(what: &str, strings: &BTreeMap<String, String>) -> RuleCheck {
     count(what, strings.len())?;
     strings.iter().try_for_each(|(key, value)| word(what, key).and_then(|()| text(what, value)))
 }

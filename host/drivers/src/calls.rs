@@ -22,7 +22,6 @@ const MAX_QUESTIONS: usize = 2;
 /// After how long a call without an answer is told in the log; then after twice as long, and so on.
 const LONG: Duration = Duration::from_secs(30);
 
-/// The calls of one driver.
 pub(crate) struct Calls {
     slots: Arc<Semaphore>,
     questions: Arc<Semaphore>,
@@ -50,7 +49,6 @@ pub(crate) struct Ticket {
     slot: Option<OwnedSemaphorePermit>,
 }
 
-/// The volume that a request is about.
 #[derive(Deserialize)]
 struct About {
     #[serde(default)]
@@ -182,8 +180,8 @@ impl Drop for Ticket {
 
 fn queued_in_vain(driver: &Name, method: &str) -> DriverError {
     let text = format!(
-        "driver {driver}: {method} did not end before its deadline: it waited for {MAX_CALLS} other calls, of which \
-         none ended"
+        "driver {driver}: {method} did not end before its deadline: it waited for {MAX_CALLS} other calls, \
+         of which none ended"
     );
     DriverError::deadline_exceeded(text).hint("see which they are with: convoy driver list")
 }

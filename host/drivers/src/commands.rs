@@ -21,9 +21,6 @@ pub struct DriverCommand {
 
 impl DriverCommand {
     /// The program, if nobody could have changed it who could not change the host.
-    ///
-    /// # Errors
-    /// As [`Trust::check`].
     pub fn trusted(&self) -> Result<PathBuf, LoadError> {
         Trust::of_this_program().check(&self.program)
     }

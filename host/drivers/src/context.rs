@@ -11,6 +11,7 @@ pub(crate) type ProgressSink = Arc<dyn Fn(Progress) + Send + Sync>;
 
 /// The id, deadline, cancellation and progress of one call, and what to hold on to while it lasts.
 #[derive(Clone, Default)]
+#[must_use]
 pub struct RequestContext {
     pub(crate) request_id: String,
     pub(crate) deadline: Option<Instant>,
@@ -36,7 +37,6 @@ impl RequestContext {
     }
 
     /// Gives the same context a deadline `limit` from now, unless it has an earlier one.
-    #[must_use]
     pub fn within(&self, limit: Duration) -> Self {
         let limit = Instant::now().checked_add(limit);
         let deadline = [self.deadline, limit].into_iter().flatten().min();
@@ -44,19 +44,16 @@ impl RequestContext {
     }
 
     /// Sets the moment at which the caller stops waiting.
-    #[must_use]
     pub fn with_deadline(self, deadline: Instant) -> Self {
         Self { deadline: Some(deadline), ..self }
     }
 
     /// Cancels the call with this token: the driver is told, and the call returns with its answer.
-    #[must_use]
     pub fn with_cancel(self, cancel: CancellationToken) -> Self {
         Self { cancel, ..self }
     }
 
     /// Sends what the driver reports of its progress to `sink`.
-    #[must_use]
     pub fn with_progress(self, sink: impl Fn(Progress) + Send + Sync + 'static) -> Self {
         Self { progress: Some(Arc::new(sink)), ..self }
     }
@@ -64,7 +61,6 @@ impl RequestContext {
     /// Keeps `held` until the driver has really finished with the call, even if the caller no longer waits:
     /// the lock of the volume, so that a stuck call keeps its volume locked. It is let go before the caller
     /// has the answer: a caller that still needs it keeps a clone of it.
-    #[must_use]
     pub fn holding(self, held: impl Any + Send + Sync) -> Self {
         Self { hold: Some(Arc::new(held)), ..self }
     }

@@ -8,9 +8,6 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 
 /// Reads what a driver sends until it breaks the protocol or ends; how many responses were read.
-///
-/// # Errors
-/// When there are no sockets.
 pub async fn lines(bytes: &[u8]) -> std::io::Result<usize> {
     let (host, mut driver) = UnixStream::pair()?;
     let (reader, _writer) = host.into_split();

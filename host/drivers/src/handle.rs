@@ -91,9 +91,6 @@ impl DriverHandle {
     }
 
     /// Opens the driver. A process that is started again later is opened in the same way.
-    ///
-    /// # Errors
-    /// As [`DriverHandle::call`].
     pub async fn open(&self, request: Open, call: RequestContext) -> Result<Opened> {
         let remembered = request.clone();
         self.inner.elsewhere.store(request.mount_namespace.is_some(), Ordering::Release);
@@ -106,8 +103,8 @@ impl DriverHandle {
 
     /// Makes a call and checks its answer.
     ///
-    /// Dropping the future cancels the call. What [`RequestContext::holding`] keeps is let go when the driver is
-    /// done.
+    /// Dropping the future cancels the call. What [`RequestContext::holding`] keeps is let go when the driver
+    /// is done.
     ///
     /// # Errors
     /// The driver's own; `DeadlineExceeded`; `Unavailable` with `retryable` for a process that ended
@@ -133,14 +130,14 @@ impl DriverHandle {
     /// Understands what came back of a call.
     fn read<R: Request>(&self, request: &R, reply: Result<Vec<u8>>) -> Result<R::Reply> {
         let reply = reply.map_err(|error| declared::explain(error, R::METHOD, self.description()))?;
-        let broken = |broken: answer::Broken| broken.error(self.name(), R::METHOD);
+        let broken = |broken: answer::BrokenRule| broken.error(self.name(), R::METHOD);
         let reply = answer::read(request, &reply).map_err(broken)?;
         self.follow_restore(request, &reply).map_err(broken)?;
         Ok(reply)
     }
 
     /// A restore is finished by its handle: the volume it makes is the one that it was prepared for.
-    fn follow_restore<R: Request>(&self, request: &R, reply: &R::Reply) -> answer::Checked {
+    fn follow_restore<R: Request>(&self, request: &R, reply: &R::Reply) -> answer::RuleCheck {
         let (request, reply): (&dyn Any, &dyn Any) = (request, reply);
         let mut restores = self.inner.restores.lock();
         if let (Some(request), Some(reply)) =

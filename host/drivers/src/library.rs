@@ -19,7 +19,6 @@ use std::path::Path;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A driver made by a library.
 pub(crate) struct Library {
     module: DriverModuleRef,
     name: Name,

@@ -17,7 +17,6 @@ pub(crate) trait Local: Send + Sync + 'static {
     fn cancel(&self, id: u64);
 }
 
-/// A driver that is compiled in.
 pub(crate) struct Builtin(pub(crate) Arc<dyn Dispatch>);
 
 impl Local for Builtin {

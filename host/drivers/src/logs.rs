@@ -28,12 +28,10 @@ pub(crate) fn level_number() -> u8 {
 
 /// Whether only warnings and errors of a target may be logged, whatever is asked for: what the AWS SDK logs
 /// beside them has the ids of access keys, and whole requests.
-#[must_use]
 pub fn is_indiscreet(target: &str) -> bool {
     target.starts_with("aws_")
 }
 
-/// Logs a record of a driver.
 pub(crate) fn emit(driver: &Name, record: &LogRecord) {
     if is_indiscreet(&record.target) && !matches!(record.level, LogLevel::Warn | LogLevel::Error) {
         return;

@@ -60,7 +60,6 @@ enum Phase {
     Stopped,
 }
 
-/// What is told of the process.
 #[derive(Default)]
 struct ProcessState {
     open: Option<Open>,
@@ -88,9 +87,6 @@ impl Shared {
 
 impl Process {
     /// Starts a driver and supervises it from now on. The first start is not repeated when it fails.
-    ///
-    /// # Errors
-    /// [`LoadError`].
     pub(crate) async fn load(
         path: &Path,
         expected: Option<&Name>,

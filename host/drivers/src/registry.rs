@@ -111,9 +111,6 @@ impl Drivers {
     /// Loads a driver: by the carrier that is asked for, or as a library, a process or a builtin, whichever
     /// is there first. A file that is there but cannot be used is an error; nothing else is taken in its
     /// place.
-    ///
-    /// # Errors
-    /// [`LoadError`].
     pub async fn load(&self, spec: &DriverSpec) -> Result<DriverHandle, LoadError> {
         match spec {
             DriverSpec::File { path, carrier } => self.load_file(path, *carrier, spec.name().as_ref()).await,

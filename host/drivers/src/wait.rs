@@ -11,9 +11,6 @@ const GRACE: Duration = Duration::from_millis(200);
 /// Waits for an answer until the deadline. `tell` is called when the driver should stop: at a cancellation
 /// (the answer is still waited for), at the deadline, and when nobody waits any more because this future is
 /// dropped.
-///
-/// # Errors
-/// `DeadlineExceeded`.
 pub(crate) async fn wait<T>(
     driver: &Name,
     method: &str,

@@ -23,13 +23,11 @@ pub struct Destination {
 
 impl Destination {
     /// Where it is.
-    #[must_use]
     pub fn place(&self) -> &Location {
         &self.place
     }
 
     /// The name of its kind of store, which its URL begins with.
-    #[must_use]
     pub fn scheme(&self) -> &'static str {
         self.place.scheme.name()
     }
@@ -37,23 +35,19 @@ impl Destination {
     /// Opens the store.
     ///
     /// # Errors
-    /// As [`Scheme::open`](crate::Scheme::open); [`StoreError::Config`] for a kind of store that cannot do what
-    /// backups need.
+    /// As [`Scheme::open`](crate::Scheme::open); [`StoreError::Config`] for a kind of store that cannot do
+    /// what backups need.
     pub async fn open(&self, options: &StoreOptions) -> Result<Arc<dyn ObjectStore>, StoreError> {
         self.place.scheme.abilities().suffice(self.scheme())?;
         self.place.scheme.open(&self.place, options).await
     }
 
     /// Tells what can be told of the store without asking a server.
-    ///
-    /// # Errors
-    /// As [`Scheme::probe`](crate::Scheme::probe).
     pub fn probe(&self, options: &StoreOptions) -> Result<String, StoreError> {
         self.place.scheme.probe(&self.place, options)
     }
 
     /// The destination one level up, and what this one is called there.
-    #[must_use]
     pub fn parent(&self) -> Option<(Self, &str)> {
         let (scheme, rest) = self.text.split_once("://")?;
         let (dir, name) = rest.trim_end_matches('/').rsplit_once('/')?;
@@ -62,14 +56,12 @@ impl Destination {
     }
 
     /// A destination one level down; `None` if an URL has to write that name otherwise.
-    #[must_use]
     pub fn child(&self, name: &str) -> Option<Self> {
         let slash = if self.text.ends_with('/') { "" } else { "/" };
         if name.contains('%') { None } else { format!("{self}{slash}{name}/").parse().ok() }
     }
 
     /// The URL of a backup at this destination.
-    #[must_use]
     pub fn backup_url(&self, backup: &str, volume: &str) -> String {
         format!("{self}?backup={backup}&volume={volume}")
     }
@@ -108,7 +100,6 @@ impl FromStr for Destination {
 }
 
 /// Splits an URL into the name of its scheme, empty if it has none, and what stands after `://`.
-#[must_use]
 pub fn split(url: &str) -> (&str, &str) {
     if let Some(parts) = url.split_once("://") {
         return parts;
@@ -139,8 +130,8 @@ impl fmt::Display for BackupUrl {
 impl FromStr for BackupUrl {
     type Err = DestinationError;
 
-    /// Reads what [`plain_url`] gives of a text. Names have no `=`, so where the second parameter begins is not
-    /// in doubt.
+    /// Reads what [`plain_url`] gives of a text. Names have no `=`, so where the second parameter begins is
+    /// not in doubt.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let text = &*plain_url(text);
         let part = |key| text.split_once(key).map_or("", |(_, rest)| rest.split('&').next().unwrap_or(""));
@@ -166,10 +157,9 @@ impl FromStr for BackupUrl {
     }
 }
 
-/// Gives the URL of a backup as it was before it was printed as JSON: in what separates its parameters, `\u0026` and `u0026`
-/// (a shell took the backslash) are `&`. A volume or a directory may have `u0026` in its name: nothing else is
-/// touched.
-#[must_use]
+/// Gives the URL of a backup as it was before it was printed as JSON: in what separates its parameters,
+/// `\u0026` and `u0026` (a shell took the backslash) are `&`. A volume or a directory may have `u0026` in its
+/// name: nothing else is touched.
 pub fn plain_url(url: &str) -> String {
     let url = url.replace("\\u0026", "&");
     let Some((destination, query)) = url.split_once('?') else { return url };

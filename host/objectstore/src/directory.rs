@@ -68,7 +68,6 @@ impl DirectoryStore {
     }
 }
 
-/// What the file system says of an object.
 fn info(key: &str, stat: &rustix::fs::Stat) -> ObjectInfo {
     ObjectInfo {
         key: key.to_owned(),
@@ -100,7 +99,6 @@ fn read_whole(root: &Root, key: &str, limit: u64) -> Result<Bytes, StoreError> {
     Ok(data.into())
 }
 
-/// Reads a range of an object.
 fn read_range(root: &Root, key: &str, range: &Range<u64>) -> Result<Bytes, StoreError> {
     let (file, size) = root.file("read", key)?;
     let expected = range.end.saturating_sub(range.start);

@@ -68,7 +68,6 @@ impl<S: ObjectStore> FaultStore<S> {
     }
 
     /// Calls made so far.
-    #[must_use]
     pub fn calls(&self) -> u64 {
         self.calls.load(Ordering::SeqCst)
     }
@@ -98,7 +97,6 @@ fn lost(op: &'static str, key: &str) -> StoreError {
     StoreError::Transient { op, key: key.to_owned(), detail: "injected".into() }
 }
 
-/// Damages bytes as told.
 fn damage(data: Bytes, fault: Option<Fault>) -> Bytes {
     match fault {
         Some(Fault::Truncate) => data.slice(..data.len() / 2),

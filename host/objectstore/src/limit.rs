@@ -29,7 +29,6 @@ impl Lane {
         Self { bytes_per_second, free_at: Mutex::new(None) }
     }
 
-    /// Waits until these bytes may pass.
     async fn pass(&self, bytes: usize) {
         let Some(rate) = self.bytes_per_second.filter(|r| *r > 0) else { return };
         // Bytes and rates are far below 2^52: exact enough as floats.
@@ -57,7 +56,6 @@ pub struct Bandwidth {
 
 impl Bandwidth {
     /// Rates in bytes per second; `None` is no limit.
-    #[must_use]
     pub fn new(up: Option<u64>, down: Option<u64>) -> Self {
         Self { up: Lane::new(up), down: Lane::new(down) }
     }

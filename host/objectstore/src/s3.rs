@@ -194,7 +194,6 @@ impl S3Store {
     }
 }
 
-/// Not all of an answer came.
 fn broken_off(key: &str, expected: u64, found: usize) -> StoreError {
     StoreError::Transient {
         op: "read",
@@ -203,12 +202,10 @@ fn broken_off(key: &str, expected: u64, found: usize) -> StoreError {
     }
 }
 
-/// A time as the store gives it.
 fn time(at: Option<&DateTime>) -> SystemTime {
     at.and_then(|at| SystemTime::try_from(*at).ok()).unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
-/// A size as the store gives it.
 fn size(bytes: Option<i64>) -> u64 {
     bytes.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0)
 }

@@ -18,19 +18,16 @@ pub static SCHEMES: &[&dyn Scheme] = &[
 ];
 
 /// Finds a kind of store by the name in its URLs.
-#[must_use]
 pub fn scheme(name: &str) -> Option<&'static dyn Scheme> {
     SCHEMES.iter().find(|scheme| scheme.name() == name).copied()
 }
 
 /// How destinations are written: the forms of all kinds of stores, with this text between them.
-#[must_use]
 pub fn forms(between: &str) -> String {
     SCHEMES.iter().map(|scheme| scheme.form()).collect::<Vec<_>>().join(between)
 }
 
 /// How the URLs begin whose destinations have a setting: `s3://`.
-#[must_use]
 pub fn prefixes_with(key: &str) -> String {
     let those = SCHEMES.iter().filter(|scheme| scheme.has_setting(key));
     those.map(|scheme| format!("{}://", scheme.name())).collect::<Vec<_>>().join(" or ")

@@ -70,9 +70,6 @@ pub trait ObjectStore: Send + Sync + Debug {
 
     /// Writes an object unless there is one of that name. Of many callers one is told
     /// [`PutOutcome::Created`].
-    ///
-    /// # Errors
-    /// As [`ObjectStore::put`].
     async fn put_if_absent(&self, key: &str, data: Bytes) -> Result<PutOutcome, StoreError>;
 
     /// Writes an object of unknown size, holding no more of it in memory than a part. Gives its size in
@@ -101,9 +98,6 @@ pub trait ObjectStore: Send + Sync + Debug {
     async fn head(&self, key: &str) -> Result<ObjectInfo, StoreError>;
 
     /// Lists a directory (`""`, or a key that ends in `/`); one that is not there is empty.
-    ///
-    /// # Errors
-    /// Whatever the store says.
     async fn list(&self, dir: &str, depth: Depth, page: Option<&str>) -> Result<Page, StoreError>;
 
     /// Deletes objects; those that are not there are no error.
@@ -113,9 +107,6 @@ pub trait ObjectStore: Send + Sync + Debug {
     async fn delete(&self, keys: &[String]) -> Result<(), StoreError>;
 
     /// Removes what writers that died have left below a directory and which no listing shows. Gives how many.
-    ///
-    /// # Errors
-    /// Whatever the store says.
     async fn sweep(&self, dir: &str, older_than: Duration) -> Result<u64, StoreError>;
 }
 
@@ -142,7 +133,6 @@ pub struct Pages<'a> {
 
 impl<'a> Pages<'a> {
     /// The pages of what is in a directory, or below it.
-    #[must_use]
     pub fn new(store: &'a dyn ObjectStore, dir: &str, depth: Depth) -> Self {
         let dir = dir.to_owned();
         Self { store, dir, depth, from: None, ended: false, read: 0, empty: 0, mark: None }

@@ -5,59 +5,36 @@ use std::borrow::Cow;
 
 /// Why a text is not a destination or backup URL.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of an error names its fields")]
 pub enum DestinationError {
-    /// Nothing was given.
     #[error("Destination URL hasn't been specified")]
     Missing,
     /// A scheme nobody knows. The text is that of 0.5.
     #[error("Driver {scheme} is not supported!")]
-    Scheme {
-        /// What stands before `://`.
-        scheme: String,
-    },
+    Scheme { scheme: String },
     /// Not the form that URLs of the scheme have.
     #[error("{message}")]
     Form {
-        /// What is wrong, in the words of 0.5.
         message: &'static str,
         /// What was expected, where that is more than the form of a destination.
         hint: &'static str,
     },
-    /// A broken escape.
     #[error("'%' is followed by two hexadecimal digits")]
     Escape,
-    /// A custom endpoint where it means nothing.
     #[error("Driver {scheme} does not support custom endpoints")]
-    Endpoint {
-        /// What stands before `://`.
-        scheme: String,
-    },
-    /// A character that URLs use otherwise, or a broken escape.
+    Endpoint { scheme: String },
     #[error("Invalid URL {url}: {why}")]
-    Malformed {
-        /// What was given.
-        url: String,
-        /// What is wrong with it.
-        why: &'static str,
-    },
-    /// A backup URL without its names.
+    Malformed { url: String, why: &'static str },
     #[error(
-        "Invalid name parsed, got {backup} and {volume}: expected <destination>?backup=<backup>&volume=<volume>"
+        "Invalid name parsed, got {backup} and {volume}: expected \
+         <destination>?backup=<backup>&volume=<volume>"
     )]
-    BackupForm {
-        /// What stands where the backup's name should.
-        backup: String,
-        /// What stands where the volume's name should.
-        volume: String,
-    },
-    /// A name that breaks the rule for names.
+    BackupForm { backup: String, volume: String },
     #[error(
-        "Invalid name {name}: expected letters, digits, '_', '.' and '-', two or more, the first a letter or digit"
+        "Invalid name {name}: expected letters, digits, '_', '.' and '-', two or more, the first a letter or \
+         digit"
     )]
-    Name {
-        /// What was given.
-        name: String,
-    },
+    Name { name: String },
 }
 
 /// Undoes `%xx`, as convoy 0.5 did.

@@ -111,7 +111,8 @@ async fn an_object_without_a_length_and_without_an_end() {
 #[tokio::test]
 async fn a_range_that_goes_on_and_on() {
     credentials();
-    let head = "HTTP/1.1 206 Partial Content\r\nTransfer-Encoding: chunked\r\nContent-Range: bytes 0-99/1000\r\nConnection: close\r\n\r\n";
+    let head = "HTTP/1.1 206 Partial Content\r\nTransfer-Encoding: chunked\r\nContent-Range: bytes \
+        0-99/1000\r\nConnection: close\r\n\r\n";
     let server = Hostile::new(move |_, _, stream, sent| endless(stream, sent, head, b"x"));
     let error = server.store().await.get_range("a", 0..100).await.unwrap_err();
     assert!(matches!(error, StoreError::Refused { .. }), "{error:?}");

@@ -151,7 +151,8 @@ fn serve(mut client: TcpStream, behind: u16, number: usize, refused: &AtomicU32)
                 "<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>";
             write!(
                 client,
-                "HTTP/1.1 503 Slow Down\r\nContent-Type: application/xml\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                "HTTP/1.1 503 Slow Down\r\nContent-Type: application/xml\r\nContent-Length: \
+                 {}\r\nConnection: close\r\n\r\n{body}",
                 body.len()
             )
         }

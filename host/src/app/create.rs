@@ -9,11 +9,6 @@ use std::sync::Arc;
 
 impl App {
     /// Makes a volume.
-    ///
-    /// # Errors
-    /// Those of [`Volumes::create`](convoy_volumes::Volumes::create),
-    /// [`Volumes::clone_snapshot`](convoy_volumes::Volumes::clone_snapshot) and
-    /// [`Backups::restore`](crate::backups::Backups::restore).
     pub async fn create(
         &self,
         name: &Name,

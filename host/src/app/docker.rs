@@ -43,9 +43,6 @@ impl App {
 
     /// Forgets a volume, and deletes its data if the volume's policy or the settings say so. One that is gone
     /// is removed.
-    ///
-    /// # Errors
-    /// Those of [`Volumes::delete`](convoy_volumes::Volumes::delete).
     pub async fn docker_remove(&self, name: String, call: RequestContext) -> Result<()> {
         let config = self.config();
         if config.general.ignore_docker_delete {
@@ -64,9 +61,6 @@ impl App {
 
     /// Mounts a volume for the user that Docker calls `user`, and answers where it is. One that is not there
     /// is made first, with these options, if the settings say so.
-    ///
-    /// # Errors
-    /// Those of [`Volumes::mount`](convoy_volumes::Volumes::mount) and [`Self::docker_create`].
     pub async fn docker_mount(
         &self,
         name: String,
@@ -86,9 +80,6 @@ impl App {
     }
 
     /// Takes back a mount of Docker's; that of a volume that is gone is taken back.
-    ///
-    /// # Errors
-    /// Those of [`Volumes::unmount`](convoy_volumes::Volumes::unmount).
     pub async fn docker_unmount(&self, name: String, user: String, call: RequestContext) -> Result<()> {
         let volumes = Arc::clone(self.volumes());
         self.detached(About::volume("volume unmount", &name), async move {

@@ -26,9 +26,6 @@ const CERTIFICATES: &str = "ca-file";
 ///
 /// More than a start does: files that are named have to be there, which at a start they need not, and the
 /// options of drivers are looked up with drivers that are loaded for it, in processes of their own.
-///
-/// # Errors
-/// What is wrong, with the line.
 pub fn check_file(path: &Path) -> Result<String, ConfigError> {
     let file = File::read(path)?;
     let args = DaemonArgs::default();

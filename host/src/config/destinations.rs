@@ -102,33 +102,14 @@ impl TryFrom<String> for Rate {
 
 /// Settings that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of an error names its fields")]
 pub enum SettingsError {
-    /// What they are for is no destination.
     #[error("the destination {url:?} of settings: {why}")]
-    Url {
-        /// The URL as it was written.
-        url: String,
-        /// What is wrong.
-        why: String,
-    },
-    /// One of them has a value it cannot have.
+    Url { url: String, why: String },
     #[error("the setting {setting} of destination {url:?}: {why}")]
-    Value {
-        /// The URL that they are set for.
-        url: String,
-        /// The key of the setting.
-        setting: &'static str,
-        /// What is wrong, and what was expected.
-        why: String,
-    },
-    /// The file cannot be read.
+    Value { url: String, setting: &'static str, why: String },
     #[error("cannot read the settings of destinations {}: {why}", path.display())]
-    File {
-        /// The path of the file.
-        path: PathBuf,
-        /// Where and why.
-        why: String,
-    },
+    File { path: PathBuf, why: String },
 }
 
 /// Which destinations settings are for.

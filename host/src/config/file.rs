@@ -7,7 +7,7 @@ use super::destinations::Destinations;
 use super::error::ConfigError;
 use super::spelling::{OneOf, with_dashes};
 use convoy_cli::args::DEFAULT_CONFIG;
-use convoy_cli::settings::values::{Given, Size, Source, Values};
+use convoy_cli::settings::values::{GivenValue, Size, Source, Values};
 use convoy_cli::settings::{Kind, SETTINGS, Setting, TABLES};
 use convoy_schedule::config::{ScheduleConfig, SchedulingConfig};
 use serde::Deserialize;
@@ -127,9 +127,6 @@ impl File {
     }
 
     /// Reads a file.
-    ///
-    /// # Errors
-    /// As [`Self::find`].
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path)
             .map_err(|source| ConfigError::FileUnreadable { path: path.to_owned(), source })?;
@@ -217,7 +214,7 @@ impl File {
                     let source =
                         Source::File { path: self.path.clone(), line: line_of(text, key.span().start) };
                     let texts = vec![shown(text, plain, value)];
-                    self.values.0.insert(path, Given { texts, source });
+                    self.values.0.insert(path, GivenValue { texts, source });
                 }
             }
         }
@@ -317,7 +314,8 @@ mod tests {
     #[test]
     fn values_know_their_lines() {
         let file = parse(
-            "# settings\nroot = \"/srv/convoy\"\ndrivers = [\n  \"vfs\",\n]\n\n[driver-options]\nvfs.path = \"/v\"\n\
+            "# settings\nroot = \"/srv/convoy\"\ndrivers = [\n  \"vfs\",\n]\n\n[driver-options]\nvfs.path = \
+             \"/v\"\n\
              \"dm.thinpoolname\" = \"p=1\"\n[driver-options.dm]\nblocksize = 65536\n",
         )
         .unwrap();

@@ -16,16 +16,12 @@ pub struct Layers<'a> {
 }
 
 impl Layers<'_> {
-    /// The values of all layers but the saved one.
     pub(super) fn values(&self) -> Values {
         Values::defaults().under(&self.file.values).under(&self.args.values)
     }
 }
 
 /// Gives the log's level, file and form, which are needed before everything else.
-///
-/// # Errors
-/// [`ConfigError::Value`].
 pub fn log(layers: Layers<'_>) -> Result<(String, Option<PathBuf>, String), ConfigError> {
     let values = layers.values();
     let log = || {

@@ -95,7 +95,6 @@ impl Live {
     }
 }
 
-/// The settings as they are on disk.
 fn read(old: &Config, root: &Path, args: &DaemonArgs) -> Result<Config, ConfigError> {
     let known = Some(&old.file.path).filter(|path| !path.as_os_str().is_empty());
     let file = File::find(args.config.as_deref().or(known.map(PathBuf::as_path)))?;

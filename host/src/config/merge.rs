@@ -7,7 +7,7 @@ use super::layers::Layers;
 use super::options;
 use super::saved::{FILE, read};
 use super::schedules::schedules;
-use convoy_cli::settings::values::{Given, InvalidValue, Source, Values};
+use convoy_cli::settings::values::{GivenValue, InvalidValue, Source, Values};
 use convoy_cli::settings::{EMBEDDED_DRIVER, Setting, Settings};
 use convoy_client::types::General;
 use convoy_objectstore::Destination;
@@ -18,9 +18,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// Brings what is saved and what is asked for together.
-///
-/// # Errors
-/// [`ConfigError`].
 pub fn load(root: &Path, layers: Layers<'_>) -> Result<Config, ConfigError> {
     let saved = if layers.args.ignore_config_file { None } else { read(&root.join(FILE))? };
     merge(root, saved, layers)
@@ -47,10 +44,10 @@ pub(super) fn merge(root: &Path, saved: Option<General>, layers: Layers<'_>) -> 
         false => Source::Flag("--driver-opts".to_owned()),
     };
     for (name, value) in options::parse(&layers.args.driver_opts)? {
-        let given = Given { texts: vec![value], source: source.clone() };
+        let given = GivenValue { texts: vec![value], source: source.clone() };
         values.0.insert(format!("driver-options.{name}"), given);
     }
-    let driver_option = |(key, given): (&String, &Given)| {
+    let driver_option = |(key, given): (&String, &GivenValue)| {
         Some((key.strip_prefix("driver-options.")?.to_owned(), given.text()))
     };
     let refused = |invalid| refuse(&values, invalid);
@@ -117,7 +114,7 @@ fn keep_saved(
         let (saved, now) = (texts.join(","), given.text());
         if given.source == Source::Default {
             if saved != setting.default {
-                *given = Given { texts, source: Source::Saved(path.to_owned()) };
+                *given = GivenValue { texts, source: Source::Saved(path.to_owned()) };
             }
         } else if now != saved && layers.file.line(key).is_some() {
             tracing::info!(key, saved, now, from = %given.source, "a saved setting changes");

@@ -8,28 +8,14 @@ pub type Options = BTreeMap<String, String>;
 
 /// An option that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of an error names its fields")]
 pub enum OptionError {
-    /// A text that is not `KEY=VALUE`.
     #[error("invalid --driver-opts {0:?}: expected KEY=VALUE")]
     Form(String),
-    /// Twice, with different values.
     #[error("--driver-opts {name} is given twice: {first:?} and {second:?}")]
-    Twice {
-        /// The name of the option.
-        name: String,
-        /// The value that was given first.
-        first: String,
-        /// The value that was given then.
-        second: String,
-    },
-    /// No driver knows it.
+    Twice { name: String, first: String, second: String },
     #[error("no driver knows --driver-opts {name}: known are {known}")]
-    Unknown {
-        /// The name of the option.
-        name: String,
-        /// The ones that are known, with commas.
-        known: String,
-    },
+    Unknown { name: String, known: String },
 }
 
 /// Reads the options; a value may contain `=`.

@@ -9,9 +9,6 @@ use std::path::Path;
 pub const FILE: &str = "convoy.cfg";
 
 /// Saves settings, durably.
-///
-/// # Errors
-/// [`ConfigError::Unwritable`].
 pub fn save(root: &Path, general: &General) -> Result<(), ConfigError> {
     let path = root.join(FILE);
     let mut text = serde_json::to_vec(general)

@@ -7,10 +7,6 @@ use convoy_objectstore::{Destination, forms, scheme, split};
 use convoy_schedule::schedule::Reason;
 use convoy_schedule::{InvalidSchedule, Schedule};
 
-/// The schedules of a file.
-///
-/// # Errors
-/// [`ConfigError::Schedule`].
 pub(super) fn schedules(file: &File, drivers: &[String]) -> Result<Vec<Schedule>, ConfigError> {
     let schedules = Schedule::all(&file.tables.schedule).map_err(|error| wrong(file, error))?;
     for schedule in &schedules {
@@ -84,8 +80,8 @@ mod tests {
         let file = File::parse(Path::new("c.toml"), &text).unwrap();
         assert_eq!(
             schedules(&file, &[]).unwrap_err().to_string(),
-            "schedule \"one\": invalid cron expression \"61 3 * * *\": number out of bounds; expected minute, hour, \
-             day of month, month and day of week, like \"30 3 * * *\" (c.toml:3)"
+            "schedule \"one\": invalid cron expression \"61 3 * * *\": number out of bounds; expected \
+             minute, hour, day of month, month and day of week, like \"30 3 * * *\" (c.toml:3)"
         );
         let file = File::parse(Path::new("c.toml"), &format!("{plain}{plain}")).unwrap();
         assert!(schedules(&file, &[]).unwrap_err().to_string().ends_with("(c.toml:7)"), "the second of two");

@@ -80,9 +80,9 @@ mod tests {
     #[test]
     fn our_names_have_dashes_and_those_of_others_are_left_alone() {
         let text = "log_level = \"a_b\"\n[driver_options]\nmy_driver.some_option = 1\n\
-                    [destinations.\"s3://my_bucket/\"]\nca_file = \"/a_b\"\npath_style = true\n\
-                    [[schedule]]\nname = \"x_y\"\nkeep_snapshots = { last = 1 }\n\
-                    [[schedule.notify]]\nheaders = { X_Y = \"a_b\" }\n[[schedule.before]]\nany_container = true\n";
+            [destinations.\"s3://my_bucket/\"]\nca_file = \"/a_b\"\npath_style = true\n\
+            [[schedule]]\nname = \"x_y\"\nkeep_snapshots = { last = 1 }\n\
+            [[schedule.notify]]\nheaders = { X_Y = \"a_b\" }\n[[schedule.before]]\nany_container = true\n";
         let (dashes, warnings) = with_dashes(text);
         let expected = text
             .replace("log_level", "log-level")

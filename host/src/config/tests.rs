@@ -2,7 +2,7 @@ use super::file::File;
 use super::*;
 use convoy_cli::args::DaemonArgs;
 use convoy_cli::settings::SETTINGS;
-use convoy_cli::settings::values::{Given, Source, Values};
+use convoy_cli::settings::values::{GivenValue, Source, Values};
 use convoy_client::types::General;
 use proptest::prelude::*;
 use std::path::Path;
@@ -29,7 +29,7 @@ fn args() -> DaemonArgs {
 fn flags(flags: &[(&str, &[&str])]) -> DaemonArgs {
     let given = |(key, texts): &(&str, &[&str])| {
         let texts = texts.iter().map(|text| (*text).to_owned()).collect();
-        ((*key).to_owned(), Given { texts, source: Source::Flag(format!("--{key}")) })
+        ((*key).to_owned(), GivenValue { texts, source: Source::Flag(format!("--{key}")) })
     };
     DaemonArgs { values: Values(flags.iter().map(given).collect()), ..args() }
 }
@@ -51,8 +51,9 @@ fn shown(config: &Config, key: &str) -> String {
 #[test]
 fn each_layer_wins_over_the_one_below_and_is_named() {
     let root = root_with(SAVED);
-    let file = "root = \"/r\"\nlog-level = \"warn\"\ndocker-remove = \"delete\"\ndrivers = [\"vfs\", \"dm\"]\n\
-                [driver-options]\nvfs.path = \"/file\"\ndm.x = 1\n";
+    let file = "root = \"/r\"\nlog-level = \"warn\"\ndocker-remove = \"delete\"\ndrivers = [\"vfs\", \
+        \"dm\"]\n\
+        [driver-options]\nvfs.path = \"/file\"\ndm.x = 1\n";
     let mut args = flags(&[("log-level", &["trace"]), ("docker-remove", &["keep"])]);
     args.driver_opts = vec!["vfs.path=/flag".to_owned()];
     args.values.0.get_mut("log-level").unwrap().source = Source::Environment("CONVOY_LOG_LEVEL".to_owned());
@@ -215,9 +216,12 @@ proptest! {
         cuts in proptest::collection::vec((any::<prop::sample::Index>(), 0usize..12, "[\\[\\]{}\"'=.#\\n\\\\a-z0-9 ]{0,6}"), 0..6)
     ) {
         let mut text: Vec<char> = concat!(
-            "root = \"/r\"\ndrivers = [\"vfs\"]\nlog-level = \"warn\"\nmemory = \"128M\"\n[driver-options]\nvfs.path = \"/file\"\n",
-            "do.token = \"SWORDFISH\"\n[destinations.\"s3://b/\"]\nendpoint = \"https://m\"\nbandwidth = \"20M\"\n",
-            "[[schedule]]\nname = \"n\"\ncron = \"@daily\"\nvolumes = [\"*\"]\nkind = \"backup\"\nas = \"tree\"\nkeep = { daily = 7 }\n",
+            "root = \"/r\"\ndrivers = [\"vfs\"]\nlog-level = \"warn\"\nmemory = \
+             \"128M\"\n[driver-options]\nvfs.path = \"/file\"\n",
+            "do.token = \"SWORDFISH\"\n[destinations.\"s3://b/\"]\nendpoint = \"https://m\"\nbandwidth = \
+             \"20M\"\n",
+            "[[schedule]]\nname = \"n\"\ncron = \"@daily\"\nvolumes = [\"*\"]\nkind = \"backup\"\nas = \
+             \"tree\"\nkeep = { daily = 7 }\n",
         ).chars().collect();
         for (at, length, with) in cuts {
             let at = at.index(text.len() + 1);

@@ -19,37 +19,23 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Drivers that cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of an error names its fields")]
 pub enum DriversError {
-    /// A name, or a path, that can be none.
     #[error("invalid --drivers {given:?}: {why}")]
-    Spec {
-        /// The name as it was given.
-        given: String,
-        /// What is wrong, and what was expected.
-        why: String,
-    },
-    /// A driver option that cannot be used.
+    Spec { given: String, why: String },
     #[error(transparent)]
     Option(#[from] OptionError),
     /// One that was asked for by a first start does not exist.
     #[error("{error} ({})", error.hint())]
-    NotFound {
-        /// What was looked for.
-        error: LoadError,
-    },
-    /// Two of one name.
+    NotFound { error: LoadError },
     #[error("--drivers names driver {0} twice")]
     Twice(Name),
-    /// None could be opened.
     #[error("no driver could be started:{0}")]
     None(String),
 }
 
 /// Loads and opens the drivers of a configuration. One that fails is there with the reason, unless all do;
 /// one that takes its time goes on being opened.
-///
-/// # Errors
-/// [`DriversError`].
 pub async fn open(root: &Path, config: &Config) -> Result<DriverSet, DriversError> {
     let given = &config.driver_options;
     let installed = installed(&config.settings.driver_path);

@@ -12,20 +12,16 @@ use std::io;
 
 /// A daemon that cannot start, or had to stop.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of an error names its fields")]
 pub enum DaemonError {
-    /// The log cannot be written.
     #[error(transparent)]
     Log(#[from] LogError),
-    /// The directory cannot be used.
     #[error(transparent)]
     Root(#[from] RootError),
-    /// The settings cannot be used.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// Nobody can listen at a socket.
     #[error(transparent)]
     Socket(#[from] SocketError),
-    /// The drivers cannot be used.
     #[error(transparent)]
     Drivers(#[from] DriversError),
     /// The settings of backups cannot be used.
@@ -34,15 +30,8 @@ pub enum DaemonError {
     /// The policies of volumes cannot be read.
     #[error(transparent)]
     Records(#[from] RecordError),
-    /// The mount ledger cannot be used.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-    /// The operating system refuses something.
     #[error("cannot {what}: {source}")]
-    System {
-        /// What was tried, as in "cannot start threads".
-        what: &'static str,
-        /// The error of the system call.
-        source: io::Error,
-    },
+    System { what: &'static str, source: io::Error },
 }

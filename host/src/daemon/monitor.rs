@@ -16,9 +16,6 @@ use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
 
 /// Listens, and answers until told to stop.
-///
-/// # Errors
-/// When nobody can listen there.
 pub async fn start(address: &Address, api: Service, stopping: CancellationToken) -> io::Result<()> {
     let (metrics, health) = (api.clone(), api);
     let router: axum::Router = axum::Router::new()

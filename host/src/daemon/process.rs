@@ -53,8 +53,7 @@ pub fn warn_of_secrets(socket: &Path) {
             tracing::warn!(
                 name,
                 "a secret stands in the environment, which `docker plugin inspect` shows: put it into a \
-                 file, and name \
-                 that with `docker plugin set convoy credentials.source=FILE`"
+                 file, and name that with `docker plugin set convoy credentials.source=FILE`"
             );
         }
     }

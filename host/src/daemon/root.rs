@@ -10,43 +10,24 @@ use std::path::{Path, PathBuf};
 
 /// A directory that cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of an error names its fields")]
 pub enum RootError {
-    /// It cannot be made or entered.
     #[error("cannot use the root directory {}: {source}", path.display())]
-    Unusable {
-        /// The path of the directory.
-        path: PathBuf,
-        /// The error of the system call.
-        source: io::Error,
-    },
+    Unusable { path: PathBuf, source: io::Error },
     /// Another daemon uses it. The words are those of convoy 0.5.
     #[error(
         "Failed to lock the file at {}: resource temporarily unavailable. Another convoy daemon uses this \
          root",
         path.display()
     )]
-    Locked {
-        /// The path of the lock file.
-        path: PathBuf,
-    },
-    /// A newer convoy has written what this one would misread.
+    Locked { path: PathBuf },
     #[error(
         "{} was written by convoy {written_by} in format {found}; this is convoy {} and knows formats up to \
-         {known}: \
-         start convoy {written_by} or newer",
+         {known}: start convoy {written_by} or newer",
         path.display(),
         env!("CARGO_PKG_VERSION")
     )]
-    Newer {
-        /// The path of the directory.
-        path: PathBuf,
-        /// The version of the program that wrote it.
-        written_by: String,
-        /// The format it has.
-        found: u32,
-        /// The newest this program reads.
-        known: u32,
-    },
+    Newer { path: PathBuf, written_by: String, found: u32, known: u32 },
 }
 
 /// The format of the records in the directory. To be raised when an older program would misread them.
@@ -73,9 +54,6 @@ pub struct Root {
 
 impl Root {
     /// Makes the directory if it is missing, and locks it.
-    ///
-    /// # Errors
-    /// [`RootError`].
     pub fn open(path: &Path) -> Result<Self, RootError> {
         let unusable = |source| RootError::Unusable { path: path.to_owned(), source };
         atomic::create_dir(path, 0o700).map_err(unusable)?;
@@ -143,9 +121,6 @@ pub(super) fn lock(path: &Path) -> io::Result<File> {
 }
 
 /// What the kernel names this boot by: no mount outlives it.
-///
-/// # Errors
-/// When the kernel does not say.
 pub fn boot_id() -> io::Result<String> {
     Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
 }

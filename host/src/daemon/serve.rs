@@ -46,9 +46,6 @@ pub struct Start<'a> {
 }
 
 /// Serves until told to stop.
-///
-/// # Errors
-/// Whatever keeps it from starting.
 pub async fn serve(start: Start<'_>) -> Result<(), DaemonError> {
     let began = Instant::now();
     let stopping = CancellationToken::new();
@@ -132,7 +129,6 @@ async fn configure_schedules(schedules: Schedules, config: Live) {
     }
 }
 
-/// Answers at a socket.
 fn serve_at(
     listener: UnixListener,
     name: &'static str,

@@ -13,39 +13,19 @@ use std::path::{Path, PathBuf};
 
 /// A socket that cannot be listened at.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of an error names its fields")]
 pub enum SocketError {
-    /// A live daemon has it.
     #[error("another convoy daemon is listening at {}: stop it first, or choose another \
              --socket", path.display())]
-    Live {
-        /// The path of the socket.
-        path: PathBuf,
-    },
-    /// Something else is there.
+    Live { path: PathBuf },
     #[error("{} is there and is no socket: move it away, or choose another --socket", path.display())]
-    NoSocket {
-        /// The path of what is there.
-        path: PathBuf,
-    },
-    /// A group that is to use it does not exist.
+    NoSocket { path: PathBuf },
     #[error("no group {group:?} for the socket {}: make it, or name another as socket-group", path.display())]
-    NoGroup {
-        /// The name of the group.
-        group: String,
-        /// The path of the socket.
-        path: PathBuf,
-    },
-    /// systemd handed over what cannot be used.
+    NoGroup { group: String, path: PathBuf },
     #[error(transparent)]
     Activation(#[from] ActivationError),
-    /// The operating system refused.
     #[error("cannot listen at {}: {source}", path.display())]
-    Io {
-        /// The path of the socket.
-        path: PathBuf,
-        /// The error of the system call.
-        source: io::Error,
-    },
+    Io { path: PathBuf, source: io::Error },
 }
 
 /// A socket that is listened at; removed when dropped.
@@ -78,9 +58,6 @@ pub struct Listening {
 /// Takes the sockets that systemd hands over, and makes the others.
 ///
 /// To be called before there are other threads.
-///
-/// # Errors
-/// [`SocketError`].
 pub fn open(settings: &Settings) -> Result<Listening, SocketError> {
     let ActivationSockets { admin, docker } = activation::take()?;
     let mut names = vec![match &admin {
@@ -121,9 +98,6 @@ fn made(path: &Path, group: Option<&str>) -> Result<(UnixListener, Option<Socket
 /// volumes.
 ///
 /// Changes the process's umask for a moment: to be called before there are other threads.
-///
-/// # Errors
-/// [`SocketError`].
 pub fn listen(path: &Path, group: Option<&str>) -> Result<(UnixListener, Socket), SocketError> {
     let group = group.map(|name| group_id(name, path)).transpose()?;
     let failed = |source| SocketError::Io { path: path.to_owned(), source };
@@ -168,7 +142,6 @@ pub fn listen(path: &Path, group: Option<&str>) -> Result<(UnixListener, Socket)
     Ok((listener, socket))
 }
 
-/// A group by its name or number.
 fn group_id(name: &str, path: &Path) -> Result<Gid, SocketError> {
     if let Ok(number) = name.parse() {
         return Ok(Gid::from_raw(number));

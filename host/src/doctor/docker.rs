@@ -27,7 +27,6 @@ pub(super) fn examine(socket: &Path, findings: &mut Findings) {
     }
 }
 
-/// Whether Docker is told of our socket.
 fn named(socket: &Path, plugins: &[(PathBuf, PathBuf)], findings: &mut Findings) {
     let ours: Vec<_> = plugins.iter().filter(|(_, target)| same(target, socket)).collect();
     match ours.as_slice() {

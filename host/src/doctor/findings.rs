@@ -3,12 +3,10 @@
 use convoy_client::types::{Diagnosis, Symptom};
 use convoy_driver_sdk::protocol::{Finding, Severity};
 
-/// Findings, each with its severity.
 #[derive(Debug, Default)]
 pub(super) struct Findings(Vec<(Severity, Symptom)>);
 
 impl Findings {
-    /// Adds what was found in `area`.
     pub(super) fn add(&mut self, area: &str, finding: Finding) {
         let severity = match finding.severity {
             Severity::Info => "info",
@@ -28,7 +26,6 @@ impl Findings {
         self.0.push((finding.severity, symptom));
     }
 
-    /// Adds what else was found.
     pub(super) fn extend(&mut self, other: Self) {
         self.0.extend(other.0);
     }
@@ -45,17 +42,14 @@ impl Findings {
     }
 }
 
-/// Creates a finding of this severity.
 pub(super) fn info(subject: impl Into<String>, message: impl Into<String>) -> Finding {
     Finding::new(Severity::Info, subject, message)
 }
 
-/// Creates a finding of this severity.
 pub(super) fn warning(subject: impl Into<String>, message: impl Into<String>) -> Finding {
     Finding::new(Severity::Warning, subject, message)
 }
 
-/// Creates a finding of this severity.
 pub(super) fn error(subject: impl Into<String>, message: impl Into<String>) -> Finding {
     Finding::new(Severity::Error, subject, message)
 }

@@ -146,7 +146,6 @@ fn records_elsewhere(path: &Path, root: &Path) -> Option<PathBuf> {
     (dir.is_absolute() && !dir.starts_with(root)).then_some(dir)
 }
 
-/// Temporary files of writes that were cut off.
 fn leftovers(root: &Path, depth: usize, repair: bool, findings: &mut Findings) {
     let temporary =
         |path: &PathBuf| path.file_name().and_then(|name| name.to_str()).is_some_and(atomic::is_temporary);

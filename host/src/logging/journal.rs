@@ -8,7 +8,6 @@ use tracing_subscriber::fmt::FmtContext;
 use tracing_subscriber::fmt::format::{self, FormatEvent, FormatFields, Writer};
 use tracing_subscriber::registry::LookupSpan;
 
-/// The form of such lines.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Journal;
 

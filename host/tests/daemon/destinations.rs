@@ -142,7 +142,8 @@ fn destinations_that_no_schedule_uses_are_looked_at() {
     let (endpoint, _) = refusing("403 Forbidden", "AccessDenied");
     let gone = tempfile::tempdir().unwrap().path().display().to_string();
     let settings = format!(
-        "[destinations.\"s3://rec/\"]\nendpoint = \"{endpoint}\"\n[destinations.\"vfs://{gone}\"]\ncompression = 3\n"
+        "[destinations.\"s3://rec/\"]\nendpoint = \
+         \"{endpoint}\"\n[destinations.\"vfs://{gone}\"]\ncompression = 3\n"
     );
     let daemon = daemon(&settings, &KEYS);
     let told = daemon.call("POST", "/doctor", "{}").body;

@@ -161,7 +161,8 @@ fn what_a_server_answers_is_not_shown() {
         let file = settings(
             &daemon,
             &format!(
-                "[destinations.\"s3://b1@us-east-1/\"]\ncredentials_file = \"{}\"\nendpoint = \"{address}\"\n",
+                "[destinations.\"s3://b1@us-east-1/\"]\ncredentials_file = \"{}\"\nendpoint = \
+                 \"{address}\"\n",
                 credentials.display()
             ),
         );

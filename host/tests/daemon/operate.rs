@@ -27,7 +27,12 @@ fn ask(socket: &std::path::Path, line: &str) -> String {
 fn settings_come_from_a_file_and_change_while_the_daemon_runs() {
     let mut daemon = Daemon::prepare(&[]);
     let file = daemon.dir.path().join("convoy.toml");
-    std::fs::write(&file, "docker-remove = \"keep\"\nlog-level = \"info\"\n[destinations.\"s3://b1/\"]\nproxy = \"http://me:hush@p:1\"\n").unwrap();
+    std::fs::write(
+        &file,
+        "docker-remove = \"keep\"\nlog-level = \
+        \"info\"\n[destinations.\"s3://b1/\"]\nproxy = \"http://me:hush@p:1\"\n",
+    )
+    .unwrap();
     daemon.add_arguments(&["--config", file.to_str().unwrap()]);
     daemon.launch();
     let shown = text(&daemon.cli(&["config", "show"]));
@@ -228,7 +233,8 @@ fn sockets_of_systemd_are_used_and_left() {
     let docker = UnixListener::bind(dir.path().join("docker.sock")).unwrap();
     // As systemd does: descriptors from 3 on, and the pid of the very process.
     let script = format!(
-        "exec 3<&{0} 4<&{1}; export LISTEN_PID=$$ LISTEN_FDS=2 LISTEN_FDNAMES=admin:docker; exec {2} daemon --root {3}",
+        "exec 3<&{0} 4<&{1}; export LISTEN_PID=$$ LISTEN_FDS=2 LISTEN_FDNAMES=admin:docker; exec {2} daemon \
+         --root {3}",
         admin.as_raw_fd(),
         docker.as_raw_fd(),
         env!("CARGO_BIN_EXE_convoy"),

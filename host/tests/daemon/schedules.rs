@@ -201,7 +201,8 @@ fn what_is_old_is_deleted_and_what_is_left_is_whole() {
 
 #[test]
 fn a_schedule_that_is_for_no_volume_says_so() {
-    let settings = "[[schedule]]\nname = \"nightly\"\ncron = \"@daily\"\nvolumes = [\"db-*\", \"web\"]\nexclude = [\"db-test\"]\nkind = \"snapshot\"\n";
+    let settings = "[[schedule]]\nname = \"nightly\"\ncron = \"@daily\"\nvolumes = [\"db-*\", \
+        \"web\"]\nexclude = [\"db-test\"]\nkind = \"snapshot\"\n";
     let it = Scheduled::start(settings);
     it.volume("db-test");
     for form in ["json", "table"] {

@@ -17,9 +17,6 @@ pub struct DockerRules {
 
 impl DockerRules {
     /// Takes the setting `docker-options` and the places that the settings name.
-    ///
-    /// # Errors
-    /// What was expected of an option.
     pub fn new(options: &[String], places: Vec<Location>) -> Result<Self, String> {
         let is_whole = |option: &&String| {
             option.split_once('.').is_some_and(|(driver, name)| !driver.is_empty() && !name.is_empty())
@@ -67,8 +64,7 @@ impl DockerRules {
             ),
             hint: format!(
                 "to let them, add the line [destinations.{:?}] to convoy.toml and reload; an operator \
-                 restores \
-                 from it with `convoy create --backup`",
+                 restores from it with `convoy create --backup`",
                 destination.to_string()
             ),
         })

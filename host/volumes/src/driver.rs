@@ -35,7 +35,7 @@ const SILENT: Duration = Duration::from_secs(10);
 pub struct ManagedDriver {
     name: Name,
     /// What was loaded; `None` when not even that succeeded.
-    loaded: Option<Loaded>,
+    loaded: Option<LoadedDriver>,
     /// Why it cannot be called; `None` once it is open.
     failure: RwLock<Option<DriverError>>,
     /// Set after a call whose outcome is unknown: memory may be wrong.
@@ -51,7 +51,7 @@ pub struct ManagedDriver {
 }
 
 #[derive(Debug)]
-struct Loaded {
+struct LoadedDriver {
     handle: DriverHandle,
     open: Open,
 }
@@ -61,7 +61,7 @@ impl ManagedDriver {
     pub fn loaded(handle: DriverHandle, open: Open) -> Self {
         let name = handle.name().clone();
         let not_yet = DriverError::new(ErrorKind::Unavailable, "it is not open yet");
-        Self::new(name, Some(Loaded { handle, open }), not_yet)
+        Self::new(name, Some(LoadedDriver { handle, open }), not_yet)
     }
 
     /// A driver that could not be loaded.
@@ -69,7 +69,7 @@ impl ManagedDriver {
         Self::new(name, None, error)
     }
 
-    fn new(name: Name, loaded: Option<Loaded>, failure: DriverError) -> Self {
+    fn new(name: Name, loaded: Option<LoadedDriver>, failure: DriverError) -> Self {
         Self {
             name,
             loaded,
@@ -223,9 +223,6 @@ impl ManagedDriver {
 
     /// Calls the driver to change a volume, whose lock lasts until the driver is done. After an error that
     /// leaves open whether it was done, the driver's volumes are listed anew.
-    ///
-    /// # Errors
-    /// As [`Self::call`].
     pub async fn change<R: Request>(
         &self,
         request: R,

@@ -8,6 +8,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// A call that did not succeed. Whatever it says, nothing has changed unless it says so.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
+#[allow(missing_docs, reason = "the text of an error names its fields")]
 pub enum Error {
     /// No volume of that name. The APIs have texts of their own for it.
     #[error("volume {0} doesn't exist")]
@@ -15,42 +16,25 @@ pub enum Error {
     /// No driver keeps data of a forgotten volume of that name.
     #[error("nothing is kept of a volume {name}{}", if *.volume { ": it is a volume" } else { "" })]
     NothingKept {
-        /// The name of the volume.
         name: Name,
         /// Whether there is a volume of that name, which is not meant.
         volume: bool,
     },
-    /// The name is that of a volume, which is not what was asked for.
     #[error("Volume {0} already exists ")]
     VolumeExists(Name),
-    /// Another request is making, or restoring, a volume of that name.
     #[error("Volume {0} is being created by another request")]
     BeingCreated(Name),
-    /// The name is that of a snapshot: volumes and snapshots share their names.
     #[error("Volume name {0} is taken by a snapshot")]
     NameOfSnapshot(Name),
-    /// The name is that of a snapshot or of a volume.
     #[error("Snapshot name {0} already exists")]
     SnapshotExists(Name),
     /// No snapshot of that name.
     #[error("cannot find volume for snapshot {0}")]
     SnapshotNotFound(String),
-    /// The volume that was named has no snapshot of that name.
     #[error("volume {volume} has no snapshot {snapshot}")]
-    SnapshotOfAnother {
-        /// The name of the snapshot.
-        snapshot: String,
-        /// The name of the volume.
-        volume: String,
-    },
-    /// Several volumes have a snapshot of that name, and the request did not say of which volume.
+    SnapshotOfAnother { snapshot: String, volume: String },
     #[error("several volumes have a snapshot {snapshot}: {}", .volumes.join(", "))]
-    AmbiguousSnapshot {
-        /// The name of the snapshot.
-        snapshot: String,
-        /// The names of the volumes.
-        volumes: Vec<String>,
-    },
+    AmbiguousSnapshot { snapshot: String, volumes: Vec<String> },
     /// A text that is no name, where a volume was to be made.
     #[error("Invalid volume name {0}. Can only contain 0-9, a-z, dash(-), underscore(_) and dot(.)")]
     InvalidVolumeName(String),
@@ -62,28 +46,19 @@ pub enum Error {
     StillMounted(Name),
     /// The volume is in use, and what was asked for would change it under its users.
     #[error("volume {volume} is mounted: it cannot {wanted}")]
-    StillUsed {
-        /// The name of the volume.
-        volume: Name,
-        /// What was asked for.
-        wanted: &'static str,
-    },
-    /// Its bytes are being read for a backup.
+    StillUsed { volume: Name, wanted: &'static str },
     #[error("volume {0} is being backed up")]
     BeingRead(Name),
     /// `umount` by hand of a volume that containers use.
     #[error("volume {volume} is mounted for {} container(s), by Docker's mount ids \
              {}", .users.len(), .users.join(", "))]
     UsedByContainers {
-        /// The name of the volume.
         volume: Name,
         /// The ids that Docker gave its mounts. They are not those of containers.
         users: Vec<String>,
     },
-    /// No driver of that name is loaded.
     #[error("Cannot find driver {0}")]
     UnknownDriver(String),
-    /// No schedule of that name is configured.
     #[error("schedule {0} not found")]
     ScheduleNotFound(String),
     /// A destination that can be used has no backup of the volume.
@@ -93,98 +68,47 @@ pub enum Error {
         message: String,
         /// The same for people.
         plain: String,
-        /// What the user can do about it.
         hint: String,
     },
     /// What scripts know in the words of 0.5, which do not help people.
     #[error("{message}")]
     InOldWords {
-        /// The kind of failure, as in the driver protocol.
         kind: ErrorKind,
         /// In the words of 0.5.
         message: String,
-        /// What was expected and what was found.
         plain: String,
-        /// What the user can do about it.
         hint: String,
     },
-    /// An option that the driver does not know.
     #[error("unknown option {option:?} for driver {driver}: known options are {known}")]
-    UnknownOption {
-        /// The name of the driver.
-        driver: Name,
-        /// The name of the option.
-        option: String,
-        /// The ones it knows, with commas.
-        known: String,
-    },
+    UnknownOption { driver: Name, option: String, known: String },
     /// A value that an option cannot have.
     #[error("{0}")]
     InvalidRequest(String),
     /// Docker's users may not ask for it.
     #[error("{what}")]
-    NotForDocker {
-        /// What was asked for.
-        what: String,
-        /// How an operator allows it, and does it.
-        hint: String,
-    },
+    NotForDocker { what: String, hint: String },
     /// The driver mounts where it wants.
     #[error("{} doesn't support specified mount point", .0.to_uppercase())]
     FixedMountPoint(Name),
-    /// The volume is mounted, and somewhere else than asked.
     #[error("volume {volume} is mounted at {at} already")]
-    MountedElsewhere {
-        /// The name of the volume.
-        volume: Name,
-        /// The directory where it is mounted.
-        at: String,
-    },
+    MountedElsewhere { volume: Name, at: String },
     /// The driver of the volume does not declare what was asked for.
     #[error("driver {driver} does not support {what}")]
-    Unsupported {
-        /// The name of the driver.
-        driver: Name,
-        /// What was asked for, as in "driver vfs does not support WHAT".
-        what: &'static str,
-    },
-    /// Another call holds the volume for too long.
+    Unsupported { driver: Name, what: &'static str },
     #[error("volume {volume} is busy: {holder} has been running for {seconds} s")]
-    Busy {
-        /// The name of the volume.
-        volume: Name,
-        /// The call that holds its lock.
-        holder: &'static str,
-        /// For how many seconds it has.
-        seconds: u64,
-    },
-    /// The record of who uses a volume cannot be written.
+    Busy { volume: Name, holder: &'static str, seconds: u64 },
     #[error("cannot record the mount of volume {volume}: {error}")]
-    Ledger {
-        /// The name of the volume.
-        volume: Name,
-        /// The error of the system.
-        error: String,
-    },
+    Ledger { volume: Name, error: String },
     /// The daemon is stopping, or the caller no longer waits.
     #[error("{0}")]
     Cancelled(String),
     /// The backup, or its destination.
     #[error("{message}")]
-    Backup {
-        /// The kind of failure, as in the driver protocol.
-        kind: ErrorKind,
-        /// What was expected and what was found.
-        message: String,
-        /// What the user can do about it.
-        hint: Option<String>,
-    },
+    Backup { kind: ErrorKind, message: String, hint: Option<String> },
     /// The server of a destination refused or failed.
     #[error("{message}")]
     Server {
-        /// The kind of failure, as in the driver protocol.
         kind: ErrorKind,
-        /// What was done, and what the server said.
         message: String,
         /// The same without a word of the server's.
         plain: String,
@@ -264,15 +188,13 @@ impl Error {
             }
             Self::StillMounted(_) | Self::StillUsed { .. } => {
                 "stop the containers that use it; `convoy umount` takes a mount by hand back, and `convoy \
-                 umount --force` \
-                 those of containers that are gone"
+                 umount --force` those of containers that are gone"
             }
             Self::BeingRead(_) => "wait for the backup, or cancel it: `convoy jobs list`",
             Self::UsedByContainers { volume, .. } => {
                 return Some(format!(
                     "`docker ps --all --filter volume={volume}` names the containers: stop them, or take \
-                     their mounts \
-                     back with `convoy umount --force` if they are gone"
+                     their mounts back with `convoy umount --force` if they are gone"
                 ));
             }
             Self::UnknownDriver(_) => "`convoy driver list` shows the drivers",
@@ -282,8 +204,7 @@ impl Error {
             Self::Busy { .. } => "try again; `convoy jobs list` shows what is running",
             Self::Losses(_) => {
                 "restore into another driver or file system, or keep the rest with --allow-losses \
-                 (allow-losses=true \
-                 for Docker)"
+                 (allow-losses=true for Docker)"
             }
             Self::Ledger { .. } => "make room on, or repair, the file system of the daemon's root",
             _ => return None,

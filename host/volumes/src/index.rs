@@ -21,19 +21,15 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 
-/// All volumes, and the snapshots they have.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
     state: Arc<RwLock<State>>,
     released: Arc<Notify>,
 }
 
-/// What a listing changed.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Merged {
-    /// Volumes that were not known.
+pub(crate) struct MergeReport {
     pub(crate) added: Vec<Name>,
-    /// Volumes that are gone.
     pub(crate) removed: Vec<Name>,
     /// Volumes left out since another driver has one of that name.
     pub(crate) hidden: Vec<Name>,
@@ -53,12 +49,10 @@ impl Drop for Listing {
 }
 
 impl Index {
-    /// A volume by name.
     pub(crate) fn get(&self, name: &str) -> Option<Entry> {
         self.state.read().volumes.get(name).cloned()
     }
 
-    /// All volumes, sorted by name.
     pub(crate) fn all(&self) -> Vec<Entry> {
         self.state.read().volumes.values().cloned().collect()
     }
@@ -68,7 +62,6 @@ impl Index {
         self.state.read().volumes.values().for_each(&mut visit);
     }
 
-    /// How many volumes there are.
     pub(crate) fn len(&self) -> usize {
         self.state.read().volumes.len()
     }
@@ -150,12 +143,10 @@ impl Index {
         state.put(&entry.driver, volume);
     }
 
-    /// Takes a volume out, with its snapshots.
     pub(crate) fn remove(&self, name: &str) -> Option<Entry> {
         self.state.write().remove(name)
     }
 
-    /// Begins a listing of a driver.
     pub(crate) fn begin_listing(&self) -> Listing {
         let since = self.state.write().begin_listing();
         Listing { since, state: Arc::clone(&self.state) }
@@ -194,9 +185,9 @@ impl Index {
         driver: &Arc<ManagedDriver>,
         volumes: Vec<Volume>,
         keep: impl Fn(&Name) -> bool,
-    ) -> Merged {
+    ) -> MergeReport {
         let mut state = self.state.write();
-        let mut merged = Merged::default();
+        let mut merged = MergeReport::default();
         let listed: BTreeMap<Name, Volume> =
             volumes.into_iter().map(|volume| (volume.name.clone(), volume)).collect();
         let gone: Vec<Name> = state

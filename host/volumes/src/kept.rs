@@ -1,8 +1,6 @@
 //! Data of volumes that were forgotten, which their drivers still have.
 
-use crate::driver::CHANGE;
-use crate::driver::ManagedDriver;
-use crate::driver::QUICK;
+use crate::driver::{CHANGE, ManagedDriver, QUICK};
 use crate::error::{Error, Result};
 use crate::service::Volumes;
 use convoy_activity::events::about;

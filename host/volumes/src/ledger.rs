@@ -39,7 +39,6 @@ pub struct Ledger {
     writing: Arc<Locks>,
 }
 
-/// A file of the ledger.
 #[derive(Debug, Serialize, Deserialize)]
 struct LedgerRecord {
     volume: Name,
@@ -102,7 +101,6 @@ impl Ledger {
         self.usage.lock().get(volume).map(|usage| usage.mountpoint.clone())
     }
 
-    /// Who uses a volume.
     pub(crate) fn usage(&self, volume: &str) -> Usage {
         self.usage.lock().get(volume).cloned().unwrap_or_default()
     }

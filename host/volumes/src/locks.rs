@@ -13,7 +13,6 @@ use tokio::sync::OwnedMutexGuard;
 /// Docker gives up a call after two minutes; an error it can show is better than none.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(100);
 
-/// One lock per name.
 #[derive(Debug, Default)]
 pub(crate) struct Locks(Mutex<HashMap<Name, Arc<Lock>>>);
 

@@ -1,7 +1,6 @@
 //! Volumes by name.
 
-use crate::driver::ManagedDriver;
-use crate::driver::QUICK;
+use crate::driver::{ManagedDriver, QUICK};
 use crate::entry::Entry;
 use crate::error::{Error, Result};
 use crate::service::Volumes;

@@ -45,7 +45,6 @@ impl NameCache {
         }
     }
 
-    /// The names that were kept last.
     pub(crate) fn of(&self, driver: &Name) -> Vec<(Name, Timestamp)> {
         let Some(path) = self.path(driver) else { return Vec::new() };
         let times: Option<Times> =

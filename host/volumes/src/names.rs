@@ -16,9 +16,6 @@ pub fn check_name(text: &str) -> Result<()> {
 }
 
 /// A name for what was given none: the prefix, a dash and 16 hex digits.
-///
-/// # Errors
-/// None for the prefixes convoy has, all of which are names.
 pub fn generated_name(prefix: &str) -> Result<Name> {
     let text = format!("{prefix}-{:016x}", rand::random::<u64>());
     Name::parse(text).map_err(|error| Error::InvalidName(error.0))

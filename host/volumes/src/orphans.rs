@@ -4,7 +4,7 @@
 //! empty volume takes their name.
 
 use crate::driver::ManagedDriver;
-use crate::index::Merged;
+use crate::index::MergeReport;
 use crate::name_cache::NameCache;
 use crate::service::Volumes;
 use convoy_driver_sdk::protocol::{Health, Volume};
@@ -33,8 +33,8 @@ struct OrphanRecord {
 
 impl Volumes {
     /// Puts the volumes of a driver that failed into the index. `root` is the daemon's.
-    pub(crate) async fn add_orphans(&self, driver: &Arc<ManagedDriver>, root: &Path) -> Merged {
-        let Some(error) = driver.failure() else { return Merged::default() };
+    pub(crate) async fn add_orphans(&self, driver: &Arc<ManagedDriver>, root: &Path) -> MergeReport {
+        let Some(error) = driver.failure() else { return MergeReport::default() };
         let why = match error.hint {
             Some(hint) if driver.is_opening() => {
                 format!("driver {} is not open yet: {}: {hint}", driver.name(), error.message)

@@ -1,9 +1,8 @@
 //! Keeps the index true to the drivers: at start, after calls whose outcome is unknown, and, for drivers
 //! whose volumes other hosts change too, every few seconds.
 
-use crate::driver::ManagedDriver;
-use crate::driver::QUICK;
-use crate::index::Merged;
+use crate::driver::{ManagedDriver, QUICK};
+use crate::index::MergeReport;
 use crate::ledger::ADOPTED;
 use crate::service::Volumes;
 use convoy_activity::events::about;
@@ -35,7 +34,7 @@ impl Volumes {
         &self,
         driver: &Arc<ManagedDriver>,
         call: &RequestContext,
-    ) -> Result<Merged, DriverError> {
+    ) -> Result<MergeReport, DriverError> {
         let listing = self.index.begin_listing();
         let suspected = driver.take_suspicion();
         let known = if suspected { None } else { driver.generation() };
@@ -44,7 +43,7 @@ impl Volumes {
                 driver.suspect();
             }
         })?;
-        let Some(Listing { volumes, generation }) = listed else { return Ok(Merged::default()) };
+        let Some(Listing { volumes, generation }) = listed else { return Ok(MergeReport::default()) };
         if driver.can(Capability::Shared) {
             self.name_cache.keep(driver.name(), &volumes);
         }

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 /// The volumes of a daemon, their snapshots, who uses them, and their drivers.
 #[derive(Debug)]
+#[must_use]
 pub struct Volumes {
     pub(crate) drivers: DriverSet,
     pub(crate) index: Index,
@@ -53,19 +54,16 @@ impl Volumes {
     }
 
     /// Keeps what Docker's Remove does to single volumes in `policies`.
-    #[must_use]
     pub fn with_policies(self, policies: Policies) -> Self {
         Self { policies, ..self }
     }
 
     /// Keeps the names of volumes in `name_cache`, for when their driver cannot be asked.
-    #[must_use]
     pub fn with_name_cache(self, name_cache: NameCache) -> Self {
         Self { name_cache, ..self }
     }
 
     /// Sets the namespace that volumes are mounted in; `None`: that of this process.
-    #[must_use]
     pub fn with_mount_namespace(self, mount_namespace: Option<PathBuf>) -> Self {
         Self { mount_namespace, ..self }
     }

@@ -160,7 +160,6 @@ fn time(command: &mut Command) -> Result<(f64, String)> {
     Ok((seconds, String::from_utf8_lossy(&done.stdout).trim().to_owned()))
 }
 
-/// A new directory as a destination.
 fn destination(lab: &Lab, name: &str) -> Result<String> {
     Ok(format!("vfs://{}/", lab.make(&format!("{name}-store"))?.display()))
 }

@@ -9,7 +9,6 @@ use serde_json::json;
 use super::calls::{micros, private_memory};
 use super::table::Row;
 
-/// How many volumes there are.
 const VOLUMES: u32 = 10_000;
 
 pub(super) fn run(lab: &Lab) -> Result<Vec<Row>> {

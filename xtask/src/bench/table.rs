@@ -5,13 +5,10 @@ use serde_json::json;
 /// One figure. Less is better in all of them.
 #[derive(Debug, Clone)]
 pub(super) struct Row {
-    /// What was measured.
     pub(super) what: String,
     /// The figure, in `unit`.
     pub(super) now: f64,
-    /// The unit of the value.
     pub(super) unit: &'static str,
-    /// The most it may be.
     pub(super) goal: Option<f64>,
     /// What convoy 0.5 takes: measured beside it, or, where its daemon was needed, recorded on another
     /// machine with two cores.
@@ -24,23 +21,19 @@ impl Row {
         Self { what: what.into(), now, unit, goal: None, before: None }
     }
 
-    /// With the most it may be.
     pub(super) fn goal(self, goal: f64) -> Self {
         Self { goal: Some(goal), ..self }
     }
 
-    /// With what 0.5 took.
     pub(super) fn before(self, before: f64) -> Self {
         Self { before: Some(before), ..self }
     }
 
-    /// Whether it is more than it may be.
     pub(super) fn missed(&self) -> bool {
         self.goal.is_some_and(|goal| self.now > goal)
     }
 }
 
-/// The table for people.
 pub(super) fn text(rows: &[Row]) -> String {
     let width = rows.iter().map(|row| row.what.chars().count()).max().unwrap_or_default();
     let mut text = format!("{:width$}  {:>10}  {:>10}  {:>10}\n", "", "now", "goal", "0.5");
@@ -63,7 +56,6 @@ pub(super) fn text(rows: &[Row]) -> String {
     text
 }
 
-/// The same for programs.
 pub(super) fn json(rows: &[Row]) -> String {
     let rows: Vec<_> = rows
         .iter()

@@ -3,7 +3,7 @@
 use super::copies::equals;
 use super::data::TwoDays;
 use super::snapshots;
-use crate::check::{Outcome, done, ensure, refused, same};
+use crate::check::{Outcome, already_exists, done, ensure, not_found, refused, same};
 use crate::rules;
 use crate::subject::Subject;
 use convoy_driver_sdk::protocol::{
@@ -15,14 +15,12 @@ pub(super) fn request(volume: &Name, snapshot: &Name) -> CreateBackup {
     CreateBackup::new(volume.clone(), snapshot.clone())
 }
 
-/// Makes a backup and gives its URL.
 pub(super) fn make(kit: &Subject, volume: &Name, snapshot: &Name) -> Outcome<String> {
     let url = done(rules::BACKUP, "backup.create", kit.call(request(volume, snapshot)))?.url;
     kit.backup(&url);
     Ok(url)
 }
 
-/// Makes a volume of a backup.
 pub(super) fn restore(kit: &Subject, name: &Name, url: &str) -> Result<Volume, DriverError> {
     let mut request = kit.create_request(name);
     request.options.insert("backup".to_owned(), url.to_owned());
@@ -78,7 +76,7 @@ pub(super) fn life(kit: &Subject) -> Outcome {
     };
     restored("a backup")?;
     let taken = restore(kit, &days.volume, &url);
-    refused(rules::CREATE, "volume.create of a backup, over a volume", &[ErrorKind::AlreadyExists], taken)?;
+    already_exists(rules::CREATE, "volume.create of a backup, over a volume", taken)?;
     done(rules::SNAPSHOT, "snapshot.delete", snapshots::delete(kit, &days.volume, &days.monday))?;
     restored("a backup whose snapshot is deleted")?;
     kit.unmount(&days.volume)?;
@@ -91,17 +89,11 @@ pub(super) fn life(kit: &Subject) -> Outcome {
 
 /// Nothing knows the backup any more.
 fn gone(kit: &Subject, url: &str) -> Outcome {
-    let missing = [ErrorKind::NotFound];
-    refused(rules::BACKUP, "backup.delete of what is not there", &missing, delete(kit, url))?;
-    refused(rules::BACKUP, "backup.inspect of what is not there", &missing, inspect(kit, url))?;
+    not_found(rules::BACKUP, "backup.delete of what is not there", delete(kit, url))?;
+    not_found(rules::BACKUP, "backup.inspect of what is not there", inspect(kit, url))?;
     let name = kit.name("none");
-    refused(
-        rules::BACKUP,
-        "volume.create of a backup that is not there",
-        &missing,
-        restore(kit, &name, url),
-    )?;
-    refused(rules::BACKUP, "volume.get after a refused create", &missing, kit.get(&name))?;
+    not_found(rules::BACKUP, "volume.create of a backup that is not there", restore(kit, &name, url))?;
+    not_found(rules::BACKUP, "volume.get after a refused create", kit.get(&name))?;
     let urls = listed(kit, None)?;
     ensure(rules::BACKUP, !urls.iter().any(|listed| listed == url), || {
         format!("backup.list: {url} is not there and listed")
@@ -112,9 +104,9 @@ pub(super) fn unknown(kit: &Subject) -> Outcome {
     let volume = kit.create("unknown")?;
     let snapshot = Name::from_static("none");
     let answer = kit.call(request(&volume, &snapshot));
-    refused(rules::UNKNOWN, "backup.create of no snapshot", &[ErrorKind::NotFound], answer)?;
+    not_found(rules::UNKNOWN, "backup.create of no snapshot", answer)?;
     let answer = kit.call(request(&kit.name("none"), &snapshot));
-    refused(rules::UNKNOWN, "backup.create of no volume", &[ErrorKind::NotFound], answer)?;
+    not_found(rules::UNKNOWN, "backup.create of no volume", answer)?;
     for url in ["", "kit", "kit-no-such-scheme://here/backup-1"] {
         let invalid = [ErrorKind::InvalidArgument, ErrorKind::NotFound];
         refused(rules::BACKUP, &format!("backup.inspect of {url:?}"), &invalid, inspect(kit, url))?;

@@ -93,7 +93,8 @@ pub(super) fn independent(kit: &Subject) -> Outcome {
     let waits = work >= LONG && usual >= work;
     ensure(rules::CONCURRENT, slowest < limit && !waits, || {
         format!(
-            "volume.get waited {usual:.2?}, and once {slowest:.2?}, while {MANY} others were made, each of which takes {work:.2?} alone"
+            "volume.get waited {usual:.2?}, and once {slowest:.2?}, while {MANY} others were made, each of \
+             which takes {work:.2?} alone"
         )
     })
 }
@@ -108,7 +109,8 @@ fn cut_short(kit: &Subject, rule: Rule, cancelled: bool) -> Outcome {
         let took = begun.elapsed();
         ensure(rule, took < time + SOON, || {
             format!(
-                "volume.create, ended after {milliseconds} ms: expected an answer soon, found it {took:.1?} later"
+                "volume.create, ended after {milliseconds} ms: expected an answer soon, found it {took:.1?} \
+                 later"
             )
         })?;
         if answer.is_err() {

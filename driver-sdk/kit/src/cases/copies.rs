@@ -1,7 +1,8 @@
 //! Volumes from snapshots, going back to one, and the check of the storage.
 
+use super::contents::{keeps_file, put_file, reverted_or_not, same_files};
 use super::data::TwoDays;
-use crate::check::{Outcome, done, ensure, io, refused, same, skip};
+use crate::check::{Outcome, already_exists, done, ensure, io, not_found, refused, same, skip};
 use crate::pattern;
 use crate::rules;
 use crate::subject::Subject;
@@ -33,9 +34,7 @@ pub(super) fn equals(
     what: &str,
 ) -> Outcome {
     let path = kit.mount(name)?;
-    let found = io(rule, "read the volume", pattern::read(&path))?;
-    let differences = pattern::differences(expected, &found);
-    ensure(rule, differences.is_empty(), || format!("{what}: {}", differences.join("; ")))
+    same_files(rule, "read the volume", &path, expected, what)
 }
 
 pub(super) fn clone(kit: &Subject) -> Outcome {
@@ -44,23 +43,20 @@ pub(super) fn clone(kit: &Subject) -> Outcome {
     let made = done(rules::CLONE, "volume.clone", clone_of(kit, &name, &days.volume, &days.monday))?;
     same(rules::CLONE, "the name of the clone", &name, &made.name)?;
     ensure(rules::CLONE, made.snapshots.is_empty(), || "the clone has snapshots".to_owned())?;
-    refused(
+    already_exists(
         rules::CLONE,
         "volume.clone of a name that exists",
-        &[ErrorKind::AlreadyExists],
         clone_of(kit, &name, &days.volume, &days.monday),
     )?;
     let none = Name::from_static("none");
-    refused(
+    not_found(
         rules::CLONE,
         "volume.clone of no snapshot",
-        &[ErrorKind::NotFound],
         clone_of(kit, &kit.name("none"), &days.volume, &none),
     )?;
-    refused(
+    not_found(
         rules::CLONE,
         "volume.clone of no volume",
-        &[ErrorKind::NotFound],
         clone_of(kit, &kit.name("none"), &kit.name("none"), &none),
     )?;
     // Both are mounted at once; what is written into one is not in the other.
@@ -84,23 +80,19 @@ pub(super) fn clone(kit: &Subject) -> Outcome {
 pub(super) fn kept(kit: &Subject) -> Outcome {
     let (source, name) = (kit.create("source")?, kit.create("kept")?);
     let snapshot = kit.snapshot(&source, "kept")?;
-    let path = kit.mount(&name)?;
-    io(rules::MOUNT, "write a file into the volume", std::fs::write(path.join("file"), "content"))?;
-    kit.unmount(&name)?;
+    put_file(kit, &name)?;
     match kit.call(DeleteVolume::new(name.clone()).reference_only(true)) {
         Err(error) if error.kind == ErrorKind::Unsupported => return skip("it does not keep data"),
         answer => done(rules::KEEP, "volume.delete with reference_only", answer)?,
     };
     let answer = clone_of(kit, &name, &source, &snapshot);
-    refused(rules::KEEP, "volume.clone over data that is kept", &[ErrorKind::AlreadyExists], answer)?;
+    already_exists(rules::KEEP, "volume.clone over data that is kept", answer)?;
     // Taken back, or refused: never lost.
     match kit.call(kit.create_request(&name)) {
         Err(error) if error.kind == ErrorKind::AlreadyExists => Ok(()),
         answer => {
             done(rules::KEEP, "volume.create of what was kept", answer)?;
-            let content = std::fs::read_to_string(kit.mount(&name)?.join("file")).unwrap_or_default();
-            same(rules::KEEP, "a file that was kept", &"content".to_owned(), &content)?;
-            kit.unmount(&name)
+            keeps_file(kit, &name, rules::KEEP, "a file that was kept")
         }
     }
 }
@@ -113,10 +105,9 @@ pub(super) fn revert(kit: &Subject) -> Outcome {
         refused(rules::REVERT, "volume.revert of a mounted volume", &[ErrorKind::InUse], answer)?;
     }
     kit.unmount(&days.volume)?;
-    refused(
+    not_found(
         rules::REVERT,
         "volume.revert to no snapshot",
-        &[ErrorKind::NotFound],
         revert_to(kit, &days.volume, &Name::from_static("none")),
     )?;
     for what in ["volume.revert", "volume.revert repeated"] {
@@ -145,17 +136,9 @@ pub(super) fn revert_ended(kit: &Subject) -> Outcome {
         let (cancelled, rule) = [(false, rules::DEADLINE), (true, rules::CANCEL)][number % 2];
         let answered = kit.call_for(request, time, cancelled).is_ok();
         kit.settle(rule)?;
-        let path = kit.mount(&days.volume)?;
-        let found = io(rules::REVERT, "read the volume", pattern::read(&path))?;
-        kit.unmount(&days.volume)?;
-        let (new, old) = (pattern::differences(&days.was, &found), pattern::differences(&days.is, &found));
-        ensure(rule, new.is_empty() || (old.is_empty() && !answered), || {
-            let (time, new) = (time.as_millis(), new.join("; "));
-            format!(
-                "after a volume.revert that was ended after {time} ms: expected the volume as before or as the \
-                 snapshot, found neither: {new}"
-            )
-        })?;
+        let when = format!("after a volume.revert that was ended after {} ms", time.as_millis());
+        let trees = (&days.volume, &days.was, &days.is);
+        reverted_or_not(kit, (rule, rules::REVERT), trees, answered, when)?;
     }
     Ok(())
 }

@@ -3,7 +3,8 @@
 use super::calls::whole_or_free;
 use super::copies::equals;
 use super::snapshots::names as snapshot_names;
-use crate::check::{Outcome, done, ensure, fail, io, refused, same, skip};
+use crate::cases::contents::{fill_volume, filled, keeps_file, write_file};
+use crate::check::{Outcome, done, ensure, fail, io, not_found, same, skip};
 use crate::pattern;
 use crate::rules;
 use crate::subject::Subject;
@@ -80,19 +81,13 @@ pub(super) fn durable(kit: &Subject) -> Outcome {
         done(rules::DURABLE, "volume.get of what was acknowledged before a kill", kit.get(name))?;
     }
     let path = kit.mount(&volumes[0])?;
-    io(rules::MOUNT, "write files into the volume", pattern::write(&path, 4))?;
-    let expected = io(rules::MOUNT, "read the volume", pattern::read(&path))?;
+    let expected = fill_volume(&path, 4)?;
     if kit.can(Capability::Snapshots) {
         kit.snapshot(&volumes[0], "durable")?;
     }
     done(rules::DELETE, "volume.delete", kit.delete(&volumes[1]))?;
     kill(kit)?;
-    refused(
-        rules::DURABLE,
-        "volume.get of what was deleted before a kill",
-        &[ErrorKind::NotFound],
-        kit.get(&volumes[1]),
-    )?;
+    not_found(rules::DURABLE, "volume.get of what was deleted before a kill", kit.get(&volumes[1]))?;
     if kit.can(Capability::Snapshots) {
         let names = snapshot_names(kit, &volumes[0])?;
         same(rules::DURABLE, "the snapshots after a kill", &vec![Name::from_static("durable")], &names)?;
@@ -116,18 +111,10 @@ pub(super) fn create(kit: &Subject) -> Outcome {
 }
 
 pub(super) fn delete(kit: &Subject) -> Outcome {
-    let ready = || {
-        let name = kit.create("crash")?;
-        let path = kit.mount(&name)?;
-        io(rules::MOUNT, "write files into the volume", pattern::write(&path, 4))?;
-        let files = io(rules::MOUNT, "read the volume", pattern::read(&path))?;
-        kit.unmount(&name)?;
-        Ok((name, files))
-    };
-    let (name, _) = ready()?;
+    let (name, _) = filled(kit, "crash")?;
     let (_, whole) = timed(|| done(rules::DELETE, "volume.delete", kit.delete(&name)))?;
     for delay in moments(kit, whole) {
-        let (name, files) = ready()?;
+        let (name, files) = filled(kit, "crash")?;
         let answered = kill_after(kit, delay, || kit.delete(&name))?;
         match kit.get(&name) {
             Ok(_) => {
@@ -139,12 +126,7 @@ pub(super) fn delete(kit: &Subject) -> Outcome {
                 kit.unmount(&name)?;
                 done(rules::WHOLE, "volume.delete, repeated", kit.delete(&name))?;
             }
-            answer => drop(refused(
-                rules::WHOLE,
-                "volume.get after a killed volume.delete",
-                &[ErrorKind::NotFound],
-                answer,
-            )?),
+            answer => not_found(rules::WHOLE, "volume.get after a killed volume.delete", answer)?,
         }
         whole_or_free(kit, &name, rules::WHOLE)?;
     }
@@ -162,10 +144,7 @@ pub(super) fn mount(kit: &Subject) -> Outcome {
     kit.unmount(&name)?;
     for delay in moments(kit, whole) {
         kill_after(kit, delay, || kit.call(MountVolume::new(name.clone())))?;
-        let path = kit.mount(&name)?;
-        let content = std::fs::read_to_string(path.join("file")).unwrap_or_default();
-        same(rules::WHOLE, "a file after a killed volume.mount", &"content".to_owned(), &content)?;
-        kit.unmount(&name)?;
+        keeps_file(kit, &name, rules::WHOLE, "a file after a killed volume.mount")?;
     }
     Ok(())
 }
@@ -173,26 +152,19 @@ pub(super) fn mount(kit: &Subject) -> Outcome {
 pub(super) fn unmount(kit: &Subject) -> Outcome {
     let name = kit.create("crash")?;
     let path = kit.mount(&name)?;
-    io(rules::MOUNT, "write a file into the volume", std::fs::write(path.join("file"), "content"))?;
+    write_file(&path)?;
     let (_, whole) = timed(|| kit.unmount(&name))?;
     for delay in moments(kit, whole) {
         kit.mount(&name)?;
         kill_after(kit, delay, || kit.call(UnmountVolume::new(name.clone())))?;
         kit.unmount(&name)?;
-        let path = kit.mount(&name)?;
-        let content = std::fs::read_to_string(path.join("file")).unwrap_or_default();
-        same(rules::WHOLE, "a file after a killed volume.unmount", &"content".to_owned(), &content)?;
-        kit.unmount(&name)?;
+        keeps_file(kit, &name, rules::WHOLE, "a file after a killed volume.unmount")?;
     }
     Ok(())
 }
 
 pub(super) fn resize(kit: &Subject) -> Outcome {
-    let name = kit.create("crash")?;
-    let path = kit.mount(&name)?;
-    io(rules::MOUNT, "write files into the volume", pattern::write(&path, 4))?;
-    let files = io(rules::MOUNT, "read the volume", pattern::read(&path))?;
-    kit.unmount(&name)?;
+    let (name, files) = filled(kit, "crash")?;
     let size = |name: &Name| done(rules::GET, "volume.get", kit.get(name)).map(|volume| volume.size);
     let resize = |size| kit.call(ResizeVolume::new(name.clone(), size));
     let step = 16 << 20;
@@ -219,11 +191,7 @@ pub(super) fn resize(kit: &Subject) -> Outcome {
 }
 
 pub(super) fn open(kit: &Subject) -> Outcome {
-    let name = kit.create("crash")?;
-    let path = kit.mount(&name)?;
-    io(rules::MOUNT, "write files into the volume", pattern::write(&path, 4))?;
-    let files = io(rules::MOUNT, "read the volume", pattern::read(&path))?;
-    kit.unmount(&name)?;
+    let (name, files) = filled(kit, "crash")?;
     // The process that the kit speaks to itself, on the same storage: the supervised one is stopped
     // meanwhile.
     kit.stop();

@@ -1,5 +1,6 @@
 //! The data of snapshots.
 
+use super::contents::{fill_volume, same_files};
 use crate::check::{Outcome, done, ensure, fail, io, refused, skip};
 use crate::image::{self, Source, first_difference};
 use crate::pattern;
@@ -22,8 +23,7 @@ impl TwoDays {
     pub(super) fn make(kit: &Subject) -> Outcome<Self> {
         let volume = kit.create("days")?;
         let path = kit.mount(&volume)?;
-        io(rules::MOUNT, "write files into the volume", pattern::write(&path, 3))?;
-        let was = io(rules::MOUNT, "read the volume", pattern::read(&path))?;
+        let was = fill_volume(&path, 3)?;
         let monday = kit.snapshot(&volume, "monday")?;
         io(rules::MOUNT, "change files of the volume", pattern::change(&path, 3))?;
         let is = io(rules::MOUNT, "read the volume", pattern::read(&path))?;
@@ -34,7 +34,6 @@ impl TwoDays {
     }
 }
 
-/// Opens a snapshot as a tree.
 pub(super) fn open_tree(kit: &Subject, volume: &Name, snapshot: &Name) -> Outcome<(String, PathBuf)> {
     let opened = image::open(kit, volume, snapshot, None)?;
     match opened.location {
@@ -53,11 +52,13 @@ pub(super) fn tree(kit: &Subject) -> Outcome {
     let days = TwoDays::make(kit)?;
     let compare = |snapshot: &Name, expected: &pattern::Tree, when: &str| {
         let (handle, path) = open_tree(kit, &days.volume, snapshot)?;
-        let found = io(rules::SNAPSHOT_DATA, "read the snapshot", pattern::read(&path))?;
-        let differences = pattern::differences(expected, &found);
-        ensure(rules::SNAPSHOT_DATA, differences.is_empty(), || {
-            format!("the tree of {snapshot} {when}: {}", differences.join("; "))
-        })?;
+        same_files(
+            rules::SNAPSHOT_DATA,
+            "read the snapshot",
+            &path,
+            expected,
+            format_args!("the tree of {snapshot} {when}"),
+        )?;
         done(rules::SNAPSHOT_OPEN, "snapshot.close", kit.call(CloseSnapshot::new(handle))).map(drop)
     };
     compare(&days.monday, &days.was, "after changes")?;
@@ -71,7 +72,8 @@ pub(super) fn tree(kit: &Subject) -> Outcome {
 pub(super) fn either(kit: &Subject) -> Outcome {
     let (tree, block) = (kit.can(Capability::ReadTree), kit.can(Capability::ReadBlock));
     ensure(rules::READ_EITHER, tree != block, || {
-        "read_either: expected one of read_tree and read_block beside it, which says what is handed over unasked"
+        "read_either: expected one of read_tree and read_block beside it, which says what is handed over \
+         unasked"
             .to_owned()
     })?;
     let days = TwoDays::make(kit)?;
@@ -86,11 +88,13 @@ pub(super) fn either(kit: &Subject) -> Outcome {
         return fail(rules::READ_EITHER, "snapshot.open as a tree: found a block device");
     };
     let compare = |when: &str| {
-        let found = io(rules::SNAPSHOT_DATA, "read the snapshot", pattern::read(path))?;
-        let differences = pattern::differences(&days.was, &found);
-        ensure(rules::SNAPSHOT_DATA, differences.is_empty(), || {
-            format!("the tree {when}: {}", differences.join("; "))
-        })
+        same_files(
+            rules::SNAPSHOT_DATA,
+            "read the snapshot",
+            path,
+            &days.was,
+            format_args!("the tree {when}"),
+        )
     };
     compare("of a mounted volume")?;
     let live = kit.mount(&days.volume)?;

@@ -1,5 +1,6 @@
 //! The end of a driver.
 
+use super::contents::write_file;
 use crate::check::{Outcome, ensure, fail, skip};
 use crate::raw::{END, Raw};
 use crate::rules;
@@ -69,11 +70,7 @@ pub(super) fn leaks(kit: &Subject) -> Outcome {
     // A volume that goes through everything, beside what other cases have left.
     let name = kit.create("leaks")?;
     let path = kit.mount(&name)?;
-    crate::check::io(
-        rules::MOUNT,
-        "write a file into the volume",
-        std::fs::write(path.join("file"), "content"),
-    )?;
+    write_file(&path)?;
     let _ = kit.call(UnmountVolume::new(name.clone()));
     let delete = DeleteVolume::new(name);
     crate::check::done(rules::DELETE, "volume.delete", kit.call(delete))?;

@@ -1,10 +1,11 @@
 //! What a driver keeps of volumes that were forgotten.
 
-use crate::check::{Outcome, done, ensure, fail, io, refused, same};
+use super::contents::{keeps_file, put_file};
+use crate::check::{Outcome, done, ensure, fail, not_found};
 use crate::rules;
 use crate::subject::Subject;
+use convoy_driver_sdk::Name;
 use convoy_driver_sdk::protocol::{DeleteKept, DeleteVolume, Kept, ListKept};
-use convoy_driver_sdk::{ErrorKind, Name};
 
 /// Everything that it says it keeps, read in pages of one.
 fn listed(kit: &Subject) -> Outcome<Vec<Kept>> {
@@ -35,16 +36,11 @@ fn is_listed(kit: &Subject, name: &Name) -> Outcome<bool> {
 
 pub(super) fn life(kit: &Subject) -> Outcome {
     let name = kit.create("kept")?;
-    let path = kit.mount(&name)?;
-    io(rules::MOUNT, "write a file into the volume", std::fs::write(path.join("file"), "content"))?;
-    kit.unmount(&name)?;
+    put_file(kit, &name)?;
     let delete = || kit.call(DeleteKept::new(name.clone())).map(drop);
     ensure(rules::KEPT, !is_listed(kit, &name)?, || "kept.list: it has a volume".to_owned())?;
-    refused(rules::KEPT, "kept.delete of a volume", &[ErrorKind::NotFound], delete())?;
-    let path = kit.mount(&name)?;
-    let content = std::fs::read_to_string(path.join("file")).unwrap_or_default();
-    same(rules::KEPT, "a file of a volume after kept.delete", &"content".to_owned(), &content)?;
-    kit.unmount(&name)?;
+    not_found(rules::KEPT, "kept.delete of a volume", delete())?;
+    keeps_file(kit, &name, rules::KEPT, "a file of a volume after kept.delete")?;
 
     let forget = DeleteVolume::new(name.clone()).reference_only(true);
     done(rules::KEEP, "volume.delete with reference_only", kit.call(forget))?;
@@ -52,7 +48,7 @@ pub(super) fn life(kit: &Subject) -> Outcome {
     ensure(rules::KEPT, is_listed(kit, &name)?, || format!("kept.list: {name}, which is kept, is missing"))?;
     done(rules::KEPT, "kept.delete", delete())?;
     ensure(rules::KEPT, !is_listed(kit, &name)?, || "kept.list: it has what was deleted".to_owned())?;
-    refused(rules::KEPT, "kept.delete, repeated", &[ErrorKind::NotFound], delete())?;
+    not_found(rules::KEPT, "kept.delete, repeated", delete())?;
     done(rules::KEPT, "volume.create of a name whose data was deleted", kit.call(kit.create_request(&name)))?;
     let left = kit.mount(&name)?.join("file").exists();
     kit.unmount(&name)?;

@@ -1,7 +1,8 @@
 //! Cases of restores.
 
+use super::contents::{keeps_file, put_file, same_files};
 use super::data::{TwoDays, open_tree};
-use crate::check::{Outcome, done, ensure, fail, io, refused, same, skip};
+use crate::check::{Outcome, already_exists, done, ensure, fail, io, not_found, same, skip};
 use crate::image::{Bytes as _, Device, Source, each_part, first_difference, is_zero};
 use crate::pattern;
 use crate::rules;
@@ -40,6 +41,19 @@ pub(super) fn prepare(
     Ok(prepared)
 }
 
+/// As [`prepare`], with the size and options of the test; it must succeed.
+pub(super) fn prepared(kit: &Subject, name: &Name, kind: SourceKind) -> Outcome<PreparedRestore> {
+    done(rules::RESTORE, "restore.prepare", prepare_usual(kit, name, kind))
+}
+
+pub(super) fn prepare_usual(
+    kit: &Subject,
+    name: &Name,
+    kind: SourceKind,
+) -> Result<PreparedRestore, DriverError> {
+    prepare(kit, name, kind, kit.options.size, &BTreeMap::new())
+}
+
 pub(super) fn finish(kit: &Subject, handle: &str) -> Result<Volume, DriverError> {
     kit.call(FinishRestore::new(handle.to_owned()))
 }
@@ -73,7 +87,7 @@ pub(super) fn fill(prepared: &PreparedRestore) -> Outcome {
 
 /// Nothing of a restore is to be seen before it is finished.
 fn invisible(kit: &Subject, name: &Name) -> Outcome {
-    refused(rules::RESTORE, "volume.get of what is being restored", &[ErrorKind::NotFound], kit.get(name))?;
+    not_found(rules::RESTORE, "volume.get of what is being restored", kit.get(name))?;
     ensure(rules::RESTORE, !kit.names()?.contains(name), || {
         format!("volume.list: {name} is being restored and listed")
     })
@@ -82,9 +96,7 @@ fn invisible(kit: &Subject, name: &Name) -> Outcome {
 fn mounted_equals(kit: &Subject, name: &Name, expected: &pattern::Tree, what: &str) -> Outcome {
     let request = MountVolume::new(name.clone());
     let path = done(rules::RESTORE, "volume.mount of the restored volume", kit.call(request))?.mountpoint;
-    let found = io(rules::RESTORE, "read the restored volume", pattern::read(&path))?;
-    let differences = pattern::differences(expected, &found);
-    ensure(rules::RESTORE, differences.is_empty(), || format!("{what}: {}", differences.join("; ")))?;
+    same_files(rules::RESTORE, "read the restored volume", &path, expected, what)?;
     kit.unmount(name)
 }
 
@@ -105,11 +117,7 @@ pub(super) fn tree(kit: &Subject) -> Outcome {
         (made, expected)
     };
     let name = kit.name("restored");
-    let prepared = done(
-        rules::RESTORE,
-        "restore.prepare",
-        prepare(kit, &name, SourceKind::Tree, kit.options.size, &BTreeMap::new()),
-    )?;
+    let prepared = prepared(kit, &name, SourceKind::Tree)?;
     let target = tree_of(&prepared)?;
     let within = io(rules::RESTORE, "list the place to restore to", std::fs::read_dir(&target))?.count();
     same(rules::RESTORE, "files in the place to restore to", &0, &within)?;
@@ -199,20 +207,11 @@ pub(super) fn abort_case(kit: &Subject) -> Outcome {
     for kind in kinds(kit)? {
         let name = kit.name("aborted");
         for _ in 0..2 {
-            let prepared = done(
-                rules::RESTORE,
-                "restore.prepare",
-                prepare(kit, &name, kind, kit.options.size, &BTreeMap::new()),
-            )?;
+            let prepared = prepared(kit, &name, kind)?;
             fill(&prepared)?;
             abort(kit, &prepared.handle)?;
             abort(kit, &prepared.handle)?;
-            refused(
-                rules::ABORT,
-                "restore.finish of what was aborted",
-                &[ErrorKind::NotFound],
-                finish(kit, &prepared.handle),
-            )?;
+            not_found(rules::ABORT, "restore.finish of what was aborted", finish(kit, &prepared.handle))?;
             invisible(kit, &name)?;
         }
         abort(kit, "kit-no-such-restore")?;
@@ -225,44 +224,20 @@ pub(super) fn abort_case(kit: &Subject) -> Outcome {
 pub(super) fn taken(kit: &Subject) -> Outcome {
     for kind in kinds(kit)? {
         let name = kit.create("taken")?;
-        let answer = prepare(kit, &name, kind, kit.options.size, &BTreeMap::new());
-        refused(
-            rules::RESTORE_TAKEN,
-            "restore.prepare of a name that is taken",
-            &[ErrorKind::AlreadyExists],
-            answer,
-        )?;
+        let answer = prepare_usual(kit, &name, kind);
+        already_exists(rules::RESTORE_TAKEN, "restore.prepare of a name that is taken", answer)?;
         // Taken between the two.
         let late = kit.name("late");
-        let prepared = done(
-            rules::RESTORE,
-            "restore.prepare",
-            prepare(kit, &late, kind, kit.options.size, &BTreeMap::new()),
-        )?;
+        let prepared = prepared(kit, &late, kind)?;
         match kit.call(kit.create_request(&late)) {
             Ok(_) => {
-                let path = kit.mount(&late)?;
-                io(
-                    rules::MOUNT,
-                    "write a file into the volume",
-                    std::fs::write(path.join("file"), "content"),
-                )?;
-                kit.unmount(&late)?;
-                refused(
+                put_file(kit, &late)?;
+                already_exists(
                     rules::RESTORE_TAKEN,
                     "restore.finish of a name that was taken meanwhile",
-                    &[ErrorKind::AlreadyExists],
                     finish(kit, &prepared.handle),
                 )?;
-                let path = kit.mount(&late)?;
-                let content = std::fs::read_to_string(path.join("file")).unwrap_or_default();
-                same(
-                    rules::RESTORE_TAKEN,
-                    "a file of the volume that took the name",
-                    &"content".to_owned(),
-                    &content,
-                )?;
-                kit.unmount(&late)?;
+                keeps_file(kit, &late, rules::RESTORE_TAKEN, "a file of the volume that took the name")?;
             }
             // A driver may keep the name for the restore.
             Err(error) => ensure(

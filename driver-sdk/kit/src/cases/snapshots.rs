@@ -1,6 +1,6 @@
 //! Snapshots as far as nobody reads their data.
 
-use crate::check::{Outcome, done, ensure, refused, same, skip};
+use crate::check::{Outcome, already_exists, done, ensure, not_found, refused, same, skip};
 use crate::image;
 use crate::rules;
 use crate::subject::Subject;
@@ -30,7 +30,7 @@ pub(super) fn life(kit: &Subject) -> Outcome {
     let (second, first) = (kit.snapshot(&volume, "second")?, kit.snapshot(&volume, "first")?);
     same(rules::SNAPSHOT, "snapshot.list", &vec![first.clone(), second.clone()], &names(kit, &volume)?)?;
     let again = CreateSnapshot::new(volume.clone(), first.clone());
-    refused(rules::SNAPSHOT, "snapshot.create of what exists", &[ErrorKind::AlreadyExists], kit.call(again))?;
+    already_exists(rules::SNAPSHOT, "snapshot.create of what exists", kit.call(again))?;
     let got =
         done(rules::SNAPSHOT, "snapshot.get", kit.call(GetSnapshot::new(volume.clone(), first.clone())))?;
     same(rules::SNAPSHOT, "snapshot.get", &(first.clone(), volume.clone()), &(got.name, got.volume))?;
@@ -38,12 +38,7 @@ pub(super) fn life(kit: &Subject) -> Outcome {
     let other = kit.create("snapshots")?;
     kit.snapshot(&other, "first")?;
     done(rules::SNAPSHOT, "snapshot.delete", delete(kit, &volume, &first))?;
-    refused(
-        rules::SNAPSHOT,
-        "snapshot.delete of what is deleted",
-        &[ErrorKind::NotFound],
-        delete(kit, &volume, &first),
-    )?;
+    not_found(rules::SNAPSHOT, "snapshot.delete of what is deleted", delete(kit, &volume, &first))?;
     same(rules::SNAPSHOT, "snapshot.list after a delete", &vec![second], &names(kit, &volume)?)?;
     same(rules::SNAPSHOT, "snapshot.list of the other volume", &vec![first.clone()], &names(kit, &other)?)?;
     kit.snapshot(&volume, "first")?;
@@ -58,9 +53,7 @@ pub(super) fn life(kit: &Subject) -> Outcome {
 
 pub(super) fn unknown(kit: &Subject) -> Outcome {
     let (volume, none, snapshot) = (kit.create("snapshots")?, kit.name("none"), Name::from_static("none"));
-    let expect = |what: &str, answer: Result<(), DriverError>| {
-        refused(rules::UNKNOWN, what, &[ErrorKind::NotFound], answer).map(drop)
-    };
+    let expect = |what: &str, answer: Result<(), DriverError>| not_found(rules::UNKNOWN, what, answer);
     let create = CreateSnapshot::new(none.clone(), snapshot.clone());
     expect("snapshot.create of no volume", kit.call(create).map(drop))?;
     expect("snapshot.list of no volume", kit.call(ListSnapshots::new(none.clone())).map(drop))?;

@@ -1,6 +1,7 @@
 //! Volumes, one at a time.
 
-use crate::check::{Outcome, done, ensure, fail, io, refused, same, skip};
+use super::contents::{fill_volume, has_file, keeps_file, put_file, same_files, write_file};
+use crate::check::{Outcome, already_exists, done, ensure, fail, io, not_found, refused, same, skip};
 use crate::pattern;
 use crate::rules;
 use crate::subject::Subject;
@@ -36,11 +37,11 @@ pub(super) fn life(kit: &Subject) -> Outcome {
     };
     same(rules::GET, "volume.list and volume.get", &got, &found)?;
     let path = is_empty(kit, &name, rules::CREATE)?;
-    io(rules::MOUNT, "write a file into the volume", std::fs::write(path.join("file"), "content"))?;
+    write_file(&path)?;
     kit.unmount(&name)?;
     done(rules::DELETE, "volume.delete", kit.delete(&name))?;
-    refused(rules::DELETE, "volume.delete of what is deleted", &[ErrorKind::NotFound], kit.delete(&name))?;
-    refused(rules::DELETE, "volume.get of what is deleted", &[ErrorKind::NotFound], kit.get(&name))?;
+    not_found(rules::DELETE, "volume.delete of what is deleted", kit.delete(&name))?;
+    not_found(rules::DELETE, "volume.get of what is deleted", kit.get(&name))?;
     ensure(rules::DELETE, listed(kit, &name)?.is_none(), || {
         format!("volume.list: {name} is deleted and listed")
     })?;
@@ -94,32 +95,18 @@ pub(super) fn adopted(kit: &Subject) -> Outcome {
 pub(super) fn twice(kit: &Subject) -> Outcome {
     let name = kit.create("twice")?;
     let path = kit.mount(&name)?;
-    io(rules::MOUNT, "write a file into the volume", std::fs::write(path.join("file"), "content"))?;
+    write_file(&path)?;
     let before = done(rules::GET, "volume.get", kit.get(&name))?;
-    refused(
-        rules::CREATE,
-        "volume.create of what exists",
-        &[ErrorKind::AlreadyExists],
-        kit.call(kit.create_request(&name)),
-    )?;
+    already_exists(rules::CREATE, "volume.create of what exists", kit.call(kit.create_request(&name)))?;
     let after = done(rules::GET, "volume.get", kit.get(&name))?;
     same(rules::CREATE, "the volume after a second volume.create", &before, &after)?;
-    let path = kit.mount(&name)?;
-    let content = std::fs::read_to_string(path.join("file")).unwrap_or_default();
-    same(rules::CREATE, "a file in it after a second volume.create", &"content".to_owned(), &content)?;
-    kit.unmount(&name)
+    keeps_file(kit, &name, rules::CREATE, "a file in it after a second volume.create")
 }
 
 pub(super) fn unknown(kit: &Subject) -> Outcome {
     let name = kit.name("unknown");
     let expect = |what: &str, answer: Result<(), DriverError>| {
-        refused(
-            rules::UNKNOWN,
-            &format!("{what} of a volume that does not exist"),
-            &[ErrorKind::NotFound],
-            answer,
-        )
-        .map(drop)
+        not_found(rules::UNKNOWN, &format!("{what} of a volume that does not exist"), answer)
     };
     expect("volume.get", kit.get(&name).map(drop))?;
     expect("volume.delete", kit.delete(&name))?;
@@ -225,8 +212,7 @@ pub(super) fn create_options(kit: &Subject) -> Outcome {
     ensure(rules::OPTIONS, error.message.contains("kit-no-such-option"), || {
         format!("expected the name of the option in the message, found {:?}", error.message)
     })?;
-    refused(rules::OPTIONS, "volume.get after a refused create", &[ErrorKind::NotFound], kit.get(&name))
-        .map(drop)
+    not_found(rules::OPTIONS, "volume.get after a refused create", kit.get(&name))
 }
 
 pub(super) fn sizes(kit: &Subject) -> Outcome {
@@ -253,10 +239,9 @@ pub(super) fn sizes(kit: &Subject) -> Outcome {
 pub(super) fn mount(kit: &Subject) -> Outcome {
     let name = kit.create("mount")?;
     let path = kit.mount(&name)?;
-    io(rules::MOUNT, "write a file into the volume", std::fs::write(path.join("file"), "content"))?;
+    write_file(&path)?;
     same(rules::MOUNT, "volume.mount repeated", &path, &kit.mount(&name)?)?;
-    let content = std::fs::read_to_string(path.join("file")).unwrap_or_default();
-    same(rules::MOUNT, "a file after a second volume.mount", &"content".to_owned(), &content)?;
+    has_file(&path, rules::MOUNT, "a file after a second volume.mount")?;
     let got = done(rules::GET, "volume.get", kit.get(&name))?;
     ensure(rules::GET, got.mountpoint.as_ref().is_none_or(|found| *found == path), || {
         format!("volume.get: expected it mounted at {}, found {:?}", path.display(), got.mountpoint)
@@ -268,13 +253,10 @@ pub(super) fn mount(kit: &Subject) -> Outcome {
 pub(super) fn files(kit: &Subject) -> Outcome {
     let name = kit.create("files")?;
     let path = kit.mount(&name)?;
-    io(rules::MOUNT, "write files into the volume", pattern::write(&path, 1))?;
-    let expected = io(rules::MOUNT, "read the volume", pattern::read(&path))?;
+    let expected = fill_volume(&path, 1)?;
     let compare = |when: &str| {
         let path = kit.mount(&name)?;
-        let found = io(rules::UNMOUNT, "read the volume", pattern::read(&path))?;
-        let differences = pattern::differences(&expected, &found);
-        ensure(rules::UNMOUNT, differences.is_empty(), || format!("{when}: {}", differences.join("; ")))
+        same_files(rules::UNMOUNT, "read the volume", &path, &expected, when)
     };
     kit.unmount(&name)?;
     compare("after unmount and mount")?;
@@ -292,10 +274,9 @@ pub(super) fn in_use(kit: &Subject) -> Outcome {
         return skip("its volumes are not mounted and unmounted by the kernel");
     }
     let path = kit.mount(&name)?;
-    io(rules::MOUNT, "write a file into the volume", std::fs::write(path.join("file"), "content"))?;
+    write_file(&path)?;
     refused(rules::IN_USE, "volume.delete of a mounted volume", &[ErrorKind::InUse], kit.delete(&name))?;
-    let content = std::fs::read_to_string(path.join("file")).unwrap_or_default();
-    same(rules::IN_USE, "a file after a refused volume.delete", &"content".to_owned(), &content)?;
+    has_file(&path, rules::IN_USE, "a file after a refused volume.delete")?;
     // Somebody has a file open: the volume stays, and stays known.
     let held = io(rules::MOUNT, "open a file", std::fs::File::open(path.join("file")))?;
     refused(
@@ -333,9 +314,7 @@ pub(super) fn born(kit: &Subject) -> Outcome {
     let created = done(rules::GET, "volume.get", kit.get(&name))?.created;
     // Times are told in seconds.
     std::thread::sleep(std::time::Duration::from_millis(1100));
-    let path = kit.mount(&name)?;
-    io(rules::MOUNT, "write a file into the volume", std::fs::write(path.join("file"), "content"))?;
-    kit.unmount(&name)?;
+    put_file(kit, &name)?;
     for when in ["after it was used", "after a restart"] {
         let now = done(rules::GET, "volume.get", kit.get(&name))?.created;
         same(rules::BORN, &format!("the creation time {when}"), &created, &now)?;
@@ -346,16 +325,14 @@ pub(super) fn born(kit: &Subject) -> Outcome {
 
 pub(super) fn keep(kit: &Subject) -> Outcome {
     let name = kit.create("keep")?;
-    let path = kit.mount(&name)?;
-    io(rules::MOUNT, "write a file into the volume", std::fs::write(path.join("file"), "content"))?;
-    kit.unmount(&name)?;
+    put_file(kit, &name)?;
     let forget = || kit.call(DeleteVolume::new(name.clone()).reference_only(true)).map(drop);
     match forget() {
         Err(error) if error.kind == ErrorKind::Unsupported => return skip("it does not keep data"),
         answer => done(rules::KEEP, "volume.delete with reference_only", answer)?,
     }
-    refused(rules::KEEP, "volume.delete with reference_only, repeated", &[ErrorKind::NotFound], forget())?;
-    refused(rules::KEEP, "volume.get of what is forgotten", &[ErrorKind::NotFound], kit.get(&name))?;
+    not_found(rules::KEEP, "volume.delete with reference_only, repeated", forget())?;
+    not_found(rules::KEEP, "volume.get of what is forgotten", kit.get(&name))?;
     for (capability, kind) in
         [(Capability::RestoreTree, SourceKind::Tree), (Capability::RestoreBlock, SourceKind::Block)]
     {
@@ -364,12 +341,7 @@ pub(super) fn keep(kit: &Subject) -> Outcome {
                 .size(kit.options.size)
                 .options(kit.create_options(&name));
             let answer = kit.call(prepare).inspect(|prepared| kit.restoring(&prepared.handle));
-            refused(
-                rules::KEEP,
-                "restore.prepare over data that is kept",
-                &[ErrorKind::AlreadyExists],
-                answer,
-            )?;
+            already_exists(rules::KEEP, "restore.prepare over data that is kept", answer)?;
         }
     }
     // Taken back, or refused: never lost.
@@ -377,10 +349,7 @@ pub(super) fn keep(kit: &Subject) -> Outcome {
         Err(error) if error.kind == ErrorKind::AlreadyExists => Ok(()),
         answer => {
             done(rules::KEEP, "volume.create over data that is kept", answer)?;
-            let path = kit.mount(&name)?;
-            let content = std::fs::read_to_string(path.join("file")).unwrap_or_default();
-            same(rules::KEEP, "a file that was kept", &"content".to_owned(), &content)?;
-            kit.unmount(&name)
+            keeps_file(kit, &name, rules::KEEP, "a file that was kept")
         }
     }
 }
@@ -388,8 +357,7 @@ pub(super) fn keep(kit: &Subject) -> Outcome {
 fn resize(kit: &Subject, mounted: bool) -> Outcome {
     let name = kit.create("resize")?;
     let path = kit.mount(&name)?;
-    io(rules::MOUNT, "write files into the volume", pattern::write(&path, 2))?;
-    let expected = io(rules::MOUNT, "read the volume", pattern::read(&path))?;
+    let expected = fill_volume(&path, 2)?;
     let before = io(rules::RESIZE, "look at the file system", pattern::capacity(&path))?;
     let now = done(rules::GET, "volume.get", kit.get(&name))?.size;
     if !mounted {
@@ -421,11 +389,7 @@ fn resize(kit: &Subject, mounted: bool) -> Outcome {
             larger - now
         )
     })?;
-    let found = io(rules::RESIZE, "read the volume", pattern::read(&path))?;
-    let differences = pattern::differences(&expected, &found);
-    ensure(rules::RESIZE, differences.is_empty(), || {
-        format!("after volume.resize: {}", differences.join("; "))
-    })?;
+    same_files(rules::RESIZE, "read the volume", &path, &expected, "after volume.resize")?;
     kit.unmount(&name)
 }
 

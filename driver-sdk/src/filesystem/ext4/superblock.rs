@@ -26,7 +26,6 @@ const CHECKSUM: usize = 0x3fc;
 /// CRC-32C; that of ext4 is not inverted at the end.
 const CRC32C: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
 
-/// The bytes of a superblock.
 #[derive(Debug)]
 pub(super) struct Superblock([u8; LENGTH]);
 

@@ -227,7 +227,8 @@ fn growing_goes_on_when_the_driver_is_killed_and_the_next_life_waits() {
         ["programs", "started", "go", "ended"].map(|name| disk.dir.path().join(name));
     std::fs::create_dir(&programs).unwrap();
     let script = format!(
-        "#!/bin/sh\necho $$ > {0}/new; mv {0}/new {1}\nwhile [ -e {1} -a ! -e {2} ]; do sleep 0.01; done\necho goes on\n\
+        "#!/bin/sh\necho $$ > {0}/new; mv {0}/new {1}\nwhile [ -e {1} -a ! -e {2} ]; do sleep 0.01; \
+         done\necho goes on\n\
          PATH=${{PATH#*:}} resize2fs \"$@\" && touch {3}\n",
         programs.display(),
         started.display(),

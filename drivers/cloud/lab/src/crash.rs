@@ -27,9 +27,6 @@ impl Part {
     }
 
     /// Starts this test program anew for the one test of that name, with `part` in the environment.
-    ///
-    /// # Errors
-    /// When it cannot be started.
     pub fn start(&self, test: &str, part: &str, environment: &[(&str, String)]) -> Result<()> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["--exact", test, "--include-ignored", "--nocapture", "--test-threads=1"]);
@@ -51,9 +48,6 @@ impl Part {
     }
 
     /// Waits for its end, which is a success or by [`Part::kill`].
-    ///
-    /// # Errors
-    /// When it takes too long: then it is killed.
     pub fn wait(&self) -> Result<ExitStatus> {
         let begin = Instant::now();
         while begin.elapsed() < LIMIT {

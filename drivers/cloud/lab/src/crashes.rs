@@ -177,17 +177,14 @@ fn victim<C: Cloud>(world: &World<C>) {
     std::fs::write(at.join("file"), "kept").unwrap();
 }
 
-/// See [`crash_tests!`](crate::crash_tests).
 pub fn create<C: Cloud>() {
     kill_everywhere::<C>("create", 14, |_| {}, nothing_unknown);
 }
 
-/// See [`crash_tests!`](crate::crash_tests).
 pub fn restore<C: Cloud>() {
     kill_everywhere::<C>("restore", 14, |_| {}, nothing_unknown);
 }
 
-/// See [`crash_tests!`](crate::crash_tests).
 pub fn delete<C: Cloud>() {
     let prepare = |world: &World<C>| {
         victim(world);
@@ -203,13 +200,11 @@ pub fn delete<C: Cloud>() {
     });
 }
 
-/// See [`crash_tests!`](crate::crash_tests).
 pub fn snapshot<C: Cloud>() {
     // A file system that was left frozen would hang the check.
     kill_everywhere::<C>("snapshot", 4, victim, nothing_unknown);
 }
 
-/// See [`crash_tests!`](crate::crash_tests).
 pub fn read<C: Cloud>() {
     let prepare = |world: &World<C>| {
         victim(world);
@@ -218,7 +213,6 @@ pub fn read<C: Cloud>() {
     kill_everywhere::<C>("read", 14, prepare, nothing_unknown);
 }
 
-/// See [`crash_tests!`](crate::crash_tests).
 pub fn resize<C: Cloud>() {
     // Unmounted: not every machine that runs this may grow a mounted ext4.
     let prepare = |world: &World<C>| {

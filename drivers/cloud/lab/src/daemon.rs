@@ -81,9 +81,6 @@ macro_rules! daemon_tests {
 
 /// A volume is written, snapshotted, and backed up twice: by the provider, and by the engine to a directory.
 /// Both backups are restored; the one in the directory after the cloud has lost everything.
-///
-/// # Errors
-/// What does not happen as it should.
 pub fn backups_stay_and_leave<C: Cloud>(driver: &str) -> Result<()> {
     staged(|lab, kernel| scenario::<C>(lab, kernel, driver))
 }

@@ -19,23 +19,18 @@ use url::Url;
 /// How long requests in the making may take when the server ends.
 const LAST_REQUESTS: Duration = Duration::from_secs(5);
 
-/// A request, whole.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// The method, such as `GET`.
     pub method: String,
     /// Without the query.
     pub path: String,
-    /// The query, decoded.
     pub query: BTreeMap<String, String>,
     /// By lower case name.
     pub headers: BTreeMap<String, String>,
-    /// The body of the request.
     pub body: Vec<u8>,
 }
 
 impl Request {
-    /// Method and path.
     pub fn line(&self) -> String {
         format!("{} {}", self.method, self.path)
     }
@@ -44,21 +39,16 @@ impl Request {
 /// An answer to a request.
 #[derive(Debug, Clone)]
 pub struct Reply {
-    /// The status code.
     pub status: u16,
-    /// The headers, by name.
     pub headers: Vec<(String, String)>,
-    /// The body of the answer.
     pub body: Vec<u8>,
 }
 
 impl Reply {
-    /// An answer without headers.
     pub fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
         Self { status, headers: Vec::new(), body: body.into() }
     }
 
-    /// With one header more.
     #[must_use]
     pub fn header(mut self, name: &str, value: impl ToString) -> Self {
         self.headers.push((name.to_owned(), value.to_string()));
@@ -68,7 +58,6 @@ impl Reply {
 
 type Action = Arc<dyn Fn() + Send + Sync>;
 
-/// What goes wrong.
 #[derive(Clone)]
 pub enum Fault {
     /// The server answers this instead of doing anything.
@@ -148,16 +137,12 @@ impl Line {
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
-    /// The faults of the line to it.
     pub line: Arc<Line>,
     runtime: Option<Runtime>,
 }
 
 impl Server {
     /// Serves with a function, several requests at once.
-    ///
-    /// # Errors
-    /// When no port can be had.
     pub fn start(handle: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
@@ -183,10 +168,6 @@ impl Server {
         Ok(Self { address, line, runtime: Some(runtime) })
     }
 
-    /// Where it is.
-    ///
-    /// # Errors
-    /// None that ever happened.
     pub fn url(&self) -> Result<Url> {
         Ok(Url::parse(&format!("http://{}", self.address))?)
     }

@@ -25,15 +25,10 @@ const ENTER: &str = "mount --bind \"$1\" /dev && mount --bind \"$2\" /sys && shi
 pub struct Scratch(TempDir);
 
 impl Scratch {
-    /// A new one.
-    ///
-    /// # Errors
-    /// When it cannot be made.
     pub fn new() -> Result<Self> {
         Ok(Self(TempDir::with_prefix("convoy-cloud-")?))
     }
 
-    /// Where it is.
     pub fn path(&self) -> &Path {
         self.0.path()
     }
@@ -61,10 +56,6 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// A new one.
-    ///
-    /// # Errors
-    /// When it cannot be made.
     pub fn new() -> Result<Self> {
         let kernel = Self { root: TempDir::with_prefix("convoy-kernel-")? };
         std::fs::create_dir_all(kernel.dev().join("disk/by-id"))?;
@@ -100,9 +91,6 @@ impl Kernel {
     }
 
     /// Plugs a disk in as a SCSI disk whose by-id link is `link`.
-    ///
-    /// # Errors
-    /// When the loop device cannot be made.
     pub fn plug_scsi(&self, disk: &Path, link: &str) -> Result<Plugged> {
         let name = self.free("sd")?;
         let mut plugged = self.plug(disk, &name)?;
@@ -113,9 +101,6 @@ impl Kernel {
 
     /// Plugs a disk in as an NVMe namespace of a controller with this serial number and model; with a by-id
     /// link, unless the system is a minimal one.
-    ///
-    /// # Errors
-    /// When the loop device cannot be made.
     pub fn plug_nvme(&self, disk: &Path, serial: &str, model: &str, link: Option<&str>) -> Result<Plugged> {
         let name = format!("{}n1", self.free("nvme")?);
         let mut plugged = self.plug(disk, &name)?;
@@ -165,15 +150,11 @@ pub struct Plugged {
 }
 
 impl Plugged {
-    /// The device node.
     pub fn node(&self) -> &Path {
         self.made.first().map_or(Path::new(""), PathBuf::as_path)
     }
 
     /// The disk has grown: the kernel notices.
-    ///
-    /// # Errors
-    /// When it does not.
     pub fn notice_size(&self) -> Result<()> {
         run(Command::new("losetup").arg("-c").arg(&self.device.path))?;
         Ok(())
@@ -225,9 +206,6 @@ impl Loop {
 }
 
 /// Makes a disk of holes, or makes it larger.
-///
-/// # Errors
-/// Those of the file system.
 pub fn grow_disk(path: &Path, bytes: u64) -> Result<()> {
     let file = File::options().create(true).append(true).open(path)?;
     file.set_len(bytes)?;
@@ -235,18 +213,12 @@ pub fn grow_disk(path: &Path, bytes: u64) -> Result<()> {
 }
 
 /// Puts a file system onto a disk that is plugged in nowhere.
-///
-/// # Errors
-/// Those of `mkfs.xfs`.
 pub fn stain_disk(path: &Path) -> Result<()> {
     run(Command::new("mkfs.xfs").args(["-q", "--"]).arg(path))?;
     Ok(())
 }
 
 /// Copies a disk with its holes.
-///
-/// # Errors
-/// Those of `cp`.
 pub fn copy_disk(from: &Path, to: &Path) -> Result<()> {
     run(Command::new("cp").args(["--sparse=always", "--reflink=auto", "--"]).arg(from).arg(to))?;
     Ok(())

@@ -17,10 +17,8 @@ use std::time::Duration;
 /// How long the whole kit may take.
 const LIMIT: Duration = Duration::from_secs(400);
 
-/// Lists the cases.
 const LIST: [&str; 5] = ["driver", "test", "--list", "--output", "json"];
 
-/// A case, as it is listed.
 #[derive(Deserialize)]
 struct Case {
     id: String,

@@ -10,6 +10,8 @@
 //!
 //! Everything is cleaned up when it is dropped; loop devices go with the process even if it is killed.
 
+#![allow(missing_docs, reason = "a lab of tests")]
+
 pub mod crash;
 pub mod crashes;
 pub mod daemon;

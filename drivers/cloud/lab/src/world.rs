@@ -19,13 +19,9 @@ use std::time::{Duration, Instant};
 /// What a request to a cloud's API may ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// A new volume.
     CreateVolume,
-    /// The end of a volume.
     DeleteVolume,
-    /// A volume at an instance.
     AttachVolume,
-    /// A new snapshot.
     CreateSnapshot,
 }
 
@@ -33,7 +29,6 @@ pub enum Action {
 pub trait Cloud: Sized + 'static {
     /// What the driver makes of it.
     type Provider: Provider;
-    /// The region of its instance.
     const REGION: &'static str;
     /// The key of a snapshot's id in what is shown of it.
     const SNAPSHOT_ID: &'static str;
@@ -44,19 +39,15 @@ pub trait Cloud: Sized + 'static {
     /// The driver's options that lead here; what they need of files is made in a directory.
     fn options(&self, scratch: &Path) -> BTreeMap<String, String>;
 
-    /// The line to its API.
     fn line(&self) -> &Line;
 
-    /// The ids of its volumes.
     fn volumes(&self) -> BTreeSet<String>;
 
-    /// The ids of its snapshots.
     fn snapshots(&self) -> BTreeSet<String>;
 
     /// From now on the disks of new volumes have something on them.
     fn stain(&self);
 
-    /// Whether a request asks for that action.
     fn asks_for(action: Action, request: &Request) -> bool;
 
     /// What it answers to somebody without permission.
@@ -74,20 +65,16 @@ pub trait Cloud: Sized + 'static {
 pub struct World<C: Cloud> {
     /// The driver, in its present life.
     pub driver: Option<CloudDriver<C::Provider>>,
-    /// Where its root is.
     pub scratch: Scratch,
-    /// The cloud that the driver talks to.
     pub cloud: C,
     /// The kernel that shows the cloud's disks.
     pub kernel: Arc<Kernel>,
 }
 
-/// A name of a volume or snapshot.
 pub fn name(text: &str) -> Name {
     Name::parse(text).unwrap()
 }
 
-/// Options by name.
 pub fn options(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
 }
@@ -113,7 +100,6 @@ pub fn expect<T: std::fmt::Debug>(result: Result<T>, kind: ErrorKind, words: &st
 }
 
 impl<C: Cloud> World<C> {
-    /// With the driver open.
     #[allow(clippy::new_without_default, reason = "it starts servers")]
     pub fn new() -> Self {
         let kernel = Arc::new(Kernel::new().unwrap());
@@ -123,12 +109,10 @@ impl<C: Cloud> World<C> {
         world
     }
 
-    /// The driver's root.
     pub fn root(&self) -> PathBuf {
         self.scratch.path().join(C::Provider::DRIVER)
     }
 
-    /// The options it is opened with.
     pub fn options(&self) -> BTreeMap<String, String> {
         self.cloud.options(self.scratch.path())
     }
@@ -145,9 +129,6 @@ impl<C: Cloud> World<C> {
     }
 
     /// Opens a driver on this root.
-    ///
-    /// # Errors
-    /// Those of the driver.
     pub fn open_with(
         &self,
         config: Config<<C::Provider as Provider>::Own>,
@@ -156,7 +137,6 @@ impl<C: Cloud> World<C> {
         CloudDriver::open_with(config, request, &context())
     }
 
-    /// A new life of the driver.
     pub fn reopen(&mut self) -> Opened {
         self.reopen_with(&[])
     }
@@ -169,33 +149,20 @@ impl<C: Cloud> World<C> {
         opened
     }
 
-    /// Gives the driver under test.
     pub fn driver(&self) -> &CloudDriver<C::Provider> {
         self.driver.as_ref().unwrap()
     }
 
-    /// Creates a volume of the default size.
-    ///
-    /// # Errors
-    /// Those of the driver.
     pub fn create(&self, volume: &str, pairs: &[(&str, &str)]) -> Result<Volume> {
         let request = CreateVolume::new(name(volume)).options(options(pairs));
         self.driver().create_volume(request, &context())
     }
 
-    /// Creates a volume of a size.
-    ///
-    /// # Errors
-    /// Those of the driver.
     pub fn create_sized(&self, volume: &str, bytes: u64) -> Result<Volume> {
         let request = CreateVolume::new(name(volume)).size(Some(bytes));
         self.driver().create_volume(request, &context())
     }
 
-    /// Describes a volume.
-    ///
-    /// # Errors
-    /// Those of the driver.
     pub fn get(&self, volume: &str) -> Result<Volume> {
         self.driver().get_volume(GetVolume::new(name(volume)), &context())
     }
@@ -208,35 +175,21 @@ impl<C: Cloud> World<C> {
     }
 
     /// Mounts a volume at its usual place.
-    ///
-    /// # Errors
-    /// Those of the driver.
     pub fn mount(&self, volume: &str) -> Result<PathBuf> {
         let request = MountVolume::new(name(volume));
         Ok(self.driver().mount_volume(request, &context())?.mountpoint)
     }
 
-    /// Unmounts a volume.
-    ///
-    /// # Errors
-    /// Those of the driver.
     pub fn unmount(&self, volume: &str) -> Result<()> {
         self.driver().unmount_volume(UnmountVolume::new(name(volume)), &context())
     }
 
     /// Deletes a volume, or forgets it.
-    ///
-    /// # Errors
-    /// Those of the driver.
     pub fn delete(&self, volume: &str, reference_only: bool) -> Result<()> {
         self.driver()
             .delete_volume(DeleteVolume::new(name(volume)).reference_only(reference_only), &context())
     }
 
-    /// Takes a snapshot.
-    ///
-    /// # Errors
-    /// Those of the driver.
     pub fn snapshot(&self, volume: &str, snapshot: &str) -> Result<Snapshot> {
         let request = CreateSnapshot::new(name(volume), name(snapshot));
         self.driver().create_snapshot(request, &context())

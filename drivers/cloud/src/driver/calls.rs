@@ -32,6 +32,15 @@ const CAPABILITIES: [Capability; 14] = [
     Capability::Check,
 ];
 
+/// Methods of the trait that are the type's own, of the same names: each in the module that it is about.
+macro_rules! methods {
+    ($($method:ident($request:ty) -> $reply:ty;)*) => {$(
+        fn $method(&self, request: $request, context: &Context) -> Result<$reply> {
+            self.$method(request, context)
+        }
+    )*};
+}
+
 // A method of the type itself comes before one of the trait: no call here leads back to itself.
 impl<P: Provider> Driver for CloudDriver<P> {
     fn describe() -> Description {
@@ -62,87 +71,27 @@ impl<P: Provider> Driver for CloudDriver<P> {
         self.probe(context)
     }
 
-    fn check(&self, request: Check, context: &Context) -> Result<Checked> {
-        self.check(request, context)
-    }
-
-    fn create_volume(&self, request: CreateVolume, context: &Context) -> Result<Volume> {
-        self.create_volume(request, context)
-    }
-
-    fn delete_volume(&self, request: DeleteVolume, context: &Context) -> Result<()> {
-        self.delete_volume(request, context)
-    }
-
-    fn mount_volume(&self, request: MountVolume, context: &Context) -> Result<Mounted> {
-        self.mount_volume(request, context)
-    }
-
-    fn unmount_volume(&self, request: UnmountVolume, context: &Context) -> Result<()> {
-        self.unmount_volume(request, context)
-    }
-
-    fn list_volumes(&self, request: ListVolumes, context: &Context) -> Result<ListedVolumes> {
-        self.list_volumes(request, context)
-    }
-
-    fn get_volume(&self, request: GetVolume, context: &Context) -> Result<Volume> {
-        self.get_volume(request, context)
-    }
-
-    fn resize_volume(&self, request: ResizeVolume, context: &Context) -> Result<Volume> {
-        self.resize_volume(request, context)
-    }
-
-    fn clone_volume(&self, request: CloneVolume, context: &Context) -> Result<Volume> {
-        self.clone_volume(request, context)
-    }
-
-    fn create_snapshot(&self, request: CreateSnapshot, context: &Context) -> Result<Snapshot> {
-        self.create_snapshot(request, context)
-    }
-
-    fn delete_snapshot(&self, request: DeleteSnapshot, context: &Context) -> Result<()> {
-        self.delete_snapshot(request, context)
-    }
-
-    fn open_snapshot(&self, request: OpenSnapshot, context: &Context) -> Result<OpenedSnapshot> {
-        self.open_snapshot(request, context)
-    }
-
-    fn list_extents(&self, request: ListExtents, context: &Context) -> Result<Extents> {
-        self.list_extents(request, context)
-    }
-
-    fn close_snapshot(&self, request: CloseSnapshot, context: &Context) -> Result<()> {
-        self.close_snapshot(request, context)
-    }
-
-    fn prepare_restore(&self, request: PrepareRestore, context: &Context) -> Result<PreparedRestore> {
-        self.prepare_restore(request, context)
-    }
-
-    fn finish_restore(&self, request: FinishRestore, context: &Context) -> Result<Volume> {
-        self.finish_restore(request, context)
-    }
-
-    fn abort_restore(&self, request: AbortRestore, context: &Context) -> Result<()> {
-        self.abort_restore(request, context)
-    }
-
-    fn create_backup(&self, request: CreateBackup, context: &Context) -> Result<CreatedBackup> {
-        self.create_backup(request, context)
-    }
-
-    fn delete_backup(&self, request: DeleteBackup, context: &Context) -> Result<()> {
-        self.delete_backup(request, context)
-    }
-
-    fn inspect_backup(&self, request: InspectBackup, context: &Context) -> Result<BackupInfo> {
-        self.inspect_backup(request, context)
-    }
-
-    fn list_backups(&self, request: ListBackups, context: &Context) -> Result<ListedBackups> {
-        self.list_backups(request, context)
+    methods! {
+        check(Check) -> Checked;
+        create_volume(CreateVolume) -> Volume;
+        delete_volume(DeleteVolume) -> ();
+        mount_volume(MountVolume) -> Mounted;
+        unmount_volume(UnmountVolume) -> ();
+        list_volumes(ListVolumes) -> ListedVolumes;
+        get_volume(GetVolume) -> Volume;
+        resize_volume(ResizeVolume) -> Volume;
+        clone_volume(CloneVolume) -> Volume;
+        create_snapshot(CreateSnapshot) -> Snapshot;
+        delete_snapshot(DeleteSnapshot) -> ();
+        open_snapshot(OpenSnapshot) -> OpenedSnapshot;
+        list_extents(ListExtents) -> Extents;
+        close_snapshot(CloseSnapshot) -> ();
+        prepare_restore(PrepareRestore) -> PreparedRestore;
+        finish_restore(FinishRestore) -> Volume;
+        abort_restore(AbortRestore) -> ();
+        create_backup(CreateBackup) -> CreatedBackup;
+        delete_backup(DeleteBackup) -> ();
+        inspect_backup(InspectBackup) -> BackupInfo;
+        list_backups(ListBackups) -> ListedBackups;
     }
 }

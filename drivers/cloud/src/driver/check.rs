@@ -8,10 +8,6 @@ use convoy_driver_sdk::protocol::{Check, Checked, Finding, Health, Opened, Sever
 use convoy_driver_sdk::{Context, Result};
 
 impl<P: Provider> CloudDriver<P> {
-    /// See [`Check`].
-    ///
-    /// # Errors
-    /// When the records or intents cannot be read.
     pub(super) fn check(&self, request: Check, context: &Context) -> Result<Checked> {
         let mut findings = Vec::new();
         self.check_operations(request.repair, &mut findings, context)?;

@@ -2,7 +2,7 @@
 
 use super::{CloudDriver, ambiguous};
 use crate::config::boolean;
-use crate::intent::{Intent, Open, Operation};
+use crate::intent::{Open, Operation};
 use crate::provider::{CloudSnapshot, CloudVolume, Label, Provider, Purpose, SnapshotState, VolumeSpec};
 use crate::record::VolumeRecord;
 use crate::size::Gib;
@@ -10,7 +10,7 @@ use crate::{device, settings, wait};
 use convoy_driver_sdk::context::Progress;
 use convoy_driver_sdk::filesystem::{self, FsKind};
 use convoy_driver_sdk::protocol::{CloneVolume, CreateVolume, Volume};
-use convoy_driver_sdk::{Context, DriverError, Name, Result, Timestamp};
+use convoy_driver_sdk::{Context, DriverError, Name, Result};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -145,19 +145,17 @@ impl<P: Provider> CloudDriver<P> {
             return self.create_from(name, &snapshot, wanted, settings, context);
         }
         if !copy {
-            return Err(DriverError::invalid(format!("the backup is in {region}, this host is in {}", self.provider.region()),
-            )
-            .hint("add the option copy=true (`--copy`) to have it copied over first: that takes time and traffic that is paid for"));
+            return Err(DriverError::invalid(format!(
+                "the backup is in {region}, this host is in {}",
+                self.provider.region()
+            ))
+            .hint(
+                "add the option copy=true (`--copy`) to have it copied over first: that takes time and \
+                traffic that is paid for",
+            ));
         }
         let label = self.label(name, None, Purpose::Reading);
-        let intent = Intent {
-            label: label.clone(),
-            started: Timestamp::now(),
-            operation: Operation::Copy,
-            resource: None,
-            reads: None,
-        };
-        let mut open = self.intents.begin(intent)?;
+        let mut open = self.intents.begin(&label, Operation::Copy, None)?;
         let made = self.provider.copy_snapshot(&region, &id, &label, context).and_then(|snapshot| {
             open.found(&snapshot.id)?;
             self.create_from(name, &snapshot, wanted, settings, context)
@@ -273,15 +271,7 @@ impl<P: Provider> CloudDriver<P> {
         settings: BTreeMap<String, String>,
         context: &Context,
     ) -> Result<(Open<'_>, CloudVolume, PathBuf)> {
-        let reads = (label.purpose == Purpose::Reading).then(|| label.snapshot.clone()).flatten();
-        let intent = Intent {
-            label: label.clone(),
-            started: Timestamp::now(),
-            operation: Operation::Made,
-            resource: None,
-            reads,
-        };
-        let mut open = self.intents.begin(intent)?;
+        let mut open = self.intents.begin(&label, Operation::Made, None)?;
         let token = open.token().to_owned();
         let spec = VolumeSpec { label, token, size, snapshot: snapshot.map(str::to_owned), settings };
         self.cache.clear();
@@ -332,14 +322,7 @@ impl<P: Provider> CloudDriver<P> {
         }
         let mut label = self.label(name, None, Purpose::Volume);
         let attached_before = volume.attachment.as_ref().is_some_and(|attachment| attachment.here);
-        let intent = Intent {
-            label: label.clone(),
-            started: Timestamp::now(),
-            operation: Operation::Attached,
-            resource: Some(volume.id.clone()),
-            reads: None,
-        };
-        let open = self.intents.begin(intent)?;
+        let open = self.intents.begin(&label, Operation::Attached, Some(volume.id.clone()))?;
         let taken = self.attached(&volume, context).and_then(|(volume, found)| {
             self.holds_fs(&found, context)?;
             // It keeps the token of its making: this one names only the attachment.

@@ -21,9 +21,6 @@ pub(super) struct CachedListing {
 impl<P: Provider> CloudDriver<P> {
     /// See [`ListVolumes`]: two calls to the provider for a page of up to 200 volumes. While it cannot be
     /// reached, volumes are listed as they were when last seen, with a warning.
-    ///
-    /// # Errors
-    /// When the records cannot be read.
     pub(super) fn list_volumes(&self, request: ListVolumes, context: &Context) -> Result<ListedVolumes> {
         let (mut records, misnamed) = self.records.all()?;
         if let Some(after) = &request.after {

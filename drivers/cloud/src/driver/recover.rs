@@ -52,9 +52,6 @@ impl<P: Provider> CloudDriver<P> {
     }
 
     /// Whether the driver is well; now and then, tries again what could not be undone before.
-    ///
-    /// # Errors
-    /// When the intents cannot be read.
     pub(super) fn probe(&self, context: &Context) -> Result<Probed> {
         let due = {
             let mut swept = self.swept.lock();
@@ -330,8 +327,8 @@ pub(super) fn orphan(volume: &CloudVolume) -> String {
     let (id, size) = (&volume.id, volume.size);
     match forgotten_purpose(volume) {
         None => format!(
-            "{id} ({size}) was made here for {name} and is kept in the cloud without a volume: `convoy create {name}` \
-             takes it"
+            "{id} ({size}) was made here for {name} and is kept in the cloud without a volume: `convoy \
+             create {name}` takes it"
         ),
         Some(purpose) => {
             format!("{id} ({size}) was made here for {name} ({}) and forgotten", purpose.as_str())

@@ -1,13 +1,13 @@
 //! Snapshots: the provider's own.
 
 use super::{CloudDriver, ambiguous, list};
-use crate::intent::{Intent, Open, Operation};
+use crate::intent::{Open, Operation};
 use crate::provider::{CloudSnapshot, Label, Provider, Purpose};
 use crate::record::{SnapshotRecord, VolumeRecord};
 use crate::wait;
 use convoy_driver_sdk::freeze::Frozen;
 use convoy_driver_sdk::protocol::{CreateSnapshot, DeleteSnapshot, Snapshot};
-use convoy_driver_sdk::{Context, DriverError, Name, Result, Timestamp};
+use convoy_driver_sdk::{Context, DriverError, Name, Result};
 use std::fs::File;
 use std::time::Duration;
 
@@ -31,14 +31,7 @@ impl<P: Provider> CloudDriver<P> {
             )));
         }
         let label = self.label(&record.name, Some(&request.snapshot), Purpose::Volume);
-        let intent = Intent {
-            label: label.clone(),
-            started: Timestamp::now(),
-            operation: Operation::Snapshot { of: record.id.clone() },
-            resource: None,
-            reads: None,
-        };
-        let mut open = self.intents.begin(intent)?;
+        let mut open = self.intents.begin(&label, Operation::Snapshot { of: record.id.clone() }, None)?;
         self.cache.clear();
         let freeze = request.freeze || self.common.freeze;
         let taken =

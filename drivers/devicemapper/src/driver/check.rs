@@ -161,7 +161,10 @@ impl DeviceMapper {
             findings.push(
                 self.about_pool(
                     Severity::Warning,
-                    format!("it has a device {id} that no record names; it is left alone, for it may be what a lost record named"),
+                    format!(
+                        "it has a device {id} that no record names; it is left alone, for it may be what \
+                        a lost record named"
+                    ),
                 )
                 .hint(format!("if it is not needed: dmsetup message {} 0 'delete {id}'", self.pool.name())),
             );
@@ -192,9 +195,9 @@ impl DeviceMapper {
         );
         let (pool, metadata) = (self.pool.name(), self.pool.metadata().display());
         Ok(Some(self.about_pool(Severity::Warning, text).hint(format!(
-            "a start after a reboot takes them back with thin-provisioning-tools 1.0 or later; with any version: stop the \
-             daemon, unmount, `dmsetup remove` the volumes and {pool}, `thin_repair -i {metadata} -o <another device>` \
-             and start with that as dm.metadatadev and --ignore-config-file"
+            "a start after a reboot takes them back with thin-provisioning-tools 1.0 or later; with any \
+             version: stop the daemon, unmount, `dmsetup remove` the volumes and {pool}, `thin_repair -i \
+             {metadata} -o <another device>` and start with that as dm.metadatadev and --ignore-config-file"
         ))))
     }
 }

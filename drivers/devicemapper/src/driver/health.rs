@@ -72,7 +72,8 @@ impl DeviceMapper {
         }
         let (pool, limit) = (self.pool.name(), self.settings.limit_percent);
         Some(format!(
-            "the pool {pool} is getting full ({}): nothing new is created from {limit} % on; enlarge its devices or delete what is not needed",
+            "the pool {pool} is getting full ({}): nothing new is created from {limit} % on; enlarge its \
+             devices or delete what is not needed",
             full.join(", ")
         ))
     }

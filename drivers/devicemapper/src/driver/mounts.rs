@@ -43,7 +43,6 @@ impl DeviceMapper {
         found().find(|path| **path == *record.mount_point).or_else(|| found().next()).cloned()
     }
 
-    /// Where a volume is mounted now.
     pub(super) fn mounted_at(&self, record: &VolumeRecord) -> Result<Option<PathBuf>> {
         let Some(state) = self.pool.kernel().state(&record.name)? else { return Ok(None) };
         Ok(Self::find_mount(&self.mounts()?, record, Some(state.number)))
@@ -111,7 +110,8 @@ impl DeviceMapper {
             .namespace(self.namespace.clone());
         filesystem::mount(&mount, &self.bounded(context)).map_err(|error| match error.kind {
             ErrorKind::DataLoss => error.hint(format!(
-                "the kernel log (dmesg) says what it did not accept; check with `fsck {}`, or restore a backup",
+                "the kernel log (dmesg) says what it did not accept; check with `fsck {}`, or restore a \
+                 backup",
                 mount.source.display()
             )),
             _ => error,

@@ -93,7 +93,8 @@ fn load_config(root: &Path) -> Result<Option<PoolConfig>> {
     PoolConfig::load(root).map_err(|error| {
         let path = root.join(crate::state::CONFIG_FILE);
         DriverError::data_loss(format!("cannot read {}: {error}", path.display())).hint(
-            "put a good copy there, or move it away and give dm.datadev, dm.metadatadev and all other options again",
+            "put a good copy there, or move it away and give dm.datadev, dm.metadatadev and all other \
+             options again",
         )
     })
 }
@@ -131,7 +132,8 @@ fn compare(
     let strangers: Vec<_> = present.difference(recorded).copied().filter(|id| !pending(id)).collect();
     for id in &strangers {
         warnings.push(format!(
-            "the pool has a device {id} that no record names; it is left alone. If it is not needed: dmsetup message {pool} 0 'delete {id}'"
+            "the pool has a device {id} that no record names; it is left alone. If it is not needed: dmsetup \
+             message {pool} 0 'delete {id}'"
         ));
     }
     strangers

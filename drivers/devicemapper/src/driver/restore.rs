@@ -12,7 +12,6 @@ use convoy_driver_sdk::{Context, DriverError, Name, Result};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// A restore that has begun.
 #[derive(Debug, Clone)]
 pub(super) struct Restore {
     id: ThinId,

@@ -13,7 +13,6 @@ use parking_lot::{Condvar, Mutex};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// The open snapshots.
 #[derive(Debug, Default)]
 pub(super) struct Sources {
     inner: Mutex<Inner>,

@@ -35,7 +35,6 @@ impl DeviceMapper {
         self.root.join(TREES).join(id.to_string())
     }
 
-    /// Where the files of a restore are written.
     pub(super) fn restore_place(&self, id: ThinId) -> PathBuf {
         self.root.join(RESTORES).join(id.to_string())
     }
@@ -126,7 +125,6 @@ impl DeviceMapper {
         Ok(())
     }
 
-    /// Ends the reading of files.
     pub(super) fn close_tree(&self, copy: ThinId, context: &Context) -> Result<()> {
         self.release_places(copy, context)?;
         self.undo(copy, Some(&self.tree_name(copy)), context);

@@ -24,14 +24,12 @@ struct Disk {
 
 impl Disk {
     fn open(path: &Path, option: &str) -> Result<Self> {
-        let wrong = |found: String, kind| {
-            Error::Setup {
+        let wrong = |found: String, kind| Error::Setup {
             message: format!("{option}={}: expected a block device, {found}", path.display()),
-            hint: "after a reboot kernel names (/dev/sdb, /dev/loop0) may have changed: give the new one, best as \
-                   /dev/disk/by-id/..."
+            hint: "after a reboot kernel names (/dev/sdb, /dev/loop0) may have changed: give the new one, \
+                best as /dev/disk/by-id/..."
                 .to_owned(),
             kind,
-        }
         };
         let metadata = match path.metadata() {
             Ok(metadata) if metadata.file_type().is_block_device() => metadata,
@@ -257,9 +255,6 @@ impl Pool {
     }
 
     /// Bytes of data the pool can hold.
-    ///
-    /// # Errors
-    /// [`Error::Kernel`].
     pub fn size(&self) -> Result<u64> {
         let state = self.kernel.state(&self.name)?;
         Ok(state

@@ -59,16 +59,16 @@ impl PoolState {
     pub fn refusal(self, pool: &str, metadata: &Path) -> Error {
         let metadata = metadata.display();
         let repair = format!(
-            "unmount its volumes, stop the daemon, remove its devices (`dmsetup remove`, the pool last), copy {metadata}, \
-             then run `thin_check --clear-needs-check-flag {metadata}`; if that reports damage, `thin_repair` into another \
-             device; then start the daemon again"
+            "unmount its volumes, stop the daemon, remove its devices (`dmsetup remove`, the pool last), \
+             copy {metadata}, then run `thin_check --clear-needs-check-flag {metadata}`; if that reports \
+             damage, `thin_repair` into another device; then start the daemon again"
         );
         let (state, hint, space) = match self {
             Self::Good => ("is well", String::new(), false),
             Self::OutOfData => (
                 "is full: no block is left for data",
-                "enlarge the data device (the pool follows within seconds), or delete volumes and snapshots; then \
-                 check the file systems of volumes that reported errors"
+                "enlarge the data device (the pool follows within seconds), or delete volumes and snapshots; \
+                 then check the file systems of volumes that reported errors"
                     .to_owned(),
                 true,
             ),
@@ -95,9 +95,6 @@ pub struct PoolStatus {
 
 impl PoolStatus {
     /// Reads the line the kernel gives for a pool with blocks of so many bytes.
-    ///
-    /// # Errors
-    /// [`Error::Library`].
     pub fn parse(line: &str, block_bytes: u64) -> Result<Self> {
         let failed = Self {
             state: PoolState::Failed,

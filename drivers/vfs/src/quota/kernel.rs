@@ -16,7 +16,6 @@ use rustix::ioctl::{Getter, Opcode, Setter, Updater, ioctl, opcode};
 /// What a directory holds, and the most that it may hold.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Usage {
-    /// Bytes of its files.
     pub(super) bytes: u64,
     /// Files and directories; 0 where it is not told.
     pub(super) files: u64,
@@ -159,7 +158,6 @@ fn subvolume(dir: impl AsFd) -> io::Result<u64> {
     Ok(asked.tree)
 }
 
-/// What a subvolume refers to.
 pub(super) fn subvolume_usage(dir: &File) -> io::Result<Usage> {
     let group = groups_of(dir)?.join(format!("0_{}", subvolume(dir)?));
     let figure = |name: &str| -> io::Result<u64> {

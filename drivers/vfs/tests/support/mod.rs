@@ -109,8 +109,8 @@ impl Bed {
         Ok((client, opened))
     }
 
-    /// Checks that nothing is left in the driver's workspace: what the end of one driver cut off, the next removes,
-    /// which takes as long as the machine needs.
+    /// Checks that nothing is left in the driver's workspace: what the end of one driver cut off, the next
+    /// removes, which takes as long as the machine needs.
     pub(crate) fn nothing_is_left(&self) {
         let give_up = Instant::now() + Duration::from_secs(200);
         while self.own_files().iter().any(|file| file.starts_with("work/")) {

@@ -27,7 +27,8 @@ fn a_cut_off_call_is_finished_or_undone() -> Result<()> {
             std::fs::write(path.join("file"), "content").unwrap();
             let request = PrepareRestore::new(name("vol9"), SourceKind::Tree).size(Some(SIZE));
             driver.0.prepare_restore(request, &context()).unwrap();
-            // A kill runs none of what `drop` or `close` would do: the lock is dropped by the kernel, all else stays.
+            // A kill runs none of what `drop` or `close` would do: the lock is dropped by the kernel, all
+            // else stays.
             drop(driver);
 
             edit_record(&place, "half-made", "ready", "making");

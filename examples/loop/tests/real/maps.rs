@@ -21,7 +21,8 @@ impl Random {
     }
 }
 
-/// One change of a file, as a file system in an image makes them: writes, discards, and what else moves blocks.
+/// One change of a file, as a file system in an image makes them: writes, discards, and what else moves
+/// blocks.
 fn change(file: &File, random: &mut Random) {
     let (from, length) = (random.below(BLOCKS), 1 + random.below(12));
     let (offset, length) = (from * BLOCK, (length * BLOCK).min((BLOCKS - from) * BLOCK));

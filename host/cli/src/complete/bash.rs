@@ -20,7 +20,6 @@ const SCRIPT: &str = r#"_convoy() {
 complete -o bashdefault -F _convoy BIN
 "#;
 
-/// Completes in bash.
 pub(super) struct Bash;
 
 impl EnvCompleter for Bash {
@@ -71,7 +70,6 @@ impl EnvCompleter for Bash {
 /// How bash sees the word that the cursor is in.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Last {
-    /// The quote that is open.
     quote: Option<char>,
     /// Bytes of it, without quotes, that stay: bash replaces what comes after the last letter that cuts
     /// words.
@@ -109,7 +107,6 @@ fn split(line: &str, breaks: &str) -> (Vec<String>, Last) {
     (words, last)
 }
 
-/// A text as it can be typed without quotes.
 fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for letter in text.chars() {

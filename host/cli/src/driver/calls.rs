@@ -23,16 +23,14 @@ use tokio_util::sync::CancellationToken;
 /// How many volumes, or extents, are asked for at once.
 const PAGE: u32 = 1000;
 
-/// A driver that is called, and for how long.
 pub(super) struct Calls<'a> {
     pub(super) driver: &'a DriverHandle,
     pub(super) timeout: Duration,
     pub(super) cancel: CancellationToken,
 }
 
-/// What `snapshot read` shows.
 #[derive(Serialize)]
-struct Read {
+struct SnapshotReply {
     #[serde(flatten)]
     opened: OpenedSnapshot,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
@@ -55,43 +53,40 @@ impl Calls<'_> {
         self.driver.call(request, self.options()).await.map_err(|error| refused(R::METHOD, error))
     }
 
+    async fn show<R: Request<Reply: Serialize>>(&self, request: R, output: &mut Output) -> Result<()> {
+        show::reply(output, &self.call(request).await?)
+    }
+
     /// Carries out a command and shows the reply.
     pub(super) async fn make(&self, command: &Command, output: &mut Output) -> Result<()> {
         match command {
             Command::Describe => show::reply(output, self.driver.description()),
-            Command::Info => show::reply(output, &self.call(Info::new()).await?),
-            Command::Probe => show::reply(output, &self.call(Probe::new()).await?),
+            Command::Info => self.show(Info::new(), output).await,
+            Command::Probe => self.show(Probe::new(), output).await,
             Command::Create { name, size, options } => {
                 let options = options.iter().cloned().collect();
                 let size = size.filter(|size| *size > 0);
-                show::reply(
-                    output,
-                    &self.call(CreateVolume::new(parse(name)?).size(size).options(options)).await?,
-                )
+                self.show(CreateVolume::new(parse(name)?).size(size).options(options), output).await
             }
             Command::Delete { name, reference } => {
                 let request = DeleteVolume::new(parse(name)?).reference_only(*reference);
-                show::reply(output, &self.call(request).await?)
+                self.show(request, output).await
             }
             Command::Mount { name, mountpoint } => {
                 let mountpoint = mountpoint.as_deref().map(std::path::absolute).transpose()?;
-                show::reply(output, &self.call(MountVolume::new(parse(name)?).mountpoint(mountpoint)).await?)
+                self.show(MountVolume::new(parse(name)?).mountpoint(mountpoint), output).await
             }
-            Command::Umount { name } => {
-                show::reply(output, &self.call(UnmountVolume::new(parse(name)?)).await?)
-            }
-            Command::Resize { name, size } => {
-                show::reply(output, &self.call(ResizeVolume::new(parse(name)?, *size)).await?)
-            }
+            Command::Umount { name } => self.show(UnmountVolume::new(parse(name)?), output).await,
+            Command::Resize { name, size } => self.show(ResizeVolume::new(parse(name)?, *size), output).await,
             Command::Clone { source, snapshot, name, size } => {
                 let (name, source, snapshot) = (parse(name)?, parse(source)?, parse(snapshot)?);
                 let size = size.filter(|size| *size > 0);
                 let request = CloneVolume::new(name, source, snapshot).size(size);
-                show::reply(output, &self.call(request).await?)
+                self.show(request, output).await
             }
             Command::Revert { name, snapshot } => {
                 let request = RevertVolume::new(parse(name)?, parse(snapshot)?);
-                show::reply(output, &self.call(request).await?)
+                self.show(request, output).await
             }
             Command::Restore { name, from, size, options } => {
                 let kind = if from.is_dir() { SourceKind::Tree } else { SourceKind::Block };
@@ -104,9 +99,9 @@ impl Calls<'_> {
                 let request = PrepareRestore::new(parse(name)?, kind).size(size).options(options);
                 show::reply(output, &self.restore(request, from).await?)
             }
-            Command::Check { repair } => show::reply(output, &self.call(Check::new().repair(*repair)).await?),
+            Command::Check { repair } => self.show(Check::new().repair(*repair), output).await,
             Command::List => show::volumes(output, &self.list().await?),
-            Command::Inspect { name } => show::reply(output, &self.call(GetVolume::new(parse(name)?)).await?),
+            Command::Inspect { name } => self.show(GetVolume::new(parse(name)?), output).await,
             Command::Snapshot(command) => self.snapshot(command, output).await,
         }
     }
@@ -128,18 +123,16 @@ impl Calls<'_> {
         match command {
             Snapshot::Create { volume, snapshot } => {
                 let (volume, snapshot) = (parse(volume)?, parse(snapshot)?);
-                show::reply(output, &self.call(CreateSnapshot::new(volume, snapshot)).await?)
+                self.show(CreateSnapshot::new(volume, snapshot), output).await
             }
             Snapshot::Delete { volume, snapshot } => {
                 let (volume, snapshot) = (parse(volume)?, parse(snapshot)?);
-                show::reply(output, &self.call(DeleteSnapshot::new(volume, snapshot)).await?)
+                self.show(DeleteSnapshot::new(volume, snapshot), output).await
             }
-            Snapshot::List { volume } => {
-                show::reply(output, &self.call(ListSnapshots::new(parse(volume)?)).await?)
-            }
+            Snapshot::List { volume } => self.show(ListSnapshots::new(parse(volume)?), output).await,
             Snapshot::Inspect { volume, snapshot } => {
                 let (volume, snapshot) = (parse(volume)?, parse(snapshot)?);
-                show::reply(output, &self.call(GetSnapshot::new(volume, snapshot)).await?)
+                self.show(GetSnapshot::new(volume, snapshot), output).await
             }
             Snapshot::Read { volume, snapshot, base, kind } => {
                 let base = base.as_deref().map(parse).transpose()?;
@@ -154,7 +147,6 @@ impl Calls<'_> {
         }
     }
 
-    /// All volumes, page after page.
     async fn list(&self) -> Result<ListedVolumes> {
         let mut all = ListedVolumes::default();
         loop {
@@ -170,9 +162,9 @@ impl Calls<'_> {
         }
     }
 
-    async fn read(&self, opened: OpenedSnapshot) -> Result<Read> {
+    async fn read(&self, opened: OpenedSnapshot) -> Result<SnapshotReply> {
         if !matches!(opened.location, SourceLocation::Block { .. }) {
-            return Ok(Read { opened, extents: None });
+            return Ok(SnapshotReply { opened, extents: None });
         }
         let (mut all, mut from) = (Extents::default(), Some(0));
         while let Some(at) = from {
@@ -182,7 +174,7 @@ impl Calls<'_> {
             all.discarded.extend(page.discarded);
             from = page.next.filter(|next| *next > at);
         }
-        Ok(Read { opened, extents: Some(all) })
+        Ok(SnapshotReply { opened, extents: Some(all) })
     }
 }
 

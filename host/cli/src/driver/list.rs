@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(25);
 /// What the process that loads a driver prints.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Loaded {
+enum LoadReply {
     Description(Description),
     Error(DriverError),
 }
@@ -83,14 +83,13 @@ fn is_the_same(loaded: &DriverStatus, carrier: Carrier, path: Option<&Path>) -> 
         || loaded.carrier.is_empty() && path.is_none() && carrier == Carrier::Builtin
 }
 
-/// Loads a driver and adds what it says.
 async fn look(mut status: DriverStatus, driver_path: Vec<PathBuf>) -> DriverStatus {
     if !status.error.is_empty() {
         return status;
     }
     let what = if status.path.is_empty() { &status.name } else { &status.path };
     match load_apart(&format!("{}:{what}", status.carrier), &driver_path).await {
-        Ok(Loaded::Description(description)) => {
+        Ok(LoadReply::Description(description)) => {
             status.name = description.name.to_string();
             status.version = description.version;
             status.protocol = description.protocol;
@@ -99,7 +98,7 @@ async fn look(mut status: DriverStatus, driver_path: Vec<PathBuf>) -> DriverStat
             status.options = description.options.into_iter().map(option).collect();
             status.create_options = description.create_options.into_iter().map(option).collect();
         }
-        Ok(Loaded::Error(error)) => {
+        Ok(LoadReply::Error(error)) => {
             let hint = error.hint.map(|hint| format!("; {hint}")).unwrap_or_default();
             status.error = format!("{}{hint}", error.message);
         }
@@ -108,7 +107,7 @@ async fn look(mut status: DriverStatus, driver_path: Vec<PathBuf>) -> DriverStat
     status
 }
 
-async fn load_apart(spec: &str, driver_path: &[PathBuf]) -> std::result::Result<Loaded, String> {
+async fn load_apart(spec: &str, driver_path: &[PathBuf]) -> std::result::Result<LoadReply, String> {
     let program = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
     let mut command = tokio::process::Command::new(program);
     command.args(["driver", "describe"]).arg(spec).stdin(Stdio::null()).kill_on_drop(true);
@@ -131,16 +130,16 @@ async fn load_apart(spec: &str, driver_path: &[PathBuf]) -> std::result::Result<
 pub fn describe_apart(spec: &str, driver_path: &[PathBuf]) -> Option<Description> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
     match runtime.block_on(load_apart(spec, driver_path)) {
-        Ok(Loaded::Description(description)) => Some(description),
-        Ok(Loaded::Error(_)) | Err(_) => None,
+        Ok(LoadReply::Description(description)) => Some(description),
+        Ok(LoadReply::Error(_)) | Err(_) => None,
     }
 }
 
 /// What [`load_apart`] runs.
 pub(super) async fn describe(driver: &str, drivers: &Drivers, output: &mut Output) -> Result<()> {
     let told = match drivers.load(&spec(driver)?).await {
-        Ok(driver) => Loaded::Description(driver.description().clone()),
-        Err(error) => Loaded::Error(error.into()),
+        Ok(driver) => LoadReply::Description(driver.description().clone()),
+        Err(error) => LoadReply::Error(error.into()),
     };
     output.line(serde_json::to_string(&told)?)
 }

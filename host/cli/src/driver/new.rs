@@ -18,13 +18,11 @@ const GO: [(&str, &str); 3] = [
     ("wire.go", include_str!("../../../../examples/go/wire.go")),
 ];
 
-/// Where convoy is.
 const REPOSITORY: &str = env!("CARGO_PKG_REPOSITORY");
 
 /// The oldest Rust that builds the SDK.
 const RUST_VERSION: &str = env!("CARGO_PKG_RUST_VERSION");
 
-/// A file of a project.
 struct File {
     path: PathBuf,
     text: String,
@@ -100,7 +98,8 @@ fn rust(args: &NewDriverArgs) -> Result<Vec<File>> {
             "process",
             "",
             format!(
-                "fn main() -> std::process::ExitCode {{\n    convoy_driver_sdk::process::serve::<{type_name}>()\n}}"
+                "fn main() -> std::process::ExitCode {{\n    \
+                 convoy_driver_sdk::process::serve::<{type_name}>()\n}}"
             ),
         ),
     };

@@ -19,7 +19,6 @@ pub(super) fn reply<T: Serialize>(output: &mut Output, reply: &T) -> Result<()> 
     }
 }
 
-/// Prints the volumes that a driver listed.
 pub(super) fn volumes(output: &mut Output, listed: &ListedVolumes) -> Result<()> {
     if !output.is_for_people() {
         return output.line(gojson::to_string(listed)?);

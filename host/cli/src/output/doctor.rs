@@ -83,7 +83,8 @@ mod tests {
         let text = anstream::adapter::strip_str(&diagnosis(&of(vec![symptom("error", false)]))).to_string();
         assert_eq!(
             text,
-            "error    machine: clock: it is wrong\n         set it\n\n1 error, 0 warnings\n`convoy doctor --repair` repairs 1 of them\n"
+            "error    machine: clock: it is wrong\n         set it\n\n1 error, 0 warnings\n`convoy doctor \
+             --repair` repairs 1 of them\n"
         );
     }
 }

@@ -2,7 +2,6 @@
 
 use std::fmt::Write;
 
-/// A line, without its newline.
 pub(super) fn line(level: &str, message: &str, hint: Option<&str>) -> String {
     let time = convoy_driver_sdk::Timestamp::now();
     let mut line = format!("time=\"{time}\" level={level} msg={} ", quote(message));

@@ -1,6 +1,6 @@
 //! What people see of schedules.
 
-use super::table::{Width, fitted, heading, printable, table};
+use super::table::{Width, fitted, heading, printable, row, table};
 use super::values::{or_dash, shell, time};
 use convoy_client::types::{RetainReport, RunReport, ScheduleStatus};
 use serde::Serialize;
@@ -29,13 +29,13 @@ pub fn schedules(schedules: &BTreeMap<String, ScheduleStatus>, width: Width) -> 
             continue;
         }
         let rows = schedule.volumes.iter().map(|(name, volume)| {
-            vec![
-                name.clone(),
+            row![
+                name,
                 moment(&volume.next),
                 or_dash(&volume.state),
                 moment(&volume.last),
                 moment(&volume.last_success),
-                or_dash(if volume.error.is_empty() { &volume.backup } else { &volume.error }),
+                or_dash(if volume.error.is_empty() { &volume.backup } else { &volume.error })
             ]
         });
         let header = ["VOLUME", "NEXT", "STATE", "LAST", "LAST SUCCESS", "BACKUP OR ERROR"];
@@ -80,9 +80,7 @@ pub fn upcoming(next: &[Upcoming]) -> String {
     if next.is_empty() {
         return "Nothing runs by itself.\n".to_owned();
     }
-    let rows = next
-        .iter()
-        .map(|run| vec![time(&run.time), run.schedule.clone(), run.volume.clone(), run.kind.clone()]);
+    let rows = next.iter().map(|run| row![time(&run.time), run.schedule, run.volume, run.kind]);
     table(&["TIME", "SCHEDULE", "VOLUME", "KIND"], rows)
 }
 
@@ -94,12 +92,7 @@ pub fn runs(report: &RunReport, width: Width) -> String {
     }
     let rows = report.runs.iter().map(|run| {
         let made = if run.backup.is_empty() { or_dash(&run.snapshot) } else { shell(&run.backup) };
-        vec![
-            run.volume.clone(),
-            if run.error.is_empty() { "success" } else { "failure" }.to_owned(),
-            made,
-            run.error.clone(),
-        ]
+        row![run.volume, if run.error.is_empty() { "success" } else { "failure" }, made, run.error]
     });
     // An error is to be read whole.
     fitted(&["VOLUME", "RESULT", "MADE", "ERROR"], rows, &["VOLUME", "MADE"], width)
@@ -108,25 +101,9 @@ pub fn runs(report: &RunReport, width: Width) -> String {
 /// Shows what `convoy schedule retain` answers.
 pub fn retained(report: &RetainReport, width: Width) -> String {
     let delete = if report.dry_run { "would delete" } else { "deleted" };
-    let removed = report.removed.iter().map(|item| {
-        vec![
-            delete.to_owned(),
-            item.what.clone(),
-            item.volume.clone(),
-            "-".to_owned(),
-            item.name.clone(),
-            String::new(),
-        ]
-    });
+    let removed = report.removed.iter().map(|item| row![delete, item.what, item.volume, "-", item.name, ""]);
     let kept = report.kept.iter().map(|item| {
-        vec![
-            "keep".to_owned(),
-            item.what.clone(),
-            item.volume.clone(),
-            time(&item.time),
-            item.name.clone(),
-            item.reasons.join(", "),
-        ]
+        row!["keep", item.what, item.volume, time(&item.time), item.name, item.reasons.join(", ")]
     });
     let header = ["", "WHAT", "VOLUME", "OF", "NAME", "WHY"];
     fitted(&header, removed.chain(kept), &["VOLUME", "NAME"], width)

@@ -96,6 +96,12 @@ fn drawn(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>, gap: u16)
     text
 }
 
+/// A row of a table: whatever can be shown, as text.
+macro_rules! row {
+    ($($cell:expr),* $(,)?) => { vec![$($cell.to_string()),*] };
+}
+pub(super) use row;
+
 /// Keys and values, a line each, the values aligned.
 pub fn pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, String)>) -> String {
     let pairs: Vec<_> = pairs.into_iter().collect();

@@ -1,6 +1,6 @@
 //! What `top` shows.
 
-use super::table::{heading, printable, table};
+use super::table::{heading, printable, row, table};
 use super::values::{bytes, counted, or_dash, time};
 use convoy_client::types::{DriverStatus, Job, ScheduleStatus, Volume};
 use serde::Serialize;
@@ -41,13 +41,7 @@ pub fn screen(seen: &DaemonState) -> String {
     let drivers = seen.drivers.values().map(|driver| {
         let of = seen.volumes.values().filter(|volume| volume.driver == driver.name).count();
         let state = if driver.healthy { "ready" } else { "failed" };
-        vec![
-            driver.name.clone(),
-            state.to_owned(),
-            of.to_string(),
-            driver.restarts.to_string(),
-            driver.message.clone(),
-        ]
+        row![driver.name, state, of, driver.restarts, driver.message]
     });
     text += &table(&["DRIVER", "STATE", "VOLUMES", "RESTARTS", "MESSAGE"], drivers);
     if !seen.jobs.is_empty() {
@@ -63,14 +57,14 @@ pub fn screen(seen: &DaemonState) -> String {
             let count = |state: &str| {
                 schedule.volumes.values().filter(|volume| volume.state == state).count().to_string()
             };
-            vec![
-                schedule.name.clone(),
+            row![
+                schedule.name,
                 if schedule.next.is_empty() { "-".to_owned() } else { time(&schedule.next) },
-                schedule.volumes.len().to_string(),
+                schedule.volumes.len(),
                 count("running"),
                 count("waiting"),
                 count("failure"),
-                printable(&schedule.message),
+                printable(&schedule.message)
             ]
         });
         text += &table(&["SCHEDULE", "NEXT", "VOLUMES", "RUNNING", "WAITING", "FAILED", "MESSAGE"], rows);
@@ -85,9 +79,11 @@ pub fn screen(seen: &DaemonState) -> String {
 
 /// The volumes of a schedule whose last run failed.
 fn failures(schedule: &ScheduleStatus) -> impl Iterator<Item = Vec<String>> {
-    schedule.volumes.iter().filter(|(_, volume)| volume.state == "failure").map(|(name, volume)| {
-        vec![schedule.name.clone(), name.clone(), time(&volume.last), printable(&volume.error)]
-    })
+    schedule
+        .volumes
+        .iter()
+        .filter(|(_, volume)| volume.state == "failure")
+        .map(|(name, volume)| row![schedule.name, name, time(&volume.last), printable(&volume.error)])
 }
 
 /// A screen cut to a terminal: a line that is wrapped, or one too many, would push what is above out of
@@ -121,15 +117,15 @@ fn job(job: &Job) -> Vec<String> {
             (rate.unwrap_or_else(|| "-".to_owned()), job.progress.eta_seconds)
         }
     };
-    vec![
-        job.kind.clone(),
+    row![
+        job.kind,
         or_dash(&job.volume),
         or_dash(&job.progress.phase),
         bytes(job.progress.bytes_done),
         known(job.progress.bytes_total),
         rate,
         left.map_or_else(|| "-".to_owned(), |left| format!("{left} s")),
-        time(&job.started_at),
+        time(&job.started_at)
     ]
 }
 

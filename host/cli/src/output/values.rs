@@ -11,7 +11,6 @@ pub(super) fn size(bytes: Option<&String>) -> String {
     }
 }
 
-/// A number of bytes, in a unit that fits.
 pub(super) fn bytes(bytes: u64) -> String {
     HumanBytes(bytes).to_string()
 }
@@ -32,7 +31,6 @@ pub(crate) fn seconds(text: &str) -> i64 {
     Timestamp::parse(text).map_or(i64::MIN, Timestamp::unix)
 }
 
-/// How long something took.
 pub(super) fn duration(millis: u64) -> String {
     match millis {
         0..10_000 => format!("{}.{} s", millis / 1000, millis % 1000 / 100),
@@ -41,12 +39,10 @@ pub(super) fn duration(millis: u64) -> String {
     }
 }
 
-/// `1 job`, `2 jobs`.
 pub(super) fn counted(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
-/// A dash for nothing.
 pub(super) fn or_dash(text: &str) -> String {
     if text.is_empty() { "-".to_owned() } else { text.to_owned() }
 }

@@ -1,6 +1,6 @@
 //! What people see of each kind of answer.
 
-use super::table::{Width, fitted, heading, pairs, printable, table};
+use super::table::{Width, fitted, heading, pairs, printable, row, table};
 use super::values::{bytes, duration, or_dash, seconds, shell, size, time};
 use convoy_client::types::{
     BackupInfo, ConfigValue, CreatedBackup, DriverCall, DriverOption, DriverStatus, Event, Info, Job,
@@ -12,14 +12,14 @@ use std::collections::{BTreeMap, BTreeSet};
 pub fn volumes(volumes: &BTreeMap<String, Volume>, width: Width) -> String {
     let rows = volumes.values().map(|volume| {
         let said = |key| volume.driver_info.as_ref().and_then(|info| info.get(key));
-        vec![
-            volume.name.clone(),
-            volume.driver.clone(),
+        row![
+            volume.name,
+            volume.driver,
             size(said("Size")),
             said("Used").map_or_else(|| "-".to_owned(), |used| used.parse().map_or("-".to_owned(), bytes)),
-            volume.snapshots.as_ref().map_or(0, BTreeMap::len).to_string(),
+            volume.snapshots.as_ref().map_or(0, BTreeMap::len),
             time(&volume.created_time),
-            or_dash(&volume.mount_point),
+            or_dash(&volume.mount_point)
         ]
     });
     let header = ["NAME", "DRIVER", "SIZE", "USED", "SNAPSHOTS", "CREATED", "MOUNTED AT"];
@@ -34,14 +34,7 @@ pub fn kept(listed: &ListedKept, width: Width) -> String {
             Some(size) => bytes(size),
             None => "-".to_owned(),
         };
-        vec![
-            kept.name.clone(),
-            kept.driver.clone(),
-            size,
-            kept.snapshots.to_string(),
-            or_dash(&time(&kept.since)),
-            or_dash(&kept.path),
-        ]
+        row![kept.name, kept.driver, size, kept.snapshots, or_dash(&time(&kept.since)), or_dash(&kept.path)]
     });
     let header = ["NAME", "DRIVER", "SIZE", "SNAPSHOTS", "KEPT SINCE", "AT"];
     let mut text = fitted(&header, rows, &["NAME", "AT"], width);
@@ -112,7 +105,7 @@ pub fn volume(volume: &Volume) -> String {
         let mut snapshots: Vec<_> = snapshots.values().collect();
         snapshots.sort_by_key(|snapshot| seconds(&snapshot.created_time));
         let rows = snapshots.into_iter().map(|snapshot| {
-            vec![snapshot.name.clone(), time(&snapshot.created_time), size(snapshot.driver_info.get("Size"))]
+            row![snapshot.name, time(&snapshot.created_time), size(snapshot.driver_info.get("Size"))]
         });
         text += "\n";
         text += &table(&["SNAPSHOT", "CREATED", "SIZE"], rows);
@@ -137,11 +130,11 @@ pub fn snapshot(snapshot: &Snapshot) -> String {
 /// `snapshot list`: the newest of a volume last.
 pub fn snapshots(snapshots: &[Snapshot], width: Width) -> String {
     let rows = snapshots.iter().map(|snapshot| {
-        vec![
-            snapshot.volume_name.clone(),
-            snapshot.name.clone(),
+        row![
+            snapshot.volume_name,
+            snapshot.name,
             time(&snapshot.created_time),
-            size(snapshot.driver_info.get("Size")),
+            size(snapshot.driver_info.get("Size"))
         ]
     });
     fitted(&["VOLUME", "SNAPSHOT", "CREATED", "SIZE"], rows, &["VOLUME", "SNAPSHOT"], width)
@@ -153,14 +146,14 @@ pub fn backups(backups: &BTreeMap<String, BackupInfo>, width: Width) -> String {
     backups.sort_by_key(|backup| (&backup.volume_name, seconds(&backup.created_time)));
     let warned = backups.clone();
     let rows = backups.into_iter().map(|backup| {
-        vec![
-            backup.volume_name.clone(),
-            backup.snapshot_name.clone(),
+        row![
+            backup.volume_name,
+            backup.snapshot_name,
             time(&backup.created_time),
             // A volume without a size of its own is as large as what is in it.
             size(Some(&backup.volume_size).filter(|size| *size != "0").or(backup.extra.get("Bytes"))),
-            encrypted(backup).to_owned(),
-            shell(&backup.backup_url),
+            encrypted(backup),
+            shell(&backup.backup_url)
         ]
     });
     let header = ["VOLUME", "SNAPSHOT", "CREATED", "SIZE", "ENCRYPTED", "BACKUP"];
@@ -240,7 +233,7 @@ pub fn verified(report: &VerifyReport, width: Width) -> String {
     }
     let rows = report.problems.iter().map(|problem| {
         let backup = if problem.backup_url.is_empty() { "-".to_owned() } else { shell(&problem.backup_url) };
-        vec![problem.message.clone(), problem.object.clone(), backup]
+        row![problem.message, problem.object, backup]
     });
     let problems = fitted(&["WHAT", "OBJECT", "BACKUP"], rows, &["OBJECT", "BACKUP"], width);
     let count =
@@ -276,7 +269,7 @@ pub fn keys(names: &Vec<String>) -> String {
     if names.is_empty() {
         return "No key: nothing here is encrypted.\n".to_owned();
     }
-    table(&["KEY"], names.iter().map(|name| vec![name.clone()]))
+    table(&["KEY"], names.iter().map(|name| row![name]))
 }
 
 /// Shows what `convoy info` answers.
@@ -317,23 +310,21 @@ pub fn reloaded(reloaded: &ReloadedConfig) -> String {
 
 /// Shows what `convoy config show` answers.
 pub fn config(settings: &BTreeMap<String, ConfigValue>, width: Width) -> String {
-    let rows = settings
-        .iter()
-        .map(|(key, setting)| vec![key.clone(), or_dash(&setting.value), setting.source.clone()]);
+    let rows = settings.iter().map(|(key, setting)| row![key, or_dash(&setting.value), setting.source]);
     fitted(&["SETTING", "VALUE", "FROM"], rows, &["SETTING", "VALUE", "FROM"], width)
 }
 
 /// Shows what `convoy jobs list` answers.
 pub fn jobs(jobs: &BTreeMap<String, Job>, width: Width) -> String {
     let rows = jobs.values().map(|job| {
-        vec![
-            job.id.clone(),
-            job.kind.clone(),
+        row![
+            job.id,
+            job.kind,
             or_dash(&job.volume),
             or_dash(&job.snapshot),
             time(&job.started_at),
-            job.state.clone(),
-            progress(job),
+            job.state,
+            progress(job)
         ]
     });
     let header = ["ID", "WHAT", "VOLUME", "SNAPSHOT", "STARTED", "STATE", "PROGRESS"];
@@ -384,7 +375,7 @@ pub fn drivers(drivers: &BTreeMap<String, DriverStatus>) -> String {
         let state = if message.is_empty() { state.to_owned() } else { format!("{state}: {message}") };
         let name = if driver.default { format!("{key} (default)") } else { key.clone() };
         let carrier = driver.pid.map_or(driver.carrier.clone(), |pid| format!("{} {pid}", driver.carrier));
-        vec![name, driver.version.clone(), carrier, state]
+        row![name, driver.version, carrier, state]
     });
     let mut text = table(&["NAME", "VERSION", "REACHED AS", "STATE"], rows);
     for (key, driver) in drivers {
@@ -411,7 +402,7 @@ fn calls(calls: &[DriverCall]) -> String {
     let rows = calls.iter().map(|call| {
         let state = if call.waiting { "waits for others" } else { "not answered" };
         let age = format!("{} s", call.seconds);
-        vec![call.method.clone(), or_dash(&call.volume), age, state.to_owned(), call.request_id.clone()]
+        row![call.method, or_dash(&call.volume), age, state, call.request_id]
     });
     table(&["CALL", "VOLUME", "AGE", "STATE", "REQUEST"], rows)
 }
@@ -426,7 +417,7 @@ fn options(title: &str, options: &[DriverOption], note: impl Fn(&DriverOption) -
             (Some(default), false) => default.clone(),
             (None, false) => "-".to_owned(),
         };
-        vec![option.name.clone(), default, format!("{}{}", option.help, note(option))]
+        row![option.name, default, format!("{}{}", option.help, note(option))]
     });
     table(&[title, "DEFAULT", ""], rows)
 }

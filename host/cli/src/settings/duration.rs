@@ -8,9 +8,6 @@ use std::time::Duration;
 pub struct InvalidDuration(String);
 
 /// Parses a duration.
-///
-/// # Errors
-/// [`InvalidDuration`] with the text.
 pub fn parse(text: &str) -> Result<Duration, InvalidDuration> {
     let invalid = || InvalidDuration(text.to_owned());
     let mut rest = text;

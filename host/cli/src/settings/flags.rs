@@ -1,6 +1,6 @@
 //! The flags of `convoy daemon`, from the table of settings.
 
-use super::values::{Given, Size, Source, Values};
+use super::values::{GivenValue, Size, Source, Values};
 use super::{Kind, SETTINGS, Setting};
 use clap::builder::{BoolishValueParser, TypedValueParser};
 use clap::error::ErrorKind;
@@ -73,13 +73,13 @@ impl FromArgMatches for Values {
             } else {
                 matches.get_many::<String>(setting.key).into_iter().flatten().cloned().collect()
             };
-            self.0.insert(setting.key.to_owned(), Given { texts, source });
+            self.0.insert(setting.key.to_owned(), GivenValue { texts, source });
         }
         // A global flag of all commands; the daemon's log knows it as a level.
         if matches.try_get_one::<bool>("debug").is_ok_and(|debug| debug == Some(&true))
             && let Some(source) = source(matches, "debug", "CONVOY_DEBUG")
         {
-            let given = Given { texts: vec!["debug".to_owned()], source };
+            let given = GivenValue { texts: vec!["debug".to_owned()], source };
             self.0.entry("log-level".to_owned()).or_insert(given);
         }
         Ok(())

@@ -46,16 +46,15 @@ impl Display for Source {
 
 /// The value of a setting as it was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Given {
+pub struct GivenValue {
     /// One text, or those of a list.
     pub texts: Vec<String>,
     /// Who gave it.
     pub source: Source,
 }
 
-impl Given {
+impl GivenValue {
     /// The value as it is shown: a list with commas.
-    #[must_use]
     pub fn text(&self) -> String {
         self.texts.join(",")
     }
@@ -72,35 +71,31 @@ pub struct InvalidValue {
 
 /// Values by key: those of one layer, or of all with the higher over the lower. The keys of tables have dots.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Values(pub BTreeMap<String, Given>);
+pub struct Values(pub BTreeMap<String, GivenValue>);
 
 impl Values {
     /// What holds where nobody says anything.
-    #[must_use]
     pub fn defaults() -> Self {
         let of_file = SETTINGS.iter().filter(|setting| setting.in_file);
         Self(
             of_file
-                .map(|it| (it.key.to_owned(), Given { texts: it.texts(), source: Source::Default }))
+                .map(|it| (it.key.to_owned(), GivenValue { texts: it.texts(), source: Source::Default }))
                 .collect(),
         )
     }
 
     /// Puts a layer over this one.
-    #[must_use]
     pub fn under(mut self, higher: &Self) -> Self {
         self.0.extend(higher.0.clone());
         self
     }
 
     /// The texts of a setting; none if it has no value.
-    #[must_use]
     pub fn texts(&self, key: &str) -> &[String] {
         self.0.get(key).map_or(&[], |given| &given.texts)
     }
 
     /// The value of a setting as it is shown.
-    #[must_use]
     pub fn text(&self, key: &str) -> String {
         self.texts(key).join(",")
     }
@@ -126,7 +121,6 @@ fn first(texts: &[String]) -> &str {
     texts.first().map_or("", String::as_str)
 }
 
-/// Parses a setting with one value.
 pub(super) fn one<T: FromStr<Err: Display>>(_: &Setting, texts: &[String]) -> Result<T, String> {
     parsed(first(texts))
 }
@@ -136,12 +130,10 @@ pub fn optional<T: FromStr<Err: Display>>(_: &Setting, texts: &[String]) -> Resu
     Some(first(texts)).filter(|text| !text.is_empty()).map(parsed).transpose()
 }
 
-/// Parses a setting with several values.
 pub(super) fn list<T: FromStr<Err: Display>>(_: &Setting, texts: &[String]) -> Result<Vec<T>, String> {
     texts.iter().map(|text| parsed(text)).collect()
 }
 
-/// Parses a setting with several names.
 pub(super) fn names(_: &Setting, texts: &[String]) -> Result<Vec<String>, String> {
     if texts.iter().any(String::is_empty) { Err("a name is empty".to_owned()) } else { Ok(texts.to_vec()) }
 }
@@ -156,7 +148,6 @@ pub fn one_of(setting: &Setting, texts: &[String]) -> Result<String, String> {
     Err(format!("expected {} or {last}", others.join(", ")))
 }
 
-/// Parses a setting that is a duration.
 pub(super) fn duration(_: &Setting, texts: &[String]) -> Result<Duration, String> {
     durations::parse(first(texts)).map_err(|error| error.to_string())
 }
@@ -186,7 +177,6 @@ pub(super) fn mount_namespace(_: &Setting, texts: &[String]) -> Result<Option<Pa
 
 impl Setting {
     /// The texts of the default.
-    #[must_use]
     pub fn texts(&self) -> Vec<String> {
         match self.kind {
             Kind::List(_) => {

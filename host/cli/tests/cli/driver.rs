@@ -298,7 +298,8 @@ fn build(project: &Path) {
     std::fs::create_dir_all(&above).unwrap();
     let target = std::env::current_exe().unwrap().ancestors().nth(3).unwrap().to_owned();
     let config = format!(
-        "[build]\nbuild-dir = {target:?}\n[profile.dev]\ndebug = \"line-tables-only\"\n[profile.dev.package.\"*\"]\ndebug = false\n"
+        "[build]\nbuild-dir = {target:?}\n[profile.dev]\ndebug = \
+         \"line-tables-only\"\n[profile.dev.package.\"*\"]\ndebug = false\n"
     );
     std::fs::write(above.join("config.toml"), config).unwrap();
     std::fs::copy(checkout().join("Cargo.lock"), project.join("Cargo.lock")).unwrap();

@@ -40,7 +40,8 @@ fn volumes_are_a_table() {
 fn what_drivers_say_is_a_table_for_each_of_them() {
     let info = |driver: &str, own: &str| {
         format!(
-            "{{\"Driver\": \"{driver}\", \"MountPoint\": \"\", \"Size\": \"1048576\", \"VolumeName\": \"v\", {own}}}"
+            "{{\"Driver\": \"{driver}\", \"MountPoint\": \"\", \"Size\": \"1048576\", \"VolumeName\": \"v\", \
+             {own}}}"
         )
     };
     let (one, two) =
@@ -56,8 +57,8 @@ fn snapshots_are_listed_by_volume_and_age() {
     let volume = |name: &str, snapshots: [(&str, u8); 2]| {
         let one = |(name, hour): (&str, u8)| {
             format!(
-                "\"{name}\": {{\"Name\": \"{name}\", \"CreatedTime\": \"Mon Nov 23 0{hour}:00:00 +0000 2026\", \
-                 \"DriverInfo\": {{\"Size\": \"1024\"}}}}"
+                "\"{name}\": {{\"Name\": \"{name}\", \"CreatedTime\": \"Mon Nov 23 0{hour}:00:00 +0000 \
+                 2026\", \"DriverInfo\": {{\"Size\": \"1024\"}}}}"
             )
         };
         format!("{{\"Name\": \"{name}\", \"Snapshots\": {{{}, {}}}}}", one(snapshots[0]), one(snapshots[1]))
@@ -82,7 +83,8 @@ fn a_backup_that_was_made_says_what_it_took() {
     assert_eq!(
         seen(&line, cost),
         "'vfs:///b?backup=backup-1&volume=v'\n\
-         1.00 GiB in 12 files, 10.00 MiB read, 5.00 MiB added to the store, in 2.3 s; 2 left out, see the warnings.\n"
+         1.00 GiB in 12 files, 10.00 MiB read, 5.00 MiB added to the store, in 2.3 s; 2 left out, see the \
+         warnings.\n"
     );
     // A storage system does not say what its own backups cost.
     assert_eq!(seen(&line, r#"{"URL": "ebs://r/snap-1"}"#), "'ebs://r/snap-1'\n");

@@ -31,9 +31,6 @@ const REMOVED: [CapabilitySet; 16] = [
 ];
 
 /// Confines this process, to be called in the child between fork and exec: nothing is allocated or locked.
-///
-/// # Errors
-/// When it cannot have a session of its own.
 pub(super) fn confine() -> io::Result<()> {
     // A Ctrl-C at the terminal is for the host, which then says goodbye to its drivers; and without a
     // terminal nothing can be typed into one.

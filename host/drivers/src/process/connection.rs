@@ -75,7 +75,6 @@ impl Connection {
         self.line.give_up(reason);
     }
 
-    /// Makes a call of the driver protocol.
     pub(super) fn call<R: Serialize>(
         self: &Arc<Self>,
         method: &'static str,
@@ -102,7 +101,6 @@ impl Connection {
         Ok(ProcessCall { connection: Arc::clone(self), request_id, answer: Some(answer) })
     }
 
-    /// Makes a request as it is.
     pub(super) async fn request(&self, method: &'static str, params: &impl Serialize) -> Answer {
         self.ask(method, Params::new(method, params)?).await
     }

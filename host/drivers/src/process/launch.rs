@@ -21,13 +21,13 @@ const HELLO: Duration = Duration::from_secs(10);
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
 /// A process that said hello.
-pub(super) struct Running {
+pub(super) struct RunningProcess {
     pub(super) child: Child,
     pub(super) connection: Arc<Connection>,
     pub(super) last: LastLines,
 }
 
-impl Running {
+impl RunningProcess {
     /// If the program ended by itself, just now: how.
     pub(super) async fn how_it_ended(&mut self) -> Option<String> {
         let status = tokio::time::timeout(LAST_WORDS, self.child.wait()).await.ok()?.ok()?;
@@ -35,12 +35,11 @@ impl Running {
     }
 }
 
-/// Starts a program and learns who it is.
 pub(super) async fn launch(
     path: &Path,
     expected: Option<&Name>,
     restarts: bool,
-) -> std::result::Result<(Running, Description), LoadError> {
+) -> std::result::Result<(RunningProcess, Description), LoadError> {
     let provisional = expected.cloned().unwrap_or_else(|| Name::from_static("unnamed"));
     let cannot_start = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::PermissionDenied => LoadError::NotExecutable { path: path.to_owned() },
@@ -58,7 +57,7 @@ pub(super) async fn launch(
         readers.push(tokio::spawn(follow(provisional.clone(), "stderr", pipe, last.clone())));
     }
     let connection = Connection::new(provisional, started.socket, restarts).map_err(cannot_start)?;
-    let mut running = Running { child: started.child, connection, last };
+    let mut running = RunningProcess { child: started.child, connection, last };
     match introduce(&running.connection, path, expected).await {
         Ok(description) => Ok((running, description)),
         Err(mut error) => {

@@ -12,19 +12,13 @@ use std::borrow::Cow;
 /// How much of a message that is none an error quotes, in bytes.
 const QUOTED: usize = 120;
 
-/// What a driver sent.
 pub(super) enum Kind<'a> {
     /// To the request of this id; `jsonrpsee` reads it.
     Response(u64),
     /// An error about a message without id.
     Refused(DriverError),
     /// A message that is not answered.
-    Note {
-        /// The method of the notification.
-        method: Cow<'a, str>,
-        /// The parameters, as JSON.
-        params: &'a str,
-    },
+    Note { method: Cow<'a, str>, params: &'a str },
 }
 
 /// Every member that a response or a notification can have.

@@ -11,7 +11,6 @@ const MAX_LINE: u64 = 8 << 10;
 /// How many lines are kept for the message when the program fails to start.
 const KEPT: usize = 5;
 
-/// The last lines of a program.
 #[derive(Clone, Default)]
 pub(super) struct LastLines(Arc<Mutex<VecDeque<String>>>);
 

@@ -1,6 +1,6 @@
 //! Keeping a driver's process running.
 
-use super::launch::{Running, launch};
+use super::launch::{RunningProcess, launch};
 use super::{Phase, Shared, SupervisorRequest};
 use crate::answer;
 use crate::context::RequestContext;
@@ -16,8 +16,7 @@ const OPEN: Duration = Duration::from_secs(300);
 /// How long a process has after SIGTERM, and to be gone after SIGKILL.
 const TERM: Duration = Duration::from_secs(2);
 
-/// Runs until the driver is stopped.
-pub(super) async fn supervise(shared: Arc<Shared>, first: Running) {
+pub(super) async fn supervise(shared: Arc<Shared>, first: RunningProcess) {
     let mut running = Some(first);
     let mut failures = 0;
     loop {
@@ -56,7 +55,7 @@ enum ProcessEnd {
 }
 
 /// Until the process ends, or is to be stopped.
-async fn watch(shared: &Shared, mut process: Running) -> ProcessEnd {
+async fn watch(shared: &Shared, mut process: RunningProcess) -> ProcessEnd {
     shared.record.lock().pid = process.child.id();
     shared.phase.send_replace(Phase::Ready(Arc::clone(&process.connection)));
     let reason = loop {
@@ -133,7 +132,6 @@ async fn pause(shared: &Shared, failures: &mut u32) -> bool {
     }
 }
 
-/// Waits until the driver is to be stopped.
 async fn stop_wished(shared: &Shared) {
     loop {
         shared.requested.notified().await;
@@ -144,7 +142,7 @@ async fn stop_wished(shared: &Shared) {
 }
 
 /// Starts the program anew and opens the driver as it was open.
-async fn start_again(shared: &Shared) -> Result<Running, String> {
+async fn start_again(shared: &Shared) -> Result<RunningProcess, String> {
     shared.record.lock().restarts += 1;
     let (mut process, _) =
         launch(&shared.path, Some(&shared.name), true).await.map_err(|error| error.to_string())?;
@@ -170,7 +168,7 @@ async fn start_again(shared: &Shared) -> Result<Running, String> {
     Ok(process)
 }
 
-async fn reopen(process: &Running, request: Open) -> Result<Opened, String> {
+async fn reopen(process: &RunningProcess, request: Open) -> Result<Opened, String> {
     let call = RequestContext::new("restart").within(OPEN);
     let asked = request.clone();
     let answer = process.connection.call(Open::METHOD, request, call).map_err(|error| error.to_string())?;
@@ -186,7 +184,7 @@ async fn reopen(process: &Running, request: Open) -> Result<Opened, String> {
 }
 
 /// Goodbye, then SIGTERM, then SIGKILL.
-async fn drain_and_stop(shared: &Shared, process: &mut Running, drain: Duration) {
+async fn drain_and_stop(shared: &Shared, process: &mut RunningProcess, drain: Duration) {
     process.connection.notify(method::GOODBYE, &serde_json::Map::new()).await;
     let mut gone = tokio::time::timeout(drain, process.child.wait()).await.is_ok();
     if !gone {

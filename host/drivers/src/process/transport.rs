@@ -58,7 +58,6 @@ impl Line {
         settled(&self.verdict).await
     }
 
-    /// Gives the process up.
     pub(crate) fn give_up(&self, reason: &str) {
         settle(&self.verdict, reason);
         self.fall_silent(reason);
@@ -82,7 +81,6 @@ fn settle(state: &watch::Sender<Option<String>>, reason: &str) {
     });
 }
 
-/// Sends messages as lines.
 pub(super) struct Sender {
     pub(super) socket: OwnedWriteHalf,
     pub(super) line: Arc<Line>,
@@ -172,8 +170,8 @@ impl TransportReceiverT for Receiver {
             let asked = self.line.unanswered.lock().remove(&id);
             asked.then_some(bytes).ok_or_else(|| {
                 format!(
-                    "the process broke the protocol (R47): it answered request {id}, which was answered already or never \
-                     made"
+                    "the process broke the protocol (R47): it answered request {id}, which was answered \
+                     already or never made"
                 )
             })
         });

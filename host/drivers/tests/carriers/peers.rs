@@ -46,7 +46,8 @@ fn of_today(driver: &str) -> PathBuf {
     if driver == "misbehaving" { examples } else { programs }
 }
 
-/// What a host says of its visit to a driver, without what may differ: versions, times, places and words for people.
+/// What a host says of its visit to a driver, without what may differ: versions, times, places and words for
+/// people.
 fn visit(host: &Path, dir: &Path, carrier: &str, driver: &str) -> Vec<String> {
     let root = tempfile::tempdir().unwrap();
     let path = file(dir, carrier, driver);

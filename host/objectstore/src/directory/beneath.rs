@@ -28,7 +28,6 @@ pub(super) struct Root {
 }
 
 impl Root {
-    /// Opens the directory that a store is in.
     pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
         match rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
             Ok(fd) => Ok(Self { fd }),
@@ -44,7 +43,6 @@ impl Root {
         self.object(op, key).map(|(_, stat)| stat)
     }
 
-    /// Opens an object for reading.
     pub(super) fn file(&self, op: &'static str, key: &str) -> Result<(File, u64), StoreError> {
         let (fd, _) = self.object(op, key)?;
         // What was looked at is what is opened, whatever has its name by now.
@@ -94,12 +92,10 @@ pub(super) fn split(key: &str) -> (&str, &str) {
     key.rsplit_once('/').unwrap_or(("", key))
 }
 
-/// What kind of thing a file is.
 pub(super) fn kind(stat: &Stat) -> FileType {
     FileType::from_raw_mode(stat.st_mode)
 }
 
-/// A kind in words.
 fn name(kind: FileType) -> &'static str {
     match kind {
         FileType::Symlink => "symbolic link",

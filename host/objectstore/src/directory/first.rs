@@ -4,7 +4,6 @@ use std::collections::BinaryHeap;
 
 use crate::store::Depth;
 
-/// See the [module](self).
 pub(super) struct First<'a> {
     after: Option<&'a str>,
     depth: Depth,
@@ -34,7 +33,6 @@ impl<'a> First<'a> {
         }
     }
 
-    /// The keys, sorted.
     pub(super) fn sorted(self) -> Vec<String> {
         self.keys.into_sorted_vec()
     }

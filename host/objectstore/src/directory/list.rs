@@ -12,7 +12,6 @@ use super::{info, modified};
 use crate::error::StoreError;
 use crate::store::{Depth, Page, check_key};
 
-/// Entries in a page.
 const PAGE: usize = 10_000;
 
 /// A page of what is in, or below, a directory.

@@ -23,7 +23,6 @@ pub(super) const LOOK: Duration = Duration::from_secs(30);
 
 static DIRECTORIES: LazyLock<Mutex<HashMap<PathBuf, Weak<Watch>>>> = LazyLock::new(Mutex::default);
 
-/// The calls under way in a directory.
 #[derive(Debug)]
 pub(super) struct Watch {
     path: PathBuf,

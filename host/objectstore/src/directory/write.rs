@@ -45,7 +45,6 @@ pub(super) struct Partial {
 }
 
 impl Partial {
-    /// Makes the directories and the hidden file.
     pub(super) fn create(root: &Root, key: &str) -> Result<Self, StoreError> {
         let (dir, target) = split(key);
         let name = format!("{PARTIAL_PREFIX}{:016x}", rand::random::<u64>());
@@ -67,7 +66,6 @@ impl Partial {
         }
     }
 
-    /// Adds bytes at the end.
     pub(super) fn append(&mut self, key: &str, data: &[u8]) -> Result<(), StoreError> {
         self.file.write_all(data).map_err(|e| StoreError::from_io("write", key, e))?;
         self.size += data.len() as u64;
@@ -79,7 +77,6 @@ impl Partial {
         self.file.metadata().and_then(|m| m.modified()).ok()
     }
 
-    /// Makes the bytes durable.
     fn seal(&mut self, key: &str) -> Result<(), StoreError> {
         let failed = |e| StoreError::from_io("write", key, e);
         self.file.set_permissions(fs::Permissions::from_mode(0o644)).map_err(failed)?;
@@ -177,14 +174,12 @@ fn unsupported(error: Errno) -> bool {
     matches!(error, Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::MLINK | Errno::XDEV)
 }
 
-/// Writes an object.
 pub(super) fn put(root: &Root, key: &str, data: &[u8]) -> Result<(), StoreError> {
     let mut partial = Partial::create(root, key)?;
     partial.append(key, data)?;
     partial.finish(key).map(|_| ())
 }
 
-/// Writes an object unless there is one.
 pub(super) fn put_if_absent(root: &Root, key: &str, data: &[u8]) -> Result<PutOutcome, StoreError> {
     let mut partial = Partial::create(root, key)?;
     partial.append(key, data)?;

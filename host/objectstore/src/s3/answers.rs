@@ -12,7 +12,6 @@ use http_body_util::Limited;
 /// may be written as three bytes for each.
 pub(super) const ANSWER_MAX: usize = 4 << 20;
 
-/// See the [module](self).
 #[derive(Debug)]
 pub(super) struct Answers;
 

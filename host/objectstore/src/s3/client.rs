@@ -19,7 +19,7 @@ use aws_smithy_http_client::{Builder, Connector};
 
 use super::S3Options;
 use super::answers::Answers;
-use super::renewed::Renewed;
+use super::renewed::RenewedCredentials;
 use crate::error::StoreError;
 
 /// Names of the variables by which users of the SDK give an endpoint.
@@ -80,7 +80,12 @@ pub(super) async fn build(
         .with_http_client(http_client)
         .with_behavior_version(Some(BehaviorVersion::latest()));
     let mut config = aws_sdk_s3::config::Builder::from(&shared)
-        .credentials_provider(Renewed::new(&provider, region.clone(), files, options.profile.clone()))
+        .credentials_provider(RenewedCredentials::new(
+            &provider,
+            region.clone(),
+            files,
+            options.profile.clone(),
+        ))
         .force_path_style(options.path_style.unwrap_or(custom))
         .interceptor(Answers);
     if let Some(endpoint) = &endpoint {

@@ -19,9 +19,8 @@ use parking_lot::Mutex;
 /// How long credentials are used that say nothing of their end.
 const READ_AFTER: Duration = Duration::from_secs(60);
 
-/// See the [module](self).
 #[derive(Debug)]
-pub(super) struct Renewed {
+pub(super) struct RenewedCredentials {
     config: ProviderConfig,
     region: Region,
     /// The files that were named, in the place of the standard chain.
@@ -31,7 +30,7 @@ pub(super) struct Renewed {
     last: Mutex<Option<Credentials>>,
 }
 
-impl Renewed {
+impl RenewedCredentials {
     /// From the files, and the profile in them, or by the standard chain: environment, files, web identity,
     /// instance.
     pub(super) fn new(
@@ -76,7 +75,7 @@ impl Renewed {
     }
 }
 
-impl ProvideCredentials for Renewed {
+impl ProvideCredentials for RenewedCredentials {
     fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
     where
         Self: 'a,
@@ -104,7 +103,8 @@ mod tests {
             .with_http_client(http_client(&S3Options::default()).unwrap())
             .with_behavior_version(Some(BehaviorVersion::latest()));
         let region = Region::new("us-east-1");
-        let provider = Renewed::new(&config, region.clone(), Some(files), Some("backups".to_owned()));
+        let provider =
+            RenewedCredentials::new(&config, region.clone(), Some(files), Some("backups".to_owned()));
         let id = async || {
             let read = provider.provide_credentials().await.unwrap();
             // The SDK asks again soon.
@@ -124,7 +124,7 @@ mod tests {
         // Whoever asks for the first time is told.
         std::fs::write(file.path(), "").unwrap();
         let files = EnvConfigFiles::builder().with_file(EnvConfigFileKind::Credentials, file.path()).build();
-        let new = Renewed::new(&config, region, Some(files), Some("backups".to_owned()));
+        let new = RenewedCredentials::new(&config, region, Some(files), Some("backups".to_owned()));
         assert!(new.provide_credentials().await.is_err());
     }
 }

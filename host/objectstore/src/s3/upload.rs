@@ -14,7 +14,6 @@ use crate::store::{ByteStream, ObjectStore};
 /// Bytes of a part. S3 takes 10,000 of at least 5 MiB: after a thousand they become larger.
 const PART: usize = 16 << 20;
 
-/// Collects bytes into parts.
 struct Parts {
     stream: ByteStream,
     waiting: BytesMut,

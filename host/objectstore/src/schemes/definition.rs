@@ -59,9 +59,6 @@ pub trait Scheme: Debug + Send + Sync {
     }
 
     /// Tells what can be told of a place without asking a server.
-    ///
-    /// # Errors
-    /// As [`Self::credentials`].
     fn probe(&self, _at: &Location, options: &StoreOptions) -> Result<String, StoreError> {
         Ok(self.credentials(options)?.unwrap_or_default())
     }
@@ -88,8 +85,8 @@ pub struct Abilities {
 }
 
 impl Abilities {
-    /// Checks that backups can be kept in such a store: their locks are objects that are created if absent, and
-    /// a chunk is read out of a pack.
+    /// Checks that backups can be kept in such a store: their locks are objects that are created if absent,
+    /// and a chunk is read out of a pack.
     ///
     /// # Errors
     /// [`StoreError::Config`] with what is missing.
@@ -131,7 +128,6 @@ pub enum SettingKind {
 
 impl dyn Scheme {
     /// Whether its destinations have a setting.
-    #[must_use]
     pub fn has_setting(&self, key: &str) -> bool {
         self.settings().iter().any(|setting| setting.key == key)
     }
@@ -149,7 +145,6 @@ impl Debug for StoreOptions {
 
 impl StoreOptions {
     /// The value of a setting.
-    #[must_use]
     pub fn get(&self, key: &str) -> Option<String> {
         self.0.get(key).cloned()
     }
@@ -186,7 +181,6 @@ impl Eq for Location {}
 impl Location {
     /// How well settings of this place fit another: the greater, the better. Of two that are as long the one
     /// that names the region is better.
-    #[must_use]
     pub fn fit(&self, other: &Self) -> Option<(usize, bool)> {
         let below = Path::new(&other.path).starts_with(&self.path);
         let length = 1 + Path::new(&self.path).components().count();
@@ -194,7 +188,6 @@ impl Location {
     }
 
     /// Whether somebody who may read backups at this place, and nowhere else, may read those at another.
-    #[must_use]
     pub fn admits(&self, other: &Self) -> bool {
         self.has(other) && self.scheme.admits(&self.path, &other.path)
     }

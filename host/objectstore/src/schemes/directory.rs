@@ -11,7 +11,6 @@ use crate::error::StoreError;
 use crate::store::ObjectStore;
 use crate::urls::{DestinationError, unescape};
 
-/// See the [module](self).
 #[derive(Debug)]
 pub(super) struct Directory;
 

@@ -14,7 +14,6 @@ use crate::s3::{S3Options, S3Store};
 use crate::store::ObjectStore;
 use crate::urls::{DestinationError, unescape};
 
-/// See the [module](self).
 #[derive(Debug)]
 pub(super) struct S3;
 
@@ -32,15 +31,15 @@ const SETTINGS: &[StoreSetting] = &[
     StoreSetting {
         key: "path-style",
         kind: Switch,
-        doc: "`true`: requests name the bucket in the path; `false`: in the host name. Default: `true` with an \
-              endpoint",
+        doc: "`true`: requests name the bucket in the path; `false`: in the host name. Default: `true` with \
+            an endpoint",
     },
     StoreSetting { key: "region", kind: Text, doc: "the region, if the URL names none" },
     StoreSetting {
         key: "profile",
         kind: Text,
-        doc: "a profile of the credentials file or of `~/.aws/config`, used instead of the credentials of the \
-              environment and the machine",
+        doc: "a profile of the credentials file or of `~/.aws/config`, used instead of the credentials of \
+            the environment and the machine",
     },
     StoreSetting {
         key: "credentials-file",

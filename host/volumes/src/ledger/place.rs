@@ -56,9 +56,6 @@ impl LedgerDir {
 }
 
 /// Finds the directory of a root's ledger, or makes it.
-///
-/// # Errors
-/// A directory that can be neither made nor read.
 pub(super) fn settle(root: &Path, run: &Path, boot_id: &str) -> Result<LedgerDir, LedgerError> {
     let here = root.join(NAME);
     let failed = |what| {

@@ -37,17 +37,14 @@ pub(crate) enum Release {
 }
 
 impl Usage {
-    /// Whether somebody uses it.
     pub(crate) fn is_used(&self) -> bool {
         !self.users.is_empty()
     }
 
-    /// The users Docker named.
     pub(crate) fn containers(&self) -> Vec<String> {
         self.users.keys().filter(|user| *user != BY_HAND && *user != ADOPTED).cloned().collect()
     }
 
-    /// One more mount by this user.
     pub(crate) fn claim(&mut self, user: &str) {
         let count = self.users.entry(user.to_owned()).or_default();
         *count = if user == BY_HAND || user == ADOPTED { 1 } else { count.saturating_add(1) };
@@ -77,7 +74,6 @@ impl Usage {
         Release::Last
     }
 
-    /// Takes every claim back.
     pub(crate) fn release_all(&mut self) -> Release {
         if !self.is_used() && !self.unmount_pending {
             return Release::Nothing;

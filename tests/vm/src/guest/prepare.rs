@@ -3,7 +3,7 @@
 use super::check::Step;
 use super::lab::{MIB, Setup, expect, sh};
 use crate::{ensure, ensure_eq};
-use convoy_driver_devicemapper::prepare::{DEVICES, Prepared, disk, loop_files};
+use convoy_driver_devicemapper::prepare::{DEVICES, PoolDevices, disk, loop_files};
 use convoy_driver_sdk::filesystem::FsKind;
 use convoy_driver_sdk::{Context, DriverError, ErrorKind};
 use std::path::Path;
@@ -51,7 +51,7 @@ pub(super) fn run() -> Step {
 }
 
 /// A pool on them works.
-fn pool(prepared: &Prepared) -> Step {
+fn pool(prepared: &PoolDevices) -> Step {
     let setup = Setup::on(&prepared.data.display().to_string(), &prepared.metadata.display().to_string());
     let lab = setup.at(format!("/run/convoy/{}", prepared.size)).open()?;
     ensure!(lab.opened.warnings.is_empty(), "{:?}", lab.opened);

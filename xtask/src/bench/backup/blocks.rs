@@ -13,7 +13,6 @@ use crate::bench::table::Row;
 
 const GIB: u64 = 1 << 30;
 
-/// How often each is restored.
 const RESTORES: usize = 3;
 
 pub(in crate::bench) fn run(lab: &Lab) -> Result<Vec<Row>> {

@@ -9,7 +9,6 @@ use crate::bench::settle;
 use convoy_tests::Result;
 use convoy_tests::error::Context;
 
-/// A kind of data.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Data {
     /// A file of random bytes and one of text, 512 MiB each.
@@ -39,7 +38,6 @@ impl Data {
         }
     }
 
-    /// Writes the files.
     pub(super) fn fill(self, place: &Path) -> Result<()> {
         let mut source = Source::new(1);
         match self {

@@ -16,7 +16,6 @@ use crate::bench::settle;
 pub(super) struct Old {
     /// The archive that is a snapshot: 0.5 had these in its root.
     snapshot: PathBuf,
-    /// The archive that is a backup.
     backup: PathBuf,
 }
 

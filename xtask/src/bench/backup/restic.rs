@@ -14,7 +14,6 @@ pub(super) struct Restic {
 }
 
 impl Restic {
-    /// Makes a repository.
     pub(super) fn new(lab: &Lab, name: &str) -> Result<Self> {
         let repository = lab.path(&format!("{name}-repository"));
         let cache = lab.make("restic-cache")?;
@@ -45,7 +44,6 @@ impl Restic {
         self.timed(&["restore", "latest", "--target", &target.display().to_string()])
     }
 
-    /// Bytes the repository takes.
     pub(super) fn size(&self) -> Result<u64> {
         tree::allocated(&self.repository)
     }

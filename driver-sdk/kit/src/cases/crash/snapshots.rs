@@ -2,27 +2,25 @@
 
 use super::{kill, kill_after, moments, timed};
 use crate::cases::backups;
+use crate::cases::contents::{filled, reverted_or_not, same_files};
 use crate::cases::copies::{clone_of, equals, revert_to};
 use crate::cases::data::{TwoDays, open_tree};
-use crate::cases::restore::{fill, finish, kinds, prepare};
+use crate::cases::restore::{fill, finish, kinds, prepare_usual, prepared};
 use crate::cases::snapshots::{delete as delete_snapshot, names as snapshot_names};
-use crate::check::{Outcome, done, ensure, io, refused, same, skip};
+use crate::check::{Outcome, done, ensure, io, not_found, same, skip};
 use crate::image;
 use crate::pattern;
 use crate::rules;
 use crate::subject::Subject;
 use convoy_driver_sdk::protocol::{Capability, CloseSnapshot, CreateSnapshot, SourceKind, Volume};
-use convoy_driver_sdk::{DriverError, ErrorKind, Name};
-use std::collections::BTreeMap;
+use convoy_driver_sdk::{DriverError, Name};
 use std::time::Duration;
 
 /// A snapshot that is there has everything, as far as it can be read as files: as a tree, or by a clone.
 fn is_whole(kit: &Subject, volume: &Name, snapshot: &Name, expected: &pattern::Tree, what: &str) -> Outcome {
     if kit.can(Capability::ReadTree) && !kit.can(Capability::ReadBlock) {
         let (handle, path) = open_tree(kit, volume, snapshot)?;
-        let found = io(rules::WHOLE, format_args!("read {what}"), pattern::read(&path))?;
-        let differences = pattern::differences(expected, &found);
-        ensure(rules::WHOLE, differences.is_empty(), || format!("{what}: {}", differences.join("; ")))?;
+        same_files(rules::WHOLE, format_args!("read {what}"), &path, expected, what)?;
         done(rules::SNAPSHOT_OPEN, "snapshot.close", kit.call(CloseSnapshot::new(handle)))?;
     } else if kit.can(Capability::Clone) {
         let name = kit.name("whole");
@@ -66,11 +64,7 @@ pub(in crate::cases) fn snapshot(kit: &Subject) -> Outcome {
 }
 
 pub(in crate::cases) fn snapshot_delete(kit: &Subject) -> Outcome {
-    let name = kit.create("crash")?;
-    let path = kit.mount(&name)?;
-    io(rules::MOUNT, "write files into the volume", pattern::write(&path, 4))?;
-    let files = io(rules::MOUNT, "read the volume", pattern::read(&path))?;
-    kit.unmount(&name)?;
+    let (name, files) = filled(kit, "crash")?;
     let (stays, first) = (kit.snapshot(&name, "stays")?, kit.snapshot(&name, "first")?);
     let (_, whole) = timed(|| done(rules::SNAPSHOT, "snapshot.delete", delete_snapshot(kit, &name, &first)))?;
     for delay in moments(kit, whole) {
@@ -121,33 +115,20 @@ pub(in crate::cases) fn reading(kit: &Subject) -> Outcome {
 pub(in crate::cases) fn restore(kit: &Subject) -> Outcome {
     for kind in kinds(kit)? {
         let name = kit.name("crash");
-        let prepared = |name: &Name| {
-            let prepared = prepare(kit, name, kind, kit.options.size, &BTreeMap::new());
-            done(rules::RESTORE, "restore.prepare", prepared)
-        };
+        let prepared = |name: &Name| prepared(kit, name, kind);
         // While it is prepared, and while it is written.
         let (first, whole) = timed(|| prepared(&name))?;
         fill(&first)?;
         // As long as that one lives, its name is taken.
         kill(kit)?;
         for delay in moments(kit, whole) {
-            let restore = || prepare(kit, &name, kind, kit.options.size, &BTreeMap::new());
+            let restore = || prepare_usual(kit, &name, kind);
             // Made to the next process, it lives there.
             if kill_after(kit, delay, restore)?.is_some() {
                 kill(kit)?;
             }
-            refused(
-                rules::WHOLE,
-                "volume.get of a restore that was killed",
-                &[ErrorKind::NotFound],
-                kit.get(&name),
-            )?;
-            refused(
-                rules::WHOLE,
-                "restore.finish of an earlier life",
-                &[ErrorKind::NotFound],
-                finish(kit, &first.handle),
-            )?;
+            not_found(rules::WHOLE, "volume.get of a restore that was killed", kit.get(&name))?;
+            not_found(rules::WHOLE, "restore.finish of an earlier life", finish(kit, &first.handle))?;
         }
         // While it is finished: whole, or not at all.
         let target = prepared(&name)?;
@@ -162,7 +143,8 @@ pub(in crate::cases) fn restore(kit: &Subject) -> Outcome {
                 Ok(volume) => {
                     ensure(rules::WHOLE, volume.health == convoy_driver_sdk::protocol::Health::Good, || {
                         format!(
-                            "a restore that was killed left {name} in a state in which it cannot be used: {:?}",
+                            "a restore that was killed left {name} in a state in which it cannot be used: \
+                             {:?}",
                             volume.health
                         )
                     })?
@@ -171,12 +153,7 @@ pub(in crate::cases) fn restore(kit: &Subject) -> Outcome {
                     ensure(rules::DURABLE, answered.is_none(), || {
                         format!("{name} was restored and is gone after a kill")
                     })?;
-                    refused(
-                        rules::WHOLE,
-                        "volume.get after a killed restore.finish",
-                        &[ErrorKind::NotFound],
-                        answer,
-                    )?;
+                    not_found(rules::WHOLE, "volume.get after a killed restore.finish", answer)?;
                     let target = prepared(&name)?;
                     fill(&target)?;
                     done(
@@ -207,7 +184,7 @@ fn made_over_a_kill(
             format!("{what}, {name}, was acknowledged and is gone after a kill")
         })?;
         let got = format!("volume.get after a killed {call}");
-        refused(rules::WHOLE, &got, &[ErrorKind::NotFound], answer)?;
+        not_found(rules::WHOLE, &got, answer)?;
         done(rules::WHOLE, &format!("{call}, repeated"), make(&name))?;
     }
     equals(kit, &name, expected, rules::WHOLE, &format!("{what} whose making was killed"))?;
@@ -233,16 +210,9 @@ pub(in crate::cases) fn revert(kit: &Subject) -> Outcome {
     for delay in moments(kit, whole) {
         done(rules::REVERT, "volume.revert", to(&days.tuesday))?;
         let answered = kill_after(kit, delay, || to(&days.monday))?;
-        let path = kit.mount(&days.volume)?;
-        let found = io(rules::WHOLE, "read the volume", pattern::read(&path))?;
-        kit.unmount(&days.volume)?;
-        let (new, old) = (pattern::differences(&days.was, &found), pattern::differences(&days.is, &found));
-        ensure(rules::WHOLE, new.is_empty() || (old.is_empty() && answered.is_none()), || {
-            format!(
-                "after a killed volume.revert: expected the volume as before or as the snapshot, found neither: {}",
-                new.join("; ")
-            )
-        })?;
+        let trees = (&days.volume, &days.was, &days.is);
+        let when = "after a killed volume.revert";
+        reverted_or_not(kit, (rules::WHOLE, rules::WHOLE), trees, answered.is_some(), when)?;
         same(
             rules::REVERT,
             "the number of snapshots after volume.revert",

@@ -1,14 +1,14 @@
 //! What calls leave in the driver's directories when the driver is killed in their midst.
 
 use super::{kill_after, moments, timed};
-use crate::cases::restore::{abort, kinds, prepare};
+use crate::cases::restore::{abort, kinds, prepare_usual};
 use crate::cases::snapshots::delete as delete_snapshot;
 use crate::check::{Outcome, done, fail, skip};
 use crate::rules;
 use crate::subject::Subject;
 use convoy_driver_sdk::protocol::{Capability, CloseSnapshot, OpenSnapshot, SourceKind};
 use convoy_driver_sdk::{DriverError, Name};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -53,7 +53,7 @@ pub(in crate::cases) fn tidy(kit: &Subject) -> Outcome {
 /// something into the driver's directories is killed after `delay`, if there is one.
 fn life(kit: &Subject, name: &Name, delay: Option<Duration>) -> Outcome {
     for kind in kinds(kit).unwrap_or_default() {
-        let call = || prepare(kit, name, kind, kit.options.size, &BTreeMap::new());
+        let call = || prepare_usual(kit, name, kind);
         if let Some(prepared) = cut(kit, delay, "restore.prepare", call)? {
             abort(kit, &prepared.handle)?;
         }

@@ -18,9 +18,6 @@ use std::sync::Arc;
 const ERRORS: i32 = 3;
 
 /// A record is lost, a volume is lost, and a copy that was made to be read is forgotten.
-///
-/// # Errors
-/// What does not happen as it should.
 pub fn the_doctor_finds_what_was_lost<C: Cloud>(driver: &str) -> Result<()> {
     staged(|lab, kernel| scenario::<C>(lab, kernel, driver))
 }
