@@ -3,13 +3,20 @@
 //! [`Browse`] is the one reader behind listing, searching, comparing, dumping, mounting and restoring parts.
 //! Its calls block: make them on a thread that may wait.
 
+mod directory;
+
 use std::fmt::Debug;
 use std::ops::{ControlFlow, Range};
 
 use bytes::Bytes;
-use convoy_tree::{Entry, RelPath};
+use convoy_tree::{Entry, RelPath, TreeError};
 
 use crate::error::BackupResult;
+
+pub use directory::browse_directory;
+
+/// Bytes that one call of [`ReadAt::read_at`] gives at most, whatever it is asked for.
+pub(crate) const READ_MAX: usize = 4 << 20;
 
 /// A digest of a file's data. Two files of one store with the same digest have the same bytes; files with
 /// different digests may have the same bytes all the same.
@@ -50,8 +57,9 @@ pub trait Browse: Debug + Send + Sync {
     /// the store.
     fn stat(&self, path: &RelPath) -> BackupResult<Node>;
 
-    /// At most `limit` entries of a directory, by name, after that named `after`. Fewer than `limit` are the
-    /// last ones. Reads as little as it can: not what lies deeper.
+    /// At most `limit` entries of a directory, by name, after that with the path `after` (the whole path, as
+    /// nodes have it; it need not be there). Fewer than `limit` are the last ones. Reads as little as it can:
+    /// not what lies deeper.
     ///
     /// # Errors
     /// As [`Self::stat`]; [`BackupError::NotDirectory`](crate::BackupError::NotDirectory).
@@ -86,4 +94,49 @@ pub trait ReadAt: Debug + Send + Sync {
     /// # Errors
     /// Those of the store.
     fn next_data(&self, offset: u64) -> BackupResult<Option<Range<u64>>>;
+}
+
+/// Where a page of a directory begins.
+enum After<'a> {
+    /// Behind this name.
+    Name(&'a [u8]),
+    /// At its first entry.
+    All,
+    /// Nowhere: all of the directory is before.
+    Nothing,
+}
+
+/// Where the page of `directory` behind the path `after` begins.
+fn name_after<'a>(directory: &RelPath, after: &'a RelPath) -> After<'a> {
+    let (mut names, mut rest) = (directory.components(), after.components());
+    loop {
+        match (names.next(), rest.next()) {
+            (None, None) => return After::All,
+            // What is deeper in a child comes before the next child.
+            (None, Some(name)) => return After::Name(name),
+            (Some(_), None) => return After::All,
+            (Some(name), Some(other)) if name < other => return After::Nothing,
+            (Some(name), Some(other)) if name > other => return After::All,
+            (Some(_), Some(_)) => {}
+        }
+    }
+}
+
+/// The path in the tree of what has `path` below `top`.
+fn beneath(top: &RelPath, path: &RelPath) -> BackupResult<RelPath> {
+    if top.is_root() {
+        return Ok(path.clone());
+    }
+    if path.is_root() {
+        return Ok(top.clone());
+    }
+    let mut bytes = top.as_bytes().to_vec();
+    bytes.push(b'/');
+    bytes.extend_from_slice(path.as_bytes());
+    Ok(RelPath::new(bytes).map_err(TreeError::from)?)
+}
+
+/// How many of `length` bytes there are at `offset` of so many.
+fn clamp(size: u64, offset: u64, length: usize) -> usize {
+    usize::try_from(size.saturating_sub(offset)).map_or(length, |left| left.min(length))
 }
