@@ -1,20 +1,23 @@
 //! Serves the image of a device as the one file of a FUSE file system.
 
 use std::ffi::OsStr;
+use std::fs::{File, OpenOptions};
 use std::io;
-use std::path::Path;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use convoy_backup::{BackupError, BackupResult, ReadAt};
 use fuser::{
-    BackgroundSession, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation,
-    INodeNo, LockOwner, MountOption, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyEntry, ReplyOpen,
-    Request, Session,
+    Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, LockOwner,
+    OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyEntry, ReplyOpen, Request, Session, SessionACL,
 };
+use rustix::fs::{Mode, OFlags};
+
+use crate::detached;
 
 /// The name of the image.
-pub(crate) const NAME: &str = "disk.img";
+const NAME: &str = "disk.img";
 
 const IMAGE: INodeNo = INodeNo(2);
 
@@ -24,21 +27,27 @@ const FOREVER: Duration = Duration::from_secs(3600);
 /// Requests that are answered at the same time: the kernel reads ahead.
 const THREADS: usize = 4;
 
-/// Mounts a directory that holds nothing but the image, as [`NAME`]. It is there until the session is dropped.
+/// Opens an image as a file, which the kernel reads through FUSE. It is served until nobody has it open.
 ///
 /// # Errors
 /// Those of FUSE: `NotFound` where the kernel has none.
-pub(crate) fn serve(image: Arc<dyn ReadAt>, directory: &Path) -> io::Result<BackgroundSession> {
-    let mut config = Config::default();
-    config.mount_options = vec![
-        MountOption::RO,
-        MountOption::NoDev,
-        MountOption::NoSuid,
-        MountOption::NoExec,
-        MountOption::FSName("convoy".to_owned()),
+pub(crate) fn serve(image: Arc<dyn ReadAt>) -> io::Result<File> {
+    let fuse = OpenOptions::new().read(true).write(true).open("/dev/fuse")?;
+    let number = fuse.as_raw_fd().to_string();
+    let options = [
+        ("source", Some("convoy")),
+        ("fd", Some(number.as_str())),
+        ("rootmode", Some("040000")),
+        ("user_id", Some("0")),
+        ("group_id", Some("0")),
     ];
+    let mount = detached::mount("fuse", &options)?;
+    let mut config = Config::default();
     config.n_threads = Some(THREADS);
-    Session::new(Image(image), directory, &config)?.spawn()
+    // Its threads end when the file system is gone.
+    drop(Session::from_fd(Image(image), fuse.into(), SessionACL::Owner, config)?.spawn()?);
+    let file = rustix::fs::openat(&mount, NAME, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    Ok(file.into())
 }
 
 #[derive(Debug)]
@@ -113,7 +122,9 @@ impl Filesystem for Image {
             (INodeNo::ROOT, FileType::Directory, ".."),
             (IMAGE, FileType::RegularFile, NAME),
         ];
-        for ((inode, kind, name), next) in entries.into_iter().zip(1..).skip(usize::try_from(offset).unwrap_or(3)) {
+        for ((inode, kind, name), next) in
+            entries.into_iter().zip(1..).skip(usize::try_from(offset).unwrap_or(3))
+        {
             if reply.add(inode, next, kind, name) {
                 break;
             }
