@@ -168,13 +168,12 @@ impl Dir {
         Ok((File::from(fd), stat))
     }
 
-    /// The names in this directory, sorted bytewise, without `.` and `..`; none when they take more memory
-    /// than `most` bytes.
-    pub(crate) fn names(&self, most: usize) -> io::Result<Option<Names>> {
+    /// Tells every name in this directory but `.` and `..`, from its beginning, as long as `take` says so.
+    /// False if it did not.
+    pub(crate) fn each_name(&self, take: &mut dyn FnMut(&[u8]) -> bool) -> io::Result<bool> {
         rustix::fs::seek(&self.fd, SeekFrom::Start(0))?;
         let mut buffer = [MaybeUninit::uninit(); 32768];
         let mut listing = RawDir::new(&self.fd, &mut buffer);
-        let mut names = Names::default();
         while let Some(entry) = listing.next() {
             let entry = match entry {
                 // The directory itself was removed meanwhile: it is empty.
@@ -182,15 +181,23 @@ impl Dir {
                 other => other?,
             };
             let name = entry.file_name().to_bytes();
-            if !matches!(name, b"." | b"..") {
-                names.push(name);
-                if names.memory() > most {
-                    return Ok(None);
-                }
+            if !matches!(name, b"." | b"..") && !take(name) {
+                return Ok(false);
             }
         }
+        Ok(true)
+    }
+
+    /// The names in this directory, sorted bytewise, without `.` and `..`; none when they take more memory
+    /// than `most` bytes.
+    pub(crate) fn names(&self, most: usize) -> io::Result<Option<Names>> {
+        let mut names = Names::default();
+        let all = self.each_name(&mut |name| {
+            names.push(name);
+            names.memory() <= most
+        })?;
         names.sort();
-        Ok(Some(names))
+        Ok(all.then_some(names))
     }
 
     /// The next few names in this directory, unsorted, from where the last call for the same open directory
@@ -267,5 +274,12 @@ impl Names {
         let span = *self.spans.get(self.next)?;
         self.next += 1;
         Some(Self::span(&self.bytes, span))
+    }
+
+    /// The names behind `after` in a sorted list, or all.
+    pub(crate) fn behind<'a>(&'a self, after: Option<&[u8]>) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let passed = after
+            .map_or(0, |after| self.spans.partition_point(|span| Self::span(&self.bytes, *span) <= after));
+        self.spans.iter().skip(passed).map(|span| Self::span(&self.bytes, *span))
     }
 }

@@ -5,6 +5,7 @@
 //! - [`Entry`]: one thing in a tree, with owner, mode, times in nanoseconds, extended attributes and ACLs; it
 //!   can be serialised, and its [`RelPath`] cannot point outside a tree, whoever wrote it;
 //! - [`walk`]: a tree in a fixed order, parents first, safe on a tree that changes underneath;
+//! - [`Dir::look`]: one thing in a tree, with the same care, and the names in one directory;
 //! - [`data_extents`] and [`copy_contents`]: file contents without their holes;
 //! - [`FileClock`]: which time stamps tell whether a file has changed;
 //! - [`TreeWriter`]: makes entries below a root, and gives directories their times last;
@@ -32,6 +33,7 @@ mod index;
 mod lease;
 mod lift;
 pub mod limits;
+mod look;
 mod path;
 mod path_set;
 mod remove;
@@ -53,6 +55,7 @@ pub use extents::{DataExtents, data_extents};
 pub use flags::{FileFlags, Project};
 pub use lease::wait_for_lease;
 pub use lift::lift_flags;
+pub use look::{Listing, Look};
 pub use path::{PathError, RawBytes, RelPath};
 pub use path_set::{PathKey, PathSet};
 pub use remove::{remove_tree, remove_tree_while};

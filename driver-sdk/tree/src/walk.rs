@@ -9,13 +9,14 @@ use std::sync::Arc;
 use rustix::fs::Statx;
 use rustix::io::Errno;
 
-use crate::dir::{Dir, Names, knows_mount, mount_of, stat_fd};
+use crate::dir::{Dir, Names, mount_of, stat_fd};
 use crate::entry::{Entry, Kind};
 use crate::error::{TreeError, TreeResult, gone};
 use crate::flags::{FileFlags, Project};
 use crate::lease::wait_for_lease;
 use crate::limits::{DEPTH, ENTRIES, Limit, NAMES, PATH};
-use crate::path::{RawBytes, RelPath};
+use crate::look::describe;
+use crate::path::RelPath;
 use crate::stack::DirStack;
 use crate::xattr;
 
@@ -69,8 +70,8 @@ pub struct WalkEntry {
     pub mount_point: bool,
     /// Bytes that it takes up on the disk, whatever its size says; 0 of a mount point.
     pub allocated: u64,
-    dir: Arc<Dir>,
-    name: Box<[u8]>,
+    pub(crate) dir: Arc<Dir>,
+    pub(crate) name: Box<[u8]>,
 }
 
 impl WalkEntry {
@@ -179,6 +180,14 @@ impl Walk {
         Self { options, stack, started: false, enter: None, names: 0, entries: 0 }
     }
 
+    /// Passes over everything in the directory that was given out last.
+    pub fn skip_children(&mut self) {
+        if self.enter.take().is_none() && self.started && self.entries == 0 {
+            // The root itself was given out last.
+            self.stack.end();
+        }
+    }
+
     fn start(&mut self) -> TreeResult<Found> {
         let root = Arc::clone(self.stack.root());
         let path = RelPath::root();
@@ -248,41 +257,17 @@ impl Walk {
             Ok(stat) => stat,
         };
         let mounted = !self.options.cross_mounts && mount_of(&stat) != self.stack.root().mount();
-        match self.describe(&path, &dir, &name, &stat) {
-            Ok(mut entry) => {
-                let mount_point = mounted && (entry.is_dir() || knows_mount(&stat));
-                if mount_point {
-                    entry.forget_contents();
-                } else if entry.is_dir()
-                    && let Ok(dir) = dir.open_dir(&name)
-                {
-                    entry.take_project(&dir);
+        match describe(path.clone(), &dir, &name, &stat, self.options.xattrs) {
+            Ok(entry) => {
+                let found = WalkEntry::described(entry, dir, name, &stat, mounted);
+                if found.entry.is_dir() && !found.mount_point {
+                    self.enter = Some((Arc::clone(&found.dir), found.name.clone()));
                 }
-                if entry.is_dir() && !mount_point {
-                    self.enter = Some((Arc::clone(&dir), name.clone()));
-                }
-                let allocated = if mount_point { 0 } else { allocated(&stat) };
-                Ok(Found::Entry(WalkEntry { entry, mount_point, allocated, dir, name }))
+                Ok(Found::Entry(found))
             }
             Err(e) if gone(&e) => Ok(Found::Vanished(path)),
             Err(e) => refused_or(path, "read", e),
         }
-    }
-
-    fn describe(&self, path: &RelPath, dir: &Dir, name: &[u8], stat: &Statx) -> io::Result<Entry> {
-        let mut entry = Entry::from_statx(path.clone(), stat)
-            .ok_or_else(|| io::Error::other("it is of a kind this program does not know"))?;
-        if let Kind::Symlink { target } = &mut entry.kind {
-            *target = match dir.read_link(name) {
-                // It was a link a moment ago: replaced.
-                Err(e) if e.kind() == io::ErrorKind::InvalidInput => return Err(Errno::NOENT.into()),
-                other => RawBytes::from(other?),
-            };
-        }
-        if self.options.xattrs {
-            entry.take_xattrs(dir.xattrs(name)?);
-        }
-        Ok(entry)
     }
 }
 
@@ -324,13 +309,13 @@ impl Iterator for Walk {
 }
 
 /// The kernel counts in units of 512 bytes, whatever the file system does.
-fn allocated(stat: &Statx) -> u64 {
+pub(crate) fn allocated(stat: &Statx) -> u64 {
     stat.stx_blocks.saturating_mul(512)
 }
 
 impl Entry {
     /// Learns the project from the open file, unless it is known already.
-    fn take_project(&mut self, file: impl AsFd) {
+    pub(crate) fn take_project(&mut self, file: impl AsFd) {
         let project = Project::of(file);
         if self.project == 0 {
             self.project = project.id;
@@ -339,7 +324,7 @@ impl Entry {
     }
 
     /// What is mounted over this is not of its tree, and what is below cannot be seen.
-    fn forget_contents(&mut self) {
+    pub(crate) fn forget_contents(&mut self) {
         if !self.is_dir() {
             self.kind = Kind::File;
         }

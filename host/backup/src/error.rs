@@ -1,7 +1,7 @@
 //! What can go wrong with backups: what was expected, what was found, the way out.
 
 use convoy_objectstore::StoreError;
-use convoy_tree::{Losses, TreeError};
+use convoy_tree::{Losses, RelPath, TreeError};
 
 /// The result of a backup operation.
 pub type BackupResult<T> = Result<T, BackupError>;
@@ -98,6 +98,15 @@ pub enum BackupError {
     /// The source was written to while it was read.
     #[error("{path} changed while it was being read: back up a snapshot, which nobody writes to")]
     SourceChanged { path: String },
+    /// Nothing stands at this path.
+    #[error("{place} has nothing at /{path}; the nearest that it has is /{nearest}")]
+    NoPath { place: String, path: RelPath, nearest: RelPath },
+    /// What stands at this path has no entries.
+    #[error("/{path} is {found} and not a directory: name a directory")]
+    NotDirectory { path: RelPath, found: &'static str },
+    /// What stands at this path has no data.
+    #[error("/{path} is {found} and not a regular file: name a file")]
+    NotFile { path: RelPath, found: &'static str },
     /// Something asked for is not possible.
     #[error("{0}")]
     Invalid(String),

@@ -9,6 +9,7 @@
 //! docs/backup-format.md describes what is stored. Inside: `format` is the new format, `v0` that of convoy
 //! 0.5, `engine` moves the data, `lock` keeps deletions away from what is in use.
 
+mod browse;
 mod crypt;
 mod engine;
 mod error;
@@ -26,6 +27,7 @@ pub mod timestamp;
 mod types;
 mod v0;
 
+pub use browse::{Browse, ContentId, Node, ReadAt, Visit, Visitor, browse_directory};
 pub use convoy_tree::Losses;
 pub use crypt::{KeySource, StoreKey, add_key, list_keys, remove_key};
 pub use engine::backup::Preparation;

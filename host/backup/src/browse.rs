@@ -1,0 +1,142 @@
+//! Looks into backups and snapshots without restoring them.
+//!
+//! [`Browse`] is the one reader behind listing, searching, comparing, dumping, mounting and restoring parts.
+//! Its calls block: make them on a thread that may wait.
+
+mod directory;
+
+use std::fmt::Debug;
+use std::ops::{ControlFlow, Range};
+
+use bytes::Bytes;
+use convoy_tree::{Entry, RelPath, TreeError};
+
+use crate::error::BackupResult;
+
+pub use directory::browse_directory;
+
+/// Bytes that one call of [`ReadAt::read_at`] gives at most, whatever it is asked for.
+pub(crate) const READ_MAX: usize = 4 << 20;
+
+/// A digest of a file's data. Two files of one store with the same digest have the same bytes; files with
+/// different digests may have the same bytes all the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ContentId(pub [u8; 32]);
+
+/// What stands at a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Node {
+    /// Its metadata. A further name of a file has the metadata of that file, and its own path.
+    pub entry: Entry,
+    /// The first name of this file, where the path is a further one (a hard link).
+    pub first_name: Option<RelPath>,
+    /// Tells whether the data is that of another file, where that is known without reading it.
+    pub content: Option<ContentId>,
+}
+
+/// What a walk does after a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Visit {
+    /// Goes on.
+    Continue,
+    /// Goes on behind everything below this directory.
+    SkipChildren,
+}
+
+/// Takes the nodes of a walk; [`ControlFlow::Break`] ends it.
+pub type Visitor<'a> = &'a mut dyn FnMut(Node) -> BackupResult<ControlFlow<(), Visit>>;
+
+/// A reader of a tree: a backup's, or a snapshot's. The order of names is that of
+/// [`RelPath`]: parents first, then by bytes, one component after the other.
+pub trait Browse: Debug + Send + Sync {
+    /// What stands at `path`; the root is a directory.
+    ///
+    /// # Errors
+    /// [`BackupError::NoPath`](crate::BackupError::NoPath) names the nearest directory that is there; those of
+    /// the store.
+    fn stat(&self, path: &RelPath) -> BackupResult<Node>;
+
+    /// At most `limit` entries of a directory, by name, after that with the path `after` (the whole path, as
+    /// nodes have it; it need not be there). Fewer than `limit` are the last ones. Reads as little as it can:
+    /// not what lies deeper.
+    ///
+    /// # Errors
+    /// As [`Self::stat`]; [`BackupError::NotDirectory`](crate::BackupError::NotDirectory).
+    fn list(&self, directory: &RelPath, after: Option<&RelPath>, limit: usize) -> BackupResult<Vec<Node>>;
+
+    /// Visits `top` and everything below it, in order.
+    ///
+    /// # Errors
+    /// As [`Self::stat`], and what `visit` fails with.
+    fn walk(&self, top: &RelPath, visit: Visitor<'_>) -> BackupResult<()>;
+
+    /// Opens a regular file to read its data.
+    ///
+    /// # Errors
+    /// As [`Self::stat`]; [`BackupError::NotFile`](crate::BackupError::NotFile).
+    fn open(&self, path: &RelPath) -> BackupResult<Box<dyn ReadAt>>;
+}
+
+/// Data that can be read from anywhere: a file's, or a device's.
+pub trait ReadAt: Debug + Send + Sync {
+    /// How many bytes it has.
+    fn size(&self) -> u64;
+
+    /// At least one byte and at most `length` bytes from `offset` on, each verified; none at the end only.
+    ///
+    /// # Errors
+    /// [`BackupError::Damaged`](crate::BackupError::Damaged); those of the store.
+    fn read_at(&self, offset: u64, length: usize) -> BackupResult<Bytes>;
+
+    /// The next stretch that is not a hole at or after `offset`; `None` if only a hole follows.
+    ///
+    /// # Errors
+    /// Those of the store.
+    fn next_data(&self, offset: u64) -> BackupResult<Option<Range<u64>>>;
+}
+
+/// Where a page of a directory begins.
+enum After<'a> {
+    /// Behind this name.
+    Name(&'a [u8]),
+    /// At its first entry.
+    All,
+    /// Nowhere: all of the directory is before.
+    Nothing,
+}
+
+/// Where the page of `directory` behind the path `after` begins.
+fn name_after<'a>(directory: &RelPath, after: &'a RelPath) -> After<'a> {
+    let (mut names, mut rest) = (directory.components(), after.components());
+    loop {
+        match (names.next(), rest.next()) {
+            (None, None) => return After::All,
+            // What is deeper in a child comes before the next child.
+            (None, Some(name)) => return After::Name(name),
+            (Some(_), None) => return After::All,
+            (Some(name), Some(other)) if name < other => return After::Nothing,
+            (Some(name), Some(other)) if name > other => return After::All,
+            (Some(_), Some(_)) => {}
+        }
+    }
+}
+
+/// The path in the tree of what has `path` below `top`.
+fn beneath(top: &RelPath, path: &RelPath) -> BackupResult<RelPath> {
+    if top.is_root() {
+        return Ok(path.clone());
+    }
+    if path.is_root() {
+        return Ok(top.clone());
+    }
+    let mut bytes = top.as_bytes().to_vec();
+    bytes.push(b'/');
+    bytes.extend_from_slice(path.as_bytes());
+    Ok(RelPath::new(bytes).map_err(TreeError::from)?)
+}
+
+/// How many of `length` bytes there are at `offset` of so many.
+fn clamp(size: u64, offset: u64, length: usize) -> usize {
+    usize::try_from(size.saturating_sub(offset)).map_or(length, |left| left.min(length))
+}
