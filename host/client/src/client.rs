@@ -1,13 +1,14 @@
 //! Calls of the admin API.
 
 use crate::error::{Error, Result, ServerError};
+use crate::raw::RawBody;
 use crate::stream::Stream;
 use crate::types::{
-    AddKey, BackupInfo, BackupRef, CancelJob, CreateBackup, CreateSnapshot, CreateVolume, CreatedBackup,
-    DeleteKept, DeleteVolume, DriverStatus, EventFilter, Examine, Info, Job, ListBackups, ListKeys,
-    ListedKept, MountVolume, Pairs, PruneBackups, PruneReport, RemoveKey, ResizeVolume, RetainSchedule,
-    RetainVolume, RevertSnapshot, RunSchedule, ScheduleStatus, Snapshot, SnapshotRef, UnmountVolume,
-    VerifyBackups, VerifyReport, Volume, VolumeRef,
+    AddKey, BackupInfo, BackupRef, CancelJob, CompareTrees, CreateBackup, CreateSnapshot, CreateVolume,
+    CreatedBackup, DeleteKept, DeleteVolume, DriverStatus, DumpTree, EventFilter, Examine, FindFiles, Info,
+    Job, ListBackups, ListFiles, ListKeys, ListedKept, MountVolume, Pairs, PruneBackups, PruneReport,
+    ReadFile, RemoveKey, ResizeVolume, RetainSchedule, RetainVolume, RevertSnapshot, RunSchedule,
+    ScheduleStatus, Snapshot, SnapshotRef, UnmountVolume, VerifyBackups, VerifyReport, Volume, VolumeRef,
 };
 use crate::unix::{self, SendError};
 use http_body_util::BodyExt;
@@ -38,6 +39,12 @@ pub const HINT_HEADER: &str = "convoy-hint";
 /// The header with what people are told in the place of the words that scripts have always been given,
 /// percent-encoded; missing where both are the same.
 pub const PLAIN_HEADER: &str = "convoy-plain";
+
+/// The trailer of raw bytes that are not all of what was asked for: the error, percent-encoded.
+pub const ERROR_TRAILER: &str = "convoy-error";
+
+/// The trailer of raw bytes with what was left out of them, percent-encoded.
+pub const LEFT_OUT_TRAILER: &str = "convoy-left-out";
 
 /// The header in which the daemon names the request, as its log does.
 pub const REQUEST_ID_HEADER: &str = "convoy-request-id";
@@ -175,6 +182,26 @@ impl Call {
     pub fn remove_key(body: &RemoveKey) -> Self {
         Self::with(Method::POST, "/v1/backups/keys/remove", body)
     }
+    /// Lists what is in a backup or snapshot: `GET /browse/list`.
+    pub fn list_files(body: &ListFiles) -> Self {
+        Self::with(Method::GET, "/v1/browse/list", body)
+    }
+    /// Finds files in backups or snapshots: `GET /browse/find`.
+    pub fn find_files(body: &FindFiles) -> Self {
+        Self::with(Method::GET, "/v1/browse/find", body)
+    }
+    /// Compares backups and snapshots: `GET /browse/diff`.
+    pub fn compare_trees(body: &CompareTrees) -> Self {
+        Self::with(Method::GET, "/v1/browse/diff", body)
+    }
+    /// Asks for the bytes of a file in a backup or snapshot: `GET /browse/cat`.
+    pub fn read_file(body: &ReadFile) -> Self {
+        Self::with(Method::GET, "/v1/browse/cat", body)
+    }
+    /// Asks for an archive of what is in a backup or snapshot: `GET /browse/dump`.
+    pub fn dump_tree(body: &DumpTree) -> Self {
+        Self::with(Method::GET, "/v1/browse/dump", body)
+    }
     /// Asks for the jobs that run or ran: `GET /jobs`.
     pub fn list_jobs() -> Self {
         Self::bare(Method::GET, "/v1/jobs")
@@ -250,8 +277,18 @@ impl Client {
     /// Any [`Error`] but `Answer`.
     pub async fn text(&self, call: Call) -> Result<String> {
         let name = call.name();
-        let response = self.send(&call, None).await?;
+        let response = self.send(&call, &[]).await?;
         self.body(&name, response).await
+    }
+
+    /// The answer's body piece by piece, for calls that are answered with raw bytes.
+    ///
+    /// # Errors
+    /// Any [`Error`] but `Answer`.
+    pub async fn bytes(&self, call: Call) -> Result<RawBody> {
+        let name = call.name();
+        let response = self.send(&call, &[(header::TE, "trailers")]).await?;
+        Ok(RawBody::new(self.socket.clone(), name, response.into_body()))
     }
 
     /// The same call with progress, where the daemon has any to tell.
@@ -260,7 +297,7 @@ impl Client {
     /// Any [`Error`] but `Answer`.
     pub async fn stream(&self, call: Call) -> Result<Stream> {
         let name = call.name();
-        let response = self.send(&call, Some(NDJSON)).await?;
+        let response = self.send(&call, &[(header::ACCEPT, NDJSON)]).await?;
         let streams = response
             .headers()
             .get(header::CONTENT_TYPE)
@@ -278,9 +315,13 @@ impl Client {
     }
 
     /// Sends a call and checks the answer's status.
-    async fn send(&self, call: &Call, accept: Option<&'static str>) -> Result<Response<Incoming>> {
+    async fn send(
+        &self,
+        call: &Call,
+        headers: &[(header::HeaderName, &'static str)],
+    ) -> Result<Response<Incoming>> {
         let agent = (header::USER_AGENT, USER_AGENT);
-        let headers: Vec<_> = [agent].into_iter().chain(accept.map(|kind| (header::ACCEPT, kind))).collect();
+        let headers: Vec<_> = [agent].into_iter().chain(headers.iter().cloned()).collect();
         let sent =
             unix::send(&self.socket, "convoy", call.method.clone(), &call.path, &headers, call.body.clone());
         let response = sent.await.map_err(|error| match error {
@@ -471,7 +512,7 @@ pub fn encode_header(text: &str) -> String {
 }
 
 /// Undoes [`encode_header`]; what is no percent-encoding stays as it is.
-fn decode(bytes: &[u8]) -> String {
+pub(crate) fn decode(bytes: &[u8]) -> String {
     percent_decode(bytes).decode_utf8_lossy().into_owned()
 }
 
