@@ -3,7 +3,7 @@
 //!
 //! - `front`: what every request passes first: versions, prefixes, the id of the request.
 //! - `request`: what is read of requests; `answer`: the forms of answers; `stream`: answers that report
-//!   progress; `view`: volumes as JSON.
+//!   progress; `pieces`: answers that are made while they are sent; `view`: volumes as JSON.
 //! - `docker`: the volume plugin protocol; `health`: `/healthz`; `admin`: everything else.
 
 mod admin;
@@ -11,6 +11,7 @@ mod answer;
 mod docker;
 mod front;
 mod health;
+mod pieces;
 mod request;
 mod stream;
 mod view;

@@ -75,6 +75,7 @@ const BEFORE: &[(&str, &str, &str)] = &[
         "convoy backup create monday --dest s3://backups/ --as tree",
         "rm -rf /var/lib/s3/backups/*",
     ),
+    ("docs/bring-back.md", "convoy snapshot find 'app.conf'", APP),
     ("docs/schedules.md", "convoy schedule list", DAILY),
     ("docs/operations/configuration.md", "convoy retain database keep", "convoy create database"),
     ("docs/operations/recovery.md", "convoy config check", KEY),
@@ -82,6 +83,10 @@ const BEFORE: &[(&str, &str, &str)] = &[
 ];
 
 const MONDAY: &str = "convoy create data; convoy snapshot create data --name monday";
+const APP: &str = "convoy create data; at=$(convoy mount data); mkdir -p $at/etc/app; \
+    echo port = 80 > $at/etc/app/app.conf; \
+    convoy snapshot create data --name monday; \
+    convoy backup create monday --dest vfs:///srv/backups";
 const KEY: &str = "(umask 077; head -c 32 /dev/urandom > /etc/convoy/backup.key)";
 const PASSPHRASE: &str =
     "rm -rf /var/lib/s3/backups/*; (umask 077; echo secret of mine > /etc/convoy/passphrase)";
@@ -301,7 +306,8 @@ impl Trial {
 
     /// Puts the id of a backup that is there in the place of one that an example has made up.
     fn with_a_backup(&self, line: &str) -> Result<String> {
-        let Some((before, after)) = line.split_once("?backup=backup-") else { return Ok(line.to_owned()) };
+        let Some((before, after)) = line.rsplit_once("?backup=backup-") else { return Ok(line.to_owned()) };
+        let before = self.with_a_backup(before)?;
         let destination = before.rsplit(['\'', '"', ' ', '=']).next().unwrap_or_default();
         let url = self.shell(&format!("convoy backup list {destination} | jq -er 'keys[-1]'"))?;
         let id = url.split(['=', '&', '\\']).nth(1).unwrap_or_default();

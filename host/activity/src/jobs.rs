@@ -23,7 +23,7 @@ pub const STALLED: Duration = Duration::from_secs(300);
 pub struct Jobs(Arc<Mutex<BTreeMap<String, Arc<State>>>>);
 
 /// Every kind of job.
-pub const KINDS: [&str; 12] = [
+pub const KINDS: [&str; 22] = [
     "volume create",
     "restore",
     "snapshot clone",
@@ -36,6 +36,16 @@ pub const KINDS: [&str; 12] = [
     "scheduled snapshot",
     "scheduled backup",
     "doctor",
+    "backup ls",
+    "backup find",
+    "backup diff",
+    "backup cat",
+    "backup dump",
+    "snapshot ls",
+    "snapshot find",
+    "snapshot diff",
+    "snapshot cat",
+    "snapshot dump",
 ];
 
 /// What a job is about, or other work that somebody asked for.

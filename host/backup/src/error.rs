@@ -3,6 +3,8 @@
 use convoy_objectstore::StoreError;
 use convoy_tree::{Losses, RelPath, TreeError};
 
+use crate::look::Few;
+
 /// The result of a backup operation.
 pub type BackupResult<T> = Result<T, BackupError>;
 
@@ -107,6 +109,12 @@ pub enum BackupError {
     /// What stands at this path has no data.
     #[error("/{path} is {found} and not a regular file: name a file")]
     NotFile { path: RelPath, found: &'static str },
+    /// The data of a file cannot be read.
+    #[error("cannot read /{}: {source}", .path.shown())]
+    InFile { path: RelPath, source: Box<BackupError> },
+    /// An archive was written to its end, and does not have all that it should.
+    #[error("{} could not be read, and {} missing or incomplete in what was written: {files}", .files.say("file"), if .files.count == 1 { "is" } else { "are" })]
+    Incomplete { files: Few },
     /// Something asked for is not possible.
     #[error("{0}")]
     Invalid(String),
@@ -142,6 +150,14 @@ impl BackupError {
     /// An object that is not what the holder of the key wrote.
     pub(crate) fn not_authentic(key: impl Into<String>, why: impl std::fmt::Display) -> Self {
         Self::NotAuthentic { key: key.into(), why: why.to_string() }
+    }
+
+    /// The same of a file, unless somebody asked to stop or it says so already.
+    pub(crate) fn of_file(self, path: &RelPath) -> Self {
+        match self {
+            Self::Cancelled | Self::InFile { .. } | Self::NoPath { .. } | Self::NotFile { .. } => self,
+            error => Self::InFile { path: path.clone(), source: Box::new(error) },
+        }
     }
 
     /// Whether something named by the caller is simply not there.

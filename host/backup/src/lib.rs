@@ -20,6 +20,7 @@ pub mod fuzz;
 pub mod hot;
 mod layout;
 mod lock;
+pub mod look;
 mod memory;
 mod progress;
 mod record;

@@ -5,6 +5,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
 mod backup;
+mod browse;
 mod daemon;
 mod driver;
 mod schedule;
@@ -14,12 +15,17 @@ pub use backup::{
     BackupArgs, BackupCommand, CreateBackupArgs, Encryption, Format, KeyArgs, KeyCommand, KeyFileArgs,
     ListBackupsArgs, PruneArgs, SnapshotKind, VerifyArgs,
 };
+pub use browse::{
+    ArchiveForm, BrowseBackupCommand, BrowseSnapshotCommand, DumpArgs, FindArgs, LsArgs, OfVolumeArgs,
+    TrustArgs,
+};
 pub use daemon::{DEFAULT_CONFIG, DaemonArgs};
 pub use driver::{
     DriverArgs, DriverCall, DriverCallCommand, DriverCommand, DriverSnapshotCommand, Kind, Language,
     ListDriversArgs, NewDriverArgs, RunDriverArgs, TestDriverArgs,
 };
 pub use schedule::{ScheduleArgs, ScheduleCommand};
+pub(crate) use watch::since;
 pub use watch::{DoctorArgs, EventsArgs, TopArgs};
 
 const ABOUT: &str = "Volumes for containers: snapshots, incremental backups, any storage";
@@ -345,6 +351,9 @@ pub enum SnapshotCommand {
     Delete(SnapshotNameArgs),
     /// Show one snapshot
     Inspect(SnapshotNameArgs),
+    /// A look into snapshots.
+    #[command(flatten)]
+    Browse(BrowseSnapshotCommand),
     /// Create a volume with the contents of a snapshot
     Clone(CloneArgs),
     /// Make a volume's contents those of one of its snapshots; what was written since is lost

@@ -15,6 +15,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 mod backup;
+mod browse;
 mod doctor;
 mod schedule;
 mod snapshot;

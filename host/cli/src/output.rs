@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
+pub mod browse;
 pub mod doctor;
 mod log;
 pub mod schedules;
@@ -28,6 +29,8 @@ pub struct Output {
     colours: bool,
     /// How wide a table may be.
     width: table::Width,
+    /// Whether standard output gets bytes as they are, and nothing of convoy's own.
+    raw: bool,
     /// Printed and not yet written.
     pending: Vec<u8>,
 }
@@ -41,7 +44,7 @@ impl Output {
         let colours = anstream::AutoStream::choice(&std::io::stdout()) != anstream::ColorChoice::Never;
         let width = if terminal { console::Term::stdout().size_checked() } else { None };
         let width = width.map(|(_, columns)| usize::from(columns));
-        Self { people, debug, colours, width, pending: Vec::new() }
+        Self { people, debug, colours, width, raw: false, pending: Vec::new() }
     }
 
     /// As arguments say.
@@ -59,6 +62,16 @@ impl Output {
     /// Whether people read it.
     pub fn is_for_people(&self) -> bool {
         self.people
+    }
+
+    /// From now on standard output gets bytes as they are: failures are told on standard error alone.
+    pub fn set_raw(&mut self) {
+        self.raw = true;
+    }
+
+    /// Bytes that were printed and are not yet written.
+    pub fn pending(&self) -> usize {
+        self.pending.len()
     }
 
     /// Whether details are wanted.
@@ -160,6 +173,9 @@ impl Output {
     fn fail_for_scripts(&mut self, failure: &Failure) {
         let message = failure.for_scripts();
         self.log("error", &message, failure.hint().as_deref());
+        if self.raw {
+            return;
+        }
         if let Ok(text) = gojson::to_string(&ErrorAnswer { error: &message }) {
             // As above; the exit code tells in any case.
             let _ = self.line(text).and_then(|()| self.finish());

@@ -1,13 +1,14 @@
 //! Calls of the admin API.
 
 use crate::error::{Error, Result, ServerError};
+use crate::raw::RawBody;
 use crate::stream::Stream;
 use crate::types::{
-    AddKey, BackupInfo, BackupRef, CancelJob, CreateBackup, CreateSnapshot, CreateVolume, CreatedBackup,
-    DeleteKept, DeleteVolume, DriverStatus, EventFilter, Examine, Info, Job, ListBackups, ListKeys,
-    ListedKept, MountVolume, PruneBackups, RemoveKey, ResizeVolume, RetainSchedule, RetainVolume,
-    RevertSnapshot, RunSchedule, ScheduleStatus, SnapshotRef, UnmountVolume, VerifyBackups, Volume,
-    VolumeRef,
+    AddKey, BackupInfo, BackupRef, CancelJob, CompareTrees, CreateBackup, CreateSnapshot, CreateVolume,
+    CreatedBackup, DeleteKept, DeleteVolume, DriverStatus, DumpTree, EventFilter, Examine, FindFiles, Info,
+    Job, ListBackups, ListFiles, ListKeys, ListedKept, MountVolume, PruneBackups, ReadFile, RemoveKey,
+    ResizeVolume, RetainSchedule, RetainVolume, RevertSnapshot, RunSchedule, ScheduleStatus, SnapshotRef,
+    UnmountVolume, VerifyBackups, Volume, VolumeRef,
 };
 use crate::unix::{self, SendError};
 use http_body_util::BodyExt;
@@ -38,6 +39,12 @@ pub const HINT_HEADER: &str = "convoy-hint";
 /// The header with what people are told in the place of the words that scripts have always been given,
 /// percent-encoded; missing where both are the same.
 pub const PLAIN_HEADER: &str = "convoy-plain";
+
+/// The trailer of raw bytes that are not all of what was asked for: the error, percent-encoded.
+pub const ERROR_TRAILER: &str = "convoy-error";
+
+/// The trailer of raw bytes with what was left out of them, percent-encoded.
+pub const LEFT_OUT_TRAILER: &str = "convoy-left-out";
 
 /// The header in which the daemon names the request, as its log does.
 pub const REQUEST_ID_HEADER: &str = "convoy-request-id";
@@ -157,6 +164,16 @@ calls! {
     add_key(AddKey): POST "/backups/keys/add";
     /// Removes a key from a destination.
     remove_key(RemoveKey): POST "/backups/keys/remove";
+    /// Lists what is in a backup or snapshot.
+    list_files(ListFiles): GET "/browse/list";
+    /// Finds files in backups or snapshots.
+    find_files(FindFiles): GET "/browse/find";
+    /// Compares backups and snapshots.
+    compare_trees(CompareTrees): GET "/browse/diff";
+    /// Asks for the bytes of a file in a backup or snapshot.
+    read_file(ReadFile): GET "/browse/cat";
+    /// Asks for an archive of what is in a backup or snapshot.
+    dump_tree(DumpTree): GET "/browse/dump";
     /// Asks for the jobs that run or ran.
     list_jobs: GET "/jobs";
     /// Cancels a job.
@@ -197,14 +214,24 @@ impl Client {
     /// The answer's body as it is: a name, a mount point, JSON, or nothing.
     pub async fn text(&self, call: Call) -> Result<String> {
         let name = call.name();
-        let response = self.send(&call, None).await?;
+        let response = self.send(&call, &[]).await?;
         self.body(&name, response).await
+    }
+
+    /// The answer's body piece by piece, for calls that are answered with raw bytes.
+    ///
+    /// # Errors
+    /// Any [`Error`] but `Answer`.
+    pub async fn bytes(&self, call: Call) -> Result<RawBody> {
+        let name = call.name();
+        let response = self.send(&call, &[(header::TE, "trailers")]).await?;
+        Ok(RawBody::new(self.socket.clone(), name, response.into_body()))
     }
 
     /// The same call with progress, where the daemon has any to tell.
     pub async fn stream(&self, call: Call) -> Result<Stream> {
         let name = call.name();
-        let response = self.send(&call, Some(NDJSON)).await?;
+        let response = self.send(&call, &[(header::ACCEPT, NDJSON)]).await?;
         let streams = response
             .headers()
             .get(header::CONTENT_TYPE)
@@ -224,7 +251,7 @@ impl Client {
 
     async fn send(&self, call: &Call, accept: Option<&'static str>) -> Result<Response<Incoming>> {
         let agent = (header::USER_AGENT, USER_AGENT);
-        let headers: Vec<_> = [agent].into_iter().chain(accept.map(|kind| (header::ACCEPT, kind))).collect();
+        let headers: Vec<_> = [agent].into_iter().chain(headers.iter().cloned()).collect();
         let sent =
             unix::send(&self.socket, "convoy", call.method.clone(), &call.path, &headers, call.body.clone());
         let response = sent.await.map_err(|error| match error {
@@ -352,7 +379,7 @@ pub fn encode_header(text: &str) -> String {
 }
 
 /// Undoes [`encode_header`]; what is no percent-encoding stays as it is.
-fn decode(bytes: &[u8]) -> String {
+pub(crate) fn decode(bytes: &[u8]) -> String {
     percent_decode(bytes).decode_utf8_lossy().into_owned()
 }
 

@@ -2,6 +2,7 @@
 //!
 //! `Display` says what happened; [`Error::hint`] says what to do about it.
 
+use crate::types::StreamError;
 use std::path::{Path, PathBuf};
 
 /// The kind of the error that a restore with losses ends with.
@@ -53,6 +54,14 @@ pub struct ServerError {
     pub hint: Option<String>,
     /// Names the request in the daemon's log; empty where it was not said.
     pub request_id: String,
+}
+
+impl From<StreamError> for Error {
+    fn from(error: StreamError) -> Self {
+        let StreamError { status, kind, message, plain, hint } = error;
+        let request_id = String::new();
+        Self::Server(Box::new(ServerError { status, kind, message, plain, hint, request_id }))
+    }
 }
 
 impl Error {

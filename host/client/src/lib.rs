@@ -2,7 +2,8 @@
 //!
 //! - [`types`]: requests and answers, with the field names convoy has always used.
 //! - [`gojson`]: JSON printed and read as convoy 0.5 did, byte for byte where scripts look.
-//! - [`client`]: calls over the daemon's unix socket; [`stream`]: calls that report progress, and events.
+//! - [`client`]: calls over the daemon's unix socket; [`stream`]: calls that report progress, and events;
+//!   [`raw`]: calls that are answered with bytes as they are.
 //! - [`unix`]: HTTP over a unix socket, for whoever asks Docker as well.
 //! - [`error`]: what can go wrong, with the way out.
 //!
@@ -21,10 +22,12 @@
 pub mod client;
 pub mod error;
 pub mod gojson;
+pub mod raw;
 pub mod stream;
 pub mod types;
 pub mod unix;
 
 pub use client::{Client, DEFAULT_SOCKET};
 pub use error::{Error, Result, ServerError};
+pub use raw::RawBody;
 pub use stream::Stream;

@@ -1,8 +1,8 @@
 //! Answers that come a line at a time: progress and events.
 
-use crate::error::{Error, Result, ServerError};
+use crate::error::{Error, Result};
 use crate::types::StreamLine;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use serde::de::DeserializeOwned;
@@ -18,7 +18,7 @@ pub struct Stream {
     call: String,
     source: Source,
     /// Received and not yet handed out; holds at most one incomplete line at its end.
-    pending: Vec<u8>,
+    pending: BytesMut,
 }
 
 #[derive(Debug)]
@@ -30,11 +30,11 @@ enum Source {
 
 impl Stream {
     pub(crate) fn new(socket: PathBuf, call: String, body: Incoming) -> Self {
-        Self { socket, call, source: Source::Lines(body), pending: Vec::new() }
+        Self { socket, call, source: Source::Lines(body), pending: BytesMut::new() }
     }
 
     pub(crate) fn finished(socket: PathBuf, call: String, answer: String) -> Self {
-        Self { socket, call, source: Source::Whole(Some(answer)), pending: Vec::new() }
+        Self { socket, call, source: Source::Whole(Some(answer)), pending: BytesMut::new() }
     }
 
     /// The next line of work in progress; `None` after the result.
@@ -47,14 +47,7 @@ impl Stream {
             return Ok(answer.take().map(StreamLine::Result));
         }
         match self.next_value().await? {
-            Some(StreamLine::Error(error)) => Err(Error::Server(Box::new(ServerError {
-                status: error.status,
-                kind: error.kind,
-                message: error.message,
-                plain: error.plain,
-                hint: error.hint,
-                request_id: String::new(),
-            }))),
+            Some(StreamLine::Error(error)) => Err(error.into()),
             Some(StreamLine::Result(answer)) => {
                 self.source = Source::Whole(None);
                 Ok(Some(StreamLine::Result(answer)))
@@ -93,18 +86,17 @@ impl Stream {
     pub async fn next_line(&mut self) -> Result<Option<Vec<u8>>> {
         loop {
             if let Some(end) = self.pending.iter().position(|byte| *byte == b'\n') {
-                let rest = self.pending.split_off(end + 1);
-                let mut line = std::mem::replace(&mut self.pending, rest);
+                let mut line = self.pending.split_to(end + 1);
                 line.truncate(end);
                 if !line.trim_ascii().is_empty() {
-                    return Ok(Some(line));
+                    return Ok(Some(line.into()));
                 }
                 continue;
             }
             match self.receive().await? {
                 Some(bytes) => self.pending.extend_from_slice(&bytes),
                 None if self.pending.trim_ascii().is_empty() => return Ok(None),
-                None => return Ok(Some(std::mem::take(&mut self.pending))),
+                None => return Ok(Some(self.pending.split().into())),
             }
             if self.pending.len() > MAX_LINE_BYTES {
                 return Err(self.broken(format!("a line is longer than {MAX_LINE_BYTES} bytes").into()));

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 mod backup;
+mod browse;
 mod doctor;
 mod driver;
 mod info;
@@ -19,6 +20,10 @@ mod volume;
 pub use backup::{
     AddKey, BackupCost, BackupInfo, BackupRef, CreateBackup, CreatedBackup, ListBackups, ListKeys, Problem,
     PruneBackups, PruneReport, RemoveKey, VerifyBackups, VerifyReport,
+};
+pub use browse::{
+    BrowseLine, ChangedFile, CompareTrees, DumpTree, FileEntry, FindFiles, FoundFile, ListFiles, ReadFile,
+    TreeRef, decode_path, encode_path,
 };
 pub use doctor::{Diagnosis, Examine, Symptom};
 pub use driver::{DriverCall, DriverOption, DriverStatus};

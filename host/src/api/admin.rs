@@ -1,6 +1,7 @@
 //! The admin API: what the command line and scripts use.
 
 mod backups;
+mod browse;
 mod daemon;
 mod metrics;
 mod schedules;
@@ -46,4 +47,9 @@ pub(super) fn routes() -> Router<App> {
         .route("/backups/keys", get(backups::keys))
         .route("/backups/keys/add", post(backups::add_key))
         .route("/backups/keys/remove", post(backups::remove_key))
+        .route("/browse/list", get(browse::list))
+        .route("/browse/find", get(browse::find))
+        .route("/browse/diff", get(browse::diff))
+        .route("/browse/cat", get(browse::cat))
+        .route("/browse/dump", get(browse::dump))
 }

@@ -38,7 +38,18 @@ pub(super) fn backup_error(error: BackupError) -> Error {
     if let BackupError::Store(error) = error {
         return store_error(error);
     }
+    let message = error.to_string();
+    if let BackupError::InFile { path, source } = error {
+        let inner = backup_error(*source);
+        return match inner {
+            Error::Server { kind, plain, .. } => {
+                Error::Server { kind, message, plain: format!("cannot read /{}: {plain}", path.shown()) }
+            }
+            inner => Error::Backup { kind: inner.kind(), message, hint: inner.hint() },
+        };
+    }
     let kind = match &error {
+        BackupError::Incomplete { .. } => ErrorKind::DataLoss,
         BackupError::Io { source, .. } => convoy_driver_sdk::DriverError::io("", source).kind,
         BackupError::Losses { .. } => return Error::Losses(error.to_string()),
         BackupError::Cancelled => return Error::Cancelled("the work was cancelled".to_owned()),
@@ -61,7 +72,7 @@ pub(super) fn backup_error(error: BackupError) -> Error {
         }
         _ => None,
     };
-    Error::Backup { kind, message: error.to_string(), hint }
+    Error::Backup { kind, message, hint }
 }
 
 fn kind_of_store_error(error: &StoreError) -> ErrorKind {

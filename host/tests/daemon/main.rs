@@ -4,6 +4,7 @@
 
 mod backups;
 mod bad_input;
+mod browse;
 mod crash;
 mod destinations;
 mod harness;

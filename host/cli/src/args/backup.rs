@@ -1,6 +1,6 @@
 //! `backup` and what stands under it.
 
-use super::ProgressArgs;
+use super::{BrowseBackupCommand, ProgressArgs};
 use crate::complete;
 use clap::{Args, Subcommand, ValueEnum};
 use convoy_driver_sdk::protocol::SourceKind;
@@ -62,6 +62,9 @@ pub enum BackupCommand {
     },
     /// List the backups at a destination
     List(ListBackupsArgs),
+    /// A look into backups.
+    #[command(flatten)]
+    Browse(BrowseBackupCommand),
     /// Check that backups are whole
     Verify(VerifyArgs),
     /// Remove the data at a destination that no backup needs

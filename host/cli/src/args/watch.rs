@@ -77,7 +77,7 @@ impl EventsArgs {
 }
 
 /// A moment, or how long ago.
-fn since(text: &str, now: Timestamp) -> Result<Timestamp> {
+pub(crate) fn since(text: &str, now: Timestamp) -> Result<Timestamp> {
     if let Ok(time) = Timestamp::parse(text) {
         return Ok(time);
     }

@@ -19,10 +19,10 @@ use std::process::ExitCode;
 const DAMAGED: u8 = 3;
 
 /// What stands between `backup` and its command.
-struct Store {
-    endpoint: String,
-    encryption_key_file: String,
-    passphrase_file: String,
+pub(super) struct Store {
+    pub(super) endpoint: String,
+    pub(super) encryption_key_file: String,
+    pub(super) passphrase_file: String,
 }
 
 impl Session<'_> {
@@ -92,6 +92,9 @@ impl Session<'_> {
                 };
                 let answer = self.follow(Call::prune_backups(&request), &args.progress).await?;
                 self.output.answer(&answer, views::pruned)?;
+            }
+            BackupCommand::Browse(command) => {
+                self.browse_backup(command, Store { endpoint, encryption_key_file, passphrase_file }).await?;
             }
             BackupCommand::Key(args) => {
                 self.key(args.command, Store { endpoint, encryption_key_file, passphrase_file }).await?

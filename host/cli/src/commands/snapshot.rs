@@ -35,6 +35,7 @@ impl Session<'_> {
             SnapshotCommand::Inspect(args) => {
                 self.show(Call::inspect_snapshot(&which(args)?), views::snapshot).await
             }
+            SnapshotCommand::Browse(command) => self.browse_snapshot(command).await,
             SnapshotCommand::Clone(args) => {
                 let request = CreateVolume {
                     name: name_or_empty(args.name)?,

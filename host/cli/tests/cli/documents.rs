@@ -146,9 +146,10 @@ fn pages() -> Vec<(String, String)> {
     files.into_iter().map(read).collect()
 }
 
-/// A command line as it is typed: without what explains it, and without what it is piped into.
+/// A command line as it is typed: without what explains it, and without where its output goes.
 fn typed(line: &str) -> &str {
-    line.split(" #").next().unwrap().split(" | ").next().unwrap().trim_end_matches(" |").trim()
+    let line = line.split(" #").next().unwrap().split(" | ").next().unwrap();
+    line.split(" > ").next().unwrap().trim_end_matches(" |").trim()
 }
 
 #[test]

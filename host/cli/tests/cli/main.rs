@@ -6,6 +6,7 @@
 // A test fails by panicking, in its helpers too.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod browse;
 mod completion;
 mod daemon;
 mod documents;
