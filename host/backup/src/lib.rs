@@ -21,6 +21,7 @@ pub mod hot;
 mod layout;
 mod lock;
 mod memory;
+mod parts;
 mod progress;
 mod record;
 pub mod timestamp;
@@ -35,6 +36,9 @@ pub use engine::restore::TrustedInfo;
 pub use engine::{Engine, EngineOptions};
 pub use error::{BackupError, BackupResult};
 pub use format::manifest::BackupKind;
+pub use parts::{
+    Action, Change, Existing, PartsOptions, PartsSummary, Selection, Told, path_in_tree, restore_parts,
+};
 pub use progress::{Phase, Progress, ProgressSnapshot};
 pub use record::BackupStats;
 pub use types::{
