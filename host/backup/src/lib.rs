@@ -37,7 +37,8 @@ pub use engine::{Engine, EngineOptions};
 pub use error::{BackupError, BackupResult};
 pub use format::manifest::BackupKind;
 pub use parts::{
-    Action, Change, Existing, PartsOptions, PartsSummary, Selection, Told, path_in_tree, restore_parts,
+    Action, Change, Existing, PartsOptions, PartsSummary, Selection, Told, find_path, path_in_tree,
+    restore_parts,
 };
 pub use progress::{Phase, Progress, ProgressSnapshot};
 pub use record::BackupStats;

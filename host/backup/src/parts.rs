@@ -25,7 +25,7 @@ use crate::browse::Browse;
 use crate::error::{BackupError, BackupResult};
 use crate::progress::Progress;
 
-pub use selection::{Selection, path_in_tree};
+pub use selection::{Selection, find_path, path_in_tree};
 
 /// So many failures are kept word by word.
 const FAILURES: usize = 1000;

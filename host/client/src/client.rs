@@ -5,9 +5,9 @@ use crate::stream::Stream;
 use crate::types::{
     AddKey, BackupInfo, BackupRef, CancelJob, CreateBackup, CreateSnapshot, CreateVolume, CreatedBackup,
     DeleteKept, DeleteVolume, DriverStatus, EventFilter, Examine, Info, Job, ListBackups, ListKeys,
-    ListedKept, MountVolume, Pairs, PruneBackups, PruneReport, RemoveKey, ResizeVolume, RetainSchedule,
-    RetainVolume, RevertSnapshot, RunSchedule, ScheduleStatus, Snapshot, SnapshotRef, UnmountVolume,
-    VerifyBackups, VerifyReport, Volume, VolumeRef,
+    ListedKept, MountVolume, Pairs, PruneBackups, PruneReport, RemoveKey, ResizeVolume, RestoreParts,
+    RestoreReport, RetainSchedule, RetainVolume, RevertSnapshot, RunSchedule, ScheduleStatus, Snapshot,
+    SnapshotRef, UnmountVolume, VerifyBackups, VerifyReport, Volume, VolumeRef,
 };
 use crate::unix::{self, SendError};
 use http_body_util::BodyExt;
@@ -162,6 +162,10 @@ impl Call {
     /// Removes what no backup of a destination needs: `POST /backups/prune`.
     pub fn prune_backups(body: &PruneBackups) -> Self {
         Self::with(Method::POST, "/v1/backups/prune", body)
+    }
+    /// Brings parts of a backup or snapshot back into a volume: `POST /restores`.
+    pub fn restore_parts(body: &RestoreParts) -> Self {
+        Self::with(Method::POST, "/v1/restores", body)
     }
     /// Asks for the keys of a destination: `GET /backups/keys`.
     pub fn list_keys(body: &ListKeys) -> Self {
@@ -428,6 +432,10 @@ impl Client {
     /// Removes what no backup refers to.
     pub async fn prune_backups(&self, request: &PruneBackups) -> Result<PruneReport> {
         self.json(Call::prune_backups(request)).await
+    }
+    /// Brings parts of a backup or snapshot back into a volume; what failed is in the report.
+    pub async fn restore_parts(&self, request: &RestoreParts) -> Result<RestoreReport> {
+        self.json(Call::restore_parts(request)).await
     }
     /// Running work by id.
     pub async fn list_jobs(&self) -> Result<BTreeMap<String, Job>> {

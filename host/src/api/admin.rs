@@ -3,6 +3,7 @@
 mod backups;
 mod daemon;
 mod metrics;
+mod restores;
 mod schedules;
 mod snapshots;
 mod volumes;
@@ -46,4 +47,5 @@ pub(super) fn routes() -> Router<App> {
         .route("/backups/keys", get(backups::keys))
         .route("/backups/keys/add", post(backups::add_key))
         .route("/backups/keys/remove", post(backups::remove_key))
+        .route("/restores", post(restores::create))
 }

@@ -71,6 +71,9 @@ pub enum Error {
     /// Its bytes are being read for a backup.
     #[error("volume {0} is being backed up")]
     BeingRead(Name),
+    /// Parts of a backup or snapshot are being brought back into it.
+    #[error("a restore into volume {0} is running")]
+    BeingRestored(Name),
     /// `umount` by hand of a volume that containers use.
     #[error("volume {volume} is mounted for {} container(s), by Docker's mount ids \
              {}", .users.len(), .users.join(", "))]
@@ -220,6 +223,7 @@ impl Error {
             Self::StillMounted(_)
             | Self::StillUsed { .. }
             | Self::BeingRead(_)
+            | Self::BeingRestored(_)
             | Self::UsedByContainers { .. }
             | Self::MountedElsewhere { .. } => ErrorKind::InUse,
             Self::BeingCreated(_) | Self::Busy { .. } => ErrorKind::Busy,
@@ -268,6 +272,7 @@ impl Error {
                  those of containers that are gone"
             }
             Self::BeingRead(_) => "wait for the backup, or cancel it: `convoy jobs list`",
+            Self::BeingRestored(_) => "wait for it, or cancel it: `convoy jobs list`",
             Self::UsedByContainers { volume, .. } => {
                 return Some(format!(
                     "`docker ps --all --filter volume={volume}` names the containers: stop them, or take \

@@ -167,37 +167,42 @@ impl Restorer<'_> {
         if self.options.dry_run {
             return Ok(());
         }
-        self.finish(false)?;
+        self.finish_files()?;
+        self.finish_dirs()?;
         if let Some(storage) = &self.storage {
             storage.sync()?;
         }
         Ok(())
     }
 
-    /// Gives files their flags and directories their metadata, deepest first.
-    fn finish(&mut self, abandoned: bool) -> BackupResult<()> {
+    /// Gives files their flags.
+    fn finish_files(&mut self) -> BackupResult<()> {
         for (path, flags) in self.flags.take() {
-            match self.editor.add_flags(&path, flags) {
-                Err(error) if !abandoned => return Err(error.into()),
-                _ => {}
-            }
-        }
-        for (path, entry) in self.dirs.take().rev() {
-            let done = self.editor.finish_dir(&path, &entry);
-            match done.and_then(|()| self.editor.add_flags(&path, entry.flags)) {
-                Err(error) if !abandoned => self.failed(&path, entry.kind.describe(), error.into())?,
-                _ => {}
+            if let Err(error) = self.editor.add_flags(&path, flags) {
+                self.failed(&path, "a regular file", error.into())?;
             }
         }
         Ok(())
     }
 
-    /// Ends what cannot go on: what is in its place stays, and is as durable and as whole as it can be.
+    /// Gives directories their times and flags, deepest first.
+    fn finish_dirs(&mut self) -> BackupResult<()> {
+        for (path, entry) in self.dirs.take().rev() {
+            let done = self.editor.finish_dir(&path, &entry);
+            if let Err(error) = done.and_then(|()| self.editor.add_flags(&path, entry.flags)) {
+                self.failed(&path, entry.kind.describe(), error.into())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends what cannot go on: what is in its place stays, durably. Directories that were made keep their mark
+    /// of being unfinished, so that a repetition gives them their times.
     fn abandon(&mut self) {
         self.batch = Batch::default();
         if !self.options.dry_run {
             // The error that led here is the one to tell.
-            let _ = self.finish(true);
+            let _ = self.finish_files();
             let _ = self.storage.as_ref().map(StableStorage::sync);
         }
     }

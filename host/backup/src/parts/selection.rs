@@ -3,6 +3,7 @@
 use convoy_tree::RelPath;
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
+use crate::browse::Browse;
 use crate::error::{BackupError, BackupResult};
 
 /// So many patterns, and bytes of one, are taken.
@@ -108,6 +109,23 @@ pub fn path_in_tree(text: &[u8]) -> BackupResult<RelPath> {
     let components = text.split(|byte| *byte == b'/').filter(|name| !matches!(*name, b"" | b"."));
     let plain = components.collect::<Vec<_>>().join(&b'/');
     RelPath::new(plain).map_err(|e| BackupError::Invalid(format!("invalid path: {e}")))
+}
+
+/// Finds what a person named in `source`: as it is written, or, where nothing is there, with `%XX` for bytes
+/// as paths are shown.
+///
+/// # Errors
+/// As [`path_in_tree`], and as [`Browse::stat`].
+pub fn find_path(source: &dyn Browse, text: &str) -> BackupResult<RelPath> {
+    let path = path_in_tree(text.as_bytes())?;
+    match source.stat(&path) {
+        Err(error @ BackupError::NoPath { .. }) if text.contains('%') => {
+            let shown = serde_json::Value::String(path.as_path().display().to_string());
+            let meant: Result<RelPath, _> = serde_json::from_value(shown);
+            meant.ok().filter(|meant| source.stat(meant).is_ok()).ok_or(error)
+        }
+        other => other.map(|_| path),
+    }
 }
 
 /// Whether `path` is `top` or below it.
