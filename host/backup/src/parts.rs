@@ -1,9 +1,9 @@
 //! Restores parts of a tree into a directory that others use.
 //!
 //! - `selection`: which parts; `compare`: whether something is there already; `policy`: what is done with it.
-//! - `restorer`: goes through the source beside the target, decides, and does it, or only tells it; `batch`:
-//!   files that are written at once and put in place together; `copy`: the data of one file; `extras`: what
-//!   the source has not.
+//! - `restorer`: a restore from its beginning to its end; `node`: one thing of the source beside what is in its
+//!   place; `put`: into its place; `batch`: files that are written at once and put in place together; `copy`:
+//!   the data of one file; `links`: further names of files; `extras`: what the source has not.
 //!
 //! A dry run takes the same decisions in the same order, and differs in that nothing is done.
 
@@ -12,7 +12,9 @@ mod compare;
 mod copy;
 mod extras;
 mod links;
+mod node;
 mod policy;
+mod put;
 mod restorer;
 mod selection;
 

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 mod backup;
 mod daemon;
 mod driver;
+mod restore;
 mod schedule;
 mod watch;
 
@@ -19,6 +20,7 @@ pub use driver::{
     DriverArgs, DriverCall, DriverCallCommand, DriverCommand, DriverSnapshotCommand, Kind, Language,
     ListDriversArgs, NewDriverArgs, RunDriverArgs, TestDriverArgs,
 };
+pub use restore::{ExistingPolicy, RestoreArgs};
 pub use schedule::{ScheduleArgs, ScheduleCommand};
 pub use watch::{DoctorArgs, EventsArgs, TopArgs};
 
@@ -133,6 +135,8 @@ pub enum Command {
     Snapshot(SnapshotArgs),
     /// Make, delete, inspect, list and verify backups
     Backup(BackupArgs),
+    /// Bring files and directories of a backup or snapshot back into a volume
+    Restore(RestoreArgs),
     /// See and run what is done by schedule
     Schedule(ScheduleArgs),
     /// List and cancel running work

@@ -11,6 +11,7 @@ use std::process::ExitCode;
 
 pub mod doctor;
 mod log;
+pub mod restores;
 pub mod schedules;
 pub mod table;
 pub mod top;

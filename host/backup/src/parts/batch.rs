@@ -8,7 +8,8 @@ use convoy_tree::{Draft, Entry, Place, RelPath};
 use super::compare::FLAGS;
 use super::copy::copy;
 use super::policy::Step;
-use super::restorer::{Restorer, action, gone};
+use super::put::{action, gone};
+use super::restorer::Restorer;
 use crate::error::{BackupError, BackupResult};
 
 /// So many files, and bytes of them, are written before they are put in place. Each has its file and its
