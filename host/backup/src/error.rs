@@ -107,6 +107,9 @@ pub enum BackupError {
     /// What stands at this path has no data.
     #[error("/{path} is {found} and not a regular file: name a file")]
     NotFile { path: RelPath, found: &'static str },
+    /// What the backup holds cannot be looked into like this.
+    #[error("backup {backup} is {found}: {hint}")]
+    NotBrowsable { backup: String, found: &'static str, hint: &'static str },
     /// Something asked for is not possible.
     #[error("{0}")]
     Invalid(String),
