@@ -2,8 +2,8 @@
 //!
 //! - `service`: [`Backups`], its state; `calls`: from a request to the driver or store that its `url` names.
 //! - `engine`: backups in a store, made by the backup engine of what a driver hands over (`source`);
-//!   `restore`: the way back; `browse`: a look into backups and snapshots; `provider`: backups that a storage
-//!   system keeps itself.
+//!   `restore`: the way back, `parts` of parts into a volume that is there; `browse`: a look into backups and
+//!   snapshots; `provider`: backups that a storage system keeps itself.
 //! - `store`: from URLs to stores; `nearest`: what was meant by a wrong URL; `error`: what a store or the engine
 //!   failed to do; `keys`: who may open encrypted backups, with a `secret`.
 //! - `memory`: how much memory all work may use; `progress`: how far it is.
@@ -17,6 +17,7 @@ mod keys;
 mod last;
 mod memory;
 mod nearest;
+mod parts;
 mod progress;
 mod provider;
 mod restore;

@@ -79,7 +79,7 @@ impl Dir {
         Ok(dir)
     }
 
-    fn from_fd(fd: OwnedFd) -> io::Result<Self> {
+    pub(crate) fn from_fd(fd: OwnedFd) -> io::Result<Self> {
         let stat = stat_fd(&fd)?;
         Ok(Self { fd, id: id_of(&stat), mount: mount_of(&stat) })
     }

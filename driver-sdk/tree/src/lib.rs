@@ -9,6 +9,7 @@
 //! - [`data_extents`] and [`copy_contents`]: file contents without their holes;
 //! - [`FileClock`]: which time stamps tell whether a file has changed;
 //! - [`TreeWriter`]: makes entries below a root, and gives directories their times last;
+//! - [`TreeEditor`]: changes a tree that others use meanwhile, each entry at once and whole;
 //! - [`copy_tree`]: a whole tree in parallel, with hard links to an earlier copy for what did not change;
 //! - `unpack_tar` and `check_tar` (feature `tar`): a tar archive into a [`TreeWriter`], or read without being
 //!   kept;
@@ -25,6 +26,7 @@ mod clock;
 mod contents;
 mod copy;
 mod dir;
+mod edit;
 mod entry;
 mod error;
 mod extents;
@@ -49,6 +51,7 @@ pub use clock::FileClock;
 pub use contents::{Copied, CopyMethod, ReflinkHint, copy_contents};
 pub use copy::{CopyOptions, CopyReport, Observer, Previous, copy_tree};
 pub use dir::{Dir, NodeId};
+pub use edit::{Draft, Place, Placing, TreeEditor, is_draft};
 pub use entry::{Entry, Kind, Timestamp, Xattrs};
 pub use error::{TreeError, TreeResult};
 pub use extents::{DataExtents, data_extents};

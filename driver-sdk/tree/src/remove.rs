@@ -57,6 +57,22 @@ pub fn remove_tree_while(root: &Path, keep_going: &dyn Fn() -> bool) -> TreeResu
     remove_in(&parent, name, root, keep_going)
 }
 
+/// Removes `name` in a directory that is open, and everything below it. `shown` is its path for messages.
+pub(crate) fn remove_entry(
+    parent: &Dir,
+    name: &[u8],
+    shown: &Path,
+    keep_going: &dyn Fn() -> bool,
+) -> TreeResult<()> {
+    match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(Errno::ISDIR | Errno::PERM | Errno::ROFS) => {
+            remove_in(parent, OsStr::from_bytes(name), shown, keep_going)
+        }
+        Err(e) => Err(TreeError::at("remove", shown, e)),
+    }
+}
+
 fn remove_in(parent: &Dir, name: &OsStr, shown: &Path, keep_going: &dyn Fn() -> bool) -> TreeResult<()> {
     let name = name.as_bytes();
     let (mut attempt, mut entries) = (1, 0);

@@ -149,9 +149,14 @@ impl TreeWriter {
             }
         }
         let project = Project::of(&dir);
-        let root = Arc::new(dir);
+        let inherited = if project.inherited { project.id } else { 0 };
+        Ok(Self { inherited, ..Self::beneath(Arc::new(dir)) })
+    }
+
+    /// One that gives metadata to what is below a root that others use too, which stays as it is.
+    pub(crate) fn beneath(root: Arc<Dir>) -> Self {
         let way = DirStack::new(Arc::clone(&root), ());
-        Ok(Self {
+        Self {
             root,
             open: Mutex::new(OpenDirs { recent: HashMap::new(), way }),
             dirs: Mutex::default(),
@@ -159,11 +164,16 @@ impl TreeWriter {
             warnings: Mutex::default(),
             losses: Mutex::default(),
             refused: Mutex::default(),
-            inherited: if project.inherited { project.id } else { 0 },
+            inherited: 0,
             root_project: AtomicU32::new(0),
             aside: None,
             left_out: Mutex::default(),
-        })
+        }
+    }
+
+    /// What was refused so far.
+    pub(crate) fn losses(&self) -> Losses {
+        self.losses.lock().clone()
     }
 
     /// The limit of [`crate::CopyOptions::aside`].
@@ -238,7 +248,7 @@ impl TreeWriter {
         Ok(())
     }
 
-    fn lose(&self, text: String) {
+    pub(crate) fn lose(&self, text: String) {
         if self.aside.is_some() {
             return self.leave_out(text);
         }
@@ -439,7 +449,7 @@ impl TreeWriter {
 
     /// Metadata of something opened for real: a file or a directory. What it has already, if that is known,
     /// is not set again: each change is a transaction of the file system.
-    fn apply(&self, fd: impl AsFd, entry: &Entry, now: Option<&Statx>) -> TreeResult<()> {
+    pub(crate) fn apply(&self, fd: impl AsFd, entry: &Entry, now: Option<&Statx>) -> TreeResult<()> {
         // Changing the owner takes away set-user-ID and capabilities, so it comes first; ACLs refine the
         // mode; times last.
         if now.is_none_or(|now| (now.stx_uid, now.stx_gid) != (entry.uid, entry.gid)) {
@@ -485,7 +495,7 @@ impl TreeWriter {
     }
 
     /// Metadata of something that must not be opened, through a descriptor that only points at it.
-    fn apply_path(&self, fd: &OwnedFd, entry: &Entry) -> TreeResult<()> {
+    pub(crate) fn apply_path(&self, fd: &OwnedFd, entry: &Entry) -> TreeResult<()> {
         let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
         let owner = rustix::fs::chownat(fd, c"", Some(uid), Some(gid), AtFlags::EMPTY_PATH);
         self.given(entry, "owner", owner)?;

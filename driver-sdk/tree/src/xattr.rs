@@ -29,8 +29,11 @@ const KNOWN: [&str; 4] = [ACL_ACCESS, ACL_DEFAULT, "security.capability", "secur
 /// attributes of no meaning, which come back to XFS as old ACLs.
 const ACL_OF_XFS: [&[u8]; 2] = [b"trusted.SGI_ACL_FILE", b"trusted.SGI_ACL_DEFAULT"];
 
+/// The mark of a directory that [`crate::TreeEditor`] made and did not finish. It is not of the tree.
+pub(crate) const UNFINISHED: &str = "trusted.convoy.unfinished";
+
 fn kept(name: &[u8]) -> bool {
-    if ACL_OF_XFS.contains(&name) {
+    if name == UNFINISHED.as_bytes() || ACL_OF_XFS.contains(&name) {
         return false;
     }
     [&b"user."[..], b"trusted.", b"security."].iter().any(|p| name.starts_with(p))

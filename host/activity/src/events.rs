@@ -15,12 +15,13 @@ const BACKLOG: usize = 256;
 const REMEMBERED: usize = 4096;
 
 /// Every kind of event.
-pub const KINDS: [&str; 21] = [
+pub const KINDS: [&str; 22] = [
     "volume.create",
     "volume.delete",
     "volume.mount",
     "volume.unmount",
     "volume.resize",
+    "volume.restore",
     "volume.failure",
     "kept.delete",
     "snapshot.create",

@@ -23,9 +23,10 @@ pub const STALLED: Duration = Duration::from_secs(300);
 pub struct Jobs(Arc<Mutex<BTreeMap<String, Arc<State>>>>);
 
 /// Every kind of job.
-pub const KINDS: [&str; 22] = [
+pub const KINDS: [&str; 23] = [
     "volume create",
     "restore",
+    "restore parts",
     "snapshot clone",
     "snapshot create",
     "snapshot revert",

@@ -22,6 +22,7 @@ mod layout;
 mod lock;
 pub mod look;
 mod memory;
+mod parts;
 mod progress;
 mod record;
 pub mod timestamp;
@@ -36,6 +37,10 @@ pub use engine::restore::TrustedInfo;
 pub use engine::{Engine, EngineOptions};
 pub use error::{BackupError, BackupResult};
 pub use format::manifest::BackupKind;
+pub use parts::{
+    Action, Change, Existing, PartsOptions, PartsSummary, Selection, Told, find_path, path_in_tree,
+    restore_parts,
+};
 pub use progress::{Phase, Progress, ProgressSnapshot};
 pub use record::BackupStats;
 pub use types::{

@@ -8,6 +8,7 @@ mod backup;
 mod browse;
 mod daemon;
 mod driver;
+mod restore;
 mod schedule;
 mod watch;
 
@@ -24,6 +25,7 @@ pub use driver::{
     DriverArgs, DriverCall, DriverCallCommand, DriverCommand, DriverSnapshotCommand, Kind, Language,
     ListDriversArgs, NewDriverArgs, RunDriverArgs, TestDriverArgs,
 };
+pub use restore::{ExistingPolicy, RestoreArgs};
 pub use schedule::{ScheduleArgs, ScheduleCommand};
 pub(crate) use watch::since;
 pub use watch::{DoctorArgs, EventsArgs, TopArgs};
@@ -139,6 +141,8 @@ pub enum Command {
     Snapshot(SnapshotArgs),
     /// Make, delete, inspect, list and verify backups
     Backup(BackupArgs),
+    /// Bring files and directories of a backup or snapshot back into a volume
+    Restore(RestoreArgs),
     /// See and run what is done by schedule
     Schedule(ScheduleArgs),
     /// List and cancel running work

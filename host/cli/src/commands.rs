@@ -17,6 +17,7 @@ use std::process::ExitCode;
 mod backup;
 mod browse;
 mod doctor;
+mod restore;
 mod schedule;
 mod snapshot;
 mod top;
@@ -87,6 +88,7 @@ impl Session<'_> {
             Command::Retain(args) => self.retain(args).await?,
             Command::Snapshot(args) => self.snapshot(args.command).await?,
             Command::Backup(args) => return self.backup(args).await,
+            Command::Restore(args) => return self.restore(args).await,
             Command::Schedule(args) => return self.schedule(args).await,
             Command::Jobs(args) => match args.command.unwrap_or(JobsCommand::List) {
                 JobsCommand::List => self.show(Call::list_jobs(), |jobs| views::jobs(jobs, width)).await?,

@@ -44,15 +44,6 @@ impl Failure {
             _ => None,
         };
         match (error.kind(), context(ContextKind::InvalidSubcommand)) {
-            // What others call it, and what people type.
-            (ErrorKind::InvalidSubcommand, Some(command)) if command == "restore" => Self::Other {
-                message: format!("Unrecognized command: {command}"),
-                hint: Some(
-                    "a backup is restored into a new volume: convoy create NAME --backup 'URL'; `convoy \
-                     backup list DEST` shows the URLs"
-                        .to_owned(),
-                ),
-            },
             (ErrorKind::InvalidSubcommand, Some(command)) => {
                 let message = format!("Unrecognized command: {command}");
                 Self::Usage { message, rendered: error.render() }

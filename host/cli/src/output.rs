@@ -12,6 +12,7 @@ use std::process::ExitCode;
 pub mod browse;
 pub mod doctor;
 mod log;
+pub mod restores;
 pub mod schedules;
 pub mod table;
 pub mod top;

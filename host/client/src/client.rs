@@ -7,8 +7,8 @@ use crate::types::{
     AddKey, BackupInfo, BackupRef, CancelJob, CompareTrees, CreateBackup, CreateSnapshot, CreateVolume,
     CreatedBackup, DeleteKept, DeleteVolume, DriverStatus, DumpTree, EventFilter, Examine, FindFiles, Info,
     Job, ListBackups, ListFiles, ListKeys, ListedKept, MountVolume, PruneBackups, ReadFile, RemoveKey,
-    ResizeVolume, RetainSchedule, RetainVolume, RevertSnapshot, RunSchedule, ScheduleStatus, SnapshotRef,
-    UnmountVolume, VerifyBackups, Volume, VolumeRef,
+    ResizeVolume, RestoreParts, RetainSchedule, RetainVolume, RevertSnapshot, RunSchedule, ScheduleStatus,
+    SnapshotRef, UnmountVolume, VerifyBackups, Volume, VolumeRef,
 };
 use crate::unix::{self, SendError};
 use http_body_util::BodyExt;
@@ -158,6 +158,8 @@ calls! {
     verify_backups(VerifyBackups): POST "/backups/verify";
     /// Removes what no backup of a destination needs.
     prune_backups(PruneBackups): POST "/backups/prune";
+    /// Brings parts of a backup or snapshot back into a volume.
+    restore_parts(RestoreParts): POST "/restores";
     /// Asks for the keys of a destination.
     list_keys(ListKeys): GET "/backups/keys";
     /// Adds a key to a destination.

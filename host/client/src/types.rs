@@ -13,6 +13,7 @@ mod doctor;
 mod driver;
 mod info;
 mod job;
+mod restore;
 mod schedule;
 mod snapshot;
 mod volume;
@@ -29,6 +30,7 @@ pub use doctor::{Diagnosis, Examine, Symptom};
 pub use driver::{DriverCall, DriverOption, DriverStatus};
 pub use info::{ConfigValue, General, Health, Info, ReloadedConfig};
 pub use job::{CancelJob, Event, EventFilter, Job, Progress, StreamError, StreamLine};
+pub use restore::{RestoreChange, RestoreParts, RestoreReport};
 pub use schedule::{
     KeptItem, RemovedItem, RetainReport, RetainSchedule, RunOutcome, RunReport, RunSchedule, ScheduleStatus,
     ScheduledVolume,

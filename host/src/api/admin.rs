@@ -4,6 +4,7 @@ mod backups;
 mod browse;
 mod daemon;
 mod metrics;
+mod restores;
 mod schedules;
 mod snapshots;
 mod volumes;
@@ -52,4 +53,5 @@ pub(super) fn routes() -> Router<App> {
         .route("/browse/diff", get(browse::diff))
         .route("/browse/cat", get(browse::cat))
         .route("/browse/dump", get(browse::dump))
+        .route("/restores", post(restores::create))
 }

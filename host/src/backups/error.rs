@@ -58,6 +58,7 @@ pub(super) fn backup_error(error: BackupError) -> Error {
         }
         BackupError::Exists { .. } => ErrorKind::AlreadyExists,
         BackupError::NoPath { .. } => ErrorKind::NotFound,
+        BackupError::NotBrowsable { .. } => ErrorKind::Unsupported,
         BackupError::Damaged { .. }
         | BackupError::NotAuthentic { .. }
         | BackupError::KeysGone { .. }

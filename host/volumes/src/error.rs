@@ -49,6 +49,9 @@ pub enum Error {
     StillUsed { volume: Name, wanted: &'static str },
     #[error("volume {0} is being backed up")]
     BeingRead(Name),
+    /// Parts of a backup or snapshot are being brought back into it.
+    #[error("a restore into volume {0} is running")]
+    BeingRestored(Name),
     /// `umount` by hand of a volume that containers use.
     #[error("volume {volume} is mounted for {} container(s), by Docker's mount ids \
              {}", .users.len(), .users.join(", "))]
@@ -144,6 +147,7 @@ impl Error {
             Self::StillMounted(_)
             | Self::StillUsed { .. }
             | Self::BeingRead(_)
+            | Self::BeingRestored(_)
             | Self::UsedByContainers { .. }
             | Self::MountedElsewhere { .. } => ErrorKind::InUse,
             Self::BeingCreated(_) | Self::Busy { .. } => ErrorKind::Busy,
@@ -191,6 +195,7 @@ impl Error {
                  umount --force` those of containers that are gone"
             }
             Self::BeingRead(_) => "wait for the backup, or cancel it: `convoy jobs list`",
+            Self::BeingRestored(_) => "wait for it, or cancel it: `convoy jobs list`",
             Self::UsedByContainers { volume, .. } => {
                 return Some(format!(
                     "`docker ps --all --filter volume={volume}` names the containers: stop them, or take \

@@ -64,6 +64,7 @@ impl Volumes {
         let guard = self.lock(&volume, "snapshot revert").await?;
         // Somebody may have mounted the volume or deleted the snapshot while this call waited for its lock.
         let (entry, snapshot) = self.index.snapshot(snapshot, Some(&volume))?;
+        self.refuse_if_restored(&volume)?;
         if self.ledger.usage(&volume).is_used() {
             return Err(Error::StillUsed { volume, wanted: "go back to a snapshot" });
         }

@@ -10,7 +10,7 @@ mod usage;
 
 pub use place::{LedgerError, RUN};
 pub use usage::BY_HAND;
-pub(crate) use usage::{ADOPTED, Release, Usage};
+pub(crate) use usage::{ADOPTED, RESTORE, Release, Usage};
 
 use crate::error::{Error, Result};
 use crate::locks::{Locks, PATIENCE};

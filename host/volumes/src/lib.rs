@@ -1,7 +1,7 @@
 //! The volume service: every volume and snapshot by name, who uses it, and which driver has it.
 //!
 //! - `service`: [`Volumes`], what Docker's calls and the admin API's come down to. Its operations: `create`,
-//!   `from_snapshot`, `mount`, `remove`, `snapshot`, `kept`, `lookup`, `retain`, `space`.
+//!   `from_snapshot`, `mount`, `remove`, `restoring`, `snapshot`, `kept`, `lookup`, `retain`, `space`.
 //! - `driver`: one driver, ready or failed; `driver_set`: all of them, with the default one.
 //! - `index`: every volume and snapshot in memory, each an [`Entry`]; `refresh`: keeps it true to the
 //!   drivers;
@@ -36,6 +36,7 @@ mod orphans;
 mod policies;
 mod refresh;
 mod remove;
+mod restoring;
 mod retain;
 mod service;
 mod snapshot;
@@ -56,6 +57,7 @@ pub use lookup::Fresh;
 pub use name_cache::NameCache;
 pub use names::{check_name, generated_name};
 pub use policies::{DockerRemove, Policies};
+pub use restoring::Restoring;
 pub use service::Volumes;
 pub use snapshot::Reading;
 pub use spec::CreateSpec;

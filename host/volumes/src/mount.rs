@@ -120,6 +120,7 @@ impl Volumes {
     pub async fn unmount_by_hand(&self, name: &str, force: bool, call: &RequestContext) -> Result<()> {
         let entry = self.find(name, call).await?;
         let volume = &entry.volume.name;
+        self.refuse_if_restored(volume)?;
         let guard = self.lock_to_mount(volume, "unmount").await?;
         if force {
             return self.release(&entry, None, &guard, call).await;

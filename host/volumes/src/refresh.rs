@@ -176,6 +176,7 @@ impl Volumes {
         for driver in self.drivers.iter() {
             self.adopt_mounts(driver).await;
         }
+        self.end_killed_restores(call).await;
         futures::future::join_all(self.drivers.iter().map(|driver| self.confirm_mounts(driver, call))).await;
     }
 

@@ -12,7 +12,8 @@ impl Volumes {
     /// Forgets a volume and, unless `reference_only`, deletes its data and its snapshots.
     ///
     /// # Errors
-    /// [`Error::VolumeNotFound`], [`Error::StillMounted`], [`Error::BeingRead`]; the driver's.
+    /// [`Error::VolumeNotFound`], [`Error::StillMounted`], [`Error::BeingRead`], [`Error::BeingRestored`]; the
+    /// driver's.
     pub async fn delete(&self, name: &str, reference_only: bool, call: &RequestContext) -> Result<()> {
         let entry = self.find(name, call).await?;
         let volume = &entry.volume.name;
@@ -40,6 +41,7 @@ impl Volumes {
     }
 
     fn refuse_if_used(&self, volume: &Name) -> Result<()> {
+        self.refuse_if_restored(volume)?;
         if self.ledger.usage(volume).is_used() {
             return Err(Error::StillMounted(volume.clone()));
         }

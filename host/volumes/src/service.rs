@@ -13,7 +13,7 @@ use convoy_client::types::DriverCall;
 use convoy_driver_sdk::Name;
 use convoy_driver_sdk::protocol::Snapshot;
 use parking_lot::Mutex;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +34,8 @@ pub struct Volumes {
     snapshotting: Arc<Locks>,
     /// Volumes whose snapshots are open for reading, and how often.
     pub(crate) reading: Arc<Mutex<HashMap<Name, usize>>>,
+    /// Volumes that parts are being restored into.
+    pub(crate) restoring: Arc<Mutex<HashSet<Name>>>,
 }
 
 impl Volumes {
@@ -50,6 +52,7 @@ impl Volumes {
             mounting: Arc::default(),
             snapshotting: Arc::default(),
             reading: Arc::default(),
+            restoring: Arc::default(),
         }
     }
 

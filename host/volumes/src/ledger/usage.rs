@@ -10,6 +10,14 @@ pub const BY_HAND: &str = "convoy:by-hand";
 /// The user that stands for whoever had the volume mounted before the ledger was begun (by convoy 0.5).
 pub(crate) const ADOPTED: &str = "convoy:adopted";
 
+/// The user that stands for a restore of parts into the volume: one claim. None outlives the daemon.
+pub(crate) const RESTORE: &str = "convoy:restore";
+
+/// Whether a user is none of Docker's.
+fn is_own(user: &str) -> bool {
+    [BY_HAND, ADOPTED, RESTORE].contains(&user)
+}
+
 /// The users of one volume.
 ///
 /// Docker names every mount with an id and takes it back with the same id. An id may come several times
@@ -42,12 +50,12 @@ impl Usage {
     }
 
     pub(crate) fn containers(&self) -> Vec<String> {
-        self.users.keys().filter(|user| *user != BY_HAND && *user != ADOPTED).cloned().collect()
+        self.users.keys().filter(|user| !is_own(user)).cloned().collect()
     }
 
     pub(crate) fn claim(&mut self, user: &str) {
         let count = self.users.entry(user.to_owned()).or_default();
-        *count = if user == BY_HAND || user == ADOPTED { 1 } else { count.saturating_add(1) };
+        *count = if is_own(user) { 1 } else { count.saturating_add(1) };
         self.unmount_pending = false;
     }
 
