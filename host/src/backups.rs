@@ -3,7 +3,7 @@
 //! - `service`: [`Backups`], its state; `calls`: from a request to the driver or store that its `url` names.
 //! - `engine`: backups in a store, made by the backup engine of what a driver hands over (`source`);
 //!   `restore`: the way back, `parts` of parts into a volume that is there; `browse`: a look into backups and
-//!   snapshots; `provider`: backups that a storage system keeps itself.
+//!   snapshots, opened by `trees`; `provider`: backups that a storage system keeps itself.
 //! - `store`: from URLs to stores; `nearest`: what was meant by a wrong URL; `error`: what a store or the engine
 //!   failed to do; `keys`: who may open encrypted backups, with a `secret`.
 //! - `memory`: how much memory all work may use; `progress`: how far it is.
@@ -26,6 +26,7 @@ mod seen;
 mod service;
 mod source;
 mod store;
+mod trees;
 
 pub use last::Last;
 pub(crate) use provider::own_destination;

@@ -251,7 +251,11 @@ impl Client {
         serde_json::from_str(&text).map_err(|source| Error::Answer { call: name, source })
     }
 
-    async fn send(&self, call: &Call, accept: Option<&'static str>) -> Result<Response<Incoming>> {
+    async fn send(
+        &self,
+        call: &Call,
+        headers: &[(header::HeaderName, &'static str)],
+    ) -> Result<Response<Incoming>> {
         let agent = (header::USER_AGENT, USER_AGENT);
         let headers: Vec<_> = [agent].into_iter().chain(headers.iter().cloned()).collect();
         let sent =

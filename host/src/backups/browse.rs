@@ -1,6 +1,6 @@
 //! What is in backups and snapshots: listed, searched, compared and read, without restoring anything.
 //!
-//! A tree is opened, read on a thread that may wait, and closed whatever happens: [`Backups::in_trees`].
+//! A tree is opened (`trees`), read on a thread that may wait, and closed whatever happens: [`Backups::in_trees`].
 //! `find` goes through many; `entries` writes what is found as the API has it.
 
 mod entries;
@@ -8,20 +8,15 @@ mod find;
 
 use super::error::backup_error;
 use super::memory::Share;
-use super::secret::Secret;
 use super::service::Backups;
-use super::source::{self, OpenSource, Shape};
-use super::store::Store;
+use super::trees::{Tree, died};
 use convoy_activity::jobs::{Running, STALLED};
 use convoy_backup::look::{self, Archive, Compare, tree_path};
-use convoy_backup::{BackupError, BackupInfo, BackupKind, BackupResult, Browse, RestoreOptions};
+use convoy_backup::{BackupError, BackupResult};
 use convoy_client::types::{
     BrowseLine, ChangedFile, CompareTrees, DumpTree, FileEntry, ListFiles, ReadFile, TreeRef,
 };
-use convoy_driver_sdk::ErrorKind;
-use convoy_driver_sdk::protocol::{Capability, Snapshot, SourceKind};
-use convoy_objectstore::{BackupUrl, plain_url, split};
-use convoy_volumes::{Entry, Error, Reading, Result};
+use convoy_volumes::{Error, Result};
 use std::io::Write;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -29,26 +24,6 @@ use tokio_util::sync::CancellationToken;
 /// Takes lines of an answer; an error says that nobody wants more.
 pub(crate) trait Lines<T>: FnMut(BrowseLine<T>) -> BackupResult<()> + Send + 'static {}
 impl<T, F: FnMut(BrowseLine<T>) -> BackupResult<()> + Send + 'static> Lines<T> for F {}
-
-/// A tree that is open for reading.
-struct Tree {
-    browse: Arc<dyn Browse>,
-    /// What people call it.
-    place: String,
-    /// The destination; empty for a snapshot.
-    store: String,
-    /// An open snapshot, and what keeps its volume from being deleted.
-    held: Option<(OpenSource, Reading)>,
-}
-
-impl Tree {
-    async fn close(self, backups: &Backups, request_id: &str) {
-        drop(self.browse);
-        if let Some((source, _reading)) = self.held {
-            source.close(&backups.volumes, request_id).await;
-        }
-    }
-}
 
 impl Backups {
     /// Lists a directory, or everything below it.
@@ -172,132 +147,6 @@ impl Backups {
         }
         result
     }
-
-    async fn open_tree(
-        &self,
-        asked: &TreeRef,
-        share: Option<&Share>,
-        job: &Running,
-        request_id: &str,
-    ) -> Result<Tree> {
-        match share.filter(|_| !asked.url.is_empty()) {
-            Some(share) => {
-                let url = plain_url(&asked.url);
-                self.refuse_to_look(&url)?;
-                let (store, backup) = self.destinations().open_backup(&url, &asked.endpoint).await?;
-                let secret = Secret::asked(&asked.encryption_key_file, &asked.passphrase_file)?;
-                let info = self.engine.inspect(Arc::clone(&store.objects), &backup.volume, &backup.backup);
-                let info =
-                    info.await.map_err(|error| store.missing(error, &backup.volume, Some(&backup.backup)))?;
-                let (key, unencrypted) =
-                    store.key_to_read(&self.engine, secret, asked.allow_unencrypted).await?;
-                let options = RestoreOptions { key, unencrypted, allow_losses: false };
-                open_backup(&store, &backup, &info, &options, share, job).await
-            }
-            None => {
-                let volume = (!asked.volume_name.is_empty()).then_some(asked.volume_name.as_str());
-                let (entry, snapshot) = self.volumes.snapshot(&asked.snapshot_name, volume)?;
-                self.open_snapshot(&entry, &snapshot, job, request_id).await
-            }
-        }
-    }
-
-    /// Opens a snapshot as a tree.
-    async fn open_snapshot(
-        &self,
-        entry: &Entry,
-        snapshot: &Snapshot,
-        job: &Running,
-        request_id: &str,
-    ) -> Result<Tree> {
-        let place = format!("snapshot {} of volume {}", snapshot.name, entry.volume.name);
-        let Some(shape) = tree_shape(entry) else { return Err(block_snapshot(entry, snapshot)) };
-        let reading = self.volumes.reading(&entry.volume.name);
-        let call = job.call(request_id);
-        let source = source::open(&self.volumes, entry, &snapshot.name, shape, None, &call).await?;
-        let browse = match source.tree() {
-            Some(path) => {
-                let path = path.to_owned();
-                let opened = tokio::task::spawn_blocking(move || convoy_backup::browse_directory(&path));
-                opened.await.map_err(died).and_then(|opened| opened.map_err(backup_error))
-            }
-            None => Err(block_snapshot(entry, snapshot)),
-        };
-        match browse {
-            Ok(browse) => Ok(Tree { browse, place, store: String::new(), held: Some((source, reading)) }),
-            Err(error) => {
-                source.close(&self.volumes, request_id).await;
-                Err(error)
-            }
-        }
-    }
-
-    /// What a storage system keeps itself it alone can read.
-    fn refuse_to_look(&self, url: &str) -> Result<()> {
-        let Some(driver) = self.provider(split(url).0) else { return Ok(()) };
-        Err(Error::Backup {
-            kind: ErrorKind::Unsupported,
-            message: format!("{url} is kept by the storage system of driver {}: convoy cannot look into it", driver.name()),
-            hint: Some(
-                "make a volume of it with `convoy create NAME --backup URL`, and look there once it is mounted"
-                    .to_owned(),
-            ),
-        })
-    }
-}
-
-/// How a driver is asked for a snapshot as a tree; `None` if it has none.
-fn tree_shape(entry: &Entry) -> Option<Shape> {
-    let driver = &entry.driver;
-    let told = driver.can(Capability::ReadEither) || !driver.can(Capability::ReadTree);
-    // The failure of a driver is told by the call.
-    let can =
-        driver.failure().is_some() || driver.can(Capability::ReadTree) || driver.can(Capability::ReadEither);
-    can.then_some(Shape { kind: Some(SourceKind::Tree), told })
-}
-
-fn block_snapshot(entry: &Entry, snapshot: &Snapshot) -> Error {
-    Error::Backup {
-        kind: ErrorKind::Unsupported,
-        message: format!(
-            "snapshot {} of volume {} is of a block device: convoy cannot look into the file system on it",
-            snapshot.name, entry.volume.name
-        ),
-        hint: Some(format!(
-            "make a volume of it with `convoy snapshot clone {} NAME`, and look there once it is mounted",
-            snapshot.name
-        )),
-    }
-}
-
-/// Opens a backup as a tree.
-async fn open_backup(
-    store: &Store,
-    backup: &BackupUrl,
-    info: &BackupInfo,
-    options: &RestoreOptions,
-    share: &Share,
-    job: &Running,
-) -> Result<Tree> {
-    if info.kind == BackupKind::Block {
-        return Err(Error::Backup {
-            kind: ErrorKind::Unsupported,
-            message: format!(
-                "backup {} is of a block device: convoy cannot look into the file system on it",
-                backup.backup
-            ),
-            hint: Some(
-                "restore it into a new volume with `convoy create NAME --backup URL`, and look there once it is \
-                 mounted"
-                    .to_owned(),
-            ),
-        });
-    }
-    let objects = Arc::clone(&store.objects);
-    let browse = share.browse(objects, &backup.volume, &backup.backup, options, &job.cancel()).await;
-    let browse = browse.map_err(|error| store.missing(error, &backup.volume, Some(&backup.backup)))?;
-    let place = format!("backup {} of volume {}", backup.backup, backup.volume);
-    Ok(Tree { browse, place, store: store.destination.to_string(), held: None })
 }
 
 /// Runs `work` on a thread of its own. The trees are handed back, also where it panics.
@@ -332,13 +181,5 @@ fn in_words(error: BackupError, place: String) -> BackupError {
     match error {
         BackupError::NoPath { path, nearest, .. } => BackupError::NoPath { place, path, nearest },
         other => other,
-    }
-}
-
-fn died(error: tokio::task::JoinError) -> Error {
-    Error::Backup {
-        kind: ErrorKind::Internal,
-        message: format!("the daemon failed in this work: {error}"),
-        hint: Some("see its log".to_owned()),
     }
 }

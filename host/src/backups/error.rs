@@ -2,6 +2,7 @@
 
 use convoy_backup::BackupError;
 use convoy_driver_sdk::ErrorKind;
+use convoy_mount::MountError;
 use convoy_objectstore::StoreError;
 use convoy_volumes::Error;
 
@@ -31,6 +32,19 @@ fn without_answer(error: &StoreError) -> Option<String> {
         _ => return None,
     };
     Some(format!("{op} {key}: {what}"))
+}
+
+/// Says why the files on a device cannot be read.
+pub(super) fn mount_error(error: MountError) -> Error {
+    let kind = match error {
+        MountError::Open(error) => return backup_error(error),
+        MountError::Look(error) => return error.into(),
+        MountError::Fuse(_) | MountError::Loop(_) | MountError::NotFileSystem { .. } => {
+            ErrorKind::Unsupported
+        }
+        MountError::Mount { .. } => ErrorKind::DataLoss,
+    };
+    Error::Backup { kind, message: error.to_string(), hint: None }
 }
 
 /// Says what the engine failed to do.

@@ -3,32 +3,23 @@
 use super::error::backup_error;
 use super::memory::Share;
 use super::progress::watched;
-use super::secret::Secret;
 use super::service::Backups;
-use super::source::{self, OpenSource};
 use convoy_activity::events::about;
 use convoy_activity::jobs::Running;
 use convoy_activity::metrics::{Bytes, METRICS};
 use convoy_backup::{
-    BackupError, BackupKind, Browse, Change, Existing, PartsOptions, PartsSummary, Progress, RestoreOptions,
-    Selection, Source, browse_directory, find_path, path_in_tree, restore_parts,
+    BackupError, Browse, Change, Existing, PartsOptions, PartsSummary, Progress, Selection, find_path,
+    path_in_tree, restore_parts,
 };
-use convoy_client::types::{Event, RestoreChange, RestoreParts, RestoreReport};
-use convoy_driver_sdk::{DriverError, ErrorKind};
+use convoy_client::types::{Event, RestoreChange, RestoreParts, RestoreReport, TreeRef};
+use convoy_driver_sdk::DriverError;
 use convoy_drivers::RequestContext;
-use convoy_objectstore::{plain_url, split};
 use convoy_volumes::{CHANGE, Error, Restoring, Result};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 /// So many changes are listed.
 const LISTED: usize = 10_000;
-
-/// What is looked into, and what is to be closed then.
-struct Opened {
-    browse: Arc<dyn Browse>,
-    snapshot: Option<OpenSource>,
-}
 
 impl Backups {
     /// Brings parts of a backup or snapshot back into a volume, which may be in use. What could not be
@@ -63,71 +54,19 @@ impl Backups {
         request_id: &str,
     ) -> Result<RestoreReport> {
         let engine = self.memory.share(job).await?;
-        let Opened { browse, snapshot } = match asked.url.as_str() {
-            "" => self.look_into_snapshot(asked, job, request_id).await?,
-            url => self.look_into_backup(&plain_url(url), asked, job, &engine).await?,
+        let tree = TreeRef {
+            url: asked.url.clone(),
+            endpoint: asked.endpoint.clone(),
+            encryption_key_file: asked.encryption_key_file.clone(),
+            passphrase_file: asked.passphrase_file.clone(),
+            allow_unencrypted: asked.allow_unencrypted,
+            snapshot_name: asked.snapshot_name.clone(),
+            volume_name: asked.snapshot_volume.clone(),
         };
-        let restored = self.into_volume(browse, asked, job, &engine, request_id).await;
-        if let Some(snapshot) = snapshot {
-            snapshot.close(&self.volumes, request_id).await;
-        }
+        let tree = self.open_tree(&tree, Some(&engine), job, request_id).await?;
+        let restored = self.into_volume(Arc::clone(&tree.browse), asked, job, &engine, request_id).await;
+        tree.close(self, request_id).await;
         restored
-    }
-
-    async fn look_into_backup(
-        &self,
-        url: &str,
-        asked: &RestoreParts,
-        job: &Running,
-        engine: &Share,
-    ) -> Result<Opened> {
-        if let Some(driver) = self.provider(split(url).0) {
-            let what = "restoring parts of the backups that it keeps itself";
-            return Err(Error::Unsupported { driver: driver.name().clone(), what });
-        }
-        let (store, backup) = self.destinations().open_backup(url, &asked.endpoint).await?;
-        let there = self.engine.inspect(Arc::clone(&store.objects), &backup.volume, &backup.backup).await;
-        let info = there.map_err(|error| store.missing(error, &backup.volume, Some(&backup.backup)))?;
-        if info.kind == BackupKind::Block {
-            return Err(of_blocks(&format!("backup {}", backup.backup), "backup", "--as tree"));
-        }
-        let secret = Secret::asked(&asked.encryption_key_file, &asked.passphrase_file)?;
-        let (key, unencrypted) = store.key_to_read(&self.engine, secret, asked.allow_unencrypted).await?;
-        let options = RestoreOptions { key, unencrypted, allow_losses: true };
-        let objects = Arc::clone(&store.objects);
-        let browse = engine.browse(objects, &backup.volume, &backup.backup, &options, &job.cancel()).await;
-        let browse = browse.map_err(backup_error)?;
-        if let Some(older) = self.notice(&store, options.key.as_ref(), &backup.volume).await {
-            tracing::warn!(volume = asked.volume_name, older, "there may have been newer backups");
-        }
-        Ok(Opened { browse, snapshot: None })
-    }
-
-    async fn look_into_snapshot(
-        &self,
-        asked: &RestoreParts,
-        job: &Running,
-        request_id: &str,
-    ) -> Result<Opened> {
-        let volume = (!asked.snapshot_volume.is_empty()).then_some(asked.snapshot_volume.as_str());
-        let (entry, snapshot) = self.volumes.snapshot(&asked.snapshot_name, volume)?;
-        let shape = source::shape(&entry.driver, "tree").map_err(|error| match error {
-            Error::Unsupported { .. } => of_blocks(&format!("snapshot {}", snapshot.name), "snapshot", ""),
-            other => other,
-        })?;
-        let call = job.call(request_id);
-        let open = source::open(&self.volumes, &entry, &snapshot.name, shape, None, &call).await?;
-        let browse = match open.source(&call) {
-            Source::Tree { path, .. } => browse_directory(&path).map_err(backup_error),
-            Source::Block { .. } => Err(of_blocks(&format!("snapshot {}", snapshot.name), "snapshot", "")),
-        };
-        match browse {
-            Ok(browse) => Ok(Opened { browse, snapshot: Some(open) }),
-            Err(error) => {
-                open.close(&self.volumes, request_id).await;
-                Err(error)
-            }
-        }
     }
 
     async fn into_volume(
@@ -268,24 +207,4 @@ fn existing(text: &str) -> Result<Existing> {
             return Err(Error::InvalidRequest(text));
         }
     })
-}
-
-/// What has no files that could be picked.
-fn of_blocks(what: &str, kind: &str, instead: &str) -> Error {
-    let make = if instead.is_empty() {
-        String::new()
-    } else {
-        format!("; the next {kind} has files with {instead}")
-    };
-    let whole = match kind {
-        "snapshot" => "make a volume of it (`convoy snapshot clone`), mount that, and copy what you need",
-        _ => {
-            "restore it into a volume of its own (`convoy create NAME --backup URL`), mount that, and copy what you need"
-        }
-    };
-    Error::Backup {
-        kind: ErrorKind::Unsupported,
-        message: format!("{what} is of a block device: parts are restored from directory trees alone"),
-        hint: Some(format!("{whole}{make}")),
-    }
 }

@@ -110,14 +110,6 @@ impl OpenSource {
         }
     }
 
-    /// The directory of a tree; `None` for a device.
-    pub(super) fn tree(&self) -> Option<&std::path::Path> {
-        match &self.opened.location {
-            SourceLocation::Tree { path, .. } => Some(path),
-            SourceLocation::Block { .. } => None,
-        }
-    }
-
     /// Where the bytes are.
     pub(super) fn source(&self, call: &RequestContext) -> Source {
         match &self.opened.location {

@@ -5,7 +5,8 @@ use super::super::memory::Share;
 use super::super::secret::Secret;
 use super::super::service::Backups;
 use super::super::store::Store;
-use super::{Lines, Tree, died, entries, open_backup, read, tree_shape};
+use super::super::trees::{Tree, died, open_backup};
+use super::{Lines, entries, read};
 use convoy_activity::jobs::Running;
 use convoy_backup::look::{self, Pattern, Versions};
 use convoy_backup::{BackupError, BackupInfo, BackupKind, RestoreOptions};
@@ -17,16 +18,9 @@ use convoy_volumes::{Entry, Error, Result};
 use parking_lot::Mutex;
 use std::sync::Arc;
 
-/// What convoy cannot look into.
-const BLOCK: &str = "of a block device";
-
 /// Why convoy cannot look into a backup.
 fn closed(info: &BackupInfo) -> Option<&'static str> {
-    match (info.kind, info.format) {
-        (BackupKind::Block, _) => Some(BLOCK),
-        (BackupKind::Tree, 0) => Some("an archive of convoy 0.5"),
-        (BackupKind::Tree, _) => None,
-    }
+    (info.kind == BackupKind::Tree && info.format == 0).then_some("an archive of convoy 0.5")
 }
 
 /// What is searched, one tree after the other.
@@ -165,10 +159,6 @@ impl Backups {
         for (entry, snapshot) in snapshots {
             search.all += 1;
             let place = format!("snapshot {} of volume {}", snapshot.name, entry.volume.name);
-            if tree_shape(&entry).is_none() {
-                search.leave(&place, BLOCK).await?;
-                continue;
-            }
             let opened = self.open_snapshot(&entry, &snapshot, job, request_id).await;
             let found = FoundFile {
                 snapshot_name: snapshot.name.to_string(),
@@ -256,12 +246,9 @@ impl<L: Lines<FoundFile>> Search<L> {
         if self.all > 0 && self.closed == self.all {
             return Err(Error::Backup {
                 kind: ErrorKind::Unsupported,
-                message: "convoy cannot look into any of what could be searched: it is of block devices, or in the \
-                          format of convoy 0.5"
-                    .to_owned(),
+                message: "convoy cannot look into any of the backups here: they are archives of convoy 0.5".to_owned(),
                 hint: Some(
-                    "make a volume of one (`convoy create NAME --backup URL`, `convoy snapshot clone`), and look \
-                     there once it is mounted"
+                    "make a volume of one (`convoy create NAME --backup URL`), and look there once it is mounted"
                         .to_owned(),
                 ),
             });
