@@ -124,7 +124,7 @@ impl Chunks {
 
     /// Those of `next` in the same pack, as far as they go into memory with this one: the nearest first.
     fn near(chunk: &ChunkRef, next: &mut dyn Iterator<Item = ChunkRef>) -> Vec<ChunkRef> {
-        let mut plain = chunk.len as u64;
+        let mut plain = u64::from(chunk.len);
         let mut near: Vec<ChunkRef> = next
             .take(TOGETHER)
             .take_while(|other| {

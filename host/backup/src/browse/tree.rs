@@ -186,7 +186,7 @@ impl Tree {
         let last = self.opened.lock().replace(here)?;
         let goes_on =
             last < here && (last.0 < here.0 || here.1 - last.1 <= NEXT_FILES) && here.0 - last.0 <= 1;
-        goes_on.then(|| Following { parsed: file.parsed(), item: file.index })
+        goes_on.then(|| Following { parsed: Arc::clone(&file.parsed), item: file.index })
     }
 
     /// The first entry of a directory, or the first one behind `after`.
