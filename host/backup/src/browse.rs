@@ -11,6 +11,7 @@ mod held;
 mod image;
 mod manifest;
 mod open;
+mod search;
 mod tree;
 mod walk;
 
@@ -62,8 +63,8 @@ pub trait Browse: Debug + Send + Sync {
     /// What stands at `path`; the root is a directory.
     ///
     /// # Errors
-    /// [`BackupError::NoPath`](crate::BackupError::NoPath) names the nearest directory that is there; those of
-    /// the store.
+    /// [`BackupError::NoPath`](crate::BackupError::NoPath) names the nearest directory that is there; those
+    /// of the store.
     fn stat(&self, path: &RelPath) -> BackupResult<Node>;
 
     /// At most `limit` entries of a directory, by name, after that with the path `after` (the whole path, as

@@ -1,5 +1,5 @@
-//! Manifests cut anywhere, which an independent writer made, read against a plain model of them; and ones that
-//! lie.
+//! Manifests cut anywhere, which an independent writer made, read against a plain model of them; and ones
+//! that lie.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::cast_possible_truncation)]
 
@@ -40,18 +40,21 @@ struct Written {
 
 const CHUNKS: [&[u8]; 3] = [b"one chunk", b"another one, which is longer", b"x"];
 
+/// A path, its data as (hole before, which chunk), and the hole at its end.
+type AnyFile = (Vec<u8>, Vec<(u64, usize)>, u64);
+
 fn names() -> impl Strategy<Value = Vec<u8>> {
     let name = prop::sample::select(vec!["a", "b", "a.b", "a-", "c", "zz"]);
     prop::collection::vec(name, 1..5).prop_map(|names| names.join("/").into_bytes())
 }
 
-fn files() -> impl Strategy<Value = Vec<(Vec<u8>, Vec<(u64, usize)>, u64)>> {
+fn files() -> impl Strategy<Value = Vec<AnyFile>> {
     let piece = (prop_oneof![3 => Just(0), 1 => 1..50u64], 0..3usize);
     prop::collection::vec((names(), prop::collection::vec(piece, 0..7), 0..9u64), 0..50)
 }
 
 /// The tree of these files: a file where a directory must be is left out.
-fn model(files: Vec<(Vec<u8>, Vec<(u64, usize)>, u64)>) -> BTreeMap<RelPath, Model> {
+fn model(files: Vec<AnyFile>) -> BTreeMap<RelPath, Model> {
     let mut tree = BTreeMap::from([(RelPath::root(), Model::Dir)]);
     for (path, pieces, tail) in files {
         let path = RelPath::new(path).unwrap();

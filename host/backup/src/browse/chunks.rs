@@ -16,6 +16,9 @@ use crate::format::chunk::Decoder;
 use crate::format::{ChunkId, ChunkRef, PackId};
 use crate::memory::Charge;
 
+/// Chunks that are looked at together to find neighbours.
+pub(super) const TOGETHER: usize = 256;
+
 /// See the [module](self).
 pub(super) struct Chunks {
     pub(super) ctx: Ctx,
@@ -107,14 +110,11 @@ impl Chunks {
             }
         };
         let mut stretch = Stretch::new(*chunk, claim);
-        let mut plain = plain_len(chunk);
-        for other in next {
-            let Some((start, end)) = stretch.with(&other) else { break };
-            plain = plain.saturating_add(plain_len(&other));
-            if plain as u64 > 2 * STRETCH {
-                break;
-            }
-            if let Claimed::Mine(claim) = self.cache.claim(other.id) {
+        for other in Self::near(chunk, next) {
+            // Whoever comes later is no nearer to what is there already.
+            if let Some((start, end)) = stretch.with(&other)
+                && let Claimed::Mine(claim) = self.cache.claim(other.id)
+            {
                 (stretch.start, stretch.end) = (start, end);
                 stretch.wants.push((other, claim));
             }
@@ -122,15 +122,29 @@ impl Chunks {
         self.fetch(stretch).map_err(|error| self.held.explain(error))
     }
 
+    /// Those of `next` in the same pack, as far as they go into memory with this one: the nearest first.
+    fn near(chunk: &ChunkRef, next: &mut dyn Iterator<Item = ChunkRef>) -> Vec<ChunkRef> {
+        let mut plain = u64::from(chunk.len);
+        let mut near: Vec<ChunkRef> = next
+            .take(TOGETHER)
+            .take_while(|other| {
+                plain += u64::from(other.len);
+                plain <= 2 * STRETCH
+            })
+            .filter(|other| other.place.pack == chunk.place.pack)
+            .collect();
+        near.sort_unstable_by_key(|other| other.place.offset.abs_diff(chunk.place.offset));
+        near
+    }
+
     /// Fetches chunks in the background, if they are not there yet.
     pub(super) fn ahead(self: &Arc<Self>, wanted: Vec<ChunkRef>) -> tokio::task::JoinHandle<()> {
         let chunks = Arc::clone(self);
         self.ctx.runtime().spawn_blocking(move || {
-            let mut wanted = wanted.into_iter().peekable();
-            while let Some(first) = wanted.next() {
+            for (number, first) in wanted.iter().enumerate() {
+                let mut rest = wanted.get(number + 1..).unwrap_or_default().iter().copied();
                 // What fails is told when it is asked for.
-                let mut rest = wanted.clone();
-                if chunks.get(&first, &mut rest).is_err() {
+                if chunks.get(first, &mut rest).is_err() {
                     return;
                 }
             }

@@ -82,8 +82,8 @@ impl Engine {
         Ok(Arc::new(Tree::new(opened.manifest().await?)))
     }
 
-    /// Opens the backup of a device to read it from anywhere, also one of convoy 0.5. What the backup does not
-    /// have is zeros. Memory and lock are as for [`Engine::browse`].
+    /// Opens the backup of a device to read it from anywhere, also one of convoy 0.5. What the backup does
+    /// not have is zeros. Memory and lock are as for [`Engine::browse`].
     ///
     /// # Errors
     /// [`BackupError::NotBrowsable`] for a backup of a tree; else as [`Engine::browse`].
