@@ -89,7 +89,7 @@ fn lines_are_json_for_scripts_and_aligned_for_people() {
         2026-11-30 06:16:06     2.00 KiB  2026-11-30 06:20:00  $'etc/a\\nb'  'u?b'\n";
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), expected));
     let daemon = Daemon::new([stream(&[], |_| Ok(()))]);
-    let ran = run(&daemon.socket(), &["snapshot", "diff", "a", "b", "--output", "table"]);
+    let ran = run(&daemon.socket(), &["snapshot", "diff", "one", "two", "--output", "table"]);
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "No differences\n"));
 }
 
