@@ -3,7 +3,16 @@
 //! [`Browse`] is the one reader behind listing, searching, comparing, dumping, mounting and restoring parts.
 //! Its calls block: make them on a thread that may wait.
 
+mod cache;
+mod chunks;
+mod data;
 mod directory;
+mod held;
+mod image;
+mod manifest;
+mod open;
+mod tree;
+mod walk;
 
 use std::fmt::Debug;
 use std::ops::{ControlFlow, Range};
@@ -120,6 +129,14 @@ fn name_after<'a>(directory: &RelPath, after: &'a RelPath) -> After<'a> {
             (Some(_), Some(_)) => {}
         }
     }
+}
+
+/// Whether a path is of something in this directory, at any depth.
+fn is_beneath(path: &RelPath, directory: &RelPath) -> bool {
+    if directory.is_root() {
+        return !path.is_root();
+    }
+    path.as_bytes().strip_prefix(directory.as_bytes()).is_some_and(|rest| rest.first() == Some(&b'/'))
 }
 
 /// The path in the tree of what has `path` below `top`.

@@ -115,6 +115,9 @@ pub enum BackupError {
     /// An archive was written to its end, and does not have all that it should.
     #[error("{} could not be read, and {} missing or incomplete in what was written: {files}", .files.say("file"), if .files.count == 1 { "is" } else { "are" })]
     Incomplete { files: Few },
+    /// What the backup holds cannot be looked into like this.
+    #[error("backup {backup} is {found}: {hint}")]
+    NotBrowsable { backup: String, found: &'static str, hint: &'static str },
     /// Something asked for is not possible.
     #[error("{0}")]
     Invalid(String),

@@ -3,7 +3,7 @@
 pub(crate) mod blocks;
 mod file;
 
-pub(crate) use blocks::{check_blocks, read_blocks, write_blocks};
+pub(crate) use blocks::{check_blocks, load as load_block, read_blocks, write_blocks};
 pub(crate) use file::{check_file, file_key, read_file, write_file};
 
 /// Bytes of a block.

@@ -4,106 +4,13 @@
 
 mod common;
 
-use std::path::Path;
-
+use common::acts::{act, perform};
+use common::look;
 use common::{Store, backup, describe, noise, restore_device, restore_tree, tree};
 use convoy_backup::{BackupOptions, Extents, Source, SourceExtent};
+use convoy_tree::RelPath;
 use futures::StreamExt;
 use proptest::prelude::*;
-
-/// A thing to do to a tree.
-#[derive(Debug, Clone)]
-enum Act {
-    Write { name: usize, seed: u64, len: usize, hole: usize },
-    Append { name: usize, seed: u64, len: usize },
-    Remove { name: usize },
-    Link { from: usize, to: usize },
-    Symlink { name: usize, target: Vec<u8> },
-    Fifo { name: usize },
-    Mode { name: usize, mode: u32, uid: u32 },
-    Attribute { name: usize, value: Vec<u8> },
-    Rename { from: usize, to: usize },
-}
-
-fn act() -> impl Strategy<Value = Act> {
-    let name = 0..12usize;
-    let len = prop_oneof![4 => 0..5000usize, 1 => 250_000..300_000usize, 1 => 900_000..1_500_000usize];
-    prop_oneof![
-        6 => (name.clone(), 0..5u64, len.clone(), prop_oneof![3 => Just(0usize), 1 => 0..3_000_000usize])
-            .prop_map(|(name, seed, len, hole)| Act::Write { name, seed, len, hole }),
-        2 => (name.clone(), 0..5u64, len).prop_map(|(name, seed, len)| Act::Append { name, seed, len }),
-        2 => name.clone().prop_map(|name| Act::Remove { name }),
-        2 => (name.clone(), name.clone()).prop_map(|(from, to)| Act::Link { from, to }),
-        1 => (name.clone(), prop::collection::vec(1u8.., 1..40)).prop_map(|(name, target)| Act::Symlink { name, target }),
-        1 => name.clone().prop_map(|name| Act::Fifo { name }),
-        1 => (name.clone(), 0..0o10000u32, 0..5u32).prop_map(|(name, mode, uid)| Act::Mode { name, mode, uid }),
-        1 => (name.clone(), prop::collection::vec(any::<u8>(), 0..100)).prop_map(|(name, value)| Act::Attribute { name, value }),
-        1 => (name.clone(), name).prop_map(|(from, to)| Act::Rename { from, to }),
-    ]
-}
-
-fn path(root: &Path, name: usize) -> std::path::PathBuf {
-    use std::os::unix::ffi::OsStrExt;
-    let names: [&[u8]; 12] = [
-        b"a",
-        b"b",
-        b"d/a",
-        b"d/b",
-        b"d/e/a",
-        b"d-e",
-        b"d/e/\xff\xfe",
-        b"new\nline",
-        b"z",
-        b"d.e/x",
-        b"d/e/z",
-        b"0",
-    ];
-    root.join(std::ffi::OsStr::from_bytes(names[name]))
-}
-
-/// Does it; what cannot be done is not done.
-fn perform(root: &Path, act: &Act) -> std::io::Result<()> {
-    use std::os::unix::fs::FileExt;
-    match act {
-        Act::Write { name, seed, len, hole } => {
-            let _ = std::fs::remove_file(path(root, *name));
-            let file = std::fs::File::create(path(root, *name))?;
-            file.write_all_at(&noise(*len, *seed), *hole as u64)
-        }
-        Act::Append { name, seed, len } => {
-            use std::io::Write;
-            let meta = std::fs::symlink_metadata(path(root, *name))?;
-            if !meta.is_file() {
-                return Ok(());
-            }
-            std::fs::OpenOptions::new().append(true).open(path(root, *name))?.write_all(&noise(*len, *seed))
-        }
-        Act::Remove { name } => std::fs::remove_file(path(root, *name)),
-        Act::Link { from, to } => std::fs::hard_link(path(root, *from), path(root, *to)),
-        Act::Symlink { name, target } => {
-            use std::os::unix::ffi::OsStrExt;
-            std::os::unix::fs::symlink(std::ffi::OsStr::from_bytes(target), path(root, *name))
-        }
-        Act::Fifo { name } => Ok(rustix::fs::mknodat(
-            rustix::fs::CWD,
-            path(root, *name),
-            rustix::fs::FileType::Fifo,
-            0o600.into(),
-            0,
-        )?),
-        Act::Mode { name, mode, uid } => {
-            if std::fs::symlink_metadata(path(root, *name))?.is_symlink() {
-                return Ok(());
-            }
-            std::os::unix::fs::chown(path(root, *name), Some(*uid), Some(*uid))?;
-            std::fs::set_permissions(path(root, *name), std::os::unix::fs::PermissionsExt::from_mode(*mode))
-        }
-        Act::Attribute { name, value } => {
-            Ok(rustix::fs::lsetxattr(path(root, *name), "trusted.p", value, rustix::fs::XattrFlags::empty())?)
-        }
-        Act::Rename { from, to } => std::fs::rename(path(root, *from), path(root, *to)),
-    }
-}
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap()
@@ -133,6 +40,31 @@ proptest! {
                 assert_eq!(&describe(back.path()), expected);
             }
         });
+    }
+
+    #[test]
+    fn every_reader_of_any_tree_tells_the_same(acts in prop::collection::vec(act(), 1..30), seed in any::<u64>()) {
+        let (runtime, source) = (runtime(), tempfile::tempdir().unwrap());
+        for dir in ["d/e", "d.e"] {
+            std::fs::create_dir_all(source.path().join(dir)).unwrap();
+        }
+        for act in &acts {
+            let _ = perform(source.path(), act);
+        }
+        let store = runtime.block_on(Store::quick());
+        let plain = BackupOptions::default();
+        runtime.block_on(backup(&store.store, "b-1", tree(source.path()), &plain)).unwrap();
+        let restored = runtime.block_on(restore_tree(&store.store, "vol1", "b-1"));
+        let plain = convoy_backup::browse_directory(source.path()).unwrap();
+        let back = convoy_backup::browse_directory(restored.path()).unwrap();
+        let stored = runtime.block_on(look::browse(&store.store, "vol1", "b-1"));
+        let expected = look::walked(&*plain, &RelPath::root());
+        prop_assert_eq!(&look::walked(&*back, &RelPath::root()), &expected);
+        prop_assert_eq!(&look::walked(&*stored, &RelPath::root()), &expected);
+        for browse in [&*plain, &*stored] {
+            look::agrees_with_itself(browse, seed);
+            look::reads_what_is_in(browse, source.path(), seed);
+        }
     }
 
     #[test]
@@ -169,6 +101,8 @@ proptest! {
             }
             for (n, expected) in expected.iter().enumerate() {
                 assert!(restore_device(&store.store, "vol1", &format!("b-{n}"), size).await == *expected);
+                let image = look::image(&store.store, "vol1", &format!("b-{n}")).await;
+                tokio::task::block_in_place(|| look::reads(&*image, expected, size));
             }
         });
     }

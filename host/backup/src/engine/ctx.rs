@@ -77,6 +77,11 @@ impl Ctx {
         })
     }
 
+    /// What carries the calls to the store.
+    pub(crate) fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
     /// Starts to read a range, to be waited for later.
     pub(crate) fn read_ahead(
         &self,

@@ -16,9 +16,9 @@ const WINDOW_CHUNKS: usize = 8192;
 /// Bytes of memory that what is done with them holds.
 const WINDOW_WEIGHT: usize = 8 << 20;
 /// Bytes read with one request.
-const STRETCH: u64 = 4 << 20;
+pub(crate) const STRETCH: u64 = 4 << 20;
 /// Bytes that are read in vain rather than making another request.
-const GAP: u64 = 128 << 10;
+pub(crate) const GAP: u64 = 128 << 10;
 
 /// A chunk that is wanted, and what for.
 pub(crate) struct Want<T> {

@@ -59,6 +59,12 @@ impl<'a> Segments<'a> {
         })
     }
 
+    /// Only those with these numbers.
+    pub(crate) fn within(mut self, numbers: std::ops::Range<usize>) -> Self {
+        self.rest = self.rest.as_slice().get(numbers).unwrap_or_default().iter();
+        self
+    }
+
     /// The next segments that one request reads.
     fn next_stretch(&mut self) -> BackupResult<Option<Stretch>> {
         let mut stretch: Option<Stretch> = None;
@@ -107,7 +113,7 @@ impl<'a> Segments<'a> {
                 self.charge.clear();
                 let plain = self.ctx.decode(&mut self.decoder, chunk, stored)?;
                 let mut segment = Segment::parse(&key, plain, &mut self.charge)?;
-                self.resolve(&mut segment)?;
+                resolve(self.moves, &mut segment)?;
                 return Ok(Some(segment));
             }
             let Some((stretch, reading)) = self.reading.pop_front() else { return Ok(None) };
@@ -121,15 +127,6 @@ impl<'a> Segments<'a> {
         }
     }
 
-    fn resolve(&self, segment: &mut Segment) -> BackupResult<()> {
-        match segment {
-            Segment::Tree(items) => {
-                items.iter_mut().flat_map(|i| &mut i.pieces).try_for_each(|(_, c)| self.moves.resolve(c))
-            }
-            Segment::Blocks(pieces) => pieces.iter_mut().try_for_each(|(_, c)| self.moves.resolve(c)),
-        }
-    }
-
     /// What is wrong with what the segments say together.
     fn damaged(&self, why: impl std::fmt::Display) -> BackupError {
         let key = format!("{} (manifest of backup {})", self.ctx.volume.manifests(), self.backup);
@@ -137,16 +134,37 @@ impl<'a> Segments<'a> {
     }
 }
 
+/// Looks up where the chunks of a segment are now.
+pub(crate) fn resolve(moves: &Relocations, segment: &mut Segment) -> BackupResult<()> {
+    match segment {
+        Segment::Tree(items) => {
+            items.iter_mut().flat_map(|i| &mut i.pieces).try_for_each(|(_, c)| moves.resolve(c))
+        }
+        Segment::Blocks(pieces) => pieces.iter_mut().try_for_each(|(_, c)| moves.resolve(c)),
+    }
+}
+
 /// Where the next piece of a file or device may begin: they are in order, do not overlap, and lie before its
 /// end.
 #[derive(Debug, Default)]
-struct Order {
+pub(crate) struct Order {
     next: u64,
     size: u64,
 }
 
 impl Order {
-    fn take(&mut self, pieces: &[Piece]) -> bool {
+    /// For what has so many bytes.
+    pub(crate) fn new(size: u64) -> Self {
+        Self { next: 0, size }
+    }
+
+    /// Whether what was taken goes to the end.
+    pub(crate) fn full(&self) -> bool {
+        self.next >= self.size
+    }
+
+    /// Whether these may follow.
+    pub(crate) fn take(&mut self, pieces: &[Piece]) -> bool {
         pieces.iter().all(|(at, chunk)| {
             let fits = *at >= self.next;
             // No sum is too large: that was looked at when the reference was read.
@@ -172,11 +190,23 @@ pub(crate) struct Items<'a> {
     /// The path before; `None` at the beginning.
     path: Option<RelPath>,
     order: Order,
+    /// How many segments were taken.
+    taken: usize,
 }
 
 impl<'a> Items<'a> {
     pub(crate) fn new(segments: Segments<'a>) -> Self {
-        Self { segments, ready: Vec::new().into_iter(), path: None, order: Order::default() }
+        Self { segments, ready: Vec::new().into_iter(), path: None, order: Order::default(), taken: 0 }
+    }
+
+    /// Items of segments in the middle, which may begin with what continues a file, behind the path `path`.
+    pub(crate) fn behind(segments: Segments<'a>, path: Option<RelPath>) -> Self {
+        Self { path, order: Order::new(u64::MAX), ..Self::new(segments) }
+    }
+
+    /// How many segments were taken, and whether the last of them has ended.
+    pub(crate) fn taken(&self) -> (usize, bool) {
+        (self.taken, self.ready.as_slice().is_empty())
     }
 
     fn check(&mut self, item: Item) -> BackupResult<Item> {
@@ -185,7 +215,7 @@ impl<'a> Items<'a> {
                 return Err(self.segments.damaged(format_args!("{} is not in order", item.path)));
             }
             self.path = Some(item.path.clone());
-            self.order = Order { next: 0, size: item.size };
+            self.order = Order::new(item.size);
         }
         if self.order.take(&item.pieces) {
             return Ok(item);
@@ -204,7 +234,10 @@ impl Iterator for Items<'_> {
                 return Some(self.check(item));
             }
             match self.segments.next()? {
-                Ok(Segment::Tree(items)) => self.ready = items.into_iter(),
+                Ok(Segment::Tree(items)) => {
+                    self.ready = items.into_iter();
+                    self.taken += 1;
+                }
                 Ok(Segment::Blocks(_)) => {
                     return Some(Err(self.segments.damaged("the manifest of a tree holds blocks")));
                 }
@@ -224,7 +257,7 @@ pub(crate) struct Blocks<'a> {
 impl<'a> Blocks<'a> {
     /// Those of a device of so many bytes.
     pub(crate) fn new(segments: Segments<'a>, size: u64) -> Self {
-        Self { segments, ready: Vec::new().into_iter(), order: Order { next: 0, size } }
+        Self { segments, ready: Vec::new().into_iter(), order: Order::new(size) }
     }
 }
 

@@ -47,7 +47,7 @@ pub(crate) fn unzip(stored: &[u8]) -> std::io::Result<Vec<u8>> {
 }
 
 /// Reads a block and verifies it.
-fn load(ctx: &Ctx, block: &V0Block) -> BackupResult<Vec<u8>> {
+pub(crate) fn load(ctx: &Ctx, block: &V0Block) -> BackupResult<Vec<u8>> {
     let key = ctx.volume.v0_block(&block.block_checksum)?;
     let stored = ctx.call(ctx.store.get(&key, STORED_MAX))?;
     ctx.progress.add_moved(stored.len() as u64);

@@ -2,8 +2,10 @@
 
 #![allow(dead_code, unreachable_pub)]
 
+pub mod acts;
 pub mod cage;
 pub mod forge;
+pub mod look;
 pub mod stores;
 
 use std::path::{Path, PathBuf};
