@@ -139,6 +139,8 @@ fn backups_and_snapshots_are_listed_read_compared_and_dumped_alike() {
     for encrypted in [false, true] {
         let lab = Lab::new(encrypted);
         let top = lab.daemon.volumes().join("data");
+        let keyless = lab.daemon.cli(&["backup", "ls", &lab.urls[1]]);
+        assert_eq!(keyless.status.success(), !encrypted, "{keyless:?}");
         let all: BTreeSet<String> = [
             "app",
             "etc",
@@ -298,7 +300,19 @@ fn what_cannot_be_looked_at_is_told() {
         let told = lab.refused(words);
         assert!(told.contains(said), "{words:?}: {told}");
     }
-    // Whoever cannot be told in trailers sees the connection break.
+    // What 0.5 can restore is one archive.
+    let old = lab.ok(&["backup", "create", "two", "--dest", &destination, "--format", "v0"]);
+    let old = old.trim().replace("\\u0026", "&");
+    let told = lab.refused(&["backup", "ls", &old]);
+    assert!(told.contains("one compressed archive of convoy 0.5"), "{told}");
+    let found = lab.run(&["backup", "find", &destination, "etc/old"]);
+    let told = String::from_utf8_lossy(&found.stderr);
+    assert!(told.contains(&format!("{old} is an archive of convoy 0.5 and was not searched")), "{told}");
+    assert!(
+        found.status.success() && String::from_utf8_lossy(&found.stdout).lines().count() == 1,
+        "{found:?}"
+    );
+    // What is wrong with a request is told before anything is sent.
     for (body, said) in [
         (r#"{"Tree":{}}"#, "found neither"),
         (r#"{"Tree":{"URL":"u","SnapshotName":"s"}}"#, "found both"),

@@ -157,13 +157,14 @@ pub fn backups(backups: &BTreeMap<String, BackupInfo>, width: Width) -> String {
             backup.volume_name.clone(),
             backup.snapshot_name.clone(),
             time(&backup.created_time),
-            // A volume without a size of its own is as large as what is in it.
-            size(Some(&backup.volume_size).filter(|size| *size != "0").or(backup.extra.get("Bytes"))),
+            logical(backup),
+            backup.extra.get("Files").map_or_else(|| "-".to_owned(), |files| or_dash(files)),
+            known(backup.extra.get("BytesAdded")),
             encrypted(backup).to_owned(),
             shell(&backup.backup_url),
         ]
     });
-    let header = ["VOLUME", "SNAPSHOT", "CREATED", "SIZE", "ENCRYPTED", "BACKUP"];
+    let header = ["VOLUME", "SNAPSHOT", "CREATED", "SIZE", "FILES", "ADDED", "ENCRYPTED", "BACKUP"];
     let mut text = fitted(&header, rows, &["VOLUME", "SNAPSHOT", "BACKUP"], width);
     let warnings: BTreeSet<&String> =
         warned.iter().filter_map(|backup| backup.extra.get("Warning")).collect();
@@ -172,6 +173,19 @@ pub fn backups(backups: &BTreeMap<String, BackupInfo>, width: Width) -> String {
         text += "\n";
     }
     text
+}
+
+/// The size of what was backed up. A volume without a size of its own is as large as what is in it.
+fn logical(backup: &BackupInfo) -> String {
+    match backup.volume_size.as_str() {
+        "0" | "" => known(backup.extra.get("Bytes")),
+        _ => size(Some(&backup.volume_size)),
+    }
+}
+
+/// A number of bytes, which may be none; a dash where it is not known.
+fn known(number: Option<&String>) -> String {
+    number.and_then(|number| number.parse().ok()).map_or_else(|| "-".to_owned(), bytes)
 }
 
 /// Whether a backup is encrypted. What a storage system keeps itself it encrypts or not, as it is set there.
@@ -191,7 +205,7 @@ pub fn backup(backup: &BackupInfo) -> String {
         ("Created", time(&backup.created_time)),
         ("Volume", backup.volume_name.clone()),
         ("Volume created", time(&backup.volume_created_at)),
-        ("Size", size(Some(&backup.volume_size))),
+        ("Size", logical(backup)),
         ("Driver", backup.driver_name.clone()),
         ("Snapshot", backup.snapshot_name.clone()),
         ("Snapshot created", time(&backup.snapshot_created_at)),
@@ -199,8 +213,8 @@ pub fn backup(backup: &BackupInfo) -> String {
     ];
     let extra = backup.extra.iter().filter(|(key, _)| *key != "Encrypted");
     let extra = extra.map(|(key, value)| match key.as_str() {
-        "Bytes" => ("Data", size(Some(value))),
-        "BytesAdded" => ("Added to the store", size(Some(value))),
+        "Bytes" => ("Data", known(Some(value))),
+        "BytesAdded" => ("Added to the store", known(Some(value))),
         "Warnings" => ("Left out", value.clone()),
         other => (other, value.clone()),
     });
