@@ -413,3 +413,48 @@ fn a_client_that_goes_away_ends_the_work_and_the_snapshot_is_closed() {
     ok(&lab.daemon, &["snapshot", "delete", "huge"]);
     ok(&lab.daemon, &["delete", "data"]);
 }
+
+/// The commands of `docs/bring-back.md`, as they stand but for the place of the backups and their ids.
+#[test]
+fn the_page_on_bringing_back_is_followed() {
+    let daemon = Daemon::start();
+    let work = tempfile::tempdir().unwrap();
+    let store = work.path().join("backups");
+    std::fs::create_dir(&store).unwrap();
+    let destination = format!("vfs://{}", store.display());
+    ok(&daemon, &["create", "data"]);
+    let top = daemon.volumes().join("data");
+    std::fs::create_dir_all(top.join("etc/app")).unwrap();
+    std::fs::write(top.join("etc/app/app.conf"), "port = 80\n").unwrap();
+    ok(&daemon, &["snapshot", "create", "data", "--name", "monday"]);
+    let made = daemon.cli(&["backup", "create", "monday", "--dest", &destination]).stdout;
+    let made = String::from_utf8(made).unwrap();
+    let id = made.split_once("backup=").unwrap().1.split(['&', '\\']).next().unwrap();
+    let page = include_str!("../../../docs/bring-back.md");
+    let mut ran = 0;
+    for line in page.lines().filter_map(|line| line.strip_prefix("    ")) {
+        assert!(line.starts_with("convoy "), "no command: {line}");
+        let line = line.replace("vfs:///srv/backups", &destination);
+        let line = ["backup-0123456789abcdef", "backup-fedcba9876543210"]
+            .iter()
+            .fold(line, |line, example| line.replace(example, id));
+        let mut shell = std::process::Command::new("bash");
+        let function = "convoy() { \"$PROGRAM\" --socket \"$SOCKET\" \"$@\"; }; set -o pipefail; ";
+        shell.args(["-ec", &format!("{function}{line}")]).current_dir(work.path());
+        shell.env("PROGRAM", env!("CARGO_BIN_EXE_convoy")).env("SOCKET", daemon.socket());
+        let done = shell.env("CONVOY_CONFIG", "/dev/null").output().unwrap();
+        assert!(done.status.success(), "{line}: {done:?}");
+        ran += 1;
+    }
+    assert!(ran > 15, "{ran}");
+    assert_eq!(std::fs::read(work.path().join("app.conf")).unwrap(), b"port = 80\n");
+    let newest: Value =
+        serde_json::from_slice(&std::fs::read(work.path().join("newest.json")).unwrap()).unwrap();
+    assert_eq!(newest["File"]["Path"], "etc/app/app.conf");
+    for copy in ["copy", "copy2"] {
+        assert_eq!(
+            std::fs::read(daemon.volumes().join(copy).join("etc/app/app.conf")).unwrap(),
+            b"port = 80\n"
+        );
+    }
+}

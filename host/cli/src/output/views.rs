@@ -159,7 +159,7 @@ pub fn backups(backups: &BTreeMap<String, BackupInfo>, width: Width) -> String {
             time(&backup.created_time),
             logical(backup),
             backup.extra.get("Files").map_or_else(|| "-".to_owned(), |files| or_dash(files)),
-            known(backup.extra.get("BytesAdded")),
+            counted_bytes(backup.extra.get("BytesAdded")),
             encrypted(backup).to_owned(),
             shell(&backup.backup_url),
         ]
@@ -178,13 +178,13 @@ pub fn backups(backups: &BTreeMap<String, BackupInfo>, width: Width) -> String {
 /// The size of what was backed up. A volume without a size of its own is as large as what is in it.
 fn logical(backup: &BackupInfo) -> String {
     match backup.volume_size.as_str() {
-        "0" | "" => known(backup.extra.get("Bytes")),
+        "0" | "" => counted_bytes(backup.extra.get("Bytes")),
         _ => size(Some(&backup.volume_size)),
     }
 }
 
 /// A number of bytes, which may be none; a dash where it is not known.
-fn known(number: Option<&String>) -> String {
+fn counted_bytes(number: Option<&String>) -> String {
     number.and_then(|number| number.parse().ok()).map_or_else(|| "-".to_owned(), bytes)
 }
 
@@ -213,8 +213,8 @@ pub fn backup(backup: &BackupInfo) -> String {
     ];
     let extra = backup.extra.iter().filter(|(key, _)| *key != "Encrypted");
     let extra = extra.map(|(key, value)| match key.as_str() {
-        "Bytes" => ("Data", known(Some(value))),
-        "BytesAdded" => ("Added to the store", known(Some(value))),
+        "Bytes" => ("Data", counted_bytes(Some(value))),
+        "BytesAdded" => ("Added to the store", counted_bytes(Some(value))),
         "Warnings" => ("Left out", value.clone()),
         other => (other, value.clone()),
     });
