@@ -240,9 +240,13 @@ impl Backups {
         let Some(driver) = self.provider(split(url).0) else { return Ok(()) };
         Err(Error::Backup {
             kind: ErrorKind::Unsupported,
-            message: format!("{url} is kept by the storage system of driver {}: convoy cannot look into it", driver.name()),
+            message: format!(
+                "{url} is kept by the storage system of driver {}: convoy cannot look into it",
+                driver.name()
+            ),
             hint: Some(
-                "make a volume of it with `convoy create NAME --backup URL`, and look there once it is mounted"
+                "make a volume of it with `convoy create NAME --backup URL`, and look there once it is \
+                 mounted"
                     .to_owned(),
             ),
         })
@@ -290,8 +294,8 @@ async fn open_backup(
                 backup.backup
             ),
             hint: Some(
-                "restore it into a new volume with `convoy create NAME --backup URL`, and look there once it is \
-                 mounted"
+                "restore it into a new volume with `convoy create NAME --backup URL`, and look there once it \
+                 is mounted"
                     .to_owned(),
             ),
         });

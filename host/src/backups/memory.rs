@@ -112,8 +112,8 @@ impl Memory {
     }
 
     /// The same for so many operations of one job at once: each may use what the engine says, and all of them
-    /// together take one share. What they need at least is taken at once, since jobs that each hold a part and
-    /// wait for more would wait for each other.
+    /// together take one share. What they need at least is taken at once, since jobs that each hold a part
+    /// and wait for more would wait for each other.
     ///
     /// # Errors
     /// As [`Self::share`].

@@ -64,7 +64,10 @@ fn the_same_is_asked_of_backups_and_snapshots() {
     }
 }
 
-const FILE: &str = r#"{"Entry":{"Path":"etc/a%0Ab","Type":"file","Mode":"0640","UID":1,"GID":2,"Size":2048,"Modified":"2026-11-30T06:16:06.5Z"}}"#;
+const FILE: &str = concat!(
+    r#"{"Entry":{"Path":"etc/a%0Ab","Type":"file","Mode":"0640","UID":1,"GID":2,"Size":2048,"#,
+    r#""Modified":"2026-11-30T06:16:06.5Z"}}"#
+);
 
 #[test]
 fn lines_are_json_for_scripts_and_aligned_for_people() {

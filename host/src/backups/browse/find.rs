@@ -257,12 +257,12 @@ impl<L: Lines<FoundFile>> Search<L> {
         if self.all > 0 && self.closed == self.all {
             return Err(Error::Backup {
                 kind: ErrorKind::Unsupported,
-                message: "convoy cannot look into any of what could be searched: it is of block devices, or in the \
-                          format of convoy 0.5"
+                message: "convoy cannot look into any of what could be searched: it is of block devices, or \
+                          in the format of convoy 0.5"
                     .to_owned(),
                 hint: Some(
-                    "make a volume of one (`convoy create NAME --backup URL`, `convoy snapshot clone`), and look \
-                     there once it is mounted"
+                    "make a volume of one (`convoy create NAME --backup URL`, `convoy snapshot clone`), and \
+                     look there once it is mounted"
                         .to_owned(),
                 ),
             });
