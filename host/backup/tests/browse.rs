@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::look::{self, path};
-use common::{Store, backup, device, engine, fixtures, noise, restore_device, tree};
+use common::{Store, backup, device, engine, fixtures, noise, quick_dir, restore_device, tree};
 use convoy_backup::{
     BackupError, BackupOptions, Browse, KeySource, RestoreOptions, Unencrypted, browse_directory,
 };
@@ -98,6 +98,25 @@ async fn no_more_is_read_than_is_needed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn small_files_that_are_read_one_after_the_other_come_together() {
+    let (store, source) = (Store::quick().await, quick_dir());
+    for n in 0..1000 {
+        std::fs::write(source.path().join(format!("file-{n:04}")), noise(3000, n)).unwrap();
+    }
+    backup(&store.store, "b-1", tree(source.path()), &BackupOptions::default()).await.unwrap();
+    let (counted, ranges) = counting(store.dir.path()).await;
+    let browse = look::browse(&counted, "vol1", "b-1").await;
+    blocking(|| {
+        for n in 0..1000 {
+            let open = browse.open(&path(&format!("file-{n:04}"))).unwrap();
+            assert!(open.read_at(0, 1 << 20).unwrap() == noise(3000, n));
+        }
+    });
+    let requests = ranges.lock().len();
+    assert!(requests < 40, "{requests} requests for 1000 small files");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_two_want_at_once_is_read_once() {
     let (store, source) = (Store::quick().await, tempfile::tempdir().unwrap());
     std::fs::write(source.path().join("file"), noise(200_000, 3)).unwrap();
@@ -121,7 +140,7 @@ async fn what_two_want_at_once_is_read_once() {
 async fn a_file_of_very_many_pieces_is_read() {
     // Each stretch of data is a piece of its own: more than go into one item, and one segment.
     const PIECES: u64 = 30_000;
-    let (store, source) = (Store::quick().await, tempfile::tempdir().unwrap());
+    let (store, source) = (Store::quick().await, quick_dir());
     let file = std::fs::File::create(source.path().join("sparse")).unwrap();
     for n in 0..PIECES {
         file.write_all_at(&n.to_le_bytes(), n * 8192).unwrap();

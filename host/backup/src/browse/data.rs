@@ -84,12 +84,34 @@ pub(super) struct Data {
     pub(super) size: u64,
     /// For messages.
     pub(super) name: String,
+    /// Where the files behind this one are, if they are likely to be read next.
+    following: Option<Following>,
     reading: Mutex<Reading>,
+}
+
+/// The items behind a file.
+#[derive(Debug)]
+pub(super) struct Following {
+    pub(super) parsed: Arc<Parsed>,
+    /// The item that is the file's.
+    pub(super) item: usize,
+}
+
+impl Following {
+    fn chunks(&self) -> impl Iterator<Item = ChunkRef> + '_ {
+        let items = self.parsed.items().get(self.item + 1..).unwrap_or_default();
+        items.iter().flat_map(|item| &item.pieces).map(|(_, chunk)| *chunk)
+    }
 }
 
 impl Data {
     pub(super) fn new(chunks: Arc<Chunks>, parts: Box<dyn Parts>, size: u64, name: String) -> Self {
-        Self { chunks, parts, size, name, reading: Mutex::default() }
+        Self { chunks, parts, size, name, following: None, reading: Mutex::default() }
+    }
+
+    /// Takes the data of files behind this one along when its end is fetched.
+    pub(super) fn and(self, following: Option<Following>) -> Self {
+        Self { following, ..self }
     }
 
     /// The pieces of the part in which the first piece that ends behind `offset` is, and its number there.
@@ -189,7 +211,9 @@ impl ReadAt for Data {
         // A call gives what is left of one chunk at most: the next goes on from there.
         let given = usize::try_from(end(&(*at, *chunk)) - offset).map_or(length, |left| left.min(length));
         let reach = behind.saturating_add(self.window(offset, given));
-        let mut next = rest.iter().take_while(|(at, _)| *at < reach).map(|(_, chunk)| *chunk);
+        let following = self.following.as_ref().filter(|_| reach >= self.size);
+        let mut next = (rest.iter().take_while(|(at, _)| *at < reach).map(|(_, chunk)| *chunk))
+            .chain(following.into_iter().flat_map(Following::chunks));
         let bytes = self.chunks.get(chunk, &mut next).map_err(|error| self.named(error))?;
         self.fetch_ahead(pieces, reach);
         let from = usize::try_from(offset - at).unwrap_or(usize::MAX);

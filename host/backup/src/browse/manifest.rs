@@ -77,6 +77,10 @@ impl Place {
     pub(super) fn item(&self) -> Option<&Item> {
         self.parsed.items().get(self.index)
     }
+
+    pub(super) fn parsed(&self) -> Arc<Parsed> {
+        Arc::clone(&self.parsed)
+    }
 }
 
 /// See the [module](self).

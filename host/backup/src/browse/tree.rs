@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use convoy_tree::{Kind, RelPath};
+use parking_lot::Mutex;
 
-use super::data::{Data, Parts, Pieces};
+use super::data::{Data, Following, Parts, Pieces};
 use super::manifest::{Manifest, Place};
 use super::walk::walk;
 use super::{After, Browse, ContentId, Node, ReadAt, Visitor, is_beneath, name_after};
@@ -18,6 +19,9 @@ use crate::memory::Charge;
 const CONTENT_SEGMENTS: usize = 16;
 /// Segments that come with the one that a page of a directory goes on in.
 const LIST_AHEAD: usize = 8;
+
+/// So many items may be passed over by who opens files one after the other.
+const NEXT_FILES: usize = 64;
 
 /// Builds a [`ContentId`]: BLAKE3 over offset, chunk name and length of all pieces in order, and the size. In
 /// one store the name of a chunk follows from its bytes (with the key, where there is one), so files with the
@@ -44,6 +48,8 @@ impl ContentHasher {
 pub(super) struct Tree {
     pub(super) manifest: Arc<Manifest>,
     place: String,
+    /// The segment and the item of the file that was opened last.
+    opened: Mutex<Option<(usize, usize)>>,
 }
 
 /// What is at a path, or the nearest directory.
@@ -55,7 +61,7 @@ enum Sought {
 impl Tree {
     pub(super) fn new(manifest: Manifest) -> Self {
         let place = format!("backup {} of volume {}", manifest.root.backup, manifest.root.volume);
-        Self { manifest: Arc::new(manifest), place }
+        Self { manifest: Arc::new(manifest), place, opened: Mutex::default() }
     }
 
     /// The item at exactly this path.
@@ -174,6 +180,15 @@ impl Tree {
         Err(BackupError::NotDirectory { path: path.clone(), found: self.kind_at(&place)? })
     }
 
+    /// What is behind a file, if files are opened one after the other.
+    fn following(&self, file: &Place) -> Option<Following> {
+        let here = (file.segment, file.index);
+        let last = self.opened.lock().replace(here)?;
+        let goes_on =
+            last < here && (last.0 < here.0 || here.1 - last.1 <= NEXT_FILES) && here.0 - last.0 <= 1;
+        goes_on.then(|| Following { parsed: file.parsed(), item: file.index })
+    }
+
     /// The first entry of a directory, or the first one behind `after`.
     fn entry_behind(
         &self,
@@ -249,7 +264,8 @@ impl Browse for Tree {
         })?;
         let parts = FileParts { manifest: Arc::clone(&self.manifest), parts, _charge: charge };
         let chunks = Arc::clone(&self.manifest.chunks);
-        Ok(Box::new(Data::new(chunks, Box::new(parts), item.size, name)))
+        let data = Data::new(chunks, Box::new(parts), item.size, name);
+        Ok(Box::new(data.and(self.following(&first))))
     }
 }
 

@@ -34,9 +34,7 @@ impl Store {
 
     /// A store in memory, for tests that make very many: what is synced takes no time there.
     pub async fn quick() -> Self {
-        let shm = Path::new("/dev/shm");
-        let dir =
-            if shm.is_dir() { tempfile::tempdir_in(shm).unwrap() } else { tempfile::tempdir().unwrap() };
+        let dir = quick_dir();
         let store = Arc::new(DirectoryStore::open(dir.path()).await.unwrap());
         Self { dir, store }
     }
@@ -50,6 +48,12 @@ impl Store {
         let dir = made.dir.path().join("s");
         Self { store: Arc::new(DirectoryStore::open(dir).await.unwrap()), dir: made.dir }
     }
+}
+
+/// A directory in memory, if there is such a place.
+pub fn quick_dir() -> tempfile::TempDir {
+    let shm = Path::new("/dev/shm");
+    if shm.is_dir() { tempfile::tempdir_in(shm).unwrap() } else { tempfile::tempdir().unwrap() }
 }
 
 pub fn fixtures() -> PathBuf {
