@@ -113,7 +113,7 @@ pub enum BackupError {
     #[error("cannot read /{}: {source}", .path.shown())]
     InFile { path: RelPath, source: Box<BackupError> },
     /// An archive was written to its end, and does not have all that it should.
-    #[error("{} could not be read, and {} missing or incomplete in what was written: {files}", .files.say("file"), if .files.count == 1 { "is" } else { "are" })]
+    #[error("{} could not be read and thus not be written whole: {files}", .files.say("file"))]
     Incomplete { files: Few },
     /// What the backup holds cannot be looked into like this.
     #[error("backup {backup} is {found}: {hint}")]

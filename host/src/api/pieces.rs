@@ -14,7 +14,7 @@ use convoy_activity::metrics::kind_name;
 use convoy_client::client::{
     ERROR_TRAILER, HINT_HEADER, KIND_HEADER, LEFT_OUT_TRAILER, NDJSON, PLAIN_HEADER, encode_header,
 };
-use convoy_client::types::{BrowseLine, StreamError};
+use convoy_client::types::{BrowseLine, Progress, StreamError};
 use convoy_driver_sdk::ErrorKind;
 use futures::{FutureExt, StreamExt};
 use http_body_util::StreamBody;
@@ -64,10 +64,13 @@ impl Form {
 }
 
 /// Takes the pieces of an answer, on a thread that may wait.
-#[derive(Debug)]
 pub(super) struct Pieces {
     sender: mpsc::Sender<Bytes>,
     pending: Vec<u8>,
+    /// Bytes that were sent, and how many of them the job was told of.
+    sent: u64,
+    told: u64,
+    report: Box<dyn Fn(Progress) + Send + Sync>,
 }
 
 impl Pieces {
@@ -75,8 +78,15 @@ impl Pieces {
     ///
     /// # Errors
     /// `BrokenPipe` if nobody wants it any more.
-    pub(super) fn send(&self, piece: Bytes) -> io::Result<()> {
-        self.sender.blocking_send(piece).map_err(|_| io::ErrorKind::BrokenPipe.into())
+    pub(super) fn send(&mut self, piece: Bytes) -> io::Result<()> {
+        self.sent += piece.len() as u64;
+        self.sender.blocking_send(piece).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
+        if self.sent - self.told >= PIECE as u64 {
+            self.told = self.sent;
+            let phase = "sending".to_owned();
+            (self.report)(Progress { phase, bytes_done: self.sent, ..Progress::default() });
+        }
+        Ok(())
     }
 }
 
@@ -119,7 +129,8 @@ where
     let gone = job.cancel().drop_guard();
     let (sender, mut pieces) = mpsc::channel(WAITING);
     let (done, ended) = oneshot::channel();
-    let work = work(Arc::clone(&job), Pieces { sender, pending: Vec::new() });
+    let report = Box::new(job.reporter());
+    let work = work(Arc::clone(&job), Pieces { sender, pending: Vec::new(), sent: 0, told: 0, report });
     let told = app.clone();
     drop(
         app.spawn(

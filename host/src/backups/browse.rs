@@ -125,8 +125,11 @@ impl Backups {
         request_id: &str,
         work: impl FnOnce([&Tree; N], &CancellationToken) -> BackupResult<T> + Send + 'static,
     ) -> Result<T> {
-        let in_store = asked.iter().any(|tree| !tree.url.is_empty());
-        let share = if in_store { Some(self.memory.share(job).await?) } else { None };
+        let in_store = asked.iter().filter(|tree| !tree.url.is_empty()).count();
+        let share = match u32::try_from(in_store) {
+            Ok(0) | Err(_) => None,
+            Ok(in_store) => Some(self.memory.share_of(job, in_store).await?),
+        };
         let mut trees = Vec::with_capacity(N);
         let mut opened = Ok(());
         for tree in asked {

@@ -426,6 +426,9 @@ fn shown(info: &convoy_backup::BackupInfo, url: &str, details: bool) -> BackupIn
     if let Some(stats) = info.stats.as_ref().filter(|_| details) {
         pairs.insert("Bytes".to_owned(), stats.bytes.to_string());
         pairs.insert("BytesAdded".to_owned(), stats.bytes_added.to_string());
+        if info.kind == BackupKind::Tree {
+            pairs.insert("Files".to_owned(), stats.files.to_string());
+        }
         pairs.insert("Warnings".to_owned(), stats.warnings.to_string());
     }
     // Backups in the clear are shown as always.

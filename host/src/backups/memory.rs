@@ -32,6 +32,8 @@ const LARGE: libc::c_int = 1 << 20;
 #[derive(Debug, Clone)]
 pub(super) struct Memory {
     options: EngineOptions,
+    /// How much there is.
+    all: u32,
     free: Arc<Semaphore>,
     /// How much more of what is in use may be lent.
     lendable: Arc<Semaphore>,
@@ -96,9 +98,9 @@ impl Memory {
     pub(super) fn new(options: EngineOptions) -> Self {
         return_large_buffers();
         let all = u32::try_from(options.memory / UNIT).unwrap_or(u32::MAX).max(LEAST);
-        let all = usize::try_from(all).unwrap_or(Semaphore::MAX_PERMITS).min(Semaphore::MAX_PERMITS);
-        let [free, lendable] = [all; 2].map(|all| Arc::new(Semaphore::new(all)));
-        Self { options, free, lendable }
+        let permits = usize::try_from(all).unwrap_or(Semaphore::MAX_PERMITS).min(Semaphore::MAX_PERMITS);
+        let [free, lendable] = [permits; 2].map(|all| Arc::new(Semaphore::new(all)));
+        Self { options, all, free, lendable }
     }
 
     /// An engine for a job, once there is memory for it.
@@ -106,12 +108,24 @@ impl Memory {
     /// # Errors
     /// [`Error::Cancelled`] if the job is cancelled while it waits.
     pub(super) async fn share(&self, job: &Running) -> Result<Share> {
-        let mut permit = match Arc::clone(&self.free).try_acquire_many_owned(LEAST) {
+        self.share_of(job, 1).await
+    }
+
+    /// The same for so many operations of one job at once: each may use what the engine says, and all of them
+    /// together take one share. What they need at least is taken at once, since jobs that each hold a part
+    /// and wait for more would wait for each other.
+    ///
+    /// # Errors
+    /// As [`Self::share`].
+    pub(super) async fn share_of(&self, job: &Running, operations: u32) -> Result<Share> {
+        let operations = operations.max(1);
+        let least = LEAST.saturating_mul(operations).min(self.all);
+        let mut permit = match Arc::clone(&self.free).try_acquire_many_owned(least) {
             Ok(permit) => permit,
             Err(_) => {
                 tracing::info!(job = job.id(), "waits for the memory of other work");
                 job.reporter()(Progress { phase: "waiting".to_owned(), ..Progress::default() });
-                let (waiting, cancel) = (Arc::clone(&self.free).acquire_many_owned(LEAST), job.cancel());
+                let (waiting, cancel) = (Arc::clone(&self.free).acquire_many_owned(least), job.cancel());
                 let waits = async {
                     loop {
                         job.is_patient();
@@ -132,6 +146,7 @@ impl Memory {
             permit.merge(more);
         }
         let memory = u64::try_from(permit.num_permits()).unwrap_or(u64::MAX).saturating_mul(UNIT);
+        let memory = memory / u64::from(operations);
         let most = usize::try_from(memory / REQUEST).unwrap_or(usize::MAX);
         let options = EngineOptions { memory, requests: self.options.requests.min(most), ..self.options };
         let (permit, lendable) = (Mutex::new(permit), Arc::clone(&self.lendable));
@@ -192,6 +207,20 @@ mod tests {
             held.pop();
             memory.share(&running).await.unwrap();
         }
+    }
+
+    #[tokio::test]
+    async fn operations_of_one_job_take_one_share_together_and_wait_for_nobody_who_waits() {
+        let jobs = Jobs::default();
+        let small = memory(48);
+        assert_eq!(units(&small.share_of(&job(&jobs), 2).await.unwrap()), 48, "there is no more");
+        let memory = memory(128);
+        let both = memory.share_of(&job(&jobs), 2).await.unwrap();
+        assert!(units(&both) >= 96, "{}", units(&both));
+        let (running, more) = (job(&jobs), Duration::from_millis(50));
+        assert!(tokio::time::timeout(more, memory.share_of(&running, 2)).await.is_err());
+        drop(both);
+        memory.share_of(&running, 2).await.unwrap();
     }
 
     #[tokio::test]

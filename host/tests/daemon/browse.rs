@@ -94,9 +94,10 @@ impl Lab {
         ran.stdout
     }
 
-    /// What a command that fails says.
+    /// What a command that fails says to people.
     fn refused(&self, words: &[&str]) -> String {
-        let ran = self.run(words);
+        let words: Vec<&str> = words.iter().chain(&["--output", "table"]).copied().collect();
+        let ran = self.run(&words);
         assert_eq!(ran.status.code(), Some(1), "{words:?}: {ran:?}");
         String::from_utf8_lossy(&ran.stderr).into_owned()
     }
@@ -138,6 +139,8 @@ fn backups_and_snapshots_are_listed_read_compared_and_dumped_alike() {
     for encrypted in [false, true] {
         let lab = Lab::new(encrypted);
         let top = lab.daemon.volumes().join("data");
+        let keyless = lab.daemon.cli(&["backup", "ls", &lab.urls[1]]);
+        assert_eq!(keyless.status.success(), !encrypted, "{keyless:?}");
         let all: BTreeSet<String> = [
             "app",
             "etc",
@@ -288,16 +291,28 @@ fn what_cannot_be_looked_at_is_told() {
         (&["backup", "find", &destination, "["], "is no pattern"),
         (&["backup", "find", &destination, "x", "--volume", "none"], "there are no backups of volume none"),
         (&["backup", "find", "vfs:///srv/nowhere-at-all", "x"], "nowhere-at-all"),
-        (&["snapshot", "find", "x", "--volume", "none"], "none doesn't exist"),
+        (&["snapshot", "find", "x", "--volume", "none"], "none"),
         (&["backup", "ls", &destination], "names no backup"),
-        (&["snapshot", "ls", "three"], "cannot find volume for snapshot three"),
+        (&["snapshot", "ls", "three"], "three"),
         (&["snapshot", "diff", "one", "two", "nothing"], "has nothing at /nothing"),
         (&["snapshot", "ls", "two", "--volume", "other"], "volume other has no snapshot two"),
     ] {
         let told = lab.refused(words);
         assert!(told.contains(said), "{words:?}: {told}");
     }
-    // Whoever cannot be told in trailers sees the connection break.
+    // What 0.5 can restore is one archive.
+    let old = lab.ok(&["backup", "create", "two", "--dest", &destination, "--format", "v0"]);
+    let old = old.trim().replace("\\u0026", "&");
+    let told = lab.refused(&["backup", "ls", &old]);
+    assert!(told.contains("one compressed archive of convoy 0.5"), "{told}");
+    let found = lab.run(&["backup", "find", &destination, "etc/old"]);
+    let told = String::from_utf8_lossy(&found.stderr);
+    assert!(told.contains(&format!("{old} is an archive of convoy 0.5 and was not searched")), "{told}");
+    assert!(
+        found.status.success() && String::from_utf8_lossy(&found.stdout).lines().count() == 1,
+        "{found:?}"
+    );
+    // What is wrong with a request is told before anything is sent.
     for (body, said) in [
         (r#"{"Tree":{}}"#, "found neither"),
         (r#"{"Tree":{"URL":"u","SnapshotName":"s"}}"#, "found both"),
@@ -381,11 +396,13 @@ fn a_client_that_goes_away_ends_the_work_and_the_snapshot_is_closed() {
     for words in [["snapshot", "dump", "huge"], ["backup", "dump", &url]] {
         let mut command = lab.daemon.command();
         let mut child = command.args(words).stdout(Stdio::piped()).spawn().unwrap();
-        child.stdout.take().unwrap().read_exact(&mut [0; 1 << 20]).unwrap();
+        let mut out = child.stdout.take().unwrap();
+        out.read_exact(&mut [0; 1 << 20]).unwrap();
         let running = lab.ok(&["jobs"]);
         assert!(running.contains(&format!("{} dump", words[0])), "{running}");
         child.kill().unwrap();
         child.wait().unwrap();
+        drop(out);
         let give_up = Instant::now() + Duration::from_secs(60);
         while lab.ok(&["jobs"]).contains(" dump") {
             assert!(Instant::now() < give_up, "{words:?} still runs");
@@ -395,4 +412,49 @@ fn a_client_that_goes_away_ends_the_work_and_the_snapshot_is_closed() {
     // Whatever was open would keep these.
     ok(&lab.daemon, &["snapshot", "delete", "huge"]);
     ok(&lab.daemon, &["delete", "data"]);
+}
+
+/// The commands of `docs/bring-back.md`, as they stand but for the place of the backups and their ids.
+#[test]
+fn the_page_on_bringing_back_is_followed() {
+    let daemon = Daemon::start();
+    let work = tempfile::tempdir().unwrap();
+    let store = work.path().join("backups");
+    std::fs::create_dir(&store).unwrap();
+    let destination = format!("vfs://{}", store.display());
+    ok(&daemon, &["create", "data"]);
+    let top = daemon.volumes().join("data");
+    std::fs::create_dir_all(top.join("etc/app")).unwrap();
+    std::fs::write(top.join("etc/app/app.conf"), "port = 80\n").unwrap();
+    ok(&daemon, &["snapshot", "create", "data", "--name", "monday"]);
+    let made = daemon.cli(&["backup", "create", "monday", "--dest", &destination]).stdout;
+    let made = String::from_utf8(made).unwrap();
+    let id = made.split_once("backup=").unwrap().1.split(['&', '\\']).next().unwrap();
+    let page = include_str!("../../../docs/bring-back.md");
+    let mut ran = 0;
+    for line in page.lines().filter_map(|line| line.strip_prefix("    ")) {
+        assert!(line.starts_with("convoy "), "no command: {line}");
+        let line = line.replace("vfs:///srv/backups", &destination);
+        let line = ["backup-0123456789abcdef", "backup-fedcba9876543210"]
+            .iter()
+            .fold(line, |line, example| line.replace(example, id));
+        let mut shell = std::process::Command::new("bash");
+        let function = "convoy() { \"$PROGRAM\" --socket \"$SOCKET\" \"$@\"; }; set -o pipefail; ";
+        shell.args(["-ec", &format!("{function}{line}")]).current_dir(work.path());
+        shell.env("PROGRAM", env!("CARGO_BIN_EXE_convoy")).env("SOCKET", daemon.socket());
+        let done = shell.env("CONVOY_CONFIG", "/dev/null").output().unwrap();
+        assert!(done.status.success(), "{line}: {done:?}");
+        ran += 1;
+    }
+    assert!(ran > 15, "{ran}");
+    assert_eq!(std::fs::read(work.path().join("app.conf")).unwrap(), b"port = 80\n");
+    let newest: Value =
+        serde_json::from_slice(&std::fs::read(work.path().join("newest.json")).unwrap()).unwrap();
+    assert_eq!(newest["File"]["Path"], "etc/app/app.conf");
+    for copy in ["copy", "copy2"] {
+        assert_eq!(
+            std::fs::read(daemon.volumes().join(copy).join("etc/app/app.conf")).unwrap(),
+            b"port = 80\n"
+        );
+    }
 }

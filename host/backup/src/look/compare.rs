@@ -52,9 +52,9 @@ pub struct Compare<'a> {
 /// Hands out what differs at and below `top`, in the order of paths. Where only one tree has `top`, all of it
 /// was added or removed.
 ///
-/// Files of another size differ. Of those of one size, the digests of content tell, where both have one of the
-/// same store: same digest, same data. Else files with the same time of change (to the nanosecond) count as
-/// the same, and all others are read.
+/// Files of another size differ. Of those of one size, the digests of content tell, where both have one of
+/// the same store: same digest, same data. Else files with the same time of change (to the nanosecond) count
+/// as the same, and all others are read.
 ///
 /// # Errors
 /// Those of [`Browse`], [`BackupError::Cancelled`], and what `each` fails with.

@@ -94,8 +94,8 @@ impl Versions {
         let new = self.told.insert(version(volume, node));
         if self.told.len() > MOST {
             let text = format!(
-                "more than {MOST} versions of files are found: name a volume, a later --since, or a pattern that \
-                 fewer files have"
+                "more than {MOST} versions of files are found: name a volume, a later --since, or a pattern \
+                 that fewer files have"
             );
             return Err(BackupError::Invalid(text));
         }

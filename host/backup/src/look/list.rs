@@ -16,7 +16,8 @@ const PAGE: usize = 1024;
 /// than a directory, itself.
 ///
 /// # Errors
-/// Those of [`Browse`], [`BackupError::Cancelled`](crate::BackupError::Cancelled), and what `each` fails with.
+/// Those of [`Browse`], [`BackupError::Cancelled`](crate::BackupError::Cancelled), and what `each` fails
+/// with.
 pub fn list(
     tree: &dyn Browse,
     path: &RelPath,

@@ -8,8 +8,9 @@ use crate::error::{BackupError, BackupResult};
 /// The most bytes a path may have: what the kernel takes.
 const LONGEST: usize = 4096;
 
-/// Reads a path of a tree: `etc/passwd` and `/etc/./passwd/` are the same, `/` and nothing are the root. Bytes
-/// may be written as `%XX`, as [`RelPath`] prints those that are no text; a `%` that is itself meant is `%25`.
+/// Reads a path of a tree: `etc/passwd` and `/etc/./passwd/` are the same, `/` and nothing are the root.
+/// Bytes may be written as `%XX`, as [`RelPath`] prints those that are no text; a `%` that is itself meant is
+/// `%25`.
 ///
 /// # Errors
 /// [`BackupError::Invalid`] for a path with `..`, with a NUL byte, or that is too long.

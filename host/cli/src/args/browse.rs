@@ -146,7 +146,8 @@ Patterns (put them in quotes):
   '**/backup/*.sql'    '**' stands for any directories";
 
 const SIGNS: &str = "\
-In a terminal: + added, - removed, M other data, U only other metadata. The time of a directory does not count.";
+In a terminal: + added, - removed, M other data, U only other metadata.
+The time of a directory does not count.";
 
 /// What `ls` lists.
 #[derive(Debug, Args)]

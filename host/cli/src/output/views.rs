@@ -150,13 +150,14 @@ pub fn backups(backups: &BTreeMap<String, BackupInfo>, width: Width) -> String {
             backup.volume_name,
             backup.snapshot_name,
             time(&backup.created_time),
-            // A volume without a size of its own is as large as what is in it.
-            size(Some(&backup.volume_size).filter(|size| *size != "0").or(backup.extra.get("Bytes"))),
+            logical(backup),
+            backup.extra.get("Files").map_or_else(|| "-".to_owned(), |files| or_dash(files)),
+            counted_bytes(backup.extra.get("BytesAdded")),
             encrypted(backup),
-            shell(&backup.backup_url)
+            shell(&backup.backup_url),
         ]
     });
-    let header = ["VOLUME", "SNAPSHOT", "CREATED", "SIZE", "ENCRYPTED", "BACKUP"];
+    let header = ["VOLUME", "SNAPSHOT", "CREATED", "SIZE", "FILES", "ADDED", "ENCRYPTED", "BACKUP"];
     let mut text = fitted(&header, rows, &["VOLUME", "SNAPSHOT", "BACKUP"], width);
     let warnings: BTreeSet<&String> =
         warned.iter().filter_map(|backup| backup.extra.get("Warning")).collect();
@@ -165,6 +166,19 @@ pub fn backups(backups: &BTreeMap<String, BackupInfo>, width: Width) -> String {
         text += "\n";
     }
     text
+}
+
+/// The size of what was backed up. A volume without a size of its own is as large as what is in it.
+fn logical(backup: &BackupInfo) -> String {
+    match backup.volume_size.as_str() {
+        "0" | "" => counted_bytes(backup.extra.get("Bytes")),
+        _ => size(Some(&backup.volume_size)),
+    }
+}
+
+/// A number of bytes, which may be none; a dash where it is not known.
+fn counted_bytes(number: Option<&String>) -> String {
+    number.and_then(|number| number.parse().ok()).map_or_else(|| "-".to_owned(), bytes)
 }
 
 /// Whether a backup is encrypted. What a storage system keeps itself it encrypts or not, as it is set there.
@@ -184,7 +198,7 @@ pub fn backup(backup: &BackupInfo) -> String {
         ("Created", time(&backup.created_time)),
         ("Volume", backup.volume_name.clone()),
         ("Volume created", time(&backup.volume_created_at)),
-        ("Size", size(Some(&backup.volume_size))),
+        ("Size", logical(backup)),
         ("Driver", backup.driver_name.clone()),
         ("Snapshot", backup.snapshot_name.clone()),
         ("Snapshot created", time(&backup.snapshot_created_at)),
@@ -192,8 +206,8 @@ pub fn backup(backup: &BackupInfo) -> String {
     ];
     let extra = backup.extra.iter().filter(|(key, _)| *key != "Encrypted");
     let extra = extra.map(|(key, value)| match key.as_str() {
-        "Bytes" => ("Data", size(Some(value))),
-        "BytesAdded" => ("Added to the store", size(Some(value))),
+        "Bytes" => ("Data", counted_bytes(Some(value))),
+        "BytesAdded" => ("Added to the store", counted_bytes(Some(value))),
         "Warnings" => ("Left out", value.clone()),
         other => (other, value.clone()),
     });

@@ -64,7 +64,10 @@ fn the_same_is_asked_of_backups_and_snapshots() {
     }
 }
 
-const FILE: &str = r#"{"Entry":{"Path":"etc/a%0Ab","Type":"file","Mode":"0640","UID":1,"GID":2,"Size":2048,"Modified":"2026-11-30T06:16:06.5Z"}}"#;
+const FILE: &str = concat!(
+    r#"{"Entry":{"Path":"etc/a%0Ab","Type":"file","Mode":"0640","UID":1,"GID":2,"Size":2048,"#,
+    r#""Modified":"2026-11-30T06:16:06.5Z"}}"#
+);
 
 #[test]
 fn lines_are_json_for_scripts_and_aligned_for_people() {
@@ -89,7 +92,7 @@ fn lines_are_json_for_scripts_and_aligned_for_people() {
         2026-11-30 06:16:06     2.00 KiB  2026-11-30 06:20:00  $'etc/a\\nb'  'u?b'\n";
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), expected));
     let daemon = Daemon::new([stream(&[], |_| Ok(()))]);
-    let ran = run(&daemon.socket(), &["snapshot", "diff", "a", "b", "--output", "table"]);
+    let ran = run(&daemon.socket(), &["snapshot", "diff", "one", "two", "--output", "table"]);
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "No differences\n"));
 }
 

@@ -119,6 +119,29 @@ fn tables_fit_the_terminal_and_wide_shows_them_whole() {
 }
 
 #[test]
+fn a_backup_shows_its_size_its_files_and_what_it_added() {
+    let listed = r#"{"u1": {"BackupName": "b1", "BackupURL": "vfs:///b?backup=b1&volume=v", "VolumeName": "v",
+        "VolumeSize": "0", "SnapshotName": "s1", "CreatedTime": "Mon Nov 23 08:38:07 +0000 2026",
+        "Bytes": "2048", "BytesAdded": "0", "Files": "3", "Warnings": "0"},
+        "u2": {"BackupName": "b2", "BackupURL": "vfs:///b?backup=b2&volume=w", "VolumeName": "w",
+        "VolumeSize": "1073741824", "SnapshotName": "s2", "CreatedTime": "Mon Nov 23 08:38:07 +0000 2026",
+        "Bytes": "4096", "BytesAdded": "1024", "Warnings": "0"}}"#;
+    let text = seen(&["backup", "list", "d"], listed);
+    let rows: Vec<Vec<&str>> = text
+        .lines()
+        .map(|line| line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect())
+        .collect();
+    assert_eq!(rows[1][3..7], ["2.00 KiB", "3", "0 B", "no"], "{text}");
+    assert_eq!(rows[2][3..7], ["1.00 GiB", "-", "1.00 KiB", "no"], "{text}");
+    let one: serde_json::Value = serde_json::from_str(listed).unwrap();
+    let text = seen(&["backup", "inspect", "u1"], &one["u1"].to_string());
+    assert!(
+        text.contains("Size:                2.00 KiB\n") && text.contains("Files:               3\n"),
+        "{text}"
+    );
+}
+
+#[test]
 fn what_is_kept_is_a_table_with_what_to_type() {
     let kept = r#"{"Kept": [{"Name": "db", "Driver": "vfs", "Size": 67108864, "AtLeast": true, "Snapshots": 2,
         "Since": "Mon Nov 23 08:38:07 +0000 2026", "Path": "/srv/volumes/db", "Note": "a link\u001b[2J"},

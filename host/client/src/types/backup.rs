@@ -147,8 +147,8 @@ pub struct ListBackups {
     /// 0.5 gave it: no backups.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub must_exist: bool,
-    /// Whether the answer has what 0.5 did not tell: bytes of the backup, those it added to the store, and
-    /// how much was left out.
+    /// Whether the answer has what 0.5 did not tell: bytes and files of the backup, the bytes it added to the
+    /// store, and how much was left out.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub details: bool,
     /// The file, on the daemon's host, with the key of encrypted backups; empty: not encrypted.
@@ -174,8 +174,8 @@ pub struct BackupRef {
     /// The file, on the daemon's host, with the passphrase in the place of a key file.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub passphrase_file: String,
-    /// Whether the answer has what 0.5 did not tell: bytes of the backup, those it added to the store, and
-    /// how much was left out.
+    /// Whether the answer has what 0.5 did not tell: bytes and files of the backup, the bytes it added to the
+    /// store, and how much was left out.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub details: bool,
 }

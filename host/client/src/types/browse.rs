@@ -32,7 +32,8 @@ pub struct TreeRef {
     pub volume_name: String,
 }
 
-/// The body of `GET /browse/list`: what is in a directory. Answered with a [`BrowseLine`] of [`FileEntry`] each.
+/// The body of `GET /browse/list`: what is in a directory. Answered with a [`BrowseLine`] of [`FileEntry`]
+/// each.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct ListFiles {
@@ -154,8 +155,8 @@ pub struct FileEntry {
     /// The names of its extended attributes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub xattrs: Vec<String>,
-    /// A digest of its data, in hexadecimal, where it is known: within a destination the same digest is of the
-    /// same data.
+    /// A digest of its data, in hexadecimal, where it is known: within a destination the same digest is of
+    /// the same data.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
 }

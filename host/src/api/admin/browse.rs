@@ -101,6 +101,6 @@ fn about(kinds: [&'static str; 2], tree: &TreeRef) -> Result<About, Failure> {
 }
 
 /// Sends each line as it comes.
-fn lines<T: Serialize>(pieces: Pieces) -> impl FnMut(BrowseLine<T>) -> BackupResult<()> + Send + 'static {
+fn lines<T: Serialize>(mut pieces: Pieces) -> impl FnMut(BrowseLine<T>) -> BackupResult<()> + Send + 'static {
     move |line| pieces.send(stream::line(&line)).map_err(|_| BackupError::Cancelled)
 }

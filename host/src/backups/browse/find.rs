@@ -183,6 +183,7 @@ impl Backups {
         job: &Running,
         request_id: &str,
     ) -> Result<()> {
+        job.is_patient();
         let mut trees = match opened {
             Ok(tree) => vec![tree],
             Err(error) => return search.fail(place, error).await,
