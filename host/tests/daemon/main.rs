@@ -17,5 +17,6 @@ mod messages;
 mod mounts;
 mod operate;
 mod replay;
+mod restores;
 mod schedules;
 mod watching;
