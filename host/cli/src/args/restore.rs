@@ -21,7 +21,7 @@ Exit codes: 0 all is restored, 3 something could not be and everything else is, 
 a part of what is restored, 1 nothing more could be done.")]
 pub struct RestoreArgs {
     /// The backup's URL, or a snapshot's name
-    #[arg(value_name = "URL|SNAPSHOT", add = complete::backups())]
+    #[arg(value_name = "SOURCE", add = complete::backups())]
     pub source: String,
     /// The volume of the snapshot; needed only where two volumes have a snapshot of that name
     #[arg(long, value_name = "NAME", add = complete::volumes())]
