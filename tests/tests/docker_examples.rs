@@ -76,6 +76,7 @@ const BEFORE: &[(&str, &str, &str)] = &[
         "rm -rf /var/lib/s3/backups/*",
     ),
     ("docs/bring-back.md", "convoy snapshot find 'app.conf'", APP),
+    ("docs/bring-back.md", "convoy restore monday --path etc/app/app.conf --into data --dry-run", APP),
     ("docs/schedules.md", "convoy schedule list", DAILY),
     ("docs/operations/configuration.md", "convoy retain database keep", "convoy create database"),
     ("docs/operations/recovery.md", "convoy config check", KEY),
@@ -83,10 +84,9 @@ const BEFORE: &[(&str, &str, &str)] = &[
 ];
 
 const MONDAY: &str = "convoy create data; convoy snapshot create data --name monday";
-const APP: &str = "convoy create data; at=$(convoy mount data); mkdir -p $at/etc/app; \
-    echo port = 80 > $at/etc/app/app.conf; \
-    convoy snapshot create data --name monday; \
-    convoy backup create monday --dest vfs:///srv/backups";
+const APP: &str = "convoy inspect data >/dev/null 2>&1 || { convoy create data; at=$(convoy mount data); \
+    mkdir -p $at/etc/app; echo port = 80 > $at/etc/app/app.conf; convoy snapshot create data --name monday; \
+    convoy backup create monday --dest vfs:///srv/backups; }";
 const KEY: &str = "(umask 077; head -c 32 /dev/urandom > /etc/convoy/backup.key)";
 const PASSPHRASE: &str =
     "rm -rf /var/lib/s3/backups/*; (umask 077; echo secret of mine > /etc/convoy/passphrase)";

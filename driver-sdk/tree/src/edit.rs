@@ -1,8 +1,8 @@
 //! Changing a tree that others use meanwhile, one entry after the other, each of them at once and whole.
 //!
-//! What is made gets its contents and metadata beside its place, as a [`Draft`], under a name that nobody else
-//! uses, and is then renamed. So whoever looks sees what was there or what was made, and never a part of it;
-//! a program that is killed meanwhile leaves drafts, which [`Place::remove_drafts`] finds.
+//! What is made gets its contents and metadata beside its place, as a [`Draft`], under a name that nobody
+//! else uses, and is then renamed. So whoever looks sees what was there or what was made, and never a part of
+//! it; a program that is killed meanwhile leaves drafts, which [`Place::remove_drafts`] finds.
 //!
 //! Whoever else writes to the tree is not trusted: everything is opened beneath the root, a component at a
 //! time, never through a link and never into another mount, and metadata is given through descriptors.

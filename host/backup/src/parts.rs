@@ -1,9 +1,9 @@
 //! Restores parts of a tree into a directory that others use.
 //!
 //! - `selection`: which parts; `compare`: whether something is there already; `policy`: what is done with it.
-//! - `restorer`: a restore from its beginning to its end; `node`: one thing of the source beside what is in its
-//!   place; `put`: into its place; `batch`: files that are written at once and put in place together; `copy`:
-//!   the data of one file; `links`: further names of files; `extras`: what the source has not.
+//! - `restorer`: a restore from its beginning to its end; `node`: one thing of the source beside what is in
+//!   its place; `put`: into its place; `batch`: files that are written at once and put in place together;
+//!   `copy`: the data of one file; `links`: further names of files; `extras`: what the source has not.
 //!
 //! A dry run takes the same decisions in the same order, and differs in that nothing is done.
 
@@ -168,8 +168,8 @@ impl PartsSummary {
 }
 
 /// Restores parts of `source` into the directory that `target` has open, which others may use meanwhile: they
-/// see each file as it was or whole. Success means that everything that is not among the failures was verified
-/// and is durable.
+/// see each file as it was or whole. Success means that everything that is not among the failures was
+/// verified and is durable.
 ///
 /// What is in its place stays when the restore is cancelled or fails. Repeating it is safe at any time, also
 /// after it was killed; the repetition removes what was left unfinished. Two at a time in one target would

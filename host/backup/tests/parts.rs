@@ -13,10 +13,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
-use common::noise;
+use common::{Store, noise};
 use convoy_backup::{
-    Action, BackupError, BackupResult, Browse, Change, Existing, Node, PartsOptions, PartsSummary, Progress,
-    ReadAt, Selection, Visitor, browse_directory, path_in_tree, restore_parts,
+    Action, BackupError, BackupOptions, BackupResult, Browse, Change, Existing, Node, PartsOptions,
+    PartsSummary, Progress, ReadAt, RestoreOptions, Selection, Visitor, browse_directory, path_in_tree,
+    restore_parts,
 };
 use convoy_tree::RelPath;
 use proptest::prelude::*;
@@ -271,15 +272,7 @@ proptest! {
             return Ok(());
         };
         prop_assert_eq!(summary.failed, 0, "{:?}", summary.failures);
-        let selection = asked.options().selection;
-        let wanted = |path: &Path, directory: bool| {
-            let path = rel(path);
-            let way = selection.tops().iter().any(|top| {
-                directory && top.as_bytes().starts_with(&[path.as_bytes(), b"/"].concat())
-            });
-            way || !selection.leaves_out(&path, directory)
-        };
-        let expected = seen(source.path(), &wanted);
+        let expected = selected(source.path(), &asked);
         let base = target.path().join(asked.at);
         prop_assert_eq!(if base.is_dir() { everything(&base) } else { BTreeMap::new() }, expected);
         prop_assert!(changes.iter().all(|change| change.action == Action::Create), "{:?}", told(&changes));
@@ -338,6 +331,96 @@ proptest! {
         let (summary, _) = asked.run(source.path(), target.path());
         prop_assert_eq!(summary.failed, 0, "{:?}", summary.failures);
         prop_assert_eq!(everything(target.path()), everything(source.path()));
+    }
+}
+
+/// What was selected of a tree, with the directories on the way there.
+fn selected(root: &Path, asked: &Asked) -> BTreeMap<PathBuf, String> {
+    let selection = asked.options().selection;
+    seen(root, &|path: &Path, directory: bool| {
+        let path = rel(path);
+        let way = selection
+            .tops()
+            .iter()
+            .any(|top| directory && top.as_bytes().starts_with(&[path.as_bytes(), b"/"].concat()));
+        way || !selection.leaves_out(&path, directory)
+    })
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+/// Opens a backup to look into it.
+async fn look_into(store: &Store, backup: &str) -> Arc<dyn Browse> {
+    let (options, cancel) = (RestoreOptions::default(), CancellationToken::new());
+    common::engine().browse(store.store.clone(), "vol1", backup, &options, &cancel).await.unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 16, max_shrink_iters: 40, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_parts_of_a_backup_are_those_of_its_full_restore(
+        acts in prop::collection::vec(act(), 1..40),
+        asked in asked(),
+    ) {
+        let runtime = runtime();
+        let (source, target) = (tree(&acts), tempfile::tempdir().unwrap());
+        let (full, browsed) = runtime.block_on(async {
+            let store = Store::quick().await;
+            let options = BackupOptions::default();
+            common::backup(&store.store, "b-1", common::tree(source.path()), &options).await.unwrap();
+            let full = common::restore_tree(&store.store, "vol1", "b-1").await;
+            (full, (look_into(&store, "b-1").await, store))
+        });
+        let Ok((summary, _)) = asked.with(&*browsed.0, target.path()) else {
+            prop_assert!(everything(target.path()).is_empty());
+            return Ok(());
+        };
+        prop_assert_eq!(summary.failed, 0, "{:?}", summary.failures);
+        let base = target.path().join(asked.at);
+        let there = if base.is_dir() { everything(&base) } else { BTreeMap::new() };
+        prop_assert_eq!(there, selected(full.path(), &asked));
+    }
+}
+
+#[test]
+fn a_damaged_pack_costs_only_the_files_that_have_a_part_in_it() {
+    let runtime = runtime();
+    let (source, target) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    for number in 0..30 {
+        fs::write(source.path().join(format!("f{number:02}")), noise(700_000, number)).unwrap();
+    }
+    let (store, browsed) = runtime.block_on(async {
+        let store = Store::new().await;
+        let options = BackupOptions::default();
+        common::backup(&store.store, "b-1", common::tree(source.path()), &options).await.unwrap();
+        let browsed = look_into(&store, "b-1").await;
+        (store, browsed)
+    });
+    // A byte of data somewhere in the middle of the largest object.
+    let mut objects = Vec::new();
+    files_below(store.dir.path(), &mut objects);
+    let largest = objects.iter().max_by_key(|path| fs::metadata(path).unwrap().len()).unwrap();
+    let mut bytes = fs::read(largest).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::set_permissions(largest, fs::Permissions::from_mode(0o600)).unwrap();
+    fs::write(largest, bytes).unwrap();
+    let (summary, changes) = Asked::default().with(&*browsed, target.path()).unwrap();
+    assert!((1..=2).contains(&summary.failed), "{:?}", told(&changes));
+    assert_eq!(summary.created + summary.failed, 30);
+    let failed: Vec<PathBuf> = summary.failures.iter().map(|(path, _)| path.as_path().to_owned()).collect();
+    assert!(summary.failures.iter().all(|(_, why)| why.contains("damaged")), "{:?}", summary.failures);
+    let whole = seen(source.path(), &|path, _| !failed.contains(&path.to_owned()));
+    assert_eq!(everything(target.path()), whole);
+}
+
+fn files_below(dir: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { files_below(&path, found) } else { found.push(path) }
     }
 }
 

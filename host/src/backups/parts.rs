@@ -27,7 +27,8 @@ impl Backups {
     ///
     /// # Errors
     /// [`Error::VolumeNotFound`], [`Error::BeingRestored`], [`Error::SnapshotNotFound`] and the like;
-    /// [`Error::Unsupported`] for backups and snapshots that have no files; those of the store and the driver.
+    /// [`Error::Unsupported`] for backups and snapshots that have no files; those of the store and the
+    /// driver.
     pub async fn restore_parts(
         &self,
         asked: &RestoreParts,

@@ -112,6 +112,12 @@ fn what_a_container_exchanges_for_links_leads_nowhere() {
                 .collect();
             assert!(leaked.is_empty(), "{leaked:?}");
         }
+        // Parts come back into the volume while it goes on.
+        for (source, existing) in [(&snapshot, "replace"), (&url, "rename"), (&snapshot, "keep")] {
+            let words = ["restore", source, "--into", "vol1", "--existing", existing, "--output", "json"];
+            let ended = daemon.cli(&words).status.code();
+            assert!(matches!(ended, Some(0 | 1 | 3)), "{words:?}: {ended:?}");
+        }
         ok(&["delete", &clone]);
         ok(&["delete", &restored]);
         ok(&["backup", "delete", &url]);

@@ -18,5 +18,6 @@ mod messages;
 mod mounts;
 mod operate;
 mod replay;
+mod restores;
 mod schedules;
 mod watching;

@@ -1,7 +1,7 @@
 //! Volumes that parts of a backup or snapshot are brought back into, while containers may use them.
 //!
-//! A restore has its volume mounted, as a user of its own in the ledger, and is alone in it: it would take the
-//! unfinished files of another for those of one that was killed.
+//! A restore has its volume mounted, as a user of its own in the ledger, and is alone in it: it would take
+//! the unfinished files of another for those of one that was killed.
 
 use crate::entry::Entry;
 use crate::error::{Error, Result};

@@ -11,12 +11,15 @@ use super::draft::{ATTEMPTS, is_draft, rename_new};
 use crate::dir::Dir;
 use crate::error::{TreeError, TreeResult};
 use crate::limits::{Limit, NAMES};
+use crate::look::Listing;
 use crate::path::RelPath;
 use crate::remove::remove_entry;
 use crate::walk::WalkEntry;
 
 /// The longest name that file systems of Linux have.
 const LONGEST_NAME: usize = 255;
+/// So many drafts are removed at once.
+const DRAFTS: usize = 4096;
 
 /// A directory of the tree that is open, whatever becomes of its name.
 #[derive(Clone, Debug)]
@@ -51,20 +54,13 @@ impl Place {
         dir.each_name(&mut is_draft).map_err(failed)
     }
 
-    /// The names in it, sorted, without drafts.
+    /// The names in it, drafts among them.
     ///
     /// # Errors
     /// What the kernel says; [`TreeError::Limit`] for more than fit into memory.
-    pub fn names(&self) -> TreeResult<Vec<Box<[u8]>>> {
-        let names = self.dir.names(NAMES).map_err(|e| TreeError::io("list", &self.path, e))?;
-        let mut names = names.ok_or_else(|| TreeError::limit(Limit::Names, &self.path))?;
-        let mut all = Vec::new();
-        while let Some(name) = names.take() {
-            if !is_draft(name) {
-                all.push(Box::from(name));
-            }
-        }
-        Ok(all)
+    pub fn names(&self) -> TreeResult<Listing> {
+        let names = self.dir.listing(NAMES).map_err(|e| TreeError::io("list", &self.path, e))?;
+        names.ok_or_else(|| TreeError::limit(Limit::Names, &self.path))
     }
 
     /// Removes the drafts in it, and answers how many there were: whoever made them is no more.
@@ -73,26 +69,33 @@ impl Place {
     /// What the kernel says.
     pub fn remove_drafts(&self) -> TreeResult<u64> {
         let mut removed = 0;
-        for name in self.drafts().map_err(|e| TreeError::io("list", &self.path, e))? {
-            // A directory is placed before anything is made in it: one that is not empty is somebody's.
-            let gone = match rustix::fs::unlinkat(&*self.dir, &*name, AtFlags::empty()) {
-                Err(Errno::ISDIR | Errno::PERM) => {
-                    rustix::fs::unlinkat(&*self.dir, &*name, AtFlags::REMOVEDIR)
-                }
-                other => other,
-            };
-            removed += u64::from(gone.is_ok());
+        loop {
+            let names = self.some_drafts().map_err(|e| TreeError::io("list", &self.path, e))?;
+            let before = removed;
+            for name in &names {
+                // A directory is placed before anything is made in it: one that is not empty is somebody's.
+                let gone = match rustix::fs::unlinkat(&*self.dir, &**name, AtFlags::empty()) {
+                    Err(Errno::ISDIR | Errno::PERM) => {
+                        rustix::fs::unlinkat(&*self.dir, &**name, AtFlags::REMOVEDIR)
+                    }
+                    other => other,
+                };
+                removed += u64::from(gone.is_ok());
+            }
+            if names.len() < DRAFTS || removed == before {
+                return Ok(removed);
+            }
         }
-        Ok(removed)
     }
 
-    fn drafts(&self) -> io::Result<Vec<Box<[u8]>>> {
+    /// The first drafts in it: whoever may write there may have made any number.
+    fn some_drafts(&self) -> io::Result<Vec<Box<[u8]>>> {
         let mut found: Vec<Box<[u8]>> = Vec::new();
         self.dir.each_name(&mut |name| {
             if is_draft(name) {
                 found.push(name.into());
             }
-            true
+            found.len() < DRAFTS
         })?;
         Ok(found)
     }

@@ -13,8 +13,8 @@ use crate::progress::Progress;
 /// Bytes that are read and written at once.
 pub(super) const PIECE: usize = 1 << 20;
 
-/// Writes the data of `path` into `file`, which is empty, without the holes. Every piece is verified before it
-/// is written. Answers how many bytes there are to the end of it, holes included.
+/// Writes the data of `path` into `file`, which is empty, without the holes. Every piece is verified before
+/// it is written. Answers how many bytes there are to the end of it, holes included.
 pub(super) fn copy(
     source: &dyn Browse,
     path: &RelPath,
@@ -23,7 +23,7 @@ pub(super) fn copy(
     cancel: &CancellationToken,
 ) -> BackupResult<u64> {
     let data = source.open(path)?;
-    let (size, mut at) = (data.size(), 0);
+    let (size, mut at, mut copied) = (data.size(), 0, 0);
     while let Some(range) = data.next_data(at)? {
         let end = range.end.min(size);
         at = range.start.max(at);
@@ -42,7 +42,9 @@ pub(super) fn copy(
             file.write_all_at(&bytes, at).map_err(|e| BackupError::io("write", path.shown(), e))?;
             progress.add_bytes(bytes.len() as u64);
             at += bytes.len() as u64;
+            copied += bytes.len() as u64;
         }
     }
+    progress.add_bytes(size.saturating_sub(copied));
     Ok(size)
 }

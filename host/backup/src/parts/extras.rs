@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use convoy_tree::{Place, RelPath, TreeError};
+use convoy_tree::{Place, RelPath, TreeError, is_draft};
 
 use super::Action;
 use super::restorer::Restorer;
@@ -11,6 +11,8 @@ use crate::error::{BackupError, BackupResult};
 
 /// So many entries of a directory of the source are asked for at once.
 const PAGE: usize = 1000;
+/// So many things are deleted at most, each with what is below it: a container may have made any number.
+const MOST: usize = 1_000_000;
 /// What the file system checker uses, at the root of a file system of its own.
 const LOST_FOUND: &[u8] = b"lost+found";
 
@@ -40,21 +42,27 @@ impl Restorer<'_> {
     pub(super) fn note_extras(&mut self, of: &RelPath, place: &Place) -> BackupResult<()> {
         let source = self.source;
         let mut names = Names { source, directory: of, page: VecDeque::new(), after: None, more: true };
-        for name in place.names()? {
+        let listing = place.names()?;
+        for name in listing.after(None).filter(|name| !is_draft(name)) {
             let there = loop {
                 match names.next()? {
-                    Some(other) if *other < *name => drop(names.page.pop_front()),
-                    other => break other == Some(&*name),
+                    Some(other) if other < name => drop(names.page.pop_front()),
+                    other => break other == Some(name),
                 }
             };
-            if there || (place.path().is_root() && *name == *LOST_FOUND) {
+            if there || (place.path().is_root() && name == LOST_FOUND) {
                 continue;
             }
-            let would_be = of.join(&name).map_err(TreeError::from)?;
-            let is_directory = place.look(&name)?.is_some_and(|found| found.entry.is_dir());
+            let would_be = of.join(name).map_err(TreeError::from)?;
+            let is_directory = place.look(name)?.is_some_and(|found| found.entry.is_dir());
             // What is excluded is not dealt with at all.
             if !self.options.selection.leaves_out(&would_be, is_directory) {
-                self.extras.add(&place.path().join(&name).map_err(TreeError::from)?, ());
+                if self.extras.len() >= MOST {
+                    return Err(BackupError::Invalid(format!(
+                        "more than {MOST} things are there that the source has not: delete them by other means"
+                    )));
+                }
+                self.extras.add(&place.path().join(name).map_err(TreeError::from)?, ());
             }
         }
         Ok(())

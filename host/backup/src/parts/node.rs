@@ -104,8 +104,10 @@ impl Restorer<'_> {
         if !self.options.dry_run && (gives || unfinished) {
             self.dirs.add(path, Entry { path: RelPath::root(), ..entry.clone() });
         }
-        if self.options.delete_extra {
-            self.note_extras(&entry.path, &place)?;
+        if self.options.delete_extra
+            && let Err(error) = self.note_extras(&entry.path, &place)
+        {
+            self.failed(path, "a directory", error)?;
         }
         Ok(Visit::Continue)
     }
@@ -136,16 +138,14 @@ impl Restorer<'_> {
         match step {
             Step::Nothing => {
                 self.summary.same += 1;
-                if entry.is_file() && head.is_none() {
-                    self.progress.add_bytes(entry.size);
-                    self.progress.add_file();
-                }
+                self.pass(entry, head.as_ref());
                 return Ok(());
             }
             Step::Keep => {
                 if linked {
                     self.links.keep(&entry.path);
                 }
+                self.pass(entry, head.as_ref());
                 let why = match present {
                     Some(present) if present.kind != entry.kind => {
                         format!("{} is there", present.kind.describe())
@@ -199,6 +199,14 @@ impl Restorer<'_> {
             self.put(place, name, draft, step)?
         };
         self.tell(action(step), entry.kind.describe(), path, 0, other, String::new())
+    }
+
+    /// Counts a file that needs nothing as dealt with.
+    fn pass(&self, entry: &Entry, head: Option<&RelPath>) {
+        if entry.is_file() && head.is_none() {
+            self.progress.add_bytes(entry.size);
+            self.progress.add_file();
+        }
     }
 
     /// Whether what is there is what the source has: of a further name of a file also whether it is a name of

@@ -193,8 +193,8 @@ impl Restorer<'_> {
         Ok(())
     }
 
-    /// Ends what cannot go on: what is in its place stays, durably. Directories that were made keep their mark
-    /// of being unfinished, so that a repetition gives them their times.
+    /// Ends what cannot go on: what is in its place stays, durably. Directories that were made keep their
+    /// mark of being unfinished, so that a repetition gives them their times.
     fn abandon(&mut self) {
         self.batch = Batch::default();
         if !self.options.dry_run {

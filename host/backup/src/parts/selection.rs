@@ -29,12 +29,12 @@ struct Rule {
 }
 
 impl Selection {
-    /// Selects `paths` with everything below them, or the whole tree if there are none, less what the patterns
-    /// match and everything below that.
+    /// Selects `paths` with everything below them, or the whole tree if there are none, less what the
+    /// patterns match and everything below that.
     ///
     /// Patterns are those of gitignore, from the root of the tree: `*.log` matches at any depth, `/cache` and
-    /// `var/cache` only there, `cache/` only directories; `**` stands for any number of directories; `!` takes
-    /// back what an earlier pattern excluded; the last pattern that matches counts.
+    /// `var/cache` only there, `cache/` only directories; `**` stands for any number of directories; `!`
+    /// takes back what an earlier pattern excluded; the last pattern that matches counts.
     ///
     /// # Errors
     /// [`BackupError::Invalid`] for a pattern that is none, and for too many.

@@ -17,11 +17,11 @@ Examples:
 A new volume with all of a backup: convoy create NAME --backup URL. A new volume with all of a snapshot:
 convoy snapshot clone SNAPSHOT NAME.
 
-Exit codes: 0 all is restored, 3 something could not be and everything else is, 4 the file system refused a part
-of what is restored, 1 nothing more could be done.")]
+Exit codes: 0 all is restored, 3 something could not be and everything else is, 4 the file system refused
+a part of what is restored, 1 nothing more could be done.")]
 pub struct RestoreArgs {
     /// The backup's URL, or a snapshot's name
-    #[arg(value_name = "URL|SNAPSHOT", add = complete::backups())]
+    #[arg(value_name = "SOURCE", add = complete::backups())]
     pub source: String,
     /// The volume of the snapshot; needed only where two volumes have a snapshot of that name
     #[arg(long, value_name = "NAME", add = complete::volumes())]

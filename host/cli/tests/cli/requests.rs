@@ -149,6 +149,18 @@ fn commands_are_the_calls_of_0_5() {
             "POST /v1/backups/prune",
             json!({"URL": "d", "Endpoint": "", "VolumeName": "", "DryRun": true}),
         ),
+        (
+            "restore s1 --into v1 --path a/b --exclude '*.log' --at c --existing newer --delete-extra --dry-run",
+            "POST /v1/restores",
+            json!({"SnapshotName": "s1", "VolumeName": "v1", "Paths": ["a/b"], "Exclude": ["*.log"], "At": "c",
+                "Existing": "newer", "DeleteExtra": true, "DryRun": true}),
+        ),
+        (
+            &format!("restore '{url}' --into v1 --s3-endpoint http://e --passphrase-file /p"),
+            "POST /v1/restores",
+            json!({"URL": url, "Endpoint": "http://e", "VolumeName": "v1", "Existing": "keep",
+                "PassphraseFile": "/p"}),
+        ),
         ("jobs", "GET /v1/jobs", Value::Null),
         ("jobs cancel j1", "POST /v1/jobs/cancel", json!({"ID": "j1"})),
         ("driver list", "GET /v1/drivers", Value::Null),

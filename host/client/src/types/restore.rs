@@ -2,7 +2,8 @@
 
 use super::{Deserialize, Serialize, is_false};
 
-/// The body of `POST /restores`: brings parts of a backup or snapshot back into a volume, which may be in use.
+/// The body of `POST /restores`: brings parts of a backup or snapshot back into a volume, which may be in
+/// use.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct RestoreParts {
