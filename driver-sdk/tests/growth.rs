@@ -17,7 +17,7 @@ const ADDITIONS: &[(&str, &str, &str)] = &[
     // Every message that `messages!` defines, requests and replies alike.
     (
         "message.rs",
-        "$($($(#[$more_meta])* pub $more: $more_type,)*)?",
+        "$($(#[serde(default)] $(#[$more_meta])* pub $more: $more_type,)*)?",
         "/** New. */ #[serde(default)] pub newer: Option<u32>,",
     ),
     ("message.rs", "Self { $($first,)*", "newer: None,"),

@@ -12,20 +12,15 @@ use url::Url;
 /// Everything a driver is told; `T` is the provider's own part.
 #[derive(Debug, Clone)]
 pub struct Config<T> {
-    /// How volumes are made.
     pub common: Common,
-    /// Where things are.
     pub places: Places,
-    /// The provider's own.
     pub own: T,
 }
 
 /// How volumes are made when nothing else is said.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Common {
-    /// Size of a new volume.
     pub default_size: Gib,
-    /// The file system of a new volume.
     pub fs: FsKind,
     /// Whether a mounted file system is frozen for every snapshot, asked for or not.
     pub freeze: bool,
@@ -33,7 +28,6 @@ pub struct Common {
     pub mount_options: String,
 }
 
-/// Where things are.
 #[derive(Debug, Clone)]
 pub struct Places {
     /// The API, if not where the provider has it.
@@ -71,13 +65,11 @@ impl Options<'_> {
         self.saved(key)?.as_str().filter(|text| !text.is_empty())
     }
 
-    /// A yes or no.
     pub fn boolean(&self, name: &str) -> Result<Option<bool>> {
         let full = format!("{}.{name}", self.prefix);
         self.get(name).map(|text| boolean(&full, text)).transpose()
     }
 
-    /// An address.
     pub fn url(&self, name: &str) -> Result<Option<Url>> {
         let Some(text) = self.get(name) else { return Ok(None) };
         let url = Url::parse(text)
@@ -94,7 +86,6 @@ impl Options<'_> {
     }
 }
 
-/// Reads a yes or no.
 pub fn boolean(name: &str, text: &str) -> Result<bool> {
     match text {
         "true" | "1" | "yes" => Ok(true),

@@ -6,18 +6,15 @@ use std::io::{Seek, SeekFrom};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
-/// Whether a path leads to a block device.
 pub fn is_block(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|found: Metadata| found.file_type().is_block_device())
 }
 
-/// The bytes of a block device.
 pub fn size(path: &Path) -> Result<u64> {
     let open = File::open(path).and_then(|mut device| device.seek(SeekFrom::End(0)));
     open.map_err(|error| DriverError::io(format_args!("find the size of {}", path.display()), &error))
 }
 
-/// Its major and minor number.
 pub fn numbers(path: &Path) -> Result<(u32, u32)> {
     let found = std::fs::metadata(path)
         .map_err(|error| DriverError::io(format_args!("look at {}", path.display()), &error))?;

@@ -86,7 +86,6 @@ impl<P: Provider> CloudDriver<P> {
         Ok((driver, opened))
     }
 
-    /// The provider that this driver asks.
     pub fn provider(&self) -> &P {
         &self.provider
     }

@@ -21,10 +21,7 @@ pub enum Operation {
     /// The attachment of a volume that was there before: undone by detaching it.
     Attached,
     /// A snapshot that it made: undone by deleting it.
-    Snapshot {
-        /// The cloud volume it is taken of.
-        of: String,
-    },
+    Snapshot { of: String },
     /// A copy of a snapshot, needed only until a volume was made of it: undone by deleting it.
     Copy,
 }
@@ -34,9 +31,7 @@ pub enum Operation {
 pub struct Intent {
     /// What is written on whatever it makes; the label's token names the intent.
     pub label: Label,
-    /// When it began.
     pub started: Timestamp,
-    /// What it may leave.
     pub operation: Operation,
     /// The provider's id of that, once known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -85,7 +80,6 @@ impl Intents {
         free.then(|| Open { intents: self, token: token.clone(), kept: false, intent })
     }
 
-    /// Reads one intent.
     pub fn load(&self, token: &Name) -> Result<Option<Intent>> {
         Ok(self.store.load(token)?)
     }
@@ -119,12 +113,10 @@ pub struct Open<'a> {
     intents: &'a Intents,
     token: Name,
     kept: bool,
-    /// What is written down.
     pub intent: Intent,
 }
 
 impl Open<'_> {
-    /// The token as text.
     pub fn token(&self) -> &str {
         &self.token
     }

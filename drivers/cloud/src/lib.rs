@@ -11,6 +11,8 @@
 //! - [`batch`]: questions of many calls, asked together.
 //! - [`size`]: GiB. [`device`], [`wait`]: block devices, and waiting with back-off for what takes its time.
 
+#![allow(missing_docs, reason = "public for the tests and the drivers of this project alone")]
+
 pub mod batch;
 pub mod config;
 pub mod device;

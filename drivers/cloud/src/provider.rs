@@ -12,7 +12,6 @@ use std::path::PathBuf;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Purpose {
-    /// To be a volume.
     Volume,
     /// To be a volume once a restore has written it: until then nobody may take it for one.
     Restore,
@@ -39,12 +38,10 @@ impl Purpose {
 /// What convoy writes on a resource when it makes it, and finds it by.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Label {
-    /// The convoy volume.
     pub volume: Name,
     /// The convoy snapshot, on snapshots.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<Name>,
-    /// What it is for.
     pub purpose: Purpose,
     /// Names the operation that made it: its intent. Missing on what convoy 0.5 made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -57,13 +54,10 @@ pub struct Label {
 /// A cloud volume to be made.
 #[derive(Debug, Clone)]
 pub struct VolumeSpec {
-    /// What to write on it.
     pub label: Label,
     /// Names the request: asking twice with one token makes one volume.
     pub token: String,
-    /// The size of the volume.
     pub size: Gib,
-    /// The snapshot it begins as.
     pub snapshot: Option<String>,
     /// The provider's own settings, as [`Provider::settings`] returned them.
     pub settings: BTreeMap<String, String>,
@@ -72,13 +66,11 @@ pub struct VolumeSpec {
 /// Whether a cloud volume can be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VolumeState {
-    /// It is being made.
     Creating,
     /// It can be used, and nobody has it.
     Available,
     /// It is attached, or being attached or detached.
     InUse,
-    /// It is being deleted.
     Deleting,
     /// It cannot be used: the provider's word for it.
     Failed(String),
@@ -87,7 +79,6 @@ pub enum VolumeState {
 /// A volume's place at an instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attachment {
-    /// Id of the instance.
     pub instance: String,
     /// Whether that is the one we run on.
     pub here: bool,
@@ -100,21 +91,15 @@ pub struct Attachment {
 /// A volume as the provider describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CloudVolume {
-    /// The provider's id.
     pub id: String,
     /// The name under which the kernel may show it, where that is a name and not the id.
     pub cloud_name: Option<String>,
     /// What convoy wrote on it; `None` on what convoy did not make.
     pub label: Option<Label>,
-    /// The size of the volume.
     pub size: Gib,
-    /// Whether it can be used.
     pub state: VolumeState,
-    /// Where it is attached.
     pub attachment: Option<Attachment>,
-    /// When it was made.
     pub created: Timestamp,
-    /// Keys for `inspect`.
     pub info: BTreeMap<String, String>,
 }
 
@@ -123,7 +108,6 @@ pub struct CloudVolume {
 pub enum SnapshotState {
     /// It is being copied; percent done, where known.
     Pending(Option<u64>),
-    /// It is safe.
     Completed,
     /// It never will be; the provider's word for why.
     Failed(String),
@@ -132,26 +116,19 @@ pub enum SnapshotState {
 /// A snapshot as the provider describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CloudSnapshot {
-    /// The provider's id.
     pub id: String,
-    /// The cloud volume it was taken of.
     pub volume_id: String,
     /// What convoy wrote on it; `None` on what convoy did not make.
     pub label: Option<Label>,
-    /// The size of the volume.
     pub size: Gib,
-    /// Whether it can be used.
     pub state: SnapshotState,
-    /// When it was taken.
     pub created: Timestamp,
-    /// Keys for `inspect`.
     pub info: BTreeMap<String, String>,
 }
 
 /// What is known of a volume without asking the provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Handle<'a> {
-    /// The provider's id.
     pub id: &'a str,
     /// The name of [`CloudVolume::cloud_name`].
     pub cloud_name: Option<&'a str>,
@@ -187,10 +164,8 @@ pub trait Provider: Send + Sync + Sized + 'static {
     /// What it is told beside what all providers are told.
     type Own: std::fmt::Debug + Clone;
 
-    /// The options for that.
     fn options() -> Vec<OptionSpec>;
 
-    /// The create options for [`Provider::settings`].
     fn create_options() -> Vec<OptionSpec>;
 
     /// Takes them.
@@ -205,10 +180,8 @@ pub trait Provider: Send + Sync + Sized + 'static {
     /// `Unavailable` if this is no instance of the provider.
     fn connect(config: Config<Self::Own>, context: &Context) -> Result<Self>;
 
-    /// The region that volumes are made in.
     fn region(&self) -> &str;
 
-    /// The instance this runs on.
     fn instance(&self) -> &str;
 
     /// Further keys for `convoy info`.

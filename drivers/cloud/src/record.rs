@@ -13,7 +13,6 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct VolumeRecord {
-    /// Its convoy name.
     pub name: Name,
     /// The provider's id; `EBSID` in records of ebs.
     #[serde(rename = "ID")]
@@ -24,7 +23,6 @@ pub struct VolumeRecord {
     /// Where it was last mounted, or empty; the kernel knows better.
     #[serde(default)]
     pub mount_point: PathBuf,
-    /// The snapshots of the volume, by name.
     #[serde(default)]
     pub snapshots: BTreeMap<Name, SnapshotRecord>,
     /// Bytes, when last seen. 0 where unknown.
@@ -45,7 +43,6 @@ pub struct VolumeRecord {
 }
 
 impl VolumeRecord {
-    /// A volume without snapshots.
     pub fn new(name: Name, id: String) -> Self {
         Self {
             name,
@@ -62,13 +59,10 @@ impl VolumeRecord {
     }
 }
 
-/// A snapshot in a volume's record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct SnapshotRecord {
-    /// Its convoy name.
     pub name: Name,
-    /// Name of the volume.
     pub volume_name: Name,
     /// The provider's id; `EBSID` in records of ebs.
     #[serde(rename = "ID")]
@@ -120,7 +114,6 @@ mod legacy {
 /// Records by name, readable or not.
 pub type ByName = BTreeMap<Name, Result<VolumeRecord>>;
 
-/// The records of one driver.
 #[derive(Debug)]
 pub struct Records {
     store: RecordStore<Map<String, Value>>,
@@ -133,7 +126,6 @@ pub struct Records {
 const LOCKS: usize = 64;
 
 impl Records {
-    /// Those in a driver's root.
     pub fn open<P: Provider>(root: &Path) -> Result<Self> {
         let changing = std::array::from_fn(|_| Mutex::default());
         Ok(Self { store: RecordStore::volumes(root, P::DRIVER)?, id_key: P::ID_KEY, changing })
@@ -196,7 +188,6 @@ impl Records {
         Ok(record)
     }
 
-    /// Removes a record.
     pub fn delete(&self, name: &Name) -> Result<()> {
         Ok(self.store.delete(name)?)
     }

@@ -10,7 +10,6 @@ use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// The options that a driver declares.
 pub fn driver_options<P: Provider>() -> Vec<OptionSpec> {
     let option = |name: &str, help: &str| OptionSpec::new(&format!("{}.{name}", P::PREFIX), help);
     let (api, metadata) = P::ENDPOINTS;

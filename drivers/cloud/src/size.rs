@@ -12,7 +12,6 @@ impl Gib {
         Self(bytes.div_ceil(1 << 30))
     }
 
-    /// The same in bytes.
     pub fn bytes(self) -> u64 {
         self.0.saturating_mul(1 << 30)
     }

@@ -6,7 +6,6 @@ use convoy_driver_sdk::{DriverError, ErrorKind};
 use std::io;
 use std::path::PathBuf;
 
-/// What a function of this driver comes back with.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// A failure, before it crosses the boundary as a [`DriverError`].

@@ -88,7 +88,6 @@ impl Journal {
         self.inner.lock().attended.retain(|id| !ids.contains(id));
     }
 
-    /// All pending ids.
     pub fn pending(&self) -> BTreeSet<ThinId> {
         self.inner.lock().config.pending.iter().map(|pending| pending.dev_id).collect()
     }

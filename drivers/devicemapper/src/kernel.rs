@@ -34,11 +34,9 @@ pub type Target = (u64, u64, String, String);
 /// A device as the kernel has it.
 #[derive(Debug, Clone)]
 pub struct DeviceState {
-    /// Major and minor number.
     pub number: Device,
     /// Its UUID, empty if it has none.
     pub uuid: String,
-    /// How often it is open, mounts included.
     pub open_count: i32,
     /// Whether I/O is held up.
     pub suspended: bool,
@@ -69,13 +67,11 @@ impl Visibility {
 /// What became of a device that was to be removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Removal {
-    /// It is gone.
     Gone,
     /// Somebody has it open: the kernel removes it when it is closed.
     Deferred,
 }
 
-/// The control device.
 #[derive(Clone)]
 pub struct Kernel {
     dm: Arc<DM>,
@@ -90,7 +86,6 @@ impl std::fmt::Debug for Kernel {
 }
 
 impl Kernel {
-    /// Opens the control device.
     pub fn open() -> Result<Self> {
         nodes::ensure_control();
         let dm = DM::new()
@@ -99,18 +94,15 @@ impl Kernel {
         Ok(Self { dm: Arc::new(dm), deferred: Arc::default() })
     }
 
-    /// Whether the kernel knows these target types.
     pub fn has_targets(&self, wanted: &[&str]) -> Result<bool> {
         let known = self.dm.list_versions().map_err(|error| library(&error))?;
         Ok(wanted.iter().all(|target| known.iter().any(|(name, ..)| name == target)))
     }
 
-    /// The node of a device.
     pub fn node(name: &str) -> PathBuf {
         Path::new(DEV_MAPPER).join(name)
     }
 
-    /// The names of all devices, with their numbers.
     pub fn list(&self) -> Result<Vec<(String, Device)>> {
         let devices = self.dm.list_devices().map_err(|error| library(&error))?;
         Ok(devices.into_iter().map(|(name, number, _)| (name.to_string(), number)).collect())
@@ -181,7 +173,6 @@ impl Kernel {
         }
     }
 
-    /// Makes sure that a device's node leads to it.
     pub fn ensure_node(&self, name: &str, number: Device) -> Result<()> {
         nodes::ensure(&Self::node(name), number)
     }
@@ -252,7 +243,6 @@ impl Kernel {
         }
     }
 
-    /// Sends a message to a device's target.
     pub fn message(&self, name: &str, message: &str) -> Result<()> {
         self.dm.target_msg(&id(name)?, None, message).map(drop).map_err(|error| match errno(&error) {
             Some(source) => Error::Message { pool: name.to_owned(), message: message.to_owned(), source },

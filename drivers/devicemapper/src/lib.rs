@@ -10,6 +10,8 @@
 //!   device-mapper itself; [`tools`], [`delta`], [`dump`]: thin-provisioning-tools and what they write.
 //! - [`prepare`]: devices for a pool, for `convoy devicemapper prepare`. [`error`]: what can go wrong.
 
+#![allow(missing_docs, reason = "public for the tests and the drivers of this project alone")]
+
 pub mod delta;
 pub mod driver;
 pub mod dump;

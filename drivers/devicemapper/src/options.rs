@@ -45,28 +45,22 @@ pub const SECTOR: u64 = 512;
 pub enum NoSpace {
     /// It waits, for a minute by default, for the pool to be extended.
     Queue,
-    /// It fails at once.
     Fail,
 }
 
 /// What holds for this life of the driver.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// The device with the data.
     pub data_device: PathBuf,
-    /// The device with the pool's metadata.
     pub metadata_device: PathBuf,
-    /// The pool's device-mapper name.
     pub pool: String,
     /// Size of a block of the pool in sectors.
     pub block_sectors: u64,
     /// Size of a volume created without one, in bytes.
     pub default_volume_size: u64,
-    /// File system of a volume created without one.
     pub filesystem: FsKind,
     /// Options of every mount, as after `mount -o`.
     pub mount_options: String,
-    /// What happens to writes when the pool is full.
     pub no_space: NoSpace,
     /// Usage in percent from which on there are warnings.
     pub warn_percent: u64,
@@ -74,7 +68,6 @@ pub struct Settings {
     pub limit_percent: u64,
 }
 
-/// The options, for `describe`.
 pub fn specs() -> Vec<OptionSpec> {
     let required = |name, help| OptionSpec::new(name, help).required();
     let new = OptionSpec::new;
@@ -105,7 +98,6 @@ pub fn specs() -> Vec<OptionSpec> {
     ]
 }
 
-/// The options of a create, for `describe`.
 pub fn create_specs() -> Vec<OptionSpec> {
     vec![
         OptionSpec::new(CREATE_FS, "file system of this volume: ext4, xfs or btrfs")
@@ -207,12 +199,10 @@ impl Settings {
         }
     }
 
-    /// The pool's node.
     pub fn pool_device(&self) -> PathBuf {
         Kernel::node(&self.pool)
     }
 
-    /// Bytes of a block of the pool.
     pub fn block_bytes(&self) -> u64 {
         self.block_sectors * SECTOR
     }

@@ -18,7 +18,6 @@ pub use status::{PoolState, PoolStatus, Usage};
 /// What every UUID of this driver's devices begins with.
 const UUID_PREFIX: &str = "CONVOY";
 
-/// The running pool.
 #[derive(Debug)]
 pub struct Pool {
     kernel: Kernel,
@@ -31,21 +30,17 @@ pub struct Pool {
 /// Whose a device-mapper device is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Owner {
-    /// A thin device of this pool.
     Thin {
-        /// Id of the thin device.
         id: ThinId,
         /// Its length in bytes.
         size: u64,
     },
     /// Made by this driver, and never given a table: a create was cut off.
     Unfinished,
-    /// A device that is not of this pool.
     Foreign,
 }
 
 impl Pool {
-    /// The kernel it runs in.
     pub fn kernel(&self) -> &Kernel {
         &self.kernel
     }
@@ -55,12 +50,10 @@ impl Pool {
         &self.name
     }
 
-    /// The device with its metadata.
     pub fn metadata(&self) -> &Path {
         &self.metadata
     }
 
-    /// Bytes of one of its blocks.
     pub fn block_bytes(&self) -> u64 {
         self.settings.block_bytes()
     }

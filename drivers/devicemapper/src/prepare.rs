@@ -146,7 +146,6 @@ pub fn loop_files(dir: &Path, data_size: u64, context: &Context) -> Result<PoolD
     })
 }
 
-/// A size as users write it.
 pub fn parse_size(text: &str) -> Result<u64> {
     size::parse(text).map_err(|error| Error::Driver(DriverError::invalid(error.to_string())))
 }

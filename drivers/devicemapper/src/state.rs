@@ -24,9 +24,7 @@ pub const MAX_THIN_ID: ThinId = (1 << 24) - 1;
 pub struct PoolConfig {
     /// The driver's root when this was written.
     pub root: PathBuf,
-    /// The device that holds the data.
     pub data_device: PathBuf,
-    /// The device that holds the pool's metadata.
     pub metadata_device: PathBuf,
     /// The pool: `/dev/mapper/<pool>`.
     pub thinpool_device: PathBuf,
@@ -36,10 +34,8 @@ pub struct PoolConfig {
     pub thinpool_block_size: u64,
     /// Size of a volume that is created without one, in bytes.
     pub default_volume_size: u64,
-    /// The id given out last.
     #[serde(rename = "LastDevID", default)]
     pub last_dev_id: ThinId,
-    /// The file system volumes are made with.
     #[serde(default, deserialize_with = "filesystem")]
     pub filesystem: FsKind,
     /// Ids that were asked of the kernel, or are to be deleted, and whose record is not settled yet.
@@ -52,7 +48,6 @@ pub struct PoolConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct PendingDevice {
-    /// Id of the thin device.
     #[serde(rename = "DevID")]
     pub dev_id: ThinId,
     /// What was going on, for a person: `create volume pgdata`.
@@ -82,9 +77,7 @@ impl PoolConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct VolumeRecord {
-    /// Name of the snapshot.
     pub name: Name,
-    /// Its id in the pool.
     #[serde(rename = "DevID")]
     pub dev_id: ThinId,
     /// Size in bytes.
@@ -95,13 +88,10 @@ pub struct VolumeRecord {
     /// Where it was mounted last, empty after an unmount.
     #[serde(default)]
     pub mount_point: String,
-    /// When it was created.
     #[serde(with = "timestamp::legacy")]
     pub created_time: Timestamp,
-    /// Its snapshots, by name.
     #[serde(default, deserialize_with = "null_is_empty")]
     pub snapshots: BTreeMap<Name, SnapshotRecord>,
-    /// What is on it.
     #[serde(default, deserialize_with = "filesystem")]
     pub filesystem: FsKind,
     /// The boot during which it was mounted: after another boot it is mounted again, in the same boot
@@ -117,12 +107,9 @@ pub struct VolumeRecord {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct SnapshotRecord {
-    /// Name of the volume.
     pub name: Name,
-    /// When it was taken.
     #[serde(with = "timestamp::legacy")]
     pub created_time: Timestamp,
-    /// Its id in the pool.
     #[serde(rename = "DevID")]
     pub dev_id: ThinId,
     /// 0.5 set it while it read the snapshot.
@@ -160,7 +147,6 @@ impl VolumeRecord {
         }
     }
 
-    /// Every id it names.
     pub fn ids(&self) -> impl Iterator<Item = ThinId> {
         std::iter::once(self.dev_id).chain(self.snapshots.values().map(|snapshot| snapshot.dev_id))
     }

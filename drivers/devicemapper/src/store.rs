@@ -54,7 +54,6 @@ pub struct Page {
     pub records: Vec<(VolumeRecord, Option<String>)>,
     /// Volumes whose records cannot be read.
     pub unreadable: Vec<(Name, String)>,
-    /// Whether names follow.
     pub more: bool,
 }
 
@@ -105,7 +104,6 @@ impl Store {
         volumes || !index.unreadable_kept.is_empty()
     }
 
-    /// Every id a record names.
     pub fn ids(&self) -> BTreeSet<ThinId> {
         let index = self.index.read();
         let known = index.volumes.values().filter_map(|slot| match slot {
@@ -115,7 +113,6 @@ impl Store {
         known.chain(index.kept.values()).flat_map(VolumeRecord::ids).collect()
     }
 
-    /// Every readable record of a volume.
     pub fn all(&self) -> Vec<VolumeRecord> {
         let index = self.index.read();
         let known = index.volumes.values().filter_map(|slot| match slot {
@@ -167,7 +164,6 @@ impl Store {
         Ok((record, found))
     }
 
-    /// Up to `limit` volumes after a name.
     pub fn page(&self, after: Option<&Name>, limit: usize) -> Page {
         let index = self.index.read();
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
@@ -203,7 +199,6 @@ impl Store {
         Ok(())
     }
 
-    /// The record of a volume whose data was kept.
     pub fn kept(&self, name: &Name) -> Option<VolumeRecord> {
         self.index.read().kept.get(name).cloned()
     }
@@ -229,14 +224,12 @@ impl Store {
         Some(Timestamp::from_unix(file.ctime()))
     }
 
-    /// Forgets what was kept of a volume.
     pub fn forget_kept(&self, name: &Name) -> Result<()> {
         self.kept.delete(name)?;
         self.index.write().kept.remove(name);
         Ok(())
     }
 
-    /// How many volumes' data is kept.
     pub fn kept_count(&self) -> usize {
         self.index.read().kept.len()
     }
@@ -282,7 +275,6 @@ impl Store {
         }
     }
 
-    /// Forgets a volume.
     pub fn delete(&self, name: &Name) -> Result<()> {
         self.volumes.delete(name)?;
         self.index.write().volumes.remove(name);

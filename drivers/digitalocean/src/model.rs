@@ -4,7 +4,6 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A block storage volume.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Volume {
     pub id: String,
@@ -30,7 +29,6 @@ pub struct Region {
     pub slug: String,
 }
 
-/// A snapshot of a volume.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Snapshot {
     pub id: String,
@@ -72,7 +70,6 @@ pub enum ActionStatus {
     Errored,
 }
 
-/// A request for a new volume.
 #[derive(Debug, Clone, Serialize)]
 pub struct NewVolume<'a> {
     /// Unique in its region.
@@ -80,7 +77,6 @@ pub struct NewVolume<'a> {
     pub size_gigabytes: u64,
     pub region: &'a str,
     pub description: &'a str,
-    /// The snapshot it begins as.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub snapshot_id: Option<&'a str>,
     /// What the user wants to see on it.
@@ -88,19 +84,24 @@ pub struct NewVolume<'a> {
     pub tags: &'a [String],
 }
 
-/// A request for an action on a volume.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "lowercase", tag = "type")]
 pub enum NewAction<'a> {
     /// To a droplet of the same region.
-    Attach { droplet_id: u64, region: &'a str },
-    /// From a droplet.
-    Detach { droplet_id: u64, region: &'a str },
-    /// To a larger size.
-    Resize { size_gigabytes: u64, region: &'a str },
+    Attach {
+        droplet_id: u64,
+        region: &'a str,
+    },
+    Detach {
+        droplet_id: u64,
+        region: &'a str,
+    },
+    Resize {
+        size_gigabytes: u64,
+        region: &'a str,
+    },
 }
 
-/// A request for a snapshot.
 #[derive(Debug, Clone, Serialize)]
 pub struct NewSnapshot<'a> {
     pub name: &'a str,
@@ -132,14 +133,12 @@ pub trait Page: serde::de::DeserializeOwned {
     fn items(self) -> (Vec<Self::Item>, u64);
 }
 
-/// A page of volumes.
 #[derive(Debug, Deserialize)]
 pub struct Volumes {
     volumes: Vec<Volume>,
     meta: Meta,
 }
 
-/// A page of snapshots.
 #[derive(Debug, Deserialize)]
 pub struct Snapshots {
     snapshots: Vec<Snapshot>,

@@ -8,9 +8,7 @@ use std::path::Path;
 /// How much of something is in use, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// How much of it is in use.
     pub used: u64,
-    /// How much there is of it.
     pub total: u64,
 }
 
@@ -31,7 +29,6 @@ impl std::fmt::Display for Usage {
 /// Whether the pool works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PoolState {
-    /// The pool works.
     Good,
     /// No block is left for data: writes to new places wait or fail.
     OutOfData,
@@ -83,13 +80,9 @@ impl PoolState {
 /// The pool's status line, understood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PoolStatus {
-    /// Whether it works.
     pub state: PoolState,
-    /// Of the data device.
     pub data: Usage,
-    /// Of the metadata device.
     pub metadata: Usage,
-    /// Whether a metadata snapshot is kept.
     pub metadata_snapshot: bool,
 }
 
