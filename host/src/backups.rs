@@ -4,10 +4,10 @@
 //! - `engine`: backups in a store, made by the backup engine of what a driver hands over (`source`);
 //!   `restore`: the way back; `browse`: a look into backups and snapshots; `provider`: backups that a storage
 //!   system keeps itself.
-//! - `store`: from URLs to stores; `nearest`: what was meant by a wrong URL; `error`: what a store or the
-//! engine failed to do; `keys`: who may open encrypted backups, with a `secret`. - `memory`: how much memory
-//! all work may use; `progress`: how far it is. - `last`: the last backup of each volume; `seen`: whether a
-//! store was put back to an older state.
+//! - `store`: from URLs to stores; `nearest`: what was meant by a wrong URL; `error`: what a store or the engine
+//!   failed to do; `keys`: who may open encrypted backups, with a `secret`.
+//! - `memory`: how much memory all work may use; `progress`: how far it is.
+//! - `last`: the last backup of each volume; `seen`: whether a store was put back to an older state.
 
 mod browse;
 mod calls;
