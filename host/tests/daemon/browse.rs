@@ -42,10 +42,10 @@ impl Lab {
         std::fs::write(top.join("etc/linked"), "linked").unwrap();
         std::fs::hard_link(top.join("etc/linked"), top.join("zlink")).unwrap();
         symlink("etc/app", top.join("app")).unwrap();
-        setxattr(&top.join("etc/linked"), "user.colour", b"blue", XattrFlags::empty()).unwrap();
+        setxattr(top.join("etc/linked"), "user.colour", b"blue", XattrFlags::empty()).unwrap();
         let sparse = std::fs::File::create(top.join("sparse")).unwrap();
         sparse.write_at(b"end", 3 << 20).unwrap();
-        mknodat(CWD, &top.join("pipe"), FileType::Fifo, Mode::from_bits_retain(0o600), 0).unwrap();
+        mknodat(CWD, top.join("pipe"), FileType::Fifo, Mode::from_bits_retain(0o600), 0).unwrap();
         std::fs::set_permissions(top.join("etc/old"), PermissionsExt::from_mode(0o4711)).unwrap();
         let mut lab =
             Self { daemon, urls: Default::default(), key: if encrypted { key } else { PathBuf::new() } };
@@ -206,7 +206,7 @@ fn backups_and_snapshots_are_listed_read_compared_and_dumped_alike() {
                 tar(&archive, &["--extract", "--xattrs", "--xattrs-include=*", "-C", out.to_str().unwrap()]);
             assert!(unpacked.status.success(), "{unpacked:?}");
             let mut value = [0; 8];
-            let length = rustix::fs::getxattr(&out.join("zlink"), "user.colour", &mut value).unwrap();
+            let length = rustix::fs::getxattr(out.join("zlink"), "user.colour", &mut value).unwrap();
             assert_eq!(&value[..length], b"blue");
             std::fs::remove_dir_all(&out).unwrap();
             let part = lab.bytes(&[which[0], which[1], which[2], "etc/app"]);
