@@ -4,7 +4,7 @@
 //! - `engine`: backups in a store, made by the backup engine of what a driver hands over (`source`);
 //!   `restore`: the way back; `provider`: backups that a storage system keeps itself.
 //! - `store`: from URLs to stores; `nearest`: what was meant by a wrong URL; `error`: what a store or the engine
-//!   failed to do; `keys`: who may open encrypted backups, with a `secret`.
+//!   failed to do; `keys`: who may open encrypted backups, with a `secret`; `labels`: tags, notes and pins.
 //! - `memory`: how much memory all work may use; `progress`: how far it is.
 //! - `last`: the last backup of each volume; `seen`: whether a store was put back to an older state.
 
@@ -12,6 +12,7 @@ mod calls;
 mod engine;
 mod error;
 mod keys;
+mod labels;
 mod last;
 mod memory;
 mod nearest;
@@ -24,6 +25,7 @@ mod service;
 mod source;
 mod store;
 
+pub(crate) use labels::PINNED;
 pub use last::Last;
 pub(crate) use provider::own_destination;
 pub use service::Backups;

@@ -107,6 +107,12 @@ pub enum BackupError {
     /// What stands at this path has no data.
     #[error("/{path} is {found} and not a regular file: name a file")]
     NotFile { path: RelPath, found: &'static str },
+    /// The backup is to be kept whatever the rules say.
+    #[error("backup {backup} of volume {volume} is pinned ({until}) and was not deleted: unpin it first")]
+    Pinned { backup: String, volume: String, until: crate::labels::KeepUntil },
+    /// What was to be said of a backup cannot be.
+    #[error(transparent)]
+    Label(#[from] crate::labels::LabelError),
     /// Something asked for is not possible.
     #[error("{0}")]
     Invalid(String),

@@ -18,6 +18,7 @@ mod format;
 pub mod fuzz;
 #[doc(hidden)]
 pub mod hot;
+mod labels;
 mod layout;
 mod lock;
 mod memory;
@@ -35,10 +36,11 @@ pub use engine::restore::TrustedInfo;
 pub use engine::{Engine, EngineOptions};
 pub use error::{BackupError, BackupResult};
 pub use format::manifest::BackupKind;
+pub use labels::{KeepUntil, LabelChange, LabelError, Labels, PinChange};
 pub use progress::{Phase, Progress, ProgressSnapshot};
 pub use record::BackupStats;
 pub use types::{
-    BackupInfo, BackupMeta, BackupOptions, BackupSummary, DeleteSummary, ExtentStream, Extents, Fault,
-    FaultKind, Format, Listing, ParentInfo, PruneOptions, PruneSummary, RestoreOptions, RestoreSummary,
-    SameFile, Source, SourceExtent, Target, Unencrypted, VerifyOptions, VerifySummary,
+    BackupInfo, BackupMeta, BackupOptions, BackupSummary, DeleteOptions, DeleteSummary, ExtentStream,
+    Extents, Fault, FaultKind, Format, Listing, ParentInfo, PruneOptions, PruneSummary, RestoreOptions,
+    RestoreSummary, SameFile, Source, SourceExtent, Target, Unencrypted, VerifyOptions, VerifySummary,
 };

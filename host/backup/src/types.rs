@@ -9,6 +9,7 @@ use futures::stream::BoxStream;
 use crate::crypt::StoreKey;
 use crate::error::BackupError;
 use crate::format::manifest::BackupKind;
+use crate::labels::Labels;
 use crate::record::BackupStats;
 
 /// What a backup is of. Times are texts like `Mon Nov 23 08:38:07 +0000 2026`.
@@ -32,6 +33,8 @@ pub struct BackupMeta {
     pub created: String,
     /// What a restore must be told (the driver's `restore_options`). Given back by `inspect`.
     pub options: BTreeMap<String, String>,
+    /// What is said of it from the beginning.
+    pub labels: Labels,
 }
 
 /// A stretch of a device.
@@ -297,6 +300,8 @@ pub struct BackupInfo {
     pub options: BTreeMap<String, String>,
     /// What it cost; of 0.5's nothing is known.
     pub stats: Option<BackupStats>,
+    /// What people say of it.
+    pub labels: Labels,
 }
 
 impl BackupInfo {
@@ -305,7 +310,8 @@ impl BackupInfo {
         let texts =
             [&self.driver, &self.volume_created, &self.snapshot, &self.snapshot_created, &self.created];
         let options = self.options.iter().map(|(key, value)| key.len() + value.len() + 128);
-        size_of::<Self>() + texts.map(String::len).iter().sum::<usize>() + options.sum::<usize>()
+        let texts = texts.map(String::len).iter().sum::<usize>();
+        size_of::<Self>() + texts + options.sum::<usize>() + self.labels.weight()
     }
 
     /// The keys and values of `backup list` and `backup inspect`, as 0.5 named them. `url` is the backup's.
@@ -333,6 +339,15 @@ pub struct Listing {
     pub backups: Vec<BackupInfo>,
     /// What could not: volume, backup (or the volume's own record), why.
     pub unreadable: Vec<(String, String, BackupError)>,
+}
+
+/// How to delete.
+#[derive(Debug, Clone, Default)]
+pub struct DeleteOptions {
+    /// With a key, only a backup is deleted that it vouches for: whoever else can write to the store could
+    /// have taken away its pin. Without one a record is believed as it is, and one that is damaged can be
+    /// deleted.
+    pub key: Option<StoreKey>,
 }
 
 /// A backup was deleted.

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 mod backup;
 mod daemon;
 mod driver;
+mod label;
 mod schedule;
 mod watch;
 
@@ -19,6 +20,7 @@ pub use driver::{
     DriverArgs, DriverCall, DriverCallCommand, DriverCommand, DriverSnapshotCommand, Kind, Language,
     ListDriversArgs, NewDriverArgs, RunDriverArgs, TestDriverArgs,
 };
+pub use label::{LabelFilterArgs, NewLabelArgs, PinArgs, TagArgs, UnpinArgs};
 pub use schedule::{ScheduleArgs, ScheduleCommand};
 pub use watch::{DoctorArgs, EventsArgs, TopArgs};
 

@@ -4,10 +4,10 @@ use crate::error::{Error, Result, ServerError};
 use crate::stream::Stream;
 use crate::types::{
     AddKey, BackupInfo, BackupRef, CancelJob, CreateBackup, CreateSnapshot, CreateVolume, CreatedBackup,
-    DeleteKept, DeleteVolume, DriverStatus, EventFilter, Examine, Info, Job, ListBackups, ListKeys,
-    ListedKept, MountVolume, Pairs, PruneBackups, PruneReport, RemoveKey, ResizeVolume, RetainSchedule,
-    RetainVolume, RevertSnapshot, RunSchedule, ScheduleStatus, Snapshot, SnapshotRef, UnmountVolume,
-    VerifyBackups, VerifyReport, Volume, VolumeRef,
+    DeleteKept, DeleteVolume, DriverStatus, EventFilter, Examine, Info, Job, LabelBackup, ListBackups,
+    ListKeys, ListedKept, MountVolume, Pairs, PruneBackups, PruneReport, RemoveKey, ResizeVolume,
+    RetainSchedule, RetainVolume, RevertSnapshot, RunSchedule, ScheduleStatus, Snapshot, SnapshotRef,
+    UnmountVolume, VerifyBackups, VerifyReport, Volume, VolumeRef,
 };
 use crate::unix::{self, SendError};
 use http_body_util::BodyExt;
@@ -146,6 +146,10 @@ impl Call {
     /// Deletes a backup: `DELETE /backups`.
     pub fn delete_backup(body: &BackupRef) -> Self {
         Self::with(Method::DELETE, "/v1/backups", body)
+    }
+    /// Changes the tags, the note and the pin of a backup: `POST /backups/labels`.
+    pub fn label_backup(body: &LabelBackup) -> Self {
+        Self::with(Method::POST, "/v1/backups/labels", body)
     }
     /// Asks for one backup: `GET /backups/inspect`.
     pub fn inspect_backup(body: &BackupRef) -> Self {
@@ -412,6 +416,10 @@ impl Client {
     /// Deletes a backup.
     pub async fn delete_backup(&self, backup: &BackupRef) -> Result<()> {
         self.text(Call::delete_backup(backup)).await.map(drop)
+    }
+    /// Changes what is said of a backup and answers what is known of it then.
+    pub async fn label_backup(&self, request: &LabelBackup) -> Result<BackupInfo> {
+        self.json(Call::label_backup(request)).await
     }
     /// Describes a backup.
     pub async fn inspect_backup(&self, backup: &BackupRef) -> Result<BackupInfo> {

@@ -12,6 +12,7 @@ mod doctor;
 mod driver;
 mod info;
 mod job;
+mod label;
 mod schedule;
 mod snapshot;
 mod volume;
@@ -24,6 +25,7 @@ pub use doctor::{Diagnosis, Examine, Symptom};
 pub use driver::{DriverCall, DriverOption, DriverStatus};
 pub use info::{ConfigValue, General, Health, Info, ReloadedConfig};
 pub use job::{CancelJob, Event, EventFilter, Job, Progress, StreamError, StreamLine};
+pub use label::LabelBackup;
 pub use schedule::{
     KeptItem, RemovedItem, RetainReport, RetainSchedule, RunOutcome, RunReport, RunSchedule, ScheduleStatus,
     ScheduledVolume,

@@ -46,6 +46,7 @@ pub(super) fn backup_error(error: BackupError) -> Error {
             ErrorKind::Busy
         }
         BackupError::Exists { .. } => ErrorKind::AlreadyExists,
+        BackupError::Pinned { .. } => ErrorKind::InUse,
         BackupError::NoPath { .. } => ErrorKind::NotFound,
         BackupError::Damaged { .. }
         | BackupError::NotAuthentic { .. }

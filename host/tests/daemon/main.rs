@@ -12,6 +12,7 @@ mod hostile_container;
 mod hostile_docker_user;
 mod hostile_store;
 mod kept;
+mod labels;
 mod life;
 mod messages;
 mod mounts;

@@ -277,6 +277,7 @@ impl Preparation {
                 meta.volume
             )));
         }
+        meta.labels.check()?;
         let exists = || BackupError::Exists { backup: meta.backup.clone(), volume: meta.volume.clone() };
         match self.store.head(&record_key).await {
             Ok(_) => return Err(exists()),
@@ -513,6 +514,7 @@ fn new_record(meta: &BackupMeta) -> BackupRecord {
         volume_size: Some(meta.volume_size),
         volume_created_at: Some(meta.volume_created.clone()),
         options: meta.options.clone(),
+        labels: meta.labels.clone(),
         ..BackupRecord::default()
     }
 }

@@ -152,19 +152,25 @@ pub fn backups(backups: &BTreeMap<String, BackupInfo>, width: Width) -> String {
     let mut backups: Vec<_> = backups.values().collect();
     backups.sort_by_key(|backup| (&backup.volume_name, seconds(&backup.created_time)));
     let warned = backups.clone();
+    // Where nothing is said of any backup, the table is as narrow as can be.
+    let labelled = backups.iter().any(|backup| !labels(backup).is_empty());
     let rows = backups.into_iter().map(|backup| {
-        vec![
+        let mut row = vec![
             backup.volume_name.clone(),
             backup.snapshot_name.clone(),
             time(&backup.created_time),
             // A volume without a size of its own is as large as what is in it.
             size(Some(&backup.volume_size).filter(|size| *size != "0").or(backup.extra.get("Bytes"))),
             encrypted(backup).to_owned(),
-            shell(&backup.backup_url),
-        ]
+        ];
+        row.extend(labelled.then(|| or_dash(&labels(backup))));
+        row.push(shell(&backup.backup_url));
+        row
     });
-    let header = ["VOLUME", "SNAPSHOT", "CREATED", "SIZE", "ENCRYPTED", "BACKUP"];
-    let mut text = fitted(&header, rows, &["VOLUME", "SNAPSHOT", "BACKUP"], width);
+    let mut header = vec!["VOLUME", "SNAPSHOT", "CREATED", "SIZE", "ENCRYPTED"];
+    header.extend(labelled.then_some("LABELS"));
+    header.push("BACKUP");
+    let mut text = fitted(&header, rows, &["VOLUME", "SNAPSHOT", "LABELS", "BACKUP"], width);
     let warnings: BTreeSet<&String> =
         warned.iter().filter_map(|backup| backup.extra.get("Warning")).collect();
     for warning in warnings {
@@ -172,6 +178,20 @@ pub fn backups(backups: &BTreeMap<String, BackupInfo>, width: Width) -> String {
         text += "\n";
     }
     text
+}
+
+/// What people say of a backup, in a line: whether it is pinned, and its tags.
+fn labels(backup: &BackupInfo) -> String {
+    let pinned =
+        backup.extra.get("Pinned").map(|_| match backup.extra.get("KeepUntil").map(String::as_str) {
+            Some("forever") | None => "pinned".to_owned(),
+            Some(until) => format!("pinned until {until}"),
+        });
+    let tags = backup.extra.iter().filter_map(|(key, value)| {
+        let key = key.strip_prefix("Tag.")?;
+        Some(if value.is_empty() { key.to_owned() } else { format!("{key}={value}") })
+    });
+    pinned.into_iter().chain(tags).collect::<Vec<_>>().join(" ")
 }
 
 /// Whether a backup is encrypted. What a storage system keeps itself it encrypts or not, as it is set there.
@@ -202,6 +222,7 @@ pub fn backup(backup: &BackupInfo) -> String {
         "Bytes" => ("Data", size(Some(value))),
         "BytesAdded" => ("Added to the store", size(Some(value))),
         "Warnings" => ("Left out", value.clone()),
+        "KeepUntil" => ("Kept until", value.clone()),
         other => (other, value.clone()),
     });
     pairs(known.into_iter().chain(extra))

@@ -98,6 +98,17 @@ pub struct CreateBackup {
     /// `none`: not encrypted, also where the destination has a key or encrypted backups; empty: as there.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub encryption: String,
+    /// Tags that it gets: at most 64, keys of up to 63 letters, digits, `.`, `_`, `-` and `/`, values of up to
+    /// 255 bytes.
+    #[serde(skip_serializing_if = "Pairs::is_empty")]
+    pub tags: Pairs,
+    /// A note, of up to 4096 bytes.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub note: String,
+    /// Until when it is kept whatever the rules say: `forever`, a date, or a moment in RFC 3339; empty: it is
+    /// not pinned.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub keep_until: String,
 }
 
 /// The answer to a verbose `POST /backups/create`.
@@ -143,6 +154,12 @@ pub struct ListBackups {
     pub volume_name: String,
     /// Only of this snapshot; empty: of all.
     pub snapshot_name: String,
+    /// Only those that have all of these tags: `KEY`, or `KEY=VALUE`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    /// Only those that are pinned at present.
+    #[serde(skip_serializing_if = "is_false")]
+    pub pinned: bool,
     /// Whether it is an error that there was never a backup at the destination. Else the answer is then as
     /// 0.5 gave it: no backups.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
