@@ -15,7 +15,7 @@ const BACKLOG: usize = 256;
 const REMEMBERED: usize = 4096;
 
 /// Every kind of event.
-pub const KINDS: [&str; 21] = [
+pub const KINDS: [&str; 22] = [
     "volume.create",
     "volume.delete",
     "volume.mount",
@@ -29,6 +29,7 @@ pub const KINDS: [&str; 21] = [
     "snapshot.failure",
     "backup.create",
     "backup.delete",
+    "backup.label",
     "backup.failure",
     "schedule.success",
     "schedule.failure",

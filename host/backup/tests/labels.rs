@@ -91,7 +91,8 @@ async fn labels_are_kept_from_the_beginning_and_changed_and_nothing_else_is() {
     with.labels = labels.clone();
     let (progress, cancel) = (Progress::new(), CancellationToken::new());
     let options = BackupOptions::default();
-    let made = engine().backup(store.store.clone(), with, tree(source.path()), &options, &progress, &cancel);
+    let maker = engine();
+    let made = maker.backup(store.store.clone(), with, tree(source.path()), &options, &progress, &cancel);
     assert_eq!(made.await.unwrap().parent.as_deref(), Some("b-1"));
     assert_eq!(labels_of(&store.store, "b-2").await, labels);
 
@@ -128,7 +129,7 @@ async fn what_is_pinned_is_not_deleted_before_it_is_unpinned_or_its_time_is_over
 
 #[tokio::test]
 async fn records_of_0_5_can_be_labelled_and_stay_what_they_were() {
-    for (fixture, volume) in [("vfs-store", "vol1"), ("devicemapper-store", "pgdata")] {
+    for (fixture, volume) in [("vfs-store", "web"), ("devicemapper-store", "pgdata")] {
         let store = Store::fixture(fixture).await;
         let listed = engine().list(store.store.clone(), None).await.unwrap();
         let first = listed.backups.iter().find(|found| found.volume == volume).unwrap();
@@ -141,7 +142,8 @@ async fn records_of_0_5_can_be_labelled_and_stay_what_they_were() {
         };
         let before = find();
         let change = LabelChange { pin: PinChange::Pin(KeepUntil::Forever), ..set("from", "0.5") };
-        let pinned = engine().label(store.store.clone(), volume, &backup, &change, None, Default::default());
+        let labelling = engine();
+        let pinned = labelling.label(store.store.clone(), volume, &backup, &change, None, Default::default());
         assert!(pinned.await.unwrap().pinned(jiff::Timestamp::now()));
         let labels = r#","Labels":{"Tags":{"from":"0.5"},"KeepUntil":"forever"}}"#;
         assert_eq!(find(), before.strip_suffix('}').unwrap().to_owned() + labels);
