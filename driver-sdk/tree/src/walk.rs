@@ -119,6 +119,34 @@ impl WalkEntry {
         Ok(entry)
     }
 
+    /// What has this name in the directory that this is, attributes included; `None` if there is nothing, or
+    /// this is no directory any more. The directory is opened as the walk would open it.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn child(&self, name: &[u8]) -> io::Result<Option<Self>> {
+        let opened = match self.entry.path.is_root() {
+            true => Ok(Arc::clone(&self.dir)),
+            false => self.dir.open_dir(&self.name).map(Arc::new),
+        };
+        let found = opened.and_then(|dir| {
+            let path = self.entry.path.join(name).map_err(io::Error::other)?;
+            let stat = dir.stat(name)?;
+            let mut entry = describe(&path, &dir, name, &stat, true)?;
+            let mount_point = mount_of(&stat) != dir.mount();
+            if mount_point {
+                entry.forget_contents();
+            }
+            let allocated = if mount_point { 0 } else { allocated(&stat) };
+            Ok(Self { entry, mount_point, allocated, dir, name: Box::from(name) })
+        });
+        match found {
+            Ok(found) => Ok(Some(found)),
+            Err(error) if gone(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Reads the extended attributes and ACLs into the entry.
     ///
     /// # Errors
@@ -165,6 +193,8 @@ pub struct Walk {
     options: WalkOptions,
     stack: DirStack<Names>,
     started: bool,
+    /// The root was found last.
+    at_root: bool,
     /// The directory given out last, entered when the next item is asked for.
     enter: Option<(Arc<Dir>, Box<[u8]>)>,
     /// Bytes of the names in the levels of the stack.
@@ -176,7 +206,7 @@ impl Walk {
     /// As [`walk`], of a directory already open.
     pub fn new(root: Arc<Dir>, options: WalkOptions) -> Self {
         let stack = DirStack::new(root, Names::default());
-        Self { options, stack, started: false, enter: None, names: 0, entries: 0 }
+        Self { options, stack, started: false, at_root: false, enter: None, names: 0, entries: 0 }
     }
 
     fn start(&mut self) -> TreeResult<Found> {
@@ -234,6 +264,15 @@ impl Walk {
         }
     }
 
+    /// Leaves out what is in the directory that was found last: it is not even listed, unless it is the root,
+    /// which has been.
+    pub fn leave_out(&mut self) {
+        if self.at_root {
+            self.stack.end();
+        }
+        self.enter = None;
+    }
+
     fn leave(&mut self) {
         if let Some(names) = self.stack.top() {
             self.names -= names.memory();
@@ -248,7 +287,7 @@ impl Walk {
             Ok(stat) => stat,
         };
         let mounted = !self.options.cross_mounts && mount_of(&stat) != self.stack.root().mount();
-        match self.describe(&path, &dir, &name, &stat) {
+        match describe(&path, &dir, &name, &stat, self.options.xattrs) {
             Ok(mut entry) => {
                 let mount_point = mounted && (entry.is_dir() || knows_mount(&stat));
                 if mount_point {
@@ -268,22 +307,6 @@ impl Walk {
             Err(e) => refused_or(path, "read", e),
         }
     }
-
-    fn describe(&self, path: &RelPath, dir: &Dir, name: &[u8], stat: &Statx) -> io::Result<Entry> {
-        let mut entry = Entry::from_statx(path.clone(), stat)
-            .ok_or_else(|| io::Error::other("it is of a kind this program does not know"))?;
-        if let Kind::Symlink { target } = &mut entry.kind {
-            *target = match dir.read_link(name) {
-                // It was a link a moment ago: replaced.
-                Err(e) if e.kind() == io::ErrorKind::InvalidInput => return Err(Errno::NOENT.into()),
-                other => RawBytes::from(other?),
-            };
-        }
-        if self.options.xattrs {
-            entry.take_xattrs(dir.xattrs(name)?);
-        }
-        Ok(entry)
-    }
 }
 
 impl Iterator for Walk {
@@ -291,9 +314,10 @@ impl Iterator for Walk {
 
     fn next(&mut self) -> Option<Self::Item> {
         if !self.started {
-            self.started = true;
+            (self.started, self.at_root) = (true, true);
             return Some(self.start());
         }
+        self.at_root = false;
         if let Some((parent, name)) = self.enter.take()
             && let Some(problem) = self.enter(&parent, &name)
         {
@@ -321,6 +345,23 @@ impl Iterator for Walk {
             });
         }
     }
+}
+
+/// The entry of a name in a directory, as the kernel described it.
+fn describe(path: &RelPath, dir: &Dir, name: &[u8], stat: &Statx, xattrs: bool) -> io::Result<Entry> {
+    let mut entry = Entry::from_statx(path.clone(), stat)
+        .ok_or_else(|| io::Error::other("it is of a kind this program does not know"))?;
+    if let Kind::Symlink { target } = &mut entry.kind {
+        *target = match dir.read_link(name) {
+            // It was a link a moment ago: replaced.
+            Err(e) if e.kind() == io::ErrorKind::InvalidInput => return Err(Errno::NOENT.into()),
+            other => RawBytes::from(other?),
+        };
+    }
+    if xattrs {
+        entry.take_xattrs(dir.xattrs(name)?);
+    }
+    Ok(entry)
 }
 
 /// The kernel counts in units of 512 bytes, whatever the file system does.

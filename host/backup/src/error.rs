@@ -113,6 +113,18 @@ pub enum BackupError {
     /// What was to be said of a backup cannot be.
     #[error(transparent)]
     Label(#[from] crate::labels::LabelError),
+    /// Rules that cannot be.
+    #[error(transparent)]
+    Exclude(#[from] crate::exclude::ExcludeError),
+    /// Rules for files, and there are none.
+    #[error(
+        "rules say which files to leave out, and this backup is of the blocks of a device: leave out the rules, or back \
+         up its files (--as tree) where the driver can hand them over"
+    )]
+    RulesForBlocks,
+    /// Rules for files, in a format that cannot say so.
+    #[error("the format of convoy 0.5 cannot say what was left out: leave out the rules or the format")]
+    RulesInV0,
     /// Something asked for is not possible.
     #[error("{0}")]
     Invalid(String),

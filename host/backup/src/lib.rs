@@ -13,6 +13,7 @@ mod browse;
 mod crypt;
 mod engine;
 mod error;
+mod exclude;
 mod format;
 #[doc(hidden)]
 pub mod fuzz;
@@ -35,6 +36,7 @@ pub use engine::backup::Preparation;
 pub use engine::restore::TrustedInfo;
 pub use engine::{Engine, EngineOptions};
 pub use error::{BackupError, BackupResult};
+pub use exclude::{ExcludeError, ExcludeRules, Excluded, ExcludedBy};
 pub use format::manifest::BackupKind;
 pub use labels::{KeepUntil, LabelChange, LabelError, Labels, PinChange};
 pub use progress::{Phase, Progress, ProgressSnapshot};

@@ -19,8 +19,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::crypt::StoreKey;
 use crate::error::{BackupError, BackupResult};
+use crate::exclude::Excluded;
 use crate::format::limits::{
-    CONFIG_MAX, OPTION_MAX, OPTIONS_MAX, RECORD_MAX, RECORD_V0_MAX, TAGS_MAX, TEXT_MAX,
+    CONFIG_MAX, EXCLUDED_RULES_MAX, OPTION_MAX, OPTIONS_MAX, RECORD_MAX, RECORD_V0_MAX, TAGS_MAX, TEXT_MAX,
 };
 use crate::labels::{KeepUntil, Labels};
 use crate::layout::VolumeDir;
@@ -143,6 +144,9 @@ pub(crate) struct BackupRecord {
     pub(crate) options: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) stats: Option<BackupStats>,
+    /// What rules left out.
+    #[serde(default, skip_serializing_if = "Excluded::is_empty")]
+    pub(crate) excluded: Excluded,
     /// Counts the encrypted backups of a volume: greater than that of every earlier one that its writer knew
     /// of.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -206,6 +210,15 @@ struct Outline {
     options: Count,
     #[serde(default)]
     labels: LabelsOutline,
+    #[serde(default)]
+    excluded: ExcludedOutline,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ExcludedOutline {
+    #[serde(default)]
+    rules: Count,
 }
 
 #[derive(Default, Deserialize)]
@@ -351,6 +364,9 @@ impl BackupRecord {
         if outline.labels.tags.0 > TAGS_MAX {
             return too_large("its list of tags is");
         }
+        if outline.excluded.rules.0 > EXCLUDED_RULES_MAX {
+            return too_large("its list of rules is");
+        }
         let blocks = outline.blocks.0.saturating_mul(BLOCK);
         // Texts together are no longer than all of it.
         charge.add(key, blocks.max(bytes.len()))?;
@@ -386,6 +402,7 @@ impl BackupRecord {
             && manifest.is_none_or(|m| m.run.len().max(m.blake3.len()) <= TEXT_MAX)
             && self.blocks.iter().all(|block| block.block_checksum.len() <= 64)
             && self.labels.are_possible()
+            && self.excluded.is_possible()
             && self.options.iter().all(|(key, value)| key.len() <= TEXT_MAX && value.len() <= OPTION_MAX)
     }
 

@@ -8,6 +8,7 @@ use futures::stream::BoxStream;
 
 use crate::crypt::StoreKey;
 use crate::error::BackupError;
+use crate::exclude::{ExcludeRules, Excluded};
 use crate::format::manifest::BackupKind;
 use crate::labels::Labels;
 use crate::record::BackupStats;
@@ -151,6 +152,8 @@ pub struct BackupOptions {
     pub allow_plain: bool,
     /// The sequence of the new backup is greater than this: that of the newest one that the caller knows of.
     pub after: u64,
+    /// What is left out of a backup of files.
+    pub exclude: ExcludeRules,
 }
 
 impl Default for BackupOptions {
@@ -164,6 +167,7 @@ impl Default for BackupOptions {
             key: None,
             allow_plain: false,
             after: 0,
+            exclude: ExcludeRules::default(),
         }
     }
 }
@@ -190,6 +194,8 @@ pub struct BackupSummary {
     pub stats: BackupStats,
     /// Counts the encrypted backups of the volume; 0 for one in the clear.
     pub sequence: u64,
+    /// What rules left out.
+    pub excluded: Excluded,
     /// What is not in it, and why; the first hundred of those that [`BackupStats::warnings`] counts.
     pub warnings: Vec<String>,
 }
@@ -302,6 +308,8 @@ pub struct BackupInfo {
     pub stats: Option<BackupStats>,
     /// What people say of it.
     pub labels: Labels,
+    /// What rules left out of it.
+    pub excluded: Excluded,
 }
 
 impl BackupInfo {
@@ -311,7 +319,7 @@ impl BackupInfo {
             [&self.driver, &self.volume_created, &self.snapshot, &self.snapshot_created, &self.created];
         let options = self.options.iter().map(|(key, value)| key.len() + value.len() + 128);
         let texts = texts.map(String::len).iter().sum::<usize>();
-        size_of::<Self>() + texts + options.sum::<usize>() + self.labels.weight()
+        size_of::<Self>() + texts + options.sum::<usize>() + self.labels.weight() + self.excluded.weight()
     }
 
     /// The keys and values of `backup list` and `backup inspect`, as 0.5 named them. `url` is the backup's.

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 mod backup;
 mod daemon;
 mod driver;
+mod exclude;
 mod label;
 mod schedule;
 mod watch;
@@ -20,6 +21,7 @@ pub use driver::{
     DriverArgs, DriverCall, DriverCallCommand, DriverCommand, DriverSnapshotCommand, Kind, Language,
     ListDriversArgs, NewDriverArgs, RunDriverArgs, TestDriverArgs,
 };
+pub use exclude::ExcludeArgs;
 pub use label::{LabelFilterArgs, NewLabelArgs, PinArgs, TagArgs, UnpinArgs};
 pub use schedule::{ScheduleArgs, ScheduleCommand};
 pub use watch::{DoctorArgs, EventsArgs, TopArgs};

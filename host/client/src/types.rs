@@ -41,6 +41,12 @@ pub type Pairs = BTreeMap<String, String>;
 
 /// For `skip_serializing_if`, which hands over a reference.
 #[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_zero(value: &u64) -> bool {
+    *value == 0
+}
+
+/// For `skip_serializing_if`, which hands over a reference.
+#[allow(clippy::trivially_copy_pass_by_ref)]
 fn is_false(value: &bool) -> bool {
     !*value
 }

@@ -1,6 +1,6 @@
 //! From a request to the driver or store whose backups its URL names.
 
-use super::engine::AUTHENTIC;
+use super::engine::{AUTHENTIC, excludes};
 use super::labels::{self, LabelFilter};
 use super::provider::keeps;
 use super::secret::Secret;
@@ -81,6 +81,14 @@ impl Backups {
                 let text = format!(
                     "driver {} keeps this backup itself, without tags, a note or a pin: leave them out, or name a \
                      destination",
+                    entry.driver.name()
+                );
+                return Err(Error::InvalidRequest(text));
+            }
+            if !excludes(asked).is_empty() {
+                let text = format!(
+                    "driver {} keeps this backup itself, as it is, and leaves nothing out: leave out the rules, or \
+                     name a destination",
                     entry.driver.name()
                 );
                 return Err(Error::InvalidRequest(text));

@@ -12,8 +12,8 @@ use convoy_activity::events::about;
 use convoy_activity::jobs::{Running, STALLED};
 use convoy_activity::metrics::{Bytes, METRICS};
 use convoy_backup::{
-    BackupError, BackupKind, BackupMeta, BackupOptions, DeleteOptions, Engine, Format, Progress,
-    PruneOptions, StoreKey, VerifyOptions, VerifySummary,
+    BackupError, BackupKind, BackupMeta, BackupOptions, DeleteOptions, Engine, ExcludeRules, Format,
+    Progress, PruneOptions, StoreKey, VerifyOptions, VerifySummary,
 };
 use convoy_client::types::{
     BackupCost, BackupInfo, BackupRef, CreateBackup, CreatedBackup, Event, ListBackups, Pairs, Problem,
@@ -75,6 +75,7 @@ impl Backups {
             (_, secret) => store.key_to_write(&self.engine, secret).await?,
         };
         let level = store.level(asked.compression)?;
+        let exclude = self.excluded_from(&entry.volume.name).and(excludes(asked));
         let said = labels::of_new(asked)?;
         let volume = &entry.volume.name;
         let _reading = self.volumes.reading(volume);
@@ -96,6 +97,7 @@ impl Backups {
             level,
             allow_plain,
             after,
+            exclude,
             ..BackupOptions::default()
         };
         let engine = self.memory.share(job).await?;
@@ -140,6 +142,8 @@ impl Backups {
             files: stats.files,
             millis: stats.millis,
             warnings: stats.warnings,
+            excluded_files: summary.excluded.files,
+            excluded_directories: summary.excluded.directories,
         };
         METRICS.moved(Bytes::BackedUp, summary.stats.bytes);
         METRICS.moved(Bytes::Read, summary.stats.bytes_read);
@@ -437,6 +441,16 @@ fn report(store: &Store, summary: &VerifySummary) -> VerifyReport {
     }
 }
 
+/// What a request leaves out.
+pub(super) fn excludes(asked: &CreateBackup) -> ExcludeRules {
+    ExcludeRules {
+        patterns: asked.exclude.clone(),
+        if_present: asked.exclude_if_present.clone(),
+        caches: asked.exclude_caches,
+        ignore_file: asked.allow_convoyignore,
+    }
+}
+
 /// A backup as the API tells it; without `details`, one in the clear is told as 0.5 told it.
 pub(super) fn shown(info: &convoy_backup::BackupInfo, url: &str, details: bool) -> BackupInfo {
     let mut pairs: Pairs = info.to_map(url);
@@ -452,5 +466,13 @@ pub(super) fn shown(info: &convoy_backup::BackupInfo, url: &str, details: bool) 
         }
     }
     labels::show(&info.labels, &mut pairs);
+    if !info.excluded.is_empty() {
+        pairs.insert("ExcludedFiles".to_owned(), info.excluded.files.to_string());
+        pairs.insert("ExcludedDirectories".to_owned(), info.excluded.directories.to_string());
+        for by in &info.excluded.rules {
+            let said = format!("{} files, {} directories", by.files, by.directories);
+            pairs.insert(format!("Excluded.{}", by.rule), said);
+        }
+    }
     pairs.into()
 }

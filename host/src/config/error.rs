@@ -76,6 +76,14 @@ pub enum ConfigError {
         /// Which, and what is wrong.
         error: InvalidSchedule,
     },
+    /// A rule that leaves something out of backups.
+    #[error("exclude: {why} ({at})")]
+    Exclude {
+        /// Where it stands.
+        at: Source,
+        /// What is wrong.
+        why: String,
+    },
     /// A driver option.
     #[error(transparent)]
     Option(#[from] options::OptionError),

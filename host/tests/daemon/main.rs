@@ -6,6 +6,7 @@ mod backups;
 mod bad_input;
 mod crash;
 mod destinations;
+mod excludes;
 mod harness;
 mod hostile_clients;
 mod hostile_container;

@@ -215,6 +215,7 @@ pub(crate) fn info(record: &BackupRecord, lives: Option<&Lives>) -> BackupInfo {
         options: record.options.clone(),
         stats: record.stats.clone(),
         labels: record.labels.clone(),
+        excluded: record.excluded.clone(),
     }
 }
 

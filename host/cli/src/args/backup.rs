@@ -1,6 +1,7 @@
 //! `backup` and what stands under it.
 
 use super::ProgressArgs;
+use super::exclude::ExcludeArgs;
 use super::label::{LabelFilterArgs, NewLabelArgs, PinArgs, TagArgs, UnpinArgs};
 use crate::complete;
 use clap::{Args, Subcommand, ValueEnum};
@@ -153,6 +154,9 @@ pub struct CreateBackupArgs {
     /// Store it in the clear, also where the destination has a key or encrypted backups
     #[arg(long, value_name = "HOW")]
     pub encryption: Option<Encryption>,
+    /// What is left out.
+    #[command(flatten)]
+    pub exclude: ExcludeArgs,
     /// What is said of it.
     #[command(flatten)]
     pub labels: NewLabelArgs,

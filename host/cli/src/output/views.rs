@@ -222,6 +222,8 @@ pub fn backup(backup: &BackupInfo) -> String {
         "Bytes" => ("Data", size(Some(value))),
         "BytesAdded" => ("Added to the store", size(Some(value))),
         "Warnings" => ("Left out", value.clone()),
+        "ExcludedFiles" => ("Files left out by rules", value.clone()),
+        "ExcludedDirectories" => ("Directories left out by rules", value.clone()),
         "KeepUntil" => ("Kept until", value.clone()),
         other => (other, value.clone()),
     });
@@ -236,10 +238,16 @@ pub fn created_backup(created: &CreatedBackup) -> String {
             0 => String::new(),
             number => format!("; {number} left out, see the warnings"),
         };
+        let excluded = match (cost.excluded_files, cost.excluded_directories) {
+            (0, 0) => String::new(),
+            (files, directories) => {
+                format!("; rules left out {files} files and {directories} directories")
+            }
+        };
         // A volume of blocks has no files.
         let files = if cost.files > 0 { format!(" in {} files", cost.files) } else { String::new() };
         text += &format!(
-            "{}{files}, {} read, {} added to the store, in {}{left_out}.\n",
+            "{}{files}, {} read, {} added to the store, in {}{left_out}{excluded}.\n",
             bytes(cost.bytes),
             bytes(cost.bytes_read),
             bytes(cost.bytes_added),
