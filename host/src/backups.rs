@@ -5,7 +5,7 @@
 //!   `restore`: the way back, `parts` of parts into a volume that is there; `browse`: a look into backups and
 //!   snapshots, opened by `trees`; `provider`: backups that a storage system keeps itself.
 //! - `store`: from URLs to stores; `nearest`: what was meant by a wrong URL; `error`: what a store or the engine
-//!   failed to do; `keys`: who may open encrypted backups, with a `secret`.
+//!   failed to do; `keys`: who may open encrypted backups, with a `secret`; `labels`: tags, notes and pins.
 //! - `memory`: how much memory all work may use; `progress`: how far it is.
 //! - `last`: the last backup of each volume; `seen`: whether a store was put back to an older state.
 
@@ -14,6 +14,7 @@ mod calls;
 mod engine;
 mod error;
 mod keys;
+mod labels;
 mod last;
 mod memory;
 mod nearest;
@@ -28,6 +29,7 @@ mod source;
 mod store;
 mod trees;
 
+pub(crate) use labels::PINNED;
 pub use last::Last;
 pub(crate) use provider::own_destination;
 pub use service::Backups;

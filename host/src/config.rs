@@ -7,7 +7,7 @@
 //!
 //! Each setting is a row of [`convoy_cli::settings`]. Here are the layers:
 //!
-//! - [`file`]: `convoy.toml`, with its tables [`destinations`], `schedules`
+//! - [`file`]: `convoy.toml`, with its tables [`destinations`], `schedules`, [`excludes`]
 //!   and [`options`] of drivers.
 //! - `layers`: what a user asks for; `saved`: what is kept; `merge`: one over the other; `effective`: all of
 //!   them together; `error`: what is wrong with them; [`live`]: what changes while the daemon runs.
@@ -22,6 +22,7 @@ pub mod secret;
 mod check;
 mod effective;
 mod error;
+pub mod excludes;
 mod layers;
 mod merge;
 mod saved;

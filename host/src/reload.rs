@@ -54,7 +54,7 @@ impl Reload {
             Ok(done) => {
                 let now = self.config.now();
                 self.log_level.set(&now.settings.log_level);
-                self.backups.set_destinations(now.backups.destinations.clone());
+                self.backups.set_settings(&now.backups);
                 now.file.warn();
                 tracing::info!(applied = done.applied.join(","), "the settings were read again");
                 if !done.needs_restart.is_empty() {

@@ -162,7 +162,7 @@ impl WalkEntry {
     }
 
     /// What `name` in a directory of a tree on `mount` is, with its attributes.
-    fn in_dir(path: RelPath, dir: Arc<Dir>, name: &[u8], mount: u64) -> io::Result<Self> {
+    pub(crate) fn in_dir(path: RelPath, dir: Arc<Dir>, name: &[u8], mount: u64) -> io::Result<Self> {
         let stat = dir.stat(name)?;
         let entry = describe(path, &dir, name, &stat, true)?;
         Ok(Self::described(entry, dir, Box::from(name), &stat, mount_of(&stat) != mount))

@@ -120,6 +120,28 @@ impl WalkEntry {
         Ok(entry)
     }
 
+    /// What has this name in the directory that this is, attributes included; `None` if there is nothing, or
+    /// this is no directory any more. The directory is opened as the walk would open it.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn child(&self, name: &[u8]) -> io::Result<Option<Self>> {
+        let opened = match self.entry.path.is_root() {
+            true => Ok(Arc::clone(&self.dir)),
+            false => self.dir.open_dir(&self.name).map(Arc::new),
+        };
+        let found = opened.and_then(|dir| {
+            let path = self.entry.path.join(name).map_err(io::Error::other)?;
+            let mount = dir.mount();
+            Self::in_dir(path, dir, name, mount)
+        });
+        match found {
+            Ok(found) => Ok(Some(found)),
+            Err(error) if gone(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Reads the extended attributes and ACLs into the entry.
     ///
     /// # Errors

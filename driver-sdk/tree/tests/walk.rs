@@ -158,3 +158,48 @@ fn other_mounts_are_not_entered() {
     assert!(matches!(remove_tree(&tree.join("mounted")), Err(TreeError::MountPoint { .. })));
     assert!(other.join("precious").exists());
 }
+
+/// What a walk is told to leave out it neither enters nor lists, and one thing in it can be looked at.
+#[test]
+fn a_directory_that_is_left_out_is_not_entered_and_a_child_of_it_can_be_looked_at() {
+    let dir = tempfile::tempdir().unwrap();
+    for path in ["one/deep/file", "one/marker", "two/file"] {
+        let path = dir.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, "x").unwrap();
+    }
+    std::os::unix::fs::symlink("two", dir.path().join("three")).unwrap();
+    let names = |leave_out: &str| {
+        let (mut names, mut walk) = (Vec::new(), walk(dir.path(), WalkOptions::default()).unwrap());
+        while let Some(found) = walk.next() {
+            let Found::Entry(found) = found.unwrap() else { panic!("the tree changes") };
+            if found.entry.path.as_bytes() == leave_out.as_bytes() {
+                walk.skip_children();
+            }
+            names.push(String::from_utf8_lossy(found.entry.path.as_bytes()).into_owned());
+        }
+        names
+    };
+    assert_eq!(names("one"), ["", "one", "three", "two", "two/file"]);
+    assert_eq!(
+        names("two/file"),
+        ["", "one", "one/deep", "one/deep/file", "one/marker", "three", "two", "two/file"]
+    );
+    assert_eq!(names(""), [""]);
+
+    for found in walk(dir.path(), WalkOptions::default()).unwrap() {
+        let Found::Entry(found) = found.unwrap() else { panic!("the tree changes") };
+        let child = |name: &[u8]| found.child(name).unwrap().map(|child| child.entry.path.shown());
+        match found.entry.path.as_bytes() {
+            b"" => assert!(child(b"one").is_some() && child(b"four").is_none()),
+            b"one" => {
+                let marker = found.child(b"marker").unwrap().unwrap();
+                assert!(marker.entry.is_file() && marker.open().is_ok() && !marker.mount_point);
+                assert!(child(b"deep").is_some() && found.child(b"..").is_err());
+            }
+            // Not through a link, and not in what is no directory.
+            b"three" | b"one/marker" => assert_eq!(child(b"file"), None),
+            _ => {}
+        }
+    }
+}

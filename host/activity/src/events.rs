@@ -15,7 +15,7 @@ const BACKLOG: usize = 256;
 const REMEMBERED: usize = 4096;
 
 /// Every kind of event.
-pub const KINDS: [&str; 22] = [
+pub const KINDS: [&str; 23] = [
     "volume.create",
     "volume.delete",
     "volume.mount",
@@ -30,6 +30,7 @@ pub const KINDS: [&str; 22] = [
     "snapshot.failure",
     "backup.create",
     "backup.delete",
+    "backup.label",
     "backup.failure",
     "schedule.success",
     "schedule.failure",

@@ -1,16 +1,16 @@
 //! Backs up and restores by hand, without a daemon: for measurements, and for tests that kill it.
 //!
 //! `move-tree backup STORE-DIR VOLUME BACKUP SOURCE`, where SOURCE is a directory, or a device or file used
-//! as one; `restore STORE-DIR VOLUME BACKUP TARGET`; `prune STORE-DIR VOLUME`. Prints one JSON line:
-//! milliseconds, bytes, peak memory.
+//! as one; `restore STORE-DIR VOLUME BACKUP TARGET`; `prune STORE-DIR VOLUME`;
+//! `label STORE-DIR VOLUME BACKUP NOTE`. Prints one JSON line: milliseconds, bytes, peak memory.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
 use convoy_backup::{
-    BackupMeta, BackupOptions, Engine, Extents, Progress, PruneOptions, RestoreOptions, SameFile, Source,
-    Target,
+    BackupMeta, BackupOptions, Engine, Extents, LabelChange, Progress, PruneOptions, RestoreOptions,
+    SameFile, Source, Target, Unencrypted,
 };
 use convoy_objectstore::{DirectoryStore, ObjectStore};
 use tokio_util::sync::CancellationToken;
@@ -65,6 +65,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
                 .restore(store, volume, backup, target, &RestoreOptions::default(), &progress, &cancel)
                 .await?;
             serde_json::json!({ "bytes": done.bytes, "files": done.files })
+        }
+        ["label", store, volume, backup, note] => {
+            let store: Arc<dyn ObjectStore> = Arc::new(DirectoryStore::open(store).await?);
+            let change = LabelChange { note: Some(note.to_owned()), ..LabelChange::default() };
+            engine.label(store, volume, backup, &change, None, Unencrypted::default()).await?;
+            serde_json::json!({ "labels": 1 })
         }
         ["prune", store, volume] => {
             let store: Arc<dyn ObjectStore> = Arc::new(DirectoryStore::open(store).await?);

@@ -10,6 +10,7 @@ pub(crate) mod fetch;
 #[cfg(test)]
 mod hostile;
 pub(crate) mod index;
+pub(crate) mod labels;
 pub(crate) mod large;
 pub(crate) mod links;
 pub(crate) mod live;

@@ -118,6 +118,24 @@ pub enum BackupError {
     /// What the backup holds cannot be looked into like this.
     #[error("backup {backup} is {found}: {hint}")]
     NotBrowsable { backup: String, found: &'static str, hint: &'static str },
+    /// The backup is to be kept whatever the rules say.
+    #[error("backup {backup} of volume {volume} is pinned ({until}) and was not deleted: unpin it first")]
+    Pinned { backup: String, volume: String, until: crate::labels::KeepUntil },
+    /// What was to be said of a backup cannot be.
+    #[error(transparent)]
+    Label(#[from] crate::labels::LabelError),
+    /// Rules that cannot be.
+    #[error(transparent)]
+    Exclude(#[from] crate::exclude::ExcludeError),
+    /// Rules for files, and there are none.
+    #[error(
+        "rules say which files to leave out, and this backup is of the blocks of a device: leave out the rules, or back \
+         up its files (--as tree) where the driver can hand them over"
+    )]
+    RulesForBlocks,
+    /// Rules for files, in a format that cannot say so.
+    #[error("the format of convoy 0.5 cannot say what was left out: leave out the rules or the format")]
+    RulesInV0,
     /// Something asked for is not possible.
     #[error("{0}")]
     Invalid(String),

@@ -28,12 +28,33 @@ pub(crate) enum Object {
     Run(u64),
     /// Where the chunks of a pack are now.
     Relocations(PackId),
-    Lock {
-        exclusive: bool,
-        id: u64,
-        /// What its holder renews, and not the lock itself.
-        beat: bool,
-    },
+    Lock(LockName),
+    /// A lock in [`VolumeDir::labels`].
+    LabelsLock(LockName),
+}
+
+/// What the name of a lock says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LockName {
+    pub(crate) exclusive: bool,
+    pub(crate) id: u64,
+    /// What its holder renews, and not the lock itself.
+    pub(crate) beat: bool,
+}
+
+impl LockName {
+    fn parse(name: &str) -> Option<Self> {
+        let (id, end) = name.split_once('.')?;
+        let (letter, id) = id.split_once('-')?;
+        Some(Self { exclusive: letter == "x", id: number(id)?, beat: end == "beat" })
+    }
+}
+
+impl std::fmt::Display for LockName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let letter = if self.exclusive { 'x' } else { 's' };
+        write!(f, "{letter}-{:016x}.{}", self.id, if self.beat { "beat" } else { "lock" })
+    }
 }
 
 /// The directory of a volume in a store.
@@ -65,6 +86,12 @@ impl VolumeDir {
         let padded = dir.strip_suffix('/')?.rsplit('/').next()?;
         let volume = Self::new(padded.trim_end_matches('!')).ok()?;
         (volume.dir == dir).then_some(volume)
+    }
+
+    /// The place of the lock that orders changes of the labels of backups and deletions of records. convoy
+    /// 0.5, which takes every name in `backups/` for a backup, never looks here.
+    pub(crate) fn labels(&self) -> Self {
+        Self { name: self.name.clone(), dir: format!("{}labels/", self.dir) }
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -186,10 +213,8 @@ impl VolumeDir {
             Object::Relocations(PackId { run, seq }) => {
                 self.key(format_args!("moves/{run:016x}-{seq:08x}.idx"))
             }
-            Object::Lock { exclusive, id, beat } => {
-                let (letter, end) = (if *exclusive { 'x' } else { 's' }, if *beat { "beat" } else { "lock" });
-                self.key(format_args!("locks/{letter}-{id:016x}.{end}"))
-            }
+            Object::Lock(name) => self.key(format_args!("locks/{name}")),
+            Object::LabelsLock(name) => self.key(format_args!("labels/locks/{name}")),
         }
     }
 
@@ -217,11 +242,8 @@ impl VolumeDir {
                 let (run, seq) = name.strip_suffix(".idx")?.split_once('-')?;
                 Object::Relocations(pack(run, seq)?)
             }
-            Some(("locks", name)) => {
-                let (id, end) = name.split_once('.')?;
-                let (letter, id) = id.split_once('-')?;
-                Object::Lock { exclusive: letter == "x", id: number(id)?, beat: end == "beat" }
-            }
+            Some(("locks", name)) => Object::Lock(LockName::parse(name)?),
+            Some(("labels", name)) => Object::LabelsLock(LockName::parse(name.strip_prefix("locks/")?)?),
             Some(_) => return None,
         };
         let proper = match &object {
@@ -295,7 +317,8 @@ mod tests {
     /// One of each.
     fn objects() -> Vec<Object> {
         let pack = PackId { run: 0xab, seq: 0xcd };
-        let lock = |exclusive, beat| Object::Lock { exclusive, id: 0xab, beat };
+        let name = |exclusive, beat| LockName { exclusive, id: 0xab, beat };
+        let lock = |exclusive, beat| Object::Lock(name(exclusive, beat));
         vec![
             Object::Config,
             Object::Incarnation(0xab),
@@ -310,6 +333,8 @@ mod tests {
             lock(true, true),
             lock(false, false),
             lock(false, true),
+            Object::LabelsLock(name(true, false)),
+            Object::LabelsLock(name(true, true)),
         ]
     }
 
@@ -368,6 +393,9 @@ mod tests {
             "backups/backup_a/b.cfg",
             "locks/y-00000000000000ab.lock",
             "locks/x-00000000000000ab.lock.lock",
+            "labels/x-00000000000000ab.lock",
+            "labels/locks/locks/x-00000000000000ab.lock",
+            "labels/labels/locks/x-00000000000000ab.lock",
             "blocks/ab/ab/ab.blk",
             "manifests/notes.txt",
             "volume.cfg.orig",

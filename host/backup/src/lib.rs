@@ -13,11 +13,13 @@ mod browse;
 mod crypt;
 mod engine;
 mod error;
+mod exclude;
 mod format;
 #[doc(hidden)]
 pub mod fuzz;
 #[doc(hidden)]
 pub mod hot;
+mod labels;
 mod layout;
 mod lock;
 pub mod look;
@@ -36,7 +38,9 @@ pub use engine::backup::Preparation;
 pub use engine::restore::TrustedInfo;
 pub use engine::{Engine, EngineOptions};
 pub use error::{BackupError, BackupResult};
+pub use exclude::{ExcludeError, ExcludeRules, Excluded, ExcludedBy};
 pub use format::manifest::BackupKind;
+pub use labels::{KeepUntil, LabelChange, LabelError, Labels, PinChange};
 pub use parts::{
     Action, Change, Existing, PartsOptions, PartsSummary, Selection, Told, find_path, path_in_tree,
     restore_parts,
@@ -44,7 +48,7 @@ pub use parts::{
 pub use progress::{Phase, Progress, ProgressSnapshot};
 pub use record::BackupStats;
 pub use types::{
-    BackupInfo, BackupMeta, BackupOptions, BackupSummary, DeleteSummary, ExtentStream, Extents, Fault,
-    FaultKind, Format, Listing, ParentInfo, PruneOptions, PruneSummary, RestoreOptions, RestoreSummary,
-    SameFile, Source, SourceExtent, Target, Unencrypted, VerifyOptions, VerifySummary,
+    BackupInfo, BackupMeta, BackupOptions, BackupSummary, DeleteOptions, DeleteSummary, ExtentStream,
+    Extents, Fault, FaultKind, Format, Listing, ParentInfo, PruneOptions, PruneSummary, RestoreOptions,
+    RestoreSummary, SameFile, Source, SourceExtent, Target, Unencrypted, VerifyOptions, VerifySummary,
 };

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 
 use crate::error::{BackupError, BackupResult};
-use crate::layout::{Object, VolumeDir};
+use crate::layout::{LockName, Object, VolumeDir};
 use crate::record::json;
 use crate::timestamp;
 
@@ -315,7 +315,9 @@ async fn list(store: &dyn ObjectStore, volume: &VolumeDir) -> BackupResult<BTree
     let dir = volume.locks();
     for object in list_all(store, &dir, Depth::One).await?.objects {
         // What is no lock of convoy's binds nobody, and is not removed either.
-        let Some(Object::Lock { exclusive, beat, .. }) = volume.object(&object.key) else { continue };
+        let Some(Object::Lock(LockName { exclusive, beat, .. })) = volume.object(&object.key) else {
+            continue;
+        };
         let Some((id, _)) = object.key.strip_prefix(&dir).and_then(|name| name.split_once('.')) else {
             continue;
         };

@@ -19,7 +19,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::crypt::StoreKey;
 use crate::error::{BackupError, BackupResult};
-use crate::format::limits::{CONFIG_MAX, OPTION_MAX, OPTIONS_MAX, RECORD_MAX, RECORD_V0_MAX, TEXT_MAX};
+use crate::exclude::Excluded;
+use crate::format::limits::{
+    CONFIG_MAX, EXCLUDED_RULES_MAX, OPTION_MAX, OPTIONS_MAX, RECORD_MAX, RECORD_V0_MAX, TAGS_MAX, TEXT_MAX,
+};
+use crate::labels::{KeepUntil, Labels};
 use crate::layout::VolumeDir;
 use crate::memory::Charge;
 
@@ -140,10 +144,16 @@ pub(crate) struct BackupRecord {
     pub(crate) options: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) stats: Option<BackupStats>,
+    /// What rules left out.
+    #[serde(default, skip_serializing_if = "Excluded::is_empty")]
+    pub(crate) excluded: Excluded,
     /// Counts the encrypted backups of a volume: greater than that of every earlier one that its writer knew
     /// of.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(crate) sequence: u64,
+    /// What people say of it.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub(crate) labels: Labels,
     /// As it is in the object; [`BackupRecord::seal`] writes it.
     #[serde(default, skip_serializing)]
     pub(crate) mac: Option<String>,
@@ -198,6 +208,39 @@ struct Outline {
     blocks: Count,
     #[serde(default)]
     options: Count,
+    #[serde(default)]
+    labels: LabelsOutline,
+    #[serde(default)]
+    excluded: ExcludedOutline,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ExcludedOutline {
+    #[serde(default)]
+    rules: Count,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct LabelsOutline {
+    #[serde(default)]
+    tags: Count,
+}
+
+/// Until when the backup is kept whose record these bytes are. Nothing else of it takes memory.
+pub(crate) fn keep_until(bytes: &[u8]) -> Option<KeepUntil> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Record {
+        labels: Option<Pin>,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Pin {
+        keep_until: Option<KeepUntil>,
+    }
+    serde_json::from_slice::<Record>(bytes).ok()?.labels?.keep_until
 }
 
 /// How many elements a list has, or an object. What is neither has none.
@@ -318,6 +361,12 @@ impl BackupRecord {
         if outline.options.0 > OPTIONS_MAX {
             return too_large("its list of options is");
         }
+        if outline.labels.tags.0 > TAGS_MAX {
+            return too_large("its list of tags is");
+        }
+        if outline.excluded.rules.0 > EXCLUDED_RULES_MAX {
+            return too_large("its list of rules is");
+        }
         let blocks = outline.blocks.0.saturating_mul(BLOCK);
         // Texts together are no longer than all of it.
         charge.add(key, blocks.max(bytes.len()))?;
@@ -352,6 +401,8 @@ impl BackupRecord {
             && self.single_file.as_ref().is_none_or(|file| file.file_path.len() <= TEXT_MAX)
             && manifest.is_none_or(|m| m.run.len().max(m.blake3.len()) <= TEXT_MAX)
             && self.blocks.iter().all(|block| block.block_checksum.len() <= 64)
+            && self.labels.are_possible()
+            && self.excluded.is_possible()
             && self.options.iter().all(|(key, value)| key.len() <= TEXT_MAX && value.len() <= OPTION_MAX)
     }
 
@@ -362,11 +413,15 @@ impl BackupRecord {
 
     /// The bytes to store, with the code that this key makes.
     pub(crate) fn seal(&self, key: &StoreKey) -> BackupResult<Bytes> {
-        let bytes = json(self)?;
-        let said = bytes.strip_suffix(b"}").unwrap_or(&bytes);
-        let mac = key.record_mac(&self.volume_name, &self.name, blake3::hash(said).as_bytes());
-        Ok([said, BEFORE_MAC, mac.to_hex().as_bytes(), AFTER_MAC].concat().into())
+        Ok(sealed(&json(self)?, key, &self.volume_name, &self.name))
     }
+}
+
+/// A record in JSON, without a code, with the code that this key makes.
+pub(crate) fn sealed(json: &[u8], key: &StoreKey, volume: &str, backup: &str) -> Bytes {
+    let said = json.strip_suffix(b"}").unwrap_or(json);
+    let mac = key.record_mac(volume, backup, blake3::hash(said).as_bytes());
+    [said, BEFORE_MAC, mac.to_hex().as_bytes(), AFTER_MAC].concat().into()
 }
 
 impl VolumeConfig {

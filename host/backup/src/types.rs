@@ -8,7 +8,9 @@ use futures::stream::BoxStream;
 
 use crate::crypt::StoreKey;
 use crate::error::BackupError;
+use crate::exclude::{ExcludeRules, Excluded};
 use crate::format::manifest::BackupKind;
+use crate::labels::Labels;
 use crate::record::BackupStats;
 
 /// What a backup is of. Times are texts like `Mon Nov 23 08:38:07 +0000 2026`.
@@ -32,6 +34,8 @@ pub struct BackupMeta {
     pub created: String,
     /// What a restore must be told (the driver's `restore_options`). Given back by `inspect`.
     pub options: BTreeMap<String, String>,
+    /// What is said of it from the beginning.
+    pub labels: Labels,
 }
 
 /// A stretch of a device.
@@ -148,6 +152,8 @@ pub struct BackupOptions {
     pub allow_plain: bool,
     /// The sequence of the new backup is greater than this: that of the newest one that the caller knows of.
     pub after: u64,
+    /// What is left out of a backup of files.
+    pub exclude: ExcludeRules,
 }
 
 impl Default for BackupOptions {
@@ -161,6 +167,7 @@ impl Default for BackupOptions {
             key: None,
             allow_plain: false,
             after: 0,
+            exclude: ExcludeRules::default(),
         }
     }
 }
@@ -187,6 +194,8 @@ pub struct BackupSummary {
     pub stats: BackupStats,
     /// Counts the encrypted backups of the volume; 0 for one in the clear.
     pub sequence: u64,
+    /// What rules left out.
+    pub excluded: Excluded,
     /// What is not in it, and why; the first hundred of those that [`BackupStats::warnings`] counts.
     pub warnings: Vec<String>,
 }
@@ -297,6 +306,10 @@ pub struct BackupInfo {
     pub options: BTreeMap<String, String>,
     /// What it cost; of 0.5's nothing is known.
     pub stats: Option<BackupStats>,
+    /// What people say of it.
+    pub labels: Labels,
+    /// What rules left out of it.
+    pub excluded: Excluded,
 }
 
 impl BackupInfo {
@@ -305,7 +318,8 @@ impl BackupInfo {
         let texts =
             [&self.driver, &self.volume_created, &self.snapshot, &self.snapshot_created, &self.created];
         let options = self.options.iter().map(|(key, value)| key.len() + value.len() + 128);
-        size_of::<Self>() + texts.map(String::len).iter().sum::<usize>() + options.sum::<usize>()
+        let texts = texts.map(String::len).iter().sum::<usize>();
+        size_of::<Self>() + texts + options.sum::<usize>() + self.labels.weight() + self.excluded.weight()
     }
 
     /// The keys and values of `backup list` and `backup inspect`, as 0.5 named them. `url` is the backup's.
@@ -333,6 +347,15 @@ pub struct Listing {
     pub backups: Vec<BackupInfo>,
     /// What could not: volume, backup (or the volume's own record), why.
     pub unreadable: Vec<(String, String, BackupError)>,
+}
+
+/// How to delete.
+#[derive(Debug, Clone, Default)]
+pub struct DeleteOptions {
+    /// With a key, only a backup is deleted that it vouches for: whoever else can write to the store could
+    /// have taken away its pin. Without one a record is believed as it is, and one that is damaged can be
+    /// deleted.
+    pub key: Option<StoreKey>,
 }
 
 /// A backup was deleted.

@@ -15,8 +15,8 @@ use std::time::Duration;
 use common::forge::{self, CONTINUED, FILE, Forge, Ref, cbor, item, tree};
 use common::{Store, device, meta};
 use convoy_backup::{
-    BackupError, BackupOptions, BackupResult, BackupSummary, Engine, EngineOptions, Progress, PruneOptions,
-    RestoreOptions, RestoreSummary, Source, Target, VerifyOptions, VerifySummary,
+    BackupError, BackupOptions, BackupResult, BackupSummary, Engine, EngineOptions, LabelChange, Progress,
+    PruneOptions, RestoreOptions, RestoreSummary, Source, Target, VerifyOptions, VerifySummary,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -500,6 +500,30 @@ async fn a_record_of_0_5_with_millions_of_blocks() {
     let (_, _, error) = &listed.unreadable[0];
     assert!(matches!(error, BackupError::Memory { .. }), "{error:?}");
     assert_eq!(attack.verify(100).await.unwrap().faults.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_with_a_million_tags_or_members() {
+    let tags = r#""k":"v","#.repeat(1_000_000);
+    let tags = format!(r#","Labels":{{"Tags":{{{}}}}}"#, tags.trim_end_matches(','));
+    let members = r#","x":0"#.repeat(1_000_000);
+    for more in [tags, members] {
+        let attack = Attack::new(|forge| {
+            let record = format!(
+                r#"{{"Name":"b-1","Driver":"","VolumeName":"vol1","SnapshotName":"s","SnapshotCreatedAt":"","CreatedTime":"","SingleFile":{{"FilePath":""}}{more}}}"#
+            );
+            forge.put("backups/backup_b-1.cfg", record.as_bytes());
+        })
+        .await;
+        let store = || attack.store.store.clone();
+        let change = LabelChange { note: Some("mine".to_owned()), ..LabelChange::default() };
+        let labelled =
+            engine().label(store(), "vol1", "b-1", &change, None, Default::default()).await.unwrap_err();
+        assert!(matches!(labelled, BackupError::Damaged { .. } | BackupError::Memory { .. }), "{labelled:?}");
+        let _ = engine().list(store(), Some("vol1")).await;
+        engine().delete(store(), "vol1", "b-1").await.unwrap();
+        attack.bounded();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

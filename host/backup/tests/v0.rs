@@ -14,6 +14,12 @@ use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
 const V0: BackupOptions = BackupOptions {
+    exclude: convoy_backup::ExcludeRules {
+        patterns: Vec::new(),
+        if_present: Vec::new(),
+        caches: false,
+        ignore_file: false,
+    },
     format: Format::V0,
     incremental: true,
     recheck: false,

@@ -8,6 +8,8 @@ mod backup;
 mod browse;
 mod daemon;
 mod driver;
+mod exclude;
+mod label;
 mod restore;
 mod schedule;
 mod watch;
@@ -25,6 +27,8 @@ pub use driver::{
     DriverArgs, DriverCall, DriverCallCommand, DriverCommand, DriverSnapshotCommand, Kind, Language,
     ListDriversArgs, NewDriverArgs, RunDriverArgs, TestDriverArgs,
 };
+pub use exclude::ExcludeArgs;
+pub use label::{LabelFilterArgs, NewLabelArgs, PinArgs, TagArgs, UnpinArgs};
 pub use restore::{ExistingPolicy, RestoreArgs};
 pub use schedule::{ScheduleArgs, ScheduleCommand};
 pub(crate) use watch::since;

@@ -254,6 +254,12 @@ pub const TABLES: &[Table] = &[
         meaning: "endpoint, credentials, bandwidth, keys of [backup destinations](../backups.md)",
     },
     Table {
+        key: "exclude",
+        header: "[[exclude]]",
+        reload: true,
+        meaning: "what is [left out](../backups.md#what-is-left-out) of the backups of which volumes",
+    },
+    Table {
         key: "schedule",
         header: "[[schedule]]",
         reload: true,

@@ -6,9 +6,9 @@ use crate::stream::Stream;
 use crate::types::{
     AddKey, BackupInfo, BackupRef, CancelJob, CompareTrees, CreateBackup, CreateSnapshot, CreateVolume,
     CreatedBackup, DeleteKept, DeleteVolume, DriverStatus, DumpTree, EventFilter, Examine, FindFiles, Info,
-    Job, ListBackups, ListFiles, ListKeys, ListedKept, MountVolume, PruneBackups, ReadFile, RemoveKey,
-    ResizeVolume, RestoreParts, RetainSchedule, RetainVolume, RevertSnapshot, RunSchedule, ScheduleStatus,
-    SnapshotRef, UnmountVolume, VerifyBackups, Volume, VolumeRef,
+    Job, LabelBackup, ListBackups, ListFiles, ListKeys, ListedKept, MountVolume, PruneBackups, ReadFile,
+    RemoveKey, ResizeVolume, RestoreParts, RetainSchedule, RetainVolume, RevertSnapshot, RunSchedule,
+    ScheduleStatus, SnapshotRef, UnmountVolume, VerifyBackups, Volume, VolumeRef,
 };
 use crate::unix::{self, SendError};
 use http_body_util::BodyExt;
@@ -150,6 +150,8 @@ calls! {
     create_backup(CreateBackup): POST "/backups/create";
     /// Deletes a backup.
     delete_backup(BackupRef): DELETE "/backups";
+    /// Changes the tags, the note and the pin of a backup.
+    label_backup(LabelBackup): POST "/backups/labels";
     /// Asks for one backup.
     inspect_backup(BackupRef): GET "/backups/inspect";
     /// Asks for the backups of a destination.

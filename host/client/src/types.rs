@@ -13,6 +13,7 @@ mod doctor;
 mod driver;
 mod info;
 mod job;
+mod label;
 mod restore;
 mod schedule;
 mod snapshot;
@@ -30,6 +31,7 @@ pub use doctor::{Diagnosis, Examine, Symptom};
 pub use driver::{DriverCall, DriverOption, DriverStatus};
 pub use info::{ConfigValue, General, Health, Info, ReloadedConfig};
 pub use job::{CancelJob, Event, EventFilter, Job, Progress, StreamError, StreamLine};
+pub use label::LabelBackup;
 pub use restore::{RestoreChange, RestoreParts, RestoreReport};
 pub use schedule::{
     KeptItem, RemovedItem, RetainReport, RetainSchedule, RunOutcome, RunReport, RunSchedule, ScheduleStatus,
@@ -43,6 +45,12 @@ pub use volume::{
 
 /// Keys and values as drivers give them, sorted by key.
 pub type Pairs = BTreeMap<String, String>;
+
+/// For `skip_serializing_if`, which hands over a reference.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_zero(value: &u64) -> bool {
+    *value == 0
+}
 
 /// For `skip_serializing_if`, which hands over a reference.
 #[allow(clippy::trivially_copy_pass_by_ref)]

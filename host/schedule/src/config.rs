@@ -40,6 +40,18 @@ pub struct ScheduleConfig {
     /// unasked unless said.
     #[serde(rename = "as", default, skip_serializing_if = "Option::is_none")]
     pub source: Option<SourceKind>,
+    /// What is left out of its backups: patterns in the syntax of gitignore.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exclude_files: Vec<String>,
+    /// Names of markers: of a directory that has one only itself and the marker is backed up.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exclude_if_present: Vec<String>,
+    /// Whether the same holds for directories with a valid `CACHEDIR.TAG`.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub exclude_caches: bool,
+    /// Whether `.convoyignore` in the root of a volume is followed.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub allow_convoyignore: bool,
     /// The file with the key to encrypt with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encryption_key_file: Option<PathBuf>,

@@ -23,6 +23,8 @@ pub struct Candidate<T> {
 /// Why something is kept whatever the rules say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protection {
+    /// Somebody pinned it.
+    Pinned,
     /// The schedule did not make it.
     NotOurs,
     /// It was made while the clock was wrong, or the clock is wrong now.
@@ -37,6 +39,7 @@ impl Protection {
     /// For a person.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Pinned => "pinned",
             Self::NotOurs => "not made by this schedule",
             Self::Ahead => "its time is yet to come",
             Self::LastGood => "the last good backup",
@@ -48,7 +51,7 @@ impl Protection {
 impl Protection {
     /// Whether the rules are not for it.
     fn is_beside_the_rules(self) -> bool {
-        matches!(self, Self::NotOurs | Self::Ahead)
+        matches!(self, Self::Pinned | Self::NotOurs | Self::Ahead)
     }
 }
 
@@ -123,8 +126,8 @@ impl Rules {
         Ok(Self { rules, zone })
     }
 
-    /// Decides. Those that the schedule did not make, and those whose time is yet to come, take no part in
-    /// the rules and are kept.
+    /// Decides. Those that are pinned, those that the schedule did not make, and those whose time is yet to
+    /// come, take no part in the rules and are kept.
     pub fn apply<T: Clone + Ord>(&self, candidates: &[Candidate<T>]) -> Plan<T> {
         let mut sorted: Vec<&Candidate<T>> = candidates.iter().collect();
         // Of one second, whatever order; but always the same.

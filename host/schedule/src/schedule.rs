@@ -100,6 +100,9 @@ pub enum Reason {
     /// Backups cannot go there.
     #[error("invalid destination {url:?}: {expected}")]
     Destination { url: String, expected: String },
+    /// A rule that leaves out nothing.
+    #[error("{0}")]
+    Exclude(String),
     /// Two ways to open what one opens.
     #[error("expected either encryption-key-file or passphrase-file, found both")]
     TwoKeys,
@@ -132,6 +135,7 @@ impl Reason {
             Self::Zone(_) => "timezone",
             Self::JitterOverlaps(..) => "jitter",
             Self::Destination { .. } => "destination",
+            Self::Exclude(_) => "exclude-files",
             Self::TwoKeys => "passphrase-file",
             Self::KeyForNone => "encryption",
             Self::Duration { field, .. } | Self::OnlyBackup(field) | Self::KeyFile(field, _) => field,
@@ -168,6 +172,14 @@ pub struct Schedule {
     pub endpoint: String,
     /// Whether backups are of the files or of the blocks; `None`: the driver's own choice.
     pub source: Option<SourceKind>,
+    /// What is left out: patterns in the syntax of gitignore.
+    pub exclude_files: Vec<String>,
+    /// What is left out: directories that have one of these in them, but for it.
+    pub exclude_if_present: Vec<String>,
+    /// What is left out: directories of caches.
+    pub exclude_caches: bool,
+    /// What is left out: what `.convoyignore` in the volume says.
+    pub allow_convoyignore: bool,
     /// The key to encrypt with.
     pub encryption_key_file: Option<PathBuf>,
     /// The passphrase to encrypt with.
@@ -309,6 +321,10 @@ impl Schedule {
                 ("destination", config.destination.is_some()),
                 ("endpoint", config.endpoint.is_some()),
                 ("as", config.source.is_some()),
+                ("exclude-files", !config.exclude_files.is_empty()),
+                ("exclude-if-present", !config.exclude_if_present.is_empty()),
+                ("exclude-caches", config.exclude_caches),
+                ("allow-convoyignore", config.allow_convoyignore),
                 ("encryption-key-file", config.encryption_key_file.is_some()),
                 ("passphrase-file", config.passphrase_file.is_some()),
                 ("encryption", config.encryption.is_some()),
@@ -364,6 +380,10 @@ impl Schedule {
             destination: config.destination.clone().unwrap_or_default(),
             endpoint: config.endpoint.clone().unwrap_or_default(),
             source: config.source,
+            exclude_files: config.exclude_files.clone(),
+            exclude_if_present: config.exclude_if_present.clone(),
+            exclude_caches: config.exclude_caches,
+            allow_convoyignore: config.allow_convoyignore,
             encryption_key_file: config.encryption_key_file.clone(),
             passphrase_file: config.passphrase_file.clone(),
             unencrypted,

@@ -91,7 +91,7 @@ proptest! {
     /// nothing for the rest.
     #[test]
     fn protection_holds_and_strangers_do_not_count(
-        times in times(), choices in prop::collection::vec(0u8..6, 60), keep in 1u32..4,
+        times in times(), choices in prop::collection::vec(0u8..7, 60), keep in 1u32..4,
     ) {
         let config = KeepConfig { last: Count::Some(keep), ..KeepConfig::default() };
         let rules = Rules::new(&config, TimeZone::UTC).unwrap();
@@ -105,6 +105,7 @@ proptest! {
                     0 => Some(Protection::NotOurs),
                     1 => Some(Protection::Base),
                     2 => Some(Protection::Ahead),
+                    3 => Some(Protection::Pinned),
                     _ => None,
                 },
             })
@@ -113,7 +114,7 @@ proptest! {
         for one in candidates.iter().filter(|one| one.protected.is_some()) {
             prop_assert!(!plan.remove.contains(&one.id));
         }
-        let beside = [Some(Protection::NotOurs), Some(Protection::Ahead)];
+        let beside = [Some(Protection::NotOurs), Some(Protection::Ahead), Some(Protection::Pinned)];
         let ours: Vec<_> =
             candidates.iter().filter(|one| !beside.contains(&one.protected)).cloned().collect();
         prop_assert_eq!(rules.apply(&ours).remove, plan.remove);

@@ -42,6 +42,7 @@ pub(super) fn routes() -> Router<App> {
         .route("/backups", delete(backups::delete))
         .route("/backups/list", get(backups::list))
         .route("/backups/inspect", get(backups::inspect))
+        .route("/backups/labels", post(backups::label))
         .route("/backups/create", post(backups::create))
         .route("/backups/verify", post(backups::verify))
         .route("/backups/prune", post(backups::prune))

@@ -1,6 +1,7 @@
 //! From a request to the driver or store whose backups its URL names.
 
-use super::engine::AUTHENTIC;
+use super::engine::{AUTHENTIC, excludes};
+use super::labels::{self, LabelFilter};
 use super::provider::keeps;
 use super::secret::Secret;
 use super::service::Backups;
@@ -9,8 +10,8 @@ use convoy_client::types::{
     BackupInfo, BackupRef, CreateBackup, CreatedBackup, ListBackups, PruneBackups, PruneReport,
     VerifyBackups, VerifyReport,
 };
-use convoy_driver_sdk::Name;
 use convoy_driver_sdk::protocol::Capability;
+use convoy_driver_sdk::{ErrorKind, Name};
 use convoy_drivers::RequestContext;
 use convoy_objectstore::{plain_url, prefixes_with, split};
 use convoy_volumes::{CreateSpec, Entry, Error, Result};
@@ -76,6 +77,22 @@ impl Backups {
                 );
                 return Err(Error::InvalidRequest(text));
             }
+            if !labels::of_new(asked)?.is_empty() {
+                let text = format!(
+                    "driver {} keeps this backup itself, without tags, a note or a pin: leave them out, or name a \
+                     destination",
+                    entry.driver.name()
+                );
+                return Err(Error::InvalidRequest(text));
+            }
+            if !excludes(asked).is_empty() {
+                let text = format!(
+                    "driver {} keeps this backup itself, as it is, and leaves nothing out: leave out the rules, or \
+                     name a destination",
+                    entry.driver.name()
+                );
+                return Err(Error::InvalidRequest(text));
+            }
             let url = self.back_up_at_provider(&entry, &snapshot.name, &job.call(request_id)).await?;
             return Ok(CreatedBackup { url, cost: None });
         }
@@ -97,6 +114,10 @@ impl Backups {
     ) -> Result<BTreeMap<String, BackupInfo>> {
         let url = plain_url(&asked.url);
         match self.provider(split(&url).0) {
+            Some(driver) if LabelFilter::of(asked)?.is_given() => {
+                let what = "tags, notes and pins of backups";
+                Err(Error::Unsupported { driver: driver.name().clone(), what })
+            }
             Some(driver) => self.list_at_provider(driver, &url, asked, call).await,
             None => {
                 let asked = asked.clone();
@@ -196,8 +217,41 @@ impl Backups {
             Some(driver) => self.delete_at_provider(driver, &url, call).await,
             None => {
                 let asked = asked.clone();
-                self.in_store(move |this| async move { this.delete_in_store(&url, &asked).await }).await
+                self.in_store(move |this| async move { this.delete_in_store(&url, &asked, false).await })
+                    .await
             }
+        }
+    }
+
+    /// Deletes a backup that [`Self::list_vouched`] or [`Self::list_if_any`] told of, without a person
+    /// looking: where a key is named only one for which it vouches, unless `unencrypted` are meant. Answers
+    /// whether it was deleted: one that was pinned meanwhile is not.
+    ///
+    /// # Errors
+    /// As [`Self::delete`].
+    pub async fn delete_listed(
+        &self,
+        asked: &BackupRef,
+        unencrypted: bool,
+        call: &RequestContext,
+    ) -> Result<bool> {
+        let url = plain_url(&asked.url);
+        let provider = self.provider(split(&url).0);
+        let deleted = match provider {
+            Some(driver) => self.delete_at_provider(driver, &url, call).await,
+            None => {
+                let (asked, vouched) = (asked.clone(), !unencrypted);
+                self.in_store(move |this| async move { this.delete_in_store(&url, &asked, vouched).await })
+                    .await
+            }
+        };
+        match deleted {
+            Ok(()) => Ok(true),
+            // Somebody else was faster.
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            // In a store: it is pinned.
+            Err(error) if error.kind() == ErrorKind::InUse && provider.is_none() => Ok(false),
+            Err(error) => Err(error),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Backups in a store: made, listed, looked at, deleted, checked and tidied.
 
 use super::error::backup_error;
+use super::labels::{self, LabelFilter};
 use super::progress::watched;
 use super::secret::Secret;
 use super::service::Backups;
@@ -11,8 +12,8 @@ use convoy_activity::events::about;
 use convoy_activity::jobs::{Running, STALLED};
 use convoy_activity::metrics::{Bytes, METRICS};
 use convoy_backup::{
-    BackupError, BackupKind, BackupMeta, BackupOptions, Engine, Format, Progress, PruneOptions, StoreKey,
-    VerifyOptions, VerifySummary,
+    BackupError, BackupKind, BackupMeta, BackupOptions, DeleteOptions, Engine, ExcludeRules, Format,
+    Progress, PruneOptions, StoreKey, VerifyOptions, VerifySummary,
 };
 use convoy_client::types::{
     BackupCost, BackupInfo, BackupRef, CreateBackup, CreatedBackup, Event, ListBackups, Pairs, Problem,
@@ -74,6 +75,8 @@ impl Backups {
             (_, secret) => store.key_to_write(&self.engine, secret).await?,
         };
         let level = store.level(asked.compression)?;
+        let exclude = self.excluded_from(&entry.volume.name).and(excludes(asked));
+        let said = labels::of_new(asked)?;
         let volume = &entry.volume.name;
         let _reading = self.volumes.reading(volume);
         let kind = shape.kind.map(|kind| match kind {
@@ -94,6 +97,7 @@ impl Backups {
             level,
             allow_plain,
             after,
+            exclude,
             ..BackupOptions::default()
         };
         let engine = self.memory.share(job).await?;
@@ -114,6 +118,7 @@ impl Backups {
             snapshot_created: snapshot.created.to_legacy(),
             created: Timestamp::now().to_legacy(),
             options: opened.restore_options(),
+            labels: said,
         };
         let backup = meta.backup.clone();
         let (progress, cancel) = (Progress::new(), job.cancel());
@@ -137,6 +142,8 @@ impl Backups {
             files: stats.files,
             millis: stats.millis,
             warnings: stats.warnings,
+            excluded_files: summary.excluded.files,
+            excluded_directories: summary.excluded.directories,
         };
         METRICS.moved(Bytes::BackedUp, summary.stats.bytes);
         METRICS.moved(Bytes::Read, summary.stats.bytes_read);
@@ -161,6 +168,7 @@ impl Backups {
             self.destinations().open(url, &asked.endpoint).await?
         };
         let volume = (!asked.volume_name.is_empty()).then_some(asked.volume_name.as_str());
+        let filter = LabelFilter::of(asked)?;
         let secret = Secret::asked(&asked.encryption_key_file, &asked.passphrase_file)?;
         // Listing needs no key; with one it says which backups are authentic.
         let key = match store.key_to_read(&self.engine, secret, true).await {
@@ -193,7 +201,7 @@ impl Backups {
         Ok(listing
             .backups
             .into_iter()
-            .filter(|info| wanted(&info.snapshot))
+            .filter(|info| wanted(&info.snapshot) && filter.wants(&info.labels))
             .map(|info| {
                 let url = store.destination.backup_url(&info.backup, &info.volume);
                 let mut shown = shown(&info, &url, asked.details);
@@ -270,10 +278,23 @@ impl Backups {
         Ok(shown(&info, &backup.to_string(), asked.details))
     }
 
-    pub(super) async fn delete_in_store(&self, url: &str, asked: &BackupRef) -> Result<()> {
+    /// Deletes a backup. With `vouched` only one for which the key vouches, where one is named.
+    pub(super) async fn delete_in_store(&self, url: &str, asked: &BackupRef, vouched: bool) -> Result<()> {
         let (store, backup) = self.destinations().open_backup(url, &asked.endpoint).await?;
-        let deleted = self.engine.delete(Arc::clone(&store.objects), &backup.volume, &backup.backup).await;
-        let summary = deleted.map_err(|error| store.missing(error, &backup.volume, Some(&backup.backup)))?;
+        let key = match vouched {
+            true => {
+                let secret = Secret::asked(&asked.encryption_key_file, &asked.passphrase_file)?;
+                store.key_to_read(&self.engine, secret, false).await?.0
+            }
+            false => None,
+        };
+        let objects = Arc::clone(&store.objects);
+        let options = DeleteOptions { key };
+        let deleted = self.engine.delete_with(objects, &backup.volume, &backup.backup, &options).await;
+        let summary = deleted.map_err(|error| {
+            labels::pinned(error, &backup.to_string())
+                .unwrap_or_else(|error| store.missing(error, &backup.volume, Some(&backup.backup)))
+        })?;
         if let Some(why) = summary.deferred {
             tracing::info!(backup = %backup, why, "the backup is gone; its data is removed later");
         }
@@ -420,8 +441,18 @@ fn report(store: &Store, summary: &VerifySummary) -> VerifyReport {
     }
 }
 
+/// What a request leaves out.
+pub(super) fn excludes(asked: &CreateBackup) -> ExcludeRules {
+    ExcludeRules {
+        patterns: asked.exclude.clone(),
+        if_present: asked.exclude_if_present.clone(),
+        caches: asked.exclude_caches,
+        ignore_file: asked.allow_convoyignore,
+    }
+}
+
 /// A backup as the API tells it; without `details`, one in the clear is told as 0.5 told it.
-fn shown(info: &convoy_backup::BackupInfo, url: &str, details: bool) -> BackupInfo {
+pub(super) fn shown(info: &convoy_backup::BackupInfo, url: &str, details: bool) -> BackupInfo {
     let mut pairs: Pairs = info.to_map(url);
     if let Some(stats) = info.stats.as_ref().filter(|_| details) {
         pairs.insert("Bytes".to_owned(), stats.bytes.to_string());
@@ -435,6 +466,15 @@ fn shown(info: &convoy_backup::BackupInfo, url: &str, details: bool) -> BackupIn
     for (key, said) in [("Encrypted", info.encrypted), (AUTHENTIC, info.authentic)] {
         if said {
             pairs.insert(key.to_owned(), "true".to_owned());
+        }
+    }
+    labels::show(&info.labels, &mut pairs);
+    if !info.excluded.is_empty() {
+        pairs.insert("ExcludedFiles".to_owned(), info.excluded.files.to_string());
+        pairs.insert("ExcludedDirectories".to_owned(), info.excluded.directories.to_string());
+        for by in &info.excluded.rules {
+            let said = format!("{} files, {} directories", by.files, by.directories);
+            pairs.insert(format!("Excluded.{}", by.rule), said);
         }
     }
     pairs.into()

@@ -71,6 +71,7 @@ pub(super) fn backup_error(error: BackupError) -> Error {
             ErrorKind::Busy
         }
         BackupError::Exists { .. } => ErrorKind::AlreadyExists,
+        BackupError::Pinned { .. } => ErrorKind::InUse,
         BackupError::NoPath { .. } => ErrorKind::NotFound,
         BackupError::NotBrowsable { .. } => ErrorKind::Unsupported,
         BackupError::Damaged { .. }

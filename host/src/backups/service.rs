@@ -4,8 +4,9 @@ use super::last::{Last, LastBackups};
 use super::memory::Memory;
 use super::seen::SeenBackups;
 use crate::config::destinations::{BackupSettings, Destinations};
+use crate::config::excludes::Excludes;
 use convoy_activity::events::Events;
-use convoy_backup::{Engine, EngineOptions};
+use convoy_backup::{Engine, EngineOptions, ExcludeRules};
 use convoy_driver_sdk::{ErrorKind, Name, Timestamp};
 use convoy_volumes::{Error, Result, Volumes};
 use parking_lot::RwLock;
@@ -21,6 +22,7 @@ pub struct Backups {
     pub(super) engine: Engine,
     pub(super) memory: Memory,
     destinations: Arc<RwLock<Arc<Destinations>>>,
+    excludes: Arc<RwLock<Arc<Excludes>>>,
     last: Arc<LastBackups>,
     pub(super) seen: Arc<SeenBackups>,
 }
@@ -39,14 +41,22 @@ impl Backups {
             engine: Engine::new(options),
             memory: Memory::new(options),
             destinations: Arc::new(RwLock::new(Arc::new(settings.destinations))),
+            excludes: Arc::new(RwLock::new(Arc::new(settings.excludes))),
             last: Arc::new(LastBackups::open(root)),
             seen: Arc::new(SeenBackups::open(root)),
         }
     }
 
-    /// Takes these settings of destinations for every call that comes from now on.
-    pub fn set_destinations(&self, destinations: Destinations) {
-        *self.destinations.write() = Arc::new(destinations);
+    /// Takes these settings for every call that comes from now on, but for the memory.
+    pub fn set_settings(&self, settings: &BackupSettings) {
+        *self.destinations.write() = Arc::new(settings.destinations.clone());
+        *self.excludes.write() = Arc::new(settings.excludes.clone());
+    }
+
+    /// Gives what the settings leave out of the backups of a volume.
+    pub(super) fn excluded_from(&self, volume: &str) -> ExcludeRules {
+        let excludes = Arc::clone(&self.excludes.read());
+        excludes.of(volume)
     }
 
     /// Gives the settings of destinations as they are now.

@@ -9,6 +9,7 @@
 //! bandwidth = "20M"
 //! ```
 
+use super::excludes::Excludes;
 use super::spelling::{OneOf, with_dashes};
 use convoy_driver_sdk::size;
 use convoy_objectstore::{
@@ -287,6 +288,8 @@ pub struct BackupSettings {
     pub memory: Option<u64>,
     /// Settings of destinations.
     pub destinations: Destinations,
+    /// What is left out, by volume.
+    pub excludes: Excludes,
 }
 
 #[cfg(test)]

@@ -34,6 +34,8 @@ pub enum ConfigError {
     Destinations(#[from] SettingsError),
     #[error("{error} ({at})")]
     Schedule { at: Source, error: InvalidSchedule },
+    #[error("exclude: {why} ({at})")]
+    Exclude { at: Source, why: String },
     #[error(transparent)]
     Option(#[from] options::OptionError),
     #[error("destination {url} of the settings: {why}")]

@@ -5,6 +5,7 @@
 
 use super::destinations::Destinations;
 use super::error::ConfigError;
+use super::excludes::ExcludeConfig;
 use super::spelling::{OneOf, with_dashes};
 use convoy_cli::args::DEFAULT_CONFIG;
 use convoy_cli::settings::values::{GivenValue, Size, Source, Values};
@@ -28,6 +29,8 @@ pub struct Tables {
     pub destinations: Option<Destinations>,
     /// What is backed up when.
     pub schedule: Vec<ScheduleConfig>,
+    /// What is left out of backups.
+    pub exclude: Vec<ExcludeConfig>,
     /// What holds for all schedules.
     pub scheduling: SchedulingConfig,
 }
@@ -62,6 +65,7 @@ impl<'de> Visitor<'de> for ContentsVisitor {
             match key {
                 "driver-options" => tables.driver_options = map.next_value::<DriverOptions>()?.0,
                 "destinations" => tables.destinations = Some(map.next_value()?),
+                "exclude" => tables.exclude = map.next_value()?,
                 "schedule" => tables.schedule = map.next_value()?,
                 "scheduling" => tables.scheduling = map.next_value()?,
                 key => {

@@ -84,7 +84,7 @@ impl Live {
             general,
             docker_rules: new.docker_rules,
             docker_remove: new.docker_remove,
-            backups: BackupSettings { destinations: new.backups.destinations, ..old.backups.clone() },
+            backups: BackupSettings { memory: old.backups.memory, ..new.backups },
             schedules: new.schedules,
             file: new.file,
             shown,
@@ -169,6 +169,7 @@ mod tests {
         let schedules = include_str!("../../../docs/schedules.md");
         for (table, document) in [
             ("[destinations.\"s3://b/\"]", backups),
+            ("[[exclude]]", backups),
             ("[[schedule]]", schedules),
             ("[[schedule]]\n[[schedule.before]]", schedules),
             ("[[schedule]]\n[[schedule.notify]]", schedules),

@@ -3,6 +3,7 @@
 use super::destinations::{BackupSettings, Destinations};
 use super::effective::Config;
 use super::error::{ConfigError, refuse};
+use super::excludes::Excludes;
 use super::layers::Layers;
 use super::options;
 use super::saved::{FILE, read};
@@ -58,6 +59,7 @@ pub(super) fn merge(root: &Path, saved: Option<General>, layers: Layers<'_>) -> 
         None => layers.file.tables.destinations.clone().unwrap_or_default(),
     };
     let schedules = schedules(layers.file, &settings.drivers)?;
+    let excludes = Excludes::of_file(layers.file)?;
     let docker_rules = docker_rules(&settings.docker_options, &destinations, &schedules)
         .map_err(|why| refused(InvalidValue { key: "docker-options", why }))?;
     let docker_remove =
@@ -77,7 +79,7 @@ pub(super) fn merge(root: &Path, saved: Option<General>, layers: Layers<'_>) -> 
         driver_options: values.0.iter().filter_map(driver_option).collect(),
         docker_rules: Arc::new(docker_rules),
         docker_remove,
-        backups: BackupSettings { memory: Some(settings.memory.0), destinations },
+        backups: BackupSettings { memory: Some(settings.memory.0), destinations, excludes },
         schedules,
         file: layers.file.clone(),
         settings,

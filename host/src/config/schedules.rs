@@ -2,6 +2,7 @@
 
 use super::error::ConfigError;
 use super::file::File;
+use convoy_backup::ExcludeRules;
 use convoy_cli::settings::EMBEDDED_DRIVER;
 use convoy_objectstore::{Destination, forms, scheme, split};
 use convoy_schedule::schedule::Reason;
@@ -15,8 +16,23 @@ pub(super) fn schedules(file: &File, drivers: &[String]) -> Result<Vec<Schedule>
             let error = InvalidSchedule { name: schedule.name.clone(), why };
             return Err(wrong(file, error));
         }
+        // A typing error would else be found at night.
+        if let Err(error) = rules(schedule).check() {
+            let why = Reason::Exclude(error.to_string());
+            return Err(wrong(file, InvalidSchedule { name: schedule.name.clone(), why }));
+        }
     }
     Ok(schedules)
+}
+
+/// What a schedule leaves out of its backups.
+fn rules(schedule: &Schedule) -> ExcludeRules {
+    ExcludeRules {
+        patterns: schedule.exclude_files.clone(),
+        if_present: schedule.exclude_if_present.clone(),
+        caches: schedule.exclude_caches,
+        ignore_file: schedule.allow_convoyignore,
+    }
 }
 
 fn wrong(file: &File, error: InvalidSchedule) -> ConfigError {
@@ -67,6 +83,7 @@ mod tests {
             ("destination = \"/srv/backups\"", 12, "expected vfs:///dir/"),
             ("destination = \"vfs://srv\"", 12, "VFS path must follow"),
             ("destination = \"vfs:///srv\"\njitter = \"2d\"", 13, "invalid jitter"),
+            ("destination = \"vfs:///srv\"\nexclude-files = [\"[z-a]\"]", 13, "invalid pattern \"[z-a]\""),
             ("timezone = \"Mars\"", 12, "invalid timezone \"Mars\""),
             ("keep = { last = 0 }", 8, "keep has no rule"),
         ] {

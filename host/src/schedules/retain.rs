@@ -9,7 +9,7 @@
 
 use super::plan::Plan;
 use super::service::{Inner, Schedules};
-use crate::backups::own_destination;
+use crate::backups::{PINNED, own_destination};
 use convoy_client::types::{BackupInfo, BackupRef, KeptItem, ListBackups, RemovedItem, RetainReport};
 use convoy_driver_sdk::{Name, Timestamp};
 use convoy_drivers::RequestContext;
@@ -170,10 +170,9 @@ impl Inner {
                 details: false,
             };
             tracing::info!(url, "deleting a backup that is no longer kept");
-            match self.services.backups.delete(&backup, &RequestContext::new(request_id)).await {
-                // Somebody else was faster.
-                Err(error) if error.kind() == convoy_driver_sdk::ErrorKind::NotFound => {}
-                result => result?,
+            let (backups, call) = (&self.services.backups, RequestContext::new(request_id));
+            if !backups.delete_listed(&backup, plan.schedule.unencrypted, &call).await? {
+                tracing::info!(url, "it was pinned, or deleted by somebody else, meanwhile");
             }
         }
         Ok(())
@@ -219,6 +218,7 @@ fn decide_backups(
             let ours = snapshot_time(schedule, volume, &backup.snapshot_name);
             let at = ours.unwrap_or_else(|| created(backup));
             let protected = match ours {
+                _ if backup.extra.contains_key(PINNED) => Some(Protection::Pinned),
                 None => Some(Protection::NotOurs),
                 Some(_) if is_ahead(at.max(created(backup)), now) => Some(Protection::Ahead),
                 Some(_) if Some(url) == newest => Some(Protection::LastGood),

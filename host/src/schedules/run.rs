@@ -356,6 +356,10 @@ impl Inner {
             encryption_key_file: plan.key_file(),
             passphrase_file: plan.passphrase_file(),
             encryption: plan.encryption(),
+            exclude: schedule.exclude_files.clone(),
+            exclude_if_present: schedule.exclude_if_present.clone(),
+            exclude_caches: schedule.exclude_caches,
+            allow_convoyignore: schedule.allow_convoyignore,
             ..CreateBackup::default()
         };
         Ok(backups.back_up(&asked, job, job.id()).await?.url)

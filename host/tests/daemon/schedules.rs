@@ -9,14 +9,14 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// A daemon with schedules in its settings, and a directory beside it.
-struct Scheduled {
-    daemon: Daemon,
+pub(crate) struct Scheduled {
+    pub(crate) daemon: Daemon,
     dir: tempfile::TempDir,
 }
 
 impl Scheduled {
     /// `DIR` in the settings is the directory.
-    fn start(settings: &str) -> Self {
+    pub(crate) fn start(settings: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("convoy.toml");
         std::fs::create_dir(dir.path().join("store")).unwrap();
@@ -26,21 +26,21 @@ impl Scheduled {
         Self { daemon, dir }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    fn store(&self) -> String {
+    pub(crate) fn store(&self) -> String {
         format!("vfs://{}", self.path("store").display())
     }
 
     /// A volume with something in it.
-    fn volume(&self, name: &str) {
+    pub(crate) fn volume(&self, name: &str) {
         self.daemon.docker("Create", &format!(r#"{{"Name":"{name}"}}"#));
         std::fs::write(self.daemon.volumes().join(name).join("file"), name).unwrap();
     }
 
-    fn json(&self, arguments: &[&str]) -> Value {
+    pub(crate) fn json(&self, arguments: &[&str]) -> Value {
         let output = self.daemon.cli(arguments);
         serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{arguments:?}: {output:?}"))
     }
@@ -49,7 +49,7 @@ impl Scheduled {
         self.json(&["schedule", "list"])[schedule]["Volumes"][volume].clone()
     }
 
-    fn backups(&self) -> Vec<String> {
+    pub(crate) fn backups(&self) -> Vec<String> {
         // The command line says that there was never a backup at a destination; the API answers as 0.5 did.
         let listed = self.daemon.call("GET", "/backups/list", &format!("{{\"URL\":\"{}\"}}", self.store()));
         let listed: Value = serde_json::from_str(&listed.body).unwrap();
@@ -81,7 +81,7 @@ impl Scheduled {
     }
 }
 
-const NIGHTLY: &str = r#"
+pub(crate) const NIGHTLY: &str = r#"
 [[schedule]]
 name = "nightly"
 cron = "0 3 * * *"

@@ -20,6 +20,7 @@ use super::root::{LoadedRoot, load_root};
 use super::{Engine, EngineOptions, runs, trust};
 use crate::crypt::Crypt;
 use crate::error::{BackupError, BackupResult};
+use crate::exclude::Excluded;
 use crate::format::manifest::{BackupKind, Root};
 use crate::layout::VolumeDir;
 use crate::lock::{Lock, LockMode};
@@ -76,6 +77,8 @@ struct BackupContents {
     block_size: u32,
     /// What is not in it: how much, and the first of it.
     warnings: (u64, Vec<String>),
+    /// What rules left out.
+    excluded: Excluded,
 }
 
 impl Engine {
@@ -98,6 +101,12 @@ impl Engine {
             return Err(BackupError::Invalid(
                 "the format of 0.5 knows no encryption: leave away the key or the format".into(),
             ));
+        }
+        backup.exclude.check()?;
+        match (backup.exclude.is_empty(), backup.format, backup.kind) {
+            (false, Format::V0, _) => return Err(BackupError::RulesInV0),
+            (false, _, Some(BackupKind::Block)) => return Err(BackupError::RulesForBlocks),
+            _ => {}
         }
         if crypt.is_clear() && !backup.allow_plain && self.has_keys(store.clone()).await? {
             return Err(BackupError::WouldBePlain { place: "this destination".to_owned() });
@@ -277,6 +286,11 @@ impl Preparation {
                 meta.volume
             )));
         }
+        meta.labels.check()?;
+        // Where it was not known before.
+        if source.kind() == BackupKind::Block && !self.backup.exclude.is_empty() {
+            return Err(BackupError::RulesForBlocks);
+        }
         let exists = || BackupError::Exists { backup: meta.backup.clone(), volume: meta.volume.clone() };
         match self.store.head(&record_key).await {
             Ok(_) => return Err(exists()),
@@ -324,8 +338,8 @@ impl Preparation {
         }
         self.lock.release().await;
         progress.phase(Phase::Done);
-        let sequence = record.sequence;
-        Ok(BackupSummary { backup: meta.backup, kind, parent, stats, sequence, warnings })
+        let (sequence, excluded) = (record.sequence, record.excluded);
+        Ok(BackupSummary { backup: meta.backup, kind, parent, stats, sequence, excluded, warnings })
     }
 
     /// Removes what is of no use any more; that it stays harms nobody.
@@ -468,6 +482,7 @@ impl Preparation {
             Some(ManifestRef { run: format!("{run:016x}"), size, blake3: hash.to_hex().to_string() });
         record.blocks = vec![V0Block { offset: 0, block_checksum: PLACEHOLDER.to_owned() }];
         record.single_file = Some(V0File { file_path: self.volume.v0_file(PLACEHOLDER) });
+        record.excluded = stored.excluded;
         let stats = BackupStats {
             files: stored.written.files,
             bytes: stored.written.bytes,
@@ -513,6 +528,7 @@ fn new_record(meta: &BackupMeta) -> BackupRecord {
         volume_size: Some(meta.volume_size),
         volume_created_at: Some(meta.volume_created.clone()),
         options: meta.options.clone(),
+        labels: meta.labels.clone(),
         ..BackupRecord::default()
     }
 }

@@ -214,6 +214,8 @@ pub(crate) fn info(record: &BackupRecord, lives: Option<&Lives>) -> BackupInfo {
         sequence: record.sequence,
         options: record.options.clone(),
         stats: record.stats.clone(),
+        labels: record.labels.clone(),
+        excluded: record.excluded.clone(),
     }
 }
 

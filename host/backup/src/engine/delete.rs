@@ -6,17 +6,18 @@ use std::time::Duration;
 
 use convoy_objectstore::{Depth, ObjectStore, Pages, StoreError};
 
-use super::Engine;
 use super::live::{Live, needs};
 use super::relocations::Relocations;
 use super::runs::marked;
-use crate::crypt::Crypt;
+use super::{Engine, labels, trust};
+use crate::crypt::{Crypt, StoreKey};
 use crate::error::{BackupError, BackupResult};
+use crate::format::limits::RECORD_V0_MAX;
 use crate::layout::{Object, VolumeDir};
 use crate::lock::{Lock, LockMode, LockTimes};
 use crate::memory::Memory;
-use crate::record::BackupRecord;
-use crate::types::DeleteSummary;
+use crate::record::{self, BackupRecord};
+use crate::types::{DeleteOptions, DeleteSummary, Unencrypted};
 
 /// Objects deleted with one call; between calls the lock is looked at.
 const AT_ONCE: usize = 500;
@@ -25,25 +26,39 @@ const AT_ONCE: usize = 500;
 const WAIT: Duration = Duration::from_secs(2);
 
 impl Engine {
-    /// Deletes a backup. Its data goes too, unless other work on the volume is under way: then it stays until
+    /// Deletes a backup that is not pinned. Its data goes too, unless other work on the volume is under way: then it stays until
     /// `prune` or the next delete, and the summary says so.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`] with the text of 0.5; what the store says.
+    /// [`StoreError::NotFound`] with the text of 0.5; [`BackupError::Pinned`]; what the store says.
     pub async fn delete(
         &self,
         store: Arc<dyn ObjectStore>,
         volume: &str,
         backup: &str,
     ) -> BackupResult<DeleteSummary> {
+        self.delete_with(store, volume, backup, &DeleteOptions::default()).await
+    }
+
+    /// As [`Engine::delete`], with options.
+    ///
+    /// # Errors
+    /// As [`Engine::delete`]; with a key also [`BackupError::NotAuthentic`], [`BackupError::Unencrypted`] and
+    /// [`BackupError::Damaged`].
+    pub async fn delete_with(
+        &self,
+        store: Arc<dyn ObjectStore>,
+        volume: &str,
+        backup: &str,
+        options: &DeleteOptions,
+    ) -> BackupResult<DeleteSummary> {
         let volume = VolumeDir::new(volume)?;
-        let key = volume.backup(backup)?;
         // A damaged record can be deleted; what it used is found by prune.
         let memory = self.options.memory();
         let mut charge = memory.charge();
         let record = match BackupRecord::load(&*store, &volume, backup, &mut charge).await {
             Ok(record) => Some(record),
-            Err(BackupError::Damaged { .. } | BackupError::Memory { .. }) => None,
+            Err(BackupError::Damaged { .. } | BackupError::Memory { .. }) if options.key.is_none() => None,
             Err(e) => return Err(e),
         };
         let mut packs = Vec::new();
@@ -58,7 +73,7 @@ impl Engine {
             .unwrap_or_default(),
             None => None,
         };
-        store.delete(&[key]).await?;
+        self.delete_record(&store, &volume, backup, options.key.as_ref()).await?;
         let mut summary = DeleteSummary::default();
         let Some(record) = record else { return Ok(summary) };
         let times = LockTimes { wait: WAIT.min(self.options.lock_wait), ttl: self.options.lock_ttl };
@@ -83,6 +98,72 @@ impl Engine {
             other => other?,
         }
         Ok(summary)
+    }
+}
+
+impl Engine {
+    /// Takes the record away, unless the backup is pinned. No label is changed meanwhile.
+    async fn delete_record(
+        &self,
+        store: &Arc<dyn ObjectStore>,
+        volume: &VolumeDir,
+        backup: &str,
+        key: Option<&StoreKey>,
+    ) -> BackupResult<()> {
+        let taken = labels::take(store.clone(), volume, "deletion", self.options.lock_times()).await;
+        let lock = match taken {
+            Ok(lock) => Some(lock),
+            // Nobody can pin anything there either, and this may be what makes room.
+            Err(error) if labels::is_full(&error) => None,
+            Err(error) => return Err(error),
+        };
+        let deleted = async {
+            self.refuse_pinned(&**store, volume, backup, key).await?;
+            let record = [volume.backup(backup)?];
+            match &lock {
+                Some(lock) => lock.within(store.delete(&record)).await,
+                None => Ok(store.delete(&record).await?),
+            }
+        };
+        let deleted = deleted.await;
+        if let Some(lock) = lock {
+            lock.release().await;
+        }
+        deleted
+    }
+
+    /// Fails for a backup that is pinned; with a key, also for one for which that does not vouch.
+    async fn refuse_pinned(
+        &self,
+        store: &dyn ObjectStore,
+        volume: &VolumeDir,
+        backup: &str,
+        key: Option<&StoreKey>,
+    ) -> BackupResult<()> {
+        let object = volume.backup(backup)?;
+        let memory = self.options.memory();
+        let bytes = match memory.read(store, &object, RECORD_V0_MAX).await {
+            Ok(bytes) => bytes,
+            // One that no reader takes pins nothing.
+            Err(BackupError::Memory { .. } | BackupError::Store(StoreError::TooLarge { .. }))
+                if key.is_none() =>
+            {
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        if key.is_some() {
+            let record = BackupRecord::of_backup(volume, backup, &bytes, &mut memory.charge())?;
+            trust::open(volume, &record, key, Unencrypted::RefusedWithKey)?;
+        }
+        match record::keep_until(&bytes) {
+            Some(until) if until.holds(jiff::Timestamp::now()) => Err(BackupError::Pinned {
+                backup: backup.to_owned(),
+                volume: volume.name().to_owned(),
+                until,
+            }),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -215,7 +215,7 @@ impl Sweep {
             Some(Object::V0File(_)) => !live.files.contains(key) && old(&object),
             // Marks go elsewhere, locks and what volume.cfg said have their own rules, and records are no
             // garbage.
-            Some(Object::Run(_) | Object::Lock { .. } | Object::Config) => false,
+            Some(Object::Run(_) | Object::Lock(_) | Object::LabelsLock(_) | Object::Config) => false,
             Some(Object::Incarnation(_) | Object::Record(_)) => false,
             None => {
                 summary.note_strange(key);

@@ -25,6 +25,7 @@ use super::packer::{Lane, Packer};
 use super::segments::ParentTree;
 use super::warnings::Warnings;
 use crate::error::{BackupError, BackupResult};
+use crate::exclude::{Excludes, Verdict};
 use crate::format::chunk::{Encoder, all_zero};
 use crate::format::segment::{Identity, Item, LONGEST_PATH};
 use crate::format::wire::Piece;
@@ -52,6 +53,14 @@ pub(crate) enum Job {
     Chunk(Chunk, oneshot::Sender<Option<Piece>>),
 }
 
+/// What a walk remembers.
+struct Met<'a> {
+    links: Links,
+    /// Files with several names that are left out since they cannot be read.
+    missing: HashSet<RelPath>,
+    parent: Option<ParentTree<'a>>,
+}
+
 /// What the parts of a tree backup share.
 pub(crate) struct TreeBackup<'a> {
     pub(crate) ctx: &'a Ctx,
@@ -62,6 +71,7 @@ pub(crate) struct TreeBackup<'a> {
     /// What was changed too late for its time to tell whether it was changed again is read again next time.
     pub(crate) clock: FileClock,
     pub(crate) warnings: &'a Warnings,
+    pub(crate) excludes: &'a Excludes,
     pub(crate) bytes_read: AtomicU64,
 }
 
@@ -70,13 +80,13 @@ impl TreeBackup<'_> {
     pub(crate) fn walk(
         &self,
         root: &Path,
-        mut parent: Option<ParentTree<'_>>,
+        parent: Option<ParentTree<'_>>,
         units: &Sender<Unit>,
         jobs: &Sender<Job>,
     ) -> BackupResult<()> {
-        let mut links = Links::default();
-        let mut missing = HashSet::new();
-        for found in walk(root, WalkOptions { longest_path: LONGEST_PATH, ..WalkOptions::default() })? {
+        let mut met = Met { links: Links::default(), missing: HashSet::new(), parent };
+        let mut walk = walk(root, WalkOptions { longest_path: LONGEST_PATH, ..WalkOptions::default() })?;
+        while let Some(found) = walk.next() {
             self.ctx.check()?;
             let found = match found? {
                 Found::Entry(found) => found,
@@ -86,28 +96,47 @@ impl TreeBackup<'_> {
                     continue;
                 }
             };
-            if let Some(first) = links.first_name(&found.entry) {
-                if missing.contains(&first) {
-                    let (path, first) = (found.entry.path.shown(), first.shown());
-                    self.warnings.say(format!("{path}: left out, as {first} was, which it is a link to"));
-                    continue;
+            let verdict = self.excludes.of(&found);
+            match verdict.map_err(|error| BackupError::io("read", found.entry.path.shown(), error))? {
+                Verdict::Keep => self.entry(found, &mut met, units, jobs)?,
+                Verdict::LeaveOut => walk.skip_children(),
+                Verdict::OnlyMarker(marker) => {
+                    walk.skip_children();
+                    self.entry(found, &mut met, units, jobs)?;
+                    self.entry(*marker, &mut met, units, jobs)?;
                 }
-                send(units, Unit::Item(Item::hard_link(first, found.entry), None))?;
-                continue;
             }
-            self.warnings.say_unread(&found.entry);
-            if !found.entry.is_file() || found.mount_point {
-                send(units, Unit::Item(Item::of_entry(found.entry), None))?;
-                continue;
+        }
+        Ok(())
+    }
+
+    /// Hands over what the walk has come upon.
+    fn entry(
+        &self,
+        found: WalkEntry,
+        met: &mut Met<'_>,
+        units: &Sender<Unit>,
+        jobs: &Sender<Job>,
+    ) -> BackupResult<()> {
+        if let Some(first) = met.links.first_name(&found.entry) {
+            if met.missing.contains(&first) {
+                let (path, first) = (found.entry.path.shown(), first.shown());
+                self.warnings.say(format!("{path}: left out, as {first} was, which it is a link to"));
+                return Ok(());
             }
-            let earlier = match &mut parent {
-                Some(parent) => parent.file(&found.entry.path)?,
-                None => None,
-            };
-            let path = found.entry.is_linked().then(|| found.entry.path.clone());
-            if !self.file(found, earlier, units, jobs)? {
-                missing.extend(path);
-            }
+            return send(units, Unit::Item(Item::hard_link(first, found.entry), None));
+        }
+        self.warnings.say_unread(&found.entry);
+        if !found.entry.is_file() || found.mount_point {
+            return send(units, Unit::Item(Item::of_entry(found.entry), None));
+        }
+        let earlier = match &mut met.parent {
+            Some(parent) => parent.file(&found.entry.path)?,
+            None => None,
+        };
+        let path = found.entry.is_linked().then(|| found.entry.path.clone());
+        if !self.file(found, earlier, units, jobs)? {
+            met.missing.extend(path);
         }
         Ok(())
     }

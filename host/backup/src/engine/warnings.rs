@@ -23,6 +23,12 @@ impl Warnings {
         }
     }
 
+    /// Tells something, of which nothing is missing in the backup.
+    pub(crate) fn note(&self, text: String) {
+        tracing::warn!("{text}");
+        self.all.lock().1.push(text);
+    }
+
     /// What could not be read of an entry.
     pub(crate) fn say_unread(&self, entry: &Entry) {
         entry.unread.iter().for_each(|problem| self.say(format!("{}: {problem}", entry.path)));

@@ -26,6 +26,30 @@ pub(crate) const TEXT_MAX: usize = 4 << 10;
 pub(crate) const OPTIONS_MAX: usize = 1024;
 /// Bytes of the value of an option.
 pub(crate) const OPTION_MAX: usize = 64 << 10;
+/// Members of a record whose labels are changed: many more than convoy knows.
+pub(crate) const MEMBERS_MAX: usize = 256;
+/// Tags of a backup.
+pub(crate) const TAGS_MAX: usize = 64;
+/// Bytes of the key of a tag.
+pub(crate) const TAG_KEY_MAX: usize = 63;
+/// Bytes of the value of a tag.
+pub(crate) const TAG_VALUE_MAX: usize = 255;
+/// Bytes of the note of a backup.
+pub(crate) const NOTE_MAX: usize = 4 << 10;
+/// Patterns that leave something out of a backup.
+pub(crate) const RULES_MAX: usize = 256;
+/// Bytes of one of them.
+pub(crate) const RULE_MAX: usize = 256;
+/// Names of markers that leave something out.
+pub(crate) const MARKERS_MAX: usize = 16;
+/// Bytes of a name in a directory.
+pub(crate) const NAME_MAX: usize = 255;
+/// Bytes of the file in a volume that says what to leave out.
+pub(crate) const IGNORE_FILE_MAX: u64 = 16 << 10;
+/// Patterns in it.
+pub(crate) const IGNORE_RULES_MAX: usize = 128;
+/// Rules of which a record says what they left out.
+pub(crate) const EXCLUDED_RULES_MAX: usize = 512;
 /// Bytes of `volume.cfg` and of what it said before.
 pub(crate) const CONFIG_MAX: u64 = 64 << 10;
 /// How often a chunk may have moved: moves are few, so a longer chain is a circle.

@@ -75,6 +75,7 @@ pub fn meta(volume: &str, backup: &str) -> BackupMeta {
         snapshot_created: "Mon Nov 23 08:38:08 +0000 2026".into(),
         created: String::new(),
         options: Default::default(),
+        labels: Default::default(),
     }
 }
 

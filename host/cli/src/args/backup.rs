@@ -1,5 +1,7 @@
 //! `backup` and what stands under it.
 
+use super::exclude::ExcludeArgs;
+use super::label::{LabelFilterArgs, NewLabelArgs, PinArgs, TagArgs, UnpinArgs};
 use super::{BrowseBackupCommand, ProgressArgs};
 use crate::complete;
 use clap::{Args, Subcommand, ValueEnum};
@@ -60,6 +62,12 @@ pub enum BackupCommand {
         #[arg(value_name = "URL", add = complete::backups())]
         url: String,
     },
+    /// Change the tags and the note of a backup
+    Tag(TagArgs),
+    /// Keep a backup, whatever the rules of schedules say and whoever would delete it
+    Pin(PinArgs),
+    /// Let a backup be deleted again
+    Unpin(UnpinArgs),
     /// List the backups at a destination
     List(ListBackupsArgs),
     /// A look into backups.
@@ -149,6 +157,12 @@ pub struct CreateBackupArgs {
     /// Store it in the clear, also where the destination has a key or encrypted backups
     #[arg(long, value_name = "HOW")]
     pub encryption: Option<Encryption>,
+    /// What is left out.
+    #[command(flatten)]
+    pub exclude: ExcludeArgs,
+    /// What is said of it.
+    #[command(flatten)]
+    pub labels: NewLabelArgs,
     /// How progress is shown.
     #[command(flatten)]
     pub progress: ProgressArgs,
@@ -200,6 +214,9 @@ pub struct ListBackupsArgs {
     /// Only the backups of this snapshot
     #[arg(long, value_name = "NAME", add = complete::snapshots())]
     pub snapshot_name: Option<String>,
+    /// By what is said of them.
+    #[command(flatten)]
+    pub labels: LabelFilterArgs,
 }
 
 /// The arguments of `convoy backup verify`.

@@ -8,8 +8,8 @@ use crate::error::Result;
 use crate::output::views;
 use convoy_client::client::Call;
 use convoy_client::types::{
-    AddKey, BackupRef, CreateBackup, CreatedBackup, ListBackups, ListKeys, Problem, PruneBackups, RemoveKey,
-    VerifyBackups, VerifyReport,
+    AddKey, BackupInfo, BackupRef, CreateBackup, CreatedBackup, LabelBackup, ListBackups, ListKeys, Problem,
+    PruneBackups, RemoveKey, VerifyBackups, VerifyReport,
 };
 use convoy_driver_sdk::protocol::SourceKind;
 use std::process::ExitCode;
@@ -48,6 +48,50 @@ impl Session<'_> {
                 .await?;
                 self.output.done(format_args!("Deleted the backup"))?;
             }
+            BackupCommand::Tag(args) => {
+                let request = LabelBackup {
+                    url: args.url,
+                    endpoint,
+                    set: args.set.into_iter().collect(),
+                    remove: args.remove,
+                    note: args.note,
+                    encryption_key_file,
+                    passphrase_file,
+                    allow_unencrypted: args.allow_unencrypted,
+                    ..LabelBackup::default()
+                };
+                self.text(Call::label_backup(&request)).await?;
+                self.output.done(format_args!("Changed what is said of the backup"))?;
+            }
+            BackupCommand::Pin(args) => {
+                let until = args.until.unwrap_or_else(|| "forever".to_owned());
+                let request = LabelBackup {
+                    url: args.url,
+                    endpoint,
+                    keep_until: Some(until),
+                    encryption_key_file,
+                    passphrase_file,
+                    allow_unencrypted: args.allow_unencrypted,
+                    ..LabelBackup::default()
+                };
+                let answer = self.text(Call::label_backup(&request)).await?;
+                let backup: BackupInfo = serde_json::from_str(&answer)?;
+                let until = backup.extra.get("KeepUntil").map_or("forever", String::as_str);
+                self.output.done(format_args!("Pinned the backup ({until})"))?;
+            }
+            BackupCommand::Unpin(args) => {
+                let request = LabelBackup {
+                    url: args.url,
+                    endpoint,
+                    keep_until: Some(String::new()),
+                    encryption_key_file,
+                    passphrase_file,
+                    allow_unencrypted: args.allow_unencrypted,
+                    ..LabelBackup::default()
+                };
+                self.text(Call::label_backup(&request)).await?;
+                self.output.done(format_args!("Unpinned the backup"))?;
+            }
             BackupCommand::Inspect { url } => {
                 let details = self.output.is_for_people();
                 let request = BackupRef { url, endpoint, encryption_key_file, passphrase_file, details };
@@ -62,6 +106,8 @@ impl Session<'_> {
                     details: self.output.is_for_people(),
                     volume_name: args.volume_name.unwrap_or_default(),
                     snapshot_name: args.snapshot_name.unwrap_or_default(),
+                    tags: args.labels.tags,
+                    pinned: args.labels.pinned,
                     encryption_key_file,
                     passphrase_file,
                 };
@@ -128,6 +174,13 @@ impl Session<'_> {
             encryption_key_file: store.encryption_key_file,
             passphrase_file: store.passphrase_file,
             encryption,
+            exclude: args.exclude.exclude,
+            exclude_if_present: args.exclude.exclude_if_present,
+            exclude_caches: args.exclude.exclude_caches,
+            allow_convoyignore: args.exclude.allow_convoyignore,
+            tags: args.labels.tags.into_iter().collect(),
+            note: args.labels.note.unwrap_or_default(),
+            keep_until: args.labels.keep_until.unwrap_or_default(),
         };
         let answer = self.follow(Call::create_backup(&request), &args.progress).await?;
         if request.verbose {

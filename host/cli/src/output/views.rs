@@ -145,8 +145,10 @@ pub fn backups(backups: &BTreeMap<String, BackupInfo>, width: Width) -> String {
     let mut backups: Vec<_> = backups.values().collect();
     backups.sort_by_key(|backup| (&backup.volume_name, seconds(&backup.created_time)));
     let warned = backups.clone();
+    // Where nothing is said of any backup, the table is as narrow as can be.
+    let labelled = backups.iter().any(|backup| !labels(backup).is_empty());
     let rows = backups.into_iter().map(|backup| {
-        row![
+        let mut row = row![
             backup.volume_name,
             backup.snapshot_name,
             time(&backup.created_time),
@@ -154,11 +156,15 @@ pub fn backups(backups: &BTreeMap<String, BackupInfo>, width: Width) -> String {
             backup.extra.get("Files").map_or_else(|| "-".to_owned(), |files| or_dash(files)),
             counted_bytes(backup.extra.get("BytesAdded")),
             encrypted(backup),
-            shell(&backup.backup_url),
-        ]
+        ];
+        row.extend(labelled.then(|| or_dash(&labels(backup))));
+        row.push(shell(&backup.backup_url));
+        row
     });
-    let header = ["VOLUME", "SNAPSHOT", "CREATED", "SIZE", "FILES", "ADDED", "ENCRYPTED", "BACKUP"];
-    let mut text = fitted(&header, rows, &["VOLUME", "SNAPSHOT", "BACKUP"], width);
+    let mut header = vec!["VOLUME", "SNAPSHOT", "CREATED", "SIZE", "FILES", "ADDED", "ENCRYPTED"];
+    header.extend(labelled.then_some("LABELS"));
+    header.push("BACKUP");
+    let mut text = fitted(&header, rows, &["VOLUME", "SNAPSHOT", "LABELS", "BACKUP"], width);
     let warnings: BTreeSet<&String> =
         warned.iter().filter_map(|backup| backup.extra.get("Warning")).collect();
     for warning in warnings {
@@ -179,6 +185,20 @@ fn logical(backup: &BackupInfo) -> String {
 /// A number of bytes, which may be none; a dash where it is not known.
 fn counted_bytes(number: Option<&String>) -> String {
     number.and_then(|number| number.parse().ok()).map_or_else(|| "-".to_owned(), bytes)
+}
+
+/// What people say of a backup, in a line: whether it is pinned, and its tags.
+fn labels(backup: &BackupInfo) -> String {
+    let pinned =
+        backup.extra.get("Pinned").map(|_| match backup.extra.get("KeepUntil").map(String::as_str) {
+            Some("forever") | None => "pinned".to_owned(),
+            Some(until) => format!("pinned until {until}"),
+        });
+    let tags = backup.extra.iter().filter_map(|(key, value)| {
+        let key = key.strip_prefix("Tag.")?;
+        Some(if value.is_empty() { key.to_owned() } else { format!("{key}={value}") })
+    });
+    pinned.into_iter().chain(tags).collect::<Vec<_>>().join(" ")
 }
 
 /// Whether a backup is encrypted. What a storage system keeps itself it encrypts or not, as it is set there.
@@ -209,6 +229,9 @@ pub fn backup(backup: &BackupInfo) -> String {
         "Bytes" => ("Data", counted_bytes(Some(value))),
         "BytesAdded" => ("Added to the store", counted_bytes(Some(value))),
         "Warnings" => ("Left out", value.clone()),
+        "ExcludedFiles" => ("Files left out by rules", value.clone()),
+        "ExcludedDirectories" => ("Directories left out by rules", value.clone()),
+        "KeepUntil" => ("Kept until", value.clone()),
         other => (other, value.clone()),
     });
     pairs(known.into_iter().chain(extra))
@@ -222,10 +245,16 @@ pub fn created_backup(created: &CreatedBackup) -> String {
             0 => String::new(),
             number => format!("; {number} left out, see the warnings"),
         };
+        let excluded = match (cost.excluded_files, cost.excluded_directories) {
+            (0, 0) => String::new(),
+            (files, directories) => {
+                format!("; rules left out {files} files and {directories} directories")
+            }
+        };
         // A volume of blocks has no files.
         let files = if cost.files > 0 { format!(" in {} files", cost.files) } else { String::new() };
         text += &format!(
-            "{}{files}, {} read, {} added to the store, in {}{left_out}.\n",
+            "{}{files}, {} read, {} added to the store, in {}{left_out}{excluded}.\n",
             bytes(cost.bytes),
             bytes(cost.bytes_read),
             bytes(cost.bytes_added),

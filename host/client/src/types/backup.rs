@@ -1,6 +1,6 @@
 //! Requests and answers about backups.
 
-use super::{Deserialize, Pairs, Serialize, is_false};
+use super::{Deserialize, Pairs, Serialize, is_false, is_zero};
 
 /// A backup, as `backup list` and `backup inspect` answer it: text under every key, sorted by key.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,6 +98,30 @@ pub struct CreateBackup {
     /// `none`: not encrypted, also where the destination has a key or encrypted backups; empty: as there.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub encryption: String,
+    /// What is left out: patterns in the syntax of gitignore, after those of the daemon's settings.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub exclude: Vec<String>,
+    /// Names of markers: of a directory that has one only itself and the marker is backed up.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub exclude_if_present: Vec<String>,
+    /// Whether the same holds for directories with a valid `CACHEDIR.TAG`.
+    #[serde(skip_serializing_if = "is_false")]
+    pub exclude_caches: bool,
+    /// Whether `.convoyignore` in the root of the volume is followed; it belongs to whoever writes to the
+    /// volume.
+    #[serde(skip_serializing_if = "is_false")]
+    pub allow_convoyignore: bool,
+    /// Tags that it gets: at most 64, keys of up to 63 letters, digits, `.`, `_`, `-` and `/`, values of up to
+    /// 255 bytes.
+    #[serde(skip_serializing_if = "Pairs::is_empty")]
+    pub tags: Pairs,
+    /// A note, of up to 4096 bytes.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub note: String,
+    /// Until when it is kept whatever the rules say: `forever`, a date, or a moment in RFC 3339; empty: it is
+    /// not pinned.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub keep_until: String,
 }
 
 /// The answer to a verbose `POST /backups/create`.
@@ -128,6 +152,12 @@ pub struct BackupCost {
     pub millis: u64,
     /// How much of the snapshot was left out; the progress says what and why.
     pub warnings: u64,
+    /// Files that rules left out; missing for none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub excluded_files: u64,
+    /// Directories that rules left out, with all that is in them; missing for none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub excluded_directories: u64,
 }
 
 /// The body of `GET /backups/list`.
@@ -143,6 +173,12 @@ pub struct ListBackups {
     pub volume_name: String,
     /// Only of this snapshot; empty: of all.
     pub snapshot_name: String,
+    /// Only those that have all of these tags: `KEY`, or `KEY=VALUE`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    /// Only those that are pinned at present.
+    #[serde(skip_serializing_if = "is_false")]
+    pub pinned: bool,
     /// Whether it is an error that there was never a backup at the destination. Else the answer is then as
     /// 0.5 gave it: no backups.
     #[serde(skip_serializing_if = "std::ops::Not::not")]

@@ -8,8 +8,8 @@ use axum::extract::{Request, State};
 use convoy_activity::jobs::About;
 use convoy_client::gojson;
 use convoy_client::types::{
-    AddKey, BackupRef, CreateBackup, CreatedBackup, ListBackups, ListKeys, PruneBackups, RemoveKey,
-    VerifyBackups,
+    AddKey, BackupRef, CreateBackup, CreatedBackup, LabelBackup, ListBackups, ListKeys, PruneBackups,
+    RemoveKey, VerifyBackups,
 };
 use convoy_driver_sdk::ErrorKind;
 use convoy_volumes::Error;
@@ -69,6 +69,15 @@ pub(super) async fn inspect(State(app): State<App>, request: Request) -> Answer 
     let asked: BackupRef = body(request).await?;
     require_url(&asked)?;
     Ok(text(json(&app.backups().inspect(&asked, &call).await?)?))
+}
+
+pub(super) async fn label(State(app): State<App>, request: Request) -> Answer {
+    let asked: LabelBackup = body(request).await?;
+    if asked.url.is_empty() {
+        require_url(&BackupRef::default())?;
+    }
+    let (backups, about) = (app.backups().clone(), about("backup label", &asked.url, ""));
+    Ok(text(json(&app.detached(about, async move { backups.label(&asked).await }).await?)?))
 }
 
 pub(super) async fn delete(State(app): State<App>, request: Request) -> Answer {

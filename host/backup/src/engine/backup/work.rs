@@ -21,6 +21,7 @@ use crate::engine::tree_backup::TreeBackup;
 use crate::engine::warnings::Warnings;
 use crate::engine::{Budget, EngineOptions, block_backup, recheck};
 use crate::error::{BackupError, BackupResult};
+use crate::exclude::{Excluded, Excludes};
 use crate::format::chunk::Encoder;
 use crate::format::manifest::{BackupKind, Root};
 use crate::format::pack::PackBuilder;
@@ -104,6 +105,7 @@ impl Work {
         let (packer, packs) = Packer::new(ctx, &self.index, self.run, self.budget.pack);
         let budget = ByteBudget::new(self.budget.chunks);
         let warnings = Warnings::default();
+        let excludes = Excludes::new(&self.backup.exclude, path, |text| warnings.note(text))?;
         let clock = match same {
             // Files of a snapshot are replaced at any time: by another snapshot with the name of one that was
             // deleted.
@@ -118,6 +120,7 @@ impl Work {
             same,
             clock,
             warnings: &warnings,
+            excludes: &excludes,
             bytes_read: AtomicU64::new(0),
         };
         let guess = self.parent_stats.as_ref().map(|stats| (stats.bytes, stats.files));
@@ -126,9 +129,10 @@ impl Work {
         }
         let written = std::thread::scope(|scope| {
             let (going_on, ended) = bounded(0);
+            let excludes = &excludes;
             scope.spawn(move || match guess {
-                Some(_) => scan_later(ctx, path, &ended),
-                None => scan(ctx, path, &ended),
+                Some(_) => scan_later(ctx, path, excludes, &ended),
+                None => scan(ctx, path, excludes, &ended),
             });
             let written = self.pipeline(
                 (&packer, packs),
@@ -148,7 +152,8 @@ impl Work {
         });
         let read = tree.bytes_read.load(Ordering::Relaxed);
         let stored = self.stored(written, &packer, read, BackupKind::Tree, 0, 0)?;
-        Ok(BackupContents { warnings: warnings.into_inner(), ..stored })
+        let excluded = excludes.excluded();
+        Ok(BackupContents { warnings: warnings.into_inner(), excluded, ..stored })
     }
 
     fn block(
@@ -242,7 +247,8 @@ impl Work {
         match (written, self.ctx.check()) {
             (Some(written), Ok(())) => {
                 let warnings = (0, Vec::new());
-                Ok(BackupContents { written, added: packer.added(), read, kind, size, block_size, warnings })
+                let (added, excluded) = (packer.added(), Excluded::default());
+                Ok(BackupContents { written, added, read, kind, size, block_size, warnings, excluded })
             }
             _ => Err(self.ctx.reason()),
         }
