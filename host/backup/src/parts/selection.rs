@@ -77,11 +77,8 @@ impl Selection {
             return false;
         }
         let matching = self.globs.matches(path.as_path());
-        let rules = matching.iter().filter_map(|index| self.rules.get(*index));
-        rules
-            .filter(|rule| is_directory || !rule.directories_only)
-            .next_back()
-            .is_some_and(|rule| rule.excludes)
+        let mut rules = matching.iter().filter_map(|index| self.rules.get(*index));
+        rules.rfind(|rule| is_directory || !rule.directories_only).is_some_and(|rule| rule.excludes)
     }
 
     /// Whether `path`, or a directory above it, is excluded, or it is at or below none of the paths.
