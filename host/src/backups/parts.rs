@@ -65,12 +65,12 @@ impl Backups {
             volume_name: asked.snapshot_volume.clone(),
         };
         let tree = self.open_tree(&tree, Some(&engine), job, request_id).await?;
-        let restored = self.into_volume(Arc::clone(&tree.browse), asked, job, &engine, request_id).await;
+        let restored = self.write_to_volume(Arc::clone(&tree.browse), asked, job, &engine, request_id).await;
         tree.close(self, request_id).await;
         restored
     }
 
-    async fn into_volume(
+    async fn write_to_volume(
         &self,
         browse: Arc<dyn Browse>,
         asked: &RestoreParts,
