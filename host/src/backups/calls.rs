@@ -46,8 +46,10 @@ impl Backups {
             return self.volumes.create(name, &spec, &job.call(request_id)).await;
         }
         let (name, spec, job, id) = (name.clone(), spec.clone(), Arc::clone(job), request_id.to_owned());
-        self.in_store(move |this| async move { this.restore_from_store(&name, &spec, &url, &job, &id).await })
-            .await
+        self.in_store(move |this| async move {
+            Box::pin(this.restore_from_store(&name, &spec, &url, &job, &id)).await
+        })
+        .await
     }
 
     /// Backs a snapshot up and answers the backup's URL, and what it cost where that is known.
