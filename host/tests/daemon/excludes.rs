@@ -102,7 +102,7 @@ fn settings_and_schedules_leave_out_together_and_a_reload_takes_new_rules() {
     assert_eq!(restored(&it, "first", &first), expected);
 
     let write = |files: &str| {
-        let text = settings(files).replace("DIR", &it.path("").display().to_string().trim_end_matches('/'));
+        let text = settings(files).replace("DIR", it.path("").display().to_string().trim_end_matches('/'));
         fs::write(it.path("convoy.toml"), text).unwrap();
     };
     write("\"*.tmp\", \"[z-a]\"");

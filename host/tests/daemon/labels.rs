@@ -58,9 +58,9 @@ fn labels_are_shown_changed_and_filtered_by() {
     it.done(&["backup", "tag", &one, "env=live", "--remove", "why"]);
     let both: Vec<String> = BTreeSet::from([one.clone(), two.clone()]).into_iter().collect();
     assert_eq!(it.filtered(&["--tag", "env"]), both);
-    assert_eq!(it.filtered(&["--tag", "env=live"]), [one.clone()]);
-    assert_eq!(it.filtered(&["--tag", "env", "--tag", "empty="]), [two.clone()]);
-    assert_eq!(it.filtered(&["--pinned"]), [one.clone()]);
+    assert_eq!(it.filtered(&["--tag", "env=live"]), std::slice::from_ref(&one));
+    assert_eq!(it.filtered(&["--tag", "env", "--tag", "empty="]), std::slice::from_ref(&two));
+    assert_eq!(it.filtered(&["--pinned"]), std::slice::from_ref(&one));
     assert_eq!(it.filtered(&["--tag", "why"]), Vec::<String>::new());
     let table = it.daemon.cli(&["backup", "list", &it.store(), "--output", "table", "--wide"]);
     let table = String::from_utf8_lossy(&table.stdout).into_owned();
