@@ -48,7 +48,7 @@ impl Files {
         let file = |number| {
             let path = RelPath::new(format!("directory/file-{number:08}").into_bytes());
             let path = path.map_err(|error| BackupError::Invalid(error.to_string()))?;
-            Ok(Item { path, kind: ItemKind::Own(Kind::File), mode: 0o644, ..Item::continued(Vec::new()) })
+            Ok(Item { kind: ItemKind::Own(Kind::File), mode: 0o644, ..Item::continued(path, Vec::new()) })
         };
         Ok(Self(Segment::Tree((0..count).map(file).collect::<BackupResult<_>>()?)))
     }

@@ -107,7 +107,7 @@ async fn nothing_is_made_outside_of_the_target() {
         Box::new(|p| vec![root(), file("f", p, 3)]),
         Box::new(|p| vec![root(), file("f", (u64::MAX - 20, p.1), u64::MAX)]),
         Box::new(|p| vec![file("f", p, 7)]),
-        Box::new(|p| vec![root(), Item::continued(vec![p])]),
+        Box::new(|p| vec![root(), Item::continued(RelPath::root(), vec![p])]),
         Box::new(|_| vec![link("", Path::new("/etc"))]),
         Box::new(|_| {
             vec![root(), item("h", ItemKind::HardLink { first: RelPath::new(&b"nowhere"[..]).unwrap() })]

@@ -69,10 +69,13 @@ impl<'a> ManifestWriter<'a> {
         }
         let mut rest =
             if item.pieces.len() > PIECES_MAX { item.pieces.split_off(PIECES_MAX) } else { Vec::new() };
+        // With its path: the segments of two files with the same data would be the same, and no root names one
+        // segment twice.
+        let path = item.path.clone();
         self.push(item)?;
         while !rest.is_empty() {
             let next = if rest.len() > PIECES_MAX { rest.split_off(PIECES_MAX) } else { Vec::new() };
-            self.push(Item::continued(std::mem::replace(&mut rest, next)))?;
+            self.push(Item::continued(path.clone(), std::mem::replace(&mut rest, next)))?;
         }
         Ok(())
     }
@@ -129,5 +132,68 @@ impl<'a> ManifestWriter<'a> {
     pub(crate) fn finish(mut self) -> BackupResult<ManifestParts> {
         self.cut()?;
         Ok(self.done)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypt::Crypt;
+    use crate::engine::ctx::Ctx;
+    use crate::engine::index::Index;
+    use crate::format::manifest::{BackupKind, Root};
+    use crate::format::{ChunkLocation, ChunkRef, Encoding, PackId};
+    use crate::memory::Memory;
+    use convoy_tree::{Kind, RelPath};
+    use std::sync::Arc;
+
+    /// A file of so many chunks of 1 MiB, the same in each such file.
+    fn large(path: &str, chunks: u32) -> Item {
+        let piece = |number: u32| {
+            let place = ChunkLocation {
+                pack: PackId { run: 1, seq: number / 1000 },
+                offset: number % 1000,
+                stored: 1 << 20,
+                encoding: Encoding::Raw,
+            };
+            (
+                u64::from(number) << 20,
+                ChunkRef { id: *blake3::hash(&number.to_le_bytes()).as_bytes(), len: 1 << 20, place },
+            )
+        };
+        let path = RelPath::new(path.as_bytes()).unwrap();
+        let file = Item::continued(path, (0..chunks).map(piece).collect());
+        Item { kind: ItemKind::Own(Kind::File), size: u64::from(chunks) << 20, ..file }
+    }
+
+    /// A root that names a segment twice is refused: two large files with the same data must not share one.
+    #[tokio::test]
+    async fn large_files_with_the_same_data_can_be_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Arc::new(convoy_objectstore::DirectoryStore::open(dir.path()).await.unwrap());
+        let ctx = Ctx::for_test(store);
+        let index = Index::new(10);
+        let (packer, _packs) = Packer::new(&ctx, &index, 1, 64 << 20);
+        let encoder = Encoder::new(Crypt::default(), Some(1)).unwrap();
+        let mut writer = ManifestWriter::new(&packer, encoder, 0);
+        for path in ["one", "two"] {
+            writer.item(large(path, 70_000)).unwrap();
+        }
+        let parts = writer.finish().unwrap();
+        assert!(parts.segments.len() > 6, "{}", parts.segments.len());
+        let root = Root {
+            kind: BackupKind::Tree,
+            volume: "vol1".into(),
+            backup: "b-1".into(),
+            size: 0,
+            block_size: 0,
+            record_code: false,
+            hard_links: false,
+            segments: parts.segments,
+        };
+        let bytes = root.to_bytes(parts.packs, &Crypt::default()).unwrap();
+        let mut charge = Memory::new(64 << 20).charge();
+        let read = Root::parse("k", &bytes, "vol1", "b-1", &Crypt::default(), &mut charge).unwrap();
+        assert_eq!(read.segments, root.segments);
     }
 }

@@ -170,10 +170,10 @@ impl Item {
         item
     }
 
-    /// An item that carries nothing but more pieces.
-    pub(crate) fn continued(pieces: Vec<Piece>) -> Self {
+    /// An item that carries nothing but more pieces of the file at `path`.
+    pub(crate) fn continued(path: RelPath, pieces: Vec<Piece>) -> Self {
         Self {
-            path: RelPath::root(),
+            path,
             kind: ItemKind::Continued,
             mode: 0,
             uid: 0,
@@ -495,7 +495,7 @@ pub(crate) mod tests {
 
     #[test]
     fn hostile_paths_are_refused() {
-        let mut item = Item::continued(Vec::new());
+        let mut item = Item::continued(RelPath::root(), Vec::new());
         item.kind = ItemKind::Own(Kind::File);
         for bad in ["../x", "/etc/passwd", "a/../../x", "a//b", ".", "a\0b"] {
             let mut wire = item.wire(&mut PackTable::default());
