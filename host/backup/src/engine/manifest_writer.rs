@@ -177,7 +177,7 @@ mod tests {
         let encoder = Encoder::new(Crypt::default(), Some(1)).unwrap();
         let mut writer = ManifestWriter::new(&packer, encoder, 0);
         for path in ["one", "two"] {
-            writer.item(large(path, 70_000)).unwrap();
+            writer.item(large(path, 20 * 4096)).unwrap();
         }
         let parts = writer.finish().unwrap();
         assert!(parts.segments.len() > 6, "{}", parts.segments.len());
