@@ -5,7 +5,8 @@
 //!   `restore`: the way back, `parts` of parts into a volume that is there; `browse`: a look into backups and
 //!   snapshots, opened by `trees`; `provider`: backups that a storage system keeps itself.
 //! - `store`: from URLs to stores; `nearest`: what was meant by a wrong URL; `error`: what a store or the engine
-//!   failed to do; `keys`: who may open encrypted backups, with a `secret`; `labels`: tags, notes and pins.
+//!   failed to do; `keys`: who may open encrypted backups, with a `secret`; `labels`: tags, notes and pins;
+//!   `shown`: what the API tells of a backup.
 //! - `memory`: how much memory all work may use; `progress`: how far it is.
 //! - `last`: the last backup of each volume; `seen`: whether a store was put back to an older state.
 
@@ -25,11 +26,12 @@ mod restore;
 mod secret;
 mod seen;
 mod service;
+mod shown;
 mod source;
 mod store;
 mod trees;
 
-pub(crate) use labels::PINNED;
 pub use last::Last;
 pub(crate) use provider::own_destination;
 pub use service::Backups;
+pub(crate) use shown::PINNED;

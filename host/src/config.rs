@@ -7,8 +7,8 @@
 //!
 //! Each setting is a row of [`convoy_cli::settings`]. Here are the layers:
 //!
-//! - [`file`]: `convoy.toml`, with its tables [`destinations`], `schedules`, [`excludes`]
-//!   and [`options`] of drivers.
+//! - [`file`]: `convoy.toml`, with its tables [`destinations`], `schedules`, `excludes` (each an
+//!   `exclude_table`) and [`options`] of drivers; `backup_settings`: those that all backups share.
 //! - `layers`: what a user asks for; `saved`: what is kept; `merge`: one over the other; `effective`: all of
 //!   them together; `error`: what is wrong with them; [`live`]: what changes while the daemon runs.
 //! - `check`: `convoy config check`; [`secret`]: what `convoy config show` does not show.
@@ -19,10 +19,12 @@ pub mod live;
 pub mod options;
 pub mod secret;
 
+mod backup_settings;
 mod check;
 mod effective;
 mod error;
-pub mod excludes;
+mod exclude_table;
+mod excludes;
 mod layers;
 mod merge;
 mod saved;
@@ -31,9 +33,11 @@ mod spelling;
 #[cfg(test)]
 mod tests;
 
+pub use backup_settings::BackupSettings;
 pub use check::check_file;
 pub use effective::Config;
 pub use error::ConfigError;
+pub use excludes::Excludes;
 pub use layers::{Layers, log, root};
 pub use live::Live;
 pub use merge::load;

@@ -1,10 +1,11 @@
 //! From a request to the driver or store whose backups its URL names.
 
-use super::engine::{AUTHENTIC, excludes};
+use super::engine::excludes;
 use super::labels::{self, LabelFilter};
 use super::provider::keeps;
 use super::secret::Secret;
 use super::service::Backups;
+use super::shown::AUTHENTIC;
 use convoy_activity::jobs::Running;
 use convoy_client::types::{
     BackupInfo, BackupRef, CreateBackup, CreatedBackup, ListBackups, PruneBackups, PruneReport,

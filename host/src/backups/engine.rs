@@ -5,6 +5,7 @@ use super::labels::{self, LabelFilter};
 use super::progress::watched;
 use super::secret::Secret;
 use super::service::Backups;
+use super::shown::shown;
 use super::source;
 use super::store::Store;
 use crate::config::destinations::Destinations;
@@ -16,7 +17,7 @@ use convoy_backup::{
     Progress, PruneOptions, StoreKey, VerifyOptions, VerifySummary,
 };
 use convoy_client::types::{
-    BackupCost, BackupInfo, BackupRef, CreateBackup, CreatedBackup, Event, ListBackups, Pairs, Problem,
+    BackupCost, BackupInfo, BackupRef, CreateBackup, CreatedBackup, Event, ListBackups, Problem,
     PruneBackups, PruneReport, VerifyBackups, VerifyReport,
 };
 use convoy_driver_sdk::Timestamp;
@@ -24,9 +25,6 @@ use convoy_driver_sdk::protocol::{Snapshot, SourceKind};
 use convoy_volumes::{Entry, Error, Result};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// The key of a listed backup for which a key vouches.
-pub(super) const AUTHENTIC: &str = "Authentic";
 
 impl Backups {
     /// Backs a snapshot up to a store.
@@ -449,33 +447,4 @@ pub(super) fn excludes(asked: &CreateBackup) -> ExcludeRules {
         caches: asked.exclude_caches,
         ignore_file: asked.allow_convoyignore,
     }
-}
-
-/// A backup as the API tells it; without `details`, one in the clear is told as 0.5 told it.
-pub(super) fn shown(info: &convoy_backup::BackupInfo, url: &str, details: bool) -> BackupInfo {
-    let mut pairs: Pairs = info.to_map(url);
-    if let Some(stats) = info.stats.as_ref().filter(|_| details) {
-        pairs.insert("Bytes".to_owned(), stats.bytes.to_string());
-        pairs.insert("BytesAdded".to_owned(), stats.bytes_added.to_string());
-        if info.kind == BackupKind::Tree {
-            pairs.insert("Files".to_owned(), stats.files.to_string());
-        }
-        pairs.insert("Warnings".to_owned(), stats.warnings.to_string());
-    }
-    // Backups in the clear are shown as always.
-    for (key, said) in [("Encrypted", info.encrypted), (AUTHENTIC, info.authentic)] {
-        if said {
-            pairs.insert(key.to_owned(), "true".to_owned());
-        }
-    }
-    labels::show(&info.labels, &mut pairs);
-    if !info.excluded.is_empty() {
-        pairs.insert("ExcludedFiles".to_owned(), info.excluded.files.to_string());
-        pairs.insert("ExcludedDirectories".to_owned(), info.excluded.directories.to_string());
-        for by in &info.excluded.rules {
-            let said = format!("{} files, {} directories", by.files, by.directories);
-            pairs.insert(format!("Excluded.{}", by.rule), said);
-        }
-    }
-    pairs.into()
 }

@@ -1,24 +1,16 @@
 //! Tags, notes and pins of backups: from requests to the engine, and which backups a filter wants.
 
-use super::engine::shown;
 use super::error::{backup_error, word};
 use super::secret::Secret;
 use super::service::Backups;
+use super::shown::shown;
 use convoy_activity::events::about;
 use convoy_backup::{BackupError, KeepUntil, LabelChange, LabelError, Labels, PinChange};
-use convoy_client::types::{BackupInfo, CreateBackup, Event, LabelBackup, ListBackups, Pairs};
+use convoy_client::types::{BackupInfo, CreateBackup, Event, LabelBackup, ListBackups};
 use convoy_driver_sdk::ErrorKind;
 use convoy_objectstore::{plain_url, split};
 use convoy_volumes::{Error, Result};
 use std::sync::Arc;
-
-/// The key of a listed backup that no schedule and no `backup delete` deletes at present.
-pub(crate) const PINNED: &str = "Pinned";
-/// The key of a listed backup that says until when it is kept.
-const KEEP_UNTIL: &str = "KeepUntil";
-const NOTE: &str = "Note";
-/// What stands before the key of a tag.
-const TAG: &str = "Tag.";
 
 impl Backups {
     /// Changes what is said of a backup, and answers what is known of it then.
@@ -93,22 +85,6 @@ pub(super) fn pinned(error: BackupError, url: &str) -> std::result::Result<Error
         message: error.to_string(),
         hint: Some(format!("`convoy backup unpin {}` lets it be deleted", word(url))),
     })
-}
-
-/// Adds what people say of a backup to what is shown of it.
-pub(super) fn show(labels: &Labels, pairs: &mut Pairs) {
-    for (key, value) in &labels.tags {
-        pairs.insert(format!("{TAG}{key}"), value.clone());
-    }
-    if !labels.note.is_empty() {
-        pairs.insert(NOTE.to_owned(), labels.note.clone());
-    }
-    if let Some(until) = labels.keep_until {
-        pairs.insert(KEEP_UNTIL.to_owned(), until.to_string());
-    }
-    if labels.pinned(jiff::Timestamp::now()) {
-        pairs.insert(PINNED.to_owned(), "true".to_owned());
-    }
 }
 
 /// Which backups a request wants by what people say of them.

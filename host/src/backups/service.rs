@@ -3,8 +3,8 @@
 use super::last::{Last, LastBackups};
 use super::memory::Memory;
 use super::seen::SeenBackups;
-use crate::config::destinations::{BackupSettings, Destinations};
-use crate::config::excludes::Excludes;
+use crate::config::destinations::Destinations;
+use crate::config::{BackupSettings, Excludes};
 use convoy_activity::events::Events;
 use convoy_backup::{Engine, EngineOptions, ExcludeRules};
 use convoy_driver_sdk::{ErrorKind, Name, Timestamp};

@@ -9,7 +9,6 @@
 //! bandwidth = "20M"
 //! ```
 
-use super::excludes::Excludes;
 use super::spelling::{OneOf, with_dashes};
 use convoy_driver_sdk::size;
 use convoy_objectstore::{
@@ -279,17 +278,6 @@ fn check(url: &str, scope: &Scope, settings: &DestinationSettings) -> Result<(),
 /// Whether systemd could hand over a credential of this name: it is one part of a path.
 fn is_credential_name(name: &str) -> bool {
     !name.is_empty() && name.len() < 256 && name != "." && name != ".." && !name.contains(['/', '\0'])
-}
-
-/// What holds for all backups.
-#[derive(Debug, Clone, Default)]
-pub struct BackupSettings {
-    /// Bytes of memory that all backups and restores together may use; `None`: the engine's own bound.
-    pub memory: Option<u64>,
-    /// Settings of destinations.
-    pub destinations: Destinations,
-    /// What is left out, by volume.
-    pub excludes: Excludes,
 }
 
 #[cfg(test)]

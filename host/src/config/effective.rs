@@ -1,6 +1,6 @@
 //! The settings of a run, as all layers together give them.
 
-use super::destinations::BackupSettings;
+use super::backup_settings::BackupSettings;
 use super::file::File;
 use super::options::Options;
 use convoy_cli::settings::Settings;

@@ -1,26 +1,10 @@
 //! What is left out of the backups of which volumes: `[[exclude]]`.
 
 use super::error::ConfigError;
+use super::exclude_table::ExcludeTable;
 use super::file::File;
 use convoy_backup::ExcludeRules;
 use convoy_schedule::select::Selection;
-use serde::Deserialize;
-
-/// `[[exclude]]`, as users write it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
-pub struct ExcludeConfig {
-    /// Of which volumes, by patterns with `*`, `?` and `[...]`.
-    pub volumes: Vec<String>,
-    /// Patterns in the syntax of gitignore.
-    pub files: Vec<String>,
-    /// Names of markers: of a directory that has one only itself and the marker is kept.
-    pub if_present: Vec<String>,
-    /// Whether the same holds for directories with a valid `CACHEDIR.TAG`.
-    pub caches: bool,
-    /// Whether `.convoyignore` in the root of the volume is followed.
-    pub allow_convoyignore: bool,
-}
 
 /// What is left out, by volume.
 #[derive(Debug, Clone, Default)]
@@ -32,7 +16,7 @@ impl Excludes {
     /// # Errors
     /// [`ConfigError::Exclude`], with the line.
     pub(super) fn of_file(file: &File) -> Result<Self, ConfigError> {
-        let one = |(number, config): (usize, &ExcludeConfig)| {
+        let one = |(number, config): (usize, &ExcludeTable)| {
             let wrong = |field: &str, why: String| {
                 let keys = [field, "volumes", "files"].map(|field| format!("exclude.{number}.{field}"));
                 let key = keys.into_iter().find(|key| file.line(key).is_some());

@@ -5,7 +5,7 @@
 
 use super::destinations::Destinations;
 use super::error::ConfigError;
-use super::excludes::ExcludeConfig;
+use super::exclude_table::ExcludeTable;
 use super::spelling::{OneOf, with_dashes};
 use convoy_cli::args::DEFAULT_CONFIG;
 use convoy_cli::settings::values::{GivenValue, Size, Source, Values};
@@ -30,7 +30,7 @@ pub struct Tables {
     /// What is backed up when.
     pub schedule: Vec<ScheduleConfig>,
     /// What is left out of backups.
-    pub exclude: Vec<ExcludeConfig>,
+    pub exclude: Vec<ExcludeTable>,
     /// What holds for all schedules.
     pub scheduling: SchedulingConfig,
 }

@@ -1,6 +1,6 @@
 //! The settings as they are now: SIGHUP reads them again.
 
-use super::destinations::BackupSettings;
+use super::backup_settings::BackupSettings;
 use super::effective::Config;
 use super::error::{ConfigError, refuse};
 use super::file::File;

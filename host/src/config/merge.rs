@@ -1,6 +1,7 @@
 //! The layers of settings, brought together.
 
-use super::destinations::{BackupSettings, Destinations};
+use super::backup_settings::BackupSettings;
+use super::destinations::Destinations;
 use super::effective::Config;
 use super::error::{ConfigError, refuse};
 use super::excludes::Excludes;
