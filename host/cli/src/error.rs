@@ -43,7 +43,23 @@ impl Failure {
             Some(ContextValue::Strings(texts)) => Some(texts.join(", ")),
             _ => None,
         };
+        let whole = "a whole backup is restored into a new volume: convoy create NAME --backup 'URL'";
         match (error.kind(), context(ContextKind::InvalidSubcommand)) {
+            // Where others have it.
+            (ErrorKind::InvalidSubcommand, Some(command)) if command == "restore" => Self::Other {
+                message: format!("Unrecognized command: {command}"),
+                hint: Some(format!(
+                    "{whole}; parts of it into one that is there: convoy restore 'URL' --into VOLUME"
+                )),
+            },
+            (ErrorKind::MissingRequiredArgument, _)
+                if context(ContextKind::InvalidArg).is_some_and(|missing| missing.contains("--into")) =>
+            {
+                Self::Other {
+                    message: "the following required arguments were not provided: --into <VOLUME>".to_owned(),
+                    hint: Some(format!("name the volume that the files come back into; {whole}")),
+                }
+            }
             (ErrorKind::InvalidSubcommand, Some(command)) => {
                 let message = format!("Unrecognized command: {command}");
                 Self::Usage { message, rendered: error.render() }

@@ -168,8 +168,8 @@ fn people_are_told_which_object_and_what_to_type_next_and_scripts_what_0_5_said(
         (&["inspect", ""], "Invalid name ", "the name is empty", "2 to 200"),
         (
             &["restore", &no_backup],
-            "Unrecognized command: restore",
-            "Unrecognized command: restore",
+            "the following required arguments were not provided: --into <VOLUME>",
+            "the following required arguments were not provided: --into <VOLUME>",
             "convoy create NAME --backup 'URL'",
         ),
         (
