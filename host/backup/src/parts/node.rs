@@ -170,6 +170,9 @@ impl Restorer<'_> {
         let source = entry.path.clone();
         let entry = Entry { path: path.clone(), ..entry.clone() };
         if let Some(head) = head {
+            if self.batch.has(&head) {
+                self.flush()?;
+            }
             if self.options.dry_run {
                 self.would_put(place.as_ref(), name, step)?;
                 let other = Some(self.target(&head)?);
@@ -239,16 +242,15 @@ impl Restorer<'_> {
         name: &[u8],
         step: Step,
     ) -> BackupResult<bool> {
-        if self.batch.has(head) {
-            self.flush()?;
-        }
         let place = place.ok_or_else(|| gone(&entry.path))?;
         let target = self.target(head)?;
         let Some((parent, of)) = target.split() else { return Ok(false) };
         let Some(from) = self.editor.enter(&parent)? else { return Ok(false) };
         let Ok(draft) = place.draft_link(&from, of) else { return Ok(false) };
         let is_it = draft.look()?.is_some_and(|made| {
-            made.entry.kind == entry.kind && made.entry.size == entry.size && made.entry.mtime == entry.mtime
+            // A backup keeps no size of what has no data.
+            let size = !entry.is_file() || made.entry.size == entry.size;
+            made.entry.kind == entry.kind && size && made.entry.mtime == entry.mtime
         });
         if !is_it {
             return Ok(false);
