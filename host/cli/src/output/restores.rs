@@ -41,7 +41,8 @@ pub fn report(report: &RestoreReport) -> String {
     let what = if said.is_empty() { "nothing to do".to_owned() } else { said.join(", ") };
     let _ = writeln!(text, "{verb} {}: {what}.", printable(&report.volume_name));
     if !report.dry_run {
-        let _ = writeln!(text, "Wrote {} files with {}.", report.files, bytes(report.bytes));
+        let files = if report.files == 1 { "file" } else { "files" };
+        let _ = writeln!(text, "Wrote {} {files} with {}.", report.files, bytes(report.bytes));
     }
     if report.kept > 0 {
         text +=

@@ -106,7 +106,13 @@ impl Connection {
     }
 
     async fn ask(&self, method: &'static str, params: Params) -> Answer {
-        match self.client.request::<Box<RawValue>, _>(method, params).await {
+        let answer = tokio::select! {
+            biased;
+            answer = self.client.request::<Box<RawValue>, _>(method, params) => answer,
+            // The client loses a request that it takes at the moment at which it ends.
+            () = self.line.ended() => return Err(self.gone().await),
+        };
+        match answer {
             Ok(json) => Ok(Box::<str>::from(json).into_boxed_bytes().into_vec()),
             Err(Error::Call(error)) => Err(messages::driver_error(&self.line.driver, &error)),
             Err(Error::RestartNeeded(_) | Error::ServiceDisconnect | Error::Transport(_)) => {
@@ -212,6 +218,43 @@ impl Drop for ProcessCall {
     fn drop(&mut self) {
         if let (Some(answer), Ok(runtime)) = (self.answer.take(), tokio::runtime::Handle::try_current()) {
             runtime.spawn(answer);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+    use std::os::unix::net::UnixStream as Socket;
+
+    /// At whatever moment of a call its process ends.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn a_call_that_meets_the_end_of_its_process_ends() {
+        for turn in 0..4000_u32 {
+            let (ours, mut theirs) = Socket::pair().unwrap();
+            let connection = Connection::new(Name::from_static("mortal"), ours, true).unwrap();
+            let end = std::thread::spawn(move || {
+                // Before it is sent, while it is sent, or once it is there.
+                match turn % 4 {
+                    0 => {}
+                    1 => std::thread::yield_now(),
+                    2 => std::thread::sleep(Duration::from_micros(u64::from(turn % 64))),
+                    _ => drop(theirs.read(&mut [0; 16])),
+                }
+                drop(theirs);
+            });
+            let watched = Arc::clone(&connection);
+            let watching = tokio::spawn(async move {
+                watched.silent().await;
+                watched.give_up("the test ended it");
+            });
+            let call = connection.call("volume.delete", (), RequestContext::new("r")).unwrap();
+            let answer = tokio::time::timeout(Duration::from_secs(20), call).await;
+            let answer = answer.unwrap_or_else(|_| panic!("the call of turn {turn} hangs"));
+            assert!(answer.is_err());
+            watching.await.unwrap();
+            end.join().unwrap();
         }
     }
 }

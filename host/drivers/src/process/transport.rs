@@ -24,6 +24,8 @@ pub(crate) struct Line {
     silent: watch::Sender<Option<String>>,
     /// Why the process is given up: what calls in flight are told.
     verdict: watch::Sender<Option<String>>,
+    /// Whether the client reads no more: what it has not handed on by now, it never does.
+    ended: watch::Sender<bool>,
     pub(super) listeners: Mutex<HashMap<u64, ProgressSink>>,
     /// Requests that were sent and not answered, by the id of JSON-RPC.
     unanswered: Mutex<HashSet<u64>>,
@@ -37,6 +39,7 @@ impl Line {
             driver,
             silent: watch::Sender::new(None),
             verdict: watch::Sender::new(None),
+            ended: watch::Sender::new(false),
             listeners: Mutex::default(),
             unanswered: Mutex::default(),
             restarts,
@@ -56,6 +59,12 @@ impl Line {
     /// Why the process was given up, once it was.
     pub(super) async fn verdict(&self) -> String {
         settled(&self.verdict).await
+    }
+
+    /// Waits until the client reads no more.
+    pub(super) async fn ended(&self) {
+        // An error would say that the sender is gone, which is here.
+        let _ = self.ended.subscribe().wait_for(|ended| *ended).await;
     }
 
     pub(crate) fn give_up(&self, reason: &str) {
@@ -158,6 +167,12 @@ impl Receiver {
             // Of a newer minor version.
             _ => {}
         }
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        self.line.ended.send_replace(true);
     }
 }
 
