@@ -28,7 +28,7 @@ const RETRY_EVERY: Duration = Duration::from_millis(50);
 /// Longest name of a device-mapper device: `DM_NAME_LEN` less the NUL.
 pub const MAX_NAME: usize = 127;
 
-/// One target of a table: start and length in sectors, type, parameters.
+/// One target of a table, as the library has it: start and length in sectors, type, parameters.
 pub type Target = (u64, u64, String, String);
 
 /// A device as the kernel has it.

@@ -3,7 +3,7 @@
 //!
 //! - [`driver`]: the trait's methods: volumes, mounts, snapshots, reading, restoring, health, and opening,
 //!   which settles what a crash left.
-//! - [`options`]: what the user sets; [`state`]: what is kept on disk, as convoy 0.5 wrote it; [`store`]: all
+//! - [`options`]: what the user sets; [`sectors`]: the kernel's unit; [`state`]: what is kept on disk, as convoy 0.5 wrote it; [`store`]: all
 //!   records.
 //! - [`journal`]: ids of thin devices, on disk before the kernel is asked.
 //! - [`pool`]: the thin pool and its devices; [`superblock`]: what is on a metadata device; [`kernel`]:
@@ -21,6 +21,7 @@ pub mod kernel;
 pub mod options;
 pub mod pool;
 pub mod prepare;
+pub mod sectors;
 pub mod state;
 pub mod store;
 pub mod superblock;

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::kernel::Kernel;
+use crate::sectors::Sectors;
 use crate::state::PoolConfig;
 use convoy_driver_sdk::filesystem::FsKind;
 use convoy_driver_sdk::protocol::OptionSpec;
@@ -27,18 +28,16 @@ pub const CREATE_FS: &str = "fs";
 const MAX_POOL_NAME: usize = 100;
 /// Name of the pool, when none is given.
 const DEFAULT_POOL: &str = "convoy-pool";
-/// Sectors in a block of a new pool: 2 MiB.
-const DEFAULT_BLOCK_SECTORS: u64 = 4096;
+/// A block of a new pool: 2 MiB.
+const DEFAULT_BLOCK: Sectors = Sectors(4096);
 /// Bytes of a volume created without a size: 100 GiB.
 const DEFAULT_VOLUME_SIZE: u64 = 100 << 30;
 /// The kernel's `DATA_DEV_BLOCK_SIZE_MIN_SECTORS` (64 KiB), which is also the step.
-const MIN_BLOCK_SECTORS: u64 = 128;
+const MIN_BLOCK: Sectors = Sectors(128);
 /// The kernel's `DATA_DEV_BLOCK_SIZE_MAX_SECTORS` (1 GiB).
-const MAX_BLOCK_SECTORS: u64 = 2_097_152;
+const MAX_BLOCK: Sectors = Sectors(2_097_152);
 /// The kernel gives no btrfs a size in bytes below this (`btrfs_ioctl_resize`), not even the one it has.
 pub(crate) const BTRFS_RESIZABLE: u64 = 256 << 20;
-/// Bytes in a sector, the unit of device-mapper.
-pub const SECTOR: u64 = 512;
 
 /// What happens to a write when the pool has no block left for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,8 +53,8 @@ pub struct Settings {
     pub data_device: PathBuf,
     pub metadata_device: PathBuf,
     pub pool: String,
-    /// Size of a block of the pool in sectors.
-    pub block_sectors: u64,
+    /// Size of a block of the pool.
+    pub block: Sectors,
     /// Size of a volume created without one, in bytes.
     pub default_volume_size: u64,
     pub filesystem: FsKind,
@@ -144,7 +143,7 @@ impl Settings {
                 Some(name) => pool_name(name)?,
                 None => saved_pool.unwrap_or_else(|| DEFAULT_POOL.to_owned()),
             },
-            block_sectors: block_sectors(given(BLOCK_SIZE), saved)?,
+            block: block_size(given(BLOCK_SIZE), saved)?,
             default_volume_size: match given(VOLUME_SIZE) {
                 Some(text) => volume_size(text)?,
                 None => saved.map_or(DEFAULT_VOLUME_SIZE, |saved| saved.default_volume_size),
@@ -204,7 +203,7 @@ impl Settings {
     }
 
     pub fn block_bytes(&self) -> u64 {
-        self.block_sectors * SECTOR
+        self.block.bytes()
     }
 
     /// A size rounded up to whole blocks of the pool; `None` when that is more than a device can have.
@@ -229,18 +228,19 @@ fn pool_name(name: &str) -> Result<String> {
 }
 
 /// As in 0.5, the number counts sectors, and its unit letter multiplies them.
-fn block_sectors(given: Option<&str>, saved: Option<&PoolConfig>) -> Result<u64> {
+fn block_size(given: Option<&str>, saved: Option<&PoolConfig>) -> Result<Sectors> {
     let saved = saved.map(|saved| saved.thinpool_block_size);
     let Some(text) = given else {
-        return Ok(saved.unwrap_or(DEFAULT_BLOCK_SECTORS));
+        return Ok(saved.unwrap_or(DEFAULT_BLOCK));
     };
-    let sectors =
-        size::parse(text).map_err(|error| invalid(format!("{BLOCK_SIZE}: {error}"), "for example 4096"))?;
-    if !(MIN_BLOCK_SECTORS..=MAX_BLOCK_SECTORS).contains(&sectors) || sectors % MIN_BLOCK_SECTORS != 0 {
+    let sectors = size::parse(text)
+        .map(Sectors)
+        .map_err(|error| invalid(format!("{BLOCK_SIZE}: {error}"), "for example 4096"))?;
+    if !(MIN_BLOCK..=MAX_BLOCK).contains(&sectors) || !sectors.is_multiple_of(MIN_BLOCK) {
         return Err(invalid(
             format!(
-                "{BLOCK_SIZE}={text}: expected {MIN_BLOCK_SECTORS} to {MAX_BLOCK_SECTORS} sectors of 512 \
-                 bytes, a multiple of {MIN_BLOCK_SECTORS}"
+                "{BLOCK_SIZE}={text}: expected {MIN_BLOCK} to {MAX_BLOCK} sectors of 512 \
+                 bytes, a multiple of {MIN_BLOCK}"
             ),
             "4096 (2 MiB) suits most pools",
         ));
@@ -301,7 +301,7 @@ mod tests {
     fn the_defaults_are_those_of_0_5() {
         let settings = Settings::new(&options(&DEVICES), None, false).unwrap();
         assert_eq!(settings.pool_device(), PathBuf::from("/dev/mapper/convoy-pool"));
-        assert_eq!((settings.block_sectors, settings.block_bytes()), (4096, 2 << 20));
+        assert_eq!((settings.block, settings.block_bytes()), (Sectors(4096), 2 << 20));
         assert_eq!((settings.default_volume_size, settings.filesystem), (100 << 30, FsKind::Ext4));
         assert_eq!(settings.round_up((2 << 20) + 1), Some(4 << 20));
         assert_eq!(settings.round_up(u64::MAX), None);

@@ -2,7 +2,8 @@
 
 use crate::error::{Error, Result};
 use crate::kernel::{DeviceState, Kernel, Removal, Target, Visibility};
-use crate::options::{SECTOR, Settings};
+use crate::options::Settings;
+use crate::sectors::Sectors;
 use crate::state::ThinId;
 use convoy_driver_sdk::Context;
 use devicemapper::{Device, DmFlags};
@@ -233,7 +234,7 @@ impl Pool {
     }
 
     fn table(&self, id: ThinId, size: u64) -> Target {
-        (0, size / SECTOR, "thin".to_owned(), format!("{} {id}", self.number))
+        (0, Sectors::of_bytes(size).0, "thin".to_owned(), format!("{} {id}", self.number))
     }
 
     /// Whether the pool works.
@@ -285,7 +286,7 @@ fn owner_of(name: &str, pool: Device, state: &DeviceState) -> Owner {
             let of = fields.next().and_then(|number| number.parse::<Device>().ok());
             let id = fields.next().and_then(|id| id.parse().ok());
             match (of, id) {
-                (Some(of), Some(id)) if of == pool => Owner::Thin { id, size: length * SECTOR },
+                (Some(of), Some(id)) if of == pool => Owner::Thin { id, size: Sectors(*length).bytes() },
                 _ => Owner::Foreign,
             }
         }

@@ -4,7 +4,7 @@
 //! one with anything on it is refused.
 
 use crate::error::{Error, Result};
-use crate::options::SECTOR;
+use crate::sectors::Sectors;
 use crate::superblock::{MAX_METADATA_BYTES, METADATA_BLOCK};
 use convoy_driver_sdk::command::Command;
 use convoy_driver_sdk::{Context, DriverError, ErrorKind, atomic, filesystem, size};
@@ -221,8 +221,8 @@ fn partition(device: &Path, number: u32) -> PathBuf {
 }
 
 fn make_partitions(device: &Path, metadata_size: u64, context: &Context) -> Result<()> {
-    let script =
-        format!("label: gpt\nsize={}, name=convoy-metadata\nname=convoy-data\n", metadata_size / SECTOR);
+    let sectors = Sectors::of_bytes(metadata_size);
+    let script = format!("label: gpt\nsize={sectors}, name=convoy-metadata\nname=convoy-data\n");
     // The shell would not say which package is missing.
     Command::new("sfdisk").package("fdisk").arg("--version").run(context)?;
     // The script comes by standard input; the shell's printf writes it.

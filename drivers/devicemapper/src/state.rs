@@ -3,6 +3,7 @@
 //!
 //! Fields that 0.5 did not know are added so that 0.5 ignores them.
 
+use crate::sectors::Sectors;
 use convoy_driver_sdk::filesystem::FsKind;
 use convoy_driver_sdk::{Name, Timestamp, atomic, timestamp};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -30,8 +31,8 @@ pub struct PoolConfig {
     pub thinpool_device: PathBuf,
     /// Bytes of data the pool can hold.
     pub thinpool_size: u64,
-    /// Size of a block of the pool, in sectors of 512 bytes.
-    pub thinpool_block_size: u64,
+    /// Size of a block of the pool.
+    pub thinpool_block_size: Sectors,
     /// Size of a volume that is created without one, in bytes.
     pub default_volume_size: u64,
     #[serde(rename = "LastDevID", default)]
@@ -178,7 +179,7 @@ mod tests {
     #[test]
     fn what_0_5_wrote_is_read_and_written_again_byte_for_byte() {
         let config: PoolConfig = serde_json::from_str(CONFIG).unwrap();
-        assert_eq!((config.last_dev_id, config.thinpool_block_size), (5, 4096));
+        assert_eq!((config.last_dev_id, config.thinpool_block_size), (5, Sectors(4096)));
         assert_eq!(serde_json::to_string(&config).unwrap(), CONFIG.trim_end());
         for text in [PGDATA, R1] {
             let volume: VolumeRecord = serde_json::from_str(text).unwrap();

@@ -1,6 +1,7 @@
 //! The first block of a pool's metadata device, as far as it says whether this is one.
 
 use crate::error::{Error, Result};
+use crate::sectors::Sectors;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -24,11 +25,8 @@ const BLOCK_SIZE_AT: usize = 16 + 16 + 8 + 8 + 16 + 256 + 16;
 pub enum Superblock {
     /// Nothing: the kernel makes a new pool of it.
     Blank,
-    /// A pool with blocks of so many sectors.
-    Pool {
-        /// Sectors of 512 bytes.
-        block_sectors: u64,
-    },
+    /// A pool with blocks of this size.
+    Pool { block: Sectors },
     /// Something else, which must not be overwritten.
     Foreign,
 }
@@ -52,7 +50,7 @@ impl Superblock {
         let magic = field(MAGIC_AT, 8).and_then(|bytes| bytes.try_into().ok()).map(u64::from_le_bytes);
         let size = field(BLOCK_SIZE_AT, 4).and_then(|bytes| bytes.try_into().ok()).map(u32::from_le_bytes);
         match (magic, size) {
-            (Some(MAGIC), Some(sectors)) => Self::Pool { block_sectors: sectors.into() },
+            (Some(MAGIC), Some(sectors)) => Self::Pool { block: Sectors(sectors.into()) },
             _ => Self::Foreign,
         }
     }
@@ -70,7 +68,7 @@ mod tests {
         assert_eq!(Superblock::parse(&block), Superblock::Foreign);
         block[MAGIC_AT..MAGIC_AT + 8].copy_from_slice(&MAGIC.to_le_bytes());
         block[BLOCK_SIZE_AT..BLOCK_SIZE_AT + 4].copy_from_slice(&128u32.to_le_bytes());
-        assert_eq!(Superblock::parse(&block), Superblock::Pool { block_sectors: 128 });
+        assert_eq!(Superblock::parse(&block), Superblock::Pool { block: Sectors(128) });
         assert_eq!(Superblock::parse(&block[..64]), Superblock::Foreign);
     }
 }

@@ -91,9 +91,10 @@ async fn no_more_is_read_than_is_needed() {
             at += open.read_at(at, 128 << 10).unwrap().len() as u64;
         }
         // 64 MiB in stretches of 4 MiB, each of which may end with its pack of 6 MiB, and some small ones
-        // until it is sure that it goes on.
+        // until it is sure that it goes on. On a busy machine the reader comes upon a stretch that is being
+        // fetched ahead, and takes a part of it: twice as many at most.
         let requests = moved.lock().len();
-        assert!((16..=40).contains(&requests), "{requests} requests for a file that is read through");
+        assert!((16..=64).contains(&requests), "{requests} requests for a file that is read through");
     });
 }
 

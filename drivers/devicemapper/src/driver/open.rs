@@ -34,7 +34,7 @@ pub(super) fn open(request: Open, context: &Context) -> Result<(DeviceMapper, Op
         metadata_device: settings.metadata_device.clone(),
         thinpool_device: settings.pool_device(),
         thinpool_size: pool.size()?,
-        thinpool_block_size: settings.block_sectors,
+        thinpool_block_size: settings.block,
         default_volume_size: settings.default_volume_size,
         filesystem: settings.filesystem,
         last_dev_id: saved.as_ref().map_or(0, |saved| saved.last_dev_id),

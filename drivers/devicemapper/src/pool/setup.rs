@@ -3,7 +3,8 @@
 use super::{Pool, UUID_PREFIX};
 use crate::error::{Error, Result};
 use crate::kernel::{DeviceState, Kernel, Target, Visibility};
-use crate::options::{NoSpace, SECTOR, Settings};
+use crate::options::{NoSpace, Settings};
+use crate::sectors::Sectors;
 use crate::superblock::{MAX_METADATA_BYTES, METADATA_BLOCK, Superblock};
 use crate::tools;
 use convoy_driver_sdk::{Context, ErrorKind, filesystem};
@@ -12,14 +13,11 @@ use nix::libc;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
-/// Sectors in a block of metadata.
-const METADATA_BLOCK_SECTORS: u64 = METADATA_BLOCK / SECTOR;
-
 /// A block device that somebody named: its number and length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Disk {
     number: Device,
-    sectors: u64,
+    length: Sectors,
 }
 
 impl Disk {
@@ -37,21 +35,22 @@ impl Disk {
             Err(error) => return Err(wrong(error.to_string(), ErrorKind::Unavailable)),
         };
         let number = Device::from(metadata.rdev());
-        Ok(Self { number, sectors: sectors(number)? })
+        Ok(Self { number, length: length(number)? })
     }
 
     /// What of it the kernel uses for metadata.
-    fn metadata_sectors(self) -> u64 {
-        let whole = self.sectors - self.sectors % METADATA_BLOCK_SECTORS;
-        whole.min(MAX_METADATA_BYTES / SECTOR)
+    fn metadata(self) -> Sectors {
+        let whole = self.length.round_down(Sectors::of_bytes(METADATA_BLOCK));
+        whole.min(Sectors::of_bytes(MAX_METADATA_BYTES))
     }
 }
 
 /// The present length of a block device.
-fn sectors(number: Device) -> Result<u64> {
+fn length(number: Device) -> Result<Sectors> {
     let path = format!("/sys/dev/block/{number}/size");
     let text = std::fs::read_to_string(&path).map_err(Error::io(format_args!("read {path}")))?;
-    text.trim().parse().map_err(|_| Error::Library(format!("expected a number in {path}, found {text:?}")))
+    let sectors = text.trim().parse().map(Sectors);
+    sectors.map_err(|_| Error::Library(format!("expected a number in {path}, found {text:?}")))
 }
 
 /// Makes the pool run: adopts the running one of that name if it is of these devices, checks and starts the
@@ -122,16 +121,16 @@ pub fn bring_up(kernel: Kernel, settings: Settings, in_use: bool, context: &Cont
 }
 
 fn table(settings: &Settings, data: Disk, metadata: Disk) -> Target {
-    let block = settings.block_sectors;
-    let length = data.sectors - data.sectors % block;
+    let block = settings.block;
+    let length = data.length.round_down(block);
     // The kernel logs when fewer blocks than this are free.
-    let low_water = length / block * (100 - settings.warn_percent) / 100;
+    let low_water = length.0 / block.0 * (100 - settings.warn_percent) / 100;
     let features = match settings.no_space {
         NoSpace::Queue => "0",
         NoSpace::Fail => "1 error_if_no_space",
     };
     let params = format!("{} {} {block} {low_water} {features}", metadata.number, data.number);
-    (0, length, "thin-pool".to_owned(), params)
+    (0, length.0, "thin-pool".to_owned(), params)
 }
 
 /// The kernel ends its lines with a space.
@@ -165,10 +164,11 @@ fn check_running(settings: &Settings, state: &DeviceState, data: Disk, metadata:
     if kind != "thin-pool" || fields.get(..2).is_none_or(|found| found != devices) {
         return Err(conflict(format!("{kind} {params}")));
     }
-    check_block_size(settings, fields.get(2).and_then(|field| field.parse().ok()).unwrap_or_default())?;
+    let block = fields.get(2).and_then(|field| field.parse().ok()).unwrap_or_default();
+    check_block_size(settings, Sectors(block))?;
     // The kernel would find out when the pool has its new table already.
-    let (now, wanted) = (state.table.first().map_or(0, |(_, length, ..)| *length), data.sectors);
-    if wanted - wanted % settings.block_sectors < now {
+    let (now, wanted) = (table_length(state), data.length);
+    if wanted.round_down(settings.block) < now {
         return Err(Error::Setup {
             message: format!(
                 "dm.datadev={}: expected at least the {now} sectors of the running pool, found {wanted}",
@@ -181,12 +181,17 @@ fn check_running(settings: &Settings, state: &DeviceState, data: Disk, metadata:
     Ok(())
 }
 
-fn check_block_size(settings: &Settings, found: u64) -> Result<()> {
-    if found == settings.block_sectors {
+/// The length of a device by its table.
+fn table_length(state: &DeviceState) -> Sectors {
+    state.table.first().map_or(Sectors(0), |(_, length, ..)| Sectors(*length))
+}
+
+fn check_block_size(settings: &Settings, found: Sectors) -> Result<()> {
+    if found == settings.block {
         return Ok(());
     }
     Err(Error::Setup {
-        message: format!("the pool was made with blocks of {found} sectors, not {}", settings.block_sectors),
+        message: format!("the pool was made with blocks of {found} sectors, not {}", settings.block),
         hint: format!("start with dm.thinpoolblocksize={found}"),
         kind: ErrorKind::InvalidArgument,
     })
@@ -196,8 +201,8 @@ fn check_block_size(settings: &Settings, found: u64) -> Result<()> {
 fn check_devices(settings: &Settings, in_use: bool, context: &Context) -> Result<()> {
     let metadata = settings.metadata_device.display();
     match Superblock::read(&settings.metadata_device)? {
-        Superblock::Pool { block_sectors } => {
-            check_block_size(settings, block_sectors)?;
+        Superblock::Pool { block } => {
+            check_block_size(settings, block)?;
             tools::thin_check(&settings.metadata_device, context)
         }
         Superblock::Blank if in_use => Err(Error::Setup {
@@ -242,11 +247,10 @@ impl Pool {
         let Some(state) = self.kernel.state(&self.name)? else {
             return Err(Error::Library(format!("the pool {} is gone", self.name)));
         };
-        let now = state.table.first().map_or(0, |(_, length, ..)| *length);
         let status = self.status()?;
-        let more_metadata =
-            metadata.metadata_sectors() > status.metadata.total / SECTOR && status.metadata.total > 0;
-        if wanted.1 <= now && !more_metadata {
+        let total = status.metadata.total;
+        let more_metadata = metadata.metadata() > Sectors::of_bytes(total) && total > 0;
+        if Sectors(wanted.1) <= table_length(&state) && !more_metadata {
             return Ok(false);
         }
         check_running(settings, &state, data, metadata)?;
@@ -257,9 +261,7 @@ impl Pool {
     /// Bytes of data the pool can hold.
     pub fn size(&self) -> Result<u64> {
         let state = self.kernel.state(&self.name)?;
-        Ok(state
-            .and_then(|state| state.table.first().map(|(_, length, ..)| length * SECTOR))
-            .unwrap_or_default())
+        Ok(state.map_or(0, |state| table_length(&state).bytes()))
     }
 }
 
@@ -275,8 +277,8 @@ mod tests {
         Settings::new(&options, None, false).unwrap()
     }
 
-    const DATA: Disk = Disk { number: Device { major: 254, minor: 0 }, sectors: 1_048_577 };
-    const META: Disk = Disk { number: Device { major: 254, minor: 16 }, sectors: 131_072 };
+    const DATA: Disk = Disk { number: Device { major: 254, minor: 0 }, length: Sectors(1_048_577) };
+    const META: Disk = Disk { number: Device { major: 254, minor: 16 }, length: Sectors(131_072) };
 
     #[test]
     fn a_table_as_the_kernel_gives_it_back_is_the_same() {
@@ -286,8 +288,8 @@ mod tests {
         let given = |params: &str| [(0, 1_048_576, "thin-pool".to_owned(), params.to_owned())];
         assert!(same(&given("254:16 254:0 4096 51 1 error_if_no_space "), &wanted));
         assert!(!same(&given("254:16 254:0 4096 51 1 skip_block_zeroing "), &wanted));
-        assert_eq!(Disk { sectors: u64::MAX, ..META }.metadata_sectors(), 33_292_800);
-        assert_eq!(Disk { sectors: 1003, ..META }.metadata_sectors(), 1000);
+        assert_eq!(Disk { length: Sectors(u64::MAX), ..META }.metadata(), Sectors(33_292_800));
+        assert_eq!(Disk { length: Sectors(1003), ..META }.metadata(), Sectors(1000));
     }
 
     #[test]
@@ -313,7 +315,7 @@ mod tests {
             assert!(error.contains(expected), "{error}");
         }
         let running = state("thin-pool", "254:16 254:0 4096 0 0");
-        let small = Disk { sectors: 1_048_575, ..DATA };
+        let small = Disk { length: Sectors(1_048_575), ..DATA };
         let error = check_running(&settings("queue"), &running, small, META).unwrap_err().to_string();
         assert!(error.contains("at least the 1048576 sectors"), "{error}");
     }
