@@ -288,7 +288,7 @@ fn files_that_were_linked_meanwhile_are_files_of_their_own_again() {
         fs::hard_link(target.path().join("a"), target.path().join(name)).unwrap();
     }
     let (summary, _) = here(source.path(), target.path());
-    assert_eq!((summary.same, summary.replaced, summary.deleted), (1, 2, 1), "{summary:?}");
+    assert_eq!((summary.replaced, summary.files, summary.deleted), (2, 2, 1), "{summary:?}");
     assert_eq!(everything(target.path()), everything(source.path()));
 }
 
