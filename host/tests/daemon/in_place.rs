@@ -201,7 +201,8 @@ fn error(output: &Output) -> String {
 }
 
 fn restore(daemon: &Daemon, source: &str, words: &[&str]) -> Output {
-    daemon.cli(&[&["restore", source, "--in-place", "data", "--output", "json"][..], words].concat())
+    let form = if words.contains(&"table") { &[][..] } else { &["--output", "json"] };
+    daemon.cli(&[&["restore", source, "--in-place", "data"][..], words, form].concat())
 }
 
 #[test]
