@@ -1,9 +1,13 @@
 //! A daemon's services together: what the API, the doctor and the metrics work with.
 //!
 //! - `create`: volumes, empty or from a snapshot or a backup; `docker`: what Docker means by its calls.
+//! - `in_place`: a volume changed altogether, by a restore in place or a revert; `stopped`: the containers that
+//!   were stopped for that.
 
 mod create;
 mod docker;
+mod in_place;
+mod stopped;
 
 use crate::backups::Backups;
 use crate::config::live::ReloadReport;
@@ -24,6 +28,9 @@ use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
+pub use stopped::Stopped;
+pub(crate) use stopped::names;
+
 /// The services of a daemon. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct App(Arc<Parts>);
@@ -34,12 +41,19 @@ struct Parts {
     schedules: Schedules,
     config: Live,
     reload: Arc<Reload>,
+    stopped: Stopped,
 }
 
 impl App {
     /// Brings the services of a daemon together.
-    pub fn new(services: Services, schedules: Schedules, config: Live, reload: Arc<Reload>) -> Self {
-        Self(Arc::new(Parts { services, schedules, config, reload }))
+    pub fn new(
+        services: Services,
+        schedules: Schedules,
+        config: Live,
+        reload: Arc<Reload>,
+        stopped: Stopped,
+    ) -> Self {
+        Self(Arc::new(Parts { services, schedules, config, reload, stopped }))
     }
 
     /// Gives the volume service.
@@ -65,6 +79,11 @@ impl App {
     /// Gives the events, to send and to listen.
     pub fn events(&self) -> &Events {
         &self.0.services.events
+    }
+
+    /// Gives the records of containers that were stopped.
+    pub(crate) fn stopped(&self) -> &Stopped {
+        &self.0.stopped
     }
 
     /// Gives the settings as they are now.

@@ -2,7 +2,8 @@
 //!
 //! - `service`: [`Backups`], its state; `calls`: from a request to the driver or store that its `url` names.
 //! - `engine`: backups in a store, made by the backup engine of what a driver hands over (`source`);
-//!   `restore`: the way back, `parts` of parts into a volume that is there; `browse`: a look into backups and
+//!   `restore`: the way back, `parts` of parts into a volume that is there, `in_place` of a
+//!   whole volume; `browse`: a look into backups and
 //!   snapshots, opened by `trees`; `provider`: backups that a storage system keeps itself.
 //! - `store`: from URLs to stores; `nearest`: what was meant by a wrong URL; `error`: what a store or the engine
 //!   failed to do; `keys`: who may open encrypted backups, with a `secret`; `labels`: tags, notes and pins;
@@ -14,6 +15,7 @@ mod browse;
 mod calls;
 mod engine;
 mod error;
+mod in_place;
 mod keys;
 mod labels;
 mod last;
@@ -31,6 +33,7 @@ mod source;
 mod store;
 mod trees;
 
+pub use in_place::Ready;
 pub use last::Last;
 pub(crate) use provider::own_destination;
 pub use service::Backups;

@@ -10,6 +10,7 @@
 //! - [`schedules`]: snapshots and backups that are made by themselves.
 //! - [`backups`]: copies of volumes in stores.
 //! - [`config`]: the settings, given and saved.
+//! - `docker`: Docker's engine, over its socket.
 //! - [`listen`]: connections; [`logging`]: the log; [`notify`]: what systemd is told.
 //!
 //! Below them are crates of their own: `convoy_volumes`, the volume service, and `convoy_activity`, jobs,
@@ -21,6 +22,7 @@ pub mod app;
 pub mod backups;
 pub mod config;
 pub mod daemon;
+mod docker;
 pub mod doctor;
 pub mod listen;
 pub mod logging;

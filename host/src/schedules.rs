@@ -4,12 +4,9 @@
 //!   on disk.
 //! - `tick`: finds what is due; `run`: one run of one schedule for one volume; `retain`: deletes what is no
 //!   longer kept.
-//! - `hooks`, `docker`: commands before and after; `tail`: the end of what they print; `notify`: tells
-//!   whoever
-//!   wants to know.
+//! - `hooks`: commands before and after; `notify`: tells whoever wants to know.
 //! - `view`: what is shown. The rules themselves are in `convoy_schedule`.
 
-mod docker;
 mod hooks;
 mod notify;
 mod plan;
@@ -17,7 +14,6 @@ mod retain;
 mod run;
 mod service;
 mod store;
-mod tail;
 mod tick;
 mod view;
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// The modules from the bottom up. One uses those of the layers below, and none beside it.
 const LAYERS: [&[&str]; 9] = [
-    &["listen", "logging", "notify"],
+    &["docker", "listen", "logging", "notify"],
     &["config"],
     &["backups"],
     &["schedules"],

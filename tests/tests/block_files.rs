@@ -60,8 +60,20 @@ fn files_on_devices_are_found_and_brought_back() -> Result<()> {
         convoy.ok(&conf)?;
         assert_eq!(fs::read(place.join("etc/app.conf")).ok().as_deref(), Some(&b"colour=blue\n"[..]));
 
-        // Nothing stays open.
+        // The whole volume in place, with what it was kept: file by file on the file system that it has.
         convoy.ok(&["umount", "db"])?;
+        for source in [&monday[..], &old_form, "monday"] {
+            convoy.ok(&["restore", &tuesday, "--in-place", "db", "--no-keep"])?;
+            let report = convoy.ok(&["restore", source, "--in-place", "db"])?;
+            says(&report, "before-restore-")?;
+            let place = world.mount("db")?;
+            let back = fs::read(place.join("table")).during(|| "read".to_owned())?;
+            check(back == table, || format!("the table is another, from {source}"))?;
+            assert_eq!(fs::read(place.join("etc/app.conf")).ok().as_deref(), Some(&b"colour=blue\n"[..]));
+            convoy.ok(&["umount", "db"])?;
+        }
+
+        // Nothing stays open.
         convoy.ok(&["snapshot", "delete", "monday"])?;
         convoy.ok(&["delete", "db"]).map(drop)
     })

@@ -19,9 +19,10 @@ use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
 use crate::dir::{Dir, fd_path, stat_fd};
-use crate::entry::{Entry, Kind};
+use crate::entry::{Entry, Kind, Xattrs};
 use crate::error::{TreeError, TreeResult, gone};
 use crate::flags::{self, FileFlags};
+use crate::lift::lift;
 use crate::limits::{DEPTH, Limit, PATH};
 use crate::path::RelPath;
 use crate::stack::DirStack;
@@ -121,6 +122,21 @@ impl TreeEditor {
         self.writer.apply(file, &early(entry), Some(&now))
     }
 
+    /// Gives the regular file at `name` the metadata of `entry`, times included, but its flags
+    /// ([`Self::add_flags`]). Its data stays. A file with several names gets it under all of them.
+    ///
+    /// # Errors
+    /// As [`Self::draft`]; if no regular file is there.
+    pub fn update_file(&self, place: &Place, name: &[u8], entry: &Entry) -> TreeResult<()> {
+        let failed = |e: io::Error| TreeError::io("set the metadata of", &entry.path, e);
+        let (file, _) = place.dir.open_file(name).map_err(failed)?;
+        lift(&file);
+        let (now, _) = xattr::read_open(&file).map_err(failed)?;
+        drop_others(&fd_path(&file), &now, entry).map_err(failed)?;
+        flags::remove(&file, FileFlags::NO_DUMP.difference(entry.flags));
+        self.writer.apply(&file, &early(entry), None)
+    }
+
     /// Gives the directory at `path` the metadata of `entry`, flags and times included, and takes the mark of
     /// an unfinished one. One that is no longer there is left alone.
     ///
@@ -131,16 +147,12 @@ impl TreeEditor {
         let failed = |e: io::Error| TreeError::io("set the metadata of", path, e);
         let (now, _) = place.dir.xattrs_self().map_err(failed)?;
         let fd = fd_path(&*place.dir);
-        for name in now.keys().filter(|name| !entry.xattrs.contains_key(*name)) {
-            match rustix::fs::removexattr(&fd, name.as_bytes()) {
-                Ok(()) | Err(Errno::NODATA | Errno::NOTSUP | Errno::PERM) => {}
-                Err(e) => return Err(failed(e.into())),
-            }
-        }
+        drop_others(&fd, &now, entry).map_err(failed)?;
         match rustix::fs::removexattr(&fd, UNFINISHED) {
             Ok(()) | Err(Errno::NODATA | Errno::NOTSUP | Errno::PERM) => {}
             Err(e) => return Err(failed(e.into())),
         }
+        flags::remove(&*place.dir, FileFlags::NO_DUMP.difference(entry.flags));
         let entry = Entry { path: path.clone(), ..early(entry) };
         self.writer.apply(&*place.dir, &entry, None)
     }
@@ -187,6 +199,17 @@ impl TreeEditor {
 /// that of the directory it comes into.
 fn early(entry: &Entry) -> Entry {
     Entry { flags: FileFlags::empty(), project: 0, ..entry.clone() }
+}
+
+/// Takes away the attributes that `entry` has not.
+fn drop_others(path: &Path, now: &Xattrs, entry: &Entry) -> io::Result<()> {
+    for name in now.keys().filter(|name| !entry.xattrs.contains_key(*name)) {
+        match rustix::fs::removexattr(path, name.as_bytes()) {
+            Ok(()) | Err(Errno::NODATA | Errno::NOTSUP | Errno::PERM) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(())
 }
 
 /// Takes away what something inherited from the default ACL of the directory it was made in.

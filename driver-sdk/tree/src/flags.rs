@@ -148,8 +148,22 @@ pub(crate) fn of_statx(attributes: StatxAttributes) -> FileFlags {
 /// Adds flags to an open file or directory.
 pub(crate) fn add(fd: impl AsFd, flags: FileFlags) -> io::Result<()> {
     let found = get(&fd)?;
-    let bits = KERNEL.iter().filter(|(flag, _)| flags.contains(*flag)).fold(0, |all, (_, bit)| all | bit);
-    set(fd, FsXattr { xflags: found.xflags | bits, ..found })
+    set(fd, FsXattr { xflags: found.xflags | kernel_bits(flags), ..found })
+}
+
+/// Takes flags from an open file or directory, as far as it has them and the file system knows them.
+pub(crate) fn remove(fd: impl AsFd, flags: FileFlags) {
+    let bits = kernel_bits(flags);
+    if let Ok(found) = get(&fd)
+        && found.xflags & bits != 0
+    {
+        // One that stays is seen by whoever compares.
+        let _ = set(fd, FsXattr { xflags: found.xflags & !bits, ..found });
+    }
+}
+
+fn kernel_bits(flags: FileFlags) -> u32 {
+    KERNEL.iter().filter(|(flag, _)| flags.contains(*flag)).fold(0, |all, (_, bit)| all | bit)
 }
 
 /// Lines as the value of [`UNREAD`].

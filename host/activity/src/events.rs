@@ -15,13 +15,14 @@ const BACKLOG: usize = 256;
 const REMEMBERED: usize = 4096;
 
 /// Every kind of event.
-pub const KINDS: [&str; 23] = [
+pub const KINDS: [&str; 24] = [
     "volume.create",
     "volume.delete",
     "volume.mount",
     "volume.unmount",
     "volume.resize",
     "volume.restore",
+    "volume.accept",
     "volume.failure",
     "kept.delete",
     "snapshot.create",

@@ -23,10 +23,11 @@ pub const STALLED: Duration = Duration::from_secs(300);
 pub struct Jobs(Arc<Mutex<BTreeMap<String, Arc<State>>>>);
 
 /// Every kind of job.
-pub const KINDS: [&str; 23] = [
+pub const KINDS: [&str; 24] = [
     "volume create",
     "restore",
     "restore parts",
+    "restore in place",
     "snapshot clone",
     "snapshot create",
     "snapshot revert",

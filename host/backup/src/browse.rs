@@ -16,6 +16,7 @@ mod tree;
 mod walk;
 
 use std::fmt::Debug;
+use std::fs::File;
 use std::ops::{ControlFlow, Range};
 
 use bytes::Bytes;
@@ -104,6 +105,24 @@ pub trait ReadAt: Debug + Send + Sync {
     /// # Errors
     /// Those of the store.
     fn next_data(&self, offset: u64) -> BackupResult<Option<Range<u64>>>;
+
+    /// Compares the stretch that begins at `offset` with the bytes at the same place of `there`, without
+    /// reading it from the store: by the names of its chunks. `None` where only reading both tells.
+    ///
+    /// # Errors
+    /// Those of the store. What cannot be read of `there` is another's.
+    fn beside(&self, _offset: u64, _there: &File) -> BackupResult<Option<Beside>> {
+        Ok(None)
+    }
+}
+
+/// A stretch of data, beside what another file has at the same place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Beside {
+    /// These bytes, at least one, were read from the other file, and are those of the data.
+    Same(Bytes),
+    /// So many bytes, at least one, are others.
+    Other(u64),
 }
 
 /// Where a page of a directory begins.

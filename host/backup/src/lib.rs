@@ -31,7 +31,7 @@ pub mod timestamp;
 mod types;
 mod v0;
 
-pub use browse::{Browse, ContentId, Node, ReadAt, Visit, Visitor, browse_directory};
+pub use browse::{Beside, Browse, ContentId, Node, ReadAt, Visit, Visitor, browse_directory};
 pub use convoy_tree::Losses;
 pub use crypt::{KeySource, StoreKey, add_key, list_keys, remove_key};
 pub use engine::backup::Preparation;
@@ -42,8 +42,8 @@ pub use exclude::{ExcludeError, ExcludeRules, Excluded, ExcludedBy};
 pub use format::manifest::BackupKind;
 pub use labels::{KeepUntil, LabelChange, LabelError, Labels, PinChange};
 pub use parts::{
-    Action, Change, Existing, PartsOptions, PartsSummary, Selection, Told, find_path, path_in_tree,
-    restore_parts,
+    Action, Begins, Change, Existing, PartsOptions, PartsSummary, Selection, Told, find_path, path_in_tree,
+    restore_in_place, restore_parts,
 };
 pub use progress::{Phase, Progress, ProgressSnapshot};
 pub use record::BackupStats;

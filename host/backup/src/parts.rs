@@ -73,7 +73,8 @@ pub enum Action {
     Replace,
     /// It took the place of what was there, which has another name now.
     Rename,
-    /// A directory that was there got owner, mode, attributes and times.
+    /// What was there got owner, mode, attributes and times: a directory; in place also a file whose data
+    /// is that of the source.
     Update,
     /// What was there stays.
     Keep,
@@ -128,7 +129,7 @@ pub struct PartsSummary {
     pub replaced: u64,
     /// What took the place of something that has another name now.
     pub renamed: u64,
-    /// Directories that were there and got their metadata.
+    /// What was there and got its metadata alone: directories; in place also files.
     pub updated: u64,
     /// What was there, is not as in the source, and stays.
     pub kept: u64,
@@ -142,6 +143,8 @@ pub struct PartsSummary {
     pub files: u64,
     /// Bytes that they have.
     pub bytes: u64,
+    /// Those of them that came from the files whose place they took, and not from the source.
+    pub reused: u64,
     /// What could not be restored.
     pub failed: u64,
     /// The first of them: path in the target, and why.
@@ -188,5 +191,42 @@ pub fn restore_parts(
     cancel: &CancellationToken,
 ) -> BackupResult<PartsSummary> {
     let root = Dir::try_from(target).map_err(|e| BackupError::io("open", "the target", e))?;
-    restorer::run(source, root, options, told, progress, cancel)
+    restorer::run(source, root, options, None, told, progress, cancel)
+}
+
+/// Called once, when everything that can be checked before was, and before anything is changed. An error
+/// ends the work.
+pub type Begins<'a> = &'a mut dyn FnMut() -> BackupResult<()>;
+
+/// Makes the directory that `target` has open exactly what `source` is, and writes only what differs: what
+/// the source has not is deleted, files of the same data that differ otherwise get their metadata, and of a
+/// file of which a part differs, the rest is not fetched again. Nobody else may use the directory: unlike
+/// [`restore_parts`], this goes over what is protected (`chattr +i`), and gives files their metadata where
+/// they are.
+///
+/// Killed at any time and repeated it comes to the same end. With `dry_run` nothing is done, and `begins` is
+/// not called.
+///
+/// # Errors
+/// As [`restore_parts`]. What is wrong with one thing is among the failures of the summary; then nothing was
+/// deleted, and the directory is not what the source is.
+pub fn restore_in_place(
+    source: &dyn Browse,
+    target: OwnedFd,
+    dry_run: bool,
+    begins: Begins<'_>,
+    told: Told<'_>,
+    progress: &Progress,
+    cancel: &CancellationToken,
+) -> BackupResult<PartsSummary> {
+    let root = Dir::try_from(target).map_err(|e| BackupError::io("open", "the target", e))?;
+    let options = PartsOptions {
+        selection: Selection::new(Vec::new(), &[])?,
+        at: RelPath::root(),
+        existing: Existing::Replace,
+        delete_extra: true,
+        dry_run,
+        suffix: String::new(),
+    };
+    restorer::run(source, root, &options, Some(begins), told, progress, cancel)
 }

@@ -369,6 +369,9 @@ pub enum SnapshotCommand {
         /// The snapshot's name.
         #[command(flatten)]
         which: SnapshotNameArgs,
+        /// Stop the containers that use the volume, and start them again, whatever happens
+        #[arg(long)]
+        stop: bool,
         /// How progress is shown.
         #[command(flatten)]
         progress: ProgressArgs,

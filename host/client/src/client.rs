@@ -4,11 +4,12 @@ use crate::error::{Error, Result, ServerError};
 use crate::raw::RawBody;
 use crate::stream::Stream;
 use crate::types::{
-    AddKey, BackupInfo, BackupRef, CancelJob, CompareTrees, CreateBackup, CreateSnapshot, CreateVolume,
-    CreatedBackup, DeleteKept, DeleteVolume, DriverStatus, DumpTree, EventFilter, Examine, FindFiles, Info,
-    Job, LabelBackup, ListBackups, ListFiles, ListKeys, ListedKept, MountVolume, PruneBackups, ReadFile,
-    RemoveKey, ResizeVolume, RestoreParts, RetainSchedule, RetainVolume, RevertSnapshot, RunSchedule,
-    ScheduleStatus, SnapshotRef, UnmountVolume, VerifyBackups, Volume, VolumeRef,
+    AcceptRestore, AddKey, BackupInfo, BackupRef, CancelJob, CompareTrees, CreateBackup, CreateSnapshot,
+    CreateVolume, CreatedBackup, DeleteKept, DeleteVolume, DriverStatus, DumpTree, EventFilter, Examine,
+    FindFiles, Info, Job, LabelBackup, ListBackups, ListFiles, ListKeys, ListedKept, MountVolume,
+    PruneBackups, ReadFile, RemoveKey, ResizeVolume, RestoreParts, RetainSchedule, RetainVolume,
+    RevertSnapshot, RunSchedule, ScheduleStatus, SnapshotRef, UnmountVolume, VerifyBackups, Volume,
+    VolumeRef,
 };
 use crate::unix::{self, SendError};
 use http_body_util::BodyExt;
@@ -162,6 +163,8 @@ calls! {
     prune_backups(PruneBackups): POST "/backups/prune";
     /// Brings parts of a backup or snapshot back into a volume.
     restore_parts(RestoreParts): POST "/restores";
+    /// Takes a half restored volume as it is.
+    accept_restore(AcceptRestore): DELETE "/restores";
     /// Asks for the keys of a destination.
     list_keys(ListKeys): GET "/backups/keys";
     /// Adds a key to a destination.

@@ -32,7 +32,7 @@ pub use driver::{DriverCall, DriverOption, DriverStatus};
 pub use info::{ConfigValue, General, Health, Info, ReloadedConfig};
 pub use job::{CancelJob, Event, EventFilter, Job, Progress, StreamError, StreamLine};
 pub use label::LabelBackup;
-pub use restore::{RestoreChange, RestoreParts, RestoreReport};
+pub use restore::{AcceptRestore, RestoreChange, RestoreParts, RestoreReport};
 pub use schedule::{
     KeptItem, RemovedItem, RetainReport, RetainSchedule, RunOutcome, RunReport, RunSchedule, ScheduleStatus,
     ScheduledVolume,

@@ -54,5 +54,5 @@ pub(super) fn routes() -> Router<App> {
         .route("/browse/diff", get(browse::diff))
         .route("/browse/cat", get(browse::cat))
         .route("/browse/dump", get(browse::dump))
-        .route("/restores", post(restores::create))
+        .route("/restores", post(restores::create).delete(restores::accept))
 }

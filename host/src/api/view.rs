@@ -52,6 +52,10 @@ pub(super) fn driver_info(volumes: &Volumes, entry: &Entry, stale: Option<&Drive
     if let Some(policy) = volumes.policy(entry) {
         info.insert("DockerRemove".to_owned(), policy.to_string());
     }
+    if let Some(half) = volumes.half_restored(entry) {
+        let text = format!("from {}, begun {}: {}", half.what(), half.since, half.ways_out(entry));
+        info.insert("UnfinishedRestore".to_owned(), text);
+    }
     if let Some(problem) = problem(entry, stale) {
         info.insert("Error".to_owned(), problem);
     }

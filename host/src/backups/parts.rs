@@ -39,10 +39,7 @@ impl Backups {
         existing(&asked.existing)?;
         Selection::new(Vec::new(), &asked.exclude).map_err(backup_error)?;
         path_in_tree(asked.at.as_bytes()).map_err(backup_error)?;
-        if asked.url.is_empty() == asked.snapshot_name.is_empty() {
-            let text = "expected either the URL of a backup or the name of a snapshot";
-            return Err(Error::InvalidRequest(text.to_owned()));
-        }
+        check_source(asked)?;
         self.volumes.find(&asked.volume_name, &job.call(request_id)).await?;
         let (asked, job, id) = (asked.clone(), Arc::clone(job), request_id.to_owned());
         self.in_store(move |this| async move { this.bring_back(&asked, &job, &id).await }).await
@@ -55,16 +52,7 @@ impl Backups {
         request_id: &str,
     ) -> Result<RestoreReport> {
         let engine = self.memory.share(job).await?;
-        let tree = TreeRef {
-            url: asked.url.clone(),
-            endpoint: asked.endpoint.clone(),
-            encryption_key_file: asked.encryption_key_file.clone(),
-            passphrase_file: asked.passphrase_file.clone(),
-            allow_unencrypted: asked.allow_unencrypted,
-            snapshot_name: asked.snapshot_name.clone(),
-            volume_name: asked.snapshot_volume.clone(),
-        };
-        let tree = self.open_tree(&tree, Some(&engine), job, request_id).await?;
+        let tree = self.open_tree(&source(asked), Some(&engine), job, request_id).await?;
         let restored = self.write_to_volume(Arc::clone(&tree.browse), asked, job, &engine, request_id).await;
         tree.close(self, request_id).await;
         restored
@@ -128,6 +116,28 @@ impl Backups {
     }
 }
 
+/// Refuses what names no source, or two.
+pub(super) fn check_source(asked: &RestoreParts) -> Result<()> {
+    if asked.url.is_empty() == asked.snapshot_name.is_empty() {
+        let text = "expected either the URL of a backup or the name of a snapshot";
+        return Err(Error::InvalidRequest(text.to_owned()));
+    }
+    Ok(())
+}
+
+/// What is restored.
+pub(super) fn source(asked: &RestoreParts) -> TreeRef {
+    TreeRef {
+        url: asked.url.clone(),
+        endpoint: asked.endpoint.clone(),
+        encryption_key_file: asked.encryption_key_file.clone(),
+        passphrase_file: asked.passphrase_file.clone(),
+        allow_unencrypted: asked.allow_unencrypted,
+        snapshot_name: asked.snapshot_name.clone(),
+        volume_name: asked.snapshot_volume.clone(),
+    }
+}
+
 /// Does it, on a thread that may wait.
 fn run(
     browse: &dyn Browse,
@@ -146,43 +156,62 @@ fn run(
         dry_run: asked.dry_run,
         suffix: jiff::Timestamp::now().strftime(".before-restore-%Y%m%dT%H%M%SZ").to_string(),
     };
-    let lists = asked.dry_run || asked.details;
-    let (mut changes, mut not_listed) = (Vec::new(), 0);
-    let mut told = |change: &Change| {
-        if lists && changes.len() < LISTED {
-            changes.push(shown(change));
-        } else if lists {
-            not_listed += 1;
+    let mut list = ChangeList::new(asked.dry_run || asked.details);
+    let summary = restore_parts(browse, root, &options, &mut |change| list.add(change), progress, cancel)?;
+    Ok((list.report(&summary, asked.dry_run), summary))
+}
+
+/// The changes that are told word by word.
+#[derive(Debug)]
+pub(super) struct ChangeList {
+    wanted: bool,
+    changes: Vec<RestoreChange>,
+    not_listed: u64,
+}
+
+impl ChangeList {
+    pub(super) fn new(wanted: bool) -> Self {
+        Self { wanted, changes: Vec::new(), not_listed: 0 }
+    }
+
+    pub(super) fn add(&mut self, change: &Change) -> std::result::Result<(), BackupError> {
+        if self.wanted && self.changes.len() < LISTED {
+            self.changes.push(shown(change));
+        } else if self.wanted {
+            self.not_listed += 1;
         }
         Ok(())
-    };
-    let summary = restore_parts(browse, root, &options, &mut told, progress, cancel)?;
-    let failed = |(path, why): &(_, String)| RestoreChange {
-        action: "fail".to_owned(),
-        path: format!("{path}"),
-        why: why.clone(),
-        ..RestoreChange::default()
-    };
-    let report = RestoreReport {
-        volume_name: String::new(),
-        dry_run: asked.dry_run,
-        created: summary.created,
-        replaced: summary.replaced,
-        renamed: summary.renamed,
-        updated: summary.updated,
-        kept: summary.kept,
-        same: summary.same,
-        deleted: summary.deleted,
-        excluded: summary.excluded,
-        files: summary.files,
-        bytes: summary.bytes,
-        failed: summary.failed,
-        failures: summary.failures.iter().map(failed).collect(),
-        lost: summary.losses.count,
-        changes,
-        not_listed,
-    };
-    Ok((report, summary))
+    }
+
+    /// What became of a restore, as it is answered.
+    pub(super) fn report(self, summary: &PartsSummary, dry_run: bool) -> RestoreReport {
+        let failed = |(path, why): &(_, String)| RestoreChange {
+            action: "fail".to_owned(),
+            path: format!("{path}"),
+            why: why.clone(),
+            ..RestoreChange::default()
+        };
+        RestoreReport {
+            dry_run,
+            created: summary.created,
+            replaced: summary.replaced,
+            renamed: summary.renamed,
+            updated: summary.updated,
+            kept: summary.kept,
+            same: summary.same,
+            deleted: summary.deleted,
+            excluded: summary.excluded,
+            files: summary.files,
+            bytes: summary.bytes,
+            reused: summary.reused,
+            failed: summary.failed,
+            failures: summary.failures.iter().map(failed).collect(),
+            lost: summary.losses.count,
+            changes: self.changes,
+            not_listed: self.not_listed,
+            ..RestoreReport::default()
+        }
+    }
 }
 
 fn shown(change: &Change) -> RestoreChange {

@@ -4,7 +4,7 @@ use super::error::DaemonError;
 use super::socket::Listening;
 use super::{drivers, monitor};
 use crate::api;
-use crate::app::App;
+use crate::app::{App, Stopped};
 use crate::backups::Backups;
 use crate::config::{self, Live};
 use crate::listen::{self, Limits, Listener, Service};
@@ -15,7 +15,7 @@ use crate::schedules::{Schedules, Services};
 use convoy_activity::events::Events;
 use convoy_activity::jobs::Jobs;
 use convoy_cli::args::DaemonArgs;
-use convoy_volumes::{Ledger, NameCache, Policies, RUN, Volumes};
+use convoy_volumes::{HalfRestoredVolumes, Ledger, NameCache, Policies, RUN, Volumes};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::Arc;
@@ -57,6 +57,7 @@ pub async fn serve(start: Start<'_>) -> Result<(), DaemonError> {
     let events = Events::default();
     let volumes = Volumes::new(drivers, ledger, events.clone())
         .with_policies(Policies::open(start.root)?)
+        .with_half_restored(HalfRestoredVolumes::open(start.root)?)
         .with_name_cache(NameCache::open(start.root))
         .with_mount_namespace(start.config.now().settings.mnt_ns.clone());
     let volumes = Arc::new(volumes);
@@ -76,7 +77,8 @@ pub async fn serve(start: Start<'_>) -> Result<(), DaemonError> {
     tokio::spawn(configure_schedules(schedules.clone(), start.config.clone()));
     let reload = Reload::new(start.root, start.args, start.config.clone(), start.log_level, backups);
     let reload = Arc::new(reload);
-    let app = App::new(services, schedules.clone(), start.config.clone(), Arc::clone(&reload));
+    let stopped = Stopped::open(start.root)?;
+    let app = App::new(services, schedules.clone(), start.config.clone(), Arc::clone(&reload), stopped);
     tokio::spawn(reload::at_signal(reload));
     let looking_after = tokio::spawn({
         let volumes = Arc::clone(&volumes);
@@ -98,6 +100,7 @@ pub async fn serve(start: Start<'_>) -> Result<(), DaemonError> {
         "convoy {} is ready", env!("CARGO_PKG_VERSION")
     );
     notify("READY=1");
+    tokio::spawn(app.clone().start_left_containers());
 
     stopping.cancelled().await;
     notify("STOPPING=1");

@@ -1,7 +1,7 @@
 //! The daemon's state against the drivers and the kernel.
 
 use super::findings::{Findings, error, info, warning};
-use crate::app::App;
+use crate::app::{App, names};
 use convoy_driver_sdk::mountinfo::MountTable;
 use convoy_driver_sdk::protocol::{Capability, Check, Finding, Health, Probe};
 use convoy_drivers::RequestContext;
@@ -63,7 +63,41 @@ pub(super) async fn examine(app: &App, repair: bool, request_id: &str, findings:
             let hint = "its record was left as it is: repair it by hand, or restore the volume from a backup";
             findings.add(&area, error(subject, text).hint(hint));
         }
+        if let Some(half) = app.volumes().half_restored(&entry)
+            && !app.volumes().is_being_restored(&entry.volume.name)
+        {
+            let subject = format!("volume {}", entry.volume.name);
+            let text = format!(
+                "a restore in place from {} is not finished, and the volume cannot be mounted",
+                half.what()
+            );
+            findings.add(&area, error(subject, text).hint(half.ways_out(&entry)));
+        }
         mount(app, &entry, repair, request_id, findings).await;
+    }
+    stopped(app, findings);
+}
+
+/// Containers that were stopped for a restore and do not run again yet.
+fn stopped(app: &App, findings: &mut Findings) {
+    let records = match app.stopped().all() {
+        Ok(records) => records,
+        Err(failed) => return findings.add("docker", error("stopped containers", failed.to_string())),
+    };
+    for (volume, record) in records.into_iter().filter(|(it, _)| !app.volumes().is_being_restored(it)) {
+        let subject = format!("volume {volume}");
+        match record {
+            Ok(record) => {
+                let text = format!("these containers were stopped for it: {}", names(&record.containers));
+                let hint = "they are started again when its restore has ended, or one that was cut off was \
+                            repeated; else restart the daemon, or start them with `docker start`";
+                findings.add("docker", warning(subject, text).hint(hint));
+            }
+            Err(why) => {
+                let text = format!("which containers were stopped for it cannot be read: {why}");
+                findings.add("docker", error(subject, text).hint("start them, and remove the record"));
+            }
+        }
     }
 }
 

@@ -1,7 +1,6 @@
 //! Commands that run before and after a snapshot, each with a time limit, what they print bounded.
 
-use super::docker::{Docker, DockerError};
-use super::tail::Tail;
+use crate::docker::{Docker, DockerError, Tail};
 use convoy_schedule::schedule::{Hook, Variable, Where};
 use parking_lot::Mutex;
 use std::ffi::OsString;
@@ -202,7 +201,7 @@ impl Drop for Group {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schedules::tail::TAIL_BYTES;
+    use crate::docker::TAIL_BYTES;
     use std::time::Instant;
 
     fn shell(script: &str) -> Vec<String> {

@@ -1,9 +1,9 @@
 //! The schedules of a daemon: what they are, which volumes they are for, and what is remembered of them.
 
-use super::docker::{Docker, Labels};
 use super::plan::{Memory, Plan, RunTable};
 use super::store::Store;
 use crate::backups::Backups;
+use crate::docker::{Docker, Labels};
 use convoy_activity::events::{Events, about};
 use convoy_activity::jobs::Jobs;
 use convoy_activity::metrics::METRICS;

@@ -1,8 +1,8 @@
 //! Finds what is due, every few seconds and when something changes.
 
-use super::docker::Labels;
 use super::plan::Plan;
 use super::service::{Inner, Schedules};
+use crate::docker::Labels;
 use convoy_activity::metrics::METRICS;
 use convoy_driver_sdk::{Name, Timestamp};
 use convoy_schedule::due::{Decision, Why};

@@ -13,6 +13,7 @@ mod hostile_clients;
 mod hostile_container;
 mod hostile_docker_user;
 mod hostile_store;
+mod in_place;
 mod kept;
 mod labels;
 mod life;

@@ -10,7 +10,7 @@ use std::process::Output;
 use std::time::{Duration, Instant};
 
 /// Bytes that do not compress, the same for the same seed.
-fn noise(seed: u64, len: usize) -> Vec<u8> {
+pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {
     let mut state = seed | 1;
     std::iter::repeat_with(|| {
         state ^= state << 13;
@@ -23,13 +23,13 @@ fn noise(seed: u64, len: usize) -> Vec<u8> {
     .collect()
 }
 
-fn ok(output: &Output) -> String {
+pub(crate) fn ok(output: &Output) -> String {
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout.clone()).unwrap().trim().replace("\\u0026", "&")
 }
 
 /// A number of a report.
-fn number(report: &str, key: &str) -> u64 {
+pub(crate) fn number(report: &str, key: &str) -> u64 {
     let report: serde_json::Value = serde_json::from_str(report).unwrap();
     report[key].as_u64().unwrap_or_else(|| panic!("{key} in {report}"))
 }
@@ -42,7 +42,7 @@ fn sum(bytes: &[u8]) -> String {
 }
 
 /// Everything below a directory that a restore brings back, by path.
-fn seen(root: &Path) -> BTreeMap<PathBuf, String> {
+pub(crate) fn seen(root: &Path) -> BTreeMap<PathBuf, String> {
     fn visit(root: &Path, at: &Path, found: &mut BTreeMap<PathBuf, String>) {
         for name in names(&root.join(at)) {
             let path = at.join(name);
@@ -73,7 +73,7 @@ fn seen(root: &Path) -> BTreeMap<PathBuf, String> {
 }
 
 /// A volume with a little of everything, and a snapshot of it.
-fn prepare(daemon: &Daemon) -> BTreeMap<PathBuf, String> {
+pub(crate) fn prepare(daemon: &Daemon) -> BTreeMap<PathBuf, String> {
     ok(&daemon.cli(&["create", "data"]));
     let volume = daemon.volumes().join("data");
     std::fs::create_dir_all(volume.join("www/img")).unwrap();
@@ -153,7 +153,7 @@ fn parts_come_back_into_a_volume_in_use() {
     assert!(metrics.contains("kind=\"restore parts\""), "{metrics}");
 }
 
-fn stream(daemon: &Daemon, body: &str) -> BufReader<UnixStream> {
+pub(crate) fn stream(daemon: &Daemon, body: &str) -> BufReader<UnixStream> {
     let mut stream = UnixStream::connect(daemon.socket()).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     let length = body.len();
@@ -164,11 +164,11 @@ fn stream(daemon: &Daemon, body: &str) -> BufReader<UnixStream> {
     BufReader::new(stream)
 }
 
-fn last_line(reader: BufReader<UnixStream>) -> String {
+pub(crate) fn last_line(reader: BufReader<UnixStream>) -> String {
     reader.lines().map(Result::unwrap).filter(|line| line.starts_with('{')).last().unwrap()
 }
 
-fn wait(what: &str, mut done: impl FnMut() -> bool) {
+pub(crate) fn wait(what: &str, mut done: impl FnMut() -> bool) {
     let give_up = Instant::now() + Duration::from_secs(120);
     while !done() {
         assert!(Instant::now() < give_up, "waited in vain for {what}");
@@ -177,7 +177,7 @@ fn wait(what: &str, mut done: impl FnMut() -> bool) {
 }
 
 /// A volume with files that take a while, a snapshot of it, and an empty volume.
-fn prepare_much(daemon: &Daemon) -> BTreeMap<PathBuf, String> {
+pub(crate) fn prepare_much(daemon: &Daemon) -> BTreeMap<PathBuf, String> {
     for name in ["data", "target"] {
         ok(&daemon.cli(&["create", name]));
     }

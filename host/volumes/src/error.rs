@@ -52,7 +52,18 @@ pub enum Error {
     /// Parts of a backup or snapshot are being brought back into it.
     #[error("a restore into volume {0} is running")]
     BeingRestored(Name),
-    /// `umount` by hand of a volume that containers use.
+    /// A restore in place of it was begun and is not finished.
+    #[error("volume {volume} is half restored from {source_text}, and cannot be used")]
+    HalfRestored {
+        volume: Name,
+        source_text: String,
+        /// Commands that lead out of it.
+        ways: String,
+    },
+    /// Containers use the volume, and what was asked for would change it under them.
+    #[error("volume {volume} is used by the containers {containers}")]
+    UsedBy { volume: Name, containers: String },
+    /// `umount` by hand of a volume that containers use, or a change of it.
     #[error("volume {volume} is mounted for {} container(s), by Docker's mount ids \
              {}", .users.len(), .users.join(", "))]
     UsedByContainers {
@@ -148,6 +159,8 @@ impl Error {
             | Self::StillUsed { .. }
             | Self::BeingRead(_)
             | Self::BeingRestored(_)
+            | Self::HalfRestored { .. }
+            | Self::UsedBy { .. }
             | Self::UsedByContainers { .. }
             | Self::MountedElsewhere { .. } => ErrorKind::InUse,
             Self::BeingCreated(_) | Self::Busy { .. } => ErrorKind::Busy,
@@ -173,6 +186,7 @@ impl Error {
             Self::NotForDocker { hint, .. }
             | Self::InOldWords { hint, .. }
             | Self::NoBackups { hint, .. } => return Some(hint.clone()),
+            Self::HalfRestored { ways, .. } => return Some(ways.clone()),
             Self::VolumeNotFound(_) => "`convoy list` shows the volumes",
             Self::VolumeExists(name) => {
                 return Some(format!("choose another name; `convoy inspect {name}` shows that volume"));
@@ -194,6 +208,7 @@ impl Error {
                 "stop the containers that use it; `convoy umount` takes a mount by hand back, and `convoy \
                  umount --force` those of containers that are gone"
             }
+            Self::UsedBy { .. } => "stop them, or have them stopped and started again with --stop",
             Self::BeingRead(_) => "wait for the backup, or cancel it: `convoy jobs list`",
             Self::BeingRestored(_) => "wait for it, or cancel it: `convoy jobs list`",
             Self::UsedByContainers { volume, .. } => {

@@ -1,5 +1,6 @@
 //! Back from a snapshot: into a new volume, or in place.
 
+use crate::alone::Alone;
 use crate::entry::Entry;
 use crate::error::{Error, Result};
 use crate::service::Volumes;
@@ -55,6 +56,20 @@ impl Volumes {
     /// [`Error::SnapshotNotFound`], [`Error::AmbiguousSnapshot`]; [`Error::StillUsed`] and
     /// [`Error::BeingRead`]; [`Error::Unsupported`]; the driver's.
     pub async fn revert(&self, snapshot: &str, volume: Option<&str>, call: &RequestContext) -> Result<Entry> {
+        self.revert_as(None, snapshot, volume, call).await
+    }
+
+    /// The same for whoever has taken the volume ([`Self::take_alone`]).
+    ///
+    /// # Errors
+    /// As [`Self::revert`].
+    pub async fn revert_as(
+        &self,
+        alone: Option<&Alone>,
+        snapshot: &str,
+        volume: Option<&str>,
+        call: &RequestContext,
+    ) -> Result<Entry> {
         let (entry, _) = self.index.snapshot(snapshot, volume)?;
         let volume = entry.volume.name.clone();
         if entry.driver.failure().is_none() && !entry.driver.can(Capability::Revert) {
@@ -64,7 +79,9 @@ impl Volumes {
         let guard = self.lock(&volume, "snapshot revert").await?;
         // Somebody may have mounted the volume or deleted the snapshot while this call waited for its lock.
         let (entry, snapshot) = self.index.snapshot(snapshot, Some(&volume))?;
-        self.refuse_if_restored(&volume)?;
+        if !alone.is_some_and(|alone| alone.is_of(&volume)) {
+            self.refuse_if_restored(&volume)?;
+        }
         if self.ledger.usage(&volume).is_used() {
             return Err(Error::StillUsed { volume, wanted: "go back to a snapshot" });
         }
@@ -75,6 +92,8 @@ impl Volumes {
         let request = RevertVolume::new(volume.clone(), snapshot.name.clone());
         let reverted = entry.driver.change(request, call, &guard).await?;
         let entry = self.index.put(&entry.driver, reverted);
+        // Whatever was half restored, this is whole. A record that stays is told by its own error.
+        self.note_whole(&volume)?;
         let event = about("snapshot.revert", entry.driver.name(), &volume);
         self.events.send(Event { snapshot: snapshot.name.to_string(), ..event });
         Ok(entry)

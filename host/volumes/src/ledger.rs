@@ -10,7 +10,7 @@ mod usage;
 
 pub use place::{LedgerError, RUN};
 pub use usage::BY_HAND;
-pub(crate) use usage::{ADOPTED, RESTORE, Release, Usage};
+pub(crate) use usage::{ADOPTED, IN_PLACE, RESTORE, Release, Usage};
 
 use crate::error::{Error, Result};
 use crate::locks::{Locks, PATIENCE};
@@ -111,14 +111,14 @@ impl Ledger {
     }
 
     /// Adds a claim to a volume that is used already and says where it is mounted; `None` when nobody uses
-    /// it, and the driver has to be asked.
+    /// it, and the driver has to be asked, or when a restore in place has it.
     ///
     /// # Errors
     /// [`Error::Ledger`]; nothing has changed.
     pub(crate) async fn join(&self, volume: &Name, user: &str) -> Result<Option<PathBuf>> {
         let mut mountpoint = None;
         self.change(volume, |usage| {
-            if usage.is_used() {
+            if usage.is_used() && !usage.users.contains_key(IN_PLACE) {
                 usage.claim(user);
                 mountpoint = Some(usage.mountpoint.clone());
             }

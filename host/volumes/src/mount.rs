@@ -23,7 +23,8 @@ impl Volumes {
     ///
     /// # Errors
     /// [`Error::VolumeNotFound`]; [`Error::FixedMountPoint`] where the driver does not mount `at` a given
-    /// place; the driver's.
+    /// place; [`Error::BeingRestored`] and [`Error::HalfRestored`] for one that is restored in place; the
+    /// driver's.
     pub async fn mount(
         &self,
         name: &str,
@@ -43,10 +44,12 @@ impl Volumes {
         if at.is_some() && entry.driver.failure().is_none() && !entry.driver.can(Capability::MountAt) {
             return Err(Error::FixedMountPoint(entry.driver.name().clone()));
         }
+        self.refuse_to_mount(&entry, user)?;
         if let Some(mountpoint) = self.join(volume, user, at).await? {
             return Ok(mountpoint);
         }
         let guard = self.lock_to_mount(volume, "mount").await?;
+        self.refuse_to_mount(&entry, user)?;
         if let Some(mountpoint) = self.join(volume, user, at).await? {
             return Ok(mountpoint);
         }

@@ -160,6 +160,7 @@ impl Volumes {
         };
         futures::future::join_all(self.drivers.iter().map(load_one)).await;
         self.reconcile_mounts(&call).await;
+        self.tell_half_restored();
     }
 
     /// Brings ledger and drivers together after a start. Where there was no ledger, what is mounted was

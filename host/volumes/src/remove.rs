@@ -35,6 +35,7 @@ impl Volumes {
             Err(error) => return Err(error.into()),
         }
         self.forget_policy(&entry);
+        self.forget_half_restored(volume);
         self.index.remove(volume);
         self.events.send(about("volume.delete", entry.driver.name(), volume));
         Ok(())

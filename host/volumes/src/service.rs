@@ -1,8 +1,10 @@
 //! The service: what it is made of, and what it answers from memory.
 
+use crate::alone::Others;
 use crate::driver_set::DriverSet;
 use crate::entry::Entry;
 use crate::error::Result;
+use crate::half_restored::HalfRestoredVolumes;
 use crate::index::{Index, Reservation};
 use crate::ledger::Ledger;
 use crate::locks::{Locks, PATIENCE, VolumeGuard};
@@ -13,7 +15,7 @@ use convoy_client::types::DriverCall;
 use convoy_driver_sdk::Name;
 use convoy_driver_sdk::protocol::Snapshot;
 use parking_lot::Mutex;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,8 +36,9 @@ pub struct Volumes {
     snapshotting: Arc<Locks>,
     /// Volumes whose snapshots are open for reading, and how often.
     pub(crate) reading: Arc<Mutex<HashMap<Name, usize>>>,
-    /// Volumes that parts are being restored into.
-    pub(crate) restoring: Arc<Mutex<HashSet<Name>>>,
+    /// Volumes that are being restored into, and what others may do meanwhile.
+    pub(crate) restoring: Arc<Mutex<HashMap<Name, Others>>>,
+    pub(crate) half_restored: HalfRestoredVolumes,
 }
 
 impl Volumes {
@@ -53,12 +56,18 @@ impl Volumes {
             snapshotting: Arc::default(),
             reading: Arc::default(),
             restoring: Arc::default(),
+            half_restored: HalfRestoredVolumes::default(),
         }
     }
 
     /// Keeps what Docker's Remove does to single volumes in `policies`.
     pub fn with_policies(self, policies: Policies) -> Self {
         Self { policies, ..self }
+    }
+
+    /// Keeps which volumes are half restored in `half_restored`.
+    pub fn with_half_restored(self, half_restored: HalfRestoredVolumes) -> Self {
+        Self { half_restored, ..self }
     }
 
     /// Keeps the names of volumes in `name_cache`, for when their driver cannot be asked.

@@ -34,7 +34,8 @@ impl Volumes {
     /// Keeps the present state of a volume. It may take as long as it takes: the call cancels it.
     ///
     /// # Errors
-    /// [`Error::VolumeNotFound`], [`Error::SnapshotExists`], [`Error::Unsupported`]; the driver's.
+    /// [`Error::VolumeNotFound`], [`Error::SnapshotExists`], [`Error::Unsupported`], [`Error::HalfRestored`];
+    /// the driver's.
     pub async fn create_snapshot(
         &self,
         volume: &str,
@@ -54,6 +55,8 @@ impl Volumes {
                 return unsupported("freezing a volume for a snapshot");
             }
         }
+        // It would be taken for a state that somebody wanted, also by schedules.
+        self.refuse_if_half_restored(&entry)?;
         let _reservation = self.index.reserve_snapshot(name)?;
         let guard = self.lock_to_snapshot(volume, "snapshot create").await?;
         let request = CreateSnapshot::new(volume.clone(), name.clone()).freeze(freeze);

@@ -2,6 +2,7 @@
 
 mod fake;
 mod hung;
+mod in_place;
 
 use crate::docker_rules::DockerRules;
 use crate::driver::{CHANGE, QUICK};

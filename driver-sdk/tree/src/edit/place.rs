@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use super::draft::{ATTEMPTS, is_draft, rename_new};
 use crate::dir::Dir;
 use crate::error::{TreeError, TreeResult};
+use crate::lift::lift;
 use crate::limits::{Limit, NAMES};
 use crate::look::Listing;
 use crate::path::RelPath;
@@ -130,6 +131,19 @@ impl Place {
             }
         }
         Err(TreeError::io("rename", &self.path.join(name)?, Errno::EXIST))
+    }
+
+    /// Takes from the directory what keeps even root from changing what is in it (`chattr +i`, `+a`), if it
+    /// has that.
+    pub fn unlock(&self) {
+        lift(&*self.dir);
+    }
+
+    /// Takes from what is at a name, a regular file, what keeps even root from replacing it, if it has that.
+    pub fn unlock_at(&self, name: &[u8]) {
+        if let Ok((file, _)) = self.dir.open_file(name) {
+            lift(file);
+        }
     }
 
     /// Removes what is at a name, and everything below it, never through a link and never into another mount.

@@ -1,7 +1,9 @@
 //! The data of a file or a device, as pieces that lie somewhere in it.
 
 use std::fmt::Debug;
+use std::fs::File;
 use std::ops::{Deref, Range};
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,10 +12,11 @@ use tokio::task::JoinHandle;
 
 use super::chunks::{Chunks, TOGETHER};
 use super::manifest::Parsed;
-use super::{READ_MAX, ReadAt};
+use super::{Beside, READ_MAX, ReadAt};
 use crate::engine::fetch::STRETCH;
 use crate::error::{BackupError, BackupResult};
 use crate::format::ChunkRef;
+use crate::format::limits::CHUNK_MAX;
 use crate::format::wire::Piece;
 
 /// So much was read one after the other when the next stretch is fetched before it is asked for.
@@ -185,6 +188,11 @@ impl Data {
     }
 }
 
+/// Reads all of `bytes` from there, if there are so many.
+fn read_whole(there: &File, bytes: &mut [u8], offset: u64) -> bool {
+    there.read_exact_at(bytes, offset).is_ok()
+}
+
 impl ReadAt for Data {
     fn size(&self) -> u64 {
         self.size
@@ -240,5 +248,33 @@ impl ReadAt for Data {
             to = end(piece);
         }
         Ok(Some(offset.max(*at)..to))
+    }
+
+    fn beside(&self, offset: u64, there: &File) -> BackupResult<Option<Beside>> {
+        if offset >= self.size {
+            return Ok(None);
+        }
+        let found = self.find(offset)?;
+        let piece = found.as_ref().and_then(|(pieces, index)| pieces.get(*index));
+        let data = piece.map_or(self.size, |(at, _)| (*at).min(self.size));
+        if data > offset {
+            let hole = zeros(data - offset);
+            let mut bytes = vec![0; hole.len()];
+            let same = read_whole(there, &mut bytes, offset) && bytes == hole;
+            return Ok(Some(if same { Beside::Same(hole) } else { Beside::Other(data - offset) }));
+        }
+        let Some((at, chunk)) = piece else { return Ok(None) };
+        let other = Ok(Some(Beside::Other(end(&(*at, *chunk)).saturating_sub(offset).max(1))));
+        let length = usize::try_from(chunk.len).unwrap_or(usize::MAX);
+        // Only a whole chunk has a name. A longer one, or one for which no memory is left, is read instead.
+        let mut charge = self.chunks.ctx.memory.charge();
+        if *at != offset || length == 0 || length > CHUNK_MAX || !charge.take(length) {
+            return other;
+        }
+        let mut bytes = vec![0; length];
+        if read_whole(there, &mut bytes, offset) && self.chunks.ctx.crypt.hash(&bytes) == chunk.id {
+            return Ok(Some(Beside::Same(Bytes::from(bytes))));
+        }
+        other
     }
 }

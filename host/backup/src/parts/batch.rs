@@ -1,12 +1,13 @@
 //! Files that are written at once, made durable together, and put in their places one after the other.
 
+use std::fs::File;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use convoy_tree::{Draft, Entry, Place, RelPath};
 
 use super::compare::FLAGS;
-use super::copy::copy;
+use super::copy::{Copied, copy};
 use super::policy::Step;
 use super::put::{action, gone};
 use super::restorer::Restorer;
@@ -39,6 +40,8 @@ pub(super) struct Pending {
     pub(super) place: Option<Place>,
     pub(super) name: Box<[u8]>,
     pub(super) step: Step,
+    /// The file that it takes the place of, of which data may be used again.
+    pub(super) there: Option<File>,
 }
 
 impl Batch {
@@ -82,9 +85,16 @@ impl Restorer<'_> {
         let mut whole = Vec::with_capacity(drafts.len());
         for ((file, draft), written) in drafts.into_iter().zip(written) {
             let size = file.entry.size;
-            let completed = written.and_then(|found| match found == size {
-                true => Ok(self.editor.complete(&draft, &file.entry)?),
-                false => Err(BackupError::Invalid(format!("it has {found} bytes, and was to have {size}"))),
+            let completed = written.and_then(|found| match found.size == size {
+                true => {
+                    self.editor.complete(&draft, &file.entry)?;
+                    self.summary.reused += found.reused;
+                    Ok(())
+                }
+                false => {
+                    let found = found.size;
+                    Err(BackupError::Invalid(format!("it has {found} bytes, and was to have {size}")))
+                }
             });
             match completed {
                 Ok(()) => whole.push((file, draft)),
@@ -120,9 +130,9 @@ impl Restorer<'_> {
         self.tell(action(step), entry.kind.describe(), &entry.path, entry.size, other, String::new())
     }
 
-    /// Writes the data of files, several at once. Answers, of each, how many bytes it has.
-    fn write(&self, drafts: &[(Pending, Draft)]) -> Vec<BackupResult<u64>> {
-        let results: Vec<OnceLock<BackupResult<u64>>> = drafts.iter().map(|_| OnceLock::new()).collect();
+    /// Writes the data of files, several at once.
+    fn write(&self, drafts: &[(Pending, Draft)]) -> Vec<BackupResult<Copied>> {
+        let results: Vec<OnceLock<BackupResult<Copied>>> = drafts.iter().map(|_| OnceLock::new()).collect();
         let next = AtomicUsize::new(0);
         let (source, progress, cancel) = (self.source, self.progress, self.cancel);
         let work = || {
@@ -130,7 +140,9 @@ impl Restorer<'_> {
                 && let Some(((file, draft), result)) = drafts.get(index).zip(results.get(index))
             {
                 let copied = match (draft.file(), cancel.is_cancelled()) {
-                    (Some(contents), false) => copy(source, &file.source, contents, progress, cancel),
+                    (Some(contents), false) => {
+                        copy(source, &file.source, contents, file.there.as_ref(), progress, cancel)
+                    }
                     _ => Err(BackupError::Cancelled),
                 };
                 // Nobody else has this index.

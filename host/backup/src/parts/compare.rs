@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Existing;
 use super::copy::PIECE;
-use crate::browse::{Browse, ReadAt};
+use crate::browse::{Beside, Browse, ReadAt};
 use crate::error::{BackupError, BackupResult};
 
 /// What `chattr` sets that a restore gives back.
@@ -44,21 +44,42 @@ pub(super) fn is_same(
     if !same_metadata(entry, present) {
         return Ok(false);
     }
-    if !entry.is_file() || entry.size == 0 {
+    has_same_data(source, entry, there, cancel)
+}
+
+/// Whether `there`, which is of the same kind, has the data of `entry`.
+pub(super) fn has_same_data(
+    source: &dyn Browse,
+    entry: &Entry,
+    there: &WalkEntry,
+    cancel: &CancellationToken,
+) -> BackupResult<bool> {
+    if !entry.is_file() || (entry.size == 0 && there.entry.size == 0) {
         return Ok(true);
+    }
+    if entry.size != there.entry.size {
+        return Ok(false);
     }
     // What cannot be read any more is not the same.
     let Ok((file, _)) = there.open() else { return Ok(false) };
     same_data(&*source.open(&entry.path)?, &file, cancel)
 }
 
-/// Whether a file has the same bytes.
+/// Whether a file has the same bytes. Of a backup nothing is fetched: the names of its chunks tell.
 fn same_data(source: &dyn ReadAt, file: &File, cancel: &CancellationToken) -> BackupResult<bool> {
     let (size, mut at) = (source.size(), 0);
     let mut buffer = vec![0; PIECE];
     while at < size {
         if cancel.is_cancelled() {
             return Err(BackupError::Cancelled);
+        }
+        match source.beside(at, file)? {
+            Some(Beside::Same(bytes)) if !bytes.is_empty() => {
+                at += bytes.len() as u64;
+                continue;
+            }
+            Some(_) => return Ok(false),
+            None => {}
         }
         let bytes = source.read_at(at, PIECE)?;
         let read = buffer.get_mut(..bytes.len()).unwrap_or_default();

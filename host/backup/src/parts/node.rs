@@ -3,7 +3,7 @@
 use convoy_tree::{Entry, Look, Place, RelPath, TreeError, WalkEntry};
 
 use super::batch::Pending;
-use super::compare::{is_same, same_metadata};
+use super::compare::{FLAGS, has_same_data, is_same, same_metadata};
 use super::policy::{Step, There, decide};
 use super::put::{action, gone};
 use super::restorer::Restorer;
@@ -86,6 +86,10 @@ impl Restorer<'_> {
         let place = self.editor.enter(path)?.ok_or_else(|| gone(path))?;
         let Look::Found(present) = self.editor.root().look(path)? else { return Err(gone(path)) };
         if !self.options.dry_run {
+            if self.alone {
+                // Its flags come back when it is finished.
+                place.unlock();
+            }
             place.remove_drafts()?;
         }
         let unfinished = self.editor.is_unfinished(path)?;
@@ -130,7 +134,12 @@ impl Restorer<'_> {
                 Some(Err(error)) => return Err(error.into()),
                 Some(Ok(true)) | None => There::EmptyDirectory,
             },
-            Some(found) if self.is_same(entry, head.as_ref(), found)? => There::Same,
+            Some(found) if self.is_same(entry, head.as_ref(), found)? && self.take(head.as_ref(), found) => {
+                There::Same
+            }
+            Some(found) if self.alone && head.is_none() && self.differs_outside(entry, found)? => {
+                return self.update_file(entry, path, place.as_ref(), name);
+            }
             Some(_) => There::Other,
         };
         let present = found.as_ref().map(|found| &found.entry);
@@ -190,8 +199,10 @@ impl Restorer<'_> {
             }
         }
         if entry.is_file() {
-            let name = Box::from(name);
-            let full = self.batch.add(Pending { entry, source, place, name, step });
+            let there = found.filter(|found| step == Step::Over && found.entry.is_file() && entry.size > 0);
+            let there = there.filter(|_| !self.options.dry_run).and_then(|found| found.open().ok());
+            let (name, there) = (Box::from(name), there.map(|(file, _)| file));
+            let full = self.batch.add(Pending { entry, source, place, name, step, there });
             return if full { self.flush() } else { Ok(()) };
         }
         let other = if self.options.dry_run {
@@ -231,6 +242,46 @@ impl Restorer<'_> {
             (first.entry.dev, first.entry.ino) == (found.entry.dev, found.entry.ino)
                 && same_metadata(entry, &found.entry)
         }))
+    }
+
+    /// Takes what is there and stays for this file of the source. False if it was taken for another one.
+    fn take(&mut self, head: Option<&RelPath>, found: &WalkEntry) -> bool {
+        let entry = &found.entry;
+        if !self.alone || head.is_some() || entry.nlink < 2 {
+            return true;
+        }
+        self.taken.insert((entry.dev, entry.ino))
+    }
+
+    /// Whether a file differs in its metadata and not in its data, and has one name: then its data stays.
+    fn differs_outside(&self, entry: &Entry, found: &WalkEntry) -> BackupResult<bool> {
+        let there = &found.entry;
+        Ok(entry.is_file()
+            && there.is_file()
+            && there.nlink == 1
+            && !same_metadata(entry, there)
+            && has_same_data(self.source, entry, found, self.cancel)?)
+    }
+
+    /// Gives a file that is there its metadata.
+    fn update_file(
+        &mut self,
+        entry: &Entry,
+        path: &RelPath,
+        place: Option<&Place>,
+        name: &[u8],
+    ) -> BackupResult<()> {
+        if !self.options.dry_run {
+            let place = place.ok_or_else(|| gone(path))?;
+            let here = Entry { path: path.clone(), ..entry.clone() };
+            self.editor.update_file(place, name, &here)?;
+            if !(entry.flags & FLAGS).is_empty() {
+                self.flags.add(path, entry.flags);
+            }
+        }
+        self.pass(entry, None);
+        let why = "owner, mode, times, attributes or flags".to_owned();
+        self.tell(Action::Update, entry.kind.describe(), path, 0, None, why)
     }
 
     /// Makes a further name of a file that was restored. False if that is no longer what it was.

@@ -21,6 +21,15 @@ impl Restorer<'_> {
     ) -> BackupResult<Option<RelPath>> {
         let cancel = self.cancel;
         let mut aside = None;
+        // What is protected is replaced only where nobody else could have a reason for that.
+        let step = match step {
+            Step::Over if self.alone => {
+                place.unlock_at(name);
+                step
+            }
+            Step::OverEmpty if self.alone => Step::OverFull,
+            other => other,
+        };
         let how = match step {
             Step::Over => Placing::Over,
             Step::OverEmpty => {

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::batch::Batch;
 use super::links::LinkedFiles;
 use super::policy::Step;
-use super::{PartsOptions, PartsSummary, Told};
+use super::{Begins, PartsOptions, PartsSummary, Told};
 use crate::browse::{Browse, Node, Visit};
 use crate::error::{BackupError, BackupResult};
 use crate::progress::{Phase, Progress};
@@ -35,6 +35,10 @@ pub(super) struct Restorer<'a> {
     pub(super) dirs: Later<Entry>,
     pub(super) flags: Later<FileFlags>,
     pub(super) extras: Later<()>,
+    /// Whether nobody else uses the target, which is to be exactly the source ([`super::restore_in_place`]).
+    pub(super) alone: bool,
+    /// Files with several names that stay as they are, by device and inode: each is one file of the source.
+    pub(super) taken: HashSet<(u64, u64)>,
 }
 
 /// Paths of the target with what is to be done there later.
@@ -66,11 +70,13 @@ impl<T> Later<T> {
     }
 }
 
-/// Runs a restore of parts: see [`super::restore_parts`].
+/// Runs a restore of parts: see [`super::restore_parts`]; in place, if there is somebody to be told that it
+/// begins.
 pub(super) fn run(
     source: &dyn Browse,
     root: Dir,
     options: &PartsOptions,
+    begins: Option<Begins<'_>>,
     told: Told<'_>,
     progress: &Progress,
     cancel: &CancellationToken,
@@ -92,9 +98,14 @@ pub(super) fn run(
         dirs: Later::default(),
         flags: Later::default(),
         extras: Later::default(),
+        alone: begins.is_some(),
+        taken: HashSet::new(),
     };
     restorer.check()?;
     restorer.measure()?;
+    if let Some(begins) = begins.filter(|_| !options.dry_run) {
+        begins()?;
+    }
     progress.phase(Phase::Data);
     match restorer.all() {
         Ok(()) => {}

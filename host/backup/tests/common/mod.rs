@@ -4,6 +4,7 @@
 
 pub mod acts;
 pub mod cage;
+pub mod edits;
 pub mod forge;
 pub mod look;
 pub mod stores;

@@ -48,9 +48,9 @@ impl Session<'_> {
                 let answer = self.follow(Call::create_volume(&request), &args.progress).await?;
                 self.name_or(&answer, views::volume)
             }
-            SnapshotCommand::Revert { which: args, progress } => {
+            SnapshotCommand::Revert { which: args, stop, progress } => {
                 let SnapshotRef { snapshot_name, volume_name } = which(args)?;
-                let request = RevertSnapshot { snapshot_name, volume_name, verbose: self.verbose };
+                let request = RevertSnapshot { snapshot_name, volume_name, verbose: self.verbose, stop };
                 let answer = self.follow(Call::revert_snapshot(&request), &progress).await?;
                 self.name_or(&answer, views::volume)
             }

@@ -25,7 +25,7 @@ pub fn report(report: &RestoreReport) -> String {
         (report.created, "created"),
         (report.replaced, "replaced"),
         (report.renamed, "replaced and kept under another name"),
-        (report.updated, "directories updated"),
+        (report.updated, "updated"),
         (report.deleted, "deleted"),
         (report.same, "as in the backup"),
         (report.kept, "kept although they differ"),
@@ -43,6 +43,29 @@ pub fn report(report: &RestoreReport) -> String {
     if !report.dry_run {
         let files = if report.files == 1 { "file" } else { "files" };
         let _ = writeln!(text, "Wrote {} {files} with {}.", report.files, bytes(report.bytes));
+    }
+    if report.reused > 0 {
+        let _ = writeln!(text, "Of that {} was in the volume already.", bytes(report.reused));
+    }
+    if !report.snapshot.is_empty() {
+        let (snapshot, volume) = (printable(&report.snapshot), printable(&report.volume_name));
+        let _ = match report.reverted {
+            true => writeln!(text, "The volume went back to what it was, snapshot {snapshot}."),
+            false => writeln!(
+                text,
+                "What it was is snapshot {snapshot}: `convoy snapshot revert {snapshot} --volume {volume}` brings \
+                 it back."
+            ),
+        };
+    }
+    if !report.unfinished.is_empty() {
+        let _ = writeln!(text, "{}.", printable(&report.unfinished));
+    }
+    if !report.restarted.is_empty() {
+        let _ = writeln!(text, "Started again: {}.", printable(&report.restarted.join(", ")));
+    }
+    for why in &report.not_started {
+        let _ = writeln!(text, "Not running: {}.", printable(why));
     }
     if report.kept > 0 {
         text +=

@@ -161,6 +161,23 @@ fn commands_are_the_calls_of_0_5() {
             json!({"URL": url, "Endpoint": "http://e", "VolumeName": "v1", "Existing": "keep",
                 "PassphraseFile": "/p"}),
         ),
+        (
+            "restore s1 --volume v2 --in-place v1 --stop --keep-as k1",
+            "POST /v1/restores",
+            json!({"SnapshotName": "s1", "SnapshotVolume": "v2", "VolumeName": "v1", "InPlace": true,
+                "Stop": true, "KeepAs": "k1"}),
+        ),
+        (
+            &format!("restore '{url}' --in-place v1 --no-keep --dry-run"),
+            "POST /v1/restores",
+            json!({"URL": url, "VolumeName": "v1", "InPlace": true, "NoKeep": true, "DryRun": true}),
+        ),
+        ("restore --accept v1", "DELETE /v1/restores", json!({"VolumeName": "v1"})),
+        (
+            "snapshot revert s1 --stop",
+            "POST /v1/snapshots/revert",
+            json!({"SnapshotName": "s1", "Verbose": false, "Stop": true}),
+        ),
         ("jobs", "GET /v1/jobs", Value::Null),
         ("jobs cancel j1", "POST /v1/jobs/cancel", json!({"ID": "j1"})),
         ("driver list", "GET /v1/drivers", Value::Null),

@@ -54,6 +54,27 @@ pub struct RestoreParts {
     /// Restore from a backup that is not encrypted although a key is named; no key vouches for it.
     #[serde(skip_serializing_if = "is_false")]
     pub allow_unencrypted: bool,
+    /// Make the volume exactly what the backup or snapshot is. Nobody may use it meanwhile; paths, patterns
+    /// and the like are not for this.
+    #[serde(skip_serializing_if = "is_false")]
+    pub in_place: bool,
+    /// In place: stop the containers that use the volume, and start them again.
+    #[serde(skip_serializing_if = "is_false")]
+    pub stop: bool,
+    /// In place: do not keep the state of before as a snapshot.
+    #[serde(skip_serializing_if = "is_false")]
+    pub no_keep: bool,
+    /// In place: the name of that snapshot; empty: `before-restore-` and the time.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub keep_as: String,
+}
+
+/// `DELETE /restores`: take a volume as it is although a restore in place of it is not finished.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct AcceptRestore {
+    /// The volume.
+    pub volume_name: String,
 }
 
 /// What a restore of parts did, or would do.
@@ -70,7 +91,7 @@ pub struct RestoreReport {
     pub replaced: u64,
     /// What took the place of something, which has another name now.
     pub renamed: u64,
-    /// Directories that were there and got their owner, mode, attributes and times.
+    /// What was there and got its owner, mode, attributes and times alone: directories; in place also files.
     pub updated: u64,
     /// What was there, differs from the backup, and stays.
     pub kept: u64,
@@ -84,6 +105,9 @@ pub struct RestoreReport {
     pub files: u64,
     /// Bytes that they have.
     pub bytes: u64,
+    /// Those of them that were in the volume already, and were not read from the backup.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub reused: u64,
     /// What could not be restored.
     pub failed: u64,
     /// The first thousand of them, with the reasons.
@@ -96,6 +120,21 @@ pub struct RestoreReport {
     /// How many more there were.
     #[serde(skip_serializing_if = "is_zero")]
     pub not_listed: u64,
+    /// The snapshot with the state of before, of a restore in place.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub snapshot: String,
+    /// Why the volume cannot be mounted, and the ways out: something could not be restored in place.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub unfinished: String,
+    /// Whether the volume was taken back to that snapshot, since something could not be restored.
+    #[serde(skip_serializing_if = "is_false")]
+    pub reverted: bool,
+    /// The containers that were stopped and started again.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub restarted: Vec<String>,
+    /// Containers that were stopped and do not run, and why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub not_started: Vec<String>,
 }
 
 /// One thing that a restore did, or would do.

@@ -68,4 +68,7 @@ pub struct RevertSnapshot {
     pub volume_name: String,
     /// Answer the whole volume and not only its name.
     pub verbose: bool,
+    /// Stop the containers that use the volume, and start them again.
+    #[serde(skip_serializing_if = "is_false")]
+    pub stop: bool,
 }

@@ -70,8 +70,7 @@ pub(super) async fn revert(State(app): State<App>, request: Request) -> Answer {
     };
     let work = app.clone();
     Ok(stream::respond(&app, lines, about, move |job| async move {
-        let (snapshot, volume) = (&asked.snapshot_name, given(&asked.volume_name));
-        let entry = work.volumes().revert(snapshot, volume, &job.call(&id)).await?;
+        let entry = work.revert(&asked, &job, &id).await?;
         if asked.verbose {
             json(&view::volume(work.volumes(), &entry))
         } else {

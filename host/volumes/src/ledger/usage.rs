@@ -13,9 +13,12 @@ pub(crate) const ADOPTED: &str = "convoy:adopted";
 /// The user that stands for a restore of parts into the volume: one claim. None outlives the daemon.
 pub(crate) const RESTORE: &str = "convoy:restore";
 
+/// The user that stands for a restore in place: one claim, and nobody joins it. None outlives the daemon.
+pub(crate) const IN_PLACE: &str = "convoy:restore-in-place";
+
 /// Whether a user is none of Docker's.
 fn is_own(user: &str) -> bool {
-    [BY_HAND, ADOPTED, RESTORE].contains(&user)
+    [BY_HAND, ADOPTED, RESTORE, IN_PLACE].contains(&user)
 }
 
 /// The users of one volume.

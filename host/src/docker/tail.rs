@@ -3,18 +3,18 @@
 use std::collections::VecDeque;
 
 /// How much of what a command prints is kept: the end, where the reason stands as a rule.
-pub(super) const TAIL_BYTES: usize = 4096;
+pub(crate) const TAIL_BYTES: usize = 4096;
 
 /// The last 4096 bytes of an output.
 #[derive(Debug, Default)]
-pub(super) struct Tail {
+pub(crate) struct Tail {
     bytes: VecDeque<u8>,
     dropped: u64,
 }
 
 impl Tail {
     /// Appends to the output.
-    pub(super) fn push(&mut self, bytes: &[u8]) {
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
         self.bytes.extend(bytes);
         let excess = self.bytes.len().saturating_sub(TAIL_BYTES);
         self.dropped += excess as u64;
@@ -22,7 +22,7 @@ impl Tail {
     }
 
     /// Gives the text, and how many bytes are missing before it.
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let bytes: Vec<u8> = self.bytes.iter().copied().collect();
         let text = String::from_utf8_lossy(&bytes);
         let text = text.trim();

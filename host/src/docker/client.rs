@@ -23,7 +23,7 @@ const MAX_ANSWER_BYTES: usize = 64 << 20;
 
 /// The engine did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum DockerError {
+pub(crate) enum DockerError {
     /// Nobody answers at the engine's socket, or not as expected.
     #[error("cannot ask Docker at {}: {why}", socket.display())]
     Unreachable {
@@ -37,41 +37,43 @@ pub(super) enum DockerError {
     Refused {
         /// The method and path of the call.
         call: String,
+        /// The status of HTTP.
+        status: u16,
         /// What the engine said.
         message: String,
     },
 }
 
 /// The labels of volumes, by the name of the volume.
-pub(super) type Labels = HashMap<String, BTreeMap<String, String>>;
+pub(crate) type Labels = HashMap<String, BTreeMap<String, String>>;
 
 /// A running container, as the engine lists it.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 #[derive(Default)]
-pub(super) struct Container {
-    pub(super) id: String,
-    pub(super) names: Vec<String>,
+pub(crate) struct Container {
+    pub(crate) id: String,
+    pub(crate) names: Vec<String>,
 }
 
 impl Container {
     /// As people call it.
-    pub(super) fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         self.names.first().map_or(self.id.as_str(), |name| name.trim_start_matches('/'))
     }
 }
 
 /// How a command in a container ended.
 #[derive(Debug)]
-pub(super) struct CommandExit {
-    pub(super) code: i64,
+pub(crate) struct CommandExit {
+    pub(crate) code: i64,
     /// The end of what it printed.
-    pub(super) output: Tail,
+    pub(crate) output: Tail,
 }
 
 /// Docker's engine, by its socket.
 #[derive(Debug, Clone)]
-pub(super) struct Docker {
+pub(crate) struct Docker {
     socket: PathBuf,
 }
 
@@ -90,12 +92,12 @@ struct Volume {
 }
 
 impl Docker {
-    pub(super) fn at(socket: &Path) -> Self {
+    pub(crate) fn at(socket: &Path) -> Self {
         Self { socket: socket.to_owned() }
     }
 
     /// The labels of all volumes that plugins keep.
-    pub(super) async fn labels(&self) -> Result<Labels, DockerError> {
+    pub(crate) async fn labels(&self) -> Result<Labels, DockerError> {
         let answer: Volumes = self.ask("/volumes").await?;
         Ok(answer
             .volumes
@@ -108,7 +110,7 @@ impl Docker {
     }
 
     /// Running containers with all these labels that use a volume, if one is named.
-    pub(super) async fn containers(
+    pub(crate) async fn containers(
         &self,
         labels: &[Label],
         volume: Option<&str>,
@@ -122,7 +124,7 @@ impl Docker {
     }
 
     /// Runs a command in a container to its end. Whoever stops waiting does not stop the command.
-    pub(super) async fn exec(
+    pub(crate) async fn exec(
         &self,
         container: &str,
         command: &[String],
@@ -181,12 +183,24 @@ impl Docker {
         Ok(output)
     }
 
-    async fn ask<T: DeserializeOwned>(&self, path: &str) -> Result<T, DockerError> {
+    pub(super) async fn ask<T: DeserializeOwned>(&self, path: &str) -> Result<T, DockerError> {
         self.answer(Method::GET, path, None).await
     }
 
     async fn tell<T: DeserializeOwned>(&self, path: &str, body: &Value) -> Result<T, DockerError> {
         self.answer(Method::POST, path, Some(body)).await
+    }
+
+    /// Makes a call that answers with nothing, or no sooner than `patience` not at all.
+    pub(super) async fn act(&self, path: &str, patience: Duration) -> Result<(), DockerError> {
+        let acting = async {
+            let response = self.send(Method::POST, path, None).await?;
+            self.bytes(response).await.map(drop)
+        };
+        match tokio::time::timeout(patience, acting).await {
+            Ok(done) => done,
+            Err(_) => Err(self.unreachable(&format_args!("no answer within {} s", patience.as_secs()))),
+        }
     }
 
     async fn answer<T: DeserializeOwned>(
@@ -216,14 +230,16 @@ impl Docker {
         let body = body.map(|body| body.to_string().into_bytes());
         let sent = unix::send(&self.socket, "docker", method, path, &[], body).await;
         let response = sent.map_err(|error| self.unreachable(&error))?;
-        if response.status().is_success() || response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        // A container that is as it was to be is "not modified".
+        let also = [StatusCode::SWITCHING_PROTOCOLS, StatusCode::NOT_MODIFIED];
+        if response.status().is_success() || also.contains(&response.status()) {
             return Ok(response);
         }
         let status = response.status();
         let bytes = self.bytes(response).await?;
         let told: Value = serde_json::from_slice(&bytes).unwrap_or_default();
         let message = told["message"].as_str().map_or_else(|| status.to_string(), str::to_owned);
-        Err(DockerError::Refused { call, message })
+        Err(DockerError::Refused { call, status: status.as_u16(), message })
     }
 
     async fn bytes(&self, response: Response<Incoming>) -> Result<Bytes, DockerError> {
