@@ -142,12 +142,11 @@ fn locate(
     }
 }
 
+/// Takes an entry, and the meter of the stream.
+type TakeEntry<'a, R> = &'a mut dyn FnMut(&mut tar::Entry<'_, Metered<R>>, &Meter) -> TreeResult<()>;
+
 /// Calls `take` with every entry, and reads to its end what that has left of it.
-fn each_entry<R: Read>(
-    stream: R,
-    keep_going: &dyn Fn() -> bool,
-    take: &mut dyn FnMut(&mut tar::Entry<'_, Metered<R>>, &Meter) -> TreeResult<()>,
-) -> TreeResult<u64> {
+fn each_entry<R: Read>(stream: R, keep_going: &dyn Fn() -> bool, take: TakeEntry<'_, R>) -> TreeResult<u64> {
     let meter = Meter::default();
     let mut archive = Archive::new(Metered { stream, meter: meter.clone() });
     let mut holes = 0_u64;

@@ -169,6 +169,9 @@ fn add(archive: &mut Archive, name: &str, kind: tar::EntryType, link: &str, data
     header.as_mut_bytes()[157..157 + link.len()].copy_from_slice(link.as_bytes());
     header.set_entry_type(kind);
     header.set_mode(0o755);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(1_700_000_000);
     header.set_size(data.len() as u64);
     header.set_cksum();
     archive.append(&header, data).unwrap();
@@ -200,12 +203,11 @@ async fn names_of_one_file_are_told_by_the_first_of_a_walk() {
         let first = |name: &str| archive.stat(&path(name)).unwrap().first_name;
         assert_eq!(["a", "d/m", "z"].map(first), [None, Some(path("a")), Some(path("a"))]);
         assert_eq!(["hard", "soft"].map(first), [None, Some(path("hard"))]);
-        let tops: Vec<_> = archive.list(&RelPath::root(), None, 100).unwrap();
-        let made = browse_directory(restored.path()).unwrap();
-        for node in tops {
-            let path = &node.entry.path;
-            assert_eq!(look::walked(&*archive, path), look::walked(&*made, path));
-        }
+        // No root is in it.
+        let [mut told, mut made] = [archive.clone(), browse_directory(restored.path()).unwrap()]
+            .map(|browse| look::walked(&*browse, &RelPath::root()));
+        (told.remove(0), made.remove(0));
+        assert_eq!(told, made);
         look::agrees_with_itself(&*archive, 1);
         look::reads_what_is_in(&*archive, restored.path(), 2);
     });

@@ -147,7 +147,7 @@ pub(super) async fn open_backup(
     let browse = match info.kind {
         BackupKind::Tree => {
             let progress = Progress::new();
-            let browse = share.browse_watched(objects, volume, name, options, &progress, &cancel);
+            let browse = Box::pin(share.browse_watched(objects, volume, name, options, &progress, &cancel));
             let browse = if is_archive(info) {
                 watched(job, share, &progress, "reading the whole archive", browse).await
             } else {

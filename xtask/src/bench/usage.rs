@@ -75,8 +75,8 @@ fn once(command: &mut Command) -> Result<Usage> {
     let mut status = 0;
     // SAFETY: numbers alone, for which zero is a value.
     let mut used: libc::rusage = unsafe { std::mem::zeroed() };
-    // SAFETY: both pointers are to variables of the right types; the child is ours, and nobody else waits.
     let ended = loop {
+        // SAFETY: both pointers are to variables of the right types; the child is ours, and nobody else waits.
         let ended = unsafe { libc::wait4(pid, &raw mut status, 0, &raw mut used) };
         if ended >= 0 || std::io::Error::last_os_error().kind() != std::io::ErrorKind::Interrupted {
             break ended;

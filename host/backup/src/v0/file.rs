@@ -58,10 +58,10 @@ pub(crate) struct ObjectReader {
 }
 
 impl ObjectReader {
-    fn open(ctx: &Ctx, key: String) -> BackupResult<Self> {
+    fn open(ctx: &Ctx, key: String, counted: bool) -> BackupResult<Self> {
         let size = ctx.call(ctx.store.head(&key))?.size;
         let (asked, ahead, current) = (0, None, Bytes::new());
-        Ok(Self { ctx: ctx.clone(), key, size, asked, ahead, current, counted: false, failure: None })
+        Ok(Self { ctx: ctx.clone(), key, size, asked, ahead, current, counted, failure: None })
     }
 
     fn ask(&mut self) {
@@ -121,9 +121,14 @@ pub(crate) type ArchiveStream = MultiGzDecoder<ObjectReader>;
 
 /// Opens the archive of a backup from its beginning; gives its key, too.
 pub(crate) fn open(ctx: &Ctx, record: &BackupRecord) -> BackupResult<(String, ArchiveStream)> {
+    open_counted(ctx, record, false)
+}
+
+/// The same; if it is `counted`, the progress is that of the object, of which the first part is read here.
+fn open_counted(ctx: &Ctx, record: &BackupRecord, counted: bool) -> BackupResult<(String, ArchiveStream)> {
     let path = record.v0_file().unwrap_or_default();
     let key = file_key(ctx, record, path)?;
-    let reader = ObjectReader::open(ctx, key.clone())?;
+    let reader = ObjectReader::open(ctx, key.clone(), counted)?;
     Ok((key, MultiGzDecoder::new(reader)))
 }
 
@@ -146,8 +151,7 @@ pub(crate) fn scan_file(
     each: &mut dyn FnMut(Packed, Vec<PackedData>) -> BackupResult<()>,
     seen: &mut dyn FnMut(&[u8]) -> BackupResult<()>,
 ) -> BackupResult<()> {
-    let (key, mut stream) = open(ctx, record)?;
-    stream.get_mut().counted = true;
+    let (key, mut stream) = open_counted(ctx, record, true)?;
     ctx.progress.set_total(stream.get_ref().size, 0);
     ctx.progress.phase(Phase::Data);
     // What fails in here and is not the archive's fault.

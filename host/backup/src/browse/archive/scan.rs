@@ -80,7 +80,11 @@ impl<'a> Builder<'a> {
             return Err(self.damaged("its root is no directory"));
         }
         let record = match packed {
-            Packed::Entry(entry) => {
+            Packed::Entry(mut entry) => {
+                if matches!(entry.kind, Kind::Symlink { .. }) {
+                    // The kernel's, whatever an archive says: nobody can give a link another.
+                    entry.mode = 0o777;
+                }
                 if matches!(&entry.kind, Kind::Symlink { target } if target.as_bytes().is_empty()) {
                     return Err(self.damaged(format_args!("{} is a link to nothing", entry.path.shown())));
                 }
