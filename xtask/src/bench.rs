@@ -1,11 +1,13 @@
 //! `cargo xtask bench`: what convoy takes, beside what convoy 0.5 took and what it is meant to take.
 
 mod backup;
+mod browse;
 mod calls;
 mod carriers;
 mod many;
 mod snapshots;
 mod table;
+mod usage;
 
 use std::fs;
 
@@ -23,14 +25,16 @@ struct Bench {
 
 // Those that move much data come last: the disk has work left after them, which is not to be measured with
 // what comes next.
-const BENCHES: [Bench; 7] = [
+const BENCHES: [Bench; 9] = [
     Bench { name: "calls", run: calls::run },
     Bench { name: "carriers", run: carriers::run },
     Bench { name: "many", run: many::run },
     Bench { name: "snapshots", run: snapshots::run },
+    Bench { name: "browse", run: browse::run },
     Bench { name: "backup", run: backup::run },
     Bench { name: "backup-blocks", run: backup::blocks::run },
     Bench { name: "backup-many-files", run: backup::many_files },
+    Bench { name: "browse-many-files", run: browse::many_files },
 ];
 
 pub(crate) fn names() -> [&'static str; BENCHES.len()] {

@@ -11,8 +11,8 @@
 //! - [`TreeWriter`]: makes entries below a root, and gives directories their times last;
 //! - [`TreeEditor`]: changes a tree that others use meanwhile, each entry at once and whole;
 //! - [`copy_tree`]: a whole tree in parallel, with hard links to an earlier copy for what did not change;
-//! - `unpack_tar` and `check_tar` (feature `tar`): a tar archive into a [`TreeWriter`], or read without being
-//!   kept;
+//! - `unpack_tar`, `check_tar` and `scan_tar` (feature `tar`): a tar archive into a [`TreeWriter`], or read
+//!   without being kept, or told with the places of its data;
 //! - [`remove_tree`]: removes a tree and nothing else, of any depth, in bounded memory;
 //! - [`StableStorage`]: puts what was written on stable storage.
 //!
@@ -64,6 +64,6 @@ pub use path_set::{PathKey, PathSet};
 pub use remove::{remove_tree, remove_tree_while};
 pub use stable::StableStorage;
 #[cfg(feature = "tar")]
-pub use untar::{check_tar, unpack_tar};
+pub use untar::{Packed, PackedData, check_tar, scan_tar, unpack_tar};
 pub use walk::{Found, Walk, WalkEntry, WalkOptions, is_refused, walk};
 pub use writer::{Finished, Losses, NewFile, TreeWriter};

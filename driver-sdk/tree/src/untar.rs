@@ -34,7 +34,7 @@ const HOLES_MAX: u64 = 16 << 40;
 /// [`TreeError::Archive`] when the stream is damaged, ends early, or names something outside the tree;
 /// [`TreeError::Cancelled`] when `keep_going` said no; what the kernel says when something cannot be made.
 pub fn unpack_tar(stream: impl Read, writer: &TreeWriter, keep_going: &dyn Fn() -> bool) -> TreeResult<u64> {
-    each_entry(stream, keep_going, &mut |entry| unpack(entry, writer, keep_going))
+    each_entry(stream, keep_going, &mut |entry, _| unpack(entry, writer, keep_going))
 }
 
 /// Reads such an archive as [`unpack_tar`] does, makes nothing of it, and returns the number of entries.
@@ -42,15 +42,111 @@ pub fn unpack_tar(stream: impl Read, writer: &TreeWriter, keep_going: &dyn Fn() 
 /// # Errors
 /// As [`unpack_tar`], but for what the kernel says.
 pub fn check_tar(stream: impl Read, keep_going: &dyn Fn() -> bool) -> TreeResult<u64> {
-    each_entry(stream, keep_going, &mut |_| Ok(()))
+    each_entry(stream, keep_going, &mut |_, _| Ok(()))
 }
 
-/// Calls `take` with every entry, and reads to its end what that has left of it.
-fn each_entry<R: Read>(
-    stream: R,
+/// What an entry of an archive makes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Packed {
+    /// A thing of its own. A file's size is that of its data.
+    Entry(Entry),
+    /// A further name of something that came before.
+    HardLink {
+        /// The further name.
+        path: RelPath,
+        /// The name that it came under.
+        existing: RelPath,
+    },
+}
+
+/// Where data of a file is in the uncompressed archive. What is at no such place is zeros.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PackedData {
+    /// Where it begins in the file.
+    pub at: u64,
+    /// Where it begins in the archive.
+    pub stored_at: u64,
+    /// How many bytes it has.
+    pub length: u64,
+}
+
+/// Reads such an archive as [`unpack_tar`] does, and instead of making what is in it tells what that is and
+/// where its data are. Returns the number of entries.
+///
+/// # Errors
+/// As [`check_tar`], and what `each` fails with.
+pub fn scan_tar(
+    stream: impl Read,
     keep_going: &dyn Fn() -> bool,
-    take: &mut dyn FnMut(&mut tar::Entry<'_, Metered<R>>) -> TreeResult<()>,
+    each: &mut dyn FnMut(Packed, Vec<PackedData>) -> TreeResult<()>,
 ) -> TreeResult<u64> {
+    let mut buffer = vec![0; BUFFER];
+    each_entry(stream, keep_going, &mut |from, meter| match packed(from)? {
+        None => Ok(()),
+        Some(Packed::Entry(mut entry)) if entry.is_file() => {
+            let (size, data) = locate(from, meter, &mut buffer, keep_going)?;
+            entry.size = size;
+            each(Packed::Entry(entry), data)
+        }
+        Some(other) => each(other, Vec::new()),
+    })
+}
+
+/// Places of data that one file is told in at most because of its runs of zeros.
+const PLACES: usize = 4096;
+static ZEROS: [u8; BLOCK] = [0; BLOCK];
+
+/// The size of a file and where its data are.
+fn locate(
+    from: &mut impl Read,
+    meter: &Meter,
+    buffer: &mut [u8],
+    keep_going: &dyn Fn() -> bool,
+) -> TreeResult<(u64, Vec<PackedData>)> {
+    let (mut at, mut places) = (0_u64, Vec::<PackedData>::new());
+    loop {
+        if !keep_going() {
+            return Err(TreeError::Cancelled);
+        }
+        // Up to the end of a block, so that runs of zeros are those of `fill`.
+        let whole = buffer.len() - usize::try_from(at % BLOCK as u64).unwrap_or(0);
+        let stored = meter.read.get();
+        let read = match from.read(buffer.get_mut(..whole).unwrap_or_default()) {
+            Ok(0) => return Ok((at, places)),
+            Ok(read) => read,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            Err(e) => return Err(damaged(e)),
+        };
+        // A hole of a sparse file reads nothing of the stream.
+        if meter.read.get() == stored {
+            at += read as u64;
+            continue;
+        }
+        let (mut rest, mut stored_at) = (buffer.get(..read).unwrap_or_default(), stored);
+        while !rest.is_empty() {
+            let to_end = BLOCK - usize::try_from(at % BLOCK as u64).unwrap_or(0);
+            let (block, more) = rest.split_at(to_end.min(rest.len()));
+            let length = block.len() as u64;
+            if *block != ZEROS || places.len() >= PLACES {
+                match places.last_mut() {
+                    Some(last)
+                        if last.at + last.length == at && last.stored_at + last.length == stored_at =>
+                    {
+                        last.length += length;
+                    }
+                    _ => places.push(PackedData { at, stored_at, length }),
+                }
+            }
+            (rest, at, stored_at) = (more, at + length, stored_at + length);
+        }
+    }
+}
+
+/// Takes an entry, and the meter of the stream.
+type TakeEntry<'a, R> = &'a mut dyn FnMut(&mut tar::Entry<'_, Metered<R>>, &Meter) -> TreeResult<()>;
+
+/// Calls `take` with every entry, and reads to its end what that has left of it.
+fn each_entry<R: Read>(stream: R, keep_going: &dyn Fn() -> bool, take: TakeEntry<'_, R>) -> TreeResult<u64> {
     let meter = Meter::default();
     let mut archive = Archive::new(Metered { stream, meter: meter.clone() });
     let mut holes = 0_u64;
@@ -61,9 +157,9 @@ fn each_entry<R: Read>(
             return Err(TreeError::Cancelled);
         }
         // Until the next entry is there nothing is read but what is kept in memory.
-        meter.0.set(Some(HEADERS_MAX));
+        meter.left.set(Some(HEADERS_MAX));
         let next = entries.next();
-        meter.0.set(None);
+        meter.left.set(None);
         let Some(entry) = next else { break };
         let mut entry = entry.map_err(damaged)?;
         if entry.header().entry_type().is_gnu_sparse() {
@@ -72,7 +168,7 @@ fn each_entry<R: Read>(
                 return Err(TreeError::Archive(format!("its sparse files have more than {HOLES_MAX} bytes")));
             }
         }
-        take(&mut entry)?;
+        take(&mut entry, &meter)?;
         drain(&mut entry, keep_going)?;
         count += 1;
     }
@@ -93,9 +189,14 @@ fn drain(entry: &mut impl Read, keep_going: &dyn Fn() -> bool) -> TreeResult<()>
     Ok(())
 }
 
-/// How many more bytes may be read; `None` for any number.
+/// Counts what is read of a stream.
 #[derive(Clone, Default)]
-struct Meter(Rc<Cell<Option<u64>>>);
+struct Meter {
+    /// How many more bytes may be read; `None` for any number.
+    left: Rc<Cell<Option<u64>>>,
+    /// How many were read.
+    read: Rc<Cell<u64>>,
+}
 
 /// A stream with a [`Meter`].
 struct Metered<R> {
@@ -106,10 +207,11 @@ struct Metered<R> {
 impl<R: Read> Read for Metered<R> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         let read = self.stream.read(out)?;
-        if let Some(left) = self.meter.0.get() {
+        self.meter.read.set(self.meter.read.get() + read as u64);
+        if let Some(left) = self.meter.left.get() {
             let left = left.checked_sub(read as u64);
             let error = || io::Error::other(format!("its headers are longer than {HEADERS_MAX} bytes"));
-            self.meter.0.set(Some(left.ok_or_else(error)?));
+            self.meter.left.set(Some(left.ok_or_else(error)?));
         }
         Ok(read)
     }
@@ -135,6 +237,18 @@ fn unpack(
     writer: &TreeWriter,
     keep_going: &dyn Fn() -> bool,
 ) -> TreeResult<()> {
+    let mut entry = match packed(from)? {
+        None => return Ok(()),
+        Some(Packed::HardLink { path, existing }) => return writer.hard_link(&existing, &path),
+        Some(Packed::Entry(entry)) => entry,
+    };
+    let Some(file) = writer.create(&entry)? else { return Ok(()) };
+    entry.size = fill(from, file.file(), &entry.path, keep_going)?;
+    file.finish(writer, &entry)
+}
+
+/// What an entry makes; none for what only describes others. The size of a file is not known yet.
+fn packed(from: &mut tar::Entry<'_, impl Read>) -> TreeResult<Option<Packed>> {
     let path = rel_path(&from.path_bytes())?;
     let header = from.header();
     let device = || -> io::Result<(u32, u32)> {
@@ -147,7 +261,10 @@ fn unpack(
     let kind = match header.entry_type() {
         EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => Kind::File,
         EntryType::Directory => Kind::Dir,
-        EntryType::Link => return writer.hard_link(&rel_path(&link()?)?, &path),
+        EntryType::Link => {
+            let existing = rel_path(&link()?)?;
+            return Ok(Some(Packed::HardLink { path, existing }));
+        }
         EntryType::Symlink => Kind::Symlink { target: RawBytes::from(link()?) },
         EntryType::Char => {
             device().map(|(major, minor)| Kind::CharDevice { major, minor }).map_err(damaged)?
@@ -156,16 +273,13 @@ fn unpack(
             device().map(|(major, minor)| Kind::BlockDevice { major, minor }).map_err(damaged)?
         }
         EntryType::Fifo => Kind::Fifo,
-        EntryType::XGlobalHeader => return Ok(()),
+        EntryType::XGlobalHeader => return Ok(None),
         other => {
             let kind = char::from(other.as_byte()).escape_default();
             return Err(TreeError::Archive(format!("{path} is of the unknown type '{kind}'")));
         }
     };
-    let mut entry = describe(from, path, kind)?;
-    let Some(file) = writer.create(&entry)? else { return Ok(()) };
-    entry.size = fill(from, file.file(), &entry.path, keep_going)?;
-    file.finish(writer, &entry)
+    describe(from, path, kind).map(|entry| Some(Packed::Entry(entry)))
 }
 
 fn describe(from: &mut tar::Entry<'_, impl Read>, path: RelPath, kind: Kind) -> TreeResult<Entry> {

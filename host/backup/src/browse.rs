@@ -3,6 +3,8 @@
 //! [`Browse`] is the one reader behind listing, searching, comparing, dumping, mounting and restoring parts.
 //! Its calls block: make them on a thread that may wait.
 
+mod archive;
+mod beside;
 mod cache;
 mod chunks;
 mod data;
@@ -12,9 +14,11 @@ mod image;
 mod manifest;
 mod open;
 mod search;
+mod stream;
 mod tree;
 mod walk;
 
+use std::any::Any;
 use std::fmt::Debug;
 use std::fs::File;
 use std::ops::{ControlFlow, Range};
@@ -24,7 +28,10 @@ use convoy_tree::{Entry, RelPath, TreeError};
 
 use crate::error::BackupResult;
 
+pub(crate) use archive::walk_bytes;
+pub(crate) use beside::{Beside, beside, is_of};
 pub use directory::browse_directory;
+pub use stream::{Searched, Take, Wanted};
 
 /// Bytes that one call of [`ReadAt::read_at`] gives at most, whatever it is asked for.
 pub(crate) const READ_MAX: usize = 4 << 20;
@@ -81,6 +88,31 @@ pub trait Browse: Debug + Send + Sync {
     /// # Errors
     /// As [`Self::stat`], and what `visit` fails with.
     fn walk(&self, top: &RelPath, visit: Visitor<'_>) -> BackupResult<()>;
+
+    /// Visits what has a path that is wanted, in order. May leave out what `searched` says to have been
+    /// visited: in other backups of the same volume, with the same wish.
+    ///
+    /// # Errors
+    /// Those of the store, and what `wanted` and `visit` fail with.
+    fn search(
+        &self,
+        wanted: Wanted<'_>,
+        _searched: &mut Searched,
+        visit: &mut dyn FnMut(Node) -> BackupResult<()>,
+    ) -> BackupResult<()> {
+        self.walk(&RelPath::root(), &mut |node| {
+            if wanted(&node.entry.path)? {
+                visit(node)?;
+            }
+            Ok(ControlFlow::Continue(Visit::Continue))
+        })
+    }
+
+    /// The reader itself, where this crate has ways for two of its kind beside each other.
+    #[doc(hidden)]
+    fn as_any(&self) -> Option<&dyn Any> {
+        None
+    }
 
     /// Opens a regular file to read its data.
     ///

@@ -31,6 +31,7 @@ pub(crate) mod trust;
 pub(crate) mod verify;
 pub(crate) mod warnings;
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -116,12 +117,24 @@ impl EngineOptions {
 #[derive(Debug, Clone, Default)]
 pub struct Engine {
     pub(crate) options: EngineOptions,
+    room: Option<Arc<Path>>,
 }
 
 impl Engine {
     /// An engine with these limits for each operation.
     #[must_use]
     pub fn new(options: EngineOptions) -> Self {
-        Self { options }
+        Self { options, room: None }
+    }
+
+    /// Has files without a name, for what is too much for memory, made in this directory and not in that of
+    /// temporary files. Each takes at most half of what is free there.
+    #[must_use]
+    pub fn with_room(self, room: Arc<Path>) -> Self {
+        Self { room: Some(room), ..self }
+    }
+
+    pub(crate) fn room(&self) -> PathBuf {
+        self.room.as_deref().map_or_else(std::env::temp_dir, Path::to_owned)
     }
 }

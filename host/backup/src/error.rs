@@ -118,6 +118,12 @@ pub enum BackupError {
     /// What the backup holds cannot be looked into like this.
     #[error("backup {backup} is {found}: {hint}")]
     NotBrowsable { backup: String, found: &'static str, hint: &'static str },
+    /// Looking into an archive takes more of the disk than it may.
+    #[error(
+        "to look into this backup, which is one archive, takes more than {mebibytes} MiB in {place}, half of what was \
+         free there: make room there, or restore it whole"
+    )]
+    NoRoom { place: String, mebibytes: u64 },
     /// The backup is to be kept whatever the rules say.
     #[error("backup {backup} of volume {volume} is pinned ({until}) and was not deleted: unpin it first")]
     Pinned { backup: String, volume: String, until: crate::labels::KeepUntil },

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 
+use crate::browse::walk_bytes;
 use crate::crypt::Crypt;
 use crate::engine::relocations::{self, Relocations};
 use crate::format::chunk::{ChunkLocation, ChunkRef, Decoder, Encoding, PackId};
@@ -124,6 +125,20 @@ pub fn old_block(bytes: &[u8]) -> bool {
     let Ok(plain) = unzip(bytes) else { return false };
     assert!(plain.len() <= (2 << 20) + 1, "{} bytes", plain.len());
     true
+}
+
+/// An archive of 0.5, uncompressed: what a reader tells of it, path by path, without data. It is sorted in
+/// memory, and in runs of which most have one entry; both must tell the same.
+///
+/// # Panics
+/// When they do not.
+pub fn archive(bytes: &[u8], room: &std::path::Path) -> Option<Vec<convoy_tree::Entry>> {
+    let [whole, runs] = [8 << 20, 500].map(|batch| walk_bytes(bytes, room, batch).ok());
+    // Very many runs take more memory than there is.
+    if let Some(runs) = runs {
+        assert_eq!(whole.as_ref(), Some(&runs), "sorted in another way");
+    }
+    Some(whole?.into_iter().map(|node| node.entry).collect())
 }
 
 #[cfg(test)]

@@ -31,7 +31,9 @@ pub mod timestamp;
 mod types;
 mod v0;
 
-pub use browse::{Beside, Browse, ContentId, Node, ReadAt, Visit, Visitor, browse_directory};
+pub use browse::{
+    Beside, Browse, ContentId, Node, ReadAt, Searched, Take, Visit, Visitor, Wanted, browse_directory,
+};
 pub use convoy_tree::Losses;
 pub use crypt::{KeySource, StoreKey, add_key, list_keys, remove_key};
 pub use engine::backup::Preparation;

@@ -4,7 +4,10 @@ pub(crate) mod blocks;
 mod file;
 
 pub(crate) use blocks::{check_blocks, load as load_block, read_blocks, write_blocks};
-pub(crate) use file::{check_file, file_key, read_file, write_file};
+pub(crate) use file::{
+    ArchiveStream, check_file, explain as explain_archive, file_key, open as open_archive, read_file,
+    scan_file, write_file,
+};
 
 /// Bytes of a block.
 pub(crate) const BLOCK: u64 = 2 << 20;

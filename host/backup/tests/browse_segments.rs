@@ -12,7 +12,8 @@ use std::sync::Arc;
 use common::forge::{CONTINUED, Cbor, DIR, FILE, Forge, Ref, cbor, item, packs, refs};
 use common::look::{self, path};
 use common::{Store, engine};
-use convoy_backup::{BackupError, Browse, ReadAt, RestoreOptions, Visit};
+use convoy_backup::look::{Change, Compare, compare};
+use convoy_backup::{BackupError, Browse, ReadAt, RestoreOptions, Searched, Visit};
 use convoy_tree::RelPath;
 use proptest::prelude::*;
 use tokio_util::sync::CancellationToken;
@@ -188,6 +189,91 @@ proptest! {
                 }
             }
         }
+    }
+
+    /// Segments that two backups share are read once by a search, and not at all by a comparison.
+    #[test]
+    fn what_two_backups_share_is_passed_over_and_nothing_is_missed(
+        files in files(),
+        others in files(),
+        dropped in prop::collection::vec(any::<prop::sample::Index>(), 0..4),
+        cuts in prop::collection::vec(1..4usize, 1..3),
+        split in 1..5usize,
+        touched in prop::collection::vec((any::<prop::sample::Index>(), 0..3usize), 0..3),
+        letter in prop::sample::select(vec!["a", "b", "z"]),
+    ) {
+        let runtime = runtime();
+        let (mut after, few) = (files.clone(), others.len().min(3));
+        for index in dropped {
+            if !after.is_empty() {
+                after.remove(index.index(after.len()));
+            }
+        }
+        after.extend_from_slice(&others[..few]);
+        let trees = [model(files), model(after)];
+        let stores = [runtime.block_on(Store::quick()), runtime.block_on(Store::quick())];
+        for (number, (store, tree)) in stores.iter().zip(&trees).enumerate() {
+            let mut items = items(tree, split);
+            // A further name of a file; in the other backup, maybe of one with other data and the same time.
+            if let Some(first) = items.iter().find(|item| item.kind == FILE).map(|item| item.path.clone()) {
+                items.push(Written { path: b"zzz".to_vec(), kind: LINK, size: 0, pieces: Vec::new(), first: Some(first) });
+            }
+            for (index, chunk) in touched.iter().filter(|_| number == 1) {
+                let at = index.index(items.len());
+                if let Some((_, piece)) = items[at].pieces.first_mut()
+                    && CHUNKS[*piece].len() == CHUNKS[*chunk].len()
+                {
+                    *piece = *chunk;
+                }
+                if items[at].kind == FILE && items[at].pieces.is_empty() {
+                    items[at].size = *chunk as u64;
+                }
+            }
+            forge(store.dir.path(), &items, &cuts);
+        }
+        let [old, new] = stores.each_ref().map(|store| runtime.block_on(look::browse(&store.store, "vol1", "b-1")));
+        let key = |node: &convoy_backup::Node| format!("{} {:?}", look::say(node), node.content);
+        // Searching.
+        let (mut searched, mut told, mut expected) = (Searched::default(), Vec::new(), Vec::new());
+        for browse in [&new, &old] {
+            let wanted = |path: &RelPath| path.as_path().to_str().unwrap().contains(letter);
+            let mut visit = |node| {
+                let key = key(&node);
+                if !told.contains(&key) {
+                    told.push(key);
+                }
+                Ok(())
+            };
+            browse.search(&mut |path| Ok(wanted(path)), &mut searched, &mut visit).unwrap();
+            for node in look::walk(&**browse, &RelPath::root(), None) {
+                let key = key(&node);
+                if wanted(&node.entry.path) && !expected.contains(&key) {
+                    expected.push(key);
+                }
+            }
+        }
+        prop_assert_eq!(told, expected);
+        // Comparing.
+        let by_path = |browse: &Arc<dyn Browse>| -> BTreeMap<RelPath, String> {
+            let nodes = look::walk(&**browse, &RelPath::root(), None);
+            nodes.iter().map(|node| (node.entry.path.clone(), key(node))).collect()
+        };
+        let (before, after) = (by_path(&old), by_path(&new));
+        let all: std::collections::BTreeSet<_> = before.keys().chain(after.keys()).cloned().collect();
+        let expected: Vec<_> = all.into_iter().filter(|path| before.get(path) != after.get(path)).collect();
+        let mut told = Vec::new();
+        let compared = Compare { old: &*old, new: &*new, one_store: true };
+        compare(compared, &RelPath::root(), &CancellationToken::new(), &mut |change| {
+            let (Change::Added(node) | Change::Removed(node)) = &change else {
+                let (Change::Data { new, .. } | Change::Metadata { new, .. }) = change else { return Ok(()) };
+                told.push(new.entry.path);
+                return Ok(());
+            };
+            told.push(node.entry.path.clone());
+            Ok(())
+        })
+        .unwrap();
+        prop_assert_eq!(told, expected);
     }
 
     /// Whatever is said, and in whatever order: every call ends, and what a restore refuses is never told as

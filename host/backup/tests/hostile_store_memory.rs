@@ -9,14 +9,17 @@ mod common;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::Write;
+use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use common::forge::{self, CONTINUED, FILE, Forge, Ref, cbor, item, tree};
 use common::{Store, device, meta};
 use convoy_backup::{
-    BackupError, BackupOptions, BackupResult, BackupSummary, Engine, EngineOptions, LabelChange, Progress,
-    PruneOptions, RestoreOptions, RestoreSummary, Source, Target, VerifyOptions, VerifySummary,
+    BackupError, BackupOptions, BackupResult, BackupSummary, Browse, Engine, EngineOptions, LabelChange,
+    Progress, PruneOptions, RestoreOptions, RestoreSummary, Source, Target, VerifyOptions, VerifySummary,
+    Visit,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -108,6 +111,20 @@ impl Attack {
         let error = self.restore().await.unwrap_err();
         assert!(matches!(error, BackupError::Damaged { .. } | BackupError::Memory { .. }), "{error:?}");
         assert!(!error.to_string().contains("defect"), "{error}");
+    }
+
+    /// Opens the backup to look into it.
+    async fn browse(&self) -> BackupResult<Arc<dyn Browse>> {
+        let (store, cancel) = (self.store.store.clone(), CancellationToken::new());
+        let done = engine().browse(store, "vol1", "b-1", &RestoreOptions::default(), &cancel).await;
+        self.bounded();
+        done
+    }
+
+    /// That an archive is refused by whoever looks into it, too.
+    async fn is_not_looked_into(&self) {
+        let error = self.browse().await.unwrap_err();
+        assert!(matches!(error, BackupError::Damaged { .. } | BackupError::Memory { .. }), "{error:?}");
     }
 
     async fn verify(&self, read_data: u8) -> BackupResult<VerifySummary> {
@@ -551,6 +568,10 @@ fn archive(forge: &Forge, tar: &[u8]) {
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(9));
     gzip.write_all(tar).unwrap();
     forge.put("BackupFiles/b-1.bak", &gzip.finish().unwrap());
+    record_of_archive(forge);
+}
+
+fn record_of_archive(forge: &Forge) {
     let file = "convoy-objectstore/volumes/vo/l1/vol1/BackupFiles/b-1.bak";
     let record = format!(
         r#"{{"Name":"b-1","Driver":"","VolumeName":"vol1","SnapshotName":"s","SnapshotCreatedAt":"","CreatedTime":"","SingleFile":{{"FilePath":"{file}"}}}}"#
@@ -583,6 +604,7 @@ async fn archives_with_headers_of_hundreds_of_megabytes() {
         })
         .await;
         attack.is_refused().await;
+        attack.is_not_looked_into().await;
         assert_eq!(attack.verify(100).await.unwrap().faults.len(), 1, "{}", char::from(kind));
     }
 }
@@ -611,6 +633,7 @@ async fn archives_with_a_sparse_map_without_end_or_holes_without_end() {
     })
     .await;
     attack.is_refused().await;
+    attack.is_not_looked_into().await;
     let attack = Attack::new(|forge| {
         let mut sparse = header(b'S', 0);
         let size = 1_u64 << 62;
@@ -629,5 +652,36 @@ async fn archives_with_a_sparse_map_without_end_or_holes_without_end() {
     })
     .await;
     attack.is_refused().await;
+    attack.is_not_looked_into().await;
     assert_eq!(attack.verify(100).await.unwrap().faults.len(), 1);
+}
+
+/// As many entries as there is no memory for at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archive_of_very_many_entries_is_looked_into_in_bounded_memory() {
+    const MANY: usize = 200_000;
+    let attack = Attack::new(|forge| {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        for number in 0..MANY {
+            let mut file = header(b'0', 0);
+            // In no order.
+            file.set_path(format!("f{:08x}", (number as u32).wrapping_mul(2_654_435_761))).unwrap();
+            file.set_cksum();
+            gzip.write_all(file.as_bytes()).unwrap();
+        }
+        forge.put("BackupFiles/b-1.bak", &gzip.finish().unwrap());
+        record_of_archive(forge);
+    })
+    .await;
+    let browse = attack.browse().await.unwrap();
+    let mut seen = 0;
+    tokio::task::block_in_place(|| {
+        let each = &mut |_| {
+            seen += 1;
+            Ok(ControlFlow::Continue(Visit::Continue))
+        };
+        browse.walk(&convoy_tree::RelPath::root(), each).unwrap();
+    });
+    assert_eq!(seen, MANY + 1);
+    attack.bounded();
 }

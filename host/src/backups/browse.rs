@@ -39,6 +39,7 @@ impl Backups {
     ) -> Result<()> {
         let path = tree_path(&asked.path).map_err(backup_error)?;
         self.in_trees([&asked.tree], job, request_id, move |[tree], cancel| {
+            tree.note.iter().try_for_each(|note| lines(BrowseLine::Note(note.clone())))?;
             look::list(&*tree.browse, &path, asked.recursive, cancel, &mut |node| {
                 lines(BrowseLine::Entry(entries::file(&node)))
             })
@@ -59,6 +60,8 @@ impl Backups {
     ) -> Result<()> {
         let path = tree_path(&asked.path).map_err(backup_error)?;
         self.in_trees([&asked.old, &asked.new], job, request_id, move |[old, new], cancel| {
+            let notes = [old, new].into_iter().filter_map(|tree| tree.note.clone());
+            notes.map(BrowseLine::Note).try_for_each(&mut lines)?;
             let one_store = !old.store.is_empty() && old.store == new.store;
             let trees = Compare { old: &*old.browse, new: &*new.browse, one_store };
             look::compare(trees, &path, cancel, &mut |change| {

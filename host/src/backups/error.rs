@@ -74,6 +74,7 @@ pub(super) fn backup_error(error: BackupError) -> Error {
         BackupError::Pinned { .. } => ErrorKind::InUse,
         BackupError::NoPath { .. } => ErrorKind::NotFound,
         BackupError::NotBrowsable { .. } => ErrorKind::Unsupported,
+        BackupError::NoRoom { .. } => ErrorKind::Exhausted,
         BackupError::Damaged { .. }
         | BackupError::NotAuthentic { .. }
         | BackupError::KeysGone { .. }

@@ -12,6 +12,7 @@ use convoy_backup::{Engine, EngineOptions};
 use convoy_client::types::Progress;
 use convoy_volumes::{Error, Result};
 use parking_lot::Mutex;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -32,6 +33,8 @@ const LARGE: libc::c_int = 1 << 20;
 #[derive(Debug, Clone)]
 pub(super) struct Memory {
     options: EngineOptions,
+    /// Where engines make files without a name.
+    room: Arc<Path>,
     /// How much there is.
     all: u32,
     free: Arc<Semaphore>,
@@ -94,13 +97,14 @@ impl std::ops::Deref for Share {
 }
 
 impl Memory {
-    /// The memory of these options, for all work together.
-    pub(super) fn new(options: EngineOptions) -> Self {
+    /// The memory of these options, for all work together. What is too much for it goes to files without a
+    /// name in `room`.
+    pub(super) fn new(options: EngineOptions, room: &Path) -> Self {
         return_large_buffers();
         let all = u32::try_from(options.memory / UNIT).unwrap_or(u32::MAX).max(LEAST);
         let permits = usize::try_from(all).unwrap_or(Semaphore::MAX_PERMITS).min(Semaphore::MAX_PERMITS);
         let [free, lendable] = [permits; 2].map(|all| Arc::new(Semaphore::new(all)));
-        Self { options, all, free, lendable }
+        Self { options, room: room.into(), all, free, lendable }
     }
 
     /// An engine for a job, once there is memory for it.
@@ -150,7 +154,8 @@ impl Memory {
         let most = usize::try_from(memory / REQUEST).unwrap_or(usize::MAX);
         let options = EngineOptions { memory, requests: self.options.requests.min(most), ..self.options };
         let (permit, lendable) = (Mutex::new(permit), Arc::clone(&self.lendable));
-        Ok(Share { engine: Engine::new(options), permit, lendable })
+        let engine = Engine::new(options).with_room(Arc::clone(&self.room));
+        Ok(Share { engine, permit, lendable })
     }
 }
 
@@ -170,7 +175,8 @@ mod tests {
     use convoy_activity::jobs::{About, Jobs};
 
     fn memory(mib: u64) -> Memory {
-        Memory::new(EngineOptions { memory: mib * UNIT, requests: 8, ..EngineOptions::default() })
+        let options = EngineOptions { memory: mib * UNIT, requests: 8, ..EngineOptions::default() };
+        Memory::new(options, Path::new("/nonexistent"))
     }
 
     fn units(share: &Share) -> usize {

@@ -39,7 +39,7 @@ impl Backups {
             volumes,
             events,
             engine: Engine::new(options),
-            memory: Memory::new(options),
+            memory: Memory::new(options, root),
             destinations: Arc::new(RwLock::new(Arc::new(settings.destinations))),
             excludes: Arc::new(RwLock::new(Arc::new(settings.excludes))),
             last: Arc::new(LastBackups::open(root)),

@@ -5,12 +5,13 @@
 
 use super::error::{backup_error, mount_error};
 use super::memory::Share;
+use super::progress::watched;
 use super::secret::Secret;
 use super::service::Backups;
 use super::source::{self, OpenSource, Shape};
 use super::store::Store;
 use convoy_activity::jobs::Running;
-use convoy_backup::{BackupInfo, BackupKind, Browse, RestoreOptions, Source};
+use convoy_backup::{BackupInfo, BackupKind, Browse, Progress, RestoreOptions, Source};
 use convoy_client::types::TreeRef;
 use convoy_driver_sdk::protocol::{Capability, Snapshot, SourceKind};
 use convoy_driver_sdk::{Context, ErrorKind};
@@ -25,6 +26,8 @@ pub(super) struct Tree {
     pub(super) place: String,
     /// The destination; empty for a snapshot.
     pub(super) store: String,
+    /// What else people should know of it.
+    pub(super) note: Option<String>,
     /// An open snapshot, and what keeps its volume from being deleted.
     held: Option<(OpenSource, Reading)>,
 }
@@ -93,7 +96,10 @@ impl Backups {
             }
         });
         match opened.await.map_err(died).flatten() {
-            Ok(browse) => Ok(Tree { browse, place, store: String::new(), held: Some((source, reading)) }),
+            Ok(browse) => {
+                let (store, note, held) = (String::new(), None, Some((source, reading)));
+                Ok(Tree { browse, place, store, note, held })
+            }
             Err(error) => {
                 source.close(&self.volumes, request_id).await;
                 Err(error)
@@ -137,20 +143,34 @@ pub(super) async fn open_backup(
 ) -> Result<Tree> {
     let (objects, cancel) = (Arc::clone(&store.objects), job.cancel());
     let missing = |error| store.missing(error, &backup.volume, Some(&backup.backup));
+    let (volume, name) = (&backup.volume, &backup.backup);
     let browse = match info.kind {
         BackupKind::Tree => {
-            let browse = share.browse(objects, &backup.volume, &backup.backup, options, &cancel).await;
+            let progress = Progress::new();
+            let browse = Box::pin(share.browse_watched(objects, volume, name, options, &progress, &cancel));
+            let browse = if is_archive(info) {
+                watched(job, share, &progress, "reading the whole archive", browse).await
+            } else {
+                browse.await
+            };
             browse.map_err(missing)?
         }
         BackupKind::Block => {
-            let image = share.open_image(objects, &backup.volume, &backup.backup, options, &cancel).await;
+            let image = share.open_image(objects, volume, name, options, &cancel).await;
             let (image, context) = (image.map_err(missing)?, Context::new(job.id()));
             let mounted = tokio::task::spawn_blocking(move || convoy_mount::browse_image(image, &context));
             mounted.await.map_err(died)?.map_err(mount_error)?
         }
     };
-    let place = format!("backup {} of volume {}", backup.backup, backup.volume);
-    Ok(Tree { browse, place, store: store.destination.to_string(), held: None })
+    let place = format!("backup {name} of volume {volume}");
+    let note = is_archive(info)
+        .then(|| format!("{place} is one archive of convoy 0.5: all of it was read to look into it"));
+    Ok(Tree { browse, place, store: store.destination.to_string(), note, held: None })
+}
+
+/// Whether a backup is one compressed archive, in which nothing is found without reading all of it.
+fn is_archive(info: &BackupInfo) -> bool {
+    info.kind == BackupKind::Tree && info.format == 0
 }
 
 /// Says that a thread of this work has died.

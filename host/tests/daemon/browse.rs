@@ -300,18 +300,6 @@ fn what_cannot_be_looked_at_is_told() {
         let told = lab.refused(words);
         assert!(told.contains(said), "{words:?}: {told}");
     }
-    // What 0.5 can restore is one archive.
-    let old = lab.ok(&["backup", "create", "two", "--dest", &destination, "--format", "v0"]);
-    let old = old.trim().replace("\\u0026", "&");
-    let told = lab.refused(&["backup", "ls", &old]);
-    assert!(told.contains("one compressed archive of convoy 0.5"), "{told}");
-    let found = lab.run(&["backup", "find", &destination, "etc/old"]);
-    let told = String::from_utf8_lossy(&found.stderr);
-    assert!(told.contains(&format!("{old} is an archive of convoy 0.5 and was not searched")), "{told}");
-    assert!(
-        found.status.success() && String::from_utf8_lossy(&found.stdout).lines().count() == 1,
-        "{found:?}"
-    );
     // What is wrong with a request is told before anything is sent.
     for (body, said) in [
         (r#"{"Tree":{}}"#, "found neither"),
@@ -322,6 +310,60 @@ fn what_cannot_be_looked_at_is_told() {
         let answer = lab.daemon.call("GET", "/browse/dump", body);
         assert!(answer.status == 400 && answer.body.contains(said), "{answer:?}");
     }
+}
+
+/// What 0.5 can restore is one archive: it is read whole, once, and all commands tell what a backup of the new
+/// format tells, but for what no such archive holds.
+#[test]
+fn archives_of_0_5_are_listed_searched_compared_dumped_and_restored_in_part() {
+    let lab = Lab::new(false);
+    let (store, volumes) = (lab.store().with_file_name("old-store"), lab.daemon.volumes());
+    std::fs::create_dir(&store).unwrap();
+    let destination = format!("vfs://{}", store.display());
+    let back_up = |snapshot: &str| {
+        let made = lab.ok(&["backup", "create", snapshot, "--dest", &destination, "--format", "v0"]);
+        made.trim().replace("\\u0026", "&")
+    };
+    let old = back_up("one");
+    wait_for_the_next_second();
+    let new = back_up("two");
+    let note = "is one archive of convoy 0.5: all of it was read to look into it";
+    let listed = lab.run(&["backup", "ls", &new, "-R"]);
+    assert!(String::from_utf8_lossy(&listed.stderr).contains(note), "{listed:?}");
+    let old_paths = paths(&lab.lines(&["backup", "ls", &new, "-R"]));
+    assert_eq!(old_paths, paths(&lab.lines(&["backup", "ls", &lab.urls[1], "-R"])));
+    assert_eq!(lab.ok(&["backup", "cat", &new, CONF]), "port = 80\n");
+    assert_eq!(lab.ok(&["backup", "cat", &old, CONF]), "port = 1\n");
+    assert_eq!(lab.ok(&["backup", "cat", &old, "zlink"]), "linked");
+    let told = |line: &Value| {
+        let word = |value: &Value| value.as_str().unwrap().to_owned();
+        (word(&line["SnapshotName"]), word(&line["File"]["Path"]))
+    };
+    let words = ["backup", "find", &destination, "*.conf"];
+    let found: Vec<_> = lab.lines(&words).iter().map(told).collect();
+    let expected = [("two", CONF), ("two", "etc/new.conf"), ("one", CONF)];
+    assert_eq!(found, expected.map(|(one, other)| (one.to_owned(), other.to_owned())));
+    let noted = lab.run(&words);
+    assert_eq!(String::from_utf8_lossy(&noted.stderr).matches(note).count(), 1, "{noted:?}");
+    let differs = paths(&lab.lines(&["backup", "diff", &old, &new]));
+    let expected =
+        BTreeSet::from([CONF, "etc/old", "etc/new.conf", "etc/linked", "zlink"].map(str::to_owned));
+    assert_eq!(differs, expected);
+    let archive = lab.daemon.dir.path().join("etc.tar");
+    std::fs::write(&archive, lab.bytes(&["backup", "dump", &old, "etc"])).unwrap();
+    let names = String::from_utf8(tar(&archive, &["-t"]).stdout).unwrap();
+    assert!(names.contains("etc/old") && names.contains(CONF), "{names}");
+    let top = volumes.join("data");
+    std::fs::write(top.join(CONF), "spoilt").unwrap();
+    let restore = ["restore", &old, "--path", CONF, "--into", "data", "--existing", "replace"];
+    lab.ok(&[&restore[..], &["--dry-run"]].concat());
+    assert_eq!(std::fs::read_to_string(top.join(CONF)).unwrap(), "spoilt");
+    lab.ok(&restore);
+    assert_eq!(std::fs::read_to_string(top.join(CONF)).unwrap(), "port = 1\n");
+    lab.ok(&["restore", &old, "--path", "etc/old", "--into", "data"]);
+    let mode = std::fs::metadata(top.join("etc/old")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o7777, 0o4711);
+    assert_eq!(std::fs::read_to_string(top.join("etc/old")).unwrap(), "old");
 }
 
 /// Damages one of two large files in the store, without knowing which.

@@ -4,9 +4,9 @@
 //! 0.5 made its archive at the snapshot, so its snapshot and backup count together, and so do ours.
 
 pub(super) mod blocks;
-mod data;
+pub(super) mod data;
 mod old;
-mod restic;
+pub(super) mod restic;
 
 use std::path::Path;
 use std::process::Command;
@@ -25,7 +25,7 @@ use old::Old;
 use restic::Restic;
 
 /// The most memory the daemon may ever have had, in MiB.
-const MEMORY: f64 = 256.0;
+pub(super) const MEMORY: f64 = 256.0;
 
 pub(super) fn run(lab: &Lab) -> Result<Vec<Row>> {
     let convoy = Setup::vfs(lab, Carrier::Builtin).start()?;
@@ -135,7 +135,7 @@ fn mounts_meanwhile(lab: &Lab, convoy: &Convoy) -> Result<Vec<Row>> {
 }
 
 /// Takes a snapshot and backs it up. Gives the seconds of both together, and the URL.
-fn back_up(convoy: &Convoy, volume: &str, snapshot: &str, store: &str) -> Result<(f64, String)> {
+pub(super) fn back_up(convoy: &Convoy, volume: &str, snapshot: &str, store: &str) -> Result<(f64, String)> {
     settle();
     // The names of snapshots are the daemon's, not a volume's.
     let snapshot = format!("{volume}-{snapshot}");
@@ -160,7 +160,7 @@ fn time(command: &mut Command) -> Result<(f64, String)> {
     Ok((seconds, String::from_utf8_lossy(&done.stdout).trim().to_owned()))
 }
 
-fn destination(lab: &Lab, name: &str) -> Result<String> {
+pub(super) fn destination(lab: &Lab, name: &str) -> Result<String> {
     Ok(format!("vfs://{}/", lab.make(&format!("{name}-store"))?.display()))
 }
 

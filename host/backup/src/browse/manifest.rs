@@ -198,7 +198,7 @@ impl Manifest {
         Ok(own)
     }
 
-    fn overlap(&self, path: &RelPath) -> BackupError {
+    pub(super) fn overlap(&self, path: &RelPath) -> BackupError {
         self.damaged(format_args!("the data of {} overlaps, or lies beyond its end", path.shown()))
     }
 

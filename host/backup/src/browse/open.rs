@@ -1,10 +1,12 @@
 //! Opens a backup to be read in part.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use convoy_objectstore::ObjectStore;
 use tokio_util::sync::CancellationToken;
 
+use super::archive::Archive;
 use super::chunks::Chunks;
 use super::held::Held;
 use super::image::{OldImage, image};
@@ -50,19 +52,23 @@ impl Engine {
     /// that was opened with it, is dropped; if that fails for too long, what cannot be read any more is told
     /// as [`BackupError::LockLost`]. `cancel` ends all calls with [`BackupError::Cancelled`].
     ///
+    /// An archive of convoy 0.5 is read once from its beginning to its end, and checked, before this answers:
+    /// `progress` tells how far that is, in bytes of the archive as it is stored. Its data, once some is asked
+    /// for, go to a file without a name (see [`Engine::with_room`]).
+    ///
     /// # Errors
-    /// [`BackupError::NotBrowsable`] for a backup of a device ([`Engine::open_image`] reads it) and for an
-    /// archive of convoy 0.5; else as [`Engine::restore`], for everything that can be told before data is
-    /// read.
-    pub async fn browse(
+    /// [`BackupError::NotBrowsable`] for a backup of a device ([`Engine::open_image`] reads it); else as
+    /// [`Engine::restore`], for everything that can be told before data is read.
+    pub async fn browse_watched(
         &self,
         store: Arc<dyn ObjectStore>,
         volume: &str,
         backup: &str,
         options: &RestoreOptions,
+        progress: &Progress,
         cancel: &CancellationToken,
     ) -> BackupResult<Arc<dyn Browse>> {
-        let opened = self.open_to_read(store, volume, backup, options, cancel).await?;
+        let opened = self.open_to_read(store, volume, backup, options, progress, cancel).await?;
         if opened.kind == BackupKind::Block {
             let hint = "it has no files of its own; read it as one image";
             return Err(BackupError::NotBrowsable {
@@ -72,14 +78,24 @@ impl Engine {
             });
         }
         if opened.record.format_version == 0 {
-            let hint = "nothing in it can be found without reading all of it; restore it whole";
-            return Err(BackupError::NotBrowsable {
-                backup: opened.record.name,
-                found: "one compressed archive of convoy 0.5",
-                hint,
-            });
+            return Ok(Arc::new(opened.archive(self.room()).await?));
         }
         Ok(Arc::new(Tree::new(opened.manifest().await?)))
+    }
+
+    /// [`Engine::browse_watched`], where nobody watches.
+    ///
+    /// # Errors
+    /// As that.
+    pub async fn browse(
+        &self,
+        store: Arc<dyn ObjectStore>,
+        volume: &str,
+        backup: &str,
+        options: &RestoreOptions,
+        cancel: &CancellationToken,
+    ) -> BackupResult<Arc<dyn Browse>> {
+        self.browse_watched(store, volume, backup, options, &Progress::new(), cancel).await
     }
 
     /// Opens the backup of a device to read it from anywhere, also one of convoy 0.5. What the backup does
@@ -95,7 +111,8 @@ impl Engine {
         options: &RestoreOptions,
         cancel: &CancellationToken,
     ) -> BackupResult<Arc<dyn ReadAt>> {
-        let opened = self.open_to_read(store, volume, backup, options, cancel).await?;
+        let progress = Progress::new();
+        let opened = self.open_to_read(store, volume, backup, options, &progress, cancel).await?;
         if opened.kind == BackupKind::Tree {
             let hint = "it is no image of a device; look at its files";
             return Err(BackupError::NotBrowsable {
@@ -117,6 +134,7 @@ impl Engine {
         volume: &str,
         backup: &str,
         options: &RestoreOptions,
+        progress: &Progress,
         cancel: &CancellationToken,
     ) -> BackupResult<Opened> {
         let volume = VolumeDir::new(volume)?;
@@ -136,7 +154,7 @@ impl Engine {
         };
         let stop = cancel.child_token();
         let share = memory.all() / 4;
-        let ctx = Ctx::new(store, volume, crypt, Progress::new(), &stop, memory);
+        let ctx = Ctx::new(store, volume, crypt, progress.clone(), &stop, memory);
         let held = Held::new(lock, ctx.runtime().clone(), stop.drop_guard());
         let (kind, volume_size) = (info.kind, info.volume_size);
         Ok(Opened { ctx, held, record, charge, moves, kind, volume_size, share: share.max(CACHE_MIN) })
@@ -161,6 +179,14 @@ impl Engine {
 }
 
 impl Opened {
+    /// Reads an archive of convoy 0.5.
+    async fn archive(self, room: PathBuf) -> BackupResult<Archive> {
+        let Self { ctx, held, record, charge, share, .. } = self;
+        let reading =
+            tokio::task::spawn_blocking(move || Archive::open(ctx, held, record, charge, &room, share));
+        reading.await.unwrap_or(Err(BackupError::Cancelled))
+    }
+
     /// Loads the root of the manifest.
     async fn manifest(self) -> BackupResult<Manifest> {
         let Self { ctx, held, record, charge, moves, kind, share, .. } = self;

@@ -1,5 +1,6 @@
 //! Browses the manifest of a tree's backup.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use convoy_tree::{Kind, RelPath};
@@ -8,7 +9,9 @@ use parking_lot::Mutex;
 use super::data::{Data, Following, Parts, Pieces};
 use super::manifest::{Manifest, Place};
 use super::walk::walk;
-use super::{After, Browse, ContentId, Node, ReadAt, Visitor, is_beneath, name_after};
+use super::{
+    After, Browse, ContentId, Node, ReadAt, Searched, Visitor, Wanted, is_beneath, name_after, stream,
+};
 use crate::error::{BackupError, BackupResult};
 use crate::format::segment::{Item, ItemKind};
 use crate::format::wire::Piece;
@@ -243,6 +246,19 @@ impl Browse for Tree {
             return walk(self, place.segment, top, visit);
         }
         visit(self.node(&place)?).map(drop)
+    }
+
+    fn search(
+        &self,
+        wanted: Wanted<'_>,
+        searched: &mut Searched,
+        visit: &mut dyn FnMut(Node) -> BackupResult<()>,
+    ) -> BackupResult<()> {
+        stream::search(self, wanted, searched, visit)
+    }
+
+    fn as_any(&self) -> Option<&dyn Any> {
+        Some(self)
     }
 
     fn open(&self, path: &RelPath) -> BackupResult<Box<dyn ReadAt>> {

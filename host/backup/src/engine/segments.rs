@@ -47,11 +47,21 @@ pub(crate) struct Segments<'a> {
 
 impl<'a> Segments<'a> {
     pub(crate) fn new(ctx: &'a Ctx, moves: &'a Relocations, root: &'a Root) -> BackupResult<Self> {
+        Self::of(ctx, moves, &root.backup, &root.segments)
+    }
+
+    /// Some of the segments of a backup.
+    pub(crate) fn of(
+        ctx: &'a Ctx,
+        moves: &'a Relocations,
+        backup: &'a str,
+        segments: &'a [Piece],
+    ) -> BackupResult<Self> {
         Ok(Self {
             ctx,
             moves,
-            rest: root.segments.iter(),
-            backup: &root.backup,
+            rest: segments.iter(),
+            backup,
             reading: VecDeque::new(),
             current: None,
             decoder: ctx.decoder()?,

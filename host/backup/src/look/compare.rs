@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use tokio_util::sync::CancellationToken;
 
 use super::{Each, check, read_piece};
-use crate::browse::{Browse, Node, Visit};
+use crate::browse::{Beside, Browse, Node, Take, Visit, beside, is_of};
 use crate::error::{BackupError, BackupResult};
 
 /// How many nodes, and about how many bytes of them, are handed from a walk at once.
@@ -73,15 +73,67 @@ pub fn compare(
     if !in_old && !in_new {
         return trees.new.stat(top).map(drop);
     }
+    let parts = if trees.one_store { parts(trees, cancel)? } else { None };
+    let mut each_pair = |old: Option<Node>, new: Option<Node>| match (old, new) {
+        (Some(old), Some(new)) if differs(trees, &old, &new, cancel)? => each(Change::Data { old, new }),
+        (Some(old), Some(new)) if !same_metadata(&old.entry, &new.entry) => {
+            each(Change::Metadata { old, new })
+        }
+        (Some(old), None) => each(Change::Removed(old)),
+        (None, Some(new)) => each(Change::Added(new)),
+        (Some(_), Some(_)) | (None, None) => Ok(()),
+    };
+    let there = [(trees.old, in_old), (trees.new, in_new)];
+    pairs(there, parts.as_ref(), top, cancel, &mut each_pair)
+}
+
+/// The parts of two backups of one store that have to be compared; none if that is all of them.
+fn parts<'a>(trees: Compare<'a>, cancel: &CancellationToken) -> BackupResult<Option<Beside<'a>>> {
+    let Some(parts) = beside(trees.old, trees.new)? else { return Ok(None) };
+    let mut hides = false;
+    let mut look = |old: Option<Node>, new: Option<Node>| {
+        if let (Some(old), Some(new)) = (&old, &new) {
+            hides |= Beside::could_hide_links(old, new);
+        }
+        Ok(())
+    };
+    // Of everything: a file may have further names anywhere.
+    pairs([(trees.old, true), (trees.new, true)], Some(&parts), &RelPath::root(), cancel, &mut look)?;
+    Ok((!hides).then_some(parts))
+}
+
+/// Takes what both trees, or one of them, have at a path.
+type EachPair<'a> = &'a mut dyn FnMut(Option<Node>, Option<Node>) -> BackupResult<()>;
+
+/// Hands out what stands at each path at and below `top`; of `parts`, if there are some.
+fn pairs(
+    trees: [(&dyn Browse, bool); 2],
+    parts: Option<&Beside<'_>>,
+    top: &RelPath,
+    cancel: &CancellationToken,
+    each: EachPair<'_>,
+) -> BackupResult<()> {
     std::thread::scope(|scope| {
-        let walked = |tree, there: bool| {
+        let mut number = 0;
+        let [mut old, mut new] = trees.map(|(tree, there)| {
             let (nodes, received) = bounded(2);
+            let is_new = number == 1;
+            number += 1;
             if there {
-                scope.spawn(move || walk(tree, top, &nodes));
+                scope.spawn(move || match parts {
+                    Some(parts) => {
+                        send(&nodes, &mut |take| parts.walk(is_new, &mut |path| Ok(is_of(path, top)), take))
+                    }
+                    None => send(&nodes, &mut |take| {
+                        tree.walk(top, &mut |node| {
+                            let goes_on = ControlFlow::Continue(Visit::Continue);
+                            Ok(if take(node)?.is_break() { ControlFlow::Break(()) } else { goes_on })
+                        })
+                    }),
+                });
             }
             Side { received, ready: Vec::new().into_iter() }
-        };
-        let (mut old, mut new) = (walked(trees.old, in_old), walked(trees.new, in_new));
+        });
         let (mut left, mut right) = (old.next()?, new.next()?);
         loop {
             check(cancel)?;
@@ -93,18 +145,7 @@ pub fn compare(
             };
             let taken_left = if order.is_le() { std::mem::replace(&mut left, old.next()?) } else { None };
             let taken_right = if order.is_ge() { std::mem::replace(&mut right, new.next()?) } else { None };
-            match (taken_left, taken_right) {
-                (Some(old), Some(new)) => {
-                    if differs(trees, &old, &new, cancel)? {
-                        each(Change::Data { old, new })?;
-                    } else if !same_metadata(&old.entry, &new.entry) {
-                        each(Change::Metadata { old, new })?;
-                    }
-                }
-                (Some(old), None) => each(Change::Removed(old))?,
-                (None, Some(new)) => each(Change::Added(new))?,
-                (None, None) => {}
-            }
+            each(taken_left, taken_right)?;
         }
     })
 }
@@ -129,10 +170,10 @@ impl Side {
     }
 }
 
-/// Walks a tree and sends what it finds, until nobody takes it any more.
-fn walk(tree: &dyn Browse, top: &RelPath, nodes: &Sender<BackupResult<Vec<Node>>>) {
+/// Sends what a walk finds, until nobody takes it any more.
+fn send(nodes: &Sender<BackupResult<Vec<Node>>>, walk: &mut dyn FnMut(Take<'_>) -> BackupResult<()>) {
     let (mut batch, mut weight) = (Vec::new(), 0);
-    let walked = tree.walk(top, &mut |node| {
+    let walked = walk(&mut |node| {
         weight += self::weight(&node);
         batch.push(node);
         if batch.len() >= BATCH.0 || weight >= BATCH.1 {
@@ -141,7 +182,7 @@ fn walk(tree: &dyn Browse, top: &RelPath, nodes: &Sender<BackupResult<Vec<Node>>
                 return Ok(ControlFlow::Break(()));
             }
         }
-        Ok(ControlFlow::Continue(Visit::Continue))
+        Ok(ControlFlow::Continue(()))
     });
     // An error says that nobody takes it any more.
     let _ = nodes.send(walked.map(|()| batch));

@@ -1,14 +1,13 @@
 //! What a pattern names, in one tree and in many.
 
 use std::collections::HashSet;
-use std::ops::ControlFlow;
 
 use convoy_tree::{Kind, RelPath};
 use globset::{GlobBuilder, GlobMatcher};
 use tokio_util::sync::CancellationToken;
 
 use super::{Each, check};
-use crate::browse::{Browse, Node, Visit};
+use crate::browse::{Browse, Node, Searched};
 use crate::error::{BackupError, BackupResult};
 
 /// The longest pattern, in bytes.
@@ -59,23 +58,20 @@ impl Pattern {
     }
 }
 
-/// Hands out what `pattern` names in a tree, in its order.
+/// Hands out what `pattern` names in a tree, in its order. What `searched` says to have been handed out
+/// already, of another backup of the same volume, may be left out: it is no new version.
 ///
 /// # Errors
 /// Those of [`Browse`], [`BackupError::Cancelled`], and what `each` fails with.
 pub fn find(
     tree: &dyn Browse,
     pattern: &Pattern,
+    searched: &mut Searched,
     cancel: &CancellationToken,
     each: Each<'_, Node>,
 ) -> BackupResult<()> {
-    tree.walk(&RelPath::root(), &mut |node| {
-        check(cancel)?;
-        if pattern.matches(&node.entry.path) {
-            each(node)?;
-        }
-        Ok(ControlFlow::Continue(Visit::Continue))
-    })
+    let mut wanted = |path: &RelPath| check(cancel).map(|()| pattern.matches(path));
+    tree.search(&mut wanted, searched, each)
 }
 
 /// Which versions of files were told already. A version is a path with its kind, size, time of change and
@@ -189,7 +185,7 @@ mod tests {
             let glob = Pattern::new(&pattern).unwrap();
             let (mut versions, mut told) = (Versions::default(), Vec::new());
             for (number, tree) in trees.iter().enumerate() {
-                find(tree, &glob, &CancellationToken::new(), &mut |node| {
+                find(tree, &glob, &mut Searched::default(), &CancellationToken::new(), &mut |node| {
                     if versions.is_new("v", &node)? {
                         told.push((number, node.entry.path.clone()));
                     }

@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::{Bytes, BytesMut};
 use convoy_objectstore::StoreError;
 use convoy_tree::{
-    Entry, Found, Kind, StableStorage, TreeWriter, WalkEntry, WalkOptions, check_tar, unpack_tar, walk,
+    Entry, Found, Kind, Packed, PackedData, StableStorage, TreeError, TreeWriter, WalkEntry, WalkOptions,
+    check_tar, scan_tar, unpack_tar, walk,
 };
 use flate2::Compression;
 use flate2::read::MultiGzDecoder;
@@ -43,19 +44,24 @@ pub(crate) fn file_key(ctx: &Ctx, record: &BackupRecord, path: &str) -> BackupRe
 }
 
 /// Reads an object from its beginning to its end, a part ahead.
-struct ObjectReader<'a> {
-    ctx: &'a Ctx,
+pub(crate) struct ObjectReader {
+    ctx: Ctx,
     key: String,
     size: u64,
     asked: u64,
     ahead: Option<JoinHandle<Result<Bytes, StoreError>>>,
     current: Bytes,
+    /// Whether the progress is that of this object.
+    counted: bool,
+    /// Why it could not be read, which a reader of what is in it tells as one text among others.
+    failure: Option<BackupError>,
 }
 
-impl<'a> ObjectReader<'a> {
-    fn open(ctx: &'a Ctx, key: String) -> BackupResult<Self> {
+impl ObjectReader {
+    fn open(ctx: &Ctx, key: String, counted: bool) -> BackupResult<Self> {
         let size = ctx.call(ctx.store.head(&key))?.size;
-        Ok(Self { ctx, key, size, asked: 0, ahead: None, current: Bytes::new() })
+        let (asked, ahead, current) = (0, None, Bytes::new());
+        Ok(Self { ctx: ctx.clone(), key, size, asked, ahead, current, counted, failure: None })
     }
 
     fn ask(&mut self) {
@@ -67,13 +73,24 @@ impl<'a> ObjectReader<'a> {
     }
 }
 
-impl Read for ObjectReader<'_> {
+impl Read for ObjectReader {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         if self.current.is_empty() {
             self.ask();
             let Some(ahead) = self.ahead.take() else { return Ok(0) };
-            self.current = self.ctx.wait_for(ahead).map_err(io::Error::other)?;
-            self.ctx.progress.add_moved(self.current.len() as u64);
+            self.current = match self.ctx.wait_for(ahead) {
+                Ok(current) => current,
+                Err(error) => {
+                    let text = io::Error::other(error.to_string());
+                    self.failure = Some(error);
+                    return Err(text);
+                }
+            };
+            let read = self.current.len() as u64;
+            self.ctx.progress.add_moved(read);
+            if self.counted {
+                self.ctx.progress.add_bytes(read);
+            }
             self.ask();
         }
         let len = out.len().min(self.current.len());
@@ -99,11 +116,84 @@ impl<R: Read> Read for CountingReader<'_, R> {
     }
 }
 
-fn open<'a>(ctx: &'a Ctx, record: &BackupRecord) -> BackupResult<(String, MultiGzDecoder<ObjectReader<'a>>)> {
+/// The archive of a backup, unpacked as it is read.
+pub(crate) type ArchiveStream = MultiGzDecoder<ObjectReader>;
+
+/// Opens the archive of a backup from its beginning; gives its key, too.
+pub(crate) fn open(ctx: &Ctx, record: &BackupRecord) -> BackupResult<(String, ArchiveStream)> {
+    open_counted(ctx, record, false)
+}
+
+/// The same; if it is `counted`, the progress is that of the object, of which the first part is read here.
+fn open_counted(ctx: &Ctx, record: &BackupRecord, counted: bool) -> BackupResult<(String, ArchiveStream)> {
     let path = record.v0_file().unwrap_or_default();
     let key = file_key(ctx, record, path)?;
-    let reader = ObjectReader::open(ctx, key.clone())?;
+    let reader = ObjectReader::open(ctx, key.clone(), counted)?;
     Ok((key, MultiGzDecoder::new(reader)))
+}
+
+/// Why an archive could not be read to its end: the store, or what is in it.
+pub(crate) fn explain(key: &str, stream: &mut ArchiveStream, why: impl std::fmt::Display) -> BackupError {
+    match stream.get_mut().failure.take() {
+        Some(BackupError::Store(error @ (StoreError::NotFound { .. } | StoreError::Truncated { .. }))) => {
+            BackupError::damaged(key, error)
+        }
+        Some(error) => error,
+        None => BackupError::damaged(key, why),
+    }
+}
+
+/// Reads an archive once, from its beginning to its end. Hands `each` what is in it, and `seen` all bytes of
+/// it, unpacked, in order.
+pub(crate) fn scan_file(
+    ctx: &Ctx,
+    record: &BackupRecord,
+    each: &mut dyn FnMut(Packed, Vec<PackedData>) -> BackupResult<()>,
+    seen: &mut dyn FnMut(&[u8]) -> BackupResult<()>,
+) -> BackupResult<()> {
+    let (key, mut stream) = open_counted(ctx, record, true)?;
+    ctx.progress.set_total(stream.get_ref().size, 0);
+    ctx.progress.phase(Phase::Data);
+    // What fails in here and is not the archive's fault.
+    let mut refused = None;
+    let mut watched = SeenReader { stream: &mut stream, seen, refused: None };
+    let scanned = scan_tar(&mut watched, &|| ctx.check().is_ok(), &mut |packed, data| {
+        each(packed, data).map_err(|error| {
+            refused = Some(error);
+            TreeError::Cancelled
+        })
+    });
+    let scanned = match scanned {
+        // Behind the end of the archive, so that the checksum at the very end is compared.
+        Ok(_) => io::copy(&mut watched, &mut io::sink()).map(drop).map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    let refused = watched.refused.take().or(refused);
+    ctx.check()?;
+    match (refused, scanned) {
+        (Some(error), _) => Err(error),
+        (None, Err(why)) => Err(explain(&key, &mut stream, why)),
+        (None, Ok(())) => Ok(()),
+    }
+}
+
+/// Shows what is read.
+struct SeenReader<'a> {
+    stream: &'a mut ArchiveStream,
+    seen: &'a mut dyn FnMut(&[u8]) -> BackupResult<()>,
+    refused: Option<BackupError>,
+}
+
+impl Read for SeenReader<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let len = self.stream.read(out)?;
+        if let Err(error) = (self.seen)(out.get(..len).unwrap_or_default()) {
+            let text = io::Error::other(error.to_string());
+            self.refused = Some(error);
+            return Err(text);
+        }
+        Ok(len)
+    }
 }
 
 /// Reads what is behind the end of the archive, so that the checksum at the very end is compared.

@@ -9,30 +9,34 @@ use super::super::trees::{Tree, died, open_backup};
 use super::{Lines, entries, read};
 use convoy_activity::jobs::Running;
 use convoy_backup::look::{self, Pattern, Versions};
-use convoy_backup::{BackupError, BackupInfo, BackupKind, RestoreOptions};
+use convoy_backup::{BackupError, BackupInfo, RestoreOptions, Searched};
 use convoy_client::types::{BrowseLine, FindFiles, FoundFile};
+use convoy_driver_sdk::Timestamp;
 use convoy_driver_sdk::protocol::Snapshot;
-use convoy_driver_sdk::{ErrorKind, Timestamp};
 use convoy_objectstore::{BackupUrl, plain_url};
 use convoy_volumes::{Entry, Error, Result};
 use parking_lot::Mutex;
+use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Why convoy cannot look into a backup.
-fn closed(info: &BackupInfo) -> Option<&'static str> {
-    (info.kind == BackupKind::Tree && info.format == 0).then_some("an archive of convoy 0.5")
+/// Where what is found goes, and what was told already.
+struct Told<L> {
+    lines: L,
+    versions: Versions,
+    /// What need not be read again, by volume.
+    searched: HashMap<String, Searched>,
 }
 
 /// What is searched, one tree after the other.
 struct Search<L> {
     pattern: Pattern,
-    /// Where what was found goes, and what was told already.
-    told: Arc<Mutex<(L, Versions)>>,
+    told: Arc<Mutex<Told<L>>>,
     /// What could not be searched.
     failed: Vec<Error>,
-    /// How many there are that convoy cannot look into, and how many of any kind.
-    closed: u64,
+    /// How many trees there are.
     all: u64,
+    /// Whether a note of a tree was told: one is enough.
+    noted: bool,
 }
 
 impl Backups {
@@ -57,8 +61,9 @@ impl Backups {
                 time.unix()
             }
         };
-        let told = Arc::new(Mutex::new((lines, Versions::default())));
-        let mut search = Search { pattern, told, failed: Vec::new(), closed: 0, all: 0 };
+        let told = Told { lines, versions: Versions::default(), searched: HashMap::new() };
+        let told = Arc::new(Mutex::new(told));
+        let mut search = Search { pattern, told, failed: Vec::new(), all: 0, noted: false };
         if asked.url.is_empty() {
             self.find_in_snapshots(&asked, since, &mut search, job, request_id).await?;
         } else {
@@ -96,10 +101,6 @@ impl Backups {
         for info in backups {
             search.all += 1;
             let url = store.destination.backup_url(&info.backup, &info.volume);
-            if let Some(what) = closed(&info) {
-                search.leave(&url, what).await?;
-                continue;
-            }
             let opened = self.open_listed(&store, &info, &options, &share, job).await;
             let found = FoundFile {
                 backup_url: url.clone(),
@@ -188,13 +189,19 @@ impl Backups {
             Ok(tree) => vec![tree],
             Err(error) => return search.fail(place, error).await,
         };
+        let note = trees.first().and_then(|tree| tree.note.clone());
+        if let Some(note) = note.filter(|_| !search.noted) {
+            search.noted = true;
+            search.note(note).await?;
+        }
         let (told, pattern) = (Arc::clone(&search.told), search.pattern.clone());
         // Too many versions are not this tree's fault.
         let ended = Arc::new(Mutex::new(None));
         let why = Arc::clone(&ended);
         let result = read(&mut trees, job, share, move |[tree], cancel| {
-            let (lines, versions) = &mut *told.lock();
-            look::find(&*tree.browse, &pattern, cancel, &mut |node| match versions
+            let Told { lines, versions, searched } = &mut *told.lock();
+            let searched = searched.entry(found.volume_name.clone()).or_default();
+            look::find(&*tree.browse, &pattern, searched, cancel, &mut |node| match versions
                 .is_new(&found.volume_name, &node)
             {
                 Ok(true) => {
@@ -225,7 +232,7 @@ impl<L: Lines<FoundFile>> Search<L> {
     /// Tells something between two trees. Whoever reads slowly may keep it waiting.
     async fn note(&self, text: String) -> Result<()> {
         let told = Arc::clone(&self.told);
-        let noted = tokio::task::spawn_blocking(move || (told.lock().0)(BrowseLine::Note(text)));
+        let noted = tokio::task::spawn_blocking(move || (told.lock().lines)(BrowseLine::Note(text)));
         noted.await.map_err(died)?.map_err(backup_error)
     }
 
@@ -238,22 +245,7 @@ impl<L: Lines<FoundFile>> Search<L> {
         Ok(())
     }
 
-    async fn leave(&mut self, place: &str, what: &str) -> Result<()> {
-        self.closed += 1;
-        self.note(format!("{place} is {what} and was not searched")).await
-    }
-
     fn end(mut self) -> Result<()> {
-        if self.all > 0 && self.closed == self.all {
-            return Err(Error::Backup {
-                kind: ErrorKind::Unsupported,
-                message: "convoy cannot look into any of the backups here: they are archives of convoy 0.5".to_owned(),
-                hint: Some(
-                    "make a volume of one (`convoy create NAME --backup URL`), and look there once it is mounted"
-                        .to_owned(),
-                ),
-            });
-        }
         let (failed, all) = (self.failed.len(), self.all);
         let Some(first) = self.failed.pop() else { return Ok(()) };
         Err(Error::Backup {

@@ -10,7 +10,7 @@ use convoy_tests::Result;
 use convoy_tests::error::Context;
 
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Data {
+pub(in crate::bench) enum Data {
     /// A file of random bytes and one of text, 512 MiB each.
     Large,
     /// 20,000 files of 2 to 35 KiB in 200 directories, every other of text.
@@ -24,21 +24,21 @@ const STRETCHES: u64 = 5;
 const STRETCH: usize = 1_073_742;
 
 impl Data {
-    pub(super) fn name(self) -> &'static str {
+    pub(in crate::bench) fn name(self) -> &'static str {
         match self {
             Self::Large => "large",
             Self::Small => "small",
         }
     }
 
-    pub(super) fn what(self) -> &'static str {
+    pub(in crate::bench) fn what(self) -> &'static str {
         match self {
             Self::Large => "1 GiB in 2 files",
             Self::Small => "20,000 files",
         }
     }
 
-    pub(super) fn fill(self, place: &Path) -> Result<()> {
+    pub(in crate::bench) fn fill(self, place: &Path) -> Result<()> {
         let mut source = Source::new(1);
         match self {
             Self::Large => {
@@ -100,7 +100,7 @@ impl Data {
 }
 
 /// A million files of 200 bytes, a thousand to a directory.
-pub(super) fn million(place: &Path) -> Result<()> {
+pub(in crate::bench) fn million(place: &Path) -> Result<()> {
     let mut source = Source::new(3);
     for directory in 0..1000 {
         let directory = place.join(format!("directory{directory:03}"));
@@ -127,13 +127,13 @@ fn writing(path: &Path) -> String {
 }
 
 /// Bytes that follow from a seed (xorshift).
-pub(super) struct Source {
+pub(in crate::bench) struct Source {
     state: u64,
     words: Vec<String>,
 }
 
 impl Source {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(in crate::bench) fn new(seed: u64) -> Self {
         let mut source = Self { state: 0x9e37_79b9_7f4a_7c15 ^ seed, words: Vec::new() };
         source.words = (0..4096).map(|_| source.word()).collect();
         source
@@ -156,7 +156,7 @@ impl Source {
     }
 
     /// Random bytes, or words of which a few are frequent, as in any language.
-    pub(super) fn bytes(&mut self, count: usize, text: bool) -> Vec<u8> {
+    pub(in crate::bench) fn bytes(&mut self, count: usize, text: bool) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(count + 16);
         while bytes.len() < count {
             if text {

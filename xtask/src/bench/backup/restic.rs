@@ -3,18 +3,18 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use convoy_tests::{Lab, Result, tree};
+use convoy_tests::{Error, Lab, Result, tree};
 
 use super::time;
 use crate::bench::settle;
 
-pub(super) struct Restic {
+pub(in crate::bench) struct Restic {
     repository: PathBuf,
     cache: PathBuf,
 }
 
 impl Restic {
-    pub(super) fn new(lab: &Lab, name: &str) -> Result<Self> {
+    pub(in crate::bench) fn new(lab: &Lab, name: &str) -> Result<Self> {
         let repository = lab.path(&format!("{name}-repository"));
         let cache = lab.make("restic-cache")?;
         let restic = Self { repository, cache };
@@ -22,11 +22,25 @@ impl Restic {
         Ok(restic)
     }
 
-    fn run(&self, words: &[&str]) -> Result<f64> {
+    /// A command on the repository.
+    pub(in crate::bench) fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new("restic");
         command.arg("--repo").arg(&self.repository).arg("--quiet").args(words);
         command.env("RESTIC_PASSWORD", "measured").env("RESTIC_CACHE_DIR", &self.cache);
-        Ok(time(&mut command)?.0)
+        command
+    }
+
+    /// The ids of what was backed up, the oldest first.
+    pub(in crate::bench) fn snapshots(&self) -> Result<Vec<String>> {
+        let (_, text) = time(&mut self.command(&["snapshots", "--json"]))?;
+        let told: serde_json::Value = serde_json::from_str(&text)
+            .map_err(|error| Error::Unexpected(format!("restic: {error}: {text}")))?;
+        let ids = told.as_array().into_iter().flatten().filter_map(|one| one["id"].as_str());
+        Ok(ids.map(str::to_owned).collect())
+    }
+
+    fn run(&self, words: &[&str]) -> Result<f64> {
+        Ok(time(&mut self.command(words))?.0)
     }
 
     fn timed(&self, words: &[&str]) -> Result<f64> {
@@ -35,7 +49,7 @@ impl Restic {
     }
 
     /// Backs a directory up. Gives the seconds.
-    pub(super) fn back_up(&self, directory: &Path) -> Result<f64> {
+    pub(in crate::bench) fn back_up(&self, directory: &Path) -> Result<f64> {
         self.timed(&["backup", &directory.display().to_string()])
     }
 
