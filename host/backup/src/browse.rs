@@ -4,7 +4,6 @@
 //! Its calls block: make them on a thread that may wait.
 
 mod archive;
-mod beside;
 mod cache;
 mod chunks;
 mod data;
@@ -16,6 +15,7 @@ mod open;
 mod search;
 mod stream;
 mod tree;
+mod unshared;
 mod walk;
 
 use std::any::Any;
@@ -29,9 +29,9 @@ use convoy_tree::{Entry, RelPath, TreeError};
 use crate::error::BackupResult;
 
 pub(crate) use archive::walk_bytes;
-pub(crate) use beside::{Beside, beside, is_of};
 pub use directory::browse_directory;
 pub use stream::{Searched, Take, Wanted};
+pub(crate) use unshared::{UnsharedSegments, is_of, unshared_segments};
 
 /// Bytes that one call of [`ReadAt::read_at`] gives at most, whatever it is asked for.
 pub(crate) const READ_MAX: usize = 4 << 20;

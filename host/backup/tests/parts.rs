@@ -4,16 +4,16 @@
 
 mod common;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::ops::Range;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
-use common::edits::{PATHS, act, everything, perform, read, seen, set_time, tree, write};
+use common::edits::{PATHS, act, everything, perform, read, seen, set_time, tell, tree, write};
 use common::{Store, noise};
 use convoy_backup::{
     Action, BackupError, BackupOptions, BackupResult, Browse, Change, Existing, Node, PartsOptions,

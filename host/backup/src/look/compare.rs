@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use tokio_util::sync::CancellationToken;
 
 use super::{Each, check, read_piece};
-use crate::browse::{Beside, Browse, Node, Take, Visit, beside, is_of};
+use crate::browse::{Browse, Node, Take, UnsharedSegments, Visit, is_of, unshared_segments};
 use crate::error::{BackupError, BackupResult};
 
 /// How many nodes, and about how many bytes of them, are handed from a walk at once.
@@ -88,12 +88,12 @@ pub fn compare(
 }
 
 /// The parts of two backups of one store that have to be compared; none if that is all of them.
-fn parts<'a>(trees: Compare<'a>, cancel: &CancellationToken) -> BackupResult<Option<Beside<'a>>> {
-    let Some(parts) = beside(trees.old, trees.new)? else { return Ok(None) };
+fn parts<'a>(trees: Compare<'a>, cancel: &CancellationToken) -> BackupResult<Option<UnsharedSegments<'a>>> {
+    let Some(parts) = unshared_segments(trees.old, trees.new)? else { return Ok(None) };
     let mut hides = false;
     let mut look = |old: Option<Node>, new: Option<Node>| {
         if let (Some(old), Some(new)) = (&old, &new) {
-            hides |= Beside::could_hide_links(old, new);
+            hides |= UnsharedSegments::could_hide_links(old, new);
         }
         Ok(())
     };
@@ -108,7 +108,7 @@ type EachPair<'a> = &'a mut dyn FnMut(Option<Node>, Option<Node>) -> BackupResul
 /// Hands out what stands at each path at and below `top`; of `parts`, if there are some.
 fn pairs(
     trees: [(&dyn Browse, bool); 2],
-    parts: Option<&Beside<'_>>,
+    parts: Option<&UnsharedSegments<'_>>,
     top: &RelPath,
     cancel: &CancellationToken,
     each: EachPair<'_>,

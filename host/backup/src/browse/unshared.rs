@@ -37,7 +37,7 @@ impl Side<'_> {
 
 /// The segments of two manifests that have to be read to compare them.
 #[derive(Debug)]
-pub(crate) struct Beside<'a> {
+pub(crate) struct UnsharedSegments<'a> {
     trees: [&'a Tree; 2],
     numbers: [Vec<usize>; 2],
 }
@@ -46,7 +46,10 @@ pub(crate) struct Beside<'a> {
 ///
 /// # Errors
 /// Those of the store.
-pub(crate) fn beside<'a>(old: &'a dyn Browse, new: &'a dyn Browse) -> BackupResult<Option<Beside<'a>>> {
+pub(crate) fn unshared_segments<'a>(
+    old: &'a dyn Browse,
+    new: &'a dyn Browse,
+) -> BackupResult<Option<UnsharedSegments<'a>>> {
     let tree = |browse: &'a dyn Browse| browse.as_any().and_then(|any| any.downcast_ref::<Tree>());
     let (Some(old), Some(new)) = (tree(old), tree(new)) else { return Ok(None) };
     let trees = [old, new];
@@ -92,7 +95,7 @@ pub(crate) fn beside<'a>(old: &'a dyn Browse, new: &'a dyn Browse) -> BackupResu
     }
     let numbers =
         read.map(|read| (0..read.len()).filter(|number| read.get(*number) == Some(&true)).collect());
-    Ok(Some(Beside { trees, numbers }))
+    Ok(Some(UnsharedSegments { trees, numbers }))
 }
 
 /// Marks a segment to be read; false if it was.
@@ -103,7 +106,7 @@ fn mark(read: &mut [Vec<bool>; 2], which: usize, number: usize) -> bool {
     }
 }
 
-impl Beside<'_> {
+impl UnsharedSegments<'_> {
     /// Visits what is wanted of the old or the new tree and may be another in the other tree.
     ///
     /// # Errors
