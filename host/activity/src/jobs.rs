@@ -23,7 +23,7 @@ pub const STALLED: Duration = Duration::from_secs(300);
 pub struct Jobs(Arc<Mutex<BTreeMap<String, Arc<State>>>>);
 
 /// Every kind of job.
-pub const KINDS: [&str; 23] = [
+pub const KINDS: [&str; 24] = [
     "volume create",
     "restore",
     "restore parts",
@@ -33,6 +33,7 @@ pub const KINDS: [&str; 23] = [
     "backup create",
     "backup verify",
     "backup prune",
+    "backup stats",
     "schedule run",
     "scheduled snapshot",
     "scheduled backup",

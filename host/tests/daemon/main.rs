@@ -22,4 +22,5 @@ mod operate;
 mod replay;
 mod restores;
 mod schedules;
+mod stats;
 mod watching;
