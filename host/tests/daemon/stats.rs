@@ -5,6 +5,7 @@ use crate::harness::write_secret;
 use crate::schedules::{NIGHTLY, Scheduled};
 use serde_json::Value;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 /// Bytes that do not compress, others for each seed.
 fn noise(seed: u64, bytes: usize) -> Vec<u8> {
@@ -230,8 +231,16 @@ fn a_schedule_gives_its_backups_tags_a_note_and_a_pin() {
         "tags = { env = \"prod\", by = \"nightly\" }\nnote = \"made at night\"\nkeep-until = \"+90d\"\n";
     let it = Scheduled::start(&format!("{NIGHTLY}{labels}"));
     it.volume("db1");
-    let listed = it.json(&["schedule", "list"]);
-    let nightly = &listed["nightly"];
+    // A daemon answers a moment before it has taken its schedules.
+    let give_up = Instant::now() + Duration::from_secs(20);
+    let nightly = loop {
+        let listed = it.json(&["schedule", "list"]);
+        if listed["nightly"].is_object() {
+            break listed["nightly"].clone();
+        }
+        assert!(Instant::now() < give_up, "{listed}");
+        std::thread::sleep(Duration::from_millis(50));
+    };
     assert_eq!((&nightly["Tags"]["env"], &nightly["KeepUntil"]), (&"prod".into(), &"+90d".into()));
     let told = it.seen(0, &["schedule", "list"]);
     assert!(told.contains("by=nightly env=prod; each pinned for 90d; note: made at night\n"), "{told}");
