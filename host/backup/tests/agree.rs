@@ -63,6 +63,18 @@ fn untarred(browse: &dyn Browse) -> tempfile::TempDir {
     target
 }
 
+/// Without what says that names are of one thing, where that is no regular file: an archive has each by
+/// itself.
+fn apart(told: Vec<String>) -> Vec<String> {
+    let of_link = |line: String| match line.split_once(" first=") {
+        Some((before, after)) if !before.contains(" File ") => {
+            format!("{before}{}", after.split_once(' ').map_or("", |(_, rest)| rest))
+        }
+        _ => line,
+    };
+    told.into_iter().map(of_link).collect()
+}
+
 /// What a restore of everything into an empty directory that others may use makes.
 fn parts(browse: &dyn Browse) -> tempfile::TempDir {
     let target = tempfile::tempdir().unwrap();
@@ -163,8 +175,8 @@ proptest! {
         found.retain(|line| told.contains(line));
         prop_assert_eq!(&found, &told, "a pattern for every name finds what a list tells");
         let expected = describe(full.path());
-        prop_assert_eq!(&describe(untarred(&*browse).path()), &expected);
         prop_assert_eq!(&describe(parts(&*browse).path()), &expected);
+        prop_assert_eq!(apart(describe(untarred(&*browse).path())), apart(expected));
     }
 
     #[test]
