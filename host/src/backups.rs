@@ -7,7 +7,7 @@
 //!   snapshots, opened by `trees`; `provider`: backups that a storage system keeps itself.
 //! - `store`: from URLs to stores; `nearest`: what was meant by a wrong URL; `error`: what a store or the engine
 //!   failed to do; `keys`: who may open encrypted backups, with a `secret`; `labels`: tags, notes and pins;
-//!   `shown`: what the API tells of a backup.
+//!   `shown`: what the API tells of a backup; `stats`: what backups are in all, and what they take.
 //! - `memory`: how much memory all work may use; `progress`: how far it is.
 //! - `last`: the last backup of each volume; `seen`: whether a store was put back to an older state.
 
@@ -30,6 +30,7 @@ mod seen;
 mod service;
 mod shown;
 mod source;
+mod stats;
 mod store;
 mod trees;
 
@@ -37,4 +38,4 @@ pub use in_place::Ready;
 pub use last::Last;
 pub(crate) use provider::own_destination;
 pub use service::Backups;
-pub(crate) use shown::PINNED;
+pub(crate) use shown::{PINNED, said};

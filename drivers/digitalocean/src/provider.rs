@@ -503,13 +503,20 @@ impl DigitalOceanCloud {
     }
 }
 
+/// Bytes of a GiB.
+const GIB: f64 = 1_073_741_824.0;
+
 fn read_snapshot(snapshot: Snapshot) -> Result<CloudSnapshot> {
-    let info = BTreeMap::from([
+    let mut info = BTreeMap::from([
         ("ID".to_owned(), snapshot.id.clone()),
         ("Name".to_owned(), snapshot.name.clone()),
         ("Regions".to_owned(), snapshot.regions.join(" ")),
         ("StoredGiB".to_owned(), snapshot.size_gigabytes.to_string()),
     ]);
+    // What is paid for is what is in use of the volume.
+    if snapshot.size_gigabytes > 0.0 && snapshot.size_gigabytes.is_finite() {
+        info.insert("Bytes".to_owned(), format!("{:.0}", snapshot.size_gigabytes * GIB));
+    }
     Ok(CloudSnapshot {
         id: snapshot.id,
         volume_id: snapshot.resource_id,

@@ -75,6 +75,9 @@ pub(crate) fn snapshot(snapshot: &Snapshot) -> Option<CloudSnapshot> {
         ("State", snapshot.state().map_or("pending", Ec2SnapshotState::as_str).to_owned()),
         ("KmsKeyId", snapshot.kms_key_id().unwrap_or_default().to_owned()),
     ];
+    // All blocks that were ever written to the volume, and not only those that this snapshot added.
+    let bytes = snapshot.full_snapshot_size_in_bytes().filter(|bytes| *bytes > 0);
+    let bytes = bytes.map(|bytes| ("Bytes", bytes.to_string()));
     Some(CloudSnapshot {
         id,
         volume_id,
@@ -82,7 +85,7 @@ pub(crate) fn snapshot(snapshot: &Snapshot) -> Option<CloudSnapshot> {
         size: gib(snapshot.volume_size()),
         state,
         created,
-        info: info.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
+        info: info.into_iter().chain(bytes).map(|(key, value)| (key.to_owned(), value)).collect(),
     })
 }
 

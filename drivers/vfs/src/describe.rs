@@ -60,10 +60,14 @@ pub(crate) fn damaged(name: Name, error: DriverError) -> Volume {
 }
 
 pub(crate) fn snapshot(catalog: &Catalog, volume: &VolumeRecord, snapshot: &SnapshotRecord) -> Snapshot {
-    Snapshot::new(snapshot.name.clone(), volume.name.clone(), snapshot.created_time).info(BTreeMap::from([
+    let mut info = BTreeMap::from([
         ("FilePath".to_owned(), catalog.snapshot_path(volume, snapshot).display().to_string()),
         ("VolumeUUID".to_owned(), snapshot.volume_uuid.clone()),
-    ]))
+    ]);
+    for (key, number) in [("Bytes", snapshot.bytes), ("Files", snapshot.files)] {
+        info.extend(number.map(|number| (key.to_owned(), number.to_string())));
+    }
+    Snapshot::new(snapshot.name.clone(), volume.name.clone(), snapshot.created_time).info(info)
 }
 
 /// Lists volumes, and remembers the state of the directory of records and since when it has been that.

@@ -81,6 +81,12 @@ pub(crate) struct SnapshotRecord {
     /// archives.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) sequence: Option<u64>,
+    /// Bytes in its files, each counted once, as its making found them. Not in 0.5.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) bytes: Option<u64>,
+    /// Its regular files, each counted once. Not in 0.5.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) files: Option<u64>,
     #[serde(flatten)]
     further: BTreeMap<String, serde_json::Value>,
 }
@@ -126,6 +132,8 @@ impl SnapshotRecord {
             volume_uuid: volume.name.as_str().to_owned(),
             file_path,
             sequence: Some(last + 1),
+            bytes: None,
+            files: None,
             further: BTreeMap::new(),
         }
     }

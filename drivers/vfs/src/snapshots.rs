@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use convoy_driver_sdk::protocol::{CreateSnapshot, DeleteSnapshot, Snapshot};
-use convoy_driver_sdk::tree::{CopyOptions, Previous, StableStorage};
+use convoy_driver_sdk::tree::{CopyOptions, CopyReport, Previous, StableStorage};
 use convoy_driver_sdk::{Context, Name, atomic};
 
 use crate::catalog::Catalog;
@@ -28,10 +28,13 @@ pub(crate) fn take(catalog: &Catalog, request: &CreateSnapshot, context: &Contex
         let data = catalog.present(&record)?;
         let parcel = catalog.workspace.parcel(Kind::Snapshot, volume, record.incarnation.as_ref())?;
         project::join(parcel.path(), &catalog.layout.config())?;
-        if let Err(error) = freeze(catalog, &record, snapshot, &data, &parcel, context) {
-            catalog.workspace.discard(parcel);
-            return Err(error);
-        }
+        let report = match freeze(catalog, &record, snapshot, &data, &parcel, context) {
+            Ok(report) => report,
+            Err(error) => {
+                catalog.workspace.discard(parcel);
+                return Err(error);
+            }
+        };
         // The last moment: nobody waits for it any more.
         context.check()?;
         let target = catalog.layout.snapshot(volume, snapshot);
@@ -42,7 +45,9 @@ pub(crate) fn take(catalog: &Catalog, request: &CreateSnapshot, context: &Contex
                 format!("it was where snapshot {snapshot} of {volume} goes, and no record speaks of it");
             catalog.workspace.set_aside(&target, volume, &why)?;
         }
-        let taken = SnapshotRecord::new(snapshot.clone(), &record, target.join(TREE));
+        let mut taken = SnapshotRecord::new(snapshot.clone(), &record, target.join(TREE));
+        taken.bytes = Some(report.size);
+        taken.files = Some(report.unchanged + report.reflinked + report.copied);
         record.snapshots.insert(snapshot.clone(), taken.clone());
         catalog.records.save(volume, &record)?;
         if let Err(error) = place(parcel.path(), &target) {
@@ -63,7 +68,7 @@ fn freeze(
     data: &Path,
     parcel: &Parcel,
     context: &Context,
-) -> VfsResult<()> {
+) -> VfsResult<CopyReport> {
     let storage = StableStorage::of(parcel.path())?;
     let tree = parcel.join(TREE);
     fs::create_dir(&tree).map_err(io_error("make the directory", &tree))?;
@@ -86,7 +91,7 @@ fn freeze(
         volume = %record.name, %snapshot, entries = report.entries, unchanged = report.unchanged,
         reflinked = report.reflinked, copied = report.copied, bytes = report.bytes, "took a snapshot"
     );
-    Ok(())
+    Ok(report)
 }
 
 pub(crate) fn delete(catalog: &Catalog, request: &DeleteSnapshot, context: &Context) -> VfsResult<()> {

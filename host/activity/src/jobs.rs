@@ -34,6 +34,7 @@ pub const KINDS: [&str; 24] = [
     "backup create",
     "backup verify",
     "backup prune",
+    "backup stats",
     "schedule run",
     "scheduled snapshot",
     "scheduled backup",

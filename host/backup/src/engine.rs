@@ -25,6 +25,7 @@ pub(crate) mod root;
 pub(crate) mod runs;
 pub(crate) mod scan;
 pub(crate) mod segments;
+pub(crate) mod stats;
 pub(crate) mod tree_backup;
 pub(crate) mod tree_restore;
 pub(crate) mod trust;

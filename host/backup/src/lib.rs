@@ -1,8 +1,8 @@
 //! convoy's backup engine: incremental, deduplicated, parallel, verified.
 //!
 //! - [`Engine`] does everything: [`Engine::prepare`] and [`Preparation::run`] (or [`Engine::backup`]),
-//!   [`Engine::restore`], [`Engine::list`], [`Engine::inspect`], [`Engine::delete`], [`Engine::verify`],
-//!   [`Engine::prune`].
+//!   [`Engine::restore`], [`Engine::list`], [`Engine::inspect`], [`Engine::stats`], [`Engine::delete`],
+//!   [`Engine::verify`], [`Engine::prune`].
 //! - [`Source`] says where the bytes are that a driver hands over, [`Target`] where they go.
 //! - [`Progress`] can be read while something runs; a `CancellationToken` stops it.
 //!
@@ -50,7 +50,8 @@ pub use parts::{
 pub use progress::{Phase, Progress, ProgressSnapshot};
 pub use record::BackupStats;
 pub use types::{
-    BackupInfo, BackupMeta, BackupOptions, BackupSummary, DeleteOptions, DeleteSummary, ExtentStream,
-    Extents, Fault, FaultKind, Format, Listing, ParentInfo, PruneOptions, PruneSummary, RestoreOptions,
-    RestoreSummary, SameFile, Source, SourceExtent, Target, Unencrypted, VerifyOptions, VerifySummary,
+    BackupInfo, BackupMeta, BackupOptions, BackupSummary, ChunkStats, DeleteOptions, DeleteSummary,
+    ExtentStream, Extents, Fault, FaultKind, Format, Listing, ParentInfo, PruneOptions, PruneSummary,
+    RestoreOptions, RestoreSummary, SameFile, Source, SourceExtent, StatsOptions, StatsSummary, Target,
+    Unencrypted, VerifyOptions, VerifySummary, VolumeStats,
 };

@@ -296,6 +296,15 @@ impl BackupRecord {
         self.blocks.iter().filter(fits).cloned().collect()
     }
 
+    /// Bytes that the backup stands for: as it says, or as its blocks tell. An archive of 0.5 does not tell.
+    pub(crate) fn bytes(&self) -> Option<u64> {
+        if let Some(stats) = &self.stats {
+            return Some(stats.bytes);
+        }
+        let blocks = self.format_version == 0 && self.v0_file().is_none();
+        blocks.then(|| (self.blocks.len() as u64).saturating_mul(crate::v0::BLOCK))
+    }
+
     /// The key of 0.5's single file; `None` for a backup of blocks, where 0.5 writes an empty one.
     pub(crate) fn v0_file(&self) -> Option<&str> {
         let file = self.single_file.as_ref().filter(|_| self.format_version == 0)?;

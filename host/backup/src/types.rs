@@ -306,6 +306,9 @@ pub struct BackupInfo {
     pub options: BTreeMap<String, String>,
     /// What it cost; of 0.5's nothing is known.
     pub stats: Option<BackupStats>,
+    /// Bytes it stands for: files without their holes, or blocks that are not zero. Archives of 0.5 do not
+    /// tell.
+    pub bytes: Option<u64>,
     /// What people say of it.
     pub labels: Labels,
     /// What rules left out of it.
@@ -421,6 +424,84 @@ impl PruneSummary {
         self.strange_count += 1;
         if self.strange.len() < Self::STRANGE {
             self.strange.push(key.to_owned());
+        }
+    }
+}
+
+/// How to count what a store has.
+#[derive(Debug, Clone, Default)]
+pub struct StatsOptions {
+    /// The key of encrypted backups; without it their chunks are not counted.
+    pub key: Option<StoreKey>,
+}
+
+/// What a store has.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StatsSummary {
+    /// Of each volume, in the order of their directories.
+    pub volumes: Vec<VolumeStats>,
+    /// What could not be counted, and why; the first thousand. Of a damaged pack the backup is not known.
+    pub faults: Vec<Fault>,
+    /// How many there are.
+    pub fault_count: u64,
+    /// Volumes that were left out because somebody deletes there: which, and who.
+    pub skipped: Vec<String>,
+    /// Volumes whose chunks were not counted for want of the key.
+    pub sealed: u64,
+}
+
+/// What a store has of a volume.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct VolumeStats {
+    /// Name of the volume.
+    pub volume: String,
+    /// Backups whose records can be read.
+    pub backups: u64,
+    /// How many of them are encrypted.
+    pub encrypted: u64,
+    /// Backups that do not say how large they are: archives of 0.5.
+    pub unmeasured: u64,
+    /// Regular files in all backups together.
+    pub files: u64,
+    /// Bytes that all backups together stand for.
+    pub logical_bytes: u64,
+    /// Those of them that are of backups made of chunks, and not of 0.5's.
+    pub chunked_bytes: u64,
+    /// Bytes of all objects of the volume.
+    pub stored_bytes: u64,
+    /// Packs.
+    pub packs: u64,
+    /// What is in the packs; `None` where no key opens one of them.
+    pub chunks: Option<ChunkStats>,
+    /// Bytes of objects that no backup needs; `None` where it is not known what one needs.
+    pub unneeded_bytes: Option<u64>,
+}
+
+/// The chunks of a volume: those of files and blocks, and those of the lists of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ChunkStats {
+    /// How many different ones there are.
+    pub distinct: u64,
+    /// Whether that is exact. Else there was no memory for all of them, and it is told from a random share.
+    pub exact: bool,
+    /// How many are stored: some more, where one is stored twice.
+    pub stored: u64,
+    /// Bytes that those stored have.
+    pub bytes: u64,
+    /// Bytes that they take, compressed and sealed.
+    pub stored_bytes: u64,
+}
+
+impl ChunkStats {
+    /// Those of two volumes, which share none.
+    #[must_use]
+    pub fn together(self, other: Self) -> Self {
+        Self {
+            distinct: self.distinct.saturating_add(other.distinct),
+            exact: self.exact && other.exact,
+            stored: self.stored.saturating_add(other.stored),
+            bytes: self.bytes.saturating_add(other.bytes),
+            stored_bytes: self.stored_bytes.saturating_add(other.stored_bytes),
         }
     }
 }

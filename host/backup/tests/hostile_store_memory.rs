@@ -18,8 +18,8 @@ use common::forge::{self, CONTINUED, FILE, Forge, Ref, cbor, item, tree};
 use common::{Store, device, meta};
 use convoy_backup::{
     BackupError, BackupOptions, BackupResult, BackupSummary, Browse, Engine, EngineOptions, LabelChange,
-    Progress, PruneOptions, RestoreOptions, RestoreSummary, Source, Target, VerifyOptions, VerifySummary,
-    Visit,
+    Progress, PruneOptions, RestoreOptions, RestoreSummary, Source, StatsOptions, Target, VerifyOptions,
+    VerifySummary, Visit,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -322,6 +322,34 @@ async fn a_table_of_a_million_packs_that_must_all_be_remembered() {
     attack.bounded();
     assert!(matches!(error, BackupError::Memory { .. }), "{error:?}");
     assert!(error.to_string().contains("--memory"), "{error}");
+    let (store, options) = (attack.store.store.clone(), StatsOptions::default());
+    let counted = engine().stats(store, None, &options, &Progress::new(), &CancellationToken::new()).await;
+    attack.bounded();
+    assert!(matches!(counted, Err(BackupError::Memory { .. })), "{counted:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn very_many_packs_and_chunks_are_counted() {
+    let attack = Attack::new(|forge| {
+        for pack in 0..20_u8 {
+            for chunk in 0..200_u8 {
+                forge.chunk(&[pack, chunk]);
+            }
+            forge.finish_pack();
+        }
+        let segment = forge.chunk(&tree(&[], 0, true, |_| ()));
+        let table = Forge::table(&forge.pack());
+        forge.finish_pack();
+        let root = Forge::root("b-1", 0, 0, 0, &[segment]);
+        forge.backup("b-1", "tree", 1, &Forge::manifest(&table, &root), "");
+    })
+    .await;
+    let (store, options) = (attack.store.store.clone(), StatsOptions::default());
+    let counted = engine().stats(store, None, &options, &Progress::new(), &CancellationToken::new()).await;
+    attack.bounded();
+    let counted = counted.unwrap();
+    assert_eq!((counted.fault_count, counted.volumes[0].packs), (0, 21), "{counted:?}");
+    assert_eq!(counted.volumes[0].chunks.unwrap().distinct, 4001);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,6 +14,7 @@ pub mod doctor;
 mod log;
 pub mod restores;
 pub mod schedules;
+pub mod stats;
 pub mod table;
 pub mod top;
 pub(crate) mod values;

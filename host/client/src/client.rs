@@ -4,10 +4,10 @@ use crate::error::{Error, Result, ServerError};
 use crate::raw::RawBody;
 use crate::stream::Stream;
 use crate::types::{
-    AcceptRestore, AddKey, BackupInfo, BackupRef, CancelJob, CompareTrees, CreateBackup, CreateSnapshot,
-    CreateVolume, CreatedBackup, DeleteKept, DeleteVolume, DriverStatus, DumpTree, EventFilter, Examine,
-    FindFiles, Info, Job, LabelBackup, ListBackups, ListFiles, ListKeys, ListedKept, MountVolume,
-    PruneBackups, ReadFile, RemoveKey, ResizeVolume, RestoreParts, RetainSchedule, RetainVolume,
+    AcceptRestore, AddKey, BackupInfo, BackupRef, CancelJob, CompareTrees, CountBackups, CreateBackup,
+    CreateSnapshot, CreateVolume, CreatedBackup, DeleteKept, DeleteVolume, DriverStatus, DumpTree,
+    EventFilter, Examine, FindFiles, Info, Job, LabelBackup, ListBackups, ListFiles, ListKeys, ListedKept,
+    MountVolume, PruneBackups, ReadFile, RemoveKey, ResizeVolume, RestoreParts, RetainSchedule, RetainVolume,
     RevertSnapshot, RunSchedule, ScheduleStatus, SnapshotRef, UnmountVolume, VerifyBackups, Volume,
     VolumeRef,
 };
@@ -68,8 +68,8 @@ impl Call {
     pub fn list_volumes(driver_form: bool) -> Self {
         Self::get(if driver_form { "/v1/volumes/list?driver=1" } else { "/v1/volumes/list" })
     }
-    /// `GET /volumes/list`; with `details`, what 0.5 did not tell: `Used` in what is said of a mounted
-    /// volume.
+    /// `GET /volumes/list`; with `details`, what 0.5 did not tell: in what is said of a volume `Used` and
+    /// `LastBackup...`, in what is said of a snapshot `Bytes` and `Files`.
     pub fn list_volumes_with(details: bool) -> Self {
         Self::get(if details { "/v1/volumes/list?details=1" } else { "/v1/volumes/list" })
     }
@@ -159,6 +159,8 @@ calls! {
     list_backups(ListBackups): GET "/backups/list";
     /// Checks what a destination has.
     verify_backups(VerifyBackups): POST "/backups/verify";
+    /// Counts what the backups at a destination are, and what they take.
+    count_backups(CountBackups): POST "/backups/stats";
     /// Removes what no backup of a destination needs.
     prune_backups(PruneBackups): POST "/backups/prune";
     /// Brings parts of a backup or snapshot back into a volume.
@@ -323,7 +325,8 @@ impl Client {
     }
     /// Describes a volume.
     pub async fn inspect_volume(&self, name: &str) -> Result<Volume> {
-        self.json(Call::inspect_volume(&VolumeRef { volume_name: name.to_owned() })).await
+        self.json(Call::inspect_volume(&VolumeRef { volume_name: name.to_owned(), ..VolumeRef::default() }))
+            .await
     }
     /// Creates a volume, or restores one when the request names a backup.
     pub async fn create_volume(&self, request: &CreateVolume) -> Result<Volume> {

@@ -20,8 +20,9 @@ mod snapshot;
 mod volume;
 
 pub use backup::{
-    AddKey, BackupCost, BackupInfo, BackupRef, CreateBackup, CreatedBackup, ListBackups, ListKeys, Problem,
-    PruneBackups, PruneReport, RemoveKey, VerifyBackups, VerifyReport,
+    AddKey, BackupCost, BackupInfo, BackupRef, CountBackups, CreateBackup, CreatedBackup, ListBackups,
+    ListKeys, Problem, PruneBackups, PruneReport, RemoveKey, StatsReport, VerifyBackups, VerifyReport,
+    VolumeStats,
 };
 pub use browse::{
     BrowseLine, ChangedFile, CompareTrees, DumpTree, FileEntry, FindFiles, FoundFile, ListFiles, ReadFile,

@@ -52,6 +52,16 @@ pub struct ScheduleConfig {
     /// Whether `.convoyignore` in the root of a volume is followed.
     #[serde(default, skip_serializing_if = "is_false")]
     pub allow_convoyignore: bool,
+    /// Tags that its backups get.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: BTreeMap<String, String>,
+    /// The note that its backups get.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+    /// Until when its backups are pinned: `forever`, a date, a moment in RFC 3339, or so long after each
+    /// backup, like `+90d`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_until: Option<PinConfig>,
     /// The file with the key to encrypt with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encryption_key_file: Option<PathBuf>,
@@ -93,6 +103,52 @@ pub struct ScheduleConfig {
     /// Who is told.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notify: Vec<NotifyConfig>,
+}
+
+/// Until when backups of a schedule are pinned.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum PinConfig {
+    /// As it is written: `forever`, a date, or a moment. Whoever makes a backup checks it.
+    Until(String),
+    /// So many days after each backup.
+    Days(u32),
+}
+
+/// The most days that a backup is pinned for: a hundred years.
+const MAX_DAYS: u32 = 36_525;
+
+impl TryFrom<String> for PinConfig {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        let Some(span) = text.strip_prefix('+') else { return Ok(Self::Until(text)) };
+        let (unit, days) = [('d', 1), ('w', 7), ('y', 365)]
+            .into_iter()
+            .find_map(|(unit, days)| Some((span.strip_suffix(unit)?, days)))
+            .unwrap_or(("", 1));
+        let number = unit.parse::<u32>().ok().filter(|_| unit.bytes().all(|byte| byte.is_ascii_digit()));
+        let days = number.and_then(|number| number.checked_mul(days));
+        days.filter(|days| (1..=MAX_DAYS).contains(days)).map(Self::Days).ok_or_else(|| {
+            format!(
+                "expected days, weeks or years like +90d, +12w or +7y, up to +{MAX_DAYS}d, found {text:?}"
+            )
+        })
+    }
+}
+
+impl From<PinConfig> for String {
+    fn from(pin: PinConfig) -> Self {
+        pin.to_string()
+    }
+}
+
+impl std::fmt::Display for PinConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Until(text) => f.write_str(text),
+            Self::Days(days) => write!(f, "+{days}d"),
+        }
+    }
 }
 
 /// What a schedule makes.

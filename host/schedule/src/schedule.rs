@@ -1,7 +1,7 @@
 //! A schedule as it was configured, checked.
 
 use crate::config::{
-    A_SECOND_AT_LEAST, Count, Encryption, HookConfig, KeepConfig, Kind, NotifyConfig, Occasion,
+    A_SECOND_AT_LEAST, Count, Encryption, HookConfig, KeepConfig, Kind, NotifyConfig, Occasion, PinConfig,
     ScheduleConfig,
 };
 use crate::cron::{Cron, InvalidCron};
@@ -103,6 +103,9 @@ pub enum Reason {
     /// A rule that leaves out nothing.
     #[error("{0}")]
     Exclude(String),
+    /// Tags, a note or a date that backups cannot have.
+    #[error("{why}")]
+    Label { field: &'static str, why: String },
     /// Two ways to open what one opens.
     #[error("expected either encryption-key-file or passphrase-file, found both")]
     TwoKeys,
@@ -138,6 +141,7 @@ impl Reason {
             Self::Exclude(_) => "exclude-files",
             Self::TwoKeys => "passphrase-file",
             Self::KeyForNone => "encryption",
+            Self::Label { field, .. } => field,
             Self::Duration { field, .. } | Self::OnlyBackup(field) | Self::KeyFile(field, _) => field,
             // A table, or in one of several.
             Self::Name
@@ -180,6 +184,12 @@ pub struct Schedule {
     pub exclude_caches: bool,
     /// What is left out: what `.convoyignore` in the volume says.
     pub allow_convoyignore: bool,
+    /// Tags that its backups get.
+    pub tags: BTreeMap<String, String>,
+    /// The note that its backups get; empty: none.
+    pub note: String,
+    /// Until when its backups are pinned; `None`: they are not.
+    pub keep_until: Option<PinConfig>,
     /// The key to encrypt with.
     pub encryption_key_file: Option<PathBuf>,
     /// The passphrase to encrypt with.
@@ -325,6 +335,9 @@ impl Schedule {
                 ("exclude-if-present", !config.exclude_if_present.is_empty()),
                 ("exclude-caches", config.exclude_caches),
                 ("allow-convoyignore", config.allow_convoyignore),
+                ("tags", !config.tags.is_empty()),
+                ("note", config.note.is_some()),
+                ("keep-until", config.keep_until.is_some()),
                 ("encryption-key-file", config.encryption_key_file.is_some()),
                 ("passphrase-file", config.passphrase_file.is_some()),
                 ("encryption", config.encryption.is_some()),
@@ -384,6 +397,9 @@ impl Schedule {
             exclude_if_present: config.exclude_if_present.clone(),
             exclude_caches: config.exclude_caches,
             allow_convoyignore: config.allow_convoyignore,
+            tags: config.tags.clone(),
+            note: config.note.clone().unwrap_or_default(),
+            keep_until: config.keep_until.clone(),
             encryption_key_file: config.encryption_key_file.clone(),
             passphrase_file: config.passphrase_file.clone(),
             unencrypted,

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test stops where it fails")]
 
-use convoy_schedule::config::{Count, Kind, ScheduleConfig, SchedulingConfig};
+use convoy_schedule::config::{Count, Kind, PinConfig, ScheduleConfig, SchedulingConfig};
 use convoy_schedule::schedule::{Channel, Where};
 use convoy_schedule::{InvalidSchedule, Schedule};
 use serde::Deserialize;
@@ -33,6 +33,9 @@ labels = ["com.example.backup=daily"]
 kind = "backup"
 destination = "s3://backups@eu-central-1/convoy/"
 endpoint = "https://minio.example.com"
+tags = { env = "prod", why = "nightly" }
+note = "made by the schedule"
+keep-until = "+2w"
 encryption-key-file = "/etc/convoy/backup.key"
 keep = { last = 3, daily = 7, weekly = 4, monthly = 12, yearly = "all" }
 keep-snapshots = { last = 2 }
@@ -82,6 +85,8 @@ fn every_field_arrives() {
     assert_eq!((nightly.kind, nightly.freeze, nightly.paused), (Kind::Backup, true, false));
     assert_eq!(nightly.timing.jitter, Duration::from_secs(600));
     assert!(!nightly.timing.catch_up && nightly.needs_docker());
+    assert_eq!((nightly.tags["env"].as_str(), nightly.note.as_str()), ("prod", "made by the schedule"));
+    assert_eq!(nightly.keep_until, Some(PinConfig::Days(14)));
     assert_eq!(nightly.timeout, Some(Duration::from_secs(12 * 3600)));
     let Where::Containers { labels, any: false, user: Some(user) } = &nightly.before[0].place else {
         unreachable!()
@@ -141,6 +146,9 @@ fn nonsense_is_refused_with_what_was_expected() {
         ("name = 's1'\nkind = 'snapshot'\npassphrase-file = '/p'", "passphrase-file is only for"),
         ("name = 's1'\nkind = 'backup'\nencryption = 'none'\npassphrase-file = '/p'", "found both"),
         ("name = 's1'\nkind = 'snapshot'\nencryption = 'none'", "encryption is only for"),
+        ("name = 's1'\nkind = 'snapshot'\ntags = { a = 'b' }", "tags is only for kind = \"backup\""),
+        ("name = 's1'\nkind = 'snapshot'\nnote = 'n'", "note is only for"),
+        ("name = 's1'\nkind = 'snapshot'\nkeep-until = 'forever'", "keep-until is only for"),
     ] {
         let error = parse(&format!("[[schedule]]\n{text}\n{base}")).unwrap_err().to_string();
         assert!(error.contains(expected), "{text}: {error}");
@@ -161,6 +169,10 @@ fn nonsense_is_refused_with_what_was_expected() {
         ("keep = { last = 'some' }", "\"all\""),
         ("keep = { last = -1 }", "\"all\""),
         ("keep = { lst = 1 }", "unknown field `lst`"),
+        ("keep-until = '+5'", "like +90d"),
+        ("keep-until = '+0d'", "like +90d"),
+        ("keep-until = '+ 5d'", "like +90d"),
+        ("keep-until = '+4000000000w'", "up to +36525d"),
     ] {
         let error = toml::from_str::<File>(&format!("{one}{text}\n")).unwrap_err().to_string();
         assert!(error.contains(expected), "{text}: {error}");

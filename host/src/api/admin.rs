@@ -46,6 +46,7 @@ pub(super) fn routes() -> Router<App> {
         .route("/backups/create", post(backups::create))
         .route("/backups/verify", post(backups::verify))
         .route("/backups/prune", post(backups::prune))
+        .route("/backups/stats", post(backups::count))
         .route("/backups/keys", get(backups::keys))
         .route("/backups/keys/add", post(backups::add_key))
         .route("/backups/keys/remove", post(backups::remove_key))

@@ -1,9 +1,13 @@
 //! Volumes and snapshots as JSON.
 
+use crate::backups::Last;
 use convoy_client::types::{Pairs, Snapshot, SnapshotEntry, Volume};
 use convoy_driver_sdk::DriverError;
 use convoy_driver_sdk::protocol::{Health, Snapshot as DriverSnapshot};
 use convoy_volumes::{Entry, SIZE_ENFORCED, SIZE_NOT_ENFORCED, Volumes};
+
+/// What drivers say of a snapshot that 0.5 did not: only those get it who ask for details.
+const DETAILS: [&str; 2] = ["Bytes", "Files"];
 
 /// A volume, as `list` and the answer to a create show it.
 pub(super) fn volume(volumes: &Volumes, entry: &Entry) -> Volume {
@@ -22,6 +26,32 @@ pub(super) fn listed_info(volumes: &Volumes, entry: &Entry) -> Pairs {
         info.remove(SIZE_ENFORCED);
     }
     info
+}
+
+/// Adds what 0.5 did not tell: how much is in use, the last backup, and the sizes of snapshots.
+pub(super) fn add_details(shown: &mut Volume, entry: &Entry, last: Option<Last>, used: Option<u64>) {
+    let info = shown.driver_info.get_or_insert_default();
+    info.extend(used.map(|used| ("Used".to_owned(), used.to_string())));
+    if let Some(last) = last {
+        info.insert("LastBackup".to_owned(), last.time.to_legacy());
+        info.insert("LastBackupURL".to_owned(), last.backup);
+        let sizes = [("Bytes", last.bytes), ("Files", last.files), ("BytesAdded", last.bytes_added)];
+        for (key, number) in sizes {
+            info.extend(number.map(|number| (format!("LastBackup{key}"), number.to_string())));
+        }
+    }
+    for snapshot in &entry.volume.snapshots {
+        if let Some(shown) = shown.snapshots.as_mut().and_then(|shown| shown.get_mut(snapshot.name.as_str()))
+        {
+            add_sizes(&mut shown.driver_info, snapshot);
+        }
+    }
+}
+
+/// Adds the bytes and files in a snapshot, as far as its driver tells them.
+pub(super) fn add_sizes(info: &mut Pairs, snapshot: &DriverSnapshot) {
+    let said = DETAILS.iter().filter_map(|key| snapshot.info.get_key_value(*key));
+    info.extend(said.map(|(key, value)| (key.clone(), value.clone())));
 }
 
 fn shown(entry: &Entry, info: Pairs) -> Volume {
@@ -85,6 +115,7 @@ pub(super) fn snapshot(entry: &Entry, snapshot: &DriverSnapshot, with_volume_tim
 fn in_volume(driver: &str, snapshot: &DriverSnapshot) -> SnapshotEntry {
     let created = snapshot.created.to_legacy();
     let mut info = snapshot.info.clone();
+    info.retain(|key, _| !DETAILS.contains(&key.as_str()));
     info.insert("Driver".to_owned(), driver.to_owned());
     info.insert("SnapshotName".to_owned(), snapshot.name.to_string());
     info.insert("SnapshotCreatedAt".to_owned(), created.clone());

@@ -8,8 +8,8 @@ use super::service::Backups;
 use super::shown::AUTHENTIC;
 use convoy_activity::jobs::Running;
 use convoy_client::types::{
-    BackupInfo, BackupRef, CreateBackup, CreatedBackup, ListBackups, PruneBackups, PruneReport,
-    VerifyBackups, VerifyReport,
+    BackupInfo, BackupRef, CountBackups, CreateBackup, CreatedBackup, ListBackups, PruneBackups, PruneReport,
+    StatsReport, VerifyBackups, VerifyReport,
 };
 use convoy_driver_sdk::protocol::Capability;
 use convoy_driver_sdk::{ErrorKind, Name};
@@ -202,7 +202,7 @@ impl Backups {
     pub async fn inspect(&self, asked: &BackupRef, call: &RequestContext) -> Result<BackupInfo> {
         let url = plain_url(&asked.url);
         match self.provider(split(&url).0) {
-            Some(driver) => self.inspect_at_provider(driver, &url, call).await,
+            Some(driver) => self.inspect_at_provider(driver, &url, asked.details, call).await,
             None => {
                 let asked = asked.clone();
                 self.in_store(move |this| async move { this.inspect_in_store(&url, &asked).await }).await
@@ -278,6 +278,17 @@ impl Backups {
         self.refuse_provider(&url, "pruning backups")?;
         let (asked, job) = (asked.clone(), Arc::clone(job));
         self.in_store(move |this| async move { this.prune_in_store(&url, &asked, &job).await }).await
+    }
+
+    /// Counts what the backups at a destination are, and what they take.
+    ///
+    /// # Errors
+    /// Those of the store; damage is in the report.
+    pub async fn stats(&self, asked: &CountBackups, job: &Arc<Running>) -> Result<StatsReport> {
+        let url = plain_url(&asked.url);
+        self.refuse_provider(&url, "counting what backups take")?;
+        let (asked, job) = (asked.clone(), Arc::clone(job));
+        self.in_store(move |this| async move { this.stats_in_store(&url, &asked, &job).await }).await
     }
 
     /// What a storage system keeps itself is its own affair.

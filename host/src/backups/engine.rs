@@ -2,6 +2,7 @@
 
 use super::error::backup_error;
 use super::labels::{self, LabelFilter};
+use super::last::Last;
 use super::progress::watched;
 use super::secret::Secret;
 use super::service::Backups;
@@ -23,7 +24,7 @@ use convoy_client::types::{
 use convoy_driver_sdk::Timestamp;
 use convoy_driver_sdk::protocol::{Snapshot, SourceKind};
 use convoy_volumes::{Entry, Error, Result};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 impl Backups {
@@ -149,7 +150,13 @@ impl Backups {
         if summary.sequence > 0 {
             self.seen.compare(&place, volume, &[(backup, summary.sequence)]);
         }
-        self.note(volume, place, &snapshot.name, &url).await;
+        let last = Last {
+            bytes: Some(cost.bytes),
+            files: (summary.kind == BackupKind::Tree).then_some(cost.files),
+            bytes_added: Some(cost.bytes_added),
+            ..Last::new(&snapshot.name, &url)
+        };
+        self.note(volume, place, last).await;
         let event = about("backup.create", entry.driver.name(), volume);
         self.events.send(Event { snapshot: snapshot.name.to_string(), message: url.clone(), ..event });
         Ok(CreatedBackup { url, cost: Some(cost) })
@@ -195,6 +202,13 @@ impl Backups {
             Some(_) => self.compare(&store, volume, authentic(&listing.backups), false),
             None => BTreeMap::new(),
         };
+        // Each is of one backup, which added all of it.
+        let mut archives = match asked.details {
+            true => {
+                self.engine.archive_sizes(&*store.objects, &listing.backups).await.map_err(backup_error)?
+            }
+            false => HashMap::new(),
+        };
         let wanted = |snapshot: &str| asked.snapshot_name.is_empty() || asked.snapshot_name == snapshot;
         Ok(listing
             .backups
@@ -203,6 +217,8 @@ impl Backups {
             .map(|info| {
                 let url = store.destination.backup_url(&info.backup, &info.volume);
                 let mut shown = shown(&info, &url, asked.details);
+                let archive = archives.remove(&(info.volume.clone(), info.backup.clone()));
+                shown.extra.extend(archive.map(|bytes| ("BytesAdded".to_owned(), bytes.to_string())));
                 if let Some(older) = older.get(&info.volume) {
                     shown.extra.insert("Warning".to_owned(), older.clone());
                 }
@@ -273,7 +289,13 @@ impl Backups {
         let (store, backup) = self.destinations().open_backup(url, &asked.endpoint).await?;
         let info = self.engine.inspect(Arc::clone(&store.objects), &backup.volume, &backup.backup).await;
         let info = info.map_err(|error| store.missing(error, &backup.volume, Some(&backup.backup)))?;
-        Ok(shown(&info, &backup.to_string(), asked.details))
+        let mut shown = shown(&info, &backup.to_string(), asked.details);
+        if asked.details {
+            let archive = self.engine.archive_sizes(&*store.objects, &[info]).await.map_err(backup_error)?;
+            let archive = archive.into_values().next();
+            shown.extra.extend(archive.map(|bytes| ("BytesAdded".to_owned(), bytes.to_string())));
+        }
+        Ok(shown)
     }
 
     /// Deletes a backup. With `vouched` only one for which the key vouches, where one is named.

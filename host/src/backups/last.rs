@@ -20,6 +20,29 @@ pub struct Last {
     pub snapshot: String,
     /// The URL of the backup.
     pub backup: String,
+    /// Bytes that it stands for, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+    /// Its regular files; none are known of blocks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<u64>,
+    /// Bytes that it added to the store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_added: Option<u64>,
+}
+
+impl Last {
+    /// One that was made now, of which no sizes are known.
+    pub(super) fn new(snapshot: &str, backup: &str) -> Self {
+        Self {
+            time: Timestamp::now(),
+            snapshot: snapshot.to_owned(),
+            backup: backup.to_owned(),
+            bytes: None,
+            files: None,
+            bytes_added: None,
+        }
+    }
 }
 
 /// The last backup at each destination, by its URL.
@@ -113,8 +136,8 @@ mod tests {
         let volume = Name::from_static("vol1");
         let last = |backup: &str| Last {
             time: Timestamp::from_unix(1_800_000_000),
-            snapshot: "snap1".to_owned(),
-            backup: backup.to_owned(),
+            files: Some(3),
+            ..Last::new("snap1", backup)
         };
         let notes = LastBackups::open(root.path());
         notes.note(&volume, "vfs:///a", last("one"));
@@ -123,6 +146,11 @@ mod tests {
         let again = LastBackups::open(root.path());
         assert_eq!(again.of("vol1"), [last("three"), last("two")]);
         again.forget("two");
+        // As development versions before wrote it.
+        let old = r#"{"vfs:///a": {"time": "2026-11-30T06:16:06Z", "snapshot": "s", "backup": "b"}}"#;
+        std::fs::write(root.path().join("backups/vol3.json"), old).unwrap();
+        assert_eq!(LastBackups::open(root.path()).of("vol3")[0].bytes, None);
+        std::fs::remove_file(root.path().join("backups/vol3.json")).unwrap();
         std::fs::write(root.path().join("backups/vol2.json"), "{").unwrap();
         assert_eq!(LastBackups::open(root.path()).all().len(), 1);
     }

@@ -1,5 +1,6 @@
 //! Backups that a storage system keeps itself: their URLs begin with its driver's scheme.
 
+use super::last::Last;
 use super::service::Backups;
 use convoy_activity::events::about;
 use convoy_client::types::{BackupInfo, Event, ListBackups};
@@ -26,7 +27,7 @@ impl Backups {
         let _reading = self.volumes.reading(volume);
         let request = protocol::CreateBackup::new(volume.clone(), snapshot.clone());
         let created = entry.driver.call(request, call).await?;
-        self.note(volume, own_destination(&entry.driver), snapshot, &created.url).await;
+        self.note(volume, own_destination(&entry.driver), Last::new(snapshot, &created.url)).await;
         let event = about("backup.create", entry.driver.name(), volume);
         self.events.send(Event { snapshot: snapshot.to_string(), message: created.url.clone(), ..event });
         Ok(created.url)
@@ -52,7 +53,7 @@ impl Backups {
             .backups
             .into_iter()
             .filter(wanted)
-            .map(|backup| (backup.url.clone(), shown(driver.name(), backup)))
+            .map(|backup| (backup.url.clone(), shown(driver.name(), backup, asked.details)))
             .collect())
     }
 
@@ -60,10 +61,11 @@ impl Backups {
         &self,
         driver: &ManagedDriver,
         url: &str,
+        details: bool,
         call: &RequestContext,
     ) -> Result<BackupInfo> {
         let request = protocol::InspectBackup::new(url.to_owned());
-        Ok(shown(driver.name(), driver.call(request, &call.within(QUICK)).await?))
+        Ok(shown(driver.name(), driver.call(request, &call.within(QUICK)).await?, details))
     }
 
     pub(super) async fn delete_at_provider(
@@ -93,8 +95,11 @@ pub(super) fn keeps(driver: &ManagedDriver, scheme: &str) -> bool {
         && driver.description().is_some_and(|description| description.backup_scheme() == scheme)
 }
 
-fn shown(driver: &str, backup: protocol::BackupInfo) -> BackupInfo {
+fn shown(driver: &str, mut backup: protocol::BackupInfo, details: bool) -> BackupInfo {
     let created = backup.created.to_legacy();
+    if !details {
+        backup.info.remove("Bytes");
+    }
     BackupInfo {
         // The last part of the URL is what the provider calls it.
         backup_name: backup.url.rsplit('/').next().unwrap_or_default().to_owned(),

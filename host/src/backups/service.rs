@@ -7,7 +7,7 @@ use crate::config::destinations::Destinations;
 use crate::config::{BackupSettings, Excludes};
 use convoy_activity::events::Events;
 use convoy_backup::{Engine, EngineOptions, ExcludeRules};
-use convoy_driver_sdk::{ErrorKind, Name, Timestamp};
+use convoy_driver_sdk::{ErrorKind, Name};
 use convoy_volumes::{Error, Result, Volumes};
 use parking_lot::RwLock;
 use std::path::Path;
@@ -80,9 +80,8 @@ impl Backups {
     }
 
     /// Writes down that a backup was made.
-    pub(super) async fn note(&self, volume: &Name, destination: String, snapshot: &str, backup: &str) {
+    pub(super) async fn note(&self, volume: &Name, destination: String, last: Last) {
         let (notes, volume) = (Arc::clone(&self.last), volume.clone());
-        let last = Last { time: Timestamp::now(), snapshot: snapshot.to_owned(), backup: backup.to_owned() };
         // An error says that the daemon is going down.
         let _ = tokio::task::spawn_blocking(move || notes.note(&volume, &destination, last)).await;
     }

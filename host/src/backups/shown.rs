@@ -16,8 +16,10 @@ const TAG: &str = "Tag.";
 /// A backup as the API tells it; without `details`, one in the clear is told as 0.5 told it.
 pub(super) fn shown(info: &convoy_backup::BackupInfo, url: &str, details: bool) -> BackupInfo {
     let mut pairs: Pairs = info.to_map(url);
+    if let Some(bytes) = info.bytes.filter(|_| details) {
+        pairs.insert("Bytes".to_owned(), bytes.to_string());
+    }
     if let Some(stats) = info.stats.as_ref().filter(|_| details) {
-        pairs.insert("Bytes".to_owned(), stats.bytes.to_string());
         pairs.insert("BytesAdded".to_owned(), stats.bytes_added.to_string());
         if info.kind == BackupKind::Tree {
             pairs.insert("Files".to_owned(), stats.files.to_string());
@@ -40,6 +42,26 @@ pub(super) fn shown(info: &convoy_backup::BackupInfo, url: &str, details: bool) 
         }
     }
     pairs.into()
+}
+
+/// What people say of a backup, as the API tells it.
+#[derive(Debug, Default)]
+pub(crate) struct SaidOfBackup {
+    pub(crate) tags: Pairs,
+    pub(crate) note: String,
+    /// Empty where it is not pinned at present.
+    pub(crate) keep_until: String,
+}
+
+/// What is said of a backup that was listed.
+pub(crate) fn said(backup: &BackupInfo) -> SaidOfBackup {
+    let text = |key: &str| backup.extra.get(key).cloned().unwrap_or_default();
+    let tag = |(key, value): (&String, &String)| Some((key.strip_prefix(TAG)?.to_owned(), value.clone()));
+    SaidOfBackup {
+        tags: backup.extra.iter().filter_map(tag).collect(),
+        note: text(NOTE),
+        keep_until: if backup.extra.contains_key(PINNED) { text(KEEP_UNTIL) } else { String::new() },
+    }
 }
 
 /// Adds what people say of a backup to what is shown of it.

@@ -2,11 +2,13 @@
 
 use super::error::ConfigError;
 use super::file::File;
-use convoy_backup::ExcludeRules;
+use convoy_backup::{ExcludeRules, KeepUntil, LabelError, Labels};
 use convoy_cli::settings::EMBEDDED_DRIVER;
 use convoy_objectstore::{Destination, forms, scheme, split};
+use convoy_schedule::config::PinConfig;
 use convoy_schedule::schedule::Reason;
 use convoy_schedule::{InvalidSchedule, Schedule};
+use std::collections::BTreeMap;
 
 pub(super) fn schedules(file: &File, drivers: &[String]) -> Result<Vec<Schedule>, ConfigError> {
     let schedules = Schedule::all(&file.tables.schedule).map_err(|error| wrong(file, error))?;
@@ -21,8 +23,26 @@ pub(super) fn schedules(file: &File, drivers: &[String]) -> Result<Vec<Schedule>
             let why = Reason::Exclude(error.to_string());
             return Err(wrong(file, InvalidSchedule { name: schedule.name.clone(), why }));
         }
+        if let Err((field, error)) = labels(schedule) {
+            let why = Reason::Label { field, why: error.to_string() };
+            return Err(wrong(file, InvalidSchedule { name: schedule.name.clone(), why }));
+        }
     }
     Ok(schedules)
+}
+
+/// Checks what the backups of a schedule get. A date may be past: then new backups are no longer pinned, and
+/// that keeps no daemon from starting.
+fn labels(schedule: &Schedule) -> Result<(), (&'static str, LabelError)> {
+    let of = |tags, note| Labels { tags, note, keep_until: None }.check();
+    of(schedule.tags.clone(), String::new()).map_err(|error| ("tags", error))?;
+    of(BTreeMap::new(), schedule.note.clone()).map_err(|error| ("note", error))?;
+    match &schedule.keep_until {
+        Some(PinConfig::Until(text)) => {
+            KeepUntil::parse(text, jiff::Timestamp::MIN).map(drop).map_err(|error| ("keep-until", error))
+        }
+        Some(PinConfig::Days(_)) | None => Ok(()),
+    }
 }
 
 /// What a schedule leaves out of its backups.
@@ -84,6 +104,8 @@ mod tests {
             ("destination = \"vfs://srv\"", 12, "VFS path must follow"),
             ("destination = \"vfs:///srv\"\njitter = \"2d\"", 13, "invalid jitter"),
             ("destination = \"vfs:///srv\"\nexclude-files = [\"[z-a]\"]", 13, "invalid pattern \"[z-a]\""),
+            ("destination = \"vfs:///srv\"\ntags = { \"a b\" = \"c\" }", 13, "invalid tag \"a b\""),
+            ("destination = \"vfs:///srv\"\nkeep-until = \"soon\"", 13, "invalid date \"soon\""),
             ("timezone = \"Mars\"", 12, "invalid timezone \"Mars\""),
             ("keep = { last = 0 }", 8, "keep has no rule"),
         ] {
@@ -93,6 +115,9 @@ mod tests {
             assert!(error.starts_with("schedule \"two\": ") && error.contains(said), "{more}: {error}");
             assert!(error.ends_with(&format!("(/etc/convoy/convoy.toml:{line})")), "{more}: {error}");
         }
+        let past = format!("{plain}keep-until = \"2001-01-01\"\n");
+        let file = File::parse(Path::new("c.toml"), &past).unwrap();
+        assert!(schedules(&file, &["vfs".to_owned()]).is_ok(), "it only pins no more");
         let text = plain.replace("@daily", "61 3 * * *");
         let file = File::parse(Path::new("c.toml"), &text).unwrap();
         assert_eq!(

@@ -1,7 +1,9 @@
 //! A schedule, what is remembered of it, and the runs of it that are under way.
 
+use convoy_backup::KeepUntil;
 use convoy_driver_sdk::{Name, Timestamp};
 use convoy_schedule::Schedule;
+use convoy_schedule::config::PinConfig;
 use convoy_schedule::record::RunRecord;
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -82,6 +84,23 @@ impl Plan {
         self.schedule.passphrase_file.as_ref().map(|path| path.display().to_string()).unwrap_or_default()
     }
 
+    /// Until when a backup that is made now is pinned, as requests name it; empty: it is not, which also a
+    /// date that is past says.
+    pub(super) fn keep_until(&self, now: jiff::Timestamp) -> String {
+        match &self.schedule.keep_until {
+            None => String::new(),
+            Some(PinConfig::Until(text)) => match KeepUntil::parse(text, now) {
+                Ok(_) => text.clone(),
+                Err(_) => String::new(),
+            },
+            Some(PinConfig::Days(days)) => {
+                let days = jiff::SignedDuration::from_hours(i64::from(*days) * 24);
+                // Beyond the last year that a calendar has is as good as for ever.
+                now.checked_add(days).map_or_else(|_| "forever".to_owned(), |moment| moment.to_string())
+            }
+        }
+    }
+
     /// How backups are encrypted, as requests name it; empty: as the destination is.
     pub(super) fn encryption(&self) -> String {
         if self.schedule.unencrypted { "none".to_owned() } else { String::new() }
@@ -109,5 +128,36 @@ impl RunTable {
             let since = created.map_or(since, |created| created.max(since));
             RunRecord::new(&plan.schedule.name, volume, since)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use convoy_schedule::config::ScheduleConfig;
+
+    fn plan(keep_until: &str) -> Plan {
+        let config: ScheduleConfig = serde_json::from_value(serde_json::json!({
+            "name": "nightly", "cron": "@daily", "volumes": ["*"], "kind": "backup", "keep-until": keep_until
+        }))
+        .unwrap();
+        let volumes = Mutex::new(RunTable::default());
+        let memory = Arc::new(Memory { since: Timestamp::from_unix(0), broken: None, volumes });
+        Plan { schedule: Schedule::new(&config).unwrap(), memory }
+    }
+
+    #[test]
+    fn a_pin_is_a_date_or_counts_from_the_backup_and_a_past_one_pins_nothing() {
+        let now = "2026-11-30T12:00:00.5Z".parse().unwrap();
+        for (text, pinned) in [
+            ("forever", "forever"),
+            ("2026-12-01", "2026-12-01"),
+            ("2026-11-30T12:00:01Z", "2026-11-30T12:00:01Z"),
+            ("2026-11-29", ""),
+            ("+1d", "2026-12-01T12:00:00.5Z"),
+            ("+1w", "2026-12-07T12:00:00.5Z"),
+        ] {
+            assert_eq!(plan(text).keep_until(now), pinned, "{text}");
+        }
     }
 }

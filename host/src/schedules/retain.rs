@@ -9,7 +9,7 @@
 
 use super::plan::Plan;
 use super::service::{Inner, Schedules};
-use crate::backups::{PINNED, own_destination};
+use crate::backups::{PINNED, own_destination, said};
 use convoy_client::types::{BackupInfo, BackupRef, KeptItem, ListBackups, RemovedItem, RetainReport};
 use convoy_driver_sdk::{Name, Timestamp};
 use convoy_drivers::RequestContext;
@@ -70,14 +70,14 @@ impl Inner {
         }
         if let Some(rules) = &plan.schedule.keep_backups {
             let decided = decide_backups(&plan.schedule.name, volume, rules, &backups, now);
-            note(&mut report, "backup", volume, &decided);
+            note(&mut report, "backup", volume, &decided, &backups);
             if !dry_run && let Err(error) = self.delete_backups(plan, &decided.remove, request_id).await {
                 failed = failed.or(Some(error));
             }
         }
         if let Some(rules) = &plan.schedule.keep_snapshots {
             let decided = rules.apply(&self.snapshots_of(plan, volume, &bases, now));
-            note(&mut report, "snapshot", volume, &decided);
+            note(&mut report, "snapshot", volume, &decided, &BTreeMap::new());
             if !dry_run
                 && let Err(error) = self.delete_snapshots(plan, volume, &decided.remove, request_id).await
             {
@@ -245,13 +245,25 @@ fn created(backup: &BackupInfo) -> Timestamp {
     Timestamp::parse(&backup.created_time).unwrap_or_else(|_| Timestamp::from_unix(i64::MIN))
 }
 
-fn note(report: &mut RetainReport, what: &str, volume: &Name, decided: &Decided<String>) {
-    report.kept.extend(decided.keep.iter().map(|kept| KeptItem {
-        what: what.to_owned(),
-        volume: volume.to_string(),
-        name: kept.id.clone(),
-        time: kept.at.to_string(),
-        reasons: kept.reasons.iter().map(|reason| (*reason).to_owned()).collect(),
+fn note(
+    report: &mut RetainReport,
+    what: &str,
+    volume: &Name,
+    decided: &Decided<String>,
+    backups: &BTreeMap<String, BackupInfo>,
+) {
+    report.kept.extend(decided.keep.iter().map(|kept| {
+        let said = backups.get(&kept.id).map(said).unwrap_or_default();
+        KeptItem {
+            what: what.to_owned(),
+            volume: volume.to_string(),
+            name: kept.id.clone(),
+            time: kept.at.to_string(),
+            reasons: kept.reasons.iter().map(|reason| (*reason).to_owned()).collect(),
+            tags: said.tags,
+            note: said.note,
+            keep_until: said.keep_until,
+        }
     }));
     report.removed.extend(decided.remove.iter().map(|name| RemovedItem {
         what: what.to_owned(),

@@ -360,6 +360,9 @@ impl Inner {
             exclude_if_present: schedule.exclude_if_present.clone(),
             exclude_caches: schedule.exclude_caches,
             allow_convoyignore: schedule.allow_convoyignore,
+            tags: schedule.tags.clone(),
+            note: schedule.note.clone(),
+            keep_until: plan.keep_until(jiff::Timestamp::now()),
             ..CreateBackup::default()
         };
         Ok(backups.back_up(&asked, job, job.id()).await?.url)

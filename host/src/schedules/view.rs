@@ -50,6 +50,11 @@ impl Inner {
             cron: schedule.timing.cron.as_str().to_owned(),
             time_zone: schedule.timing.cron.zone().iana_name().unwrap_or("local").to_owned(),
             destination: schedule.destination.clone(),
+            tags: schedule.tags.clone(),
+            note: schedule.note.clone(),
+            keep_until: schedule.keep_until.as_ref().map(ToString::to_string).unwrap_or_default(),
+            keep_until_is_past: schedule.keep_until.is_some()
+                && plan.keep_until(jiff::Timestamp::now()).is_empty(),
             paused: schedule.paused,
             next: volumes
                 .values()

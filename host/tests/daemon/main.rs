@@ -23,4 +23,5 @@ mod operate;
 mod replay;
 mod restores;
 mod schedules;
+mod stats;
 mod watching;

@@ -15,9 +15,10 @@ const PATIENCE: Duration = Duration::from_millis(300);
 static ASKING: Mutex<()> = Mutex::const_new(());
 
 impl Volumes {
-    /// Bytes in use of the volumes that are mounted and have a file system, or a quota, of their own size.
-    /// What does not answer within 300 ms is left out.
-    pub async fn used(&self) -> BTreeMap<Name, u64> {
+    /// Bytes in use of the volumes, or of one, that are mounted and have a file system, or a quota, of their
+    /// own size. Of a volume that is a directory (`Path` in what its driver says) that is known although
+    /// nobody uses it. What does not answer within 300 ms is left out.
+    pub async fn used(&self, only: Option<&str>) -> BTreeMap<Name, u64> {
         let mut used = BTreeMap::new();
         // There the same paths may be other file systems.
         if self.mount_namespace.is_some() {
@@ -26,8 +27,14 @@ impl Volumes {
         let mut asked: Vec<(Name, u64, PathBuf)> = Vec::new();
         self.index.each(|entry| {
             let (name, size) = (&entry.volume.name, entry.volume.size);
-            let mounted = self.ledger.mountpoint(name).filter(|_| size > 0);
-            asked.extend(mounted.map(|at| (name.clone(), size, at)));
+            // Of an image for a virtual machine nobody but that knows what is in use.
+            let image = entry.volume.info.get("PrepareForVM").is_some_and(|is| is == "true");
+            if size == 0 || image || only.is_some_and(|only| only != name.as_str()) {
+                return;
+            }
+            let mounted = self.ledger.mountpoint(name);
+            let at = mounted.or_else(|| entry.volume.info.get("Path").map(PathBuf::from));
+            asked.extend(at.map(|at| (name.clone(), size, at)));
         });
         if asked.is_empty() {
             return used;

@@ -1,5 +1,6 @@
 //! What is in a store: listing and inspecting.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use convoy_objectstore::{Depth, ObjectStore, Pages, StoreError};
@@ -214,6 +215,7 @@ pub(crate) fn info(record: &BackupRecord, lives: Option<&Lives>) -> BackupInfo {
         sequence: record.sequence,
         options: record.options.clone(),
         stats: record.stats.clone(),
+        bytes: record.bytes(),
         labels: record.labels.clone(),
         excluded: record.excluded.clone(),
     }
@@ -309,6 +311,40 @@ impl Engine {
             listing.unreadable.extend(found.unreadable);
         }
         Ok(listing)
+    }
+
+    /// Bytes that the archives of 0.5 among these backups take, by volume and backup. Each belongs to one
+    /// backup alone. One that is not there is left out.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub async fn archive_sizes(
+        &self,
+        store: &dyn ObjectStore,
+        backups: &[BackupInfo],
+    ) -> BackupResult<HashMap<(String, String), u64>> {
+        let is_archive =
+            |info: &&BackupInfo| info.format == 0 && info.kind == BackupKind::Tree && info.stats.is_none();
+        let size = |info: &BackupInfo| {
+            let names = (info.volume.clone(), info.backup.clone());
+            async move {
+                let volume = VolumeDir::new(&names.0)?;
+                volume.backup(&names.1)?;
+                match store.head(&volume.v0_file(&names.1)).await {
+                    Ok(object) => Ok(Some((names, object.size))),
+                    Err(StoreError::NotFound { .. } | StoreError::Foreign { .. }) => Ok(None),
+                    Err(error) => Err(BackupError::from(error)),
+                }
+            }
+        };
+        let sizes: Vec<BoxFuture<'_, _>> =
+            backups.iter().filter(is_archive).map(|info| size(info).boxed()).collect();
+        let mut sizes = futures::stream::iter(sizes).buffered(AT_ONCE);
+        let mut all = HashMap::new();
+        while let Some(found) = sizes.try_next().await? {
+            all.extend(found);
+        }
+        Ok(all)
     }
 
     /// What is known of one backup.

@@ -1,10 +1,11 @@
-//! What of a volume's data is in use. Asked only under the exclusive lock.
+//! What of a volume's data is in use. Who deletes asks under the exclusive lock.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
-use convoy_objectstore::ObjectStore;
+use convoy_objectstore::{ObjectInfo, ObjectStore};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use parking_lot::Mutex;
@@ -16,14 +17,17 @@ use crate::error::{BackupError, BackupResult};
 use crate::format::PackId;
 use crate::format::limits::ROOT_MAX;
 use crate::format::manifest::Root;
-use crate::layout::{VolumeDir, parse_run};
+use crate::layout::{Object, VolumeDir, parse_run};
 use crate::memory::{Charge, Memory};
 use crate::record::BackupRecord;
+
+/// 0.5 takes no locks. What it may be about to refer to is left alone for so long.
+const V0_GRACE: Duration = Duration::from_secs(24 * 3600);
 
 /// See the [module](self).
 #[derive(Debug, Default)]
 pub(crate) struct Live {
-    /// Without their blocks.
+    /// Without their blocks. [`Live::count_in`] keeps none.
     pub(crate) records: Vec<BackupRecord>,
     /// Packs, with the most bytes that one backup uses of each.
     pub(crate) packs: HashMap<PackId, u64>,
@@ -82,17 +86,8 @@ impl Live {
         let dir = volume.dir();
         records(store, volume, memory, &mut |_, record| {
             let mut record = record?;
-            let blocks = std::mem::take(&mut record.blocks);
             charge.add(dir, catalog::info(&record, None).weight() + size_of::<BackupRecord>())?;
-            if record.format_version == 0 {
-                for block in blocks {
-                    if !live.blocks.contains(&block.block_checksum) {
-                        charge.add(dir, 2 * size_of::<String>() + 96)?;
-                        live.blocks.insert(block.block_checksum);
-                    }
-                }
-                live.files.extend(record.v0_file().map(str::to_owned));
-            }
+            live.add_v0(&mut record, dir, &mut charge)?;
             live.records.push(record);
             Ok(())
         })
@@ -114,21 +109,118 @@ impl Live {
             live.manifests.extend(manifest);
         }
         drop(needed);
-        let (packs, mut charge) = found.into_inner();
+        let (packs, charge) = found.into_inner();
         live.packs = packs;
-        // What was moved out of a pack in use is in use where it went.
-        let mut todo: Vec<PackId> = live.packs.keys().copied().collect();
+        live.charge = Some(charge);
+        live.follow(volume, moves, memory)?;
+        Ok(live)
+    }
+
+    /// Adds what one more backup needs, and keeps nothing else of it. Once all are added, [`Live::follow`]
+    /// says where it was moved to.
+    pub(crate) async fn count_in(
+        live: &Mutex<Self>,
+        store: &dyn ObjectStore,
+        volume: &VolumeDir,
+        record: &mut BackupRecord,
+        memory: &Arc<Memory>,
+    ) -> BackupResult<()> {
+        let dir = volume.dir();
+        {
+            let live = &mut *live.lock();
+            let mut charge = memory.charge();
+            live.add_v0(record, dir, &mut charge)?;
+            live.keep(charge);
+        }
+        let manifest = needs(store, volume, record, memory, &mut |pack, used| {
+            let live = &mut *live.lock();
+            let mut charge = memory.charge();
+            add_pack(&mut live.packs, pack, used, dir, &mut charge)?;
+            live.keep(charge);
+            Ok(())
+        })
+        .await?;
+        if let Some(manifest) = manifest {
+            let live = &mut *live.lock();
+            let mut charge = memory.charge();
+            // The table, with the room it leaves.
+            charge.add(dir, manifest.len() + 2 * size_of::<String>() + 16)?;
+            live.manifests.insert(manifest);
+            live.keep(charge);
+        }
+        Ok(())
+    }
+
+    /// What was moved out of a pack in use is in use where it went.
+    pub(crate) fn follow(
+        &mut self,
+        volume: &VolumeDir,
+        moves: &Relocations,
+        memory: &Arc<Memory>,
+    ) -> BackupResult<()> {
+        let mut charge = memory.charge();
+        let mut todo: Vec<PackId> = self.packs.keys().copied().collect();
         while let Some(pack) = todo.pop() {
             for place in moves.of(pack).into_iter().flat_map(HashMap::values) {
-                if !live.packs.contains_key(&place.pack) {
-                    add_pack(&mut live.packs, place.pack, 0, dir, &mut charge)?;
+                if !self.packs.contains_key(&place.pack) {
+                    add_pack(&mut self.packs, place.pack, 0, volume.dir(), &mut charge)?;
                     todo.push(place.pack);
                 }
             }
         }
-        live.charge = Some(charge);
-        Ok(live)
+        self.keep(charge);
+        Ok(())
     }
+
+    fn keep(&mut self, charge: Charge) {
+        match &mut self.charge {
+            Some(kept) => kept.merge(charge),
+            none => *none = Some(charge),
+        }
+    }
+
+    /// Adds what a backup of 0.5 needs, whose blocks are taken out of its record.
+    fn add_v0(&mut self, record: &mut BackupRecord, dir: &str, charge: &mut Charge) -> BackupResult<()> {
+        let blocks = std::mem::take(&mut record.blocks);
+        if record.format_version != 0 {
+            return Ok(());
+        }
+        for block in blocks {
+            if !self.blocks.contains(&block.block_checksum) {
+                charge.add(dir, 2 * size_of::<String>() + 96)?;
+                self.blocks.insert(block.block_checksum);
+            }
+        }
+        self.files.extend(record.v0_file().map(str::to_owned));
+        Ok(())
+    }
+
+    /// Whether nothing needs an object; `None` for what is not convoy's, by its name.
+    pub(crate) fn is_garbage(
+        &self,
+        volume: &VolumeDir,
+        moves: &Relocations,
+        object: &ObjectInfo,
+    ) -> Option<bool> {
+        let key = &object.key;
+        Some(match volume.object(key)? {
+            Object::Pack(pack) => !self.packs.contains_key(&pack),
+            Object::Manifest(_) => !self.manifests.contains(key),
+            Object::Relocations(pack) => moves.of(pack).is_some() && !self.packs.contains_key(&pack),
+            Object::V0Block(checksum) => !self.blocks.contains(&checksum) && old(object),
+            Object::V0File(_) => !self.files.contains(key) && old(object),
+            // Marks go elsewhere, locks and what volume.cfg said have their own rules, and records are no
+            // garbage.
+            Object::Run(_) | Object::Lock(_) | Object::LabelsLock(_) | Object::Config => false,
+            Object::Incarnation(_) | Object::Record(_) => false,
+        })
+    }
+}
+
+/// Whether an object of 0.5 is so old that nobody is about to refer to it. That is only a courtesy, so this
+/// machine's clock will do.
+fn old(object: &ObjectInfo) -> bool {
+    SystemTime::now().duration_since(object.modified).is_ok_and(|age| age > V0_GRACE)
 }
 
 /// Notes that so much of a pack is in use.

@@ -3,7 +3,7 @@
 mod repack;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use convoy_objectstore::{Depth, ObjectInfo, ObjectStore, Pages};
 use tokio_util::sync::CancellationToken;
@@ -25,8 +25,6 @@ use crate::progress::Progress;
 use crate::record::BackupRecord;
 use crate::types::{PruneOptions, PruneSummary};
 
-/// 0.5 takes no locks. What it may be about to refer to is left alone for so long.
-const V0_GRACE: Duration = Duration::from_secs(24 * 3600);
 /// Unfinished writes this old have no writer any more.
 const PARTIAL_AGE: Duration = Duration::from_secs(24 * 3600);
 
@@ -160,7 +158,7 @@ fn crypts(options: &PruneOptions) -> Vec<Crypt> {
 }
 
 /// Moves that any of the keys opens. Some that none opens make it unknowable what is in use.
-async fn all_moves(
+pub(super) async fn all_moves(
     store: &dyn ObjectStore,
     volume: &VolumeDir,
     crypts: &[Crypt],
@@ -199,41 +197,23 @@ impl Sweep {
         object: ObjectInfo,
         summary: &mut PruneSummary,
     ) -> BackupResult<()> {
-        let key = &object.key;
-        let garbage = match volume.object(key) {
-            Some(Object::Pack(pack)) => {
-                let used = live.packs.get(&pack);
-                if used.is_some_and(|used| repack::percent(*used, object.size) < self.below) {
-                    self.charge.add(volume.dir(), 4 * size_of::<(PackId, u64)>())?;
-                    self.sparse.push((pack, object.size));
-                }
-                used.is_none()
-            }
-            Some(Object::Manifest(_)) => !live.manifests.contains(key),
-            Some(Object::Relocations(pack)) => moves.of(pack).is_some() && !live.packs.contains_key(&pack),
-            Some(Object::V0Block(checksum)) => !live.blocks.contains(&checksum) && old(&object),
-            Some(Object::V0File(_)) => !live.files.contains(key) && old(&object),
-            // Marks go elsewhere, locks and what volume.cfg said have their own rules, and records are no
-            // garbage.
-            Some(Object::Run(_) | Object::Lock(_) | Object::LabelsLock(_) | Object::Config) => false,
-            Some(Object::Incarnation(_) | Object::Record(_)) => false,
-            None => {
-                summary.note_strange(key);
-                false
-            }
+        if let Some(Object::Pack(pack)) = volume.object(&object.key)
+            && let Some(used) = live.packs.get(&pack)
+            && repack::percent(*used, object.size) < self.below
+        {
+            self.charge.add(volume.dir(), 4 * size_of::<(PackId, u64)>())?;
+            self.sparse.push((pack, object.size));
+        }
+        let Some(garbage) = live.is_garbage(volume, moves, &object) else {
+            summary.note_strange(&object.key);
+            return Ok(());
         };
         if garbage {
-            self.charge.add(volume.dir(), 2 * size_of::<String>() + key.len())?;
+            self.charge.add(volume.dir(), 2 * size_of::<String>() + object.key.len())?;
             summary.objects += 1;
             summary.bytes = summary.bytes.saturating_add(object.size);
             self.garbage.push(object.key);
         }
         Ok(())
     }
-}
-
-/// Whether an object of 0.5 is so old that nobody is about to refer to it. That is only a courtesy, so this
-/// machine's clock will do.
-fn old(object: &ObjectInfo) -> bool {
-    SystemTime::now().duration_since(object.modified).is_ok_and(|age| age > V0_GRACE)
 }

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use convoy_objectstore::{Depth, ObjectInfo, ObjectStore, Pages, StoreError, list_all};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt};
@@ -16,7 +17,7 @@ use crate::error::{BackupError, BackupResult};
 use crate::format::pack::{FOOTER, index_len, read_index};
 use crate::format::{ChunkRef, PackId};
 use crate::layout::{Object, VolumeDir};
-use crate::memory::Memory;
+use crate::memory::{Charge, Memory};
 use crate::record::json;
 use crate::timestamp;
 
@@ -67,23 +68,30 @@ pub(crate) async fn contents(
     memory: &Arc<Memory>,
     take: &mut (dyn FnMut(ChunkRef) + Send),
 ) -> BackupResult<()> {
+    let mut charge = memory.charge();
+    let tail = tail(store, object, &mut charge).await?;
+    read_index(&object.key, pack, &tail, crypt, take)
+}
+
+/// Reads the end of a pack: its stored index and the footer. The memory that a large one takes is charged.
+pub(crate) async fn tail(
+    store: &dyn ObjectStore,
+    object: &ObjectInfo,
+    charge: &mut Charge,
+) -> BackupResult<Bytes> {
     let (key, size) = (&object.key, object.size);
     let tail = store.get_range(key, size.saturating_sub(TAIL)..size).await?;
     let footer = tail.len().checked_sub(FOOTER).and_then(|at| tail.get(at..)).unwrap_or_default();
     let whole = index_len(key, footer)? + FOOTER;
-    let mut charge = memory.charge();
-    let tail = match tail.len().checked_sub(whole) {
-        Some(at) => tail.slice(at..),
-        None => {
-            // As it is stored, and opened.
-            charge.add(key, 2 * whole)?;
-            let start = size
-                .checked_sub(whole as u64)
-                .ok_or_else(|| BackupError::damaged(key, "its index is longer than itself"))?;
-            store.get_range(key, start..size).await?
-        }
-    };
-    read_index(key, pack, &tail, crypt, take)
+    if let Some(at) = tail.len().checked_sub(whole) {
+        return Ok(tail.slice(at..));
+    }
+    // As it is stored, and opened.
+    charge.add(key, 2 * whole)?;
+    let start = size
+        .checked_sub(whole as u64)
+        .ok_or_else(|| BackupError::damaged(key, "its index is longer than itself"))?;
+    Ok(store.get_range(key, start..size).await?)
 }
 
 /// Learns what marked runs have stored.

@@ -255,7 +255,7 @@ impl Engine {
 }
 
 /// What kind of fault an error is.
-fn kind(error: &BackupError) -> FaultKind {
+pub(super) fn kind(error: &BackupError) -> FaultKind {
     match error {
         BackupError::Unencrypted { .. } => FaultKind::Unencrypted,
         BackupError::NotAuthentic { .. } => FaultKind::NotAuthentic,

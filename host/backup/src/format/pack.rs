@@ -127,6 +127,18 @@ pub(crate) fn index_len(key: &str, footer: &[u8]) -> BackupResult<usize> {
     len.ok_or_else(|| BackupError::damaged(key, "it does not end as a pack does"))
 }
 
+/// The index as it is stored, if it is what was written: whatever key it takes to open it.
+pub(crate) fn stored_index<'t>(key: &str, tail: &'t [u8]) -> BackupResult<&'t [u8]> {
+    let damaged = |why: &dyn std::fmt::Display| BackupError::damaged(key, why);
+    let at = tail.len().checked_sub(FOOTER).ok_or_else(|| damaged(&"it is too short for a pack"))?;
+    let (stored, footer) = tail.split_at(at);
+    let len = index_len(key, footer)?;
+    if len != stored.len() || footer.get(4..36) != Some(&blake3::hash(stored).as_bytes()[..]) {
+        return Err(damaged(&"its index does not have its checksum"));
+    }
+    Ok(stored)
+}
+
 /// Reads the index, a chunk after the other: `tail` is the stored index and the footer.
 pub(crate) fn read_index(
     key: &str,
@@ -136,12 +148,7 @@ pub(crate) fn read_index(
     take: &mut dyn FnMut(ChunkRef),
 ) -> BackupResult<()> {
     let damaged = |why: &dyn std::fmt::Display| BackupError::damaged(key, why);
-    let at = tail.len().checked_sub(FOOTER).ok_or_else(|| damaged(&"it is too short for a pack"))?;
-    let (stored, footer) = tail.split_at(at);
-    let len = index_len(key, footer)?;
-    if len != stored.len() || footer.get(4..36) != Some(&blake3::hash(stored).as_bytes()[..]) {
-        return Err(damaged(&"its index does not have its checksum"));
-    }
+    let stored = stored_index(key, tail)?;
     let packed = crypt.open(stored, &place(id)).map_err(|e| damaged(&e))?;
     each(key, &packed, INDEX_MAX, &mut |e: WireEntry| {
         let encoding =

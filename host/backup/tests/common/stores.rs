@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use convoy_backup::{
     BackupMeta, BackupOptions, BackupResult, Engine, EngineOptions, Extents, Progress, PruneOptions,
-    RestoreOptions, SameFile, Source, Target, VerifyOptions,
+    RestoreOptions, SameFile, Source, StatsOptions, Target, VerifyOptions,
 };
 use convoy_objectstore::{DirectoryStore, Fault, FaultStore, ObjectStore};
 use tokio_util::sync::CancellationToken;
@@ -342,6 +342,7 @@ pub async fn use_it(dir: &Path, work: &Path) {
         }
         let _ = no_defect(engine.backup(shared.clone(), meta, source, &options, &progress, &cancel).await);
     }
+    let _ = no_defect(engine.stats(shared.clone(), None, &StatsOptions::default(), &progress, &cancel).await);
     for dry_run in [true, false] {
         let options = PruneOptions { dry_run, ..PruneOptions::default() };
         let _ = no_defect(engine.prune(shared.clone(), None, &options, &progress, &cancel).await);

@@ -77,6 +77,8 @@ pub enum BackupCommand {
     Verify(VerifyArgs),
     /// Remove the data at a destination that no backup needs
     Prune(PruneArgs),
+    /// Count what the backups at a destination hold, and what they take there
+    Stats(StatsArgs),
     /// List, add and remove the keys that open the encrypted backups at a destination
     Key(KeyArgs),
 }
@@ -259,6 +261,23 @@ pub struct PruneArgs {
     /// Make packs of backups that are not encrypted smaller too, although a key is named
     #[arg(long)]
     pub allow_unencrypted: bool,
+    /// How progress is shown.
+    #[command(flatten)]
+    pub progress: ProgressArgs,
+}
+
+/// The arguments of `convoy backup stats`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Exit codes: 0 all was counted, 3 something is damaged and the rest was counted, 1 nothing was."
+)]
+pub struct StatsArgs {
+    /// URL of the destination
+    #[arg(value_name = "DEST", add = complete::destinations())]
+    pub dest: String,
+    /// Only the backups of this volume
+    #[arg(long, alias = "volume-name", value_name = "NAME", add = complete::volumes())]
+    pub volume: Option<String>,
     /// How progress is shown.
     #[command(flatten)]
     pub progress: ProgressArgs,

@@ -5,11 +5,11 @@ use crate::args::{
     BackupArgs, BackupCommand, CreateBackupArgs, Encryption, Format, KeyCommand, ProgressArgs,
 };
 use crate::error::Result;
-use crate::output::views;
+use crate::output::{stats, views};
 use convoy_client::client::Call;
 use convoy_client::types::{
-    AddKey, BackupInfo, BackupRef, CreateBackup, CreatedBackup, LabelBackup, ListBackups, ListKeys, Problem,
-    PruneBackups, RemoveKey, VerifyBackups, VerifyReport,
+    AddKey, BackupInfo, BackupRef, CountBackups, CreateBackup, CreatedBackup, LabelBackup, ListBackups,
+    ListKeys, Problem, PruneBackups, RemoveKey, StatsReport, VerifyBackups, VerifyReport,
 };
 use convoy_driver_sdk::protocol::SourceKind;
 use std::process::ExitCode;
@@ -139,6 +139,16 @@ impl Session<'_> {
                 let answer = self.follow(Call::prune_backups(&request), &args.progress).await?;
                 self.output.answer(&answer, views::pruned)?;
             }
+            BackupCommand::Stats(args) => {
+                let request = CountBackups {
+                    url: args.dest,
+                    endpoint,
+                    volume_name: args.volume.unwrap_or_default(),
+                    encryption_key_file,
+                    passphrase_file,
+                };
+                return self.count(&request, &args.progress).await;
+            }
             BackupCommand::Browse(command) => {
                 self.browse_backup(command, Store { endpoint, encryption_key_file, passphrase_file }).await?;
             }
@@ -227,6 +237,14 @@ impl Session<'_> {
             problems if problems.iter().all(unchecked) => ExitCode::FAILURE,
             _ => ExitCode::from(DAMAGED),
         })
+    }
+
+    async fn count(&mut self, request: &CountBackups, progress: &ProgressArgs) -> Result<ExitCode> {
+        let answer = self.follow(Call::count_backups(request), progress).await?;
+        let report: StatsReport = serde_json::from_str(&answer)?;
+        let width = self.output.width();
+        self.output.answer(&answer, |report| stats::report(report, width))?;
+        Ok(if report.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(DAMAGED) })
     }
 }
 

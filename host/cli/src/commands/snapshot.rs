@@ -33,7 +33,8 @@ impl Session<'_> {
                 self.output.done(format_args!("Deleted snapshot {}", request.snapshot_name))
             }
             SnapshotCommand::Inspect(args) => {
-                self.show(Call::inspect_snapshot(&which(args)?), views::snapshot).await
+                let request = SnapshotRef { details: self.output.is_for_people(), ..which(args)? };
+                self.show(Call::inspect_snapshot(&request), views::snapshot).await
             }
             SnapshotCommand::Browse(command) => self.browse_snapshot(command).await,
             SnapshotCommand::Clone(args) => {
@@ -49,7 +50,7 @@ impl Session<'_> {
                 self.name_or(&answer, views::volume)
             }
             SnapshotCommand::Revert { which: args, stop, progress } => {
-                let SnapshotRef { snapshot_name, volume_name } = which(args)?;
+                let SnapshotRef { snapshot_name, volume_name, .. } = which(args)?;
                 let request = RevertSnapshot { snapshot_name, volume_name, verbose: self.verbose, stop };
                 let answer = self.follow(Call::revert_snapshot(&request), &progress).await?;
                 self.name_or(&answer, views::volume)
@@ -61,13 +62,15 @@ impl Session<'_> {
 impl Session<'_> {
     /// Lists snapshots by volume, the newest of each last.
     async fn list_snapshots(&mut self, volume: Option<String>) -> Result<()> {
+        // What 0.5 did not tell is not for scripts.
+        let details = self.output.is_for_people();
         let volumes: Vec<Volume> = match volume {
             Some(volume) => {
-                let request = VolumeRef { volume_name: name(volume)? };
+                let request = VolumeRef { volume_name: name(volume)?, details };
                 vec![serde_json::from_str(&self.text(Call::inspect_volume(&request)).await?)?]
             }
             None => {
-                let text = self.text(Call::list_volumes(false)).await?;
+                let text = self.text(Call::list_volumes_with(details)).await?;
                 serde_json::from_str::<BTreeMap<String, Volume>>(&text)?.into_values().collect()
             }
         };
@@ -92,5 +95,6 @@ impl Session<'_> {
 }
 
 fn which(args: SnapshotNameArgs) -> Result<SnapshotRef> {
-    Ok(SnapshotRef { snapshot_name: name(args.name)?, volume_name: name_or_empty(args.volume)? })
+    let volume_name = name_or_empty(args.volume)?;
+    Ok(SnapshotRef { snapshot_name: name(args.name)?, volume_name, ..SnapshotRef::default() })
 }

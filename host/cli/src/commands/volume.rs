@@ -109,7 +109,7 @@ impl Session<'_> {
     }
 
     pub(super) async fn inspect(&mut self, args: NameArgs) -> Result<()> {
-        let request = VolumeRef { volume_name: name(args.name)? };
+        let request = VolumeRef { volume_name: name(args.name)?, details: self.output.is_for_people() };
         self.show(Call::inspect_volume(&request), views::volume).await
     }
 

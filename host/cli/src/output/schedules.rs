@@ -2,7 +2,7 @@
 
 use super::table::{Width, fitted, heading, printable, row, table};
 use super::values::{or_dash, shell, time};
-use convoy_client::types::{RetainReport, RunReport, ScheduleStatus};
+use convoy_client::types::{Pairs, RetainReport, RunReport, ScheduleStatus};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -21,6 +21,7 @@ pub fn schedules(schedules: &BTreeMap<String, ScheduleStatus>, width: Width) -> 
         if !schedule.destination.is_empty() {
             text += &format!("to {}\n", printable(&schedule.destination));
         }
+        text += &labels(schedule);
         if !schedule.message.is_empty() {
             text += &format!("{}\n", printable(&schedule.message));
         }
@@ -42,6 +43,30 @@ pub fn schedules(schedules: &BTreeMap<String, ScheduleStatus>, width: Width) -> 
         text += &fitted(&header, rows, &["VOLUME", "BACKUP OR ERROR"], width);
     }
     text.trim_start().to_owned()
+}
+
+/// What its backups get, in a line; nothing if that is nothing.
+fn labels(schedule: &ScheduleStatus) -> String {
+    let mut said: Vec<String> = tags(&schedule.tags).into_iter().collect();
+    if !schedule.keep_until.is_empty() {
+        let past = if schedule.keep_until_is_past { ", which is past: new ones are not pinned" } else { "" };
+        said.push(match schedule.keep_until.strip_prefix('+') {
+            Some(days) => format!("each pinned for {days}"),
+            None if schedule.keep_until == "forever" => "pinned".to_owned(),
+            None => format!("pinned until {}{past}", schedule.keep_until),
+        });
+    }
+    if !schedule.note.is_empty() {
+        said.push(format!("note: {}", schedule.note));
+    }
+    if said.is_empty() { String::new() } else { format!("{}\n", printable(&said.join("; "))) }
+}
+
+fn tags(tags: &Pairs) -> Option<String> {
+    let one = |(key, value): (&String, &String)| {
+        if value.is_empty() { key.clone() } else { format!("{key}={value}") }
+    };
+    (!tags.is_empty()).then(|| tags.iter().map(one).collect::<Vec<_>>().join(" "))
 }
 
 /// A run to come.
@@ -101,12 +126,27 @@ pub fn runs(report: &RunReport, width: Width) -> String {
 /// Shows what `convoy schedule retain` answers.
 pub fn retained(report: &RetainReport, width: Width) -> String {
     let delete = if report.dry_run { "would delete" } else { "deleted" };
-    let removed = report.removed.iter().map(|item| row![delete, item.what, item.volume, "-", item.name, ""]);
+    // Where nothing is said of any backup, the table is as narrow as can be.
+    let labelled = report.kept.iter().any(|item| !item.tags.is_empty());
+    let with = |mut row: Vec<String>, labels: Option<String>| {
+        row.extend(labelled.then(|| or_dash(&labels.unwrap_or_default())));
+        row
+    };
+    let removed = report
+        .removed
+        .iter()
+        .map(|item| with(row![delete, item.what, item.volume, "-", item.name, ""], None));
     let kept = report.kept.iter().map(|item| {
-        row!["keep", item.what, item.volume, time(&item.time), item.name, item.reasons.join(", ")]
+        let why = item.reasons.iter().map(|reason| match (reason.as_str(), item.keep_until.as_str()) {
+            ("pinned", until) if !until.is_empty() && until != "forever" => format!("pinned until {until}"),
+            (reason, _) => reason.to_owned(),
+        });
+        let why = why.collect::<Vec<_>>().join(", ");
+        with(row!["keep", item.what, item.volume, time(&item.time), item.name, why], tags(&item.tags))
     });
-    let header = ["", "WHAT", "VOLUME", "OF", "NAME", "WHY"];
-    fitted(&header, removed.chain(kept), &["VOLUME", "NAME"], width)
+    let mut header = vec!["", "WHAT", "VOLUME", "OF", "NAME", "WHY"];
+    header.extend(labelled.then_some("LABELS"));
+    fitted(&header, removed.chain(kept), &["VOLUME", "NAME", "LABELS"], width)
 }
 
 fn moment(text: &str) -> String {
@@ -116,7 +156,44 @@ fn moment(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use convoy_client::types::ScheduledVolume;
+    use convoy_client::types::{KeptItem, ScheduledVolume};
+
+    #[test]
+    fn what_backups_of_a_schedule_get_is_told_in_a_line() {
+        let tags: Pairs = [("env".to_owned(), "prod".to_owned()), ("x".to_owned(), String::new())].into();
+        let schedule = |keep_until: &str, past| ScheduleStatus {
+            tags: tags.clone(),
+            note: "by night".to_owned(),
+            keep_until: keep_until.to_owned(),
+            keep_until_is_past: past,
+            ..ScheduleStatus::default()
+        };
+        assert_eq!(labels(&schedule("+90d", false)), "env=prod x; each pinned for 90d; note: by night\n");
+        assert_eq!(labels(&schedule("forever", false)), "env=prod x; pinned; note: by night\n");
+        assert!(labels(&schedule("2001-01-01", true)).contains("until 2001-01-01, which is past"));
+        assert_eq!(labels(&ScheduleStatus::default()), "");
+    }
+
+    #[test]
+    fn what_is_kept_tells_its_labels() {
+        let item = |name: &str, reasons: &[&str], tags: Pairs, keep_until: &str| KeptItem {
+            what: "backup".to_owned(),
+            name: name.to_owned(),
+            reasons: reasons.iter().map(|reason| (*reason).to_owned()).collect(),
+            tags,
+            keep_until: keep_until.to_owned(),
+            ..KeptItem::default()
+        };
+        let tags: Pairs = [("env".to_owned(), "prod".to_owned())].into();
+        let one = item("b1", &["pinned"], tags, "2999-01-01T00:00:00Z");
+        let other = item("b2", &["last", "daily"], Pairs::new(), "");
+        let mut report = RetainReport { kept: vec![one, other.clone()], ..RetainReport::default() };
+        let text = retained(&report, None);
+        assert!(text.contains("pinned until 2999-01-01T00:00:00Z   env=prod\n"), "{text}");
+        assert!(text.contains("last, daily"), "{text}");
+        report.kept = vec![other];
+        assert!(!retained(&report, None).contains("LABELS"));
+    }
 
     #[test]
     fn the_soonest_comes_first() {

@@ -10,19 +10,29 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Shows what `convoy list` answers.
 pub fn volumes(volumes: &BTreeMap<String, Volume>, width: Width) -> String {
+    let of = |volume: &Volume, key: &str| volume.driver_info.as_ref().and_then(|info| info.get(key).cloned());
+    // Where no volume has a backup, the table is as narrow as can be.
+    let backed_up = volumes.values().any(|volume| of(volume, "LastBackup").is_some());
     let rows = volumes.values().map(|volume| {
-        let said = |key| volume.driver_info.as_ref().and_then(|info| info.get(key));
-        row![
+        let said = |key| of(volume, key);
+        let mut row = row![
             volume.name,
             volume.driver,
-            size(said("Size")),
-            said("Used").map_or_else(|| "-".to_owned(), |used| used.parse().map_or("-".to_owned(), bytes)),
+            size(said("Size").as_ref()),
+            counted_bytes(said("Used").as_ref()),
             volume.snapshots.as_ref().map_or(0, BTreeMap::len),
             time(&volume.created_time),
-            or_dash(&volume.mount_point)
-        ]
+        ];
+        if backed_up {
+            row.push(counted_bytes(said("LastBackupBytes").as_ref()));
+            row.push(or_dash(&said("LastBackupFiles").unwrap_or_default()));
+        }
+        row.push(or_dash(&volume.mount_point));
+        row
     });
-    let header = ["NAME", "DRIVER", "SIZE", "USED", "SNAPSHOTS", "CREATED", "MOUNTED AT"];
+    let mut header = vec!["NAME", "DRIVER", "SIZE", "USED", "SNAPSHOTS", "CREATED"];
+    header.extend(backed_up.then_some(["LAST BACKUP", "FILES"]).into_iter().flatten());
+    header.push("MOUNTED AT");
     fitted(&header, rows, &["NAME", "MOUNTED AT"], width)
 }
 
@@ -94,23 +104,59 @@ pub fn volume(volume: &Volume) -> String {
             ("Mounted at", or_dash(&volume.mount_point)),
         ]
         .into_iter()
-        .filter(|(_, value)| !value.is_empty()),
+        .filter(|(_, value)| !value.is_empty())
+        .chain(details(volume.driver_info.as_ref())),
     );
     if let Some(info) = &volume.driver_info {
-        let own = info.iter().filter(|(key, _)| !SHOWN_ABOVE.contains(&key.as_str()));
+        let above = |key: &str| SHOWN_ABOVE.contains(&key) || key == "Used" || key.starts_with("LastBackup");
+        let own = info.iter().filter(|(key, _)| !above(key));
         text += &heading("What the driver says");
         text += &pairs(own.map(|(key, value)| (key.as_str(), value.clone())));
     }
     if let Some(snapshots) = volume.snapshots.as_ref().filter(|snapshots| !snapshots.is_empty()) {
         let mut snapshots: Vec<_> = snapshots.values().collect();
         snapshots.sort_by_key(|snapshot| seconds(&snapshot.created_time));
+        let counted = snapshots.iter().any(|snapshot| snapshot.driver_info.contains_key("Files"));
         let rows = snapshots.into_iter().map(|snapshot| {
-            row![snapshot.name, time(&snapshot.created_time), size(snapshot.driver_info.get("Size"))]
+            let mut row = row![snapshot.name, time(&snapshot.created_time), held(&snapshot.driver_info)];
+            row.extend(counted.then(|| files(&snapshot.driver_info)));
+            row
         });
+        let mut header = vec!["SNAPSHOT", "CREATED", "SIZE"];
+        header.extend(counted.then_some("FILES"));
         text += "\n";
-        text += &table(&["SNAPSHOT", "CREATED", "SIZE"], rows);
+        text += &table(&header, rows);
     }
     text
+}
+
+/// What is in use of a volume, and its last backup.
+fn details(info: Option<&Pairs>) -> Vec<(&'static str, String)> {
+    let said = |key| info.and_then(|info| info.get(key));
+    let mut told = Vec::new();
+    told.extend(said("Used").map(|used| ("Used", counted_bytes(Some(used)))));
+    if let Some(last) = said("LastBackup") {
+        let of_files = said("LastBackupFiles").map(|files| format!(" in {files} files")).unwrap_or_default();
+        let held = said("LastBackupBytes").map(|held| format!(", {}{of_files}", counted_bytes(Some(held))));
+        told.push(("Last backup", time(last) + &held.unwrap_or_default()));
+        let added = said("LastBackupBytesAdded").map(|added| counted_bytes(Some(added)));
+        told.extend(added.map(|added| ("It added to the store", added)));
+        told.extend(said("LastBackupURL").map(|url| ("Its URL", shell(url))));
+    }
+    told
+}
+
+/// The bytes in a snapshot; those of its device where what is in it is not known.
+fn held(info: &Pairs) -> String {
+    match info.get("Bytes") {
+        Some(held) => counted_bytes(Some(held)),
+        None => size(info.get("Size")),
+    }
+}
+
+/// The regular files in a snapshot.
+fn files(info: &Pairs) -> String {
+    or_dash(info.get("Files").map_or("", String::as_str))
 }
 
 /// Keys of `DriverInfo` that repeat what the volume says itself.
@@ -123,21 +169,31 @@ pub fn snapshot(snapshot: &Snapshot) -> String {
         ("Volume", snapshot.volume_name.clone()),
         ("Created", time(&snapshot.created_time)),
     ]);
+    if snapshot.driver_info.contains_key("Bytes") {
+        text += &pairs([("Size", held(&snapshot.driver_info)), ("Files", files(&snapshot.driver_info))]);
+    }
     text += &heading("What the driver says");
-    text + &all(&snapshot.driver_info)
+    let own = snapshot.driver_info.iter().filter(|(key, _)| !matches!(key.as_str(), "Bytes" | "Files"));
+    text + &pairs(own.map(|(key, value)| (key.as_str(), value.clone())))
 }
 
 /// `snapshot list`: the newest of a volume last.
 pub fn snapshots(snapshots: &[Snapshot], width: Width) -> String {
+    // Where no driver counts files, the table is as narrow as can be.
+    let counted = snapshots.iter().any(|snapshot| snapshot.driver_info.contains_key("Files"));
     let rows = snapshots.iter().map(|snapshot| {
-        row![
+        let mut row = row![
             snapshot.volume_name,
             snapshot.name,
             time(&snapshot.created_time),
-            size(snapshot.driver_info.get("Size"))
-        ]
+            held(&snapshot.driver_info)
+        ];
+        row.extend(counted.then(|| files(&snapshot.driver_info)));
+        row
     });
-    fitted(&["VOLUME", "SNAPSHOT", "CREATED", "SIZE"], rows, &["VOLUME", "SNAPSHOT"], width)
+    let mut header = vec!["VOLUME", "SNAPSHOT", "CREATED", "SIZE"];
+    header.extend(counted.then_some("FILES"));
+    fitted(&header, rows, &["VOLUME", "SNAPSHOT"], width)
 }
 
 /// `backup list`: the newest of a volume last.
@@ -174,11 +230,11 @@ pub fn backups(backups: &BTreeMap<String, BackupInfo>, width: Width) -> String {
     text
 }
 
-/// The size of what was backed up. A volume without a size of its own is as large as what is in it.
+/// The bytes that a backup stands for; where they are not known, those of the volume.
 fn logical(backup: &BackupInfo) -> String {
-    match backup.volume_size.as_str() {
-        "0" | "" => counted_bytes(backup.extra.get("Bytes")),
-        _ => size(Some(&backup.volume_size)),
+    match backup.extra.get("Bytes") {
+        Some(held) => counted_bytes(Some(held)),
+        None => size(Some(&backup.volume_size)),
     }
 }
 
@@ -219,14 +275,16 @@ pub fn backup(backup: &BackupInfo) -> String {
         ("Volume", backup.volume_name.clone()),
         ("Volume created", time(&backup.volume_created_at)),
         ("Size", logical(backup)),
+        ("Size of the volume", size(Some(&backup.volume_size))),
         ("Driver", backup.driver_name.clone()),
         ("Snapshot", backup.snapshot_name.clone()),
         ("Snapshot created", time(&backup.snapshot_created_at)),
         ("Encrypted", encrypted(backup).to_owned()),
-    ];
-    let extra = backup.extra.iter().filter(|(key, _)| *key != "Encrypted");
+    ]
+    .into_iter()
+    .filter(|(key, value)| *key != "Size of the volume" || value != "-");
+    let extra = backup.extra.iter().filter(|(key, _)| !matches!(key.as_str(), "Encrypted" | "Bytes"));
     let extra = extra.map(|(key, value)| match key.as_str() {
-        "Bytes" => ("Data", counted_bytes(Some(value))),
         "BytesAdded" => ("Added to the store", counted_bytes(Some(value))),
         "Warnings" => ("Left out", value.clone()),
         "ExcludedFiles" => ("Files left out by rules", value.clone()),
@@ -234,7 +292,7 @@ pub fn backup(backup: &BackupInfo) -> String {
         "KeepUntil" => ("Kept until", value.clone()),
         other => (other, value.clone()),
     });
-    pairs(known.into_iter().chain(extra))
+    pairs(known.chain(extra))
 }
 
 /// `backup create`: the URL, to be copied, and what it took.

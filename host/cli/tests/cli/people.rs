@@ -132,8 +132,10 @@ fn a_backup_shows_its_size_its_files_and_what_it_added() {
         .map(|line| line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect())
         .collect();
     assert_eq!(rows[1][3..7], ["2.00 KiB", "3", "0 B", "no"], "{text}");
-    assert_eq!(rows[2][3..7], ["1.00 GiB", "-", "1.00 KiB", "no"], "{text}");
+    assert_eq!(rows[2][3..7], ["4.00 KiB", "-", "1.00 KiB", "no"], "{text}");
     let one: serde_json::Value = serde_json::from_str(listed).unwrap();
+    let text = seen(&["backup", "inspect", "u2"], &one["u2"].to_string());
+    assert!(text.contains("4.00 KiB\nSize of the volume:  1.00 GiB\n"), "{text}");
     let text = seen(&["backup", "inspect", "u1"], &one["u1"].to_string());
     assert!(
         text.contains("Size:                2.00 KiB\n") && text.contains("Files:               3\n"),

@@ -150,6 +150,11 @@ fn commands_are_the_calls_of_0_5() {
             json!({"URL": "d", "Endpoint": "", "VolumeName": "", "DryRun": true}),
         ),
         (
+            "backup stats d --volume v1 --passphrase-file /p",
+            "POST /v1/backups/stats",
+            json!({"URL": "d", "Endpoint": "", "VolumeName": "v1", "PassphraseFile": "/p"}),
+        ),
+        (
             "restore s1 --into v1 --path a/b --exclude '*.log' --at c --existing newer --delete-extra --dry-run",
             "POST /v1/restores",
             json!({"SnapshotName": "s1", "VolumeName": "v1", "Paths": ["a/b"], "Exclude": ["*.log"], "At": "c",

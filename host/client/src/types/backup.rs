@@ -311,6 +311,81 @@ pub struct PruneReport {
     pub skipped: Vec<String>,
 }
 
+/// `POST /backups/stats`: what the backups at a destination are, and what they take.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct CountBackups {
+    /// The destination, as `backup create --dest` takes it.
+    #[serde(rename = "URL")]
+    pub url: String,
+    /// A custom S3 endpoint.
+    pub endpoint: String,
+    /// Only of this volume; empty: of all.
+    pub volume_name: String,
+    /// The file, on the daemon's host, with the key of encrypted backups; empty: not encrypted.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub encryption_key_file: String,
+    /// The file, on the daemon's host, with the passphrase in the place of a key file.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub passphrase_file: String,
+}
+
+/// What the backups at a destination are, and what they take.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct StatsReport {
+    /// Of each volume, by name.
+    pub volumes: Vec<VolumeStats>,
+    /// Of all of them together. What is not known of one is not known here.
+    pub total: VolumeStats,
+    /// What is damaged, missing or not to be trusted, and therefore not counted: the first thousand.
+    pub problems: Vec<Problem>,
+    /// How many there are beside those.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub more_problems: u64,
+    /// Volumes that were left out and why, one line each.
+    pub skipped: Vec<String>,
+    /// Volumes of which the chunks were not counted for want of the key.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub sealed: u64,
+}
+
+/// What a destination has of a volume.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct VolumeStats {
+    /// The volume's name; empty in the total.
+    pub volume: String,
+    /// Backups.
+    pub backups: u64,
+    /// Backups that do not say how large they are, which is missing in `logical_bytes`: archives of 0.5.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub unmeasured: u64,
+    /// Regular files in all backups together.
+    pub files: u64,
+    /// Bytes that all backups together stand for.
+    pub logical_bytes: u64,
+    /// Bytes of all objects in the store.
+    pub stored_bytes: u64,
+    /// Packs.
+    pub packs: u64,
+    /// Different chunks; `null` where no key was given that opens all packs, as all that follows from them.
+    pub chunks: Option<u64>,
+    /// Whether that is told from a random share of them, since there was no memory for all.
+    #[serde(skip_serializing_if = "is_false")]
+    pub chunks_estimated: bool,
+    /// Bytes that the stored chunks have.
+    pub chunk_bytes: Option<u64>,
+    /// Bytes that they take, compressed and sealed.
+    pub chunk_stored_bytes: Option<u64>,
+    /// Bytes that backups made of chunks stand for, for each byte of a stored chunk.
+    pub dedup_ratio: Option<f64>,
+    /// Bytes of stored chunks for each byte that they take.
+    pub compression_ratio: Option<f64>,
+    /// Bytes of objects that no backup needs; `null` where that is not known of all backups.
+    pub unneeded_bytes: Option<u64>,
+}
+
 /// `GET /backups/keys`: the keys that open the encrypted backups at a destination.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]

@@ -1,6 +1,6 @@
 //! Requests and answers about schedules.
 
-use super::{BTreeMap, Deserialize, Serialize};
+use super::{BTreeMap, Deserialize, Pairs, Serialize, is_false};
 
 /// A schedule, as `GET /schedules` answers it, by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +16,19 @@ pub struct ScheduleStatus {
     pub time_zone: String,
     /// Where backups go; empty for none, or for the driver's own place.
     pub destination: String,
+    /// Tags that its backups get.
+    #[serde(skip_serializing_if = "Pairs::is_empty")]
+    pub tags: Pairs,
+    /// The note that its backups get.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub note: String,
+    /// Until when its backups are pinned: `forever`, a date, a moment, or so many days after each backup
+    /// (`+90d`).
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub keep_until: String,
+    /// Whether that is past, so that new backups are not pinned.
+    #[serde(skip_serializing_if = "is_false")]
+    pub keep_until_is_past: bool,
     /// Whether nothing runs by itself.
     pub paused: bool,
     /// When something runs next, RFC 3339; empty: never.
@@ -126,6 +139,15 @@ pub struct KeptItem {
     pub time: String,
     /// By which rules.
     pub reasons: Vec<String>,
+    /// The tags of a backup.
+    #[serde(skip_serializing_if = "Pairs::is_empty")]
+    pub tags: Pairs,
+    /// The note of a backup.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub note: String,
+    /// Until when a backup is pinned.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub keep_until: String,
 }
 
 /// A backup or a snapshot that is not kept.

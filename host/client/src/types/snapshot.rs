@@ -55,6 +55,9 @@ pub struct SnapshotRef {
     /// Of which volume; needed only where two volumes have a snapshot of that name.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub volume_name: String,
+    /// Whether the answer has what 0.5 did not tell: the bytes and files in the snapshot.
+    #[serde(skip_serializing_if = "is_false")]
+    pub details: bool,
 }
 
 /// `POST /snapshots/revert`: make a volume's contents those of one of its snapshots.

@@ -75,6 +75,10 @@ pub struct CreateVolume {
 pub struct VolumeRef {
     /// The volume's name.
     pub volume_name: String,
+    /// Whether the answer has what 0.5 did not tell: how much is in use, the last backup, and the sizes of
+    /// snapshots.
+    #[serde(skip_serializing_if = "is_false")]
+    pub details: bool,
 }
 
 /// The body of `POST /volumes/umount`.

@@ -8,8 +8,8 @@ use axum::extract::{Request, State};
 use convoy_activity::jobs::About;
 use convoy_client::gojson;
 use convoy_client::types::{
-    AddKey, BackupRef, CreateBackup, CreatedBackup, LabelBackup, ListBackups, ListKeys, PruneBackups,
-    RemoveKey, VerifyBackups,
+    AddKey, BackupRef, CountBackups, CreateBackup, CreatedBackup, LabelBackup, ListBackups, ListKeys,
+    PruneBackups, RemoveKey, VerifyBackups,
 };
 use convoy_driver_sdk::ErrorKind;
 use convoy_volumes::Error;
@@ -116,6 +116,20 @@ pub(super) async fn prune(State(app): State<App>, request: Request) -> Answer {
         lines,
         about,
         move |job| async move { json(&backups.prune(&asked, &job).await?) },
+    )
+    .await)
+}
+
+pub(super) async fn count(State(app): State<App>, request: Request) -> Answer {
+    let lines = stream::is_asked(&request);
+    let asked: CountBackups = body(request).await?;
+    let about = about("backup stats", &asked.url, &asked.volume_name);
+    let backups = app.backups().clone();
+    Ok(stream::respond(
+        &app,
+        lines,
+        about,
+        move |job| async move { json(&backups.stats(&asked, &job).await?) },
     )
     .await)
 }

@@ -41,7 +41,11 @@ pub(super) async fn inspect(State(app): State<App>, request: Request) -> Answer 
     check_name(&asked.snapshot_name)?;
     let (entry, snapshot) =
         app.volumes().inspect_snapshot(&asked.snapshot_name, given(&asked.volume_name), &call).await?;
-    Ok(text(json(&view::snapshot(&entry, &snapshot, true))?))
+    let mut shown = view::snapshot(&entry, &snapshot, true);
+    if asked.details {
+        view::add_sizes(&mut shown.driver_info, &snapshot);
+    }
+    Ok(text(json(&shown)?))
 }
 
 pub(super) async fn delete(State(app): State<App>, request: Request) -> Answer {

@@ -65,11 +65,13 @@ pub(super) async fn list(State(app): State<App>, request: Request) -> Answer {
         all.insert(entry.volume.name.to_string(), view::volume(app.volumes(), entry));
     });
     if details_are_asked(request.uri().query()) {
-        for (name, used) in app.volumes().used().await {
-            if let Some(info) = all.get_mut(name.as_str()).and_then(|volume| volume.driver_info.as_mut()) {
-                info.insert("Used".to_owned(), used.to_string());
+        let used = app.volumes().used(None).await;
+        app.volumes().each(|entry| {
+            let name = &entry.volume.name;
+            if let Some(shown) = all.get_mut(name.as_str()) {
+                view::add_details(shown, entry, app.backups().last_of(name), used.get(name).copied());
             }
-        }
+        });
     }
     Ok(text(json(&all)?))
 }
@@ -79,7 +81,13 @@ pub(super) async fn inspect(State(app): State<App>, request: Request) -> Answer 
     let asked: VolumeRef = body(request).await?;
     check_name(&asked.volume_name)?;
     let fresh = app.volumes().inspect(&asked.volume_name, &call).await.map_err(missing)?;
-    Ok(text(json(&view::inspected(app.volumes(), &fresh.entry, fresh.stale.as_ref()))?))
+    let mut shown = view::inspected(app.volumes(), &fresh.entry, fresh.stale.as_ref());
+    if asked.details {
+        let name = &fresh.entry.volume.name;
+        let used = app.volumes().used(Some(name.as_str())).await.remove(name);
+        view::add_details(&mut shown, &fresh.entry, app.backups().last_of(name), used);
+    }
+    Ok(text(json(&shown)?))
 }
 
 pub(super) async fn delete(State(app): State<App>, request: Request) -> Answer {
