@@ -94,6 +94,8 @@
 pub mod atomic;
 pub mod command;
 pub mod context;
+pub mod copies;
+pub mod detached;
 pub mod dispatch;
 pub mod driver;
 pub mod error;
@@ -117,6 +119,7 @@ pub mod process;
 pub mod protocol;
 pub mod records;
 pub mod reflink;
+pub mod restores;
 #[cfg(feature = "schema")]
 pub mod schema;
 pub mod secret;

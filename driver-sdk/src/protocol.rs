@@ -59,7 +59,7 @@ pub use volume::{
 ///
 /// 1.1 added `volume.clone`, `volume.revert` and `driver.check`, each with a capability of its own; 1.2 the
 /// `kind` of `snapshot.open`, with the capability `read_either`; 1.3 `kept.list` and `kept.delete`, with the
-/// capability `kept`.
+/// capability `kept`, and the capability `known_to_docker`.
 pub const PROTOCOL_VERSION: &str = "1.3";
 
 /// What both sides of a process name in their hello, so that neither mistakes something else for its peer.

@@ -44,6 +44,7 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
     ("docs/drivers/devicemapper.md", "convoy ", "needs device-mapper: tests/vm"),
     ("docs/drivers/digitalocean.md", "", "needs the cloud: drivers/digitalocean"),
     ("docs/drivers/ebs.md", "", "needs the cloud: drivers/ebs"),
+    ("docs/drivers/local.md", "", "docker_local.rs"),
     ("docs/operations/compose-and-swarm.md", "", "docker_compose.rs and docker_swarm.rs"),
     ("docs/operations/install.md", "apt install", "docker_installed.rs"),
     ("docs/operations/install.md", "docker plugin", "docker_plugin.rs"),

@@ -49,6 +49,9 @@ pub enum Capability {
     ReadEither,
     /// `kept.list`, `kept.delete`: it tells what deletes with `reference_only` kept. Since 1.3.
     Kept,
+    /// Its volumes are those of Docker's engine itself: at Docker's plugin socket the host does as if they
+    /// were not there. Since 1.3.
+    KnownToDocker,
     /// A capability of a newer minor version.
     #[serde(other)]
     #[cfg_attr(feature = "schema", schemars(skip))]

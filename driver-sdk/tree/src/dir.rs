@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir, SeekFrom, Statx, StatxFlags};
 use rustix::io::Errno;
+use rustix::path::Arg;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{TreeError, TreeResult};
@@ -63,6 +64,15 @@ pub(crate) fn fd_path(fd: impl AsFd) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd()))
 }
 
+/// Opens something so that reading it does not change its time of access; only the owner and root may ask
+/// for that.
+fn open_quietly(dir: impl AsFd, path: impl Arg + Copy, flags: OFlags) -> Result<OwnedFd, Errno> {
+    match rustix::fs::openat(&dir, path, flags | OFlags::NOATIME, Mode::empty()) {
+        Err(Errno::PERM) => rustix::fs::openat(&dir, path, flags, Mode::empty()),
+        other => other,
+    }
+}
+
 impl Dir {
     /// Opens a directory by a path that the caller trusts (links in it are followed).
     ///
@@ -70,7 +80,7 @@ impl Dir {
     /// When it is not there or not a directory, or when `/proc` is not mounted.
     pub fn open(path: &Path) -> TreeResult<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let dir = rustix::fs::openat(CWD, path, flags, Mode::empty())
+        let dir = open_quietly(CWD, path, flags)
             .map_err(io::Error::from)
             .and_then(Self::from_fd)
             .map_err(|e| TreeError::at("open directory", path, e))?;
@@ -111,18 +121,13 @@ impl Dir {
     /// Opens a directory in this one; not through a link.
     pub(crate) fn open_dir(&self, name: &[u8]) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        // Reading should not change the volume's access times; only the owner and root may ask for that.
-        let fd = match rustix::fs::openat(&self.fd, name, flags | OFlags::NOATIME, Mode::empty()) {
-            Err(Errno::PERM) => rustix::fs::openat(&self.fd, name, flags, Mode::empty()),
-            other => other,
-        }?;
-        Self::from_fd(fd)
+        Self::from_fd(open_quietly(&self.fd, name, flags)?)
     }
 
     /// Opens the parent of this directory, wherever it is now.
     pub(crate) fn open_parent(&self) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        Self::from_fd(rustix::fs::openat(&self.fd, c"..", flags, Mode::empty())?)
+        Self::from_fd(open_quietly(&self.fd, c"..", flags)?)
     }
 
     pub(crate) fn stat(&self, name: &[u8]) -> io::Result<Statx> {
@@ -161,11 +166,7 @@ impl Dir {
         }
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let target = fd_path(&path);
-        let fd = match rustix::fs::openat(CWD, &target, flags | OFlags::NOATIME, Mode::empty()) {
-            Err(Errno::PERM) => rustix::fs::openat(CWD, &target, flags, Mode::empty()),
-            other => other,
-        }?;
-        Ok((File::from(fd), stat))
+        Ok((File::from(open_quietly(CWD, &target, flags)?), stat))
     }
 
     /// Tells every name in this directory but `.` and `..`, from its beginning, as long as `take` says so.

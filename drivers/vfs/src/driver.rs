@@ -8,6 +8,7 @@ use convoy_driver_sdk::protocol::{
     ListedKept, ListedVolumes, MountVolume, Mounted, Open, OpenSnapshot, Opened, OpenedSnapshot,
     PrepareRestore, PreparedRestore, Probed, ResizeVolume, RevertVolume, Snapshot, UnmountVolume, Volume,
 };
+use convoy_driver_sdk::restores::Restores;
 use convoy_driver_sdk::{Context, Driver, DriverError, Result};
 
 use crate::catalog::Catalog;
@@ -17,8 +18,10 @@ use crate::files::make_dirs;
 use crate::layout::Layout;
 use crate::open_snapshots::OpenSnapshots;
 use crate::options::{DriverOptions, create_options, driver_options};
-use crate::restore::Restores;
-use crate::{check, clone, create, delete, kept, mount, reconcile, resize, revert, shelter, snapshots};
+use crate::target::Target;
+use crate::{
+    check, clone, create, delete, kept, mount, reconcile, resize, restore, revert, shelter, snapshots,
+};
 
 /// Volumes as directories.
 #[derive(Debug)]
@@ -26,7 +29,7 @@ pub struct VfsDriver {
     catalog: Catalog,
     lister: Lister,
     open_snapshots: OpenSnapshots,
-    restores: Restores,
+    restores: Restores<Box<Target>>,
 }
 
 impl VfsDriver {
@@ -171,15 +174,15 @@ impl Driver for VfsDriver {
     }
 
     fn prepare_restore(&self, request: PrepareRestore, context: &Context) -> Result<PreparedRestore> {
-        Ok(self.restores.prepare(&self.catalog, request, context)?)
+        Ok(restore::prepare(&self.restores, &self.catalog, request, context)?)
     }
 
     fn finish_restore(&self, request: FinishRestore, context: &Context) -> Result<Volume> {
-        Ok(self.restores.finish(&self.catalog, &request.handle, context)?)
+        Ok(restore::finish(&self.restores, &self.catalog, &request.handle, context)?)
     }
 
     fn abort_restore(&self, request: AbortRestore, _context: &Context) -> Result<()> {
-        self.restores.abort(&self.catalog, &request.handle);
+        restore::abort(&self.restores, &self.catalog, &request.handle);
         Ok(())
     }
 }

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use convoy_driver_sdk::copies::CopyError;
 use convoy_driver_sdk::flock::LockError;
 use convoy_driver_sdk::mountinfo::MountinfoError;
 use convoy_driver_sdk::records::RecordError;
@@ -135,6 +136,16 @@ impl Obstacle {
             }
             Self::Differs(_) => "convoy doctor --repair sets the limit that is recorded",
             Self::Kernel(_) => "limits need root's CAP_SYS_ADMIN and, on btrfs, Linux 5.9 and /sys",
+        }
+    }
+}
+
+impl From<CopyError> for VfsError {
+    fn from(error: CopyError) -> Self {
+        match error {
+            CopyError::Tree(error) => Self::Tree(error),
+            CopyError::Call(error) => Self::Call(error),
+            other => Self::Call(DriverError::internal(other.to_string())),
         }
     }
 }

@@ -6,20 +6,17 @@
 //! others can enter is left as it is, but mounted on itself with `nosuid,nodev`. Docker mounts a volume by
 //! itself into its container, so containers need no way through.
 
-#![allow(unsafe_code, reason = "mount_setattr has no safe call in rustix or nix")]
-
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
+use convoy_driver_sdk::detached;
 use convoy_driver_sdk::mountinfo::MountTable;
 use nix::errno::Errno;
-use nix::libc;
 use nix::sys::statvfs::{FsFlags, statvfs};
 use rustix::fs::CWD;
-use rustix::mount::{MoveMountFlags, OpenTreeFlags};
+use rustix::mount::MoveMountFlags;
 
 use crate::error::{VfsError, VfsResult, io_error};
 
@@ -93,39 +90,7 @@ fn has_access_list(dir: &Path) -> bool {
 /// Mounts a directory, with all mounts below it, on itself. The mounts have their flags before anybody sees
 /// them, in this mount namespace or in those that get a copy. Since Linux 5.12.
 fn mount_on_itself(dir: &Path) -> io::Result<()> {
-    let whole =
-        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
-    let tree = rustix::mount::open_tree(CWD, dir, whole)?;
-    set_harmless(&tree)?;
+    let tree = detached::harmless(dir)?;
     rustix::mount::move_mount(&tree, "", CWD, dir, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
     Ok(())
-}
-
-/// The kernel's `struct mount_attr`, which neither rustix nor nix has.
-#[repr(C)]
-struct MountAttributes {
-    set: u64,
-    clear: u64,
-    propagation: u64,
-    user_namespace: u64,
-}
-
-/// Sets `nosuid,nodev` for mounts that are mounted nowhere yet.
-fn set_harmless(tree: impl AsFd) -> io::Result<()> {
-    // MOUNT_ATTR_NOSUID and MOUNT_ATTR_NODEV of mount_setattr(2).
-    let attributes = MountAttributes { set: 0x2 | 0x4, clear: 0, propagation: 0, user_namespace: 0 };
-    let flags = libc::AT_EMPTY_PATH | libc::AT_RECURSIVE;
-    // SAFETY: the descriptor is open; the path is a C string; the structure is as large as said, and is only
-    // read.
-    let done = unsafe {
-        libc::syscall(
-            libc::SYS_mount_setattr,
-            tree.as_fd().as_raw_fd(),
-            c"".as_ptr(),
-            flags,
-            &raw const attributes,
-            size_of::<MountAttributes>(),
-        )
-    };
-    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -170,13 +170,13 @@ async fn unmount(State(app): State<App>, request: Request) -> Reply {
 
 async fn path(State(app): State<App>, request: Request) -> Reply {
     let (body, call) = read(request).await?;
-    let entry = app.volumes().find(&body.name, &call).await.map_err(unknown)?;
+    let entry = app.volumes().find_for_docker(&body.name, &call).await.map_err(unknown)?;
     Ok(Answer { mountpoint: mountpoint(&app, &entry), ..Answer::default() })
 }
 
 async fn get(State(app): State<App>, headers: HeaderMap, request: Request) -> Reply {
     let (body, call) = read(request).await?;
-    let entry = app.volumes().find(&body.name, &call).await.map_err(|error| match error {
+    let entry = app.volumes().find_for_docker(&body.name, &call).await.map_err(|error| match error {
         Error::VolumeNotFound(name) => Refusal(format!("Could not find volume {name}.")),
         other => other.into(),
     })?;
@@ -195,7 +195,11 @@ async fn get(State(app): State<App>, headers: HeaderMap, request: Request) -> Re
 
 async fn list(State(app): State<App>) -> Answer {
     let mut volumes = Vec::with_capacity(app.volumes().count());
-    app.volumes().each(|entry| volumes.push(listed(&app, entry)));
+    app.volumes().each(|entry| {
+        if !entry.is_known_to_docker() {
+            volumes.push(listed(&app, entry));
+        }
+    });
     Answer { volumes, ..Answer::default() }
 }
 

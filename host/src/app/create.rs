@@ -40,7 +40,8 @@ impl App {
         if spec.backup.is_empty() && spec.snapshot.is_empty() {
             return self.volumes().create_or_get(name, spec, call).await;
         }
-        if let Ok(entry) = self.volumes().find(name, call).await {
+        self.volumes().refuse_dockers_own(name, spec, call).await?;
+        if let Ok(entry) = self.volumes().find_for_docker(name, call).await {
             return Ok(entry);
         }
         let job = Arc::new(self.jobs().begin(spec.about(name)));

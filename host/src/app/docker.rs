@@ -50,6 +50,9 @@ impl App {
             return Ok(());
         }
         let volumes = Arc::clone(self.volumes());
+        if let Err(gone) = volumes.find_for_docker(&name, &call).await {
+            return unless_gone(Err(gone));
+        }
         // Kept, the data of a volume which Docker removes is deleted by `convoy delete`.
         let own = volumes.get(&name).and_then(|entry| volumes.policy(&entry));
         let keep = own.unwrap_or(config.docker_remove) == DockerRemove::Keep;
@@ -69,8 +72,11 @@ impl App {
         call: RequestContext,
     ) -> Result<PathBuf> {
         let create = self.config().general.create_on_docker_mount;
-        if create && self.volumes().find(&name, &call).await.is_err() {
-            self.docker_create(&name, options, &call).await?;
+        let found = self.volumes().find_for_docker(&name, &call).await;
+        match found {
+            Err(_) if create => self.docker_create(&name, options, &call).await?,
+            Err(error) => return Err(error),
+            Ok(_) => {}
         }
         let volumes = Arc::clone(self.volumes());
         self.detached(About::volume("volume mount", &name), async move {
@@ -82,6 +88,9 @@ impl App {
     /// Takes back a mount of Docker's; that of a volume that is gone is taken back.
     pub async fn docker_unmount(&self, name: String, user: String, call: RequestContext) -> Result<()> {
         let volumes = Arc::clone(self.volumes());
+        if let Err(gone) = volumes.find_for_docker(&name, &call).await {
+            return unless_gone(Err(gone));
+        }
         self.detached(About::volume("volume unmount", &name), async move {
             unless_gone(volumes.unmount(&name, &user, &call).await)
         })

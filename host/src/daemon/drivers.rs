@@ -3,6 +3,7 @@
 use crate::config::Config;
 use crate::config::options::{self, OptionError, Options};
 use convoy_cli::settings::EMBEDDED_DRIVER;
+use convoy_driver_local::LocalDriver;
 use convoy_driver_sdk::dispatch::{Dispatch, Dispatcher};
 use convoy_driver_sdk::protocol::{Description, Open, Opened};
 use convoy_driver_sdk::{DriverError, ErrorKind, Name};
@@ -88,9 +89,13 @@ pub async fn open(root: &Path, config: &Config) -> Result<DriverSet, DriversErro
 
 /// Every driver that could be loaded.
 pub fn installed(path: &[PathBuf]) -> Drivers {
-    Drivers::new(SearchPath::standard(path)).builtin(Name::from_static(EMBEDDED_DRIVER), || {
-        Arc::new(Dispatcher::<VfsDriver>::new()) as Arc<dyn Dispatch>
-    })
+    Drivers::new(SearchPath::standard(path))
+        .builtin(Name::from_static(EMBEDDED_DRIVER), || {
+            Arc::new(Dispatcher::<VfsDriver>::new()) as Arc<dyn Dispatch>
+        })
+        .builtin(Name::from_static("local"), || {
+            Arc::new(Dispatcher::<LocalDriver>::new()) as Arc<dyn Dispatch>
+        })
 }
 
 fn make(

@@ -45,7 +45,21 @@ pub(crate) enum DockerError {
 }
 
 /// The labels of volumes, by the name of the volume.
-pub(crate) type Labels = HashMap<String, BTreeMap<String, String>>;
+#[derive(Debug, Default)]
+pub(crate) struct Labels {
+    /// Those that plugins keep.
+    plugins: HashMap<String, BTreeMap<String, String>>,
+    /// Those that Docker keeps itself: their names may be those of volumes of ours.
+    own: HashMap<String, BTreeMap<String, String>>,
+}
+
+impl Labels {
+    /// The labels of a volume of ours, or of Docker's own that is one of ours.
+    pub(crate) fn of(&self, volume: &str, known_to_docker: bool) -> Option<&BTreeMap<String, String>> {
+        let labels = if known_to_docker { &self.own } else { &self.plugins };
+        labels.get(volume)
+    }
+}
 
 /// A running container, as the engine lists it.
 #[derive(Debug, Clone, Deserialize)]
@@ -96,17 +110,15 @@ impl Docker {
         Self { socket: socket.to_owned() }
     }
 
-    /// The labels of all volumes that plugins keep.
+    /// The labels of all volumes.
     pub(crate) async fn labels(&self) -> Result<Labels, DockerError> {
         let answer: Volumes = self.ask("/volumes").await?;
-        Ok(answer
-            .volumes
-            .unwrap_or_default()
-            .into_iter()
-            // Docker's own volumes have names of their own, which may be those of volumes of ours.
-            .filter(|volume| volume.driver != "local")
-            .map(|volume| (volume.name, volume.labels.unwrap_or_default()))
-            .collect())
+        let mut labels = Labels::default();
+        for volume in answer.volumes.unwrap_or_default() {
+            let of = if volume.driver == "local" { &mut labels.own } else { &mut labels.plugins };
+            of.insert(volume.name, volume.labels.unwrap_or_default());
+        }
+        Ok(labels)
     }
 
     /// Running containers with all these labels that use a volume, if one is named.

@@ -163,7 +163,7 @@ impl Inner {
         let mut meant = Vec::new();
         self.services.volumes.each(|entry| {
             let name = &entry.volume.name;
-            let labels = labels.and_then(|labels| labels.get(name.as_str()));
+            let labels = labels.and_then(|labels| labels.of(name, entry.is_known_to_docker()));
             if plan.schedule.selection.matches(name, labels) {
                 meant.push((name.clone(), entry.volume.created));
             }

@@ -58,6 +58,7 @@ impl Volumes {
         let maker =
             self.drivers.get(&spec.driver).map(|driver| driver.name().to_string()).unwrap_or_default();
         loop {
+            self.refuse_dockers_own(name, spec, call).await?;
             if let Ok(entry) = self.find_elsewhere(name, &maker, call).await {
                 return Ok(entry);
             }
@@ -69,6 +70,37 @@ impl Volumes {
             };
             if tokio::time::timeout_at(give_up, released).await.is_err() {
                 return Err(refused);
+            }
+        }
+    }
+
+    /// Refuses Docker a driver that would ask its engine for the volume, which waits for this call; and a
+    /// name under which convoy lists a volume that some engine has itself: two volumes cannot share it. One
+    /// that is gone since it was listed is forgotten.
+    ///
+    /// # Errors
+    /// [`Error::DriverOfDocker`], [`Error::NameOfDockersVolume`].
+    pub async fn refuse_dockers_own(
+        &self,
+        name: &Name,
+        spec: &CreateSpec,
+        call: &RequestContext,
+    ) -> Result<()> {
+        if let Ok(driver) = self.drivers.get(&spec.driver)
+            && driver.can(Capability::KnownToDocker)
+        {
+            return Err(Error::DriverOfDocker(driver.name().clone()));
+        }
+        if !self.index.get(name).is_some_and(|entry| entry.is_known_to_docker()) {
+            return Ok(());
+        }
+        match self.inspect(name, call).await {
+            Err(Error::VolumeNotFound(_)) => Ok(()),
+            Err(error) => Err(error),
+            Ok(fresh) if !fresh.entry.is_known_to_docker() => Ok(()),
+            Ok(fresh) => {
+                let driver = fresh.entry.driver.name().clone();
+                Err(Error::NameOfDockersVolume { volume: name.clone(), driver })
             }
         }
     }

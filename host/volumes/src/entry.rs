@@ -1,7 +1,7 @@
 //! One volume as the service knows it.
 
 use crate::driver::ManagedDriver;
-use convoy_driver_sdk::protocol::Volume;
+use convoy_driver_sdk::protocol::{Capability, Volume};
 use std::sync::Arc;
 
 /// A volume and the driver that keeps it.
@@ -22,6 +22,11 @@ pub const SIZE_ENFORCED: &str = "SizeEnforced";
 pub const SIZE_NOT_ENFORCED: &str = "SizeNotEnforced";
 
 impl Entry {
+    /// Whether Docker's engine has this volume itself: then it is not told of it.
+    pub fn is_known_to_docker(&self) -> bool {
+        self.driver.can(Capability::KnownToDocker)
+    }
+
     /// Tells whoever asked for this size that nothing enforces it, if so.
     pub fn unenforced_size(&self, size: u64) -> Option<String> {
         let (volume, driver) = (&self.volume, self.driver.name());

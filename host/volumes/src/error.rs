@@ -22,6 +22,12 @@ pub enum Error {
     },
     #[error("Volume {0} already exists ")]
     VolumeExists(Name),
+    /// Docker asked for a volume under the name of one that an engine has itself.
+    #[error("the name {volume} is taken by a volume that driver {driver} lists")]
+    NameOfDockersVolume { volume: Name, driver: Name },
+    /// Docker asked for a volume of a driver that has Docker make its volumes.
+    #[error("driver {0} makes volumes of Docker itself: it makes none as a plugin of Docker")]
+    DriverOfDocker(Name),
     #[error("Volume {0} is being created by another request")]
     BeingCreated(Name),
     #[error("Volume name {0} is taken by a snapshot")]
@@ -152,9 +158,10 @@ impl Error {
             | Self::UnknownDriver(_)
             | Self::ScheduleNotFound(_)
             | Self::NoBackups { .. } => ErrorKind::NotFound,
-            Self::VolumeExists(_) | Self::NameOfSnapshot(_) | Self::SnapshotExists(_) => {
-                ErrorKind::AlreadyExists
-            }
+            Self::VolumeExists(_)
+            | Self::NameOfDockersVolume { .. }
+            | Self::NameOfSnapshot(_)
+            | Self::SnapshotExists(_) => ErrorKind::AlreadyExists,
             Self::StillMounted(_)
             | Self::StillUsed { .. }
             | Self::BeingRead(_)
@@ -168,6 +175,7 @@ impl Error {
             | Self::InvalidVolumeName(_)
             | Self::InvalidName(_)
             | Self::UnknownOption { .. }
+            | Self::DriverOfDocker(_)
             | Self::InvalidRequest(_) => ErrorKind::InvalidArgument,
             Self::FixedMountPoint(_) | Self::Unsupported { .. } | Self::Losses(_) => ErrorKind::Unsupported,
             Self::Ledger { .. } => ErrorKind::Internal,
@@ -193,6 +201,15 @@ impl Error {
             }
             Self::SnapshotNotFound(_) | Self::SnapshotOfAnother { .. } => {
                 "`convoy snapshot list` shows the snapshots"
+            }
+            Self::DriverOfDocker(_) => {
+                "leave --driver out, and Docker makes the volume; or have another driver of convoy make it: \
+                 `-o driver=vfs`, or the first of --drivers"
+            }
+            Self::NameOfDockersVolume { volume, .. } => {
+                return Some(format!(
+                    "choose another name, or make convoy forget that one: `convoy delete --reference {volume}`"
+                ));
             }
             Self::FixedMountPoint(_) => "leave the mount point out",
             Self::UnknownOption { .. } => "`convoy driver list` says what each is for",

@@ -29,25 +29,53 @@ impl Volumes {
     /// # Errors
     /// [`Error::VolumeNotFound`], also for a text that can be no name.
     pub async fn find(&self, name: &str, call: &RequestContext) -> Result<Entry> {
+        match self.index.get(name) {
+            Some(entry) => Ok(entry),
+            None => self.ask_for(name, |_| true, call).await,
+        }
+    }
+
+    /// A volume that Docker may be told of: not one that its engine has itself.
+    ///
+    /// # Errors
+    /// [`Error::VolumeNotFound`].
+    pub async fn find_for_docker(&self, name: &str, call: &RequestContext) -> Result<Entry> {
         self.find_elsewhere(name, "", call).await
     }
 
-    /// As [`Self::find`], without asking a driver that is about to be asked to make the volume, and will say
-    /// if it has it.
+    /// As [`Self::find_for_docker`], without asking a driver that is about to be asked to make the volume,
+    /// and will say if it has it.
     pub(crate) async fn find_elsewhere(
         &self,
         name: &str,
         maker: &str,
         call: &RequestContext,
     ) -> Result<Entry> {
-        if let Some(entry) = self.index.get(name) {
-            return Ok(entry);
+        match self.index.get(name) {
+            Some(entry) if entry.is_known_to_docker() => Err(Error::VolumeNotFound(name.to_owned())),
+            Some(entry) => Ok(entry),
+            // Docker waits for this answer: its engine is not to be asked what it has itself.
+            None => {
+                let asked = |driver: &ManagedDriver| {
+                    driver.name().as_str() != maker && !driver.can(Capability::KnownToDocker)
+                };
+                self.ask_for(name, asked, call).await
+            }
         }
+    }
+
+    /// Asks those drivers for a name that share their volumes with other hosts.
+    async fn ask_for(
+        &self,
+        name: &str,
+        asked: impl Fn(&ManagedDriver) -> bool,
+        call: &RequestContext,
+    ) -> Result<Entry> {
         let missing = || Error::VolumeNotFound(name.to_owned());
         let name = Name::parse(name).map_err(|_| missing())?;
         // One that answers nothing is not worth waiting for: what it had when it last did is in memory.
         let others = |driver: &&Arc<ManagedDriver>| {
-            driver.can(Capability::Shared) && driver.name().as_str() != maker && driver.silence().is_none()
+            driver.can(Capability::Shared) && asked(driver) && driver.silence().is_none()
         };
         for driver in self.drivers.iter().filter(others) {
             let listing = self.index.begin_listing();

@@ -152,6 +152,9 @@ impl Volumes {
             if driver.failure().is_some() {
                 let orphans = self.add_orphans(driver, root).await.added;
                 tracing::warn!(driver = %driver.name(), volumes = ?orphans, "these volumes cannot be used");
+            } else if driver.can(Capability::KnownToDocker) {
+                // Docker asks its plugins before it answers, and this one answers once it has started.
+                driver.suspect();
             } else if let Err(error) = self.refresh(driver, &call).await {
                 tracing::error!(driver = %driver.name(), %error, "cannot list the volumes of a driver: \
                     trying again");
