@@ -12,4 +12,4 @@ pub(crate) use client::{Docker, DockerError, Labels};
 #[cfg(test)]
 pub(crate) use tail::TAIL_BYTES;
 pub(crate) use tail::Tail;
-pub(crate) use users::VolumeUser;
+pub(crate) use users::{MountSource, VolumeUser};

@@ -152,6 +152,37 @@ fn volumes_of_docker_are_protected_and_come_back_on_an_empty_engine() -> Result<
 }
 
 #[test]
+fn a_volume_of_docker_is_put_back_in_place_while_its_containers_stand_still() -> Result<()> {
+    Lab::run_on_disk(|lab| {
+        let setup = Setup::vfs(lab, Carrier::Builtin);
+        let engine = Engine::start(lab, &setup.socket)?;
+        let (socket, file) = (engine.socket().display().to_string(), lab.path("convoy.toml"));
+        let settings = format!("[scheduling]\ndocker-socket = \"{socket}\"\n");
+        fs::write(&file, settings).during(|| "write the settings".to_owned())?;
+        let (option, config) = (format!("local.docker=unix://{socket}"), file.display().to_string());
+        let words = ["--config", &config, "--drivers", "builtin:local", "--driver-opts", &option];
+        let convoy = setup.with(&words).start()?;
+        engine.ok(&["volume", "create", "data"])?;
+        shell(&engine, "data", "echo first > /data/file")?;
+        path_of(&convoy, "data")?;
+        convoy.ok(&["snapshot", "create", "data", "--name", "monday"])?;
+        background(&engine, "app", "data")?;
+        shell(&engine, "data", "echo second > /data/file; echo more > /data/more")?;
+
+        // Docker has mounted it without a word to convoy.
+        let refused = convoy.refused(&["restore", "monday", "--in-place", "data"])?;
+        check(refused.contains("app"), || refused.clone())?;
+        assert_eq!(shell(&engine, "data", "cat /data/file")?, "second");
+        let started = |name| engine.ok(&["inspect", "-f", "{{.State.Running}} {{.State.StartedAt}}", name]);
+        let before = started("app")?;
+        convoy.ok(&["restore", "monday", "--in-place", "data", "--stop"])?;
+        assert_eq!(shell(&engine, "data", "cat /data/file; ls /data")?, "first\nfile");
+        let after = started("app")?;
+        check(after.starts_with("true ") && after != before, || format!("{before}, then {after}"))
+    })
+}
+
+#[test]
 fn a_bind_mount_is_protected_where_it_is() -> Result<()> {
     Lab::run_on_disk(|lab| {
         let (convoy, engine) = both(lab)?;

@@ -23,7 +23,7 @@ pub const STALLED: Duration = Duration::from_secs(300);
 pub struct Jobs(Arc<Mutex<BTreeMap<String, Arc<State>>>>);
 
 /// Every kind of job.
-pub const KINDS: [&str; 24] = [
+pub const KINDS: [&str; 25] = [
     "volume create",
     "restore",
     "restore parts",

@@ -14,7 +14,8 @@ use common::look;
 use common::{Store, describe, restore_tree};
 use convoy_backup::look::{Archive, Change, Compare, Pattern, compare, dump, find, list};
 use convoy_backup::{
-    BackupOptions, Browse, Existing, PartsOptions, Progress, Selection, browse_directory, restore_parts,
+    BackupOptions, Browse, Existing, PartsOptions, Progress, Searched, Selection, browse_directory,
+    restore_parts,
 };
 use convoy_tree::{Entry, RelPath};
 use proptest::prelude::*;
@@ -168,7 +169,7 @@ proptest! {
         prop_assert_eq!(&told, &listed(&*restored));
         let mut found = Vec::new();
         let all = Pattern::new("*").unwrap();
-        find(&*browse, &all, &CancellationToken::new(), &mut |node| {
+        find(&*browse, &all, &mut Searched::default(), &CancellationToken::new(), &mut |node| {
             found.push(look::say(&node));
             Ok(())
         }).unwrap();

@@ -3,7 +3,7 @@
 
 use super::App;
 use super::stopped::names;
-use crate::docker::{Docker, DockerError, VolumeUser};
+use crate::docker::{Docker, DockerError, MountSource, VolumeUser};
 use convoy_activity::jobs::Running;
 use convoy_client::types::{RestoreParts, RestoreReport, RevertSnapshot};
 use convoy_driver_sdk::protocol::Capability;
@@ -12,6 +12,7 @@ use convoy_drivers::RequestContext;
 use convoy_volumes::{Alone, Entry, Error, HalfRestored, Result};
 use futures::FutureExt;
 use std::panic::AssertUnwindSafe;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,9 @@ use std::time::Duration;
 const RELEASE: Duration = Duration::from_secs(60);
 /// How often that is looked at.
 const PERIOD: Duration = Duration::from_millis(50);
+/// Where the data of a volume that Docker has itself is, and which engine has it, in what its driver tells.
+const VOLUME_PATH: &str = "Path";
+const VOLUME_ENGINE: &str = "Engine";
 /// How often it is tried to start containers that an earlier daemon had stopped.
 const RETRY: Duration = Duration::from_secs(10);
 
@@ -52,7 +56,7 @@ impl App {
         }
         let (entry, alone) = self.volumes().take_alone(&asked.volume_name, &job.call(request_id)).await?;
         let volume = &entry.volume.name;
-        let users = self.users_to_stop(volume, asked.stop).await?;
+        let users = self.users_to_stop(&entry, asked.stop).await?;
         let ready = {
             let (app, volume, users, job) = (self.clone(), volume.clone(), users.clone(), Arc::clone(job));
             async move { app.stop(&volume, &users, &job).await }.boxed()
@@ -105,7 +109,7 @@ impl App {
             let what = "going back to a snapshot";
             return Err(Error::Unsupported { driver: entry.driver.name().clone(), what });
         }
-        let users = self.users_to_stop(volume, true).await?;
+        let users = self.users_to_stop(&entry, true).await?;
         let work = async {
             self.stop(volume, &users, job).await?;
             self.volumes().revert_as(Some(&alone), snapshot, Some(volume), &job.call(request_id)).await
@@ -189,34 +193,51 @@ impl App {
     }
 
     /// Who uses a volume and is to be stopped. Nobody else may use it.
-    async fn users_to_stop(&self, volume: &Name, stop: bool) -> Result<Vec<VolumeUser>> {
+    async fn users_to_stop(&self, entry: &Entry, stop: bool) -> Result<Vec<VolumeUser>> {
+        let volume = &entry.volume.name;
         let used = match self.volumes().refuse_if_in_use(volume).await {
             Ok(()) => None,
             Err(error @ Error::UsedByContainers { .. }) => Some(error),
             Err(error) => return Err(error),
         };
+        if entry.is_known_to_docker() {
+            // Docker mounts it without a word to us.
+            let users = self.users_of_docker(entry).await?;
+            return match stop || users.is_empty() {
+                true => stoppable(users),
+                false => Err(Error::UsedBy { volume: volume.clone(), containers: names(&users) }),
+            };
+        }
+        let docker = self.docker();
         if !stop {
             let Some(error) = used else { return Ok(Vec::new()) };
             // Docker knows their names; that it cannot be asked changes nothing.
-            let users = self.docker().users(volume).await.unwrap_or_default();
+            let users = docker.users(MountSource::Plugin(volume)).await.unwrap_or_default();
             return Err(match users.is_empty() {
                 true => error,
                 false => Error::UsedBy { volume: volume.clone(), containers: names(&users) },
             });
         }
-        let users = self.docker().users(volume).await.map_err(docker_error)?;
-        if let Some(task) = users.iter().find(|user| !user.swarm_service.is_empty()) {
-            let text = format!(
-                "container {} is a task of the Swarm service {}, and the Swarm would start another for it at once",
-                task.name, task.swarm_service
-            );
-            let hint = format!(
-                "`docker service scale {0}=0` stops its tasks; restore without --stop, and scale it up again",
-                task.swarm_service
-            );
-            return Err(Error::Backup { kind: ErrorKind::InUse, message: text, hint: Some(hint) });
+        stoppable(docker.users(MountSource::Plugin(volume)).await.map_err(docker_error)?)
+    }
+
+    /// The containers that have the directory of a volume that Docker has itself.
+    async fn users_of_docker(&self, entry: &Entry) -> Result<Vec<VolumeUser>> {
+        let info = &entry.volume.info;
+        let (Some(path), engine) = (info.get(VOLUME_PATH), info.get(VOLUME_ENGINE)) else {
+            return Ok(Vec::new());
+        };
+        let ours = &self.config().file.tables.scheduling.docker_socket;
+        let engine = engine.map_or(ours.as_path(), Path::new);
+        let users = Docker::at(engine).users(MountSource::Directory(Path::new(path))).await;
+        let users = users.map_err(docker_error)?;
+        if users.is_empty() || engine == ours {
+            return Ok(users);
         }
-        Ok(users)
+        let text = format!("containers of the engine at {} use it: {}", engine.display(), names(&users));
+        let hint = "stop them, and restore without --stop: convoy stops containers of the engine in [scheduling] \
+                    docker-socket alone";
+        Err(Error::Backup { kind: ErrorKind::InUse, message: text, hint: Some(hint.to_owned()) })
     }
 
     /// Stops containers, whoever waits for others first, and waits until the volume is free. They are noted
@@ -325,6 +346,20 @@ fn check(asked: &RestoreParts) -> Result<()> {
         return invalid("expected either NoKeep or KeepAs, found both");
     }
     Ok(())
+}
+
+/// Refuses those that would be started again at once.
+fn stoppable(users: Vec<VolumeUser>) -> Result<Vec<VolumeUser>> {
+    let Some(task) = users.iter().find(|user| !user.swarm_service.is_empty()) else { return Ok(users) };
+    let text = format!(
+        "container {} is a task of the Swarm service {}, and the Swarm would start another for it at once",
+        task.name, task.swarm_service
+    );
+    let hint = format!(
+        "`docker service scale {}=0` stops its tasks; restore without --stop, and scale it up again",
+        task.swarm_service
+    );
+    Err(Error::Backup { kind: ErrorKind::InUse, message: text, hint: Some(hint) })
 }
 
 fn docker_error(error: DockerError) -> Error {

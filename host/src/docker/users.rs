@@ -6,6 +6,7 @@ use convoy_client::client::encode_query;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::time::Duration;
 
 /// How long a container may take to stop: it may have been given long to end by itself.
@@ -48,6 +49,17 @@ struct Mount {
     kind: String,
     name: String,
     driver: String,
+    /// Where it is on the host.
+    source: String,
+}
+
+/// What containers have of a volume.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum MountSource<'a> {
+    /// A volume of a plugin, by its name.
+    Plugin(&'a str),
+    /// A directory of the host, or one below it: Docker's own volumes and bind mounts.
+    Directory(&'a Path),
 }
 
 impl Listed {
@@ -57,19 +69,31 @@ impl Listed {
     }
 
     /// The engine's filter also finds what is mounted at a path of that name, and its own volumes.
-    fn uses(&self, volume: &str) -> bool {
-        let is_it = |mount: &Mount| mount.kind == "volume" && mount.name == volume && mount.driver != "local";
-        self.mounts.as_ref().is_none_or(|mounts| mounts.iter().any(is_it))
+    fn uses(&self, wanted: MountSource<'_>) -> bool {
+        let is_it = |mount: &Mount| match wanted {
+            MountSource::Plugin(name) => {
+                mount.kind == "volume" && mount.name == name && mount.driver != "local"
+            }
+            MountSource::Directory(path) => Path::new(&mount.source).starts_with(path),
+        };
+        match &self.mounts {
+            Some(mounts) => mounts.iter().any(is_it),
+            // The engine's filter chose it.
+            None => matches!(wanted, MountSource::Plugin(_)),
+        }
     }
 }
 
 impl Docker {
     /// The containers that run and use a volume, in the order in which they are to be started: in a Compose
     /// project whoever is waited for comes first.
-    pub(crate) async fn users(&self, volume: &str) -> Result<Vec<VolumeUser>, DockerError> {
-        let filters = json!({ "status": ["running", "paused", "restarting"], "volume": [volume] });
+    pub(crate) async fn users(&self, source: MountSource<'_>) -> Result<Vec<VolumeUser>, DockerError> {
+        let mut filters = json!({ "status": ["running", "paused", "restarting"] });
+        if let MountSource::Plugin(name) = source {
+            filters["volume"] = json!([name]);
+        }
         let mut found: Vec<Listed> = self.list(&filters, false).await?;
-        found.retain(|container| container.uses(volume));
+        found.retain(|container| container.uses(source));
         let projects: BTreeSet<&String> = found.iter().filter_map(|it| it.labels().get(PROJECT)).collect();
         let mut dependencies = Dependencies::default();
         for project in projects {
@@ -126,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_who_uses_the_plugin_s_volume_counts() {
+    fn only_who_uses_the_volume_counts() {
         let listed =
             |mounts: &str| serde_json::from_str::<Listed>(&format!("{{\"Mounts\":{mounts}}}")).unwrap();
         for (mounts, uses) in [
@@ -136,7 +160,18 @@ mod tests {
             (r#"[{"Type":"bind","Destination":"data"}]"#, false),
             ("null", true),
         ] {
-            assert_eq!(listed(mounts).uses("data"), uses, "{mounts}");
+            assert_eq!(listed(mounts).uses(MountSource::Plugin("data")), uses, "{mounts}");
+        }
+        for (source, uses) in [
+            ("/srv/data", true),
+            ("/srv/data/below", true),
+            ("/srv/data2", false),
+            ("/srv", false),
+            ("", false),
+        ] {
+            let mounts = format!(r#"[{{"Type":"bind","Source":"{source}"}}]"#);
+            let directory = MountSource::Directory(Path::new("/srv/data"));
+            assert_eq!(listed(&mounts).uses(directory), uses, "{mounts}");
         }
     }
 }
