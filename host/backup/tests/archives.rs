@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use common::acts::{act, perform};
+use common::acts::{Act, act, perform};
 use common::look::{self, path};
 use common::{Store, noise, quick_dir, restore_tree};
 use convoy_backup::{
@@ -150,8 +150,16 @@ proptest! {
         for dir in ["d/e", "d.e"] {
             std::fs::create_dir_all(source.path().join(dir)).unwrap();
         }
-        for act in &acts {
-            let _ = perform(source.path(), act);
+        for mut act in acts {
+            // The library cannot read a newline in a pax record, and such an archive is refused. Neither 0.5 nor
+            // convoy writes pax records.
+            if let Act::Attribute { value: text, .. } | Act::Symlink { target: text, .. } = &mut act {
+                text.retain(|byte| *byte != b'\n');
+                if text.is_empty() {
+                    text.push(b'x');
+                }
+            }
+            let _ = perform(source.path(), &act);
         }
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
         let store = runtime.block_on(stored(&pack(source.path(), form, seed)));

@@ -72,14 +72,12 @@ impl App {
         call: RequestContext,
     ) -> Result<PathBuf> {
         let create = self.config().general.create_on_docker_mount;
-        let found = self.volumes().find_for_docker(&name, &call).await;
-        match found {
-            Err(_) if create => self.docker_create(&name, options, &call).await?,
-            Err(error) => return Err(error),
-            Ok(_) => {}
+        if create && self.volumes().find_for_docker(&name, &call).await.is_err() {
+            self.docker_create(&name, options, &call).await?;
         }
         let volumes = Arc::clone(self.volumes());
         self.detached(About::volume("volume mount", &name), async move {
+            volumes.find_for_docker(&name, &call).await?;
             volumes.mount(&name, &user, None, &call).await
         })
         .await

@@ -218,7 +218,15 @@ impl App {
                 false => Error::UsedBy { volume: volume.clone(), containers: names(&users) },
             });
         }
-        stoppable(docker.users(MountSource::Plugin(volume)).await.map_err(docker_error)?)
+        match docker.users(MountSource::Plugin(volume)).await {
+            Ok(users) => stoppable(users),
+            // Who has it asks for it, and is refused from now on: there is nobody to stop.
+            Err(error) if used.is_none() => {
+                tracing::warn!(%volume, %error, "nobody uses the volume; Docker could not be asked");
+                Ok(Vec::new())
+            }
+            Err(error) => Err(docker_error(error)),
+        }
     }
 
     /// The containers that have the directory of a volume that Docker has itself.

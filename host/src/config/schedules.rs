@@ -104,7 +104,7 @@ mod tests {
             ("destination = \"vfs://srv\"", 12, "VFS path must follow"),
             ("destination = \"vfs:///srv\"\njitter = \"2d\"", 13, "invalid jitter"),
             ("destination = \"vfs:///srv\"\nexclude-files = [\"[z-a]\"]", 13, "invalid pattern \"[z-a]\""),
-            ("destination = \"vfs:///srv\"\ntags = { \"a b\" = \"c\" }", 13, "invalid tag \"a b\""),
+            ("destination = \"vfs:///srv\"\ntags = { \"a b\" = \"c\" }", 8, "invalid tag \"a b\""),
             ("destination = \"vfs:///srv\"\nkeep-until = \"soon\"", 13, "invalid date \"soon\""),
             ("timezone = \"Mars\"", 12, "invalid timezone \"Mars\""),
             ("keep = { last = 0 }", 8, "keep has no rule"),

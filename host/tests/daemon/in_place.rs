@@ -247,13 +247,18 @@ fn a_volume_in_place_is_exactly_the_source_and_what_it_was_is_kept() {
     }
     assert!(!daemon.ledger().join("data.json").exists());
     assert_eq!(names(&daemon.root().join("half-restored")), [""; 0]);
-    // What cannot be is refused, and nothing is changed.
+    // An archive as 0.5 made them has whole seconds alone.
     let old =
         ok(&daemon.cli(&["backup", "create", "monday", "--dest", &format!("{dest}/old"), "--format", "v0"]));
+    spoil(&volume);
+    ok(&restore(&daemon, &old, &["--no-keep"]));
+    assert_eq!(names(&volume), ["etc", "www"]);
+    assert_eq!(std::fs::read(volume.join("etc/app.conf")).unwrap(), b"port=1");
+    assert_eq!(std::fs::read(volume.join("www/index.html")).unwrap(), b"first");
+    // What cannot be is refused, and nothing is changed.
     let nowhere = format!("{dest}/plain?backup=backup-0000000000000000&volume=data");
     for (source, words, told) in [
-        (&old[..], &[][..], "restore it whole"),
-        (&sealed, &[], "encrypted"),
+        (&sealed[..], &[][..], "encrypted"),
         (&nowhere, &[], "backup-0000000000000000"),
         ("nosuch", &[], "no snapshot nosuch"),
         ("monday", &["--keep-as", "monday"], "monday already exists"),
