@@ -8,6 +8,7 @@
 //! - `store`: from URLs to stores; `nearest`: what was meant by a wrong URL; `error`: what a store or the engine
 //!   failed to do; `keys`: who may open encrypted backups, with a `secret`; `labels`: tags, notes and pins;
 //!   `shown`: what the API tells of a backup; `stats`: what backups are in all, and what they take.
+//! - `reader`: the backups at a destination for a program that is no daemon.
 //! - `memory`: how much memory all work may use; `progress`: how far it is.
 //! - `last`: the last backup of each volume; `seen`: whether a store was put back to an older state.
 
@@ -24,6 +25,7 @@ mod nearest;
 mod parts;
 mod progress;
 mod provider;
+mod reader;
 mod restore;
 mod secret;
 mod seen;
@@ -34,8 +36,10 @@ mod stats;
 mod store;
 mod trees;
 
+pub(crate) use error::backup_error as shown_error;
 pub use in_place::Ready;
 pub use last::Last;
 pub(crate) use provider::own_destination;
+pub(crate) use reader::{AskedReader, Reader};
 pub use service::Backups;
 pub(crate) use shown::{PINNED, said};

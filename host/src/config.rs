@@ -40,5 +40,5 @@ pub use error::ConfigError;
 pub use excludes::Excludes;
 pub use layers::{Layers, log, root};
 pub use live::Live;
-pub use merge::load;
+pub use merge::{backups_of, load};
 pub use saved::{FILE, save};

@@ -6,7 +6,7 @@
 //! - [`api`]: HTTP on the socket.
 //! - [`doctor`]: what is wrong; [`scrape`]: metrics that are looked up.
 //! - [`app`]: the services together.
-//! - [`reload`]: the settings read again.
+//! - [`reload`]: the settings read again; [`show`]: `backup mount` and `backup serve`, without a daemon.
 //! - [`schedules`]: snapshots and backups that are made by themselves.
 //! - [`backups`]: copies of volumes in stores.
 //! - [`config`]: the settings, given and saved.
@@ -30,5 +30,6 @@ pub mod notify;
 pub mod reload;
 pub mod schedules;
 pub mod scrape;
+pub mod show;
 #[cfg(test)]
 mod tests;

@@ -9,7 +9,7 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use tracing::Level;
-use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::filter::{FilterFn, filter_fn};
 use tracing_subscriber::fmt::format::FmtSpan;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
@@ -70,9 +70,22 @@ pub fn init(file: Option<&Path>, level: &str, format: &str) -> Result<LogLevel, 
         "auto" if under_journald => lines.with_ansi(false).event_format(Journal).boxed(),
         _ => lines.boxed(),
     };
-    // No choice of targets or levels comes past this.
-    let discreet = filter_fn(|event| *event.level() <= Level::WARN || !is_indiscreet(event.target()));
-    let lines = lines.with_filter(discreet);
+    let lines = lines.with_filter(discreet());
     tracing_subscriber::registry().with(filter).with(lines).init();
     Ok(LogLevel(handle))
+}
+
+/// Sets the log up for a command that is no daemon: lines on standard error, from warnings on.
+pub fn init_for_command() {
+    let lines = tracing_subscriber::fmt::layer()
+        .with_target(false)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .with_filter(discreet());
+    tracing_subscriber::registry().with(filter("warn")).with(lines).init();
+}
+
+/// What may be logged. No choice of targets or levels comes past this.
+fn discreet() -> FilterFn {
+    filter_fn(|event| *event.level() <= Level::WARN || !is_indiscreet(event.target()))
 }

@@ -9,5 +9,9 @@ fn main() -> ExitCode {
         convoy::daemon::drivers::installed,
         |file| convoy::config::check_file(file).map_err(|error| error.to_string()),
         Some(convoy::doctor::offline::examine),
+        |asked| {
+            convoy::daemon::process::keep_memory_private();
+            convoy::show::run(&asked)
+        },
     )
 }

@@ -9,7 +9,7 @@ const LAYERS: [&[&str]; 9] = [
     &["config"],
     &["backups"],
     &["schedules"],
-    &["reload"],
+    &["reload", "show"],
     &["app"],
     &["doctor", "scrape"],
     &["api"],

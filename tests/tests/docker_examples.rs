@@ -34,6 +34,11 @@ const PROGRAMS: [&str; 13] = [
 const ELSEWHERE: &[(&str, &str, &str)] = &[
     ("README.md", "cargo ", "builds, or runs all of this"),
     ("README.md", "apt install", "docker_installed.rs"),
+    ("docs/bring-back.md", "mkdir -p /mnt/backups", "backup_mounts.rs"),
+    ("docs/bring-back.md", "convoy backup mount", "backup_mounts.rs"),
+    ("docs/bring-back.md", "tar -C /mnt/backups", "backup_mounts.rs"),
+    ("docs/bring-back.md", "convoy backup serve", "backup_mounts.rs"),
+    ("docs/bring-back.md", "curl ", "backup_mounts.rs"),
     ("docs/cli.md", "convoy jobs cancel 3f2a", "the id is that of a job which runs while the line is typed"),
     (
         "docs/cli.md",

@@ -119,6 +119,11 @@ pub trait Browse: Debug + Send + Sync {
     /// # Errors
     /// As [`Self::stat`]; [`BackupError::NotFile`](crate::BackupError::NotFile).
     fn open(&self, path: &RelPath) -> BackupResult<Box<dyn ReadAt>>;
+
+    /// Whether a file may have several names. `false` says that none has.
+    fn has_hard_links(&self) -> bool {
+        true
+    }
 }
 
 /// Data that can be read from anywhere: a file's, or a device's.

@@ -12,6 +12,7 @@ mod exclude;
 mod label;
 mod restore;
 mod schedule;
+mod show;
 mod watch;
 
 pub use backup::{
@@ -31,6 +32,7 @@ pub use exclude::ExcludeArgs;
 pub use label::{LabelFilterArgs, NewLabelArgs, PinArgs, TagArgs, UnpinArgs};
 pub use restore::{ExistingPolicy, RestoreArgs};
 pub use schedule::{ScheduleArgs, ScheduleCommand};
+pub use show::{Show, ShowArgs, ShowCommand};
 pub(crate) use watch::since;
 pub use watch::{DoctorArgs, EventsArgs, TopArgs};
 

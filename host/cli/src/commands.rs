@@ -23,6 +23,11 @@ mod snapshot;
 mod top;
 mod volume;
 
+/// Says that a command is none of the client's.
+fn no_call() -> Failure {
+    Failure::Other { message: "this command makes no call to the daemon".to_owned(), hint: None }
+}
+
 /// What every command works with.
 struct Session<'a> {
     client: Client,
@@ -108,10 +113,7 @@ impl Session<'_> {
             Command::Doctor(args) => return self.doctor(&args).await,
             Command::Top(args) => self.top(&args).await?,
             Command::Daemon(_) | Command::Completions { .. } | Command::Man { .. } => {
-                return Err(Failure::Other {
-                    message: "this command makes no call to the daemon".to_owned(),
-                    hint: None,
-                });
+                return Err(no_call());
             }
         }
         Ok(ExitCode::SUCCESS)

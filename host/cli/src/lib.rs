@@ -14,7 +14,10 @@
 //! [`main`] is the whole program but for what the daemon's side does and the drivers that are compiled in,
 //! which it is handed.
 
-use crate::args::{Cli, Command, ConfigArgs, ConfigCommand, DaemonArgs, OutputForm};
+use crate::args::{
+    BackupArgs, BackupCommand, Cli, Command, ConfigArgs, ConfigCommand, DaemonArgs, GlobalArgs, OutputForm,
+    Show,
+};
 use crate::error::Failure;
 use crate::output::Output;
 use clap::error::ErrorKind;
@@ -39,20 +42,27 @@ pub mod spelling;
 /// The whole program: parses the arguments of the process, runs the client, or hands over to the daemon.
 ///
 /// No thread and no runtime is started before `daemon` is called. `installed` makes what drivers can be
-/// loaded; `check` checks a file of settings; `doctor` examines what it can where no daemon runs.
+/// loaded; `check` checks a file of settings; `doctor` examines what it can where no daemon runs; `show` shows
+/// backups as directories, which no daemon is needed for.
 pub fn main(
     daemon: impl FnOnce(DaemonArgs) -> ExitCode,
     installed: driver::Installed,
     check: impl FnOnce(&Path) -> Result<String, String>,
     doctor: Option<Doctor>,
+    show: impl FnOnce(Show) -> ExitCode,
 ) -> ExitCode {
     if complete::answer() {
         return ExitCode::SUCCESS;
     }
     match parse(std::env::args_os()) {
-        Parsed::Client(cli) => match &cli.command {
-            Command::Config(ConfigArgs { command: ConfigCommand::Check { file } }) => say(&cli, check(file)),
-            _ => run(cli, installed, doctor),
+        Parsed::Client(Cli { global, command }) => match command {
+            Command::Config(ConfigArgs { command: ConfigCommand::Check { file } }) => {
+                say(&global, check(&file))
+            }
+            Command::Backup(BackupArgs { command: BackupCommand::Show(command), s3_endpoint, key }) => {
+                show(Show { endpoint: s3_endpoint.unwrap_or_default(), key, command })
+            }
+            command => run(Cli { global, command }, installed, doctor),
         },
         Parsed::Daemon(args) => daemon(args),
         Parsed::Done(code) => code,
@@ -111,8 +121,8 @@ fn understand(command: &mut clap::Command, arguments: Vec<OsString>) -> Result<C
 }
 
 /// Prints what the daemon's side answered without a daemon.
-fn say(cli: &Cli, answer: Result<String, String>) -> ExitCode {
-    let mut output = Output::of(&cli.global);
+fn say(global: &GlobalArgs, answer: Result<String, String>) -> ExitCode {
+    let mut output = Output::of(global);
     let printed = answer
         .map_err(|message| Failure::Other { message, hint: None })
         .and_then(|text| output.line(&text))
@@ -140,6 +150,17 @@ pub fn run(cli: Cli, installed: driver::Installed, doctor: Option<Doctor>) -> Ex
 pub fn fail(message: &str, hint: Option<&str>) -> ExitCode {
     let failure = Failure::Other { message: message.to_owned(), hint: hint.map(str::to_owned) };
     Output::new(None, false).fail(&failure)
+}
+
+/// Prints a line for who started the program, and for scripts.
+///
+/// # Errors
+/// When nobody reads it.
+pub fn say_line(text: &str) -> std::io::Result<()> {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{text}")?;
+    out.flush()
 }
 
 /// An environment variable that is set to nothing says nothing (`CONVOY_OUTPUT= convoy list`).

@@ -15,5 +15,11 @@ fn main() -> ExitCode {
         |path| Drivers::new(SearchPath::standard(path)),
         |_| Err("convoy-cli is the client alone and knows no settings: use `convoy config check`".to_owned()),
         None,
+        |_| {
+            convoy_cli::fail(
+                "convoy-cli is the client alone and reads no destination itself",
+                Some("run `convoy backup mount` or `convoy backup serve` instead"),
+            )
+        },
     )
 }

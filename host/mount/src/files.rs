@@ -28,6 +28,9 @@ pub enum MountError {
          /dev/loop*, or restore the backup into a volume and look there"
     )]
     Loop(#[source] io::Error),
+    /// Another process was asked to mount it, and could not.
+    #[error("{0}")]
+    Keeper(String),
     /// What is on the device cannot be told.
     #[error(transparent)]
     Look(#[from] DriverError),
@@ -60,7 +63,7 @@ pub enum MountError {
 /// [`MountError`].
 pub fn browse_device(device: &Path, context: &Context) -> Result<Arc<dyn Browse>, MountError> {
     let mount = mount(device, context)?;
-    Ok(Arc::new(Files { tree: open(&mount)?, _mount: mount, _device: None }))
+    browse_mount(mount)
 }
 
 /// Opens the files in an image, as [`browse_device`] does. What the kernel asks for is read from the image,
@@ -69,10 +72,27 @@ pub fn browse_device(device: &Path, context: &Context) -> Result<Arc<dyn Browse>
 /// # Errors
 /// [`MountError`].
 pub fn browse_image(image: Arc<dyn ReadAt>, context: &Context) -> Result<Arc<dyn Browse>, MountError> {
-    let file = image::serve(image).map_err(MountError::Fuse)?;
+    let (fuse, served) = image::mount().map_err(MountError::Fuse)?;
+    image::serve(image, fuse).map_err(MountError::Fuse)?;
+    let files = mount_image(&served, context)?;
+    browse_mount(files)
+}
+
+/// Mounts the files on the device whose image somebody serves in a mount: see [`image::mount`]. The loop device
+/// goes with what is returned.
+///
+/// # Errors
+/// [`MountError`].
+pub(crate) fn mount_image(served: &OwnedFd, context: &Context) -> Result<OwnedFd, MountError> {
+    let file = image::open(served).map_err(MountError::Fuse)?;
     let device = LoopDevice::new(&file).map_err(MountError::Loop)?;
-    let mount = mount(&device.path, context)?;
-    Ok(Arc::new(Files { tree: open(&mount)?, _mount: mount, _device: Some(device) }))
+    // The mount has the device open from then on.
+    mount(&device.path, context)
+}
+
+/// Reads what is in a mount that is attached nowhere, and keeps it as long as that is read.
+pub(crate) fn browse_mount(mount: OwnedFd) -> Result<Arc<dyn Browse>, MountError> {
+    Ok(Arc::new(Files { tree: open(&mount)?, _mount: mount }))
 }
 
 /// Mounts what is on a device.
@@ -99,7 +119,6 @@ fn open(mount: &OwnedFd) -> BackupResult<Arc<dyn Browse>> {
 struct Files {
     tree: Arc<dyn Browse>,
     _mount: OwnedFd,
-    _device: Option<LoopDevice>,
 }
 
 impl Browse for Files {

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -28,11 +28,11 @@ const FOREVER: Duration = Duration::from_secs(3600);
 /// Requests that are answered at the same time: the kernel reads ahead.
 const THREADS: usize = 4;
 
-/// Opens an image as a file, which the kernel reads through FUSE. It is served until nobody has it open.
+/// Mounts a FUSE file system that is attached nowhere. Gives what its server needs, and the mount.
 ///
 /// # Errors
-/// Those of FUSE: `NotFound` where the kernel has none.
-pub(crate) fn serve(image: Arc<dyn ReadAt>) -> io::Result<File> {
+/// `NotFound` where the kernel has no FUSE; those of the kernel.
+pub(crate) fn mount() -> io::Result<(OwnedFd, OwnedFd)> {
     let fuse = OpenOptions::new().read(true).write(true).open("/dev/fuse")?;
     let number = fuse.as_raw_fd().to_string();
     let options = [
@@ -43,11 +43,27 @@ pub(crate) fn serve(image: Arc<dyn ReadAt>) -> io::Result<File> {
         ("group_id", Some("0")),
     ];
     let mount = detached::mount("fuse", &options)?;
+    Ok((fuse.into(), mount))
+}
+
+/// Serves an image as a file of a mount, until nobody has that file open.
+///
+/// # Errors
+/// Those of FUSE.
+pub(crate) fn serve(image: Arc<dyn ReadAt>, fuse: OwnedFd) -> io::Result<()> {
     let mut config = Config::default();
     config.n_threads = Some(THREADS);
     // Its threads end when the file system is gone.
-    drop(Session::from_fd(Image(image), fuse.into(), SessionACL::Owner, config)?.spawn()?);
-    let file = rustix::fs::openat(&mount, NAME, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    drop(Session::from_fd(Image(image), fuse, SessionACL::Owner, config)?.spawn()?);
+    Ok(())
+}
+
+/// Opens the image that is served in a mount, which the kernel reads through FUSE.
+///
+/// # Errors
+/// Those of FUSE.
+pub(crate) fn open(mount: &OwnedFd) -> io::Result<File> {
+    let file = rustix::fs::openat(mount, NAME, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     Ok(file.into())
 }
 
@@ -167,6 +183,8 @@ pub(crate) fn errno(error: &BackupError, path: &str) -> Errno {
         BackupError::NoPath { .. } => Errno::ENOENT,
         BackupError::NotDirectory { .. } => Errno::ENOTDIR,
         BackupError::NotFile { .. } => Errno::EINVAL,
+        BackupError::NotBrowsable { .. } => Errno::EOPNOTSUPP,
+        BackupError::Io { source, .. } if source.raw_os_error() == Some(nix::libc::EMFILE) => Errno::EMFILE,
         _ => Errno::EIO,
     }
 }

@@ -39,16 +39,17 @@ pub(super) fn mount_error(error: MountError) -> Error {
     let kind = match error {
         MountError::Open(error) => return backup_error(error),
         MountError::Look(error) => return error.into(),
-        MountError::Fuse(_) | MountError::Loop(_) | MountError::NotFileSystem { .. } => {
-            ErrorKind::Unsupported
-        }
+        MountError::Fuse(_)
+        | MountError::Loop(_)
+        | MountError::Keeper(_)
+        | MountError::NotFileSystem { .. } => ErrorKind::Unsupported,
         MountError::Mount { .. } => ErrorKind::DataLoss,
     };
     Error::Backup { kind, message: error.to_string(), hint: None }
 }
 
 /// Says what the engine failed to do.
-pub(super) fn backup_error(error: BackupError) -> Error {
+pub(crate) fn backup_error(error: BackupError) -> Error {
     if let BackupError::Store(error) = error {
         return store_error(error);
     }

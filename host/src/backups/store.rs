@@ -14,6 +14,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 /// A place for backups, open.
+#[derive(Debug)]
 pub(super) struct Store {
     pub(super) destination: Destination,
     pub(super) objects: Arc<dyn ObjectStore>,

@@ -5,10 +5,12 @@ use super::destinations::Destinations;
 use super::effective::Config;
 use super::error::{ConfigError, refuse};
 use super::excludes::Excludes;
+use super::file::File;
 use super::layers::Layers;
 use super::options;
 use super::saved::{FILE, read};
 use super::schedules::schedules;
+use convoy_cli::args::DaemonArgs;
 use convoy_cli::settings::values::{GivenValue, InvalidValue, Source, Values};
 use convoy_cli::settings::{EMBEDDED_DRIVER, Setting, Settings};
 use convoy_client::types::General;
@@ -86,6 +88,22 @@ pub(super) fn merge(root: &Path, saved: Option<General>, layers: Layers<'_>) -> 
         settings,
         shown: values,
     })
+}
+
+/// The settings of backups for a program that is no daemon: what the file says, and nothing of an earlier start.
+///
+/// # Errors
+/// As for [`load`].
+pub fn backups_of(file: &File) -> Result<BackupSettings, ConfigError> {
+    let args = DaemonArgs::default();
+    let values = Layers { args: &args, file }.values();
+    let settings = Settings::parse(&values).map_err(|invalid| refuse(&values, invalid))?;
+    let destinations = match &settings.destinations {
+        Some(path) => Destinations::load(path)?,
+        None => file.tables.destinations.clone().unwrap_or_default(),
+    };
+    let excludes = Excludes::of_file(file)?;
+    Ok(BackupSettings { memory: Some(settings.memory.0), destinations, excludes })
 }
 
 /// What `convoy.cfg` has, by key.

@@ -240,6 +240,10 @@ impl Browse for Tree {
         Ok(nodes)
     }
 
+    fn has_hard_links(&self) -> bool {
+        self.manifest.root.hard_links
+    }
+
     fn walk(&self, top: &RelPath, visit: Visitor<'_>) -> BackupResult<()> {
         let place = self.find(top)?;
         if place.item().is_some_and(|item| item.kind == ItemKind::Own(Kind::Dir)) {

@@ -2,7 +2,7 @@
 
 use super::exclude::ExcludeArgs;
 use super::label::{LabelFilterArgs, NewLabelArgs, PinArgs, TagArgs, UnpinArgs};
-use super::{BrowseBackupCommand, ProgressArgs};
+use super::{BrowseBackupCommand, ProgressArgs, ShowCommand};
 use crate::complete;
 use clap::{Args, Subcommand, ValueEnum};
 use convoy_driver_sdk::protocol::SourceKind;
@@ -73,6 +73,9 @@ pub enum BackupCommand {
     /// A look into backups.
     #[command(flatten)]
     Browse(BrowseBackupCommand),
+    /// Backups as directories.
+    #[command(flatten)]
+    Show(ShowCommand),
     /// Check that backups are whole
     Verify(VerifyArgs),
     /// Remove the data at a destination that no backup needs

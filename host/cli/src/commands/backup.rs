@@ -152,6 +152,7 @@ impl Session<'_> {
             BackupCommand::Browse(command) => {
                 self.browse_backup(command, Store { endpoint, encryption_key_file, passphrase_file }).await?;
             }
+            BackupCommand::Show(_) => return Err(super::no_call()),
             BackupCommand::Key(args) => {
                 self.key(args.command, Store { endpoint, encryption_key_file, passphrase_file }).await?
             }
