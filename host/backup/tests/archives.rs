@@ -214,7 +214,8 @@ async fn names_of_one_file_are_told_by_the_first_of_a_walk() {
         // No root is in it.
         let [mut told, mut made] = [archive.clone(), browse_directory(restored.path()).unwrap()]
             .map(|browse| look::walked(&*browse, &RelPath::root()));
-        (told.remove(0), made.remove(0));
+        told.remove(0);
+        made.remove(0);
         assert_eq!(told, made);
         look::agrees_with_itself(&*archive, 1);
         look::reads_what_is_in(&*archive, restored.path(), 2);
