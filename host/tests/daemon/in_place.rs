@@ -255,6 +255,8 @@ fn a_volume_in_place_is_exactly_the_source_and_what_it_was_is_kept() {
     assert_eq!(names(&volume), ["etc", "www"]);
     assert_eq!(std::fs::read(volume.join("etc/app.conf")).unwrap(), b"port=1");
     assert_eq!(std::fs::read(volume.join("www/index.html")).unwrap(), b"first");
+    ok(&restore(&daemon, "monday", &["--no-keep"]));
+    assert_eq!(seen(&volume), before);
     // What cannot be is refused, and nothing is changed.
     let nowhere = format!("{dest}/plain?backup=backup-0000000000000000&volume=data");
     for (source, words, told) in [
