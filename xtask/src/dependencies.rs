@@ -65,7 +65,7 @@ const PACKAGE: [Need; 9] = [
 ];
 
 /// What tests and measurements need beside that.
-const LAB: [Need; 24] = [
+const LAB: [Need; 25] = [
     program("setfattr", &["attr"]),
     program("setfacl", &["acl"]),
     program("losetup", &["mount"]),
@@ -85,6 +85,7 @@ const LAB: [Need; 24] = [
     program("docker-compose", &["docker-compose"]),
     // Runs what the documents say of it.
     program("podman", &["podman"]),
+    program("curl", &["curl"]),
     program("jq", &["jq"]),
     // A virtual machine with a kernel that has device-mapper, for the tests of that driver.
     program("qemu-system-x86_64", &["qemu-system-x86"]),
