@@ -3,8 +3,8 @@
 //!
 //! - [`driver`]: the trait's methods: volumes, mounts, snapshots, reading, restoring, health, and opening,
 //!   which settles what a crash left.
-//! - [`options`]: what the user sets; [`sectors`]: the kernel's unit; [`state`]: what is kept on disk, as convoy 0.5 wrote it; [`store`]: all
-//!   records.
+//! - [`options`]: what the user sets; [`sectors`]: the kernel's unit; [`state`]: what is kept on disk, as
+//!   convoy 0.5 wrote it; [`store`]: all records.
 //! - [`journal`]: ids of thin devices, on disk before the kernel is asked.
 //! - [`pool`]: the thin pool and its devices; [`superblock`]: what is on a metadata device; [`kernel`]:
 //!   device-mapper itself; [`tools`], [`delta`], [`dump`]: thin-provisioning-tools and what they write.

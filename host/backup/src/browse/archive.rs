@@ -177,7 +177,7 @@ struct ArchiveFile {
     spool: Arc<Spool>,
     size: u64,
     data: Vec<PackedData>,
-    /// For messages.
+    /// What errors call the file: its path, and the backup.
     name: String,
     _charge: Charge,
 }

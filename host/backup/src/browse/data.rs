@@ -85,7 +85,7 @@ pub(super) struct Data {
     pub(super) chunks: Arc<Chunks>,
     pub(super) parts: Box<dyn Parts>,
     pub(super) size: u64,
-    /// For messages.
+    /// The file or the device, as errors name it.
     pub(super) name: String,
     /// Where the files behind this one are, if they are likely to be read next.
     following: Option<Following>,

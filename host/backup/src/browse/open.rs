@@ -86,7 +86,7 @@ impl Engine {
     /// [`Engine::browse_watched`], where nobody watches.
     ///
     /// # Errors
-    /// As that.
+    /// Those of [`Engine::browse_watched`].
     pub async fn browse(
         &self,
         store: Arc<dyn ObjectStore>,

@@ -26,8 +26,8 @@ const AT_ONCE: usize = 500;
 const WAIT: Duration = Duration::from_secs(2);
 
 impl Engine {
-    /// Deletes a backup that is not pinned. Its data goes too, unless other work on the volume is under way: then it stays until
-    /// `prune` or the next delete, and the summary says so.
+    /// Deletes a backup that is not pinned. Its data goes too, unless other work on the volume is under way:
+    /// then it stays until `prune` or the next delete, and the summary says so.
     ///
     /// # Errors
     /// [`StoreError::NotFound`] with the text of 0.5; [`BackupError::Pinned`]; what the store says.

@@ -18,7 +18,7 @@ use crate::memory::{Charge, Memory};
 const BLOCK: usize = 64 << 10;
 /// Memory for a block that is not read, beside its first path.
 const CLOSED: usize = 96;
-/// For messages.
+/// What errors call it.
 const NAME: &str = "the index of the archive";
 
 /// Where the blocks are.
